@@ -1,0 +1,144 @@
+# The head of a message as slices of the bytes that were received. Nothing is copied, nothing is owned: a head is
+# valid as long as the buffer it was parsed from.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef enum:
+    MAX_FIELDS = 100
+    MAX_LINE = 8192
+    MAX_HOST = 256
+
+cdef struct Slice:
+    const char *at
+    uint32_t n
+
+# Fields that the gateway itself acts on; every other name is FIELD_OTHER.
+cdef enum FieldId:
+    FIELD_OTHER = 0
+    FIELD_HOST
+    FIELD_CONTENT_LENGTH
+    FIELD_TRANSFER_ENCODING
+    FIELD_CONNECTION
+    FIELD_KEEP_ALIVE
+    FIELD_PROXY_CONNECTION
+    FIELD_PROXY_AUTHENTICATE
+    FIELD_PROXY_AUTHORIZATION
+    FIELD_TE
+    FIELD_TRAILER
+    FIELD_UPGRADE
+    FIELD_EXPECT
+    FIELD_DATE
+    FIELD_SERVER
+    FIELD_VIA
+    FIELD_FORWARDED
+    FIELD_X_FORWARDED_FOR
+    FIELD_X_FORWARDED_PROTO
+    FIELD_X_FORWARDED_HOST
+    FIELD_X_FORWARDED_PORT
+    FIELD_X_REAL_IP
+    FIELD_X_REQUEST_ID
+    FIELD_HTTP2_SETTINGS
+    FIELD_USER_AGENT
+    FIELD_REFERER
+    FIELD_COOKIE
+    FIELD_ORIGIN
+    FIELD_AUTHORIZATION
+    FIELD_LOCATION
+
+# flags of a field
+cdef enum:
+    FIELD_HOP = 1      # hop-by-hop, or named by Connection: never forwarded
+    FIELD_UNDERSCORE = 2   # the name has an underscore: dropped from requests (limits)
+
+cdef struct Field:
+    const char *name
+    const char *value      # without surrounding white space
+    uint32_t name_len
+    uint32_t value_len
+    uint32_t line_len      # from name to after CRLF: the raw line, safe to forward as it is
+    uint32_t hash          # name_hash() of the name in lower case
+    uint16_t id            # FieldId
+    uint16_t flags
+
+cdef enum Method:
+    METHOD_OTHER = 0
+    METHOD_GET
+    METHOD_HEAD
+    METHOD_POST
+    METHOD_PUT
+    METHOD_DELETE
+    METHOD_CONNECT
+    METHOD_OPTIONS
+    METHOD_TRACE
+    METHOD_PATCH
+
+cdef enum Framing:
+    FRAMING_NONE = 0       # no body
+    FRAMING_LENGTH         # content_length bytes (may be 0)
+    FRAMING_CHUNKED
+    FRAMING_CLOSE          # responses only: until the connection ends
+    FRAMING_TUNNEL         # after 101
+
+# What parsing returns when it does not return a length (> 0). The failure table (_fault) gives each its status.
+cdef enum:
+    PARTIAL = 0            # more bytes are needed
+    BAD_REQUEST = -1       # 400
+    BAD_TARGET_LONG = -2   # 414
+    BAD_FIELDS_LARGE = -3  # 431
+    BAD_VERSION = -4       # 505
+    BAD_METHOD = -5        # 405: CONNECT, TRACE
+    BAD_EXPECTATION = -6   # 417
+    BAD_RESPONSE = -7      # 502 (responses only)
+
+cdef struct RequestHead:
+    Slice method
+    Slice target           # as received
+    Slice path             # of the target, as received, without the query; '*' for OPTIONS *
+    Slice query            # behind '?', without it; query.at is NULL where there is no '?'
+    Slice match_path       # normalised (RFC 3986 6.2.2): unreserved octets decoded, dot segments and '//' removed;
+                           # is `path` itself where that changes nothing, else lies in `room`
+    Slice slash_path       # match_path with %2F decoded to '/' too; n == 0 where there is no %2F: see find()
+    Slice authority        # of Host or of an absolute-form target, as received, port included; n may be 0 (HTTP/1.0)
+    Slice host             # authority in lower case without port and trailing dot; lies in `host_room`
+    uint64_t content_length
+    uint8_t method_id      # Method
+    uint8_t minor          # 0 or 1
+    uint8_t framing        # Framing
+    uint8_t keep_alive     # the client wants the connection kept
+    uint8_t upgrade        # Connection: upgrade with an Upgrade field, HTTP/1.1, no body
+    uint8_t expect         # Expect: 100-continue
+    uint8_t absolute       # absolute-form target
+    uint8_t trailers       # TE: trailers
+    uint16_t count
+    uint32_t head_len      # bytes of the whole head
+    Field fields[MAX_FIELDS]
+    char host_room[MAX_HOST]
+    char room[2 * MAX_LINE]
+
+cdef struct ResponseHead:
+    Slice reason
+    uint64_t content_length
+    uint16_t status
+    uint8_t minor
+    uint8_t framing
+    uint8_t keep_alive
+    uint8_t upgrade        # Connection: upgrade with an Upgrade field
+    uint16_t count
+    uint32_t head_len
+    Field fields[MAX_FIELDS]
+
+cdef struct HeadLimits:
+    uint32_t head          # bytes of a whole head
+    uint32_t line          # bytes of one line
+    uint32_t count         # fields
+
+# Hash of a field name in lower case: the table's predicates carry the same (32-bit FNV-1a over ASCII lower case).
+cdef inline uint32_t name_hash(const char *name, uint32_t n) noexcept nogil:
+    cdef uint32_t h = 2166136261u
+    cdef uint32_t i
+    cdef uint8_t c
+    for i in range(n):
+        c = <uint8_t>name[i]
+        if c >= 65 and c <= 90:
+            c |= 32
+        h = (h ^ c) * 16777619u
+    return h

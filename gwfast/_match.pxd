@@ -1,0 +1,18 @@
+# Finds the rule for a request. Pure: reads the image and a head, writes Found.
+from libc.stdint cimport uint32_t
+from gwfast._head cimport RequestHead
+from gwfast._table cimport Bind, Image, Listener, Rule
+
+cdef struct Found:
+    const Listener *listener
+    const Rule *rule
+    uint32_t rule_index    # in the image
+    uint32_t prefix_len    # bytes of head.match_path that a PathPrefix match covers ('/' alone: 0); else 0
+    uint32_t prefix        # 1 where the match was a PathPrefix
+
+cdef enum:
+    FOUND = 0
+    NO_RULE = 1            # 404: no listener, no host or no rule
+    AMBIGUOUS = 2          # 400: '%2F' read as '/' would lead to another rule
+
+cdef int find(const Image *image, const Bind *bind, const RequestHead *head, Found *found) noexcept nogil

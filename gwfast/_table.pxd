@@ -1,0 +1,171 @@
+# The table image: one flat, position-independent, read-only block of memory. This file is the one place that defines
+# its layout. Every reference is an offset (uint32_t, in units of 8 bytes from the image's start: 32 GiB at most) or an
+# index into one of the arrays that the header names. Everything is 8-byte aligned; text is (offset in bytes in the text
+# section, length).
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef struct Text:
+    uint32_t at            # byte offset from the start of the text section
+    uint32_t n
+
+cdef enum OpKind:
+    OP_REQUEST_SET = 1     # set/add/remove a field of the request: name (as written), value; hash of the name
+    OP_REQUEST_ADD
+    OP_REQUEST_REMOVE
+    OP_RESPONSE_SET
+    OP_RESPONSE_ADD
+    OP_RESPONSE_REMOVE
+    OP_REWRITE_HOST        # value
+    OP_REWRITE_PATH_FULL   # value
+    OP_REWRITE_PATH_PREFIX # value, without trailing '/'; '' where it was '/' or empty
+    OP_REDIRECT            # an index into redirects, in `hash`
+    OP_ANSWER              # a status, in `hash`
+
+cdef struct Op:
+    uint8_t kind           # OpKind
+    uint8_t pad[3]
+    uint32_t hash          # name_hash of `name`
+    Text name
+    Text value             # for SET and ADD: the whole line 'Name: value\r\n', ready to copy, begins at `line`
+    Text line
+
+cdef struct Redirect:
+    uint16_t status
+    uint16_t port          # 0: derive
+    uint8_t path_kind      # 0: keep, 1: ReplaceFullPath, 2: ReplacePrefixMatch
+    uint8_t pad[3]
+    Text scheme            # n == 0: the request's
+    Text host              # n == 0: the request's
+    Text path              # for kind 2 without trailing '/', '' where it was '/' or empty
+
+cdef struct Span:          # a run of elements of one array
+    uint32_t first
+    uint32_t count
+
+cdef struct Choice:        # one weighted backend of a rule; those of weight 0 are not written
+    uint32_t weight
+    uint32_t backend       # index; NO_BACKEND: answer `status`
+    uint16_t status
+    uint16_t pad
+    Span ops               # filters of this backendRef
+
+cdef enum:
+    NO_BACKEND = 0xFFFFFFFF
+
+cdef enum RuleFlag:
+    RULE_NEEDS_RESPONSE = 1   # has ops on the response (rule or backendRef)
+    RULE_NEEDS_REQUEST = 2    # has ops on the request
+    RULE_ANSWERS = 4          # an OP_REDIRECT or OP_ANSWER among its ops ends the request here
+
+cdef struct Rule:
+    uint32_t flags
+    uint32_t counter       # slot in the counters; 0: the shared slot of routes beyond the bound
+    Span ops               # filters of the rule, in order
+    Span choices
+    uint64_t total         # sum of the weights of choices; 0: no backend can be chosen, answer `empty_status`
+    uint32_t pick_at       # first slot of the selector's state in each worker's memory (see _pick)
+    uint32_t pick_sign     # changes when the weights change; a worker resets state that carries another sign
+    uint16_t empty_status  # 500
+    uint16_t pad
+    uint32_t timeout_ms    # of the whole request; 0: none
+    uint32_t backend_timeout_ms
+    uint32_t rule_index    # in its route
+    Text route             # 'namespace/name'
+    Text name              # of the rule; may be empty
+    Text kind              # 'HTTPRoute', 'GRPCRoute'
+
+cdef enum Protocol:
+    PROTO_HTTP = 0
+    PROTO_H2C
+    PROTO_WS
+    PROTO_HTTPS
+    PROTO_WSS
+    PROTO_TCP
+    PROTO_UDP
+
+cdef struct Backend:
+    Text name              # 'namespace/name:port'
+    Span endpoints         # count 0: 503
+    uint8_t protocol
+    uint8_t pad[7]
+
+cdef struct Endpoint:
+    uint32_t slot          # stable while the endpoint lives: index into each worker's endpoint states
+    uint32_t sign          # changes when the slot is given to another address
+    uint8_t family         # 4 or 6
+    uint8_t pad
+    uint16_t port          # host byte order
+    uint32_t scope
+    uint8_t address[16]    # network byte order; the first 4 for family 4
+
+cdef struct Listener:
+    Text id                # 'namespace/gateway/listener'
+    Text hostname          # '' for any
+    uint32_t hosts         # index of its hosts: private to _match
+    uint32_t pad
+
+cdef struct Bind:
+    uint32_t id            # given by whoever opened the socket; stable over images
+    uint16_t port          # the spec's port: what redirects print
+    uint8_t https
+    uint8_t proxy_protocol
+    Span listeners
+    uint32_t hosts         # index of listener hostnames: private to _match
+    uint32_t pad
+
+cdef struct Image:         # at offset 0
+    uint64_t magic
+    uint32_t version
+    uint32_t header_size
+    uint64_t size          # of the whole image
+    uint64_t generation
+    uint64_t text_at       # byte offsets of the sections
+    uint64_t binds_at
+    uint64_t listeners_at
+    uint64_t rules_at
+    uint64_t ops_at
+    uint64_t redirects_at
+    uint64_t choices_at
+    uint64_t backends_at
+    uint64_t endpoints_at
+    uint64_t index_at      # hosts, paths, candidates, predicates, automata: private to _match
+    uint64_t index_size
+    uint32_t binds
+    uint32_t listeners
+    uint32_t rules
+    uint32_t ops
+    uint32_t redirects
+    uint32_t choices
+    uint32_t backends
+    uint32_t endpoints
+    uint32_t pick_slots    # how many slots of selector state a worker needs at least
+    uint32_t endpoint_slots
+    uint32_t counter_slots
+    uint32_t pad
+
+cdef inline const char *text(const Image *image, Text t) noexcept nogil:
+    return <const char *>image + image.text_at + t.at
+
+cdef inline const Bind *bind_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Bind *>(<const char *>image + image.binds_at) + i
+
+cdef inline const Listener *listener_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Listener *>(<const char *>image + image.listeners_at) + i
+
+cdef inline const Rule *rule_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Rule *>(<const char *>image + image.rules_at) + i
+
+cdef inline const Op *op_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Op *>(<const char *>image + image.ops_at) + i
+
+cdef inline const Redirect *redirect_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Redirect *>(<const char *>image + image.redirects_at) + i
+
+cdef inline const Choice *choice_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Choice *>(<const char *>image + image.choices_at) + i
+
+cdef inline const Backend *backend_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Backend *>(<const char *>image + image.backends_at) + i
+
+cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Endpoint *>(<const char *>image + image.endpoints_at) + i

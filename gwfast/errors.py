@@ -1,0 +1,41 @@
+"""What people meet when something is wrong.
+
+Configuration errors are collected, never raised in the middle: each is a Problem that names the file, the line,
+the resource, the field, what is wrong and what would be right. Traffic errors are integers (see `_fault`).
+"""
+from typing import Literal
+
+import msgspec
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where a resource was written: a file ('-' is standard input) and the 1-based line it starts on."""
+
+    file: str
+    line: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong with the configuration.
+
+    `resource` is 'Kind namespace/name' or '' where a file could not be read; `field` is a path such as
+    'spec.rules[0].matches[1].path.value'; `reason` is a word of the spec (a condition reason) or of ours.
+    """
+
+    source: Source
+    resource: str = ""
+    field: str = ""
+    reason: str = "Invalid"
+    message: str = ""
+    severity: Literal["error", "warning", "note"] = "error"
+
+    def __str__(self) -> str:
+        where = " ".join(part for part in (self.resource, self.field) if part)
+        return f"{self.source}: {self.severity}: {where + ': ' if where else ''}{self.message} ({self.reason})"
+
+
+class UsageError(Exception):
+    """The command line or the environment is wrong: printed as one line to standard error, exit status 2."""

@@ -1,0 +1,41 @@
+"""Every number that bounds something, and why it is what it is.
+
+Times are seconds, sizes are bytes. The engine reads these once when it starts; nothing here is tuned per site
+unless the command line says so.
+"""
+
+# Request heads. nginx: 4 x 8 KiB, 8 KiB a line; HAProxy: 15 KiB, 101 fields; Envoy: 60 KiB, 100 fields.
+HEAD_BYTES = 32 * 1024  # 431
+LINE_BYTES = 8 * 1024  # 414 for the request line, 431 for a field line
+FIELD_COUNT = 100  # 431
+TRAILER_BYTES = 8 * 1024  # of one trailer section, both directions
+CHUNK_EXTENSION_BYTES = 256  # of one chunk: extensions are dropped, nobody needs long ones
+INFORMATIONAL_RESPONSES = 16  # 1xx before the final response; then 502
+
+# Time, downstream. nginx: 60 s for a head, 75 s idle; Envoy: unset, 1 h.
+HEAD_TIMEOUT = 10.0  # absolute, from its first byte (or from accept) to the end of the head; 408
+BODY_TIMEOUT = 30.0  # between two reads of a request body; 408
+SEND_TIMEOUT = 30.0  # a client that takes none of its response; connection aborted
+IDLE_TIMEOUT = 60.0  # keep-alive without a request
+IDLE_TIMEOUT_PRESSED = 5.0  # the same while connections are near their limit
+KEEPALIVE_REQUESTS = 10_000
+KEEPALIVE_AGE = 3600.0
+BODY_MINIMUM_RATE = 240  # bytes per second over BODY_TIMEOUT windows, against slow trickles
+LINGER_TIMEOUT = 2.0  # a closed connection still reads this long, so that its answer is not lost to an RST
+TUNNEL_IDLE_TIMEOUT = 3600.0  # upgraded connections without traffic
+
+# Time, upstream.
+CONNECT_TIMEOUT = 5.0  # 503 after the last endpoint
+RESPONSE_TIMEOUT = 60.0  # from the end of the request to the response's head; 504 (nginx: 60 s)
+UPSTREAM_BODY_TIMEOUT = 60.0  # between two reads of a response's body; connection aborted
+CONNECT_ATTEMPTS = 3  # endpoints tried before a request fails; nothing was sent, so any method may
+POOL_SIZE = 256  # idle connections kept per endpoint and worker
+POOL_IDLE = 30.0  # below the usual server's idle limit (60 s), so that stale connections are rare
+POOL_AGE = 600.0
+POOL_REQUESTS = 100_000
+
+# Memory. One buffer per direction and connection, no disk. nginx: 8 x 8 KiB and disk; HAProxy: 16 KiB.
+BUFFER_BYTES = 32 * 1024
+CONNECTIONS = 0  # 0: half of the limit on open files
+DRAIN_TIMEOUT = 30.0
+DRAIN_IDLE = 1.0  # an idle connection gets this long before it is closed in a drain

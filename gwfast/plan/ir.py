@@ -1,0 +1,169 @@
+"""The plan: what will run, frozen and printable.
+
+    Plan
+      binds     address:port -> listeners, each with its own isolated hosts
+        Listener  -> hosts, most specific first (exact, then wildcards by length, then any)
+          Host      -> entries in the spec's final order
+            Entry     one match of one rule
+      backends  one per (namespace, service, port, protocol) that any rule names
+
+Every object is immutable. Building again after a change reuses each object that did not change (the same
+identity), so that whoever turns a plan into a table can keep what it made of it. Every hostname and field name is
+lower-case; every path is as written in a valid HTTPRoute (absolute, no escapes of '/', no dot segments).
+"""
+from typing import Literal
+
+import msgspec
+
+
+class _Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, weakref=True, eq=False):
+    pass
+
+
+class ValueMatch(_Node):
+    """A condition on one header or query parameter. `regex` is a full match."""
+
+    name: str
+    value: str
+    regex: bool = False
+
+
+class Match(_Node):
+    """All of it must hold. path_type: 'Exact', 'PathPrefix' (by element, no trailing '/' except for '/'),
+    'RegularExpression' (full match of the normalised path)."""
+
+    path_type: Literal["Exact", "PathPrefix", "RegularExpression"] = "PathPrefix"
+    path: str = "/"
+    method: str = ""
+    headers: tuple[ValueMatch, ...] = ()
+    query: tuple[ValueMatch, ...] = ()
+
+
+class HeaderFilter(_Node):
+    """RequestHeaderModifier or ResponseHeaderModifier."""
+
+    on: Literal["request", "response"]
+    set: tuple[tuple[str, str], ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+class PathModifier(_Node):
+    """type 'ReplaceFullPath' or 'ReplacePrefixMatch'. `prefix` is the rule's matched prefix, filled at run time from
+    the entry that matched."""
+
+    type: Literal["ReplaceFullPath", "ReplacePrefixMatch"]
+    value: str
+
+
+class RewriteFilter(_Node):
+    """URLRewrite."""
+
+    hostname: str = ""
+    path: PathModifier | None = None
+
+
+class RedirectFilter(_Node):
+    """RequestRedirect. Empty or 0 means: derive it from the request and the listener (spec 5.5)."""
+
+    scheme: str = ""
+    hostname: str = ""
+    path: PathModifier | None = None
+    port: int = 0
+    status: int = 302
+
+
+class AnswerFilter(_Node):
+    """Answer with this status at this place of the chain: a filter that cannot be resolved or is not served."""
+
+    status: int
+    reason: str
+
+
+Filter = HeaderFilter | RewriteFilter | RedirectFilter | AnswerFilter
+
+
+class Backend(_Node):
+    """A Service port (or what stands for one). Its endpoints are looked up by `key` in the endpoints registry and may
+    change without a new plan. `hosts` are names to resolve, in order, where no EndpointSlice says the addresses."""
+
+    namespace: str
+    name: str
+    port: int
+    protocol: Literal["http", "h2c", "ws", "https", "wss", "tcp", "udp"] = "http"
+    source: Literal["slices", "dns"] = "slices"
+    addresses: tuple[tuple[str, int], ...] = ()  # (ip, port) of ready endpoints, for source 'slices'
+    hosts: tuple[str, ...] = ()  # for source 'dns': first name that resolves wins
+    host_port: int = 0
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}:{self.port}/{self.protocol}"
+
+
+class WeightedBackend(_Node):
+    """backend None: this share of the weight is answered with `status` (an invalid reference: 500)."""
+
+    weight: int = 1
+    backend: Backend | None = None
+    status: int = 500
+    filters: tuple[Filter, ...] = ()
+
+
+class Rule(_Node):
+    """One rule of one route. `id` is 'HTTPRoute/namespace/name/index', stable over reloads."""
+
+    kind: str
+    namespace: str
+    route: str
+    index: int
+    name: str = ""
+    filters: tuple[Filter, ...] = ()
+    backends: tuple[WeightedBackend, ...] = ()
+    source: str = ""  # file:line of the route, for people
+
+    @property
+    def id(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.route}/{self.index}"
+
+
+class Entry(_Node):
+    """One match of one rule on one host."""
+
+    match: Match
+    rule: Rule
+
+
+class Host(_Node):
+    """hostname: 'a.example', '*.example' (any number of labels) or '' (any). `entries` in the spec's final order."""
+
+    hostname: str
+    entries: tuple[Entry, ...] = ()
+
+
+class Listener(_Node):
+    """A listener that accepts traffic. `id` is 'namespace/gateway/listener' ('namespace/listenerset/name' for sets)."""
+
+    id: str
+    hostname: str = ""
+    hosts: tuple[Host, ...] = ()
+
+
+class Bind(_Node):
+    """One address and port to listen on. `address` is an IP or '' for all; `port` is the spec's port (the port map is
+    applied where sockets are opened). `listeners` are most specific first. The scheme is what clients spoke."""
+
+    address: str
+    port: int
+    scheme: Literal["http", "https"] = "http"
+    proxy_protocol: bool = False
+    listeners: tuple[Listener, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"[{self.address}]:{self.port}"
+
+
+class Plan(_Node):
+    binds: tuple[Bind, ...] = ()
+    backends: tuple[Backend, ...] = ()
