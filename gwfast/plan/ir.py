@@ -7,6 +7,10 @@
             Entry     one match of one rule
       backends  one per (namespace, service, port, protocol) that any rule names
 
+A request is served by the most specific listener of its bind alone (isolation, spec 5.3). Within it, every host that
+covers the request's name is tried in order (spec 5.1 gives precedence to a hostname, not exclusiveness): the first
+entry that matches serves it; none means 404.
+
 Every object is immutable. Building again after a change reuses each object that did not change (the same
 identity), so that whoever turns a plan into a table can keep what it made of it. Every hostname and field name is
 lower-case; every path is as written in a valid HTTPRoute (absolute, no escapes of '/', no dot segments).
