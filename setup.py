@@ -12,7 +12,8 @@ from setuptools import Extension, setup
 
 MODE = os.environ.get("GWFAST_BUILD", "release")
 ONLY = set(filter(None, os.environ.get("GWFAST_ONLY", "").split(",")))
-COMMON = ["-g", "-fno-omit-frame-pointer", "-fno-strict-aliasing", "-Wall", "-Wno-unused-function", "-Wno-unreachable-code"]
+COMMON = ["-g", "-fno-omit-frame-pointer", "-fno-strict-aliasing", "-Wall",
+          "-Wno-unused-function", "-Wno-unreachable-code"]
 FLAGS = {
     "release": ["-O3", "-DNDEBUG", "-UPy_DEBUG"],
     "debug": ["-O1", "-UNDEBUG", "-DCYTHON_REFNANNY=0"],

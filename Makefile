@@ -1,0 +1,29 @@
+# make build   .venv/bin/gwfast, from nothing but Python 3.11+ and a C compiler
+# make test    the same, then the whole test suite          (make test ARGS="tests/unit -k path")
+# make demo    echo backends and the gateway on examples/demo/, port 8080, until Ctrl-C
+.DEFAULT_GOAL := build
+.PHONY: build test demo clean
+.DELETE_ON_ERROR:
+
+COMPILED := setup.py $(wildcard gwfast/_*.pyx gwfast/_*.pxd)
+
+.venv/.installed: constraints.txt pyproject.toml ci/venv
+	@echo "gwfast: installing the pinned dependencies into .venv"
+	@ci/venv
+	@touch $@
+
+.venv/.built: .venv/.installed $(COMPILED)
+	@echo "gwfast: compiling"
+	@.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+build: .venv/.built
+
+test: build
+	.venv/bin/python -m pytest $(ARGS)
+
+demo: build
+	@.venv/bin/python examples/demo.py
+
+clean:
+	rm -rf .venv build *.egg-info gwfast/*.so gwfast/*.c
