@@ -13,14 +13,15 @@ entry that matches serves it; none means 404.
 
 Every object is immutable. Building again after a change reuses each object that did not change (the same
 identity), so that whoever turns a plan into a table can keep what it made of it. Every hostname and field name is
-lower-case; every path is as written in a valid HTTPRoute (absolute, no escapes of '/', no dot segments).
+lower-case; every path is normalised as a request's is (absolute, unreserved octets decoded, no escapes of '/', no dot
+segments).
 """
 from typing import Literal
 
 import msgspec
 
 
-class _Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, weakref=True, eq=False):
+class _Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
     pass
 
 
@@ -34,13 +35,14 @@ class ValueMatch(_Node):
 
 class Match(_Node):
     """All of it must hold. path_type: 'Exact', 'PathPrefix' (by element, no trailing '/' except for '/'),
-    'RegularExpression' (full match of the normalised path)."""
+    'RegularExpression' (full match of the normalised path). `index` is its place in the rule's list."""
 
     path_type: Literal["Exact", "PathPrefix", "RegularExpression"] = "PathPrefix"
     path: str = "/"
     method: str = ""
     headers: tuple[ValueMatch, ...] = ()
     query: tuple[ValueMatch, ...] = ()
+    index: int = 0
 
 
 class HeaderFilter(_Node):
@@ -125,6 +127,7 @@ class Rule(_Node):
     filters: tuple[Filter, ...] = ()
     backends: tuple[WeightedBackend, ...] = ()
     source: str = ""  # file:line of the route, for people
+    created: str = ""  # creationTimestamp of the route, RFC 3339 in UTC; '' if unknown
 
     @property
     def id(self) -> str:

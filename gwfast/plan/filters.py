@@ -1,0 +1,86 @@
+"""From the filters of a route to the plan's filters, in the order they are written (spec 5.5).
+
+Rules:
+- a filter that is not served, cannot be resolved or would break a message's framing becomes an AnswerFilter: it
+  answers 500 where it stands, it is never skipped (H:847-849)
+- one action per field name: of set, add and remove the first that names it counts, and the first of equal names
+- names and hostnames become lower-case; values lose surrounding white space; paths are quoted
+- `filters` is a list of HTTPRouteFilter (or GRPCRouteFilter): type, and one attribute named after the type
+"""
+import re
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from gwfast.plan.ir import AnswerFilter, Filter, HeaderFilter, PathModifier, RedirectFilter, RewriteFilter
+from gwfast.plan.paths import quoted_path
+
+# Fields that say where a message ends or belong to one connection: only the proxy itself writes them (RFC 9110 7.6.1).
+FRAMING = frozenset(("connection", "content-length", "host", "http2-settings", "keep-alive", "proxy-connection", "te",
+                     "trailer", "transfer-encoding", "upgrade"))
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def plan_filters(filters: Iterable[Any]) -> tuple[Filter, ...]:
+    """Return the plan's filters for those of one rule or one backendRef."""
+    return tuple(_one(each) for each in filters)
+
+
+def _one(each: Any) -> Filter:
+    make = _SERVED.get(each.type)
+    if make is None:
+        return AnswerFilter(status=500, reason=f"filter {each.type} is not served")
+    return make(each)
+
+
+def _headers(on: str, attribute: str, each: Any) -> Filter:
+    body = getattr(each, attribute)
+    taken: set[str] = set()
+    first = partial(_first, taken)
+    lists = {
+        "set": tuple((h.name.lower(), h.value.strip(" \t")) for h in body.set or () if first(h.name)),
+        "add": tuple((h.name.lower(), h.value.strip(" \t")) for h in body.add or () if first(h.name)),
+        "remove": tuple(name.lower() for name in body.remove or () if first(name)),
+    }
+    for name in taken:
+        if name in FRAMING or not _TOKEN.fullmatch(name):
+            return AnswerFilter(status=500, reason=f"{each.type} may not change the field {name!r}")
+    for name, value in lists["set"] + lists["add"]:
+        if _BAD_VALUE.search(value):
+            return AnswerFilter(status=500, reason=f"{each.type} has a control character in the value of {name!r}")
+    return HeaderFilter(on=on, **lists)
+
+
+def _first(taken: set[str], name: str) -> bool:
+    name = name.lower()
+    if name in taken:
+        return False
+    taken.add(name)
+    return True
+
+
+def _redirect(each: Any) -> Filter:
+    body = each.request_redirect
+    return RedirectFilter(scheme=(body.scheme or "").lower(), hostname=(body.hostname or "").lower(),
+                          path=_path(body.path), port=body.port or 0, status=body.status_code or 302)
+
+
+def _rewrite(each: Any) -> Filter:
+    body = each.url_rewrite
+    return RewriteFilter(hostname=(body.hostname or "").lower(), path=_path(body.path))
+
+
+def _path(path: Any) -> PathModifier | None:
+    if path is None:
+        return None
+    value = path.replace_full_path if path.type == "ReplaceFullPath" else path.replace_prefix_match
+    return PathModifier(type=path.type, value=quoted_path(value or ""))
+
+
+_SERVED: dict[str, Callable[[Any], Filter]] = {
+    "RequestHeaderModifier": partial(_headers, "request", "request_header_modifier"),
+    "ResponseHeaderModifier": partial(_headers, "response", "response_header_modifier"),
+    "RequestRedirect": _redirect,
+    "URLRewrite": _rewrite,
+}

@@ -1,0 +1,76 @@
+"""Filters of the API to filters of the plan: normal form, duplicates, and what is answered with 500."""
+from types import SimpleNamespace as Body
+
+import msgspec
+import pytest
+
+from gwfast.plan.filters import FRAMING, plan_filters
+from gwfast.plan.ir import AnswerFilter, HeaderFilter, PathModifier, RedirectFilter, RewriteFilter
+
+
+def modifier(type="RequestHeaderModifier", set=(), add=(), remove=()):
+    body = Body(set=[Body(name=n, value=v) for n, v in set], add=[Body(name=n, value=v) for n, v in add],
+                remove=list(remove))
+    attribute = {"RequestHeaderModifier": "request_header_modifier",
+                 "ResponseHeaderModifier": "response_header_modifier"}[type]
+    return Body(type=type, **{attribute: body})
+
+
+def redirect(**given):
+    body = dict(scheme=None, hostname=None, path=None, port=None, status_code=None) | given
+    return Body(type="RequestRedirect", request_redirect=Body(**body))
+
+
+def rewrite(hostname=None, path=None):
+    return Body(type="URLRewrite", url_rewrite=Body(hostname=hostname, path=path))
+
+
+def full(value):
+    return Body(type="ReplaceFullPath", replace_full_path=value, replace_prefix_match=None)
+
+
+def prefix(value):
+    return Body(type="ReplacePrefixMatch", replace_full_path=None, replace_prefix_match=value)
+
+
+CASES = [
+    ("headers are lower-case, values trimmed",
+     modifier(set=[("X-A", " 1 ")], add=[("X-B", "2")], remove=["X-C"]),
+     HeaderFilter(on="request", set=(("x-a", "1"),), add=(("x-b", "2"),), remove=("x-c",))),
+    ("response", modifier("ResponseHeaderModifier", remove=["Server"]), HeaderFilter(on="response", remove=("server",))),
+    ("the first of equal names counts", modifier(set=[("x-a", "1"), ("X-A", "2")], add=[("x-A", "3")], remove=["X-a"]),
+     HeaderFilter(on="request", set=(("x-a", "1"),))),
+    ("redirect without anything", redirect(), RedirectFilter()),
+    ("redirect with everything",
+     redirect(scheme="HTTPS", hostname="Example.org", path=full("/x y"), port=8443, status_code=308),
+     RedirectFilter(scheme="https", hostname="example.org", path=PathModifier(type="ReplaceFullPath", value="/x%20y"),
+                    port=8443, status=308)),
+    ("rewrite of the prefix", rewrite(path=prefix("/xyz/")),
+     RewriteFilter(path=PathModifier(type="ReplacePrefixMatch", value="/xyz/"))),
+    ("rewrite to nothing", rewrite(path=prefix("")),
+     RewriteFilter(path=PathModifier(type="ReplacePrefixMatch", value="/"))),
+    ("rewrite of the host", rewrite(hostname="One.Example"), RewriteFilter(hostname="one.example")),
+]
+
+
+@pytest.mark.parametrize(("given", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_filters_are_in_normal_form(given, expected):
+    (result,) = plan_filters([given])
+    assert (type(result), msgspec.to_builtins(result)) == (type(expected), msgspec.to_builtins(expected))
+
+
+REFUSED = [
+    ("mirror", Body(type="RequestMirror"), "RequestMirror is not served"),
+    ("cors", Body(type="CORS"), "CORS is not served"),
+    ("extension", Body(type="ExtensionRef"), "ExtensionRef is not served"),
+    ("header with a line break", modifier(set=[("x-a", "1\r\nx-b: 2")]), "control character"),
+    ("name that is no token", modifier(add=[("x a", "1")]), "may not change"),
+] + [(f"framing: {name}", modifier(remove=[name.title()]), "may not change") for name in sorted(FRAMING)]
+
+
+@pytest.mark.parametrize(("given", "words"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
+def test_what_cannot_be_done_answers_500_where_it_stands(given, words):
+    first, second, third = plan_filters([modifier(set=[("x-before", "1")]), given, rewrite(hostname="after.example")])
+    assert isinstance(first, HeaderFilter)
+    assert isinstance(second, AnswerFilter) and second.status == 500 and words in second.reason
+    assert isinstance(third, RewriteFilter)
