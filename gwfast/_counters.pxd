@@ -1,0 +1,56 @@
+# Counters in shared memory: workers add, the supervisor reads. One memfd, never resized.
+#
+#   header | worker 0: Totals, RouteCounters x slots | worker 1: ... (each worker's part page-aligned)
+#
+# Every cell is a 64-bit integer with one writer, so that a reader needs no lock (aligned loads are whole on all targets).
+from libc.stdint cimport uint32_t, uint64_t
+from gwfast._fault cimport FAULTS
+
+cdef enum:
+    BUCKETS = 14           # durations; the last one is +Inf
+
+cdef struct Totals:
+    uint64_t connections   # accepted
+    uint64_t connections_open
+    uint64_t connections_refused   # by a cap
+    uint64_t requests
+    uint64_t requests_open
+    uint64_t bytes_in
+    uint64_t bytes_out
+    uint64_t upstream_connects
+    uint64_t upstream_connect_errors
+    uint64_t upstream_reused
+    uint64_t upstream_retries
+    uint64_t upstream_open
+    uint64_t upstream_idle
+    uint64_t tunnels
+    uint64_t log_dropped
+    uint64_t table_generation
+    uint64_t tables_swapped
+    uint64_t bugs
+    uint64_t drains                # rounds of the event loop
+    uint64_t events
+    uint64_t faults[FAULTS]
+
+cdef struct RouteCounters:
+    uint64_t classes[6]    # 1xx .. 5xx, and what got no status
+    uint64_t bytes_in
+    uint64_t bytes_out
+    uint64_t duration_us   # sum
+    uint64_t buckets[BUCKETS]
+
+cdef struct CounterFile:
+    uint64_t magic
+    uint32_t workers
+    uint32_t slots
+    uint64_t stride        # bytes of one worker's part
+    uint64_t first         # byte offset of worker 0's part
+
+cdef class Counters:
+    cdef void *base
+    cdef size_t size
+    cdef Totals *totals
+    cdef RouteCounters *routes
+    cdef uint32_t slots
+    cdef void count(self, uint32_t slot, int status, uint64_t bytes_in, uint64_t bytes_out,
+                    uint64_t micros) noexcept

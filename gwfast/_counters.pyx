@@ -1,0 +1,132 @@
+"""Counters that the hot path adds to, in memory shared with the supervisor (see _counters.pxd)."""
+import mmap
+import os
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
+
+from gwfast._fault cimport FAULTS, fault_row
+from gwfast._sys cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap as sys_mmap, munmap
+
+cdef enum:
+    MAGIC = 0x67776631  # 'gwf1'
+
+# Upper bounds in microseconds, 100 us to 30 s, about three a decade.
+cdef extern from * nogil:
+    """
+    static const unsigned long long gwfast_bounds[] = {
+        100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 500000, 2500000, 30000000};
+    """
+    const uint64_t gwfast_bounds[]
+
+BUCKETS_US = tuple(gwfast_bounds[i] for i in range(BUCKETS - 1))
+CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")
+
+
+def create(int workers, int slots) -> int:
+    """Create the counters of so many workers and route slots; return the memfd."""
+    cdef size_t page = mmap.PAGESIZE
+    cdef size_t part = sizeof(Totals) + <size_t>slots * sizeof(RouteCounters)
+    cdef size_t stride = (part + page - 1) // page * page
+    cdef CounterFile header = CounterFile(MAGIC, workers, slots, stride, page)
+    fd = os.memfd_create("gwfast-counters", os.MFD_CLOEXEC)
+    os.truncate(fd, page + stride * workers)
+    os.pwrite(fd, (<char *>&header)[:sizeof(header)], 0)
+    return fd
+
+
+cdef class Counters:
+    """One worker's part, mapped for writing."""
+
+    def __init__(self, int fd, int worker):
+        self.size = os.fstat(fd).st_size
+        self.base = sys_mmap(NULL, self.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+        if self.base == MAP_FAILED:
+            self.base = NULL
+            raise OSError("cannot map the counters")
+        cdef CounterFile *header = <CounterFile *>self.base
+        if header.magic != MAGIC or worker < 0 or <uint32_t>worker >= header.workers:
+            raise ValueError("not a file of counters, or no such worker in it")
+        cdef char *part = <char *>self.base + header.first + worker * header.stride
+        self.totals = <Totals *>part
+        self.routes = <RouteCounters *>(part + sizeof(Totals))
+        self.slots = header.slots
+        # gauges of a worker that died say nothing about its successor
+        self.totals.connections_open = self.totals.requests_open = 0
+        self.totals.upstream_open = self.totals.upstream_idle = 0
+
+    def __dealloc__(self):
+        if self.base != NULL:
+            munmap(self.base, self.size)
+
+    cdef void count(self, uint32_t slot, int status, uint64_t bytes_in, uint64_t bytes_out,
+                    uint64_t micros) noexcept:
+        cdef RouteCounters *route = self.routes + (slot if slot < self.slots else 0)
+        cdef int bucket = 0
+        cdef int kind = status // 100 - 1
+        route.classes[kind if 0 <= kind <= 4 else 5] += 1
+        route.bytes_in += bytes_in
+        route.bytes_out += bytes_out
+        route.duration_us += micros
+        while bucket < BUCKETS - 1 and micros > gwfast_bounds[bucket]:
+            bucket += 1
+        route.buckets[bucket] += 1
+        self.totals.bytes_in += bytes_in
+        self.totals.bytes_out += bytes_out
+
+
+cdef dict _totals(Totals *t):
+    return {
+        "connections": t.connections, "connections_open": t.connections_open,
+        "connections_refused": t.connections_refused, "requests": t.requests,
+        "requests_open": t.requests_open, "bytes_in": t.bytes_in, "bytes_out": t.bytes_out,
+        "upstream_connects": t.upstream_connects, "upstream_connect_errors": t.upstream_connect_errors,
+        "upstream_reused": t.upstream_reused, "upstream_retries": t.upstream_retries,
+        "upstream_open": t.upstream_open, "upstream_idle": t.upstream_idle, "tunnels": t.tunnels,
+        "log_dropped": t.log_dropped, "table_generation": t.table_generation,
+        "tables_swapped": t.tables_swapped, "bugs": t.bugs, "drains": t.drains, "events": t.events,
+    }
+
+
+def read(int fd) -> dict:
+    """Read the counters, summed over workers (table_generation: the oldest in use).
+
+    Return {'global': {name: n}, 'faults': {word: n}, 'buckets_us': bounds,
+    'routes': {slot: {'1xx'..'5xx', 'none', 'bytes_in', 'bytes_out', 'duration_us', 'buckets'}}}: only slots that
+    counted something; 'buckets' are counts per bucket, not cumulative, the last beyond every bound.
+    """
+    cdef size_t size = os.fstat(fd).st_size
+    cdef char *base = <char *>sys_mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0)
+    cdef CounterFile *header = <CounterFile *>base
+    cdef Totals total, *one
+    cdef RouteCounters route, *mine
+    cdef uint32_t w, s, i
+    if <void *>base == MAP_FAILED:
+        raise OSError("cannot map the counters")
+    try:
+        memset(&total, 0, sizeof(total))
+        generations = []
+        for w in range(header.workers):
+            one = <Totals *>(base + header.first + w * header.stride)
+            for i in range(sizeof(Totals) // sizeof(uint64_t)):
+                (<uint64_t *>&total)[i] += (<uint64_t *>one)[i]
+            generations.append(one.table_generation)
+        totals = _totals(&total)
+        totals["table_generation"] = min(generations, default=0)
+        routes = {}
+        for s in range(header.slots):
+            memset(&route, 0, sizeof(route))
+            for w in range(header.workers):
+                mine = <RouteCounters *>(base + header.first + w * header.stride + sizeof(Totals)) + s
+                for i in range(sizeof(RouteCounters) // sizeof(uint64_t)):
+                    (<uint64_t *>&route)[i] += (<uint64_t *>mine)[i]
+            counts = [route.buckets[i] for i in range(BUCKETS)]
+            if any(counts):
+                row = {name: route.classes[i] for i, name in enumerate(CLASSES)}
+                row.update(bytes_in=route.bytes_in, bytes_out=route.bytes_out, duration_us=route.duration_us,
+                           buckets=counts)
+                routes[s] = row
+        faults = {fault_row(i).word.decode(): total.faults[i] for i in range(1, FAULTS)}
+        return {"global": totals, "faults": faults, "routes": routes, "buckets_us": BUCKETS_US}
+    finally:
+        munmap(base, size)
