@@ -1,0 +1,81 @@
+"""`make demo`: echo backends and the gateway on examples/demo/; shows requests as they arrive; Ctrl-C ends everything.
+
+DEMO_PORT=8081 moves the gateway where port 8080 is taken.
+"""
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "demo"
+GWFAST = [sys.executable, "-m", "gwfast"]
+PORT = int(os.environ.get("DEMO_PORT", "8080"))
+ADMIN = "127.0.0.1:9000"
+BACKENDS = {"stable": 3001, "beta": 3002, "canary": 3003}
+
+GUIDE = """
+  the gateway       http://127.0.0.1:{port}     examples/demo/ (change a file: it is served at once)
+  echo backends     {backends}
+  admin             http://{admin}     /readyz /metrics /config
+
+Try, in another terminal:
+
+  by path           curl -i http://127.0.0.1:{port}/shop/shoes
+  by header         curl -H 'X-Beta: yes' http://127.0.0.1:{port}/shop/shoes
+  by query          curl 'http://127.0.0.1:{port}/shop/shoes?version=next'
+  weighted canary   for i in 1 2 3 4 5 6 7 8 9 10; do curl -s http://127.0.0.1:{port}/checkout; echo; done
+  redirect          curl -i http://127.0.0.1:{port}/old-shop/shoes
+
+Requests as they arrive (Ctrl-C ends the demo):
+"""
+
+
+def require_free(port: int) -> None:
+    """End with one clear line where somebody else listens there."""
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            sys.exit(f"demo: port {port} is in use; DEMO_PORT=8081 make demo moves the gateway")
+
+
+def ready(gateway: subprocess.Popen, seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while gateway.poll() is None and time.monotonic() < end:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{ADMIN}/readyz", timeout=1) as answer:
+            if answer.status == 200:
+                return True
+        time.sleep(0.05)
+    return False
+
+
+def main() -> int:
+    for port in (PORT, *BACKENDS.values(), int(ADMIN.rpartition(":")[2])):
+        require_free(port)
+    # Ctrl-C reaches the whole foreground group: each process ends in its own way, and this one waits for them.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: gateway.terminate())
+    echoes = [subprocess.Popen([*GWFAST, "echo", "--port", str(port), "--name", name], start_new_session=True)
+              for name, port in BACKENDS.items()]
+    gateway = subprocess.Popen([*GWFAST, "run", str(FOLDER), "--admin", ADMIN, "--port-map", f"8080:{PORT}",
+                                "--log-format", "common", "--drain-timeout", "2"])
+    try:
+        if ready(gateway):
+            print(GUIDE.format(port=PORT, admin=ADMIN, backends="  ".join(f"{n} :{p}" for n, p in BACKENDS.items())),
+                  flush=True)
+        return gateway.wait()
+    finally:
+        for echo in echoes:
+            echo.terminate()
+        for echo in echoes:
+            echo.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
