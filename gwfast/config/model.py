@@ -1,0 +1,713 @@
+"""Every resource that gwfast reads, as typed structs: one per Go type of the API (v1), with the Go type's name.
+
+Rules:
+- Attributes are the API's fields in snake_case; None is a field that was not given and has no default.
+- Lists are tuples. Everything below a resource is frozen and compares by value; a resource compares by identity,
+  and once loaded only its `source` may change (when the text around it moved).
+- What a single field allows (length, number, pattern, enumeration) is said here; rules that look at several
+  fields are in `validate`. Both channels of the CRDs of v1.6.1 are represented.
+- No struct can take part in a reference cycle, so none is tracked by the garbage collector.
+
+    Resource   api_version, metadata (ObjectMeta), source (errors.Source); class: kind, group, namespaced
+      HTTPRoute, Gateway, ...   spec
+      EndpointSlice, Secret, ConfigMap, Namespace   their fields directly, as in Kubernetes
+"""
+from datetime import datetime
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+from msgspec import Meta, Struct, field
+
+from gwfast.config.scalars import (
+    ORIGIN,
+    PATH,
+    URI,
+    WELL_KNOWN_CA,
+    AddressType,
+    AnnotationValue,
+    Duration,
+    GatewayController,
+    GatewayDefaultScope,
+    Group,
+    HeaderName,
+    HeaderValue,
+    Hostname,
+    HTTPMethod,
+    Kind,
+    LabelValue,
+    MatchType,
+    ObjectName,
+    Port,
+    PreciseHostname,
+    ProtocolType,
+    SectionName,
+    Weight,
+)
+from gwfast.config.scalars import Namespace as NamespaceName
+from gwfast.errors import Source
+
+GATEWAY_GROUP = "gateway.networking.k8s.io"
+NOWHERE = Source("", 0)
+_NO_LABELS: dict[str, str] = {}  # shared by all metadata without labels: 100,000 empty dicts would be 6 MB
+
+
+class Key(NamedTuple):
+    """What a resource is known by; `namespace` is '' for cluster-scoped kinds."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+class _Type(Struct, kw_only=True, frozen=True, gc=False, rename="camel", forbid_unknown_fields=True):
+    pass
+
+
+class _Open(Struct, kw_only=True, frozen=True, gc=False, rename="camel"):
+    """A type of which only some fields matter here."""
+
+
+class Ignored(_Open, kw_only=True):
+    """An object that is accepted and not kept (status)."""
+
+
+class ObjectMeta(Struct, kw_only=True, gc=False, rename="camel"):
+    """Namespace is 'default' where a namespaced kind gave none, '' for cluster-scoped kinds."""
+
+    name: SectionName
+    namespace: NamespaceName | Literal[""] = ""
+    labels: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
+    annotations: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
+    generation: int = 0
+    creation_timestamp: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class Resource(
+    Struct, kw_only=True, gc=False, eq=False, rename="camel", forbid_unknown_fields=True,
+    tag_field="kind", tag=True,
+):
+    kind: ClassVar[str]
+    group: ClassVar[str] = GATEWAY_GROUP
+    namespaced: ClassVar[bool] = True
+
+    api_version: str = GATEWAY_GROUP + "/v1"
+    metadata: ObjectMeta
+    status: Ignored | None = None
+    source: Source = field(default=NOWHERE, name="-source")
+
+    @property
+    def key(self) -> Key:
+        return Key(self.kind, self.metadata.namespace, self.metadata.name)
+
+
+# ---- References (shared_types.go, object_reference_types.go)
+
+
+class ParentReference(_Type, kw_only=True):
+    group: Group = GATEWAY_GROUP
+    kind: Kind = "Gateway"
+    namespace: NamespaceName | None = None
+    name: ObjectName
+    section_name: SectionName | None = None
+    port: Port | None = None
+
+
+class LocalObjectReference(_Type, kw_only=True):
+    group: Group
+    kind: Kind
+    name: ObjectName
+
+
+class ObjectReference(_Type, kw_only=True):
+    group: Group
+    kind: Kind
+    name: ObjectName
+    namespace: NamespaceName | None = None
+
+
+class SecretObjectReference(_Type, kw_only=True):
+    group: Group = ""
+    kind: Kind = "Secret"
+    name: ObjectName
+    namespace: NamespaceName | None = None
+
+
+class ParametersReference(_Type, kw_only=True):
+    group: Group
+    kind: Kind
+    name: ObjectName
+    namespace: NamespaceName | None = None
+
+
+class BackendObjectReference(_Type, kw_only=True):
+    group: Group = ""
+    kind: Kind = "Service"
+    name: ObjectName
+    namespace: NamespaceName | None = None
+    port: Port | None = None
+
+
+class BackendRef(BackendObjectReference, kw_only=True):
+    weight: Weight = 1
+
+
+class LabelSelectorRequirement(_Type, kw_only=True):
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+class LabelSelector(_Type, kw_only=True):
+    match_labels: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
+    match_expressions: tuple[LabelSelectorRequirement, ...] = ()
+
+
+# ---- GatewayClass, Gateway, ListenerSet (gatewayclass_types.go, gateway_types.go, listenerset_types.go)
+
+
+class GatewayClassSpec(_Type, kw_only=True):
+    controller_name: GatewayController
+    parameters_ref: ParametersReference | None = None
+    description: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class GatewayClass(Resource, kw_only=True):
+    kind: ClassVar[str] = "GatewayClass"
+    namespaced: ClassVar[bool] = False
+    spec: GatewayClassSpec
+
+
+class RouteGroupKind(_Type, kw_only=True):
+    group: Group = GATEWAY_GROUP
+    kind: Kind
+
+
+class RouteNamespaces(_Type, kw_only=True):
+    from_: Literal["All", "Selector", "Same"] = field(default="Same", name="from")
+    selector: LabelSelector | None = None
+
+
+class AllowedRoutes(_Type, kw_only=True):
+    namespaces: RouteNamespaces = RouteNamespaces()
+    kinds: Annotated[tuple[RouteGroupKind, ...], Meta(max_length=8)] = ()
+
+
+class ListenerTLSConfig(_Type, kw_only=True):
+    mode: Literal["Terminate", "Passthrough"] = "Terminate"
+    certificate_refs: Annotated[tuple[SecretObjectReference, ...], Meta(max_length=64)] = ()
+    options: Annotated[dict[str, AnnotationValue], Meta(max_length=16)] = field(default_factory=lambda: _NO_LABELS)
+
+
+class Listener(_Type, kw_only=True):
+    """Also a ListenerEntry of a ListenerSet: the fields are the same."""
+
+    name: SectionName
+    hostname: Hostname | None = None
+    port: Port
+    protocol: ProtocolType
+    tls: ListenerTLSConfig | None = None
+    allowed_routes: AllowedRoutes = AllowedRoutes()
+
+
+class GatewaySpecAddress(_Type, kw_only=True):
+    type: AddressType = "IPAddress"
+    value: Annotated[str, Meta(max_length=253)] | None = None
+
+
+class GatewayInfrastructure(_Type, kw_only=True):
+    labels: Annotated[dict[str, LabelValue], Meta(max_length=8)] = field(default_factory=lambda: _NO_LABELS)
+    annotations: Annotated[dict[str, AnnotationValue], Meta(max_length=16)] = field(
+        default_factory=lambda: _NO_LABELS
+    )
+    parameters_ref: LocalObjectReference | None = None
+
+
+class ListenerNamespaces(_Type, kw_only=True):
+    from_: Literal["All", "Selector", "Same", "None"] = field(default="None", name="from")
+    selector: LabelSelector | None = None
+
+
+class AllowedListeners(_Type, kw_only=True):
+    namespaces: ListenerNamespaces = ListenerNamespaces()
+
+
+class FrontendTLSValidation(_Type, kw_only=True):
+    ca_certificate_refs: Annotated[tuple[ObjectReference, ...], Meta(min_length=1, max_length=16)]
+    mode: Literal["AllowValidOnly", "AllowInsecureFallback"] = "AllowValidOnly"
+
+
+class TLSConfig(_Type, kw_only=True):
+    validation: FrontendTLSValidation | None = None
+
+
+class TLSPortConfig(_Type, kw_only=True):
+    port: Port
+    tls: TLSConfig
+
+
+class FrontendTLSConfig(_Type, kw_only=True):
+    default: TLSConfig
+    per_port: Annotated[tuple[TLSPortConfig, ...], Meta(max_length=64)] = ()
+
+
+class GatewayBackendTLS(_Type, kw_only=True):
+    client_certificate_ref: SecretObjectReference | None = None
+
+
+class GatewayTLSConfig(_Type, kw_only=True):
+    backend: GatewayBackendTLS | None = None
+    frontend: FrontendTLSConfig | None = None
+
+
+class GatewaySpec(_Type, kw_only=True):
+    gateway_class_name: ObjectName
+    listeners: Annotated[tuple[Listener, ...], Meta(min_length=1, max_length=64)]
+    addresses: Annotated[tuple[GatewaySpecAddress, ...], Meta(max_length=16)] = ()
+    infrastructure: GatewayInfrastructure | None = None
+    allowed_listeners: AllowedListeners | None = None
+    tls: GatewayTLSConfig | None = None
+    default_scope: GatewayDefaultScope | None = None
+
+
+class Gateway(Resource, kw_only=True):
+    kind: ClassVar[str] = "Gateway"
+    spec: GatewaySpec
+
+
+class ParentGatewayReference(_Type, kw_only=True):
+    group: Group = GATEWAY_GROUP
+    kind: Kind = "Gateway"
+    name: ObjectName
+    namespace: NamespaceName | None = None
+
+
+class ListenerSetSpec(_Type, kw_only=True):
+    parent_ref: ParentGatewayReference
+    listeners: Annotated[tuple[Listener, ...], Meta(min_length=1, max_length=64)]
+
+
+class ListenerSet(Resource, kw_only=True):
+    kind: ClassVar[str] = "ListenerSet"
+    spec: ListenerSetSpec
+
+
+# ---- Filters (httproute_types.go)
+
+
+class HTTPHeader(_Type, kw_only=True):
+    name: HeaderName
+    value: HeaderValue
+
+
+class HTTPHeaderFilter(_Type, kw_only=True):
+    set: Annotated[tuple[HTTPHeader, ...], Meta(max_length=16)] = ()
+    add: Annotated[tuple[HTTPHeader, ...], Meta(max_length=16)] = ()
+    remove: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
+
+
+class HTTPPathModifier(_Type, kw_only=True):
+    type: Literal["ReplaceFullPath", "ReplacePrefixMatch"]
+    replace_full_path: Annotated[str, Meta(max_length=1024)] | None = None
+    replace_prefix_match: Annotated[str, Meta(max_length=1024)] | None = None
+
+
+class HTTPRequestRedirectFilter(_Type, kw_only=True):
+    scheme: Literal["http", "https"] | None = None
+    hostname: PreciseHostname | None = None
+    path: HTTPPathModifier | None = None
+    port: Port | None = None
+    status_code: Literal[301, 302, 303, 307, 308] = 302
+
+
+class HTTPURLRewriteFilter(_Type, kw_only=True):
+    hostname: PreciseHostname | None = None
+    path: HTTPPathModifier | None = None
+
+
+class Fraction(_Type, kw_only=True):
+    numerator: Annotated[int, Meta(ge=0)]
+    denominator: Annotated[int, Meta(ge=1)] = 100
+
+
+class HTTPRequestMirrorFilter(_Type, kw_only=True):
+    backend_ref: BackendObjectReference
+    percent: Annotated[int, Meta(ge=0, le=100)] | None = None
+    fraction: Fraction | None = None
+
+
+_Origin = Annotated[str, Meta(min_length=1, max_length=253, pattern=ORIGIN)]
+_Headers = Annotated[tuple[HeaderName, ...], Meta(max_length=64)]
+
+
+class HTTPCORSFilter(_Type, kw_only=True):
+    allow_origins: Annotated[tuple[_Origin, ...], Meta(max_length=64)] = ()
+    allow_credentials: bool | None = None
+    allow_methods: Annotated[tuple[HTTPMethod | Literal["*"], ...], Meta(max_length=9)] = ()
+    allow_headers: _Headers = ()
+    expose_headers: _Headers = ()
+    max_age: Annotated[int, Meta(ge=1)] = 5
+
+
+class GRPCAuthConfig(_Type, kw_only=True):
+    allowed_headers: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
+
+
+class HTTPAuthConfig(_Type, kw_only=True):
+    path: Annotated[str, Meta(max_length=1024, pattern=PATH)] | None = None
+    allowed_headers: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
+    allowed_response_headers: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
+
+
+class ForwardBodyConfig(_Type, kw_only=True):
+    max_size: Annotated[int, Meta(ge=0, le=65535)] | None = None
+
+
+class HTTPExternalAuthFilter(_Type, kw_only=True):
+    protocol: Literal["HTTP", "GRPC"]
+    backend_ref: BackendObjectReference
+    grpc: GRPCAuthConfig | None = None
+    http: HTTPAuthConfig | None = None
+    forward_body: ForwardBodyConfig | None = None
+
+
+class HTTPRouteFilter(_Type, kw_only=True):
+    type: Literal[
+        "RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "RequestRedirect", "URLRewrite",
+        "ExtensionRef", "CORS", "ExternalAuth",
+    ]
+    request_header_modifier: HTTPHeaderFilter | None = None
+    response_header_modifier: HTTPHeaderFilter | None = None
+    request_mirror: HTTPRequestMirrorFilter | None = None
+    request_redirect: HTTPRequestRedirectFilter | None = None
+    url_rewrite: HTTPURLRewriteFilter | None = None
+    cors: HTTPCORSFilter | None = None
+    external_auth: HTTPExternalAuthFilter | None = None
+    extension_ref: LocalObjectReference | None = None
+
+
+class GRPCRouteFilter(_Type, kw_only=True):
+    type: Literal["ResponseHeaderModifier", "RequestHeaderModifier", "RequestMirror", "ExtensionRef"]
+    request_header_modifier: HTTPHeaderFilter | None = None
+    response_header_modifier: HTTPHeaderFilter | None = None
+    request_mirror: HTTPRequestMirrorFilter | None = None
+    extension_ref: LocalObjectReference | None = None
+
+
+# ---- HTTPRoute (httproute_types.go, shared_types.go)
+
+
+class HTTPPathMatch(_Type, kw_only=True):
+    type: Literal["Exact", "PathPrefix", "RegularExpression"] = "PathPrefix"
+    value: Annotated[str, Meta(max_length=1024)] = "/"
+
+
+class HTTPHeaderMatch(_Type, kw_only=True):
+    type: MatchType = "Exact"
+    name: HeaderName
+    value: HeaderValue
+
+
+class HTTPQueryParamMatch(_Type, kw_only=True):
+    type: MatchType = "Exact"
+    name: HeaderName
+    value: Annotated[str, Meta(min_length=1, max_length=1024)]
+
+
+class HTTPRouteMatch(_Type, kw_only=True):
+    path: HTTPPathMatch = HTTPPathMatch()
+    headers: Annotated[tuple[HTTPHeaderMatch, ...], Meta(max_length=16)] = ()
+    query_params: Annotated[tuple[HTTPQueryParamMatch, ...], Meta(max_length=16)] = ()
+    method: HTTPMethod | None = None
+
+
+class HTTPBackendRef(BackendRef, kw_only=True):
+    filters: Annotated[tuple[HTTPRouteFilter, ...], Meta(max_length=16)] = ()
+
+
+class HTTPRouteTimeouts(_Type, kw_only=True):
+    request: Duration | None = None
+    backend_request: Duration | None = None
+
+
+class HTTPRouteRetry(_Type, kw_only=True):
+    codes: tuple[Annotated[int, Meta(ge=400, le=599)], ...] = ()
+    attempts: Annotated[int, Meta(ge=1)] | None = None
+    backoff: Duration | None = None
+
+
+class CookieConfig(_Type, kw_only=True):
+    lifetime_type: Literal["Permanent", "Session"] = "Session"
+
+
+class SessionPersistence(_Type, kw_only=True):
+    session_name: Annotated[str, Meta(max_length=128)] | None = None
+    absolute_timeout: Duration | None = None
+    type: Literal["Cookie", "Header"] = "Cookie"
+    cookie_config: CookieConfig | None = None
+
+
+class HTTPRouteRule(_Type, kw_only=True):
+    name: SectionName | None = None
+    matches: Annotated[tuple[HTTPRouteMatch, ...], Meta(max_length=64)] = (HTTPRouteMatch(),)
+    filters: Annotated[tuple[HTTPRouteFilter, ...], Meta(max_length=16)] = ()
+    backend_refs: Annotated[tuple[HTTPBackendRef, ...], Meta(max_length=16)] = ()
+    timeouts: HTTPRouteTimeouts | None = None
+    retry: HTTPRouteRetry | None = None
+    session_persistence: SessionPersistence | None = None
+
+
+class CommonRouteSpec(_Type, kw_only=True):
+    parent_refs: Annotated[tuple[ParentReference, ...], Meta(max_length=32)] = ()
+    use_default_gateways: GatewayDefaultScope | None = None
+
+
+class HTTPRouteSpec(CommonRouteSpec, kw_only=True):
+    hostnames: Annotated[tuple[Hostname, ...], Meta(max_length=16)] = ()
+    rules: Annotated[tuple[HTTPRouteRule, ...], Meta(min_length=1, max_length=16)] = (HTTPRouteRule(),)
+
+
+class HTTPRoute(Resource, kw_only=True):
+    kind: ClassVar[str] = "HTTPRoute"
+    spec: HTTPRouteSpec
+
+
+# ---- GRPCRoute (grpcroute_types.go)
+
+
+class GRPCMethodMatch(_Type, kw_only=True):
+    type: MatchType = "Exact"
+    service: Annotated[str, Meta(max_length=1024)] | None = None
+    method: Annotated[str, Meta(max_length=1024)] | None = None
+
+
+class GRPCHeaderMatch(_Type, kw_only=True):
+    type: MatchType = "Exact"
+    name: HeaderName
+    value: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class GRPCRouteMatch(_Type, kw_only=True):
+    method: GRPCMethodMatch | None = None
+    headers: Annotated[tuple[GRPCHeaderMatch, ...], Meta(max_length=16)] = ()
+
+
+class GRPCBackendRef(BackendRef, kw_only=True):
+    filters: Annotated[tuple[GRPCRouteFilter, ...], Meta(max_length=16)] = ()
+
+
+class GRPCRouteRule(_Type, kw_only=True):
+    name: SectionName | None = None
+    matches: Annotated[tuple[GRPCRouteMatch, ...], Meta(max_length=64)] = ()
+    filters: Annotated[tuple[GRPCRouteFilter, ...], Meta(max_length=16)] = ()
+    backend_refs: Annotated[tuple[GRPCBackendRef, ...], Meta(max_length=16)] = ()
+    session_persistence: SessionPersistence | None = None
+
+
+class GRPCRouteSpec(CommonRouteSpec, kw_only=True):
+    hostnames: Annotated[tuple[Hostname, ...], Meta(max_length=16)] = ()
+    rules: Annotated[tuple[GRPCRouteRule, ...], Meta(max_length=16)] = ()
+
+
+class GRPCRoute(Resource, kw_only=True):
+    kind: ClassVar[str] = "GRPCRoute"
+    spec: GRPCRouteSpec
+
+
+# ---- TLSRoute, TCPRoute, UDPRoute. v1 has one rule; up to 16 are read because v1alpha2 had them (spec 6.2).
+
+_BackendRefs = Annotated[tuple[BackendRef, ...], Meta(min_length=1, max_length=16)]
+
+
+class TLSRouteRule(_Type, kw_only=True):
+    name: SectionName | None = None
+    backend_refs: _BackendRefs
+
+
+class TLSRouteSpec(CommonRouteSpec, kw_only=True):
+    hostnames: Annotated[tuple[Hostname, ...], Meta(max_length=1024)] = ()
+    rules: Annotated[tuple[TLSRouteRule, ...], Meta(min_length=1, max_length=16)]
+
+
+class TLSRoute(Resource, kw_only=True):
+    kind: ClassVar[str] = "TLSRoute"
+    spec: TLSRouteSpec
+
+
+class TCPRouteRule(_Type, kw_only=True):
+    name: SectionName | None = None
+    backend_refs: _BackendRefs
+
+
+class TCPRouteSpec(CommonRouteSpec, kw_only=True):
+    rules: Annotated[tuple[TCPRouteRule, ...], Meta(min_length=1, max_length=16)]
+
+
+class TCPRoute(Resource, kw_only=True):
+    kind: ClassVar[str] = "TCPRoute"
+    spec: TCPRouteSpec
+
+
+class UDPRouteRule(_Type, kw_only=True):
+    name: SectionName | None = None
+    backend_refs: _BackendRefs
+
+
+class UDPRouteSpec(CommonRouteSpec, kw_only=True):
+    rules: Annotated[tuple[UDPRouteRule, ...], Meta(min_length=1, max_length=16)]
+
+
+class UDPRoute(Resource, kw_only=True):
+    kind: ClassVar[str] = "UDPRoute"
+    spec: UDPRouteSpec
+
+
+# ---- ReferenceGrant, BackendTLSPolicy (referencegrant_types.go, backendtlspolicy_types.go)
+
+
+class ReferenceGrantFrom(_Type, kw_only=True):
+    group: Group
+    kind: Kind
+    namespace: NamespaceName
+
+
+class ReferenceGrantTo(_Type, kw_only=True):
+    group: Group
+    kind: Kind
+    name: ObjectName | None = None
+
+
+class ReferenceGrantSpec(_Type, kw_only=True):
+    from_: Annotated[tuple[ReferenceGrantFrom, ...], Meta(min_length=1, max_length=16)] = field(name="from")
+    to: Annotated[tuple[ReferenceGrantTo, ...], Meta(min_length=1, max_length=16)]
+
+
+class ReferenceGrant(Resource, kw_only=True):
+    kind: ClassVar[str] = "ReferenceGrant"
+    spec: ReferenceGrantSpec
+
+
+class LocalPolicyTargetReferenceWithSectionName(_Type, kw_only=True):
+    group: Group
+    kind: Kind
+    name: ObjectName
+    section_name: SectionName | None = None
+
+
+class SubjectAltName(_Type, kw_only=True):
+    type: Literal["Hostname", "URI"]
+    hostname: Hostname | None = None
+    uri: Annotated[str, Meta(min_length=1, max_length=253, pattern=URI)] | None = None
+
+
+class BackendTLSPolicyValidation(_Type, kw_only=True):
+    ca_certificate_refs: Annotated[tuple[LocalObjectReference, ...], Meta(max_length=8)] = ()
+    well_known_ca_certificates: (
+        Annotated[str, Meta(min_length=1, max_length=253, pattern=WELL_KNOWN_CA)] | None
+    ) = field(default=None, name="wellKnownCACertificates")
+    hostname: PreciseHostname
+    subject_alt_names: Annotated[tuple[SubjectAltName, ...], Meta(max_length=5)] = ()
+
+
+class BackendTLSPolicySpec(_Type, kw_only=True):
+    target_refs: Annotated[
+        tuple[LocalPolicyTargetReferenceWithSectionName, ...], Meta(min_length=1, max_length=16)
+    ]
+    validation: BackendTLSPolicyValidation
+    options: Annotated[dict[str, AnnotationValue], Meta(max_length=16)] = field(default_factory=lambda: _NO_LABELS)
+
+
+class BackendTLSPolicy(Resource, kw_only=True):
+    kind: ClassVar[str] = "BackendTLSPolicy"
+    spec: BackendTLSPolicySpec
+
+
+# ---- Kubernetes' own kinds: only the fields that a gateway looks at
+
+
+class _CoreResource(Resource, kw_only=True, forbid_unknown_fields=False):
+    group: ClassVar[str] = ""
+    api_version: str = "v1"
+
+
+class Namespace(_CoreResource, kw_only=True):
+    kind: ClassVar[str] = "Namespace"
+    namespaced: ClassVar[bool] = False
+
+
+class ServicePort(_Open, kw_only=True):
+    name: str = ""
+    port: Port
+    protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
+    app_protocol: str | None = None
+    target_port: Port | str | None = None
+
+
+class ServiceSpec(_Open, kw_only=True):
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] = "ClusterIP"
+    ports: tuple[ServicePort, ...] = ()
+    selector: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
+    cluster_ip: str = field(default="", name="clusterIP")
+    external_name: str = ""
+
+
+class Service(_CoreResource, kw_only=True):
+    kind: ClassVar[str] = "Service"
+    spec: ServiceSpec = ServiceSpec()
+
+
+class EndpointConditions(_Open, kw_only=True):
+    """None means unknown, which is to be read as true for `ready` (k8s.io/api/discovery/v1)."""
+
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class Endpoint(_Open, kw_only=True):
+    addresses: tuple[str, ...]
+    conditions: EndpointConditions = EndpointConditions()
+    zone: str | None = None
+
+
+class EndpointPort(_Open, kw_only=True):
+    name: str = ""
+    port: Port | None = None
+    protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
+    app_protocol: str | None = None
+
+
+class EndpointSlice(_CoreResource, kw_only=True):
+    """Belongs to the Service named by the label kubernetes.io/service-name in its namespace."""
+
+    kind: ClassVar[str] = "EndpointSlice"
+    group: ClassVar[str] = "discovery.k8s.io"
+    api_version: str = "discovery.k8s.io/v1"
+    address_type: Literal["IPv4", "IPv6", "FQDN"]
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[EndpointPort, ...] = ()
+
+
+class Secret(_CoreResource, kw_only=True):
+    """`data` is decoded from base64 and holds `stringData` too."""
+
+    kind: ClassVar[str] = "Secret"
+    type: str = "Opaque"
+    data: dict[str, bytes] = field(default_factory=dict)
+    string_data: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
+
+
+class ConfigMap(_CoreResource, kw_only=True):
+    kind: ClassVar[str] = "ConfigMap"
+    data: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
+    binary_data: dict[str, bytes] = field(default_factory=dict)
+
+
+KINDS: dict[tuple[str, str], type[Resource]] = {
+    (kind.group, kind.kind): kind
+    for kind in (
+        GatewayClass, Gateway, ListenerSet, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute, ReferenceGrant,
+        BackendTLSPolicy, Namespace, Service, EndpointSlice, Secret, ConfigMap,
+    )
+}
