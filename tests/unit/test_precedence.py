@@ -40,8 +40,10 @@ LADDER = [
 ]
 
 
-@pytest.mark.parametrize(("better", "worse"), itertools.combinations(LADDER, 2),
-                         ids=[f"{a[0]} > {b[0]}" for a, b in itertools.combinations(LADDER, 2)])
+PAIRS = list(itertools.combinations(LADDER, 2))
+
+
+@pytest.mark.parametrize(("better", "worse"), PAIRS, ids=[f"{a[0]} > {b[0]}" for a, b in PAIRS])
 def test_every_rung_beats_all_below_it(better, worse):
     assert entry_key(better[1]) < entry_key(worse[1])
 

@@ -1,0 +1,245 @@
+"""What happens to one request, and why: the plan read the slow way, one word of reason per step.
+
+    Request -> bind (port, address) -> listener (most specific, alone) -> hosts that cover the name -> entries in order
+
+Rules:
+- `explain` answers for one bind; `binds_for` names the binds that a URL can reach
+- the first entry that matches wins; those before it say which conditions failed, those behind it why they come later
+- where the path holds %2F, the request is answered with 400 if reading it as '/' leads to another rule
+"""
+import re
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+
+from gwfast.errors import UsageError
+from gwfast.plan.dump import filter_words
+from gwfast.plan.ir import (AnswerFilter, Bind, Entry, Filter, Host, Listener, Match, PathModifier, Plan, RedirectFilter,
+                            RewriteFilter, Rule, ValueMatch, WeightedBackend)
+from gwfast.plan.paths import normal_path, replace_prefix, under
+from gwfast.plan.precedence import covers, host_key, reason
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as a client would send it. `host` is lower-case and without port; field names are lower-case."""
+
+    method: str
+    scheme: str
+    address: str  # the URL's host, '' if it has none
+    port: int
+    host: str
+    path: str
+    query: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Share(msgspec.Struct, kw_only=True):
+    """What a share of the requests gets: a backend (its key) or a status; where it goes and what is changed."""
+
+    percent: float = 100.0
+    backend: str = ""
+    status: int = 0
+    location: str = ""
+    target: str = ""  # path and query as the backend sees them
+    host: str = ""
+    changes: list[str] = []
+
+
+class Loser(msgspec.Struct, kw_only=True):
+    """An entry that did not serve the request; `matched` tells one that came too late from one that did not match."""
+
+    entry: Entry
+    host: str
+    matched: bool
+    why: list[str]
+
+
+class Explanation(msgspec.Struct, kw_only=True):
+    """The way of one request. Where it ends early, the rest is None and `status` says with what."""
+
+    request: Request
+    bind: Bind | None = None
+    listener: Listener | None = None
+    host: Host | None = None
+    entry: Entry | None = None
+    status: int = 0
+    why: str = ""
+    shares: list[Share] = []
+    losers: list[Loser] = []
+
+
+def read_request(method: str, url: str, headers: list[str]) -> Request:
+    """Return the request of a command line; `headers` are 'Name: value'. Raise UsageError."""
+    fields = tuple(_field(each) for each in headers)
+    try:
+        parts = urlsplit(url if "://" in url or url.startswith("/") else f"http://{url}")
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"not a URL: {url!r}: {error}") from None
+    scheme = parts.scheme or "http"
+    if scheme not in DEFAULT_PORTS:
+        raise UsageError(f"not an http or https URL: {url!r}")
+    host = next((value for name, value in fields if name == "host"), parts.netloc.rpartition("@")[2])
+    return Request(method=method.upper() if method.islower() else method, scheme=scheme, address=parts.hostname or "",
+                   port=port or DEFAULT_PORTS[scheme], host=re.sub(r":\d*$", "", host).lower().removesuffix("."),
+                   path=parts.path or "/", query=parts.query, headers=fields)
+
+
+def _field(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon or not name.strip():
+        raise UsageError(f"not a header, write 'Name: value': {line!r}")
+    return name.strip().lower(), value.strip()
+
+
+def binds_for(plan: Plan, request: Request) -> list[Bind]:
+    """Return the binds that a client of this URL can reach: those on its port, the one with its address if there is one."""
+    on_port = [bind for bind in plan.binds if bind.port == request.port]
+    return [bind for bind in on_port if bind.address == request.address] or on_port
+
+
+def explain(bind: Bind, request: Request) -> Explanation:
+    """Follow `request` through `bind`."""
+    result = Explanation(request=request, bind=bind)
+    if bind.scheme != request.scheme:
+        return _ended(result, 400, f"port {bind.port} speaks {bind.scheme}")
+    listeners = [each for each in bind.listeners if covers(each.hostname, request.host)]
+    if not listeners:
+        return _ended(result, 404, f"no listener on port {bind.port} takes {request.host or 'a request without Host'}")
+    result.listener = min(listeners, key=lambda each: host_key(each.hostname))
+    hosts = [each for each in result.listener.hosts if covers(each.hostname, request.host)]
+    candidates = [(host, entry) for host in hosts for entry in host.entries]
+    path = normal_path(request.path)
+    _choose(result, candidates, path)
+    if "%2F" in path and not result.status:
+        other = normal_path(path.replace("%2F", "/"))
+        if _first(candidates, request, other) is not (result.entry and result.entry.rule):
+            return _ended(result, 400, "reading %2F in the path as '/' leads to another rule")
+    if result.entry is None:
+        return _ended(result, 404, "no rule matches" if candidates else
+                      f"no route of this listener takes {request.host or 'a request without Host'}")
+    result.shares = shares(result.entry, request, bind, path)
+    return result
+
+
+def _ended(result: Explanation, status: int, why: str) -> Explanation:
+    result.status, result.why = status, why
+    return result
+
+
+def _choose(result: Explanation, candidates: list[tuple[Host, Entry]], path: str) -> None:
+    for host, entry in candidates:
+        failed = failures(entry.match, result.request, path)
+        if failed:
+            result.losers.append(Loser(entry=entry, host=host.hostname, matched=False, why=failed))
+        elif result.entry is None:
+            result.host, result.entry = host, entry
+        else:
+            why = (reason(result.entry, entry) if host is result.host else
+                   f"hostname {result.host.hostname} is more specific than {host.hostname or 'any'}")
+            result.losers.append(Loser(entry=entry, host=host.hostname, matched=True, why=[why]))
+
+
+def _first(candidates: list[tuple[Host, Entry]], request: Request, path: str) -> Rule | None:
+    return next((entry.rule for _, entry in candidates if not failures(entry.match, request, path)), None)
+
+
+def failures(match: Match, request: Request, path: str) -> list[str]:
+    """Say which conditions of `match` do not hold, the path first; nothing where all do."""
+    failed = [] if _path_matches(match, path) else [_path_failure(match, path)]
+    if match.method and match.method != request.method:
+        failed.append(f"method is {request.method}, not {match.method}")
+    failed += filter(None, (_value_failure("header", each, request.headers) for each in match.headers))
+    query = parse_qsl(request.query, keep_blank_values=True, errors="replace") if match.query else []
+    return failed + [*filter(None, (_value_failure("query parameter", each, query) for each in match.query))]
+
+
+def _path_matches(match: Match, path: str) -> bool:
+    if match.path_type == "Exact":
+        return path == match.path
+    return under(path, match.path) if match.path_type == "PathPrefix" else _full_match(match.path, path)
+
+
+def _path_failure(match: Match, path: str) -> str:
+    words = {"Exact": "is not", "PathPrefix": "is not under", "RegularExpression": "does not match"}
+    return f"path {path} {words[match.path_type]} {match.path}"
+
+
+def _value_failure(what: str, wanted: ValueMatch, given) -> str:
+    value = next((value for name, value in given if name == wanted.name), None)
+    if value is None:
+        return f"{what} {wanted.name} missing"
+    if _full_match(wanted.value, value) if wanted.regex else value == wanted.value:
+        return ""
+    return f"{what} {wanted.name} is {value!r}, not {'like ' if wanted.regex else ''}{wanted.value!r}"
+
+
+def _full_match(pattern: str, value: str) -> bool:
+    try:
+        return re.fullmatch(pattern, value) is not None
+    except re.error:
+        return False
+
+
+def shares(entry: Entry, request: Request, bind: Bind, path: str) -> list[Share]:
+    """Return what the rule of `entry` gives to its requests: one share per backend with a weight, or one answer."""
+    rule = entry.rule
+    whole = _passed(rule.filters, entry, request, bind, path)
+    total = sum(each.weight for each in rule.backends)
+    if whole.status:
+        return [whole]
+    if not total:
+        whole.status = 500
+        whole.changes.append("no backend with a weight")
+        return [whole]
+    return [_share(each, total, entry, request, bind, path) for each in rule.backends if each.weight]
+
+
+def _share(each: WeightedBackend, total: int, entry: Entry, request: Request, bind: Bind, path: str) -> Share:
+    share = _passed(entry.rule.filters + each.filters, entry, request, bind, path)
+    share.percent = 100 * each.weight / total
+    if not share.status and each.backend:
+        share.backend = each.backend.key
+    elif not share.status:
+        share.status = each.status
+        share.changes.append("the reference to this backend is invalid")
+    return share
+
+
+def _passed(filters: tuple[Filter, ...], entry: Entry, request: Request, bind: Bind, path: str) -> Share:
+    share = Share(host=request.host, target=request.path, changes=[])
+    for each in filters:
+        match each:
+            case RedirectFilter():
+                share.status, share.location = each.status, location(each, entry, request, bind, path)
+                break
+            case AnswerFilter():
+                share.status, share.changes = each.status, share.changes + filter_words(each)
+                break
+            case RewriteFilter():
+                share.host = each.hostname or share.host
+                share.target = _changed(each.path, entry, request.path, path)
+            case _:
+                share.changes += filter_words(each)
+    share.target += f"?{request.query}" if request.query else ""
+    return share
+
+
+def _changed(modifier: PathModifier | None, entry: Entry, given: str, path: str) -> str:
+    if modifier is None:
+        return given
+    if modifier.type == "ReplaceFullPath":
+        return modifier.value
+    return replace_prefix(path, entry.match.path if entry.match.path_type == "PathPrefix" else "", modifier.value)
+
+
+def location(redirect: RedirectFilter, entry: Entry, request: Request, bind: Bind, path: str) -> str:
+    """Return the Location of a redirect (spec 5.5): what the filter leaves open comes from the request and the listener."""
+    scheme = redirect.scheme or request.scheme
+    port = redirect.port or (DEFAULT_PORTS.get(scheme, 0) if redirect.scheme else bind.port)
+    host = redirect.hostname or request.host
+    shown = "" if port == DEFAULT_PORTS.get(scheme) else f":{port}"
+    query = f"?{request.query}" if request.query else ""
+    return f"{scheme}://{host}{shown}{_changed(redirect.path, entry, request.path, path)}{query}"

@@ -1,0 +1,60 @@
+"""Entries that no request can ever reach, because an entry before them takes all that they would match.
+
+Rules:
+- a path takes another if both are equal, or if it is PathPrefix '/' (which comes before every regular expression)
+- conditions (method, headers, query) take more if they are a subset of the other's
+- only what is certain is said: an entry with more than MOST conditions is compared with equal and with empty ones
+"""
+from collections.abc import Iterator
+from itertools import chain, combinations
+
+import msgspec
+
+from gwfast.plan.ir import Entry, Host, Listener, Match, Plan
+
+MOST = 6  # 2 ** 6 subsets are looked up per entry
+
+
+class Shadow(msgspec.Struct, frozen=True, kw_only=True):
+    """`entry` never matches on this host: `by` comes first and takes all of its requests."""
+
+    listener: Listener
+    host: Host
+    entry: Entry
+    by: Entry
+
+
+def shadows(plan: Plan) -> list[Shadow]:
+    """Return every entry of `plan` that cannot match, in the plan's order."""
+    return [Shadow(listener=listener, host=host, entry=entry, by=by)
+            for bind in plan.binds for listener in bind.listeners for host in listener.hosts
+            for entry, by in _of(host)]
+
+
+def _of(host: Host) -> Iterator[tuple[Entry, Entry]]:
+    seen: dict[tuple, Entry] = {}
+    for entry in host.entries:
+        match = entry.match
+        conditions = _conditions(match)
+        paths = [(match.path_type, match.path)]
+        if match.path_type == "RegularExpression":
+            paths.append(("PathPrefix", "/"))
+        by = next((seen[path, subset] for path in paths for subset in _subsets(conditions) if (path, subset) in seen),
+                  None)
+        if by is not None:
+            yield entry, by
+        seen.setdefault((paths[0], conditions), entry)
+
+
+def _conditions(match: Match) -> frozenset:
+    method = [("method", match.method)] if match.method else []
+    return frozenset(chain(method, (("header", each.name, each.value, each.regex) for each in match.headers),
+                           (("query", each.name, each.value, each.regex) for each in match.query)))
+
+
+def _subsets(conditions: frozenset) -> Iterator[frozenset]:
+    if len(conditions) > MOST:
+        yield from (frozenset(), conditions)
+        return
+    for size in range(len(conditions) + 1):
+        yield from map(frozenset, combinations(conditions, size))
