@@ -1,0 +1,292 @@
+"""The graph: what the resources mean together. Nodes refer to each other downwards, or by key and id.
+
+    Graph
+      classes, policies                       conditions only
+      gateways ──> GatewayNode ──> listeners  its own, then those of its ListenerSets, in merge order
+      listener_sets ──> ListenerSetNode
+      listeners ──> ListenerNode ──> attachments ──> Attachment(route, hostnames)
+      routes ──> RouteNode ──> parents (conditions)
+                          └──> rules ──> backends ──(target)──> targets ──> Target (addresses)
+
+Rules:
+- Every node is immutable and compares by identity. Attaching again after a change reuses every node that the change
+  does not reach, so that whoever derives something from a node can keep it for as long as the node stays the same.
+- What is wrong is a Condition on a node, never an exception. A condition that says so names the field to blame.
+- Endpoints are not part of a route: a RuleNode names a `target`, whose addresses may change while the rule stays.
+- Hostnames are lower-case. '' is a listener without a hostname, or any host.
+"""
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+
+from gwfast.config.model import (
+    BackendTLSPolicy,
+    Gateway,
+    GatewayClass,
+    GRPCRoute,
+    HTTPRoute,
+    Key,
+    ListenerSet,
+    ObjectMeta,
+    ParentReference,
+    TCPRoute,
+    TLSRoute,
+    UDPRoute,
+)
+
+Route = HTTPRoute | GRPCRoute | TLSRoute | TCPRoute | UDPRoute
+ROUTE_KINDS = ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute")
+
+
+class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator decides about attachment.
+
+    controller_name: '' serves every class (file mode); a name serves the GatewayClasses that carry it (cluster mode).
+    gateway: 'name' or 'namespace/name'. dns_templates: names to look a Service up by, first one that resolves wins.
+    """
+
+    controller_name: str = ""
+    gateway_class: str = ""
+    gateway: str = ""
+    strict_services: bool = False  # a Service that is not among the resources is BackendNotFound, not a DNS name
+    dns_templates: tuple[str, ...] = ("{name}.{namespace}", "{name}")
+
+
+class _Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, weakref=True, eq=False):
+    pass
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A condition of the spec. `field` is the path of the field to blame ('spec.rules[0].backendRefs[1]') where the
+    condition says that something is wrong; it is for people and does not enter a cluster's status."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str = ""
+    observed_generation: int = 1
+    field: str = ""
+
+
+class Refused(_Node):
+    """A filter that cannot be resolved or is not served: a request that reaches it is answered with `status`.
+
+    `index` is its place among the filters of the rule or backendRef."""
+
+    index: int
+    type: str
+    reason: str
+    message: str = ""
+    status: int = 500
+
+
+class Target(_Node):
+    """A port of a Service, or of what stands for one, as a place to send to: key 'namespace/name:port/protocol'.
+
+    source 'slices': `addresses` are (ip, port) of the ready endpoints; none means 503.
+    source 'dns': `hosts` are names to look up, first one that resolves wins, with `host_port`.
+    """
+
+    namespace: str
+    name: str
+    port: int
+    protocol: Literal["http", "h2c", "ws", "https", "wss", "tcp", "udp"] = "http"
+    source: Literal["slices", "dns"] = "slices"
+    addresses: tuple[tuple[str, int], ...] = ()
+    hosts: tuple[str, ...] = ()
+    host_port: int = 0
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}:{self.port}/{self.protocol}"
+
+
+class BackendNode(_Node):
+    """A backendRef. `target` is a key of Graph.targets; '' when the reference is refused: this share of the
+    weight is answered with `status` because of `reason`."""
+
+    index: int
+    weight: int = 1
+    target: str = ""
+    status: int = 0  # 0: nothing is wrong with the reference
+    reason: str = ""
+    message: str = ""
+    refused: tuple[Refused, ...] = ()  # of its own filters
+
+
+class RuleNode(_Node):
+    """A rule of a route: `resource.spec.rules[index]` with its references resolved.
+
+    `dropped` says why the rule is not served at all ('' if it is); it then must not appear in a plan."""
+
+    index: int
+    backends: tuple[BackendNode, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    dropped: str = ""
+
+
+class ParentNode(_Node):
+    """A parentRef of a route and what came of it. `listeners` are the ids it attached to: empty unless accepted."""
+
+    index: int
+    ref: ParentReference
+    gateway: Key
+    accepted: bool = False
+    listeners: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+class RouteNode(_Node):
+    """A route. `parents` has the parentRefs that name a Gateway or ListenerSet which is served here, no others.
+
+    `served` is False for the kinds that this version attaches but does not serve yet."""
+
+    key: Key
+    resource: Route
+    parents: tuple[ParentNode, ...] = ()
+    rules: tuple[RuleNode, ...] = ()
+    served: bool = True
+
+    @property
+    def kind(self) -> str:
+        return self.key.kind
+
+    @property
+    def age(self) -> tuple[float, str]:
+        """The spec's tie-break between routes: the older first, then by '{namespace}/{name}'."""
+        return age(self.resource.metadata)
+
+
+class Attachment(_Node):
+    """A route on a listener with the hostnames that both have in common: ('',) is any host."""
+
+    route: RouteNode
+    hostnames: tuple[str, ...] = ("",)
+
+
+class Certificate(_Node):
+    """A certificate chain and its key, PEM, both checked."""
+
+    secret: Key
+    chain: bytes
+    key: bytes
+
+
+class ListenerTLS(_Node):
+    """client_ca: PEM of every CA that client certificates are checked against; () asks for no certificate."""
+
+    mode: Literal["Terminate", "Passthrough"] = "Terminate"
+    certificates: tuple[Certificate, ...] = ()
+    client_ca: tuple[bytes, ...] = ()
+    client_mode: Literal["AllowValidOnly", "AllowInsecureFallback"] = "AllowValidOnly"
+
+
+class ListenerNode(_Node):
+    """A listener of a Gateway or of a ListenerSet.
+
+    id: 'namespace/gateway/listener' or 'namespace/listenerset/listener'. gateway: who it belongs to in the end.
+    addresses: IPs to bind, ('',) is all. accepted: it may take part; routes attach to it whether or not it is.
+    served: it is accepted, programmed, and of a protocol that this version serves: only such a listener is planned.
+    attachments: accepted routes, in no order (`route.age` is the spec's).
+    """
+
+    id: str
+    name: str
+    owner: Key
+    gateway: Key
+    protocol: str
+    port: int
+    hostname: str = ""
+    addresses: tuple[str, ...] = ("",)
+    proxy_protocol: bool = False
+    accepted: bool = True
+    programmed: bool = True
+    served: bool = True
+    supported_kinds: tuple[tuple[str, str], ...] = ()  # (group, kind)
+    tls: ListenerTLS | None = None
+    attachments: tuple[Attachment, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+    @property
+    def attached_routes(self) -> int:
+        return len(self.attachments)
+
+
+class ListenerSetNode(_Node):
+    """A ListenerSet whose parent Gateway is served here. accepted: its Gateway allows it and a listener is valid."""
+
+    key: Key
+    resource: ListenerSet
+    gateway: Key
+    accepted: bool = True
+    listeners: tuple[str, ...] = ()  # ids
+    conditions: tuple[Condition, ...] = ()
+
+
+class GatewayNode(_Node):
+    """A Gateway that is served here. `listeners` are ids of its own listeners, then of its ListenerSets' in merge
+    order. client_certificate: what backends that speak TLS are shown."""
+
+    key: Key
+    resource: Gateway
+    accepted: bool = True
+    addresses: tuple[str, ...] = ("",)
+    listeners: tuple[str, ...] = ()
+    listener_sets: tuple[Key, ...] = ()  # the accepted ones
+    client_certificate: Certificate | None = None
+    conditions: tuple[Condition, ...] = ()
+
+
+class GatewayClassNode(_Node):
+    key: Key
+    resource: GatewayClass
+    conditions: tuple[Condition, ...] = ()
+
+
+class AncestorNode(_Node):
+    """What a BackendTLSPolicy means to one Gateway whose routes use its target."""
+
+    gateway: Key
+    conditions: tuple[Condition, ...] = ()
+
+
+class PolicyNode(_Node):
+    key: Key
+    resource: BackendTLSPolicy
+    accepted: bool = True
+    conditions: tuple[Condition, ...] = ()  # the same for every ancestor
+    ancestors: tuple[AncestorNode, ...] = ()
+
+
+class Note(_Node):
+    """Something to say about a resource that no condition carries."""
+
+    key: Key
+    field: str
+    reason: str
+    message: str
+    severity: Literal["error", "warning", "note"] = "warning"
+
+
+class Graph(_Node):
+    """Everything attached. The dictionaries are not changed after the graph is handed out."""
+
+    classes: dict[Key, GatewayClassNode]
+    gateways: dict[Key, GatewayNode]
+    listener_sets: dict[Key, ListenerSetNode]
+    listeners: dict[str, ListenerNode]  # by id
+    routes: dict[Key, RouteNode]
+    targets: dict[str, Target]  # by key
+    policies: dict[Key, PolicyNode]
+    notes: tuple[Note, ...] = ()
+
+
+def age(metadata: ObjectMeta) -> tuple[float, str]:
+    """Return what sorts resources the way the spec breaks ties: the oldest first, then '{namespace}/{name}'.
+
+    A resource without a creation time (a file has none) counts as younger than every one that has."""
+    created = metadata.creation_timestamp
+    return (created.timestamp() if created else math.inf, f"{metadata.namespace}/{metadata.name}")
