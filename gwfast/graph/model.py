@@ -55,7 +55,7 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     dns_templates: tuple[str, ...] = ("{name}.{namespace}", "{name}")
 
 
-class _Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, weakref=True, eq=False):
+class _Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
     pass
 
 
