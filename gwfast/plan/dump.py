@@ -2,13 +2,13 @@
 
     {binds: [{address, port, scheme, listeners: [{id, hostname, hosts: [{hostname, entries: [{match, rule: id}]}]}]}],
      rules: {id: {source, filters, backends: [{weight, backend: key | status, filters}]}},
-     backends: {key: {protocol, source, addresses | hosts}}}
+     backends: {key: {source, addresses | hosts}}}
 
 What has its default is left out; the names are those of the Gateway API.
 """
 from typing import Any
 
-from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Entry, Filter, HeaderFilter, Host, Listener, Match, PathModifier,
+from gwfast.plan.ir import (AnswerFilter, Bind, Endpoints, Entry, Filter, HeaderFilter, Host, Listener, Match, PathModifier,
                             Plan, RedirectFilter, RewriteFilter, Rule, ValueMatch, WeightedBackend)
 
 
@@ -18,7 +18,7 @@ def to_builtins(plan: Plan) -> dict[str, Any]:
     return {
         "binds": [_bind(bind, rules) for bind in plan.binds],
         "rules": rules,
-        "backends": {backend.key: _backend(backend) for backend in plan.backends},
+        "backends": {each.key: _endpoints(each) for each in plan.endpoints},
     }
 
 
@@ -73,10 +73,9 @@ def _weighted(each: WeightedBackend) -> dict[str, Any]:
     return {"weight": each.weight} | to | _kept(filters=[filter_data(one) for one in each.filters])
 
 
-def _backend(backend: Backend) -> dict[str, Any]:
-    return _kept(protocol=backend.protocol, source=backend.source,
-                 addresses=[host_port(ip, port) for ip, port in backend.addresses],
-                 hosts=[*backend.hosts], hostPort=backend.host_port)
+def _endpoints(endpoints: Endpoints) -> dict[str, Any]:
+    return _kept(source=endpoints.source, addresses=[host_port(ip, port) for ip, port in endpoints.addresses],
+                 hosts=[*endpoints.hosts], hostPort=endpoints.host_port)
 
 
 def _value(each: ValueMatch) -> dict[str, Any]:

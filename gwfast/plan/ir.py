@@ -5,7 +5,8 @@
         Listener  -> hosts, most specific first (exact, then wildcards by length, then any)
           Host      -> entries in the spec's final order
             Entry     one match of one rule
-      backends  one per (namespace, service, port, protocol) that any rule names
+      backends  one per (namespace, service, port, protocol) that any rule names, in the order of their keys
+      endpoints where they are now: the only part that changes when a pod comes or goes
 
 A request is served by the most specific listener of its bind alone (isolation, spec 5.3). Within it, every host that
 covers the request's name is tried in order (spec 5.1 gives precedence to a hostname, not exclusiveness): the first
@@ -90,21 +91,28 @@ Filter = HeaderFilter | RewriteFilter | RedirectFilter | AnswerFilter
 
 
 class Backend(_Node):
-    """A Service port (or what stands for one). Its endpoints are looked up by `key` in the endpoints registry and may
-    change without a new plan. `hosts` are names to resolve, in order, where no EndpointSlice says the addresses."""
+    """A Service port (or what stands for one). Where its endpoints are is said by the Endpoints of the same `key`, so
+    that a rule stays the same object while they come and go."""
 
     namespace: str
     name: str
     port: int
     protocol: Literal["http", "h2c", "ws", "https", "wss", "tcp", "udp"] = "http"
-    source: Literal["slices", "dns"] = "slices"
-    addresses: tuple[tuple[str, int], ...] = ()  # (ip, port) of ready endpoints, for source 'slices'
-    hosts: tuple[str, ...] = ()  # for source 'dns': first name that resolves wins
-    host_port: int = 0
 
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}:{self.port}/{self.protocol}"
+
+
+class Endpoints(_Node):
+    """Where the endpoints of the backend with this key are. source 'slices': `addresses` are (ip, port) of the ready
+    ones, none means 503. source 'dns': `hosts` are names to look up, the first that resolves wins, with `host_port`."""
+
+    key: str
+    source: Literal["slices", "dns"] = "slices"
+    addresses: tuple[tuple[str, int], ...] = ()
+    hosts: tuple[str, ...] = ()
+    host_port: int = 0
 
 
 class WeightedBackend(_Node):
@@ -174,3 +182,4 @@ class Bind(_Node):
 class Plan(_Node):
     binds: tuple[Bind, ...] = ()
     backends: tuple[Backend, ...] = ()
+    endpoints: tuple[Endpoints, ...] = ()  # endpoints[i] are those of backends[i]
