@@ -3,7 +3,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from gwfast._head cimport Field, HeadLimits, RequestHead, ResponseHead, Slice
 
 # Length of the head (> 0), PARTIAL, or BAD_*. `seen` bytes were there at the last call that returned PARTIAL (0 at
-# first): the search for the end of the head resumes there.
+# first): what they held is not judged twice. The answer depends on the bytes, never on how they arrived.
 cdef int parse_request(const char *at, uint32_t n, uint32_t seen, const HeadLimits *limits,
                        RequestHead *head) noexcept nogil
 # The same for a response to a request with this method (HEAD has no body, and so on). 1xx heads are returned like any
@@ -22,6 +22,10 @@ cdef enum:
     CHUNK_DATA = 1         # `data` is a slice of the input
     CHUNK_END = 2          # the last chunk line was read: what follows `used` is the trailer section
     CHUNK_BAD = -1
+
+cdef enum:
+    CHUNK_EXTENSION_BYTES = 256   # of one chunk (limits.CHUNK_EXTENSION_BYTES)
+    CONNECTION_OPTIONS = 32       # of one head: each is looked for among all fields
 
 cdef void chunk_start(ChunkState *state) noexcept nogil
 # Reads from `at`; sets `used` (bytes consumed, data included) and `data`. Call again with the rest until CHUNK_MORE.
