@@ -1,0 +1,27 @@
+# Chunked bodies and their trailers (RFC 9112 7.1). Pure: bytes in, slices out, nothing allocated.
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from gwfast._head cimport Field, Slice
+
+cdef struct ChunkState:
+    uint64_t left          # bytes left of the current chunk's data
+    uint32_t extension     # bytes of extension seen in this chunk line
+    uint8_t state
+    uint8_t digits
+
+cdef enum:
+    CHUNK_MORE = 0         # all of the input was used, no data in it
+    CHUNK_DATA = 1         # `data` is a slice of the input
+    CHUNK_END = 2          # the last chunk line was read: what follows `used` is the trailer section
+    CHUNK_BAD = -1
+
+cdef enum:
+    CHUNK_EXTENSION_BYTES = 256   # of one chunk (limits.CHUNK_EXTENSION_BYTES)
+
+cdef void chunk_start(ChunkState *state) noexcept nogil
+# Reads from `at`; sets `used` (bytes consumed, data included) and `data`. Call again with the rest until CHUNK_MORE.
+cdef int chunk_next(ChunkState *state, const char *at, size_t n, size_t *used, Slice *data) noexcept nogil
+
+# The trailer section, from behind the last chunk line to its empty line. Length (> 0), PARTIAL or BAD_REQUEST. Fields that
+# must not be in trailers (RFC 9110 6.5.1) are refused.
+cdef int parse_trailers(const char *at, uint32_t n, uint32_t limit, Field *fields, uint32_t room,
+                        uint32_t *count) noexcept nogil
