@@ -1,0 +1,293 @@
+"""From the graph to the plan.
+
+    Builder
+      routes     Key -> the rules and entries of one RouteNode, each entry with its place (precedence.Key)
+      listeners  id  -> what is attached, and per hostname the entries of all routes in order
+      backends   key -> Backend and Endpoints, with the number of routes that name it
+
+Rules:
+- only what the graph says is served gets in: HTTPRoutes on served listeners, without their dropped rules
+- a node of the graph that is the same object as last time is not looked into; what is made again and says the same
+  as before is replaced by the object from before
+- one changed route costs the work of its own rules, and one pass over the entries of the hosts that it is on
+"""
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from operator import is_, itemgetter
+
+from msgspec import Struct, msgpack
+
+from gwfast.config.model import HTTPRouteMatch, HTTPRouteRule, Key
+from gwfast.graph.model import Attachment, BackendNode, Graph, ListenerNode, Refused, RouteNode, RuleNode, ServicePort
+from gwfast.plan import precedence
+from gwfast.plan.filters import plan_filters
+from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Endpoints, Entry, Filter, Host, Listener, Match, Plan, Rule,
+                            ValueMatch, WeightedBackend)
+from gwfast.plan.paths import normal_path, normal_prefix
+
+Row = tuple[precedence.Key, Entry]
+_place = itemgetter(0)
+_NO_LISTENER = ListenerNode(id="", name="", owner=Key("", "", ""), gateway=Key("", "", ""), protocol="", port=0)
+
+
+def build(graph: Graph) -> Plan:
+    """Return what will run."""
+    return Builder().build(graph)
+
+
+class _Route(Struct):
+    """A planned route, and on how many listeners it is."""
+
+    node: RouteNode
+    rows: list[Row]
+    targets: frozenset[str]
+    users: int
+
+
+class _Attached(Struct):
+    attachment: Attachment
+    rows: list[Row]
+
+
+class _Table(Struct):
+    """A planned listener."""
+
+    node: ListenerNode
+    listener: Listener
+    attached: dict[Key, _Attached]
+    rows: dict[str, list[Row]]  # by hostname, in order
+
+
+class Builder:
+    """Builds one plan after the other, each from what the one before left unchanged."""
+
+    def __init__(self) -> None:
+        self._routes: dict[Key, _Route] = {}
+        self._tables: dict[str, _Table] = {}
+        self._uses: Counter[str] = Counter()
+        self._backends: dict[str, Backend] = {}
+        self._order: tuple[Backend, ...] | None = ()  # None: to be sorted anew
+        self._endpoints: dict[str, tuple[ServicePort, Endpoints]] = {}
+        self._ports: dict[str, ServicePort] = {}
+        self._plan = Plan()
+
+    def build(self, graph: Graph) -> Plan:
+        """Return the plan of `graph`; objects that say the same as in the last plan are the same."""
+        self._ports = graph.service_ports
+        served = [node for node in graph.listeners.values() if node.served]
+        for gone in self._tables.keys() - {node.id for node in served}:
+            self._update(gone, _NO_LISTENER)
+            del self._tables[gone]
+        for node in served:
+            self._update(node.id, node)
+        endpoints = self._reached()
+        plan = Plan(binds=self._bound(served), backends=self._order, endpoints=endpoints)
+        last = self._plan
+        if not (_same(plan.binds, last.binds) and _same(plan.backends, last.backends)
+                and _same(plan.endpoints, last.endpoints)):
+            self._plan = plan
+        return self._plan
+
+    # listeners
+
+    def _update(self, id: str, node: ListenerNode) -> None:
+        table = self._tables.get(id)
+        if table is None:
+            table = self._tables[id] = _Table(node, Listener(id=id, hostname=node.hostname), {}, {})
+        elif table.node is node:
+            return
+        hosts = {host.hostname: host for host in table.listener.hosts}
+        for hostname in self._reattach(table, node):
+            if table.rows[hostname]:
+                hosts[hostname] = _host(hostname, table.rows[hostname], hosts.get(hostname))
+            else:
+                del table.rows[hostname]
+                hosts.pop(hostname, None)
+        in_order = tuple(hosts[name] for name in sorted(hosts, key=precedence.host_key))
+        if node.hostname != table.listener.hostname or not _same(in_order, table.listener.hosts):
+            table.listener = Listener(id=id, hostname=node.hostname, hosts=in_order)
+        table.node = node
+
+    def _reattach(self, table: _Table, node: ListenerNode) -> set[str]:
+        """Bring the rows of `table` to what is attached to `node`; return the hostnames whose rows changed."""
+        wanted = {each.route.key: each for each in node.attachments if each.route.served}
+        gone = {key: each for key, each in table.attached.items() if wanted.get(key) is not each.attachment}
+        come = [each for key, each in wanted.items() if key not in table.attached or key in gone]
+        out, new = {}, {}
+        for key, each in gone.items():
+            for hostname in each.attachment.hostnames:
+                out.setdefault(hostname, set()).update(map(id, each.rows))
+            del table.attached[key]
+        for each in come:
+            rows = self._planned(each.route)
+            table.attached[each.route.key] = _Attached(each, rows)
+            for hostname in each.hostnames:
+                new.setdefault(hostname, []).extend(rows)
+        for key in gone:
+            self._release(key)
+        for hostname in out.keys() | new.keys():
+            left = out.get(hostname, ())
+            rows = [row for row in table.rows.get(hostname, ()) if id(row) not in left] if left else (
+                table.rows.get(hostname, []))
+            rows += new.get(hostname, ())
+            rows.sort(key=_place)
+            table.rows[hostname] = rows
+        return out.keys() | new.keys()
+
+    # routes
+
+    def _planned(self, node: RouteNode) -> list[Row]:
+        known = self._routes.get(node.key)
+        if known is not None and known.node is node:
+            known.users += 1
+            return known.rows
+        targets = frozenset(each.target for rule in node.rules if not rule.dropped for each in rule.backends if each.target)
+        for target in targets:
+            self._use(target)
+        rows = _rows(node, self._backends, known.rows if known else [])
+        self._routes[node.key] = _Route(node, rows, targets, known.users + 1 if known else 1)
+        for target in known.targets if known else ():
+            self._unuse(target)
+        return rows
+
+    def _release(self, key: Key) -> None:
+        route = self._routes[key]
+        route.users -= 1
+        if not route.users:
+            del self._routes[key]
+            for target in route.targets:
+                self._unuse(target)
+
+    # backends
+
+    def _use(self, target: str) -> None:
+        self._uses[target] += 1
+        if target not in self._backends:
+            port = self._ports[target]
+            self._backends[target] = Backend(namespace=port.namespace, name=port.name, port=port.port,
+                                             protocol=port.protocol)
+            self._order = None
+
+    def _unuse(self, target: str) -> None:
+        self._uses[target] -= 1
+        if not self._uses[target]:
+            del self._uses[target], self._backends[target]
+            self._endpoints.pop(target, None)
+            self._order = None
+
+    def _reached(self) -> tuple[Endpoints, ...]:
+        """Return the endpoints of every backend in use, and bring `_order` up to date."""
+        if self._order is None:
+            self._order = tuple(self._backends[key] for key in sorted(self._backends))
+        found = []
+        for backend in self._order:
+            key = backend.key
+            port, last = self._endpoints.get(key, (None, None))
+            now = self._ports[key]
+            if port is not now:
+                last = _kept(last, Endpoints(key=key, source=now.source, addresses=now.addresses, hosts=now.hosts,
+                                             host_port=now.host_port))
+                self._endpoints[key] = (now, last)
+            found.append(last)
+        return tuple(found)
+
+    # binds
+
+    def _bound(self, served: Iterable[ListenerNode]) -> tuple[Bind, ...]:
+        groups: dict[tuple[str, int], list[ListenerNode]] = {}
+        for node in served:
+            for address in node.addresses:
+                groups.setdefault((address, node.port), []).append(node)
+        last = {(bind.address, bind.port): bind for bind in self._plan.binds}
+        return tuple(self._bind(*place, groups[place], last.get(place)) for place in sorted(groups))
+
+    def _bind(self, address: str, port: int, nodes: list[ListenerNode], last: Bind | None) -> Bind:
+        nodes = sorted(nodes, key=lambda node: (precedence.host_key(node.hostname), node.id))
+        bind = Bind(address=address, port=port, scheme="https" if nodes[0].tls else "http",
+                    proxy_protocol=any(node.proxy_protocol for node in nodes),
+                    listeners=tuple(self._tables[node.id].listener for node in nodes))
+        if last and (last.scheme, last.proxy_protocol) == (bind.scheme, bind.proxy_protocol) and (
+                _same(last.listeners, bind.listeners)):
+            return last
+        return bind
+
+
+def _rows(node: RouteNode, backends: dict[str, Backend], before: list[Row]) -> list[Row]:
+    """Return the entries of a route with their places; those that say what they said `before` are the same objects."""
+    last_rules = {entry.rule.index: entry.rule for _, entry in before}
+    last_rows = {(row[1].rule.index, row[1].match.index): row for row in before}
+    rows = []
+    for rule_node in node.rules:
+        if rule_node.dropped:
+            continue
+        spec = node.resource.spec.rules[rule_node.index]
+        rule = _kept(last_rules.get(rule_node.index), _rule(node, rule_node, spec, backends))
+        for index, written in enumerate(spec.matches):
+            entry = Entry(match=plan_match(written, index), rule=rule)
+            row = (precedence.entry_key(entry), entry)
+            last = last_rows.get((rule.index, index))
+            unchanged = last and last[1].rule is rule and _says(last[1].match) == _says(entry.match)
+            rows.append(last if unchanged else row)
+    return rows
+
+
+def _rule(node: RouteNode, rule: RuleNode, spec: HTTPRouteRule, backends: dict[str, Backend]) -> Rule:
+    metadata, source = node.resource.metadata, node.resource.source
+    return Rule(kind=node.key.kind, namespace=metadata.namespace, route=metadata.name, index=rule.index,
+                name=spec.name or "", filters=_filters(spec.filters, rule.refused), source=str(source),
+                backends=tuple(_weighted(each, spec, backends) for each in rule.backends),
+                created=_instant(metadata.creation_timestamp))
+
+
+def _weighted(node: BackendNode, spec: HTTPRouteRule, backends: dict[str, Backend]) -> WeightedBackend:
+    filters = _filters(spec.backend_refs[node.index].filters, node.refused)
+    if not node.target:
+        return WeightedBackend(weight=node.weight, status=node.status or 500, filters=filters)
+    return WeightedBackend(weight=node.weight, backend=backends[node.target], filters=filters)
+
+
+def _filters(written: Iterable, refused: tuple[Refused, ...]) -> tuple[Filter, ...]:
+    filters = plan_filters(written)
+    if not refused:
+        return filters
+    answers = {each.index: AnswerFilter(status=each.status, reason=f"{each.message or each.type} ({each.reason})")
+               for each in refused}
+    return tuple(answers.get(i, each) for i, each in enumerate(filters))
+
+
+def plan_match(match: HTTPRouteMatch, index: int = 0) -> Match:
+    """Return `match` in normal form: of equal names the first counts; header names are lower-case (spec 5.1)."""
+    path = match.path.value
+    if match.path.type != "RegularExpression":
+        path = normal_prefix(path) if match.path.type == "PathPrefix" else normal_path(path)
+    headers = {}
+    for each in match.headers:
+        name = each.name.lower()
+        headers.setdefault(name, ValueMatch(name=name, value=each.value, regex=each.type == "RegularExpression"))
+    query = {}
+    for each in match.query_params:
+        query.setdefault(each.name, ValueMatch(name=each.name, value=each.value, regex=each.type == "RegularExpression"))
+    return Match(path_type=match.path.type, path=path, method=match.method or "", headers=tuple(headers.values()),
+                 query=tuple(query.values()), index=index)
+
+
+def _instant(moment: datetime | None) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else ""
+
+
+def _host(hostname: str, rows: list[Row], last: Host | None) -> Host:
+    entries = tuple(entry for _, entry in rows)
+    return last if last and _same(entries, last.entries) else Host(hostname=hostname, entries=entries)
+
+
+def _kept(last, now):
+    """Return `last` if it says what `now` says."""
+    return last if last is not None and _says(last) == _says(now) else now
+
+
+_says = msgpack.encode
+
+
+def _same(a: tuple, b: tuple) -> bool:
+    return len(a) == len(b) and all(map(is_, a, b))
