@@ -11,15 +11,17 @@ Rules:
   as before is replaced by the object from before
 - one changed route costs the work of its own rules, and one pass over the entries of the hosts that it is on
 """
+from bisect import insort
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
+from itertools import chain
 from operator import is_, itemgetter
 
 from msgspec import Struct, msgpack
 
-from gwfast.config.model import HTTPRouteMatch, HTTPRouteRule, Key
-from gwfast.graph.model import Attachment, BackendNode, Graph, ListenerNode, Refused, RouteNode, RuleNode, ServicePort
+from gwfast.config.model import HTTPRouteFilter, HTTPRouteMatch, HTTPRouteRule, Key
+from gwfast.graph.model import Attachment, BackendNode, Graph, ListenerNode, Refused, RouteNode, RuleNode, Target
 from gwfast.plan import precedence
 from gwfast.plan.filters import plan_filters
 from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Endpoints, Entry, Filter, Host, Listener, Match, Plan, Rule,
@@ -27,6 +29,7 @@ from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Endpoints, Entry, Filte
 from gwfast.plan.paths import normal_path, normal_prefix
 
 Row = tuple[precedence.Key, Entry]
+FEW = 64  # up to here new entries are inserted one by one; above, the host is sorted again
 _place = itemgetter(0)
 _NO_LISTENER = ListenerNode(id="", name="", owner=Key("", "", ""), gateway=Key("", "", ""), protocol="", port=0)
 
@@ -36,18 +39,18 @@ def build(graph: Graph) -> Plan:
     return Builder().build(graph)
 
 
-class _Route(Struct):
+class _Route(Struct, gc=False):
     """A planned route, and on how many listeners it is."""
 
     node: RouteNode
-    rows: list[Row]
+    rows: tuple[Row, ...]
     targets: frozenset[str]
     users: int
 
 
-class _Attached(Struct):
+class _Attached(Struct, gc=False):
     attachment: Attachment
-    rows: list[Row]
+    rows: tuple[Row, ...]
 
 
 class _Table(Struct):
@@ -55,8 +58,9 @@ class _Table(Struct):
 
     node: ListenerNode
     listener: Listener
-    attached: dict[Key, _Attached]
+    attached: dict[int, _Attached]  # by the identity of the attachment
     rows: dict[str, list[Row]]  # by hostname, in order
+    hosts: dict[str, Host]
 
 
 class Builder:
@@ -68,13 +72,13 @@ class Builder:
         self._uses: Counter[str] = Counter()
         self._backends: dict[str, Backend] = {}
         self._order: tuple[Backend, ...] | None = ()  # None: to be sorted anew
-        self._endpoints: dict[str, tuple[ServicePort, Endpoints]] = {}
-        self._ports: dict[str, ServicePort] = {}
+        self._endpoints: dict[str, tuple[Target, Endpoints]] = {}
+        self._targets: dict[str, Target] = {}
         self._plan = Plan()
 
     def build(self, graph: Graph) -> Plan:
         """Return the plan of `graph`; objects that say the same as in the last plan are the same."""
-        self._ports = graph.service_ports
+        self._targets = graph.targets
         served = [node for node in graph.listeners.values() if node.served]
         for gone in self._tables.keys() - {node.id for node in served}:
             self._update(gone, _NO_LISTENER)
@@ -94,50 +98,47 @@ class Builder:
     def _update(self, id: str, node: ListenerNode) -> None:
         table = self._tables.get(id)
         if table is None:
-            table = self._tables[id] = _Table(node, Listener(id=id, hostname=node.hostname), {}, {})
+            table = self._tables[id] = _Table(node, Listener(id=id, hostname=node.hostname), {}, {}, {})
         elif table.node is node:
             return
-        hosts = {host.hostname: host for host in table.listener.hosts}
+        names = table.hosts.keys() | ()
         for hostname in self._reattach(table, node):
             if table.rows[hostname]:
-                hosts[hostname] = _host(hostname, table.rows[hostname], hosts.get(hostname))
+                table.hosts[hostname] = _host(hostname, table.rows[hostname], table.hosts.get(hostname))
             else:
                 del table.rows[hostname]
-                hosts.pop(hostname, None)
-        in_order = tuple(hosts[name] for name in sorted(hosts, key=precedence.host_key))
-        if node.hostname != table.listener.hostname or not _same(in_order, table.listener.hosts):
-            table.listener = Listener(id=id, hostname=node.hostname, hosts=in_order)
+                table.hosts.pop(hostname, None)
+        if names == table.hosts.keys():
+            hosts = tuple([table.hosts[host.hostname] for host in table.listener.hosts])
+        else:
+            hosts = tuple([table.hosts[name] for name in sorted(table.hosts, key=precedence.host_key)])
+        if node.hostname != table.listener.hostname or not _same(hosts, table.listener.hosts):
+            table.listener = Listener(id=id, hostname=node.hostname, hosts=hosts)
         table.node = node
 
     def _reattach(self, table: _Table, node: ListenerNode) -> set[str]:
         """Bring the rows of `table` to what is attached to `node`; return the hostnames whose rows changed."""
-        wanted = {each.route.key: each for each in node.attachments if each.route.served}
-        gone = {key: each for key, each in table.attached.items() if wanted.get(key) is not each.attachment}
-        come = [each for key, each in wanted.items() if key not in table.attached or key in gone]
-        out, new = {}, {}
-        for key, each in gone.items():
+        gone = [table.attached.pop(each) for each in table.attached.keys() - set(map(id, node.attachments))]
+        come = [each for each in node.attachments if id(each) not in table.attached and each.route.served]
+        left: dict[str, set[int]] = {}
+        for each in gone:
             for hostname in each.attachment.hostnames:
-                out.setdefault(hostname, set()).update(map(id, each.rows))
-            del table.attached[key]
+                left.setdefault(hostname, set()).update(map(id, each.rows))
+        new: dict[str, list[Row]] = {}
         for each in come:
             rows = self._planned(each.route)
-            table.attached[each.route.key] = _Attached(each, rows)
+            table.attached[id(each)] = _Attached(each, rows)
             for hostname in each.hostnames:
                 new.setdefault(hostname, []).extend(rows)
-        for key in gone:
-            self._release(key)
-        for hostname in out.keys() | new.keys():
-            left = out.get(hostname, ())
-            rows = [row for row in table.rows.get(hostname, ()) if id(row) not in left] if left else (
-                table.rows.get(hostname, []))
-            rows += new.get(hostname, ())
-            rows.sort(key=_place)
-            table.rows[hostname] = rows
-        return out.keys() | new.keys()
+        for each in gone:
+            self._release(each.attachment.route.key)
+        for hostname in left.keys() | new.keys():
+            table.rows[hostname] = _merged(table.rows.get(hostname, []), left.get(hostname), new.get(hostname, ()))
+        return left.keys() | new.keys()
 
     # routes
 
-    def _planned(self, node: RouteNode) -> list[Row]:
+    def _planned(self, node: RouteNode) -> tuple[Row, ...]:
         known = self._routes.get(node.key)
         if known is not None and known.node is node:
             known.users += 1
@@ -145,7 +146,7 @@ class Builder:
         targets = frozenset(each.target for rule in node.rules if not rule.dropped for each in rule.backends if each.target)
         for target in targets:
             self._use(target)
-        rows = _rows(node, self._backends, known.rows if known else [])
+        rows = _rows(node, self._backends, known.rows if known else ())
         self._routes[node.key] = _Route(node, rows, targets, known.users + 1 if known else 1)
         for target in known.targets if known else ():
             self._unuse(target)
@@ -164,7 +165,7 @@ class Builder:
     def _use(self, target: str) -> None:
         self._uses[target] += 1
         if target not in self._backends:
-            port = self._ports[target]
+            port = self._targets[target]
             self._backends[target] = Backend(namespace=port.namespace, name=port.name, port=port.port,
                                              protocol=port.protocol)
             self._order = None
@@ -184,7 +185,7 @@ class Builder:
         for backend in self._order:
             key = backend.key
             port, last = self._endpoints.get(key, (None, None))
-            now = self._ports[key]
+            now = self._targets[key]
             if port is not now:
                 last = _kept(last, Endpoints(key=key, source=now.source, addresses=now.addresses, hosts=now.hosts,
                                              host_port=now.host_port))
@@ -213,7 +214,7 @@ class Builder:
         return bind
 
 
-def _rows(node: RouteNode, backends: dict[str, Backend], before: list[Row]) -> list[Row]:
+def _rows(node: RouteNode, backends: dict[str, Backend], before: tuple[Row, ...]) -> tuple[Row, ...]:
     """Return the entries of a route with their places; those that say what they said `before` are the same objects."""
     last_rules = {entry.rule.index: entry.rule for _, entry in before}
     last_rows = {(row[1].rule.index, row[1].match.index): row for row in before}
@@ -229,7 +230,7 @@ def _rows(node: RouteNode, backends: dict[str, Backend], before: list[Row]) -> l
             last = last_rows.get((rule.index, index))
             unchanged = last and last[1].rule is rule and _says(last[1].match) == _says(entry.match)
             rows.append(last if unchanged else row)
-    return rows
+    return tuple(rows)
 
 
 def _rule(node: RouteNode, rule: RuleNode, spec: HTTPRouteRule, backends: dict[str, Backend]) -> Rule:
@@ -247,10 +248,10 @@ def _weighted(node: BackendNode, spec: HTTPRouteRule, backends: dict[str, Backen
     return WeightedBackend(weight=node.weight, backend=backends[node.target], filters=filters)
 
 
-def _filters(written: Iterable, refused: tuple[Refused, ...]) -> tuple[Filter, ...]:
+def _filters(written: tuple[HTTPRouteFilter, ...], refused: tuple[Refused, ...]) -> tuple[Filter, ...]:
+    if not written:
+        return ()
     filters = plan_filters(written)
-    if not refused:
-        return filters
     answers = {each.index: AnswerFilter(status=each.status, reason=f"{each.message or each.type} ({each.reason})")
                for each in refused}
     return tuple(answers.get(i, each) for i, each in enumerate(filters))
@@ -276,8 +277,19 @@ def _instant(moment: datetime | None) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else ""
 
 
+def _merged(rows: list[Row], left: set[int] | None, new: Collection[Row]) -> list[Row]:
+    """Return `rows` without those whose identity is in `left` and with `new`, in order."""
+    if left:
+        rows = [row for row in rows if id(row) not in left]
+    if len(new) > FEW:
+        return sorted(chain(rows, new), key=_place)
+    for row in new:
+        insort(rows, row, key=_place)
+    return rows
+
+
 def _host(hostname: str, rows: list[Row], last: Host | None) -> Host:
-    entries = tuple(entry for _, entry in rows)
+    entries = tuple([entry for _, entry in rows])
     return last if last and _same(entries, last.entries) else Host(hostname=hostname, entries=entries)
 
 
