@@ -28,3 +28,24 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     pool_size: int = limits.POOL_SIZE
     pool_idle: float = limits.POOL_IDLE
     pool_age: float = limits.POOL_AGE
+
+
+class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What `gwfast run` was told. `port_map` maps the spec's ports to real ones (0: one that is free)."""
+
+    paths: tuple[str, ...]
+    workers: int = 1
+    admin: tuple[str, int] = ("127.0.0.1", 9000)
+    gateway: str = ""  # 'name' or 'namespace/name'; '': every Gateway
+    gateway_class: str = ""  # '': any
+    port_map: dict[int, int] = {}
+    bind: str = ""  # address instead of all, for Gateways without addresses
+    backlog: int = 65535  # the kernel lowers it to net.core.somaxconn
+    watch: bool = True
+    drain_timeout: float = limits.DRAIN_TIMEOUT
+    dns_templates: tuple[str, ...] = ("{name}.{namespace}", "{name}")
+    dns_refresh: float = 5.0
+    route_counters: int = 1024  # routes with metrics of their own; those beyond share a slot
+    log_format: Literal["json", "text"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    engine: EngineOptions = EngineOptions()

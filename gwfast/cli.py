@@ -1,0 +1,351 @@
+"""The command line. Each option is also an environment variable: --drain-timeout is GWFAST_DRAIN_TIMEOUT.
+
+Exit status: 0 fine, 1 problems, 2 usage. What is wrong is one line on standard error.
+"""
+import argparse
+import http.client
+import ipaddress
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gwfast import __version__, limits
+from gwfast.errors import UsageError
+from gwfast.serve.options import EngineOptions, ServeOptions
+
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+LOOKUP_THREADS = "16"  # of libuv, which resolves names in them; its default is 4
+
+
+# ---- values
+
+
+def workers(text: str) -> int:
+    """'auto' (the CPUs that this process may use) or a number."""
+    return available_cpus() if text == "auto" else whole(text, least=1)
+
+
+def available_cpus(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Count the CPUs of the affinity mask, at most those that the container's quota pays for (rounded up)."""
+    count = len(os.sched_getaffinity(0))
+    try:
+        most, period = quota.read_text().split()
+        return max(1, min(count, -(-int(most) // int(period))))
+    except (OSError, ValueError):
+        return count
+
+
+def whole(text: str, least: int = 0) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise ValueError(f"a whole number from {least} is needed")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """'30', '30s', '500ms', '1m'."""
+    parsed = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", text)
+    if not parsed:
+        raise ValueError("a time such as 30s, 500ms or 1m is needed")
+    return float(parsed[1]) * SECONDS[parsed[2]]
+
+
+def port_number(text: str) -> int:
+    if whole(text) > 65535:
+        raise ValueError("a port is at most 65535")
+    return int(text)
+
+
+def address(text: str) -> tuple[str, int]:
+    """'HOST:PORT', '[::1]:PORT', ':PORT'."""
+    host, colon, port = text.rpartition(":")
+    if not colon or (":" in host and not host.startswith("[")):
+        raise ValueError("HOST:PORT is needed")
+    return host.strip("[]"), port_number(port)
+
+
+def ip(text: str) -> str:
+    return str(ipaddress.ip_address(text))
+
+
+def networks(text: str) -> tuple[str, ...]:
+    """'10.0.0.0/8,::1'."""
+    return tuple(str(ipaddress.ip_network(part.strip(), strict=False)) for part in text.split(",") if part.strip())
+
+
+def port_map(text: str) -> dict[int, int]:
+    """'80:8080,443:8443'."""
+    ports = {}
+    for pair in filter(None, text.split(",")):
+        spec, colon, real = pair.partition(":")
+        if not colon:
+            raise ValueError("pairs such as 80:8080 are needed")
+        ports[port_number(spec)] = port_number(real)
+    return ports
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Name templates with {name} and {namespace}, with commas."""
+    templates = tuple(filter(None, text.split(",")))
+    for template in templates:
+        if set(re.findall(r"\{([^}]*)\}", template)) - {"name", "namespace"}:
+            raise ValueError("only {name} and {namespace} are known")
+    return templates
+
+
+def pseudonym(text: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*", text):
+        raise ValueError("a token (RFC 9110 5.6.2) is needed")
+    return text
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    def chosen(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"one of {', '.join(words)} is needed")
+        return text
+    return chosen
+
+
+def switch(text: str) -> bool:
+    return one_of("1", "true", "yes", "on", "0", "false", "no", "off")(text.lower()) in ("1", "true", "yes", "on")
+
+
+# ---- options
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: its value comes from the command line, else from the environment, else it is `default`."""
+
+    flag: str
+    kind: Callable[[str], Any]
+    default: Any
+    metavar: str
+    help: str
+
+    @property
+    def name(self) -> str:
+        return self.flag[2:].replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        return "GWFAST_" + self.name.upper()
+
+    def add(self, parser) -> None:
+        text = f"{self.help} [{self.variable}]".replace("%", "%%")
+        if self.kind is switch:
+            parser.add_argument(self.flag, action="store_const", const="on", help=text)
+        else:
+            parser.add_argument(self.flag, metavar=self.metavar, help=text)
+
+    def value(self, given: str | None) -> Any:
+        """Parse what was given; UsageError names where it came from."""
+        name = self.flag
+        if given is None:
+            given, name = os.environ.get(self.variable) or None, self.variable
+        if given is None:
+            return self.default
+        try:
+            return self.kind(given)
+        except ValueError as error:
+            raise UsageError(f"{name} {given!r}: {error}") from None
+
+
+ADMIN = Option("--admin", address, ("127.0.0.1", 9000), "HOST:PORT", "where admin listens (127.0.0.1:9000)")
+LOG_FORMAT = Option("--log-format", one_of("json", "text"), "text", "json|text", "the program's own log, on stderr (text)")
+READING = (
+    Option("--gateway", str, "", "NAME", "serve only this Gateway (NAME or NAMESPACE/NAME)"),
+    Option("--gateway-class", str, "", "NAME", "serve only Gateways of this class"),
+    Option("--dns-template", names, ("{name}.{namespace}", "{name}"), "T,...",
+           "names to look Services up by, first that resolves wins ({name}.{namespace},{name})"),
+)
+SERVING = (
+    Option("--workers", workers, None, "N|auto", "worker processes (auto: one for each CPU)"),
+    ADMIN,
+    Option("--port-map", port_map, {}, "80:8080,...", "listen on other ports than the Gateways' (0: a free one)"),
+    Option("--bind", ip, "", "ADDRESS", "listen here for Gateways without addresses (all, IPv4 and IPv6)"),
+    Option("--no-watch", switch, False, "", "do not reload when files change"),
+    Option("--drain-timeout", seconds, limits.DRAIN_TIMEOUT, "TIME", "how long requests may take to finish at the end (30s)"),
+    Option("--dns-refresh", seconds, 5.0, "TIME", "how often names of backends are looked up again (5s)"),
+    LOG_FORMAT,
+    Option("--log-level", one_of("debug", "info", "warning", "error"), "info", "LEVEL", "debug, info, warning, error (info)"),
+)
+TRAFFIC = (
+    Option("--access-log", one_of("json", "common", "off"), "json", "json|common|off", "one line a request, on stdout (json)"),
+    Option("--trusted-proxies", networks, (), "CIDR,...", "whose X-Forwarded-* are believed (nobody's)"),
+    Option("--via", pseudonym, "", "NAME", "add Via with this pseudonym (no Via)"),
+    Option("--connections", whole, limits.CONNECTIONS, "N", "client connections of one worker (half of the file limit)"),
+    Option("--connections-per-address", whole, 0, "N", "of one client address (no limit)"),
+    Option("--head-timeout", seconds, limits.HEAD_TIMEOUT, "TIME", "for a request's head (10s)"),
+    Option("--body-timeout", seconds, limits.BODY_TIMEOUT, "TIME", "between two reads of a request's body (30s)"),
+    Option("--send-timeout", seconds, limits.SEND_TIMEOUT, "TIME", "for a client that takes nothing (30s)"),
+    Option("--idle-timeout", seconds, limits.IDLE_TIMEOUT, "TIME", "of a connection without a request (60s)"),
+    Option("--connect-timeout", seconds, limits.CONNECT_TIMEOUT, "TIME", "for a connection to a backend (5s)"),
+    Option("--response-timeout", seconds, limits.RESPONSE_TIMEOUT, "TIME", "for a backend's response to begin (60s)"),
+)
+CLIENT = (ADMIN,)
+
+
+def add_options(parser, options: tuple[Option, ...]) -> None:
+    for option in options:
+        option.add(parser)
+
+
+def take(arguments: argparse.Namespace, options: tuple[Option, ...]) -> dict[str, Any]:
+    """Return the values of options by name."""
+    return {option.name: option.value(getattr(arguments, option.name)) for option in options}
+
+
+# ---- the verbs
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal ends it."""
+    options = serve_options(arguments)
+    for path in options.paths:
+        if path != "-" and not os.path.exists(path):
+            raise UsageError(f"no such file or folder: {path}")
+    os.environ.setdefault("UV_THREADPOOL_SIZE", LOOKUP_THREADS)
+    import uvloop
+
+    from gwfast.observe.log import Log
+    from gwfast.serve.supervisor import supervise
+    return uvloop.run(supervise(options, Log(options.log_format, options.log_level)))
+
+
+def serve_options(arguments: argparse.Namespace) -> ServeOptions:
+    """Turn the command line and the environment into options."""
+    reading = take(arguments, READING)
+    serving = take(arguments, SERVING)
+    return ServeOptions(
+        paths=tuple(arguments.paths),
+        gateway=reading["gateway"],
+        gateway_class=reading["gateway_class"],
+        dns_templates=reading["dns_template"],
+        workers=serving.pop("workers") or available_cpus(),
+        watch=not serving.pop("no_watch"),
+        engine=EngineOptions(**take(arguments, TRAFFIC)),
+        **serving,
+    )
+
+
+def reload(arguments: argparse.Namespace) -> int:
+    """Let the running gateway read its files again; print what is wrong with them."""
+    status, body = _ask(arguments, "POST", "/reload", timeout=120)
+    if status not in (200, 500):
+        raise ConnectionError(f"the admin server answered {status}")
+    result = json.loads(body)
+    for problem in result["problems"]:
+        print(problem["text"])
+    errors = sum(problem["severity"] == "error" for problem in result["problems"])
+    print("failed: the table before serves; see the gateway's log" if result["failed"]
+          else f"generation {result['generation']} serves, {errors} errors")
+    return 1 if result["failed"] or errors else 0
+
+
+def healthcheck(arguments: argparse.Namespace) -> int:
+    """Tell by the exit status whether the running gateway is ready."""
+    status, body = _ask(arguments, "GET", "/readyz", timeout=3)
+    print(body.decode("utf-8", "replace").strip())
+    return 0 if status == 200 else 1
+
+
+def _ask(arguments: argparse.Namespace, method: str, path: str, timeout: float) -> tuple[int, bytes]:
+    host, port = take(arguments, CLIENT)["admin"]
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise ConnectionError(f"no gateway answers at {host}:{port}: {error}") from None
+    finally:
+        connection.close()
+
+
+def echo(arguments: argparse.Namespace) -> int:
+    """Be the echo backend."""
+    import uvloop
+
+    from gwfast import echo as backend
+    where = []
+    for text in [*arguments.ports, *arguments.port]:
+        name, equals, port = text.rpartition("=")
+        try:
+            where.append((name if equals else arguments.name, arguments.host, port_number(port)))
+        except ValueError as error:
+            raise UsageError(f"{text!r}: {error}") from None
+    if not where:
+        raise UsageError("echo needs a port")
+    try:
+        uvloop.run(backend.serve(where, fast=arguments.fast, namespace=arguments.namespace, show=arguments.show))
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+# ---- the parser
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError where argparse would print and exit."""
+
+    def error(self, message: str):
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def parser() -> Parser:
+    """Build the parser of every verb; a parsed verb's `run` is its function."""
+    top = Parser(prog="gwfast", description="A fast gateway that speaks the Kubernetes Gateway API.", allow_abbrev=False)
+    top.add_argument("--version", action="version", version=f"gwfast {__version__}")
+    verbs = top.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
+    common = Parser(add_help=False, allow_abbrev=False)
+    common.add_argument("paths", nargs="+", metavar="PATH", help="file or folder with YAML or JSON; '-': standard input")
+    add_options(common, READING)
+
+    verb = verbs.add_parser("run", help="serve", parents=[common], allow_abbrev=False)
+    add_options(verb, SERVING)
+    add_options(verb.add_argument_group("traffic"), TRAFFIC)
+    verb.set_defaults(run=run)
+    for name, function, text in (("reload", reload, "let the running gateway read its files again"),
+                                 ("healthcheck", healthcheck, "exit 0 if the running gateway is ready")):
+        verb = verbs.add_parser(name, help=text, allow_abbrev=False)
+        add_options(verb, CLIENT)
+        verb.set_defaults(run=function)
+    _add_echo(verbs)
+    return top
+
+
+def _add_echo(verbs) -> None:
+    verb = verbs.add_parser("echo", help="be an echo backend, to try things with", allow_abbrev=False)
+    verb.add_argument("ports", nargs="*", metavar="[NAME=]PORT", help="where to listen (0: a free port)")
+    verb.add_argument("--port", action="append", default=[], help="the same as an option")
+    verb.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    verb.add_argument("--name", default="echo", help="the service's name, shown in responses (echo)")
+    verb.add_argument("--namespace", default="default", help="its namespace, shown in responses (default)")
+    verb.add_argument("--fast", action="store_true", help="answer 35 fixed bytes, for load tests")
+    verb.add_argument("--show", action="store_true", help="print requests as they arrive")
+    verb.set_defaults(run=echo)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return the exit status."""
+    try:
+        arguments = parser().parse_args(argv)
+        return arguments.run(arguments)
+    except UsageError as error:
+        print(f"gwfast: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 1
+    except ConnectionError as error:
+        print(f"gwfast: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

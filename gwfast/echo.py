@@ -1,0 +1,185 @@
+"""The echo backend of the demo and the benchmarks.
+
+    gwfast echo PORT...            answers JSON that tells what arrived, as the Gateway API's echo-basic does
+    gwfast echo --fast PORT...     answers every request with the same 35 bytes, as fast as Python can
+
+Without --fast: the response to any path is {path, host, method, proto, headers, namespace, ingress, service, pod};
+`X-Echo-Set-Header: name:value, ...` sets response headers, `?delay=1.5` waits (seconds, or with a unit: 500ms),
+`/status/NNN` answers that status, `/ws` is a WebSocket that sends back what it gets (RFC 6455).
+"""
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import re
+from urllib.parse import parse_qsl, urlsplit
+
+from gwfast.observe.h11_server import Answer, Request, Server
+
+WEBSOCKET_KEY = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+MESSAGE_BYTES = 1024 * 1024
+DELAY = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
+
+
+class Echo:
+    """Answers as one named backend."""
+
+    def __init__(self, service: str, namespace: str = "default", pod: str = ""):
+        self._who = {"namespace": namespace, "ingress": "", "service": service, "pod": pod or service}
+
+    async def answer(self, request: Request) -> Answer:
+        """Tell the client what it sent."""
+        url = urlsplit(request.target)
+        if url.path == "/ws" and request.header("upgrade").lower() == "websocket":
+            return _accept_websocket(request)
+        await asyncio.sleep(_delay(dict(parse_qsl(url.query)).get("delay", "")))
+        headers = _asked_headers(request)
+        status = re.fullmatch(r"/status/([2-5]\d\d)", url.path)
+        return Answer(int(status[1]) if status else 200, self._describe(request), "application/json", headers)
+
+    def _describe(self, request: Request) -> bytes:
+        headers: dict[str, list[str]] = {}
+        for name, value in request.headers:
+            headers.setdefault(name.title(), []).append(value)
+        host = headers.pop("Host", [""])[0]
+        told = {"path": request.target, "host": host, "method": request.method, "proto": request.version,
+                "headers": headers, "bytes": request.body_bytes} | self._who
+        return json.dumps(told, indent=1).encode() + b"\n"
+
+
+def _delay(text: str) -> float:
+    parsed = DELAY.fullmatch(text)
+    return float(parsed[1]) * SECONDS[parsed[2]] if parsed else 0.0
+
+
+def _asked_headers(request: Request) -> tuple[tuple[str, str], ...]:
+    asked = []
+    for item in request.header("x-echo-set-header").split(","):
+        name, colon, value = item.partition(":")
+        if colon and name.strip():
+            asked.append((name.strip(), value.strip()))
+    return tuple(asked)
+
+
+def _accept_websocket(request: Request) -> Answer:
+    key = request.header("sec-websocket-key")
+    if request.method != "GET" or not key or request.header("sec-websocket-version") != "13":
+        return Answer(400, b"not a WebSocket handshake\n")
+    accept = base64.b64encode(hashlib.sha1((key + WEBSOCKET_KEY).encode()).digest()).decode()
+    headers = (("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept))
+    return Answer(101, headers=headers, upgrade=WebSocket)
+
+
+class WebSocket(asyncio.Protocol):
+    """Sends each message back, frame by frame (RFC 6455 5.2), answers pings, ends with the client's close."""
+
+    CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+    ANSWERS = {CONTINUATION: CONTINUATION, TEXT: TEXT, BINARY: BINARY, CLOSE: CLOSE, PING: PONG}
+
+    def __init__(self, transport, first: bytes):
+        self._transport = transport
+        self._buffer = bytearray()
+        self.data_received(first)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while self._frame():
+            pass
+
+    def pause_writing(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._transport.resume_reading()
+
+    def _frame(self) -> bool:
+        """Answer one whole frame; False when there is none yet."""
+        data = self._buffer
+        if len(data) < 2:
+            return False
+        opcode, masked, short = data[0] & 15, data[1] & 128, data[1] & 127
+        at = {126: 4, 127: 10}.get(short, 2)
+        size = int.from_bytes(data[2:at]) if at > 2 else short
+        if not masked or size > MESSAGE_BYTES:
+            self._transport.close()
+            return False
+        if len(data) < at + 4 + size:
+            return False
+        payload = _unmask(data[at:at + 4], data[at + 4:at + 4 + size])
+        first = data[0]
+        del data[:at + 4 + size]
+        if opcode in self.ANSWERS:
+            self._transport.write(_frame_of(first & 0x80 | self.ANSWERS[opcode], payload))
+        if opcode == self.CLOSE:
+            self._transport.close()
+        return opcode != self.CLOSE
+
+
+def _unmask(mask: bytes, payload: bytes) -> bytes:
+    n = len(payload)
+    key = int.from_bytes((mask * (n // 4 + 1))[:n])
+    return (int.from_bytes(payload) ^ key).to_bytes(n)
+
+
+def _frame_of(first: int, payload: bytes) -> bytes:
+    n = len(payload)
+    if n < 126:
+        size = bytes([n])
+    elif n < 65536:
+        size = b"\x7e" + n.to_bytes(2)
+    else:
+        size = b"\x7f" + n.to_bytes(8)
+    return bytes([first]) + size + payload
+
+
+class Fast(asyncio.Protocol):
+    """Counts heads without reading them: for requests without bodies, kept alive."""
+
+    def __init__(self, name: str):
+        body = f'{{"backend":"{name}"}}'.ljust(34)[:34] + "\n"
+        self._answer = (f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+                        + body).encode()
+        self._transport: asyncio.Transport | None = None
+        self._rest = b""
+
+    def connection_made(self, transport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        data = self._rest + data
+        heads = data.count(b"\r\n\r\n")
+        if heads:
+            self._transport.write(self._answer * heads)
+            data = data[data.rindex(b"\r\n\r\n") + 4:]
+        self._rest = data
+
+
+async def serve(addresses: list[tuple[str, str, int]], *, fast: bool = False, namespace: str = "default",
+                show: bool = False) -> None:
+    """Serve echo backends (name, host, port) until cancelled; print where each listens."""
+    loop = asyncio.get_running_loop()
+    servers = []
+    for name, host, port in addresses:
+        def protocol(name=name):
+            return Fast(name)
+        if not fast:
+            protocol = Server(_shown(Echo(name, namespace), name) if show else Echo(name, namespace).answer)
+        server = await loop.create_server(protocol, host, port, reuse_port=fast, backlog=1024)
+        servers.append(server)
+        where = server.sockets[0].getsockname()
+        print(f"echo {name} listens on {where[0]}:{where[1]}", flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        for server in servers:
+            server.close()
+
+
+def _shown(echo: Echo, name: str):
+    async def answer(request: Request) -> Answer:
+        print(f"{name}: {request.method} {request.target} from {os.fspath(request.header('x-forwarded-for'))}",
+              flush=True)
+        return await echo.answer(request)
+    return answer

@@ -1,0 +1,145 @@
+"""Addresses of backends that only have names: looked up by the system's resolver, again and again.
+
+Rules:
+- A backend's names are tried in order and the first that has addresses wins.
+- A new name is looked up at once, then every `refresh` seconds (with jitter), PARALLEL at a time.
+- A name that stops resolving keeps its last addresses for KEEP seconds, then has none.
+- IP literals and localhost need no lookup. The system's resolver (getaddrinfo) is used because it alone knows
+  /etc/hosts, nsswitch and what a container runtime puts there; it tells no TTL, hence the refresh.
+"""
+import asyncio
+import ipaddress
+import random
+import socket
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+PARALLEL = 8
+TIMEOUT = 10.0  # of one lookup that the system's resolver does not end itself
+KEEP = 60.0
+ADDRESSES = 64  # of one name
+LOCALHOST = ("127.0.0.1",)
+
+Addresses = tuple[str, ...]
+
+
+class Name(msgspec.Struct, eq=False):
+    """What is known of a name. `tried` is set once the first lookup has ended."""
+
+    name: str
+    tried: asyncio.Event
+    addresses: Addresses = ()
+    good_at: float = 0.0
+    error: str = ""
+    task: asyncio.Task | None = None
+
+
+class Resolver:
+    """Keeps the wanted names resolved; `changed()` is called when addresses did."""
+
+    def __init__(self, loop, changed: Callable[[], None], refresh: float = 5.0, keep: float = KEEP):
+        self._loop = loop
+        self._changed = changed
+        self._refresh = refresh
+        self._keep = keep
+        self._names: dict[str, Name] = {}
+        self._slots = asyncio.Semaphore(PARALLEL)
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Names that have no address now, and why."""
+        return {each.name: each.error for each in self._names.values() if each.error and not each.addresses}
+
+    def want(self, names: Iterable[str]) -> None:
+        """Resolve these names from now on, and no others."""
+        wanted = set(names)
+        for gone in self._names.keys() - wanted:
+            self._forget(gone)
+        for new in wanted - self._names.keys():
+            self._names[new] = self._begin(new)
+
+    async def settle(self, timeout: float) -> None:
+        """Wait until each wanted name has been looked up once, at most so many seconds."""
+        waits = [asyncio.ensure_future(each.tried.wait())
+                 for each in self._names.values() if not each.tried.is_set()]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=timeout)
+            for each in late:
+                each.cancel()
+
+    def addresses(self, hosts: Iterable[str]) -> Addresses:
+        """Return the addresses of the first of these names that has some, sorted."""
+        for host in hosts:
+            known = self._names.get(host)
+            if known is not None and known.addresses:
+                return known.addresses
+        return ()
+
+    def close(self) -> None:
+        """Stop looking up."""
+        for name in list(self._names):
+            self._forget(name)
+
+    def _begin(self, name: str) -> Name:
+        entry = Name(name, asyncio.Event(), literal(name))
+        if entry.addresses:
+            entry.tried.set()
+        else:
+            entry.task = self._loop.create_task(self._keep_resolved(entry))
+        return entry
+
+    def _forget(self, name: str) -> None:
+        task = self._names.pop(name).task
+        if task is not None:
+            task.cancel()
+
+    async def _keep_resolved(self, entry: Name) -> None:
+        while True:
+            async with self._slots:
+                before = entry.addresses
+                await self._look_up(entry)
+            first = not entry.tried.is_set()
+            entry.tried.set()
+            if entry.addresses != before or first:
+                self._changed()
+            await asyncio.sleep(self._refresh * random.uniform(0.8, 1.2))
+
+    async def _look_up(self, entry: Name) -> None:
+        now = self._loop.time()
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                found = await self._loop.getaddrinfo(entry.name, None, type=socket.SOCK_STREAM)
+            entry.addresses = _usable({sockaddr[0] for *_, sockaddr in found})
+            entry.good_at, entry.error = now, ""
+        except (OSError, UnicodeError, TimeoutError) as error:
+            entry.error = str(error) or "the lookup took too long"
+            if now - entry.good_at > self._keep:
+                entry.addresses = ()
+
+
+def literal(name: str) -> Addresses:
+    """Return the address that a name is itself: an IP literal or localhost; () for others."""
+    if name.rstrip(".").lower() == "localhost":
+        return LOCALHOST
+    try:
+        return (str(ipaddress.ip_address(name)),)
+    except ValueError:
+        return ()
+
+
+def _usable(found: set[str]) -> Addresses:
+    """Sorted, bounded, without those to which this machine has no route (IPv6 where there is none), unless that is all."""
+    reachable = [address for address in found if _has_route(address)]
+    return tuple(sorted(reachable or found)[:ADDRESSES])
+
+
+def _has_route(address: str) -> bool:
+    """Ask the kernel; connecting a datagram socket sends nothing."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+    except OSError:
+        return False
+    return True

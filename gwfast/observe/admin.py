@@ -1,0 +1,42 @@
+"""The admin server: health, metrics, the plan, reload. A table of pages, each a coroutine function."""
+from collections.abc import Awaitable, Callable
+
+from gwfast.observe.h11_server import Answer, Request, Server
+
+Page = Callable[[], Awaitable[Answer]]
+
+
+class Admin:
+    """Serves `pages`, a dict of 'METHOD /path' to a page."""
+
+    def __init__(self, pages: dict[str, Page], bug: Callable[[str, BaseException], None]):
+        self._pages = pages
+        self._bug = bug
+        self._server = Server(self._answer)
+        self._listening = None
+
+    async def start(self, loop, host: str, port: int) -> tuple[str, int]:
+        """Listen; return where (port 0: one that is free). OSError if that cannot be."""
+        self._listening = await loop.create_server(self._server, host, port)
+        return self._listening.sockets[0].getsockname()[:2]
+
+    def close(self) -> None:
+        """Close the server and its connections."""
+        if self._listening is not None:
+            self._listening.close()
+        self._server.close()
+
+    async def _answer(self, request: Request) -> Answer:
+        path = request.target.partition("?")[0]
+        method = "GET" if request.method == "HEAD" else request.method
+        page = self._pages.get(f"{method} {path}")
+        if page is not None:
+            try:
+                return await page()
+            except Exception as error:
+                self._bug(f"admin page {path}", error)
+                return Answer(500, b"a bug: see the log\n")
+        allowed = [key.split()[0] for key in self._pages if key.split()[1] == path]
+        if allowed:
+            return Answer(405, b"no such method here\n", headers=(("Allow", ", ".join(allowed)),))
+        return Answer(404, "".join(f"{key}\n" for key in self._pages).encode())

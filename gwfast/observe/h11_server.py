@@ -1,0 +1,187 @@
+"""HTTP/1.1 in ordinary Python (h11 on the event loop) for what is not the hot path: admin, the echo backend.
+
+Rules:
+- one request at a time per connection: while it is answered nothing more is read;
+- request bodies are read and dropped, only counted;
+- heads, times and connections are bounded; what h11 refuses gets its status and the connection closes.
+"""
+import asyncio
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import h11
+import msgspec
+
+from gwfast import limits
+
+CONNECTIONS = 1024  # open at once; admin and echo have few clients
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A request whose body has been read. Names of `headers` as they came, values latin-1."""
+
+    method: str
+    target: str
+    version: str
+    headers: list[tuple[str, str]]
+    body_bytes: int
+
+    def header(self, name: str) -> str:
+        """Return the first value of a field, '' without one."""
+        return next((value for key, value in self.headers if key.lower() == name), "")
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What to answer; with status 101, `upgrade(transport, first_bytes)` gives the protocol that takes over."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+    headers: tuple[tuple[str, str], ...] = ()
+    upgrade: Callable | None = None
+
+
+class Server:
+    """Answers with one coroutine function; call it to get a protocol, `close` ends every connection."""
+
+    def __init__(self, answer: Callable[[Request], Awaitable[Answer]]):
+        self.answer = answer
+        self.connections: set[Connection] = set()
+
+    def __call__(self) -> "Connection":
+        return Connection(self)
+
+    def close(self) -> None:
+        for connection in list(self.connections):
+            connection.close()
+
+
+class Connection(asyncio.Protocol):
+    """One client."""
+
+    def __init__(self, server: Server):
+        self._server = server
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.HEAD_BYTES)
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._request: h11.Request | None = None
+        self._body_bytes = 0
+        self._task: asyncio.Task | None = None
+
+    def connection_made(self, transport) -> None:
+        self._transport = transport
+        if len(self._server.connections) >= CONNECTIONS:
+            transport.abort()
+            return
+        self._server.connections.add(self)
+        self._close_in(limits.HEAD_TIMEOUT)
+
+    def connection_lost(self, exc) -> None:
+        self._server.connections.discard(self)
+        self._close_in(None)
+        if self._task is not None:
+            self._task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self._h11.receive_data(data)
+        self._read()
+
+    def eof_received(self) -> bool:
+        self._h11.receive_data(b"")
+        self._read()
+        return self._task is not None  # the answer may still be wanted
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _read(self) -> None:
+        """Take what has come, up to one whole request."""
+        try:
+            while self._task is None and not self._transport.is_closing():
+                event = self._h11.next_event()
+                if event in (h11.NEED_DATA, h11.PAUSED):
+                    if self._h11.they_are_waiting_for_100_continue:
+                        self._send(h11.InformationalResponse(status_code=100, headers=[]))
+                    return
+                self._take(event)
+        except h11.RemoteProtocolError as error:
+            self._refuse(error.error_status_hint)
+
+    def _take(self, event) -> None:
+        match event:
+            case h11.Request():
+                self._request, self._body_bytes = event, 0
+                self._close_in(limits.BODY_TIMEOUT)
+            case h11.Data():
+                self._body_bytes += len(event.data)
+                self._close_in(limits.BODY_TIMEOUT)
+            case h11.EndOfMessage():
+                self._close_in(None)
+                self._transport.pause_reading()
+                self._task = asyncio.ensure_future(self._respond())
+            case h11.ConnectionClosed():
+                self._transport.close()
+
+    async def _respond(self) -> None:
+        head = self._request
+        request = Request(head.method.decode("latin-1"), head.target.decode("latin-1"),
+                          "HTTP/" + head.http_version.decode("latin-1"),
+                          [(name.decode("latin-1"), value.decode("latin-1"))
+                           for name, value in head.headers.raw_items()], self._body_bytes)
+        answer = await self._server.answer(request)
+        self._task = None
+        if self._transport.is_closing():
+            return
+        if answer.upgrade is not None:
+            self._hand_over(answer)
+            return
+        self._write(answer)
+        if self._h11.our_state is h11.MUST_CLOSE:
+            self._transport.close()
+            return
+        self._h11.start_next_cycle()
+        self._close_in(limits.IDLE_TIMEOUT)
+        self._transport.resume_reading()
+        self._read()
+
+    def _write(self, answer: Answer) -> None:
+        headers = [*answer.headers, ("Content-Length", str(len(answer.body)))]
+        if answer.content_type:
+            headers.append(("Content-Type", answer.content_type))
+        head = h11.Response(status_code=answer.status, headers=headers, reason=_reason(answer.status))
+        data = self._h11.send(head)
+        if self._request is None or self._request.method != b"HEAD":
+            data += self._h11.send(h11.Data(data=answer.body))
+        self._transport.write(data + self._h11.send(h11.EndOfMessage()))
+
+    def _hand_over(self, answer: Answer) -> None:
+        self._send(h11.InformationalResponse(status_code=101, headers=list(answer.headers),
+                                             reason=_reason(101)))
+        self._server.connections.discard(self)
+        first, _ = self._h11.trailing_data
+        self._transport.set_protocol(answer.upgrade(self._transport, first))
+        self._transport.resume_reading()
+
+    def _refuse(self, status: int) -> None:
+        if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._request = None
+            self._write(Answer(status, _reason(status) + b"\n", headers=(("Connection", "close"),)))
+        self._transport.close()
+
+    def _send(self, event) -> None:
+        self._transport.write(self._h11.send(event))
+
+    def _close_in(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if seconds is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(seconds, self._transport.close)
+
+
+def _reason(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""

@@ -1,0 +1,136 @@
+"""Prometheus text from the workers' counters and the supervisor's own numbers.
+
+Labels are bounded: routes by the counter slots (those beyond share one, named 'other'), the rest by tables.
+"""
+import platform
+from collections.abc import Iterable
+
+import msgspec
+
+from gwfast import __version__
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+GAUGES = {"connections_open", "requests_open", "upstream_open", "upstream_idle", "table_generation"}
+OTHER = ("", "other")  # routes beyond the bound
+HELP = {
+    "connections": "Client connections accepted.",
+    "connections_open": "Client connections open now.",
+    "connections_refused": "Client connections closed because of a cap.",
+    "requests": "Requests read, also those that no route took.",
+    "requests_open": "Requests in flight.",
+    "bytes_in": "Bytes of request bodies and heads.",
+    "bytes_out": "Bytes of response bodies and heads.",
+    "upstream_connects": "Connections opened to backends.",
+    "upstream_connect_errors": "Connections to backends that failed.",
+    "upstream_reused": "Requests sent on a pooled connection.",
+    "upstream_retries": "Requests sent again.",
+    "upstream_open": "Connections to backends open now.",
+    "upstream_idle": "Connections to backends idle in a pool.",
+    "tunnels": "Upgraded connections.",
+    "log_dropped": "Access log lines dropped because nobody read them.",
+    "table_generation": "The oldest table that a worker serves.",
+    "tables_swapped": "Tables taken over by workers.",
+    "bugs": "Requests ended by a bug of gwfast.",
+}
+
+
+class Stats(msgspec.Struct):
+    """What the supervisor counts itself. Times in seconds (Unix time where `_at`)."""
+
+    workers: int = 0
+    workers_running: int = 0
+    worker_restarts: int = 0
+    ready: bool = False
+    generation: int = 0
+    reloads: int = 0
+    reload_failures: int = 0
+    reload_seconds: float = 0.0  # the last
+    reload_at: float = 0.0  # the last that succeeded
+    image_bytes: int = 0
+    images_refused: int = 0
+    entries: int = 0
+    ports_failed: int = 0
+    names_failed: int = 0  # DNS names without an address
+    problems: dict[str, int] = {}
+
+
+def render(counters: dict, names: dict[int, tuple[str, str]], stats: Stats) -> bytes:
+    """Render one scrape. counters: as `_counters.read` gives them; names: counter slot -> (kind, route)."""
+    lines: list[str] = []
+    _globals(lines, counters["global"])
+    _family(lines, "faults_total", "counter", "Requests that failed, by the word of the access log.",
+            ((f'{{fault="{_escape(word)}"}}', n) for word, n in counters.get("faults", {}).items()))
+    _routes(lines, counters, names)
+    _own(lines, stats)
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _globals(lines: list[str], totals: dict[str, int]) -> None:
+    for name, n in totals.items():
+        kind = "gauge" if name in GAUGES else "counter"
+        suffix = "" if kind == "gauge" else "_total"
+        _family(lines, name + suffix, kind, HELP.get(name, name.replace("_", " ")), [("", n)])
+
+
+def _routes(lines: list[str], counters: dict, names: dict[int, str]) -> None:
+    routes = [(_labels(*names.get(slot, OTHER)), row) for slot, row in sorted(counters["routes"].items())]
+    _family(lines, "route_requests_total", "counter", "Requests by route and class of status.", (
+        (f'{{{labels},code="{code}"}}', row[code])
+        for labels, row in routes for code in ("1xx", "2xx", "3xx", "4xx", "5xx", "none") if row.get(code)))
+    for name in ("bytes_in", "bytes_out"):
+        _family(lines, f"route_{name}_total", "counter", HELP[name][:-1] + ", by route.",
+                ((f"{{{labels}}}", row[name]) for labels, row in routes))
+    _family(lines, "route_duration_seconds", "histogram",
+            "From a request's first byte to the end of its response.",
+            _histograms(routes, counters["buckets_us"]))
+
+
+def _histograms(routes, bounds_us: Iterable[int]):
+    bounds = [f"{bound / 1e6:g}" for bound in bounds_us] + ["+Inf"]
+    for labels, row in routes:
+        total = 0
+        for bound, n in zip(bounds, row["buckets"], strict=True):
+            total += n
+            yield f'_bucket{{{labels},le="{bound}"}}', total
+        yield f"_sum{{{labels}}}", row["duration_us"] / 1e6
+        yield f"_count{{{labels}}}", total
+
+
+def _own(lines: list[str], stats: Stats) -> None:
+    for name, kind, text in (
+        ("workers", "gauge", "Workers that there should be."),
+        ("workers_running", "gauge", "Workers that serve a table."),
+        ("worker_restarts", "counter", "Workers started again after they died."),
+        ("ready", "gauge", "Whether /readyz says yes."),
+        ("generation", "gauge", "The number of the table published last."),
+        ("reloads", "counter", "Configurations that became a table."),
+        ("reload_failures", "counter", "Configurations that did not."),
+        ("reload_seconds", "gauge", "How long the last reload took."),
+        ("reload_at", "gauge", "When the last successful reload ended, in Unix time."),
+        ("image_bytes", "gauge", "Size of the table."),
+        ("images_refused", "counter", "Tables that a worker refused."),
+        ("entries", "gauge", "Matches of rules in the table, counted on each host."),
+        ("ports_failed", "gauge", "Ports that cannot be listened on."),
+        ("names_failed", "gauge", "Backend names that resolve to nothing."),
+    ):
+        suffix = "_total" if kind == "counter" else ""
+        _family(lines, name + suffix, kind, text, [("", getattr(stats, name))])
+    _family(lines, "problems", "gauge", "Problems of the configuration now, by severity.",
+            ((f'{{severity="{severity}"}}', stats.problems.get(severity, 0))
+             for severity in ("error", "warning", "note")))
+    _family(lines, "build_info", "gauge", "What runs.", [
+        (f'{{version="{_escape(__version__)}",python="{platform.python_version()}"}}', 1)])
+
+
+def _family(lines: list[str], name: str, kind: str, text: str, samples) -> None:
+    lines.append(f"# HELP gwfast_{name} {text}")
+    lines.append(f"# TYPE gwfast_{name} {kind}")
+    lines.extend(f"gwfast_{name}{labels} {value + 0}" for labels, value in samples)
+
+
+def _labels(kind: str, route: str) -> str:
+    return f'kind="{_escape(kind)}",route="{_escape(route)}"'
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -1,0 +1,165 @@
+"""The control socket between the supervisor and one worker: small typed messages with descriptors, in order.
+
+A SOCK_SEQPACKET pair: a message is one packet of JSON (tagged structs), its descriptors travel beside it. Sending
+never blocks: what the socket does not take waits in memory. The end of the other side is `closed`, once.
+Who receives descriptors owns them; who sends them keeps its own.
+"""
+import os
+import socket
+from array import array
+from collections import deque
+
+import msgspec
+
+from gwfast.serve.options import EngineOptions
+
+PACKET = 64 * 1024
+_ROOM = socket.CMSG_SPACE(8 * array("i").itemsize)  # for descriptors beside a packet
+
+
+class _Message(msgspec.Struct, frozen=True, tag=True):
+    pass
+
+
+class Start(_Message):
+    """To a worker, first: who it is. Descriptor: the counters."""
+
+    worker: int
+    workers: int
+    drain_timeout: float
+    options: EngineOptions
+
+
+class Listen(_Message):
+    """To a worker: accept on this socket. Descriptor: the socket."""
+
+    bind: int
+
+
+class Unlisten(_Message):
+    """To a worker: stop accepting on this bind."""
+
+    bind: int
+
+
+class Swap(_Message):
+    """To a worker: serve this table. Descriptor: its image."""
+
+    generation: int
+
+
+class Finish(_Message):
+    """To a worker: drain and end."""
+
+
+class Abort(_Message):
+    """To a worker: end now."""
+
+
+class Ready(_Message):
+    """From a worker: its engine runs."""
+
+
+class Applied(_Message):
+    """From a worker: this table serves from the next request on."""
+
+    generation: int
+
+
+class Refused(_Message):
+    """From a worker: this message (its type) could not be followed; what was before stays."""
+
+    what: str
+    message: str
+
+
+Message = Start | Listen | Unlisten | Swap | Finish | Abort | Ready | Applied | Refused
+_decode = msgspec.json.Decoder(Message).decode
+_encode = msgspec.json.encode
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Create both ends, non-blocking and not inherited."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in ends:
+        end.setblocking(False)
+    return ends
+
+
+class Channel:
+    """One end, read by an event loop.
+
+    `received(message, descriptors)` is called for each message, `closed()` once when the other side is gone.
+    """
+
+    def __init__(self, loop, end: socket.socket, received, closed):
+        self._loop = loop
+        self._end = end
+        self._received = received
+        self._closed = closed
+        self._waiting: deque[tuple[bytes, list[int]]] = deque()
+        loop.add_reader(end.fileno(), self._read)
+
+    def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
+        """Send, or keep until the socket takes it; silent when the other side is gone (`closed` says so)."""
+        if self._end.fileno() < 0:
+            return
+        data = _encode(message)
+        if self._waiting or not self._try(data, descriptors):
+            self._waiting.append((data, [os.dup(fd) for fd in descriptors]))
+            self._loop.add_writer(self._end.fileno(), self._write)
+
+    def close(self) -> None:
+        """Close this end; `closed` is not called."""
+        if self._end.fileno() < 0:
+            return
+        self._loop.remove_reader(self._end.fileno())
+        self._loop.remove_writer(self._end.fileno())
+        self._end.close()
+        while self._waiting:
+            _close_all(self._waiting.popleft()[1])
+
+    def _try(self, data: bytes, descriptors) -> bool:
+        try:
+            socket.send_fds(self._end, [data], list(descriptors))
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            pass  # gone: the reader finds out
+        return True
+
+    def _write(self) -> None:
+        while self._waiting:
+            data, descriptors = self._waiting[0]
+            if not self._try(data, descriptors):
+                return
+            self._waiting.popleft()
+            _close_all(descriptors)
+        self._loop.remove_writer(self._end.fileno())
+
+    def _read(self) -> None:
+        while self._end.fileno() >= 0:
+            try:
+                data, ancillary, _, _ = self._end.recvmsg(PACKET, _ROOM, socket.MSG_CMSG_CLOEXEC)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                data, ancillary = b"", []
+            if not data:
+                self.close()
+                self._closed()
+                return
+            self._received(_decode(data), _descriptors(ancillary))
+
+
+def _descriptors(ancillary) -> list[int]:
+    received = array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            received.frombytes(data)
+    return received.tolist()
+
+
+def _close_all(descriptors) -> None:
+    for fd in descriptors:
+        os.close(fd)

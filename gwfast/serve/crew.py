@@ -1,0 +1,208 @@
+"""The workers: started, told what to serve, replaced when they die.
+
+A member is one place in the crew; the process in it may change. A new process is told everything again (its table and
+its sockets, which stay open here), so that connections which queued meanwhile are served. A place whose process keeps
+dying waits longer each time.
+"""
+import asyncio
+import os
+import signal
+import site
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from gwfast.observe.log import Log
+from gwfast.observe.metrics import Stats
+from gwfast.serve import control
+from gwfast.serve.options import ServeOptions
+from gwfast.serve.sockets import Port
+
+CALM = 10.0  # seconds after which a death is no longer part of a row
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 10.0
+
+
+class Member:
+    """One place. `applied` is the generation that its process serves (0: none yet), `settled` the last one that it
+    took or refused."""
+
+    def __init__(self, index: int):
+        self.index = index
+        self.process: subprocess.Popen | None = None
+        self.channel: control.Channel | None = None
+        self.ready = False
+        self.applied = 0
+        self.settled = 0
+        self.started = 0.0
+        self.deaths = 0  # in a row
+
+
+class Crew:
+    """All workers. `ports` is iterated for a new worker; `died` and `progress` are told by `moved`."""
+
+    def __init__(self, loop, options: ServeOptions, counters: int, ports: Iterable[Port], stats: Stats, log: Log):
+        self._loop = loop
+        self._options = options
+        self._counters = counters
+        self._ports = ports
+        self._stats = stats
+        self._log = log
+        self._table: tuple[int, int] | None = None  # generation, memfd
+        self._moved = asyncio.Event()
+        self.ending = False
+        self.members = [Member(index) for index in range(options.workers)]
+
+    # what the supervisor asks
+
+    def start(self) -> None:
+        """Start every worker."""
+        for member in self.members:
+            self._spawn(member)
+
+    def publish(self, generation: int, image: int) -> None:
+        """Give every worker this table; `image` (a memfd) is the crew's from now on."""
+        before, self._table = self._table, (generation, image)
+        for member in self._ready():
+            member.channel.send(control.Swap(generation), (image,))
+        if before is not None:
+            os.close(before[1])
+
+    def listen(self, port: Port) -> None:
+        """Let every worker accept on its socket of a port."""
+        for member in self._ready():
+            member.channel.send(control.Listen(port.bind), (port.sockets[member.index].fileno(),))
+
+    def unlisten(self, port: Port) -> None:
+        """Let no worker accept on a port any more. Close the port first: the workers' copies are then the last."""
+        for member in self._ready():
+            member.channel.send(control.Unlisten(port.bind))
+
+    async def settled(self, generation: int, timeout: float) -> bool:
+        """Wait until every running worker took or refused this table; False if one did not in time."""
+        return await self._until(lambda: all(
+            member.settled >= generation for member in self.members if member.process), timeout)
+
+    def finish(self) -> None:
+        """Let every worker drain and end; none is replaced any more."""
+        self._end(control.Finish())
+
+    def abort(self) -> None:
+        """End every worker now."""
+        self._end(control.Abort())
+
+    def kill(self) -> None:
+        for member in self.members:
+            if member.process is not None:
+                member.process.kill()
+
+    async def gone(self, timeout: float) -> bool:
+        """Wait until no worker is left; False if one is after so many seconds."""
+        return await self._until(lambda: not any(member.process for member in self.members), timeout)
+
+    # a worker's life
+
+    def _spawn(self, member: Member) -> None:
+        ours, theirs = control.pair()
+        member.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "gwfast.serve.worker", str(theirs.fileno())],
+            pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=_environment())
+        theirs.close()
+        member.ready, member.applied, member.settled = False, 0, 0
+        member.started = self._loop.time()
+        channel = member.channel = control.Channel(
+            self._loop, ours, lambda message, _: self._received(member, message), lambda: None)
+        channel.send(control.Start(member.index, len(self.members), self._options.drain_timeout,
+                                   self._options.engine), (self._counters,))
+        pidfd = os.pidfd_open(member.process.pid)
+        self._loop.add_reader(pidfd, self._ended, member, pidfd)
+
+    def _received(self, member: Member, message) -> None:
+        match message:
+            case control.Ready():
+                member.ready = True
+                self._introduce(member)
+            case control.Applied(generation):
+                member.applied = member.settled = generation
+            case control.Refused(what, text):
+                self._log.error("a worker refused", worker=member.index, what=what, error=text)
+                if what == "Swap" and self._table is not None:
+                    self._stats.images_refused += 1
+                    member.settled = self._table[0]
+        self._move()
+
+    def _introduce(self, member: Member) -> None:
+        if self._table is not None:
+            generation, image = self._table
+            member.channel.send(control.Swap(generation), (image,))
+        for port in self._ports:
+            if port.sockets:
+                member.channel.send(control.Listen(port.bind), (port.sockets[member.index].fileno(),))
+        if self.ending:
+            member.channel.send(control.Finish())
+
+    def _ended(self, member: Member, pidfd: int) -> None:
+        self._loop.remove_reader(pidfd)
+        os.close(pidfd)
+        status = member.process.wait()
+        pid = member.process.pid
+        member.channel.close()
+        member.process, member.ready, member.applied = None, False, 0
+        self._move()
+        if self.ending:
+            return
+        lived = self._loop.time() - member.started
+        member.deaths = 1 if lived > CALM else member.deaths + 1
+        delay = 0.0 if member.deaths == 1 else min(FIRST_DELAY * 2 ** (member.deaths - 2), LONGEST_DELAY)
+        self._stats.worker_restarts += 1
+        self._log.error("a worker died and is replaced", worker=member.index, pid=pid,
+                        status=_status_words(status), after_s=round(lived, 3), wait_s=delay)
+        self._loop.call_later(delay, self._replace, member)
+
+    def _replace(self, member: Member) -> None:
+        if not self.ending:
+            self._spawn(member)
+
+    def _end(self, message) -> None:
+        self.ending = True
+        for member in self.members:
+            if member.process is not None:
+                member.channel.send(message)
+
+    # waiting
+
+    def _ready(self) -> list[Member]:
+        return [member for member in self.members if member.process is not None and member.ready]
+
+    def _move(self) -> None:
+        self._stats.workers_running = sum(member.applied > 0 for member in self.members)
+        self._moved.set()
+
+    async def _until(self, condition: Callable[[], bool], timeout: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout):
+                while not condition():
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def _environment() -> dict[str, str]:
+    """The workers' environment: they find the package where it was found here."""
+    home = str(Path(__file__).resolve().parents[2])
+    if home in site.getsitepackages():
+        return dict(os.environ)
+    before = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": home + (os.pathsep + before if before else "")}
+
+
+def _status_words(status: int) -> str:
+    if status >= 0:
+        return f"exit {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"

@@ -1,0 +1,75 @@
+"""From files to a table, again and again: the stages in a row, each kept between reloads so that a change costs what
+changed. Runs in one thread of its own (the supervisor's loop stays free) and knows nothing of sockets or processes.
+"""
+import fcntl
+import os
+
+import msgspec
+
+from gwfast.config.load import Loader
+from gwfast.endpoints.registry import UNROUTED, Registry
+from gwfast.errors import Problem
+from gwfast.graph.attach import Attacher
+from gwfast.graph.model import GraphOptions
+from gwfast.plan.build import Builder
+from gwfast.plan.image import Images
+from gwfast.plan.ir import Plan
+from gwfast.serve.options import ServeOptions
+
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What the files say now."""
+
+    plan: Plan
+    problems: tuple[Problem, ...]
+    entries: int  # matches of rules, counted on each host
+
+
+class Pipeline:
+    """Every stage from files to the image, and what each remembers."""
+
+    def __init__(self, options: ServeOptions):
+        self._loader = Loader(options.paths)
+        self._attacher = Attacher(GraphOptions(
+            gateway_class=options.gateway_class, gateway=options.gateway, dns_templates=options.dns_templates))
+        self._builder = Builder()
+        self._registry = Registry(options.route_counters)
+        self._images = Images(self._registry)
+        self.counter_names: dict[int, tuple[str, str]] = {}  # slot -> (kind, 'namespace/name'); replaced as a whole
+
+    def read(self, changed: set[str] | None) -> Reading:
+        """Read what changed (files and folders; None: anything may have), attach and plan it."""
+        loaded = self._loader.load(changed)
+        graph = self._attacher.attach(loaded.resources)
+        plan = self._builder.build(graph)
+        entries = sum(len(host.entries) for bind in plan.binds for listener in bind.listeners
+                      for host in listener.hosts)
+        return Reading(plan, (*loaded.problems, *graph.problems), entries)
+
+    def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple], generation: int) -> tuple[int, int]:
+        """Write the table of a plan; return a sealed memfd and its size.
+
+        binds: Bind.key -> id; addresses: (ip, port)s of the backends that were looked up, by key.
+        """
+        for key, found in addresses.items():
+            self._registry.resolved(key, found)
+        published = publish(self._images.build(plan, binds, generation))
+        self.counter_names = {UNROUTED: ("", "none")} | self._registry.counters
+        return published
+
+
+def publish(data) -> tuple[int, int]:
+    """Put bytes into a sealed memfd that nobody can change any more; return it and its size."""
+    view = memoryview(data).cast("B")
+    fd = os.memfd_create("gwfast-table", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        written = 0
+        while written < len(view):
+            written += os.write(fd, view[written:])
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd, len(view)

@@ -1,0 +1,158 @@
+"""The listening sockets: one per worker and port, opened and kept by the supervisor.
+
+    Port   one bind of the plan: id, where it listens really, a socket per worker (or why there is none)
+
+SO_REUSEPORT spreads connections over the workers' sockets. It would also share a port silently with another program
+of the same user that sets it, so a port is first bound without it: what is taken is said, not shared. (Where a port of
+ours is open on another address the kernel could not tell it from a stranger's, and this test is left out.)
+"""
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Iterable
+
+import msgspec
+
+EVERYWHERE = ""
+
+
+class Port(msgspec.Struct, eq=False):
+    """An address and port to listen on. `port` is the real one, `spec_port` the Gateway's."""
+
+    key: str
+    bind: int  # the id that the table and the engine know it by
+    address: str
+    spec_port: int
+    port: int = 0
+    sockets: tuple[socket.socket, ...] = ()
+    error: str = ""
+
+    @property
+    def where(self) -> str:
+        host = self.address or "*"
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    def close(self) -> None:
+        for each in self.sockets:
+            each.close()
+        self.sockets = ()
+
+
+class Ports:
+    """Every port that the plan asks for, by `Bind.key`; ids are stable and never used twice."""
+
+    def __init__(self, workers: int, bind: str = EVERYWHERE, port_map: dict[int, int] | None = None,
+                 backlog: int = 65535):
+        self._workers = workers
+        self._bind = bind
+        self._map = port_map or {}
+        self._backlog = backlog
+        self._ids: dict[str, int] = {}
+        self._ports: dict[str, Port] = {}
+
+    def __iter__(self):
+        return iter(self._ports.values())
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """Bind.key -> id, for the image."""
+        return {key: port.bind for key, port in self._ports.items()}
+
+    def update(self, wanted: Iterable[tuple[str, str, int]]) -> tuple[list[Port], list[Port]]:
+        """Open what is wanted (key, address, port) and not open; return the opened and the removed.
+
+        The removed are still open: close them when the workers know. What cannot be opened is in the table with
+        its `error`, and is tried again with the next update.
+        """
+        wanted = {key: (address, port) for key, address, port in wanted}
+        removed = [self._ports.pop(key) for key in list(self._ports) if key not in wanted]
+        opened = []
+        for key, (address, spec_port) in wanted.items():
+            port = self._ports.get(key)
+            if port is None:
+                number = self._ids.setdefault(key, len(self._ids) + 1)
+                port = self._ports[key] = Port(key, number, address or self._bind, spec_port)
+            if not port.sockets and self._open(port):
+                opened.append(port)
+        return opened, removed
+
+    def close(self) -> None:
+        for port in self._ports.values():
+            port.close()
+
+    def _open(self, port: Port) -> bool:
+        port.port = self._map.get(port.spec_port, port.spec_port)
+        ours = [other for other in self if other.sockets and other.port == port.port]
+        for other in ours:
+            if other.address == port.address:
+                port.error = f"port {other.spec_port} of the configuration listens there already"
+                return False
+        try:
+            port.sockets = open_sockets(port.address, port.port, self._workers, self._backlog, alone=not ours)
+        except OSError as error:
+            port.error = _explain(error)
+            return False
+        port.port = port.sockets[0].getsockname()[1]
+        port.error = ""
+        return True
+
+
+def open_sockets(address: str, port: int, count: int, backlog: int, *,
+                 alone: bool = True) -> tuple[socket.socket, ...]:
+    """Open `count` non-blocking listening sockets that share one port; OSError if it is taken or not ours.
+
+    address '' is every address, IPv4 and IPv6 where there is IPv6. Port 0 is one that is free. `alone`: nobody else
+    may listen there.
+    """
+    family, host = _family(address)
+    opened = []
+    try:
+        if alone:
+            _bound(family, host, port, shared=False).close()
+        for _ in range(count):
+            one = _bound(family, host, port, shared=True)
+            opened.append(one)
+            one.listen(backlog)
+            one.setblocking(False)
+            port = one.getsockname()[1]
+    except OSError:
+        for one in opened:
+            one.close()
+        raise
+    return tuple(opened)
+
+
+def _family(address: str) -> tuple[socket.AddressFamily, str]:
+    if address:
+        family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
+        return family, address
+    try:
+        _bound(socket.AF_INET6, "::", 0, shared=False).close()
+    except OSError:
+        return socket.AF_INET, "0.0.0.0"
+    return socket.AF_INET6, "::"
+
+
+def _bound(family, host: str, port: int, *, shared: bool) -> socket.socket:
+    one = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+        one.bind((host, port))
+    except OSError:
+        one.close()
+        raise
+    return one
+
+
+def _explain(error: OSError) -> str:
+    words = {
+        errno.EADDRINUSE: "something else listens there",
+        errno.EACCES: "not allowed (ports below 1024 need privileges; --port-map 80:8080 avoids it)",
+        errno.EADDRNOTAVAIL: "this machine does not have that address",
+    }
+    return words.get(error.errno) or os.strerror(error.errno or 0)

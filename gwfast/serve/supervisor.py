@@ -1,0 +1,288 @@
+"""The supervisor: reads the configuration, publishes tables, keeps the sockets and the workers; no traffic.
+
+One round turns what changed into what serves:
+
+    changed paths -> plan (in the pipeline's thread) -> ports opened, names resolved -> image -> workers
+                  -> ports that are no longer wanted are closed
+
+Rounds never overlap; what changes during one makes the next. A round that fails leaves everything as it was.
+"""
+import asyncio
+import gc
+import json
+import os
+import resource
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from gwfast import __version__, _counters
+from gwfast.endpoints.resolve import Resolver
+from gwfast.errors import Problem, Source
+from gwfast.observe import metrics
+from gwfast.observe.admin import Admin
+from gwfast.observe.h11_server import Answer
+from gwfast.observe.log import Log
+from gwfast.serve.crew import Crew
+from gwfast.serve.generation import Pipeline, Reading
+from gwfast.serve.options import ServeOptions
+from gwfast.serve.sockets import Port, Ports
+from gwfast.serve.watch import Watcher
+
+NAMES_WAIT = 1.5  # seconds that a table waits for the first lookup of new names
+APPLY_WAIT = 5.0  # seconds that a reload waits for the workers
+JSON = "application/json"
+
+
+async def supervise(options: ServeOptions, log: Log) -> int:
+    """Run a gateway on this event loop until a signal ends it; return the exit status."""
+    return await Supervisor(asyncio.get_running_loop(), options, log).run()
+
+
+class Supervisor:
+    """Everything of one gateway but its traffic."""
+
+    def __init__(self, loop, options: ServeOptions, log: Log):
+        self._loop = loop
+        self._options = options
+        self._log = log
+        self._stats = metrics.Stats(workers=options.workers)
+        self._thread = ThreadPoolExecutor(1, "pipeline")
+        self._pipeline = Pipeline(options)
+        self._ports = Ports(options.workers, options.bind, options.port_map, options.backlog)
+        self._counters = _counters.create(options.workers, options.route_counters)
+        self._crew = Crew(loop, options, self._counters, self._ports, self._stats, log)
+        self._resolver = Resolver(loop, lambda: self._ask(set()), options.dns_refresh)
+        self._admin = Admin(self._pages(), log.bug)
+        self._watcher: Watcher | None = None
+        self._reading: Reading | None = None
+        self._problems: list[Problem] = []
+        self._changed: set[str] | None = set()  # None: anything
+        self._asked = asyncio.Event()
+        self._waiters: list[asyncio.Future] = []
+        self._stopping = asyncio.Event()
+        self._signals = 0
+
+    async def run(self) -> int:
+        """Serve until a signal ends it; return the exit status."""
+        _raise_file_limit()
+        self._handle_signals()
+        try:
+            host, port = await self._admin.start(self._loop, *self._options.admin)
+        except OSError as error:
+            host, port = self._options.admin
+            self._log.error("cannot listen for admin", address=f"{host}:{port}", error=os.strerror(error.errno or 0))
+            return 1
+        self._log.info("gwfast starts", version=__version__, workers=self._options.workers,
+                       admin=f"{host}:{port}", pid=os.getpid())
+        self._crew.start()
+        if self._options.watch:
+            self._watcher = Watcher(self._loop, self._options.paths, self._ask, self._log.warning)
+        self._ask(None)
+        rounds = self._loop.create_task(self._rounds())
+        await self._stopping.wait()
+        rounds.cancel()
+        await self._drain()
+        return 0
+
+    # rounds
+
+    def _ask(self, changed: set[str] | None) -> None:
+        """Ask for a round; an empty set: addresses changed."""
+        if changed is None or self._changed is None:
+            self._changed = None
+        else:
+            self._changed |= changed
+        self._asked.set()
+
+    async def _rounds(self) -> None:
+        gc.disable()  # the first load makes millions of objects that stay
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            changed, self._changed = self._changed, set()
+            waiters, self._waiters = self._waiters, []
+            begin = time.monotonic()
+            try:
+                await self._round(changed)
+            except Exception as error:
+                self._stats.reload_failures += 1
+                self._log.bug("a configuration did not become a table; the one before serves", error)
+            self._stats.reload_seconds = time.monotonic() - begin
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            if not gc.isenabled():
+                gc.freeze()
+                gc.enable()
+
+    async def _round(self, changed: set[str] | None) -> None:
+        begin = time.monotonic()
+        generation = self._stats.generation + 1
+        if changed is None or changed:
+            self._reading = await self._in_thread(self._pipeline.read, changed)
+        reading = self._reading
+        opened, removed = self._ports.update((bind.key, bind.address, bind.port) for bind in reading.plan.binds)
+        named = [each for each in reading.plan.endpoints if each.source == "dns"]
+        self._resolver.want(host for each in named for host in each.hosts)
+        await self._resolver.settle(NAMES_WAIT)
+        addresses = {each.key: tuple((ip, each.host_port) for ip in self._resolver.addresses(each.hosts))
+                     for each in named}
+        image, size = await self._in_thread(self._pipeline.image, reading.plan, self._ports.ids, addresses,
+                                            generation)
+        self._crew.publish(generation, image)
+        for port in opened:
+            self._crew.listen(port)
+            self._log.info("listening", address=port.where, port=port.spec_port)
+        for port in removed:
+            port.close()
+            self._crew.unlisten(port)
+            self._log.info("no longer listening", address=port.where, port=port.spec_port)
+        self._tell(reading)
+        self._stats.generation, self._stats.image_bytes, self._stats.entries = generation, size, reading.entries
+        await self._settle(generation, begin)
+
+    async def _settle(self, generation: int, begin: float) -> None:
+        if not await self._crew.settled(generation, APPLY_WAIT):
+            self._log.warning("a worker has not taken the table yet", generation=generation)
+        self._stats.reloads += 1
+        self._stats.reload_at = time.time()
+        self._log.info("table serves", generation=generation, entries=self._stats.entries,
+                       bytes=self._stats.image_bytes, ms=round((time.monotonic() - begin) * 1000, 1))
+
+    def _in_thread(self, function, *arguments):
+        return self._loop.run_in_executor(self._thread, function, *arguments)
+
+    def _tell(self, reading: Reading) -> None:
+        """Log each problem once, when it comes; count them."""
+        failed = [port for port in self._ports if port.error]
+        problems = [*reading.problems, *map(_port_problem, failed)]
+        known = set(self._problems)
+        for problem in problems:
+            if problem not in known:
+                write = {"error": self._log.error, "warning": self._log.warning}.get(problem.severity, self._log.info)
+                write(problem.message, source=str(problem.source), resource=problem.resource,
+                      field=problem.field, reason=problem.reason)
+        if gone := known - set(problems):
+            self._log.info("problems are solved", number=len(gone))
+        self._problems = problems
+        self._stats.ports_failed = len(failed)
+        self._stats.problems = {}
+        for problem in problems:
+            self._stats.problems[problem.severity] = self._stats.problems.get(problem.severity, 0) + 1
+
+    # the end
+
+    def _handle_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop, number)
+        self._loop.add_signal_handler(signal.SIGHUP, self._ask, None)
+
+    def _stop(self, number: int) -> None:
+        self._signals += 1
+        if self._signals == 1:
+            self._log.info("draining", signal=signal.Signals(number).name, at_most_s=self._options.drain_timeout)
+        else:
+            self._log.info("stopping at once", signal=signal.Signals(number).name)
+            self._crew.abort()
+        self._stopping.set()
+
+    async def _drain(self) -> None:
+        if self._watcher is not None:
+            self._watcher.close()
+        self._resolver.close()
+        if self._signals == 1:
+            self._crew.finish()
+        self._ports.close()
+        if not await self._crew.gone(self._options.drain_timeout + 1):
+            self._crew.kill()
+            await self._crew.gone(1)
+        self._admin.close()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._log.info("gwfast ends")
+
+    # admin
+
+    @property
+    def ready(self) -> bool:
+        """Whether traffic can come: latched once every worker serves a table and every port is bound, until the end."""
+        if self._stopping.is_set() or not self._stats.workers_running:
+            return False
+        if not self._stats.ready:
+            self._stats.ready = (self._stats.workers_running == self._options.workers
+                                 and not any(port.error for port in self._ports))
+        return self._stats.ready
+
+    def _pages(self) -> dict:
+        return {
+            "GET /healthz": self._healthz,
+            "GET /readyz": self._readyz,
+            "GET /metrics": self._metrics,
+            "GET /status": self._status,
+            "GET /config": self._config,
+            "POST /reload": self._reload,
+        }
+
+    async def _healthz(self) -> Answer:
+        return Answer(200, b"ok\n")
+
+    async def _readyz(self) -> Answer:
+        if self.ready:
+            return Answer(200, b"ready\n")
+        return Answer(503, b"draining\n" if self._stopping.is_set() else b"not ready\n")
+
+    async def _metrics(self) -> Answer:
+        self._stats.names_failed = len(self._resolver.failed)
+        stats = msgspec.structs.replace(self._stats, ready=self.ready)
+        text = metrics.render(_counters.read(self._counters), self._pipeline.counter_names, stats)
+        return Answer(200, text, metrics.CONTENT_TYPE)
+
+    async def _status(self) -> Answer:
+        return _json({
+            "version": __version__,
+            "ready": self.ready,
+            "generation": self._stats.generation,
+            "workers": [{"pid": member.process.pid if member.process else 0, "generation": member.applied}
+                        for member in self._crew.members],
+            "ports": [_port(port) for port in self._ports],
+            "unresolved": self._resolver.failed,
+            "problems": [str(problem) for problem in self._problems],
+        })
+
+    async def _config(self) -> Answer:
+        if self._reading is None:
+            return Answer(503, b"not read yet\n")
+        return Answer(200, await self._in_thread(msgspec.json.encode, self._reading.plan), JSON)
+
+    async def _reload(self) -> Answer:
+        failures = self._stats.reload_failures
+        done = self._loop.create_future()
+        self._waiters.append(done)
+        self._ask(None)
+        await done
+        failed = self._stats.reload_failures > failures
+        return _json({"generation": self._stats.generation, "failed": failed,
+                      "problems": [msgspec.to_builtins(problem) | {"text": str(problem)} for problem in self._problems]},
+                     500 if failed else 200)
+
+
+def _port_problem(port: Port) -> Problem:
+    return Problem(source=Source("-"), resource=f"port {port.spec_port}", reason="AddressNotUsable",
+                   message=f"cannot listen on {port.where}: {port.error}")
+
+
+def _port(port: Port) -> dict:
+    return {"key": port.key, "address": port.address, "spec_port": port.spec_port, "port": port.port,
+            "error": port.error}
+
+
+def _json(value, status: int = 200) -> Answer:
+    return Answer(status, json.dumps(value, indent=1).encode() + b"\n", JSON)
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,115 @@
+"""A worker: one process, one thread, one engine nested in uvloop.
+
+Run as `python -m gwfast.serve.worker FD` by the supervisor, with one end of a control socket; everything else comes
+over it. Rules:
+- imports little, so that a worker is small and back soon;
+- ends when it has drained, when it is told to, and (after draining) when the supervisor is gone: no orphans;
+- the terminal's signals are the supervisor's business, TERM alone drains.
+"""
+import asyncio
+import ctypes
+import gc
+import os
+import signal
+import socket
+import sys
+
+import uvloop
+
+from gwfast._engine import Engine
+from gwfast.serve.control import (
+    Abort, Applied, Channel, Finish, Listen, Ready, Refused, Start, Swap, Unlisten,
+)
+
+TICK = 0.1  # seconds between two looks at the engine's timers
+PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
+
+
+class Worker:
+    """What the control socket tells, done."""
+
+    def __init__(self, loop, end: socket.socket):
+        self._loop = loop
+        self._channel = Channel(loop, end, self.received, self.finish)
+        self._engine: Engine | None = None
+        self._drain_timeout = 0.0
+        self._deadline: float | None = None
+
+    def received(self, message, descriptors) -> None:
+        """Follow one message; what fails is told and changes nothing."""
+        try:
+            self._follow(message, descriptors)
+        except Exception as error:
+            self._channel.send(Refused(type(message).__name__, f"{type(error).__name__}: {error}"))
+
+    def _follow(self, message, descriptors) -> None:
+        engine = self._engine
+        match message:
+            case Start():
+                self._start(message, *descriptors)
+            case Swap(generation):
+                try:
+                    engine.swap(descriptors[0])
+                finally:
+                    os.close(descriptors[0])
+                self._channel.send(Applied(generation))
+            case Listen(bind):
+                engine.listen(descriptors[0], bind)
+            case Unlisten(bind):
+                engine.unlisten(bind)
+            case Finish():
+                self.finish()
+            case Abort():
+                self._end()
+
+    def _start(self, start: Start, counters: int) -> None:
+        self._drain_timeout = start.drain_timeout
+        self._engine = Engine(worker=start.worker, workers=start.workers, counters_fd=counters,
+                              options=start.options)
+        self._loop.add_reader(self._engine.epoll_fd, self._engine.drain)
+        self._loop.call_later(TICK, self._tick)
+        gc.collect()
+        gc.freeze()
+        self._channel.send(Ready())
+
+    def _tick(self) -> None:
+        self._loop.call_later(TICK, self._tick)
+        self._engine.tick()
+        if self._deadline is not None and (
+                not self._engine.connections or self._loop.time() >= self._deadline):
+            self._end()
+
+    def finish(self) -> None:
+        """Begin to drain; end when nothing is left, at the latest after the drain timeout."""
+        if self._engine is None:
+            self._loop.stop()
+        elif self._deadline is None:
+            self._deadline = self._loop.time() + self._drain_timeout
+            self._engine.finish()
+
+    def _end(self) -> None:
+        self._engine.abort()
+        self._engine.tick()  # writes what is left of the access log
+        self._loop.stop()
+
+
+def main(fd: int) -> None:
+    """Serve until told to end."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    libc.prctl(PR_SET_NAME, b"gwfast-worker")
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    end = socket.socket(fileno=fd)
+    end.setblocking(False)
+    worker = Worker(loop, end)
+    loop.add_signal_handler(signal.SIGTERM, worker.finish)
+    loop.run_forever()
+    loop.close()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

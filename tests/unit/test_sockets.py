@@ -1,0 +1,92 @@
+"""Listening sockets: shared by workers, refused to strangers, stable over reloads."""
+import contextlib
+import socket
+
+import pytest
+
+from gwfast.serve.sockets import Ports, open_sockets
+
+KEY = "[127.0.0.1]:80"
+WANTED = [(KEY, "127.0.0.1", 80)]
+
+
+@contextlib.contextmanager
+def ports(**options):
+    made = Ports(2, port_map={80: 0, 81: 0}, backlog=16, **options)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextlib.contextmanager
+def taken(address="127.0.0.1"):
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        stranger.bind((address, 0))
+        stranger.listen()
+        yield stranger.getsockname()[1]
+
+
+def test_every_worker_gets_a_socket_of_one_port():
+    with ports() as table:
+        (port,), removed = table.update(WANTED)
+        assert removed == [] and table.ids == {KEY: 1}
+        assert {one.getsockname() for one in port.sockets} == {("127.0.0.1", port.port)}
+        assert len(port.sockets) == 2 and not any(one.getblocking() for one in port.sockets)
+        assert port.port != 80 and port.spec_port == 80
+
+
+def test_what_stays_is_not_opened_again_and_what_goes_stays_open_until_closed():
+    with ports() as table:
+        (first,), _ = table.update(WANTED)
+        opened, removed = table.update([*WANTED, ("b", "127.0.0.1", 81)])
+        assert [port.key for port in opened] == ["b"] and removed == []
+        opened, removed = table.update([("b", "127.0.0.1", 81)])
+        assert opened == [] and removed == [first] and first.sockets
+        first.close()
+        (again,), _ = table.update([*WANTED, ("b", "127.0.0.1", 81)])
+        assert again.bind == first.bind  # ids are stable
+
+
+def test_a_port_that_is_taken_is_said_and_tried_again():
+    with taken() as port, ports() as table:
+        table._map = {80: port}
+        assert table.update(WANTED) == ([], [])
+        (failed,) = table
+        assert failed.error == "something else listens there" and failed.where == f"127.0.0.1:{port}"
+        table._map = {80: 0}
+        (opened,), _ = table.update(WANTED)
+        assert opened is failed and not failed.error
+
+
+@pytest.mark.parametrize("wanted, error", [
+    ([("a", "203.0.113.7", 80)], "this machine does not have that address"),
+    ([("a", "127.0.0.1", 80), ("b", "127.0.0.1", 81)], "port 80 of the configuration listens there already"),
+], ids=["address of nobody", "two ports mapped to one"])
+def test_what_cannot_be_bound_says_why(wanted, error):
+    with ports() as table:
+        free = open_sockets("127.0.0.1", 0, 1, 1)[0]
+        number = free.getsockname()[1]
+        free.close()
+        table._map = {80: number, 81: number}
+        table.update(wanted)
+        assert [port.error for port in table][-1] == error
+
+
+def test_two_addresses_share_a_port():
+    with ports() as table:
+        (first,), _ = table.update(WANTED)
+        table._map = {80: first.port}
+        opened, _ = table.update([*WANTED, ("b", "127.0.0.2", 80)])
+        assert [(port.address, port.port) for port in opened] == [("127.0.0.2", first.port)]
+
+
+def test_no_address_is_both_families():
+    one, = open_sockets("", 0, 1, 1)
+    with one:
+        assert one.family == socket.AF_INET6
+        with socket.create_connection(("127.0.0.1", one.getsockname()[1]), 5):
+            pass
+        with socket.create_connection(("::1", one.getsockname()[1]), 5):
+            pass

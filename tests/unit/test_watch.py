@@ -1,0 +1,188 @@
+"""The watcher tells of every way that files change, and of no half-written one."""
+import asyncio
+import contextlib
+import errno
+import os
+
+import pytest
+import uvloop
+
+from gwfast.serve import watch
+from gwfast.serve.watch import Watcher
+
+
+class Seen:
+    """What a watcher told, until something expected is in it."""
+
+    def __init__(self):
+        self.paths: set[str] = set()
+        self.calls = 0
+        self.all = False
+        self.warnings: list[str] = []
+        self.event = asyncio.Event()
+
+    def changed(self, paths):
+        self.calls += 1
+        self.all |= paths is None
+        self.paths |= paths or set()
+        self.event.set()
+
+    async def until(self, *expected):
+        expected = {str(path) for path in expected}
+        async with asyncio.timeout(10):
+            while not expected <= self.paths:
+                self.event.clear()
+                await self.event.wait()
+
+
+def watching(paths, scenario):
+    async def main():
+        seen = Seen()
+        watcher = Watcher(asyncio.get_running_loop(), [str(path) for path in paths], seen.changed, seen.warnings.append)
+        with contextlib.closing(watcher):
+            await scenario(seen, watcher)
+    uvloop.run(main())
+
+
+def write(path, text="a: 1\n"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def rename_over(path):
+    other = path.with_name("." + path.name + ".swp")
+    other.write_text("b: 2\n")
+    other.rename(path)
+
+
+CHANGES = {
+    "written": lambda path: path.write_text("b: 2\n"),
+    "appended": lambda path: path.open("a").close(),
+    "editor renames over it": rename_over,
+    "editor moves it away and writes anew": lambda path: (path.rename(f"{path}~"), path.write_text("b: 2\n")),
+    "deleted": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("given", ["the file", "its folder", "a folder above"])
+def test_a_changed_file(tmp_path, given, change):
+    path = write(tmp_path / "conf" / "deep" / "a.yaml")
+
+    async def scenario(seen, _):
+        change(path)
+        await seen.until(path)
+    watching([{"the file": path, "its folder": path.parent, "a folder above": tmp_path / "conf"}[given]], scenario)
+
+
+def test_a_new_folder_is_watched_with_what_is_below(tmp_path):
+    async def scenario(seen, _):
+        path = write(tmp_path / "new" / "deeper" / "a.yaml")
+        await seen.until(tmp_path / "new")
+        seen.paths.clear()
+        path.write_text("b: 2\n")
+        await seen.until(path)
+        path.unlink()
+        path.parent.rmdir()
+        path.parent.parent.rmdir()
+        await seen.until(path.parent.parent)
+        write(path)
+        seen.paths.clear()
+        await seen.until(path.parent.parent)
+    watching([tmp_path], scenario)
+
+
+def mount(folder, version, text):
+    """Write a version of a ConfigMap as a kubelet does: new folder, new link, one rename."""
+    write(folder / f"..{version}" / "a.yaml", text)
+    (folder / "..data_tmp").symlink_to(f"..{version}")
+    (folder / "..data_tmp").rename(folder / "..data")
+    if not (folder / "a.yaml").is_symlink():
+        (folder / "a.yaml").symlink_to("..data/a.yaml")
+
+
+@pytest.mark.parametrize("given", ["", "a.yaml", "..data/a.yaml"], ids=["folder", "file", "through the link"])
+def test_a_mounted_configmap_swaps_its_link(tmp_path, given):
+    mount(tmp_path, "1", "one")
+    path = tmp_path / given if given else tmp_path
+
+    async def scenario(seen, _):
+        for version in "23":
+            mount(tmp_path, version, version)
+            await seen.until(path)
+            seen.paths.clear()
+    watching([path], scenario)
+
+
+def test_a_link_out_of_the_folder_is_followed(tmp_path):
+    target = write(tmp_path / "elsewhere" / "real.yaml")
+    link = tmp_path / "conf" / "a.yaml"
+    link.parent.mkdir()
+    link.symlink_to(target)
+
+    async def scenario(seen, _):
+        target.write_text("b: 2\n")
+        await seen.until(link)
+        seen.paths.clear()
+        other = write(tmp_path / "other.yaml")
+        link.unlink()
+        link.symlink_to(other)
+        await seen.until(link)
+        seen.paths.clear()
+        other.write_text("c: 3\n")
+        await seen.until(link)
+    watching([link.parent], scenario)
+
+
+def test_a_half_written_file_is_not_told(tmp_path):
+    async def scenario(seen, _):
+        half = open(tmp_path / "half.yaml", "w")
+        half.write("a: ")
+        half.flush()
+        write(tmp_path / "whole.yaml")
+        await seen.until(tmp_path / "whole.yaml")
+        assert str(tmp_path / "half.yaml") not in seen.paths
+        half.close()
+        await seen.until(tmp_path / "half.yaml")
+    watching([tmp_path], scenario)
+
+
+def test_a_burst_is_few_calls(tmp_path):
+    async def scenario(seen, _):
+        paths = [write(tmp_path / f"{n}.yaml") for n in range(300)]
+        await seen.until(*paths)
+        assert seen.calls < 100
+    watching([tmp_path], scenario)
+
+
+def test_an_unwatched_neighbour_is_not_told(tmp_path):
+    path = write(tmp_path / "a.yaml")
+
+    async def scenario(seen, _):
+        write(tmp_path / "neighbour.yaml")
+        path.write_text("b: 2\n")
+        await seen.until(path)
+        assert seen.paths == {str(path)}
+    watching([path], scenario)
+
+
+def test_without_watches_modification_times_are_polled(tmp_path, monkeypatch):
+    class Exhausted:
+        def __init__(self, nonblocking):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    monkeypatch.setattr(watch, "INotify", Exhausted)
+    monkeypatch.setattr(watch, "POLL", 0.01)
+    mount(tmp_path, "1", "one")
+
+    async def scenario(seen, watcher):
+        assert watcher.polling and "cannot watch files" in seen.warnings[0]
+        await watcher.started.wait()
+        mount(tmp_path, "2", "two")
+        await seen.until(tmp_path / "a.yaml")
+        path = write(tmp_path / "b.yaml")
+        await seen.until(path)
+        seen.paths.clear()
+        path.unlink()
+        await seen.until(path)
+    watching([tmp_path], scenario)
