@@ -1,5 +1,5 @@
 # Finds the rule for a request. Pure: reads the image and a head, writes Found.
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from gwfast._head cimport RequestHead
 from gwfast._table cimport Bind, Image, Listener, Rule
 
@@ -16,3 +16,8 @@ cdef enum:
     AMBIGUOUS = 2          # 400: '%2F' read as '/' would lead to another rule
 
 cdef int find(const Image *image, const Bind *bind, const RequestHead *head, Found *found) noexcept nogil
+
+# 0 where every section of the image lies within `size` bytes; whoever maps an image calls this first.
+cdef int check(const Image *image, uint64_t size) noexcept nogil
+# The bind with this id; NULL if the image has none.
+cdef const Bind *find_bind(const Image *image, uint32_t id) noexcept nogil

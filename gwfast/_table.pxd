@@ -141,7 +141,10 @@ cdef struct Image:         # at offset 0
     uint32_t pick_slots    # how many slots of selector state a worker needs at least
     uint32_t endpoint_slots
     uint32_t counter_slots
-    uint32_t pad
+    uint32_t predicates    # private to _match
+    uint64_t predicates_at
+    uint64_t automata_at   # private to _match
+    uint64_t automata_size
 
 cdef inline const char *text(const Image *image, Text t) noexcept nogil:
     return <const char *>image + image.text_at + t.at
@@ -169,3 +172,135 @@ cdef inline const Backend *backend_at(const Image *image, uint32_t i) noexcept n
 
 cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept nogil:
     return <const Endpoint *>(<const char *>image + image.endpoints_at) + i
+
+# ---- The index: private to _match (which reads it) and _index (which writes it) --------------------------------
+#
+#     Bind.hosts, Listener.hosts -> Names -> HostIndex -> PathSlot -> PathNode -> Node -> Candidate -> Rule
+#                                                                                  |          +-> Predicate
+#                                                                                  +-> Keys -> Values -> Node
+#
+# `Bind.hosts` and `Listener.hosts` count units of 8 bytes from index_at. A Names table and what hangs below it is one
+# block that can be copied anywhere: its values count units from the table's own start, all offsets in a HostIndex
+# and below count units from that HostIndex. 0 means: not there. Tables are open-addressed, a power of two in size,
+# at most half full, and keys are compared in full.
+cdef enum:
+    IMAGE_VERSION = 1
+    HASH_SEED = 0x2545F491
+    ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
+
+cdef struct NameSlot:
+    uint32_t hash          # upper half
+    uint32_t value         # 0: empty. Of a bind: 1 + index of the listener; of a listener: offset of a HostIndex
+    Text name              # 'a.example', or '.example' for '*.example'
+
+cdef struct Names:         # slots follow
+    uint32_t mask          # slots - 1
+    uint32_t any           # value for every name
+    uint64_t depths        # bit d: there is a wildcard of d labels
+
+cdef struct HostIndex:
+    uint32_t mask          # path slots - 1
+    uint32_t paths         # PathSlots
+    uint64_t depths        # bit d: there is a prefix of d elements
+    uint32_t root          # Node of prefix '/'
+    uint32_t regexes       # Regexes
+
+cdef struct PathSlot:
+    uint32_t hash          # upper half
+    uint32_t path          # PathNode
+
+cdef struct PathNode:      # the path's bytes follow, then usually its nodes
+    uint32_t n
+    uint32_t exact         # Node
+    uint32_t prefix        # Node
+    uint32_t pad
+
+cdef struct Candidate:
+    uint32_t rule
+    uint32_t ordinal       # place in the final order of what shares this path (of a host's regular expressions: of all)
+    uint32_t predicates    # first: `headers` on headers, then `queries` on query parameters
+    uint8_t method         # Method; 0: any
+    uint8_t headers
+    uint8_t queries
+    uint8_t pad
+
+cdef struct Node:          # candidates follow, in final order; the first that holds wins
+    uint32_t first         # lowest ordinal in and below this node
+    uint32_t count
+    uint32_t keys          # Keys that lead to more candidates
+    uint32_t pad
+
+cdef struct Keys:          # KeySlots follow
+    uint32_t mask
+    uint32_t headers       # how many names of headers
+    uint32_t queries       # how many names of query parameters
+    uint32_t pad
+    uint32_t methods[10]   # Node by Method
+
+cdef enum KeyKind:
+    KEY_NONE = 0
+    KEY_HEADER
+    KEY_QUERY
+
+cdef struct KeySlot:
+    uint32_t hash          # name_hash
+    uint32_t kind          # KeyKind; KEY_NONE: empty
+    Text name
+    uint32_t values        # Values
+    uint32_t present       # Node of candidates that ask only that the name is there
+
+cdef struct Values:        # ValueSlots follow
+    uint32_t mask
+    uint32_t pad
+
+cdef struct ValueSlot:
+    uint32_t hash          # upper half
+    uint32_t node
+    Text value
+
+cdef struct RegexSlot:     # one pattern on paths
+    uint32_t automaton     # as in Predicate
+    uint32_t node
+
+cdef struct Regexes:       # RegexSlots follow, in the order of their nodes' first ordinals
+    uint32_t count
+    uint32_t pad
+
+cdef struct Predicate:
+    uint32_t hash          # name_hash of the name
+    uint32_t automaton     # offset in the automata section in units of 8 bytes, 0: equal to `value`
+    Text name
+    Text value
+
+cdef struct Automaton:     # a DFA over classes of bytes; next states follow: [states][classes]; state 0 refuses all
+    uint32_t states
+    uint32_t classes
+    uint32_t start
+    uint32_t accept        # states from here on accept
+    uint8_t class_of[256]
+
+cdef inline uint64_t image_magic() noexcept nogil:
+    return 0x6567616D69776721u   # '!gwimage'
+
+# A multiplicative hash, one step a byte, that can be read at any byte: hashes of all prefixes (or, run backwards, of
+# all suffixes) cost one pass.
+cdef inline uint64_t hash_step(uint64_t h, uint8_t c) noexcept nogil:
+    return (h ^ c) * 0x9E3779B97F4A7C15u
+
+cdef inline uint64_t hash_end(uint64_t h) noexcept nogil:
+    h = (h ^ (h >> 29)) * 0xBF58476D1CE4E5B9u
+    return h ^ (h >> 32)
+
+cdef inline uint64_t hash_bytes(const char *at, uint32_t n) noexcept nogil:
+    cdef uint64_t h = HASH_SEED
+    cdef uint32_t i
+    for i in range(n):
+        h = hash_step(h, <uint8_t>at[i])
+    return hash_end(h)
+
+cdef inline uint64_t hash_backwards(const char *at, uint32_t n) noexcept nogil:
+    cdef uint64_t h = HASH_SEED
+    while n:
+        n -= 1
+        h = hash_step(h, <uint8_t>at[n])
+    return hash_end(h)

@@ -1,0 +1,562 @@
+# Writes table images: see _table.pxd for the layout, plan/image.py for who calls this.
+#
+# Rules:
+# - what a Rule, a Backend or a Host became is kept while that object lives in the plan, at the same place: an image after
+#   a change costs the change and a copy
+# - rules and backends are counted by who refers to them; places are given back when nobody does
+# - runs of operations, choices, endpoints, predicates and text are only appended; when they have doubled since the
+#   writer began (`wasteful`), a new writer starts over
+import fcntl
+import os
+import socket
+
+import cython
+from cpython.buffer cimport PyBuffer_FillInfo
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
+from posix.unistd cimport pwrite
+
+from gwfast._head cimport name_hash
+from gwfast._index cimport Arena, HostBlock, Term, Terms, Texts, set_name, write_host, write_names
+from gwfast._table cimport (IMAGE_VERSION, NO_BACKEND, OP_ANSWER, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE,
+                            OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST,
+                            OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, PROTO_H2C, PROTO_HTTP, PROTO_HTTPS,
+                            PROTO_TCP, PROTO_UDP, PROTO_WS, PROTO_WSS, RULE_ANSWERS, RULE_NEEDS_REQUEST,
+                            RULE_NEEDS_RESPONSE, Backend, Bind, Choice, Endpoint, Listener, Op, Predicate, Redirect,
+                            Rule, Span, image_magic)
+from gwfast._table cimport Image as Header
+
+from gwfast.plan import ir
+
+PROTOCOLS = {"http": PROTO_HTTP, "h2c": PROTO_H2C, "ws": PROTO_WS, "https": PROTO_HTTPS, "wss": PROTO_WSS,
+             "tcp": PROTO_TCP, "udp": PROTO_UDP}
+ON = {"request": (OP_REQUEST_SET, OP_REQUEST_ADD, OP_REQUEST_REMOVE),
+      "response": (OP_RESPONSE_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE)}
+PATH_KINDS = {"ReplaceFullPath": 1, "ReplacePrefixMatch": 2}
+SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+cdef enum:
+    LOOKAHEAD = 16         # how far two versions of a host are searched for the next entry they share
+
+
+@cython.final
+cdef class Image:
+    """A finished image in a sealed memfd; bytes-like (read-only). `fd` closes with it."""
+
+    cdef readonly int fd
+    cdef readonly Py_ssize_t size
+    cdef readonly uint64_t generation
+    cdef void *at
+
+    def __cinit__(self):
+        self.fd = os.memfd_create("gwfast-table", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+
+    def __dealloc__(self):
+        if self.at != NULL:
+            munmap(self.at, self.size)
+        if self.fd >= 0:
+            os.close(self.fd)
+
+    def __len__(self):
+        return self.size
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        if self.at == NULL:
+            self.at = mmap(NULL, self.size, PROT_READ, MAP_SHARED, self.fd, 0)
+            if self.at == MAP_FAILED:
+                self.at = NULL
+                raise OSError("an image cannot be mapped")
+        PyBuffer_FillInfo(buffer, self, self.at, self.size, 1, flags)
+
+    cdef int put(self, const char *at, size_t n, uint64_t where) except -1:
+        cdef ssize_t written
+        while n:
+            written = pwrite(self.fd, at, n, where)
+            if written <= 0:
+                raise OSError("an image cannot be written")
+            at += written
+            where += written
+            n -= written
+        return 0
+
+
+@cython.final
+cdef class BackendBlock:
+    cdef object backend
+    cdef object addresses
+    cdef list held             # endpoints, as the registry knows them
+    cdef uint32_t index
+    cdef uint32_t refs
+
+
+@cython.final
+cdef class RuleBlock:
+    cdef object rule
+    cdef list backends         # BackendBlocks
+    cdef tuple weights         # of the selector state that it holds; None: none
+    cdef uint32_t counter
+    cdef uint32_t slot
+
+
+@cython.final
+cdef class Writer:
+    """Keeps what became of each object of the last plan, and writes images from it."""
+
+    cdef object registry
+    cdef Texts texts
+    cdef Terms terms
+    cdef Arena binds, listeners, rules, ops, redirects, choices, backends, endpoints, index
+    cdef Arena rule_refs       # uint32_t by slot: how many terms name the rule
+    cdef dict rule_blocks      # Rule -> RuleBlock
+    cdef dict backend_blocks   # Backend.key -> BackendBlock
+    cdef dict listener_hosts   # Listener.id -> {hostname: HostBlock}
+    cdef list rule_slots       # RuleBlock by slot
+    cdef list free_rules
+    cdef list free_backends
+    cdef size_t baseline       # what is only appended, after the first image
+
+    def __cinit__(self, registry):
+        self.registry = registry
+        self.texts = Texts()
+        self.terms = Terms(self.texts)
+        self.binds = Arena()
+        self.listeners = Arena()
+        self.rules = Arena()
+        self.ops = Arena()
+        self.redirects = Arena()
+        self.choices = Arena()
+        self.backends = Arena()
+        self.endpoints = Arena()
+        self.index = Arena()
+        self.rule_refs = Arena()
+        self.rule_blocks = {}
+        self.backend_blocks = {}
+        self.listener_hosts = {}
+        self.rule_slots = []
+        self.free_rules = []
+        self.free_backends = []
+
+    def write(self, plan, bind_ids, uint64_t generation):
+        """Return the Image of `plan`; binds that `bind_ids` {Bind.key: id} does not name are left out."""
+        cdef list dropped = []
+        cdef dict seen = {}
+        self.binds.used = self.listeners.used = self.index.used = 0
+        self.index.take(8)                 # offset 0 stands for none
+        for bind in plan.binds:
+            if bind.key in bind_ids:
+                self.bind(bind, bind_ids[bind.key], seen, dropped)
+        for gone in self.listener_hosts.keys() - {listener.id for listener in seen}:
+            dropped.extend(self.listener_hosts.pop(gone).values())
+        for block in dropped:
+            self.drop_host(block)
+        self.refresh(plan.backends)
+        if not self.baseline:
+            self.baseline = self.appended()
+        return self.assemble(generation)
+
+    @property
+    def wasteful(self):
+        return self.baseline and self.appended() > 2 * self.baseline + (1 << 20)
+
+    cdef size_t appended(self):
+        return (self.texts.arena.used + self.terms.predicates.used + self.terms.automata.used + self.ops.used
+                + self.redirects.used + self.choices.used + self.endpoints.used)
+
+    def close(self):
+        """Let go of everything that the registry holds for this writer."""
+        for block in self.rule_blocks.values():
+            self.let_go(block)
+        for block in self.backend_blocks.values():
+            self.drop_endpoints(block)
+        self.rule_blocks.clear()
+        self.backend_blocks.clear()
+
+    # ---- Binds, listeners, hosts ----
+
+    cdef int bind(self, object bind, uint32_t id, dict seen, list dropped) except -1:
+        cdef tuple listeners = bind.listeners
+        cdef ssize_t names = write_names(self.index, <uint32_t>len(listeners))
+        cdef ssize_t at = self.binds.push(sizeof(Bind))
+        cdef Bind *out = <Bind *>(self.binds.at + at)
+        out.id = id
+        out.port = bind.port
+        out.https = bind.scheme == "https"
+        out.proxy_protocol = bind.proxy_protocol
+        out.hosts = <uint32_t>(names // 8)
+        out.listeners.first = <uint32_t>(self.listeners.used // sizeof(Listener))
+        out.listeners.count = <uint32_t>len(listeners)
+        for listener in listeners:
+            set_name(self.index, names, listener.hostname, 1 + self.listener(listener, seen, dropped), self.texts)
+        return 0
+
+    # Its index. A listener on several addresses is written once for each of them but its hosts only once.
+    cdef uint32_t listener(self, object listener, dict seen, list dropped) except? 0:
+        cdef ssize_t at = self.listeners.push(sizeof(Listener))
+        cdef Listener *out = <Listener *>(self.listeners.at + at)
+        self.texts.put(listener.id, &out.id)
+        self.texts.put(listener.hostname, &out.hostname)
+        hosts = seen.get(listener)
+        if hosts is None:
+            hosts = seen[listener] = self.hosts(listener, dropped)
+        out.hosts = hosts
+        return <uint32_t>(at // sizeof(Listener))
+
+    cdef uint32_t hosts(self, object listener, list dropped) except? 0:
+        cdef dict blocks = self.listener_hosts.setdefault(listener.id, {})
+        cdef tuple hosts = listener.hosts
+        cdef ssize_t names = write_names(self.index, <uint32_t>len(hosts))
+        cdef ssize_t at
+        cdef HostBlock block
+        cdef str hostname
+        for host in hosts:
+            hostname = host.hostname
+            block = <HostBlock>blocks.get(hostname)
+            if block is None or block.host is not host:
+                if block is not None:
+                    dropped.append(block)
+                block = blocks[hostname] = self.host(host, block)
+            at = self.index.push(block.blob.used)
+            memcpy(self.index.at + at, block.blob.at, block.blob.used)
+            set_name(self.index, names, hostname, <uint32_t>((at - names) // 8), self.texts)
+        if len(blocks) > len(hosts):
+            names_now = {host.hostname for host in hosts}
+            for gone in blocks.keys() - names_now:
+                dropped.append(blocks.pop(gone))
+        return <uint32_t>(names // 8)
+
+    # The block of a host; `old` is what became of its last version.
+    cdef HostBlock host(self, object host, HostBlock old):
+        cdef tuple entries = host.entries
+        cdef tuple before = old.host.entries if old is not None else ()
+        cdef uint32_t count = <uint32_t>len(entries)
+        cdef Term *terms = <Term *>calloc(count + 1, sizeof(Term))
+        cdef uint32_t i = 0
+        cdef uint32_t j
+        if terms == NULL:
+            raise MemoryError
+        for j in range(count):
+            i = resume(before, i, entries, j)
+            if i < <uint32_t>len(before) and before[i] is entries[j]:
+                terms[j] = old.terms[i]
+                i += 1
+            else:
+                self.terms.put(entries[j].match, self.rule(entries[j].rule), &terms[j])
+            (<uint32_t *>self.rule_refs.at)[terms[j].rule] += 1
+        return write_host(host, terms, count, self.terms)
+
+    cdef int drop_host(self, HostBlock block) except -1:
+        cdef uint32_t *refs
+        cdef uint32_t i
+        for i in range(block.count):
+            refs = <uint32_t *>self.rule_refs.at + block.terms[i].rule
+            refs[0] -= 1
+            if refs[0] == 0:
+                self.drop_rule(block.terms[i].rule)
+        return 0
+
+    # ---- Rules ----
+
+    cdef uint32_t rule(self, object rule) except? 0:
+        cdef RuleBlock block = <RuleBlock>self.rule_blocks.get(rule)
+        if block is not None:
+            return block.slot
+        block = RuleBlock()
+        block.rule = rule
+        block.backends = []
+        if self.free_rules:
+            block.slot = self.free_rules.pop()
+            self.rule_slots[block.slot] = block
+        else:
+            block.slot = <uint32_t>len(self.rule_slots)
+            self.rule_slots.append(block)
+            self.rules.push(sizeof(Rule))
+            self.rule_refs.push(sizeof(uint32_t))
+        self.rule_blocks[rule] = block
+        self.write_rule(rule, block)
+        return block.slot
+
+    cdef int write_rule(self, object rule, RuleBlock block) except -1:
+        cdef Rule out
+        memset(&out, 0, sizeof(Rule))
+        route = f"{rule.namespace}/{rule.route}"
+        out.empty_status = 500             # no backendRefs, or all of weight 0 (spec 5.4)
+        out.rule_index = rule.index
+        self.texts.put(route, &out.route)
+        self.texts.put(rule.name, &out.name)
+        self.texts.put(rule.kind, &out.kind)
+        block.counter = out.counter = self.registry.take_counter(rule.kind, route)
+        if rule.filters:
+            self.write_ops(rule.filters, &out.ops, &out.flags)
+        self.write_choices(rule, block, &out)
+        (<Rule *>self.rules.at)[block.slot] = out
+        return 0
+
+    cdef int write_choices(self, object rule, RuleBlock block, Rule *out) except -1:
+        cdef list weighted = [backend for backend in rule.backends if backend.weight > 0]
+        cdef ssize_t at = self.choices.push(len(weighted) * sizeof(Choice))
+        cdef Choice choice
+        cdef uint32_t i
+        cdef uint32_t flags
+        out.choices.first = <uint32_t>(at // sizeof(Choice))
+        out.choices.count = <uint32_t>len(weighted)
+        for i, item in enumerate(weighted):
+            memset(&choice, 0, sizeof(Choice))
+            choice.weight = item.weight
+            choice.status = item.status
+            choice.backend = self.backend(item.backend, block) if item.backend is not None else NO_BACKEND
+            if item.filters:
+                flags = 0
+                self.write_ops(item.filters, &choice.ops, &flags)
+                out.flags |= flags & ~<uint32_t>RULE_ANSWERS
+            out.total += choice.weight
+            (<Choice *>(self.choices.at + at))[i] = choice
+        if out.total >> 32:
+            raise ValueError(f"{rule.id}: the sum of the weights is {out.total}")
+        if len(weighted) > 1:
+            block.weights = tuple([item.weight for item in weighted])
+            out.pick_at, out.pick_sign = self.registry.take_pick(rule.id, block.weights)
+        return 0
+
+    cdef int drop_rule(self, uint32_t slot) except -1:
+        cdef RuleBlock block = self.rule_slots[slot]
+        cdef BackendBlock backend
+        del self.rule_blocks[block.rule]
+        self.rule_slots[slot] = None
+        self.free_rules.append(slot)
+        memset(self.rules.at + slot * sizeof(Rule), 0, sizeof(Rule))
+        self.let_go(block)
+        for backend in block.backends:
+            backend.refs -= 1
+            if backend.refs == 0:
+                self.drop_backend(backend)
+        return 0
+
+    cdef int let_go(self, RuleBlock block) except -1:
+        rule = block.rule
+        if block.counter:
+            self.registry.drop_counter(rule.kind, f"{rule.namespace}/{rule.route}")
+        if block.weights is not None:
+            self.registry.drop_pick(rule.id, block.weights)
+        return 0
+
+    # ---- Filters ----
+
+    cdef int write_ops(self, tuple filters, Span *span, uint32_t *flags) except -1:
+        span.first = <uint32_t>(self.ops.used // sizeof(Op))
+        for item in filters:
+            if isinstance(item, ir.HeaderFilter):
+                self.write_headers(item)
+                flags[0] |= RULE_NEEDS_REQUEST if item.on == "request" else RULE_NEEDS_RESPONSE
+            elif isinstance(item, ir.RewriteFilter):
+                self.write_rewrite(item)
+                flags[0] |= RULE_NEEDS_REQUEST
+            elif isinstance(item, ir.RedirectFilter):
+                self.put_op(OP_REDIRECT, self.write_redirect(item), "", "")
+                flags[0] |= RULE_ANSWERS
+            else:
+                self.put_op(OP_ANSWER, item.status, "", "")
+                flags[0] |= RULE_ANSWERS
+        span.count = <uint32_t>(self.ops.used // sizeof(Op)) - span.first
+        return 0
+
+    cdef int write_headers(self, object item) except -1:
+        set_, add, remove = ON[item.on]
+        for name, value in item.set:
+            self.put_op(set_, 0, name, value)
+        for name, value in item.add:
+            self.put_op(add, 0, name, value)
+        for name in item.remove:
+            self.put_op(remove, 0, name, "")
+        return 0
+
+    cdef int write_rewrite(self, object item) except -1:
+        if item.hostname:
+            self.put_op(OP_REWRITE_HOST, 0, "", item.hostname)
+        if item.path is not None:
+            if item.path.type == "ReplaceFullPath":
+                self.put_op(OP_REWRITE_PATH_FULL, 0, "", item.path.value)
+            else:
+                self.put_op(OP_REWRITE_PATH_PREFIX, 0, "", item.path.value.rstrip("/"))
+        return 0
+
+    cdef uint32_t write_redirect(self, object item) except? 0:
+        cdef ssize_t at = self.redirects.push(sizeof(Redirect))
+        cdef Redirect *out = <Redirect *>(self.redirects.at + at)
+        out.status = item.status
+        out.port = item.port
+        self.texts.put(item.scheme, &out.scheme)
+        self.texts.put(item.hostname, &out.host)
+        if item.path is not None:
+            out.path_kind = PATH_KINDS[item.path.type]
+            self.texts.put(item.path.value.rstrip("/") if out.path_kind == 2 else item.path.value, &out.path)
+        return <uint32_t>(at // sizeof(Redirect))
+
+    cdef int put_op(self, uint8_t kind, uint32_t number, str name, str value) except -1:
+        cdef ssize_t at = self.ops.push(sizeof(Op))
+        cdef Op *op = <Op *>(self.ops.at + at)
+        op.kind = kind
+        op.hash = number
+        self.texts.put(name, &op.name)
+        self.texts.put(value, &op.value)
+        if name:
+            op.hash = name_hash(self.texts.arena.at + op.name.at, op.name.n)
+            self.texts.put(f"{name}: {value}\r\n", &op.line)
+        return 0
+
+    # ---- Backends ----
+
+    cdef uint32_t backend(self, object backend, RuleBlock rule) except? 0:
+        cdef str key = backend.key
+        cdef BackendBlock block = <BackendBlock>self.backend_blocks.get(key)
+        cdef Backend *out
+        if block is None:
+            block = self.backend_blocks[key] = BackendBlock()
+            block.held = []
+            if self.free_backends:
+                block.index = self.free_backends.pop()
+            else:
+                block.index = <uint32_t>(self.backends.push(sizeof(Backend)) // sizeof(Backend))
+            out = <Backend *>self.backends.at + block.index
+            self.texts.put(f"{backend.namespace}/{backend.name}:{backend.port}", &out.name)
+            out.protocol = PROTOCOLS[backend.protocol]
+        if block.backend is not backend:
+            block.backend = backend
+            self.write_endpoints(block)
+        block.refs += 1
+        rule.backends.append(block)
+        return block.index
+
+    cdef int write_endpoints(self, BackendBlock block) except -1:
+        cdef Backend *out
+        cdef Endpoint endpoint
+        cdef list held = []
+        addresses = self.registry.addresses(block.backend)
+        if addresses == block.addresses:
+            return 0
+        out = <Backend *>self.backends.at + block.index
+        out.endpoints.first = <uint32_t>(self.endpoints.used // sizeof(Endpoint))
+        out.endpoints.count = 0
+        for ip, port in addresses:
+            if not parse_address(ip, &endpoint):
+                continue
+            endpoint.port = port
+            identity = (ip, port, block.backend.protocol)
+            endpoint.slot, endpoint.sign = self.registry.take_endpoint(*identity)
+            held.append(identity)
+            at = self.endpoints.push(sizeof(Endpoint))
+            memcpy(self.endpoints.at + <ssize_t>at, &endpoint, sizeof(Endpoint))
+            out.endpoints.count += 1
+        self.drop_endpoints(block)
+        block.held = held
+        block.addresses = addresses
+        return 0
+
+    # What the registry or the plan says anew about backends that are known.
+    cdef int refresh(self, tuple backends) except -1:
+        cdef BackendBlock block
+        for backend in backends:
+            block = <BackendBlock>self.backend_blocks.get(backend.key)
+            if block is not None and block.backend is not backend:
+                block.backend = backend
+                self.write_endpoints(block)
+        for key in self.registry.changed:
+            block = <BackendBlock>self.backend_blocks.get(key)
+            if block is not None:
+                self.write_endpoints(block)
+        self.registry.changed.clear()
+        return 0
+
+    cdef int drop_endpoints(self, BackendBlock block) except -1:
+        for held in block.held:
+            self.registry.drop_endpoint(*held)
+        block.held = []
+        return 0
+
+    cdef int drop_backend(self, BackendBlock block) except -1:
+        self.drop_endpoints(block)
+        memset(self.backends.at + block.index * sizeof(Backend), 0, sizeof(Backend))
+        self.free_backends.append(block.index)
+        del self.backend_blocks[block.backend.key]
+        return 0
+
+    # ---- The image ----
+
+    cdef Image assemble(self, uint64_t generation):
+        cdef Image image = Image()
+        cdef Header header
+        memset(&header, 0, sizeof(Header))
+        header.magic = image_magic()
+        header.version = IMAGE_VERSION
+        header.header_size = sizeof(Header)
+        header.generation = image.generation = generation
+        header.binds = <uint32_t>(self.binds.used // sizeof(Bind))
+        header.listeners = <uint32_t>(self.listeners.used // sizeof(Listener))
+        header.rules = <uint32_t>(self.rules.used // sizeof(Rule))
+        header.ops = <uint32_t>(self.ops.used // sizeof(Op))
+        header.redirects = <uint32_t>(self.redirects.used // sizeof(Redirect))
+        header.choices = <uint32_t>(self.choices.used // sizeof(Choice))
+        header.backends = <uint32_t>(self.backends.used // sizeof(Backend))
+        header.endpoints = <uint32_t>(self.endpoints.used // sizeof(Endpoint))
+        header.predicates = <uint32_t>(self.terms.predicates.used // sizeof(Predicate))
+        header.automata_size = self.terms.automata.used
+        header.index_size = self.index.used
+        header.pick_slots = self.registry.pick_slots
+        header.endpoint_slots = self.registry.endpoint_slots
+        header.counter_slots = self.registry.counter_slots
+        self.write_sections(image, &header)
+        return image
+
+    cdef int write_sections(self, Image image, Header *header) except -1:
+        cdef uint64_t end = sizeof(Header)
+        header.binds_at = self.section(image, self.binds, &end)
+        header.listeners_at = self.section(image, self.listeners, &end)
+        header.rules_at = self.section(image, self.rules, &end)
+        header.ops_at = self.section(image, self.ops, &end)
+        header.redirects_at = self.section(image, self.redirects, &end)
+        header.choices_at = self.section(image, self.choices, &end)
+        header.backends_at = self.section(image, self.backends, &end)
+        header.endpoints_at = self.section(image, self.endpoints, &end)
+        header.predicates_at = self.section(image, self.terms.predicates, &end)
+        header.automata_at = self.section(image, self.terms.automata, &end)
+        header.index_at = self.section(image, self.index, &end)
+        header.text_at = self.section(image, self.texts.arena, &end)
+        header.size = end
+        image.size = end
+        image.put(<const char *>header, sizeof(Header), 0)
+        os.ftruncate(image.fd, end)
+        fcntl.fcntl(image.fd, fcntl.F_ADD_SEALS, SEALS)
+        return 0
+
+    cdef uint64_t section(self, Image image, Arena arena, uint64_t *end) except? 0:
+        cdef uint64_t at = end[0]
+        image.put(arena.at, arena.used, at)
+        end[0] = (at + arena.used + 7) & ~<uint64_t>7
+        return at
+
+
+# Where in `before` to go on so that it is at entries[j], if that is near; else `i`.
+cdef uint32_t resume(tuple before, uint32_t i, tuple entries, uint32_t j) except? 0:
+    cdef uint32_t ahead
+    cdef uint32_t n = <uint32_t>len(before)
+    for ahead in range(min(<uint32_t>LOOKAHEAD, n - i)):
+        if before[i + ahead] is entries[j]:
+            return i + ahead
+    return i
+
+
+cdef bint parse_address(str ip, Endpoint *out) except -1:
+    cdef bytes packed
+    cdef str address, percent, scope
+    address, percent, scope = ip.partition("%")
+    memset(out, 0, sizeof(Endpoint))
+    try:
+        out.family = 6 if ":" in address else 4
+        packed = socket.inet_pton(socket.AF_INET6 if out.family == 6 else socket.AF_INET, address)
+        if scope:
+            out.scope = int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
+    except OSError:
+        return False
+    memcpy(out.address, <const char *>packed, len(packed))
+    return True

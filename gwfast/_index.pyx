@@ -1,0 +1,533 @@
+# Writes the part of an image that find() reads: see _table.pxd for its layout.
+#
+# Rules:
+# - a HostBlock depends on its Host alone (and on the places of what all hosts share), so that it can be kept and
+#   copied while that Host does not change
+# - what comes behind a candidate without conditions is not written: it can never win
+# - a list of more than LEAF candidates is indexed: each candidate is filed under that of its exact conditions
+#   (method, header, query parameter) that fewest others of the list share, and the lists that result are treated alike
+import cython
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+
+from gwfast._head cimport (METHOD_CONNECT, METHOD_DELETE, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_PATCH,
+                           METHOD_POST, METHOD_PUT, METHOD_TRACE, name_hash)
+from gwfast._table cimport (ANY_DEPTH, KEY_HEADER, KEY_QUERY, Automaton, Candidate, HostIndex, KeySlot, Keys, NameSlot,
+                            Names, Node, PathNode, PathSlot, Predicate, Regexes, RegexSlot, Text, Values, ValueSlot,
+                            hash_backwards, hash_bytes)
+
+from gwfast.plan import regex
+
+METHODS = {
+    "": 0, "GET": METHOD_GET, "HEAD": METHOD_HEAD, "POST": METHOD_POST, "PUT": METHOD_PUT, "DELETE": METHOD_DELETE,
+    "CONNECT": METHOD_CONNECT, "OPTIONS": METHOD_OPTIONS, "TRACE": METHOD_TRACE, "PATCH": METHOD_PATCH,
+}
+KINDS = {"Exact": TERM_EXACT, "PathPrefix": TERM_PREFIX, "RegularExpression": TERM_REGEX}
+
+cdef enum:
+    LEAF = 8               # candidates that are tried one by one
+    END = 0xFFFFFFFF       # of a chain
+
+
+@cython.final
+cdef class Arena:
+    def __dealloc__(self):
+        free(self.at)
+
+    cdef int reserve(self, size_t n) except -1:
+        if self.used + n <= self.room:
+            return 0
+        cdef size_t room = max(self.room * 2, self.used + n, <size_t>256)
+        cdef char *at = <char *>realloc(self.at, room)
+        if at == NULL:
+            raise MemoryError
+        self.at = at
+        self.room = room
+        return 0
+
+    cdef ssize_t take(self, size_t n) except -1:
+        return self.push((n + 7) & ~<size_t>7)
+
+    cdef ssize_t push(self, size_t n) except -1:
+        cdef ssize_t at = self.used
+        self.reserve(n)
+        memset(self.at + at, 0, n)
+        self.used += n
+        return at
+
+
+@cython.final
+cdef class Texts:
+    def __cinit__(self):
+        self.arena = Arena()
+        self.places = {}
+
+    cdef int put(self, str s, Text *text) except -1:
+        cdef ssize_t n
+        cdef const char *utf8 = PyUnicode_AsUTF8AndSize(s, &n)
+        cdef object place = self.places.get(s)
+        text.n = <uint32_t>n
+        if place is not None:
+            text.at = place
+            return 0
+        cdef Arena arena = self.arena
+        arena.reserve(n)
+        memcpy(arena.at + arena.used, utf8, n)
+        text.at = <uint32_t>arena.used
+        self.places[s] = text.at
+        arena.used += n
+        return 0
+
+
+@cython.final
+cdef class Terms:
+    def __cinit__(self, Texts texts):
+        self.texts = texts
+        self.predicates = Arena()
+        self.automata = Arena()
+        self.automata.take(8)              # offset 0 stands for none
+        self.patterns = {}
+
+    cdef int put(self, object match, uint32_t rule, Term *term) except -1:
+        cdef ssize_t n
+        cdef tuple headers = match.headers
+        cdef tuple query = match.query
+        cdef str path = match.path
+        memset(term, 0, sizeof(Term))
+        term.path = PyUnicode_AsUTF8AndSize(path, &n)
+        term.n = <uint32_t>n
+        term.rule = rule
+        term.kind = KINDS[match.path_type]
+        term.method = METHODS[match.method]
+        if term.kind == TERM_REGEX:
+            term.automaton = self.automaton(path)
+        else:
+            term.hash = hash_bytes(term.path, term.n)
+        if headers or query:
+            self.conditions(headers, query, term)
+        return 0
+
+    cdef int conditions(self, tuple headers, tuple query, Term *term) except -1:
+        cdef list seen = []
+        for condition in headers:          # only the first of equivalent names counts (H:614-621)
+            if condition.name.lower() not in [name for name, _ in seen]:
+                seen.append((condition.name.lower(), condition))
+        term.headers = <uint8_t>len(seen)
+        cdef list names = []
+        for condition in query:
+            if condition.name not in names:
+                names.append(condition.name)
+                seen.append((condition.name, condition))
+        term.queries = <uint8_t>len(names)
+        if len(seen) > 64:
+            raise ValueError("a match has more than 64 conditions")
+        term.predicates = <uint32_t>(self.predicates.used // sizeof(Predicate))
+        for name, condition in seen:
+            self.condition(name, condition)
+        return 0
+
+    cdef int condition(self, str name, object condition) except -1:
+        cdef Predicate p
+        self.texts.put(name, &p.name)
+        self.texts.put(condition.value, &p.value)
+        p.hash = name_hash(self.texts.arena.at + p.name.at, p.name.n)
+        p.automaton = self.automaton(condition.value) if condition.regex else 0
+        cdef ssize_t at = self.predicates.take(sizeof(Predicate))
+        memcpy(self.predicates.at + at, &p, sizeof(Predicate))
+        return 0
+
+    cdef uint32_t automaton(self, str pattern) except? 0:
+        place = self.patterns.get(pattern)
+        if place is not None:
+            return place
+        compiled = regex.compile(pattern)
+        cdef bytes classes = compiled.classes
+        cdef bytes states = compiled.states
+        cdef ssize_t at = self.automata.take(sizeof(Automaton) + len(states))
+        cdef Automaton *automaton = <Automaton *>(self.automata.at + at)
+        automaton.states = compiled.count
+        automaton.classes = compiled.width
+        automaton.start = compiled.start
+        automaton.accept = compiled.accept
+        memcpy(automaton.class_of, <const char *>classes, 256)
+        memcpy(automaton + 1, <const char *>states, len(states))
+        self.patterns[pattern] = at // 8
+        return <uint32_t>(at // 8)
+
+
+# ---- Hosts ----
+
+# The entries of one path, or of one pattern: two chains through `next`, in final order.
+cdef struct Group:
+    uint32_t some          # any term of it
+    uint32_t first[2]      # by TermKind: exact, prefix
+    uint32_t last[2]
+
+# What is needed while one host is written.
+cdef struct Draft:
+    Term *terms
+    uint32_t count
+    uint32_t groups
+    Group *group
+    uint32_t *next         # by term
+    uint32_t *slot         # hash table: 1 + group
+    uint32_t mask
+
+
+@cython.final
+cdef class HostBlock:
+    def __dealloc__(self):
+        free(self.terms)
+
+
+cdef HostBlock write_host(object host, Term *terms, uint32_t count, Terms shared):
+    cdef HostBlock block = HostBlock.__new__(HostBlock)
+    cdef Draft draft
+    block.host = host
+    block.terms = terms                    # owned from here on
+    block.count = count
+    block.blob = Arena()
+    draft.terms = terms
+    draft.count = count
+    draft.groups = 0
+    draft.mask = table_mask(count)
+    draft.group = <Group *>malloc((count + 1) * sizeof(Group))
+    draft.next = <uint32_t *>malloc((count + 1) * sizeof(uint32_t))
+    draft.slot = <uint32_t *>calloc(draft.mask + 1, sizeof(uint32_t))
+    try:
+        if draft.group == NULL or draft.next == NULL or draft.slot == NULL:
+            raise MemoryError
+        group_paths(&draft)
+        write_paths(block.blob, &draft, shared)
+        write_regexes(block.blob, &draft, shared)
+    finally:
+        free(draft.group)
+        free(draft.next)
+        free(draft.slot)
+    return block
+
+
+# Slots - 1 of a table for n keys: at most half of it is used.
+cdef uint32_t table_mask(uint32_t n) noexcept nogil:
+    cdef uint32_t slots = 2
+    while slots < n * 2:
+        slots *= 2
+    return slots - 1
+
+
+cdef void group_paths(Draft *draft) noexcept nogil:
+    cdef Term *term
+    cdef Term *other
+    cdef uint32_t i, at
+    for i in range(draft.count):
+        term = &draft.terms[i]
+        if term.kind == TERM_REGEX:
+            continue
+        at = <uint32_t>term.hash & draft.mask
+        while draft.slot[at]:
+            other = &draft.terms[draft.group[draft.slot[at] - 1].some]
+            if other.hash == term.hash and other.n == term.n and memcmp(other.path, term.path, term.n) == 0:
+                break
+            at = (at + 1) & draft.mask
+        if not draft.slot[at]:
+            draft.group[draft.groups].some = i
+            draft.group[draft.groups].first[0] = draft.group[draft.groups].first[1] = END
+            draft.groups += 1
+            draft.slot[at] = draft.groups
+        append(draft, &draft.group[draft.slot[at] - 1], i, term.kind)
+
+
+cdef inline void append(Draft *draft, Group *group, uint32_t i, uint8_t kind) noexcept nogil:
+    draft.next[i] = END
+    if group.first[kind] == END:
+        group.first[kind] = i
+    else:
+        draft.next[group.last[kind]] = i
+    group.last[kind] = i
+
+
+cdef int write_paths(Arena blob, Draft *draft, Terms shared) except -1:
+    cdef uint32_t mask = table_mask(draft.groups)
+    cdef uint32_t g, i, d
+    cdef uint32_t root = 0
+    cdef uint64_t depths = 0
+    cdef Group *group
+    cdef Term *term
+    cdef PathSlot *slots
+    blob.reserve(sizeof(HostIndex) + (mask + 1) * sizeof(PathSlot) + draft.groups * 64)
+    blob.take(sizeof(HostIndex))
+    cdef ssize_t table = blob.take((mask + 1) * sizeof(PathSlot))
+    cdef ssize_t at
+    for g in range(draft.groups):
+        group = &draft.group[g]
+        term = &draft.terms[group.some]
+        if term.n == 1 and group.first[1] != END:
+            root = write_chain(blob, draft, group.first[1], shared)
+            group.first[1] = END
+        elif group.first[1] != END:
+            d = elements(term)
+            depths |= <uint64_t>1 << min(d, <uint32_t>ANY_DEPTH)
+        at = write_path(blob, draft, group, shared)
+        slots = <PathSlot *>(blob.at + table)
+        i = <uint32_t>term.hash & mask
+        while slots[i].path:
+            i = (i + 1) & mask
+        slots[i].hash = <uint32_t>(term.hash >> 32)
+        slots[i].path = <uint32_t>(at // 8)
+    cdef HostIndex *index = <HostIndex *>blob.at
+    index.mask = mask
+    index.paths = <uint32_t>(table // 8)
+    index.depths = depths
+    index.root = root
+    return 0
+
+
+cdef uint32_t elements(Term *term) noexcept nogil:
+    cdef uint32_t i
+    cdef uint32_t d = 0
+    for i in range(term.n):
+        d += term.path[i] == c'/'
+    return d
+
+
+cdef ssize_t write_path(Arena blob, Draft *draft, Group *group, Terms shared) except -1:
+    cdef Term *term = &draft.terms[group.some]
+    cdef ssize_t at = blob.take(sizeof(PathNode) + term.n)
+    cdef PathNode *node = <PathNode *>(blob.at + at)
+    node.n = term.n
+    memcpy(node + 1, term.path, term.n)
+    cdef uint32_t exact = write_chain(blob, draft, group.first[0], shared)
+    cdef uint32_t prefix = write_chain(blob, draft, group.first[1], shared)
+    node = <PathNode *>(blob.at + at)
+    node.exact = exact
+    node.prefix = prefix
+    return at
+
+
+# One node for each pattern, in the order in which the patterns first appear; ordinals run through all of them.
+cdef int write_regexes(Arena blob, Draft *draft, Terms shared) except -1:
+    cdef dict patterns = {}
+    cdef uint32_t i
+    for i in range(draft.count):
+        if draft.terms[i].kind == TERM_REGEX:
+            patterns.setdefault(draft.terms[i].automaton, []).append(i)
+    if not patterns:
+        return 0
+    cdef ssize_t at = blob.take(sizeof(Regexes) + len(patterns) * sizeof(RegexSlot))
+    (<Regexes *>(blob.at + at)).count = <uint32_t>len(patterns)
+    (<HostIndex *>blob.at).regexes = <uint32_t>(at // 8)
+    cdef uint32_t node
+    cdef RegexSlot *slot
+    for i, (automaton, terms) in enumerate(patterns.items()):
+        node = write_list(blob, draft.terms, [(term, term, 0, 0) for term in terms], shared)
+        slot = <RegexSlot *>(blob.at + at + sizeof(Regexes)) + i
+        slot.automaton = automaton
+        slot.node = node
+    return 0
+
+
+# ---- Candidates ----
+
+cdef inline void put_candidate(Candidate *candidate, const Term *term, uint32_t ordinal) noexcept nogil:
+    candidate.rule = term.rule
+    candidate.ordinal = ordinal
+    candidate.predicates = term.predicates
+    candidate.method = term.method
+    candidate.headers = term.headers
+    candidate.queries = term.queries
+    candidate.pad = 0
+
+
+# The node of a chain of terms, up to the first without conditions; 0 for an empty chain.
+cdef uint32_t write_chain(Arena blob, Draft *draft, uint32_t first, Terms shared) except? 0:
+    cdef Candidate *candidate
+    cdef Term *term
+    cdef uint32_t count = 0
+    cdef uint32_t i = first
+    cdef ssize_t at
+    while i != END:
+        term = &draft.terms[i]
+        count += 1
+        i = draft.next[i]
+        if not (term.method or term.headers or term.queries):
+            break
+    if count == 0:
+        return 0
+    if count > LEAF:
+        terms = []
+        i = first
+        while len(terms) < <ssize_t>count:
+            terms.append((len(terms), i, 0, 0))
+            i = draft.next[i]
+        return write_list(blob, draft.terms, terms, shared)
+    at = blob.take(sizeof(Node) + count * sizeof(Candidate))
+    (<Node *>(blob.at + at)).count = count
+    candidate = <Candidate *>(blob.at + at + sizeof(Node))
+    for i in range(count):
+        put_candidate(&candidate[i], &draft.terms[first], i)
+        first = draft.next[first]
+    return <uint32_t>(at // 8)
+
+
+# The node of a list of (ordinal, index of the term, conditions that were keys already, of these those that hold).
+# Bit i of both masks is predicate i, bit 63 the method.
+cdef uint32_t write_list(Arena blob, Term *terms, list items, Terms shared) except? 0:
+    cdef list kept = []
+    for item in items:
+        kept.append(item)
+        if not conditions_left(&terms[<uint32_t>item[1]], item[3]):
+            break
+    cdef dict keys = {}
+    cdef list rest = file_under_keys(terms, kept, shared, keys) if len(kept) > LEAF else kept
+    cdef ssize_t at = blob.take(sizeof(Node) + len(rest) * sizeof(Candidate))
+    cdef Node *node = <Node *>(blob.at + at)
+    cdef uint32_t i
+    node.first = kept[0][0]
+    node.count = <uint32_t>len(rest)
+    for i, item in enumerate(rest):
+        put_candidate(<Candidate *>(node + 1) + i, &terms[<uint32_t>item[1]], item[0])
+    cdef uint32_t written
+    if keys:
+        written = write_keys(blob, terms, keys, shared)
+        (<Node *>(blob.at + at)).keys = written
+    return <uint32_t>(at // 8)
+
+
+cdef bint conditions_left(Term *term, uint64_t held) noexcept nogil:
+    cdef uint32_t n = term.headers + term.queries
+    cdef uint64_t all = (<uint64_t>1 << n) - 1
+    return (term.method != 0 and not held >> 63) or (held & all) != all
+
+
+# Conditions of a term that may still be keys: (kind, name, value, bit); value None where only the name can be one.
+cdef list possible_keys(Term *term, uint64_t used, Terms shared):
+    cdef const Predicate *p = <const Predicate *>shared.predicates.at + term.predicates
+    cdef list found = []
+    cdef uint32_t i
+    if term.method and not used >> 63:
+        found.append((0, "", term.method, 63))
+    for i in range(term.headers + term.queries):
+        if not used >> i & 1:
+            found.append((KEY_HEADER if i < term.headers else KEY_QUERY, string(shared, p[i].name),
+                          None if p[i].automaton else string(shared, p[i].value), i))
+    return found
+
+
+cdef str string(Terms shared, Text text):
+    return (shared.texts.arena.at + text.at)[:text.n].decode()
+
+
+# Fills `keys` {(kind, name, value): items} and returns the items that have no key.
+cdef list file_under_keys(Term *terms, list items, Terms shared, dict keys):
+    cdef dict shares = {}
+    cdef list possible = [possible_keys(&terms[<uint32_t>item[1]], item[2], shared) for item in items]
+    cdef list rest = []
+    for found in possible:
+        for key in found:
+            shares[key[:3]] = shares.get(key[:3], 0) + 1
+    for item, found in zip(items, possible):
+        if not found:
+            rest.append(item)
+            continue
+        best = min(found, key=lambda key: (key[2] is None, shares[key[:3]]))
+        bit = 1 << best[3]
+        ordinal, term, used, held = item
+        keys.setdefault(best[:3], []).append(
+            (ordinal, term, used | bit, held if best[2] is None else held | bit))
+    return rest
+
+
+cdef uint32_t write_keys(Arena blob, Term *terms, dict keys, Terms shared) except? 0:
+    cdef dict names = {}
+    cdef dict methods = {}
+    for (kind, name, value), items in keys.items():
+        node = write_list(blob, terms, items, shared)
+        if kind == 0:
+            methods[value] = node
+        else:
+            names.setdefault((kind, name), {})[value] = node
+    cdef uint32_t mask = table_mask(<uint32_t>len(names))
+    cdef ssize_t at = blob.take(sizeof(Keys) + (mask + 1) * sizeof(KeySlot))
+    cdef Keys *table = <Keys *>(blob.at + at)
+    table.mask = mask
+    table.headers = sum(kind == KEY_HEADER for kind, _ in names)
+    table.queries = sum(kind == KEY_QUERY for kind, _ in names)
+    for method, node in methods.items():
+        table.methods[<uint32_t>method] = node
+    for (kind, name), values in names.items():
+        write_key(blob, at, kind, name, values, shared)
+    return <uint32_t>(at // 8)
+
+
+cdef int write_key(Arena blob, ssize_t at, uint32_t kind, str name, dict values, Terms shared) except -1:
+    cdef uint32_t present = values.pop(None, 0)
+    cdef uint32_t written = write_values(blob, values, shared) if values else 0
+    cdef Keys *table = <Keys *>(blob.at + at)
+    cdef KeySlot *slots = <KeySlot *>(table + 1)
+    cdef Text text
+    shared.texts.put(name, &text)
+    cdef uint32_t hash = name_hash(shared.texts.arena.at + text.at, text.n)
+    cdef uint32_t i = hash & table.mask
+    while slots[i].kind:
+        i = (i + 1) & table.mask
+    slots[i].hash = hash
+    slots[i].kind = kind
+    slots[i].name = text
+    slots[i].values = written
+    slots[i].present = present
+    return 0
+
+
+cdef uint32_t write_values(Arena blob, dict values, Terms shared) except? 0:
+    cdef uint32_t mask = table_mask(<uint32_t>len(values))
+    cdef ssize_t at = blob.take(sizeof(Values) + (mask + 1) * sizeof(ValueSlot))
+    cdef ValueSlot *slots = <ValueSlot *>(blob.at + at + sizeof(Values))
+    cdef Text text
+    cdef uint64_t hash
+    cdef uint32_t i
+    (<Values *>(blob.at + at)).mask = mask
+    for value, node in values.items():
+        shared.texts.put(value, &text)
+        hash = hash_bytes(shared.texts.arena.at + text.at, text.n)
+        i = <uint32_t>hash & mask
+        while slots[i].node:
+            i = (i + 1) & mask
+        slots[i].hash = <uint32_t>(hash >> 32)
+        slots[i].node = node
+        slots[i].value = text
+    return <uint32_t>(at // 8)
+
+
+# ---- Names ----
+
+cdef ssize_t write_names(Arena arena, uint32_t count) except -1:
+    cdef uint32_t mask = table_mask(count)
+    cdef ssize_t at = arena.take(sizeof(Names) + (mask + 1) * sizeof(NameSlot))
+    (<Names *>(arena.at + at)).mask = mask
+    return at
+
+
+# `name` as in a plan: 'a.example', '*.example' or ''. The first value for a name stays.
+cdef int set_name(Arena arena, ssize_t at, str name, uint32_t value, Texts texts) except -1:
+    cdef Names *names = <Names *>(arena.at + at)
+    cdef NameSlot *slots = <NameSlot *>(names + 1)
+    cdef Text text
+    if not name:
+        names.any = names.any or value
+        return 0
+    if name[:2] == "*.":
+        name = name[1:]
+        names.depths |= <uint64_t>1 << min(<uint32_t>name.count("."), <uint32_t>ANY_DEPTH)
+    texts.put(name, &text)
+    cdef uint64_t hash = hash_backwards(texts.arena.at + text.at, text.n)
+    cdef uint32_t i = <uint32_t>hash & names.mask
+    while slots[i].value:
+        if slots[i].name.at == text.at and slots[i].name.n == text.n:
+            return 0
+        i = (i + 1) & names.mask
+    slots[i].hash = <uint32_t>(hash >> 32)
+    slots[i].value = value
+    slots[i].name = text
+    return 0

@@ -1,0 +1,690 @@
+# Finds the rule for a request.
+#
+# Rules:
+# - the most specific listener of the bind serves the request, alone (isolation, spec 5.3)
+# - within it the hosts that cover the name are tried from the most to the least specific; the first that has a
+#   matching entry decides (spec 5.1)
+# - within a host: the exact path, then the longest prefix by element, then regular expressions
+# - candidates of one path lie in the spec's final order: the lowest ordinal that holds wins
+# - a query is parsed when the first condition asks for it, once; several lines of one field are one value, joined
+#   with ', ' (RFC 9110 5.3); fields that will be dropped (names with '_') are not there
+#
+# Nothing here allocates, and no cost depends on the number of routes, hosts or candidates.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memchr, memcmp, memset
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+
+from gwfast._head cimport (FIELD_UNDERSCORE, MAX_FIELDS, MAX_HOST, MAX_LINE, METHOD_CONNECT, METHOD_DELETE, METHOD_GET,
+                           METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER, METHOD_PATCH, METHOD_POST, METHOD_PUT,
+                           METHOD_TRACE, Field, RequestHead, Slice, name_hash)
+from gwfast._table cimport (ANY_DEPTH, HASH_SEED, IMAGE_VERSION, KEY_HEADER, KEY_NONE, KEY_QUERY, Automaton, Backend,
+                            Bind, Candidate, Choice, Endpoint, HostIndex, Image, KeySlot, Keys, Listener, NameSlot,
+                            Names, Node, Op, PathNode, PathSlot, Predicate, Redirect, Regexes, RegexSlot, Rule, Text,
+                            Values, ValueSlot, bind_at, hash_end, hash_step, image_magic, listener_at, rule_at, text)
+
+cdef enum:
+    MAX_LABELS = MAX_HOST // 2 + 1
+    MAX_ELEMENTS = 512     # of a path: a configured path has at most 1024 characters (CRD)
+    MAX_PARAMETERS = 256   # of a query: those behind are not seen (limits.QUERY_PARAMETERS)
+    NONE = 0xFFFFFFFF
+
+# The name with the hash of each of its suffixes: suffix[d] is that of the last d labels, from its dot on.
+cdef struct NameHashes:
+    const char *at
+    uint32_t n
+    uint32_t labels
+    uint64_t whole
+    uint64_t suffix[MAX_LABELS]
+    uint16_t start[MAX_LABELS]
+
+# The path with the hash of each prefix that ends with an element: hash[d] is that of the first d elements.
+cdef struct PathHashes:
+    const char *at
+    uint32_t n
+    uint32_t elements
+    uint64_t whole
+    uint64_t hash[MAX_ELEMENTS + 1]
+    uint32_t end[MAX_ELEMENTS + 1]
+
+cdef struct Parameter:
+    const char *name
+    const char *value
+    uint32_t name_len
+    uint32_t value_len
+    uint32_t hash
+
+# A request while its rule is searched.
+cdef struct Asked:
+    const Image *image
+    const RequestHead *head
+    const char *host           # the HostIndex that is searched: what its nodes' offsets count from
+    uint32_t ordinal           # the best so far; NONE: nothing yet
+    uint32_t rule
+    int parameters             # -1: the query was not parsed yet
+    Parameter parameter[MAX_PARAMETERS]
+    char room[MAX_LINE]
+
+
+cdef int find(const Image *image, const Bind *bind, const RequestHead *head, Found *found) noexcept nogil:
+    cdef Found other
+    cdef Asked asked
+    cdef NameHashes name
+    asked.image = image
+    asked.head = head
+    asked.parameters = -1
+    hash_name(&head.host, &name)
+    cdef const Listener *listener = find_listener(image, bind, &name)
+    found.rule = other.rule = NULL
+    found.listener = other.listener = listener
+    if listener == NULL:
+        return NO_RULE
+    find_path(&asked, &name, &head.match_path, found)
+    if head.slash_path.n:
+        find_path(&asked, &name, &head.slash_path, &other)
+        if other.rule != found.rule:
+            return AMBIGUOUS
+    return FOUND if found.rule != NULL else NO_RULE
+
+
+# ---- Names ----
+
+cdef void hash_name(const Slice *host, NameHashes *name) noexcept nogil:
+    cdef uint64_t h = HASH_SEED
+    cdef uint32_t i = host.n
+    name.at = host.at
+    name.n = host.n
+    name.labels = 0
+    while i:
+        i -= 1
+        h = hash_step(h, <uint8_t>host.at[i])
+        if host.at[i] == c'.' and name.labels < MAX_LABELS - 1:
+            name.labels += 1
+            name.suffix[name.labels] = hash_end(h)
+            name.start[name.labels] = <uint16_t>i
+    name.whole = hash_end(h)
+
+
+cdef inline uint32_t name_value(const Image *image, const Names *names, const char *at, uint32_t n,
+                                uint64_t hash) noexcept nogil:
+    cdef const NameSlot *slots = <const NameSlot *>(names + 1)
+    cdef uint32_t i = <uint32_t>hash & names.mask
+    while slots[i].value:
+        if slots[i].hash == <uint32_t>(hash >> 32) and slots[i].name.n == n and \
+                memcmp(text(image, slots[i].name), at, n) == 0:
+            return slots[i].value
+        i = (i + 1) & names.mask
+    return 0
+
+
+# The value for a name at one step from the most specific (labels + 1: the name itself) to the least (0: any).
+cdef inline uint32_t name_step(const Image *image, const Names *names, const NameHashes *name,
+                               uint32_t step) noexcept nogil:
+    cdef uint32_t start
+    if step == 0:
+        return names.any
+    if step > name.labels:
+        return name_value(image, names, name.at, name.n, name.whole)
+    start = name.start[step]
+    if start == 0 or not names.depths >> min(step, <uint32_t>ANY_DEPTH) & 1:
+        return 0
+    return name_value(image, names, name.at + start, name.n - start, name.suffix[step])
+
+
+cdef inline const Names *names_at(const Image *image, uint32_t at) noexcept nogil:
+    return <const Names *>(<const char *>image + image.index_at + <uint64_t>at * 8)
+
+
+cdef const Listener *find_listener(const Image *image, const Bind *bind, const NameHashes *name) noexcept nogil:
+    cdef const Names *names = names_at(image, bind.hosts)
+    cdef uint32_t step = name.labels + 2
+    cdef uint32_t value
+    while step:
+        step -= 1
+        value = name_step(image, names, name, step)
+        if value:
+            return listener_at(image, value - 1)
+    return NULL
+
+
+# ---- Paths ----
+
+cdef void hash_path(const Slice *path, PathHashes *hashes) noexcept nogil:
+    cdef uint64_t h = hash_step(HASH_SEED, c'/')
+    cdef uint32_t i
+    cdef uint32_t d = 0
+    for i in range(1, path.n):
+        if path.at[i] == c'/' and d < MAX_ELEMENTS:
+            d += 1
+            hashes.hash[d] = hash_end(h)
+            hashes.end[d] = i
+        h = hash_step(h, <uint8_t>path.at[i])
+    hashes.at = path.at
+    hashes.n = path.n
+    hashes.whole = hash_end(h)
+    if path.n > 1 and d < MAX_ELEMENTS:
+        d += 1
+        hashes.hash[d] = hashes.whole
+        hashes.end[d] = path.n
+    hashes.elements = d
+
+
+cdef inline const PathNode *path_node(const HostIndex *host, const char *at, uint32_t n, uint64_t hash) noexcept nogil:
+    cdef const PathSlot *slots = <const PathSlot *>(<const char *>host + <uint64_t>host.paths * 8)
+    cdef const PathNode *node
+    cdef uint32_t i = <uint32_t>hash & host.mask
+    while slots[i].path:
+        if slots[i].hash == <uint32_t>(hash >> 32):
+            node = <const PathNode *>(<const char *>host + <uint64_t>slots[i].path * 8)
+            if node.n == n and memcmp(<const char *>(node + 1), at, n) == 0:
+                return node
+        i = (i + 1) & host.mask
+    return NULL
+
+
+cdef void find_path(Asked *asked, const NameHashes *name, const Slice *path, Found *found) noexcept nogil:
+    cdef const Names *names = names_at(asked.image, found.listener.hosts)
+    cdef PathHashes hashes
+    cdef uint32_t step = name.labels + 2
+    cdef uint32_t value
+    if path.n == 0 or path.at[0] != c'/':
+        return                     # OPTIONS *
+    hash_path(path, &hashes)
+    while step:
+        step -= 1
+        value = name_step(asked.image, names, name, step)
+        if value and find_in_host(asked, <const HostIndex *>(<const char *>names + <uint64_t>value * 8), &hashes,
+                                  found):
+            found.rule_index = asked.rule
+            found.rule = rule_at(asked.image, asked.rule)
+            return
+
+
+cdef bint find_in_host(Asked *asked, const HostIndex *host, const PathHashes *path, Found *found) noexcept nogil:
+    cdef const PathNode *node = path_node(host, path.at, path.n, path.whole)
+    cdef uint32_t d
+    asked.host = <const char *>host
+    asked.ordinal = NONE
+    found.prefix = found.prefix_len = 0
+    if node != NULL and node.exact and search(asked, node.exact):
+        return True
+    found.prefix = 1
+    if host.depths:
+        for d in range(path.elements, 0, -1):
+            if not host.depths >> min(d, <uint32_t>ANY_DEPTH) & 1:
+                continue
+            if path.end[d] != path.n:
+                node = path_node(host, path.at, path.end[d], path.hash[d])
+            if node != NULL and node.prefix and search(asked, node.prefix):
+                found.prefix_len = path.end[d]
+                return True
+    if host.root and search(asked, host.root):
+        return True
+    found.prefix = 0
+    return host.regexes and find_regex(asked, path)
+
+
+cdef bint find_regex(Asked *asked, const PathHashes *path) noexcept nogil:
+    cdef const Regexes *regexes = <const Regexes *>(asked.host + <uint64_t>(<const HostIndex *>asked.host).regexes * 8)
+    cdef const RegexSlot *slots = <const RegexSlot *>(regexes + 1)
+    cdef const Automaton *automaton
+    cdef uint32_t i
+    for i in range(regexes.count):
+        if node_at(asked, slots[i].node).first >= asked.ordinal:
+            break
+        automaton = automaton_at(asked.image, slots[i].automaton)
+        if accepts(automaton, run(automaton, automaton.start, path.at, path.n)):
+            search(asked, slots[i].node)
+    return asked.ordinal != NONE
+
+
+# ---- Candidates ----
+
+cdef inline const Node *node_at(Asked *asked, uint32_t at) noexcept nogil:
+    return <const Node *>(asked.host + <uint64_t>at * 8)
+
+
+# Looks for a candidate better than the best so far, in and below a node. True where there is any, now or before.
+cdef bint search(Asked *asked, uint32_t at) noexcept nogil:
+    cdef const Node *node = node_at(asked, at)
+    cdef const Candidate *candidate = <const Candidate *>(node + 1)
+    cdef uint32_t i
+    if node.keys and node.first < asked.ordinal:
+        search_keys(asked, <const Keys *>(asked.host + <uint64_t>node.keys * 8))
+    for i in range(node.count):
+        if candidate[i].ordinal >= asked.ordinal:
+            break
+        if holds(asked, &candidate[i]):
+            asked.ordinal = candidate[i].ordinal
+            asked.rule = candidate[i].rule
+            break
+    return asked.ordinal != NONE
+
+
+cdef void search_keys(Asked *asked, const Keys *keys) noexcept nogil:
+    cdef const RequestHead *head = asked.head
+    cdef const KeySlot *key
+    cdef const Parameter *p
+    cdef int i
+    if keys.methods[head.method_id]:
+        search(asked, keys.methods[head.method_id])
+    if keys.headers:
+        for i in range(head.count):
+            key = find_key(asked.image, keys, KEY_HEADER, head.fields[i].hash, head.fields[i].name,
+                           head.fields[i].name_len)
+            if key != NULL and next_line(head, 0, head.fields[i].hash, text(asked.image, key.name),
+                                         key.name.n) == i:
+                search_key(asked, key, header_hash(head, i), i, NULL)
+    if keys.queries:
+        for i in range(parameters(asked)):
+            p = &asked.parameter[i]
+            key = find_key(asked.image, keys, KEY_QUERY, p.hash, p.name, p.name_len)
+            if key != NULL:
+                search_key(asked, key, hash_value(HASH_SEED, p.value, p.value_len), i, p)
+
+
+cdef void search_key(Asked *asked, const KeySlot *key, uint64_t hash, int line, const Parameter *p) noexcept nogil:
+    cdef const Values *values
+    cdef const ValueSlot *slots
+    cdef uint32_t i
+    if key.present:
+        search(asked, key.present)
+    if key.values == 0:
+        return
+    hash = hash_end(hash)
+    values = <const Values *>(asked.host + <uint64_t>key.values * 8)
+    slots = <const ValueSlot *>(values + 1)
+    i = <uint32_t>hash & values.mask
+    while slots[i].node:
+        if slots[i].hash == <uint32_t>(hash >> 32) and value_equals(asked, slots[i].value, line, p):
+            search(asked, slots[i].node)
+            return
+        i = (i + 1) & values.mask
+
+
+cdef bint value_equals(Asked *asked, Text value, int line, const Parameter *p) noexcept nogil:
+    if p == NULL:
+        return header_equals(asked.head, line, text(asked.image, value), value.n)
+    return p.value_len == value.n and memcmp(p.value, text(asked.image, value), value.n) == 0
+
+
+cdef const KeySlot *find_key(const Image *image, const Keys *keys, uint32_t kind, uint32_t hash, const char *name,
+                             uint32_t n) noexcept nogil:
+    cdef const KeySlot *slots = <const KeySlot *>(keys + 1)
+    cdef uint32_t i = hash & keys.mask
+    while slots[i].kind != KEY_NONE:
+        if slots[i].hash == hash and slots[i].kind == kind and slots[i].name.n == n and (
+                name_equals(name, text(image, slots[i].name), n) if kind == KEY_HEADER
+                else memcmp(name, text(image, slots[i].name), n) == 0):
+            return &slots[i]
+        i = (i + 1) & keys.mask
+    return NULL
+
+
+cdef bint holds(Asked *asked, const Candidate *candidate) noexcept nogil:
+    cdef const Predicate *predicate = <const Predicate *>(<const char *>asked.image + asked.image.predicates_at)
+    cdef uint32_t i
+    if candidate.method and candidate.method != asked.head.method_id:
+        return False
+    predicate += candidate.predicates
+    for i in range(candidate.headers):
+        if not header_holds(asked, predicate + i):
+            return False
+    predicate += candidate.headers
+    for i in range(candidate.queries):
+        if not query_holds(asked, predicate + i):
+            return False
+    return True
+
+
+# ---- Header fields ----
+
+# Whether a name as received is `name`, which is in lower case.
+cdef inline bint name_equals(const char *received, const char *name, uint32_t n) noexcept nogil:
+    cdef uint32_t i
+    cdef uint8_t c
+    for i in range(n):
+        c = <uint8_t>received[i]
+        if c >= 65 and c <= 90:
+            c |= 32
+        if c != <uint8_t>name[i]:
+            return False
+    return True
+
+
+# Index of the next line of a field, from `i` on; -1: no more.
+cdef inline int next_line(const RequestHead *head, int i, uint32_t hash, const char *name, uint32_t n) noexcept nogil:
+    while i < head.count:
+        if head.fields[i].hash == hash and head.fields[i].name_len == n and \
+                not head.fields[i].flags & FIELD_UNDERSCORE and name_equals(head.fields[i].name, name, n):
+            return i
+        i += 1
+    return -1
+
+
+cdef inline int line_after(const RequestHead *head, int i) noexcept nogil:
+    cdef const Field *field = &head.fields[i]
+    for i in range(i + 1, head.count):
+        if head.fields[i].hash == field.hash and head.fields[i].name_len == field.name_len and \
+                not head.fields[i].flags & FIELD_UNDERSCORE and same_name(head.fields[i].name, field.name,
+                                                                          field.name_len):
+            return i
+    return -1
+
+
+cdef inline bint same_name(const char *a, const char *b, uint32_t n) noexcept nogil:
+    cdef uint32_t i
+    for i in range(n):
+        if lower(a[i]) != lower(b[i]):
+            return False
+    return True
+
+
+cdef inline uint8_t lower(uint8_t c) noexcept nogil:
+    return c | 32 if c >= 65 and c <= 90 else c
+
+
+# Whether the value whose first line is `i` equals these bytes.
+cdef bint header_equals(const RequestHead *head, int i, const char *value, uint32_t n) noexcept nogil:
+    cdef const Field *field
+    while True:
+        field = &head.fields[i]
+        if field.value_len > n or memcmp(field.value, value, field.value_len):
+            return False
+        value += field.value_len
+        n -= field.value_len
+        i = line_after(head, i)
+        if i < 0:
+            return n == 0
+        if n < 2 or value[0] != c',' or value[1] != c' ':
+            return False
+        value += 2
+        n -= 2
+
+
+cdef inline uint64_t hash_value(uint64_t h, const char *value, uint32_t n) noexcept nogil:
+    cdef uint32_t i
+    for i in range(n):
+        h = hash_step(h, <uint8_t>value[i])
+    return h
+
+
+cdef uint64_t header_hash(const RequestHead *head, int i) noexcept nogil:
+    cdef uint64_t h = HASH_SEED
+    while True:
+        h = hash_value(h, head.fields[i].value, head.fields[i].value_len)
+        i = line_after(head, i)
+        if i < 0:
+            return h
+        h = hash_value(h, b', ', 2)
+
+
+cdef bint header_holds(Asked *asked, const Predicate *predicate) noexcept nogil:
+    cdef const RequestHead *head = asked.head
+    cdef const Automaton *automaton
+    cdef uint32_t state
+    cdef int i = next_line(head, 0, predicate.hash, text(asked.image, predicate.name), predicate.name.n)
+    if i < 0:
+        return False
+    if not predicate.automaton:
+        return header_equals(head, i, text(asked.image, predicate.value), predicate.value.n)
+    automaton = automaton_at(asked.image, predicate.automaton)
+    state = automaton.start
+    while True:
+        state = run(automaton, state, head.fields[i].value, head.fields[i].value_len)
+        i = line_after(head, i)
+        if i < 0:
+            return accepts(automaton, state)
+        state = run(automaton, state, b', ', 2)
+
+
+# ---- The query ----
+
+cdef bint query_holds(Asked *asked, const Predicate *predicate) noexcept nogil:
+    cdef const Automaton *automaton
+    cdef const Parameter *p
+    cdef const char *name = text(asked.image, predicate.name)
+    cdef int i
+    for i in range(parameters(asked)):
+        p = &asked.parameter[i]
+        if p.hash != predicate.hash or p.name_len != predicate.name.n or memcmp(p.name, name, p.name_len):
+            continue
+        if not predicate.automaton:       # the first of a name counts (H:685-698)
+            return p.value_len == predicate.value.n and \
+                memcmp(p.value, text(asked.image, predicate.value), p.value_len) == 0
+        automaton = automaton_at(asked.image, predicate.automaton)
+        return accepts(automaton, run(automaton, automaton.start, p.value, p.value_len))
+    return False
+
+
+# The number of parameters; parses them at the first call. The first of each name is kept, '+' stays '+'.
+cdef int parameters(Asked *asked) noexcept nogil:
+    cdef const char *at = asked.head.query.at
+    cdef const char *end
+    cdef const char *stop
+    cdef char *room = asked.room
+    if asked.parameters >= 0:
+        return asked.parameters
+    asked.parameters = 0
+    if at == NULL or asked.head.query.n > MAX_LINE:
+        return 0
+    end = at + asked.head.query.n
+    while at < end and asked.parameters < MAX_PARAMETERS:
+        stop = <const char *>memchr(at, c'&', end - at)
+        if stop == NULL:
+            stop = end
+        if stop > at:
+            room = parameter(asked, at, stop, room)
+        at = stop + 1
+    return asked.parameters
+
+
+cdef char *parameter(Asked *asked, const char *at, const char *stop, char *room) noexcept nogil:
+    cdef Parameter *p = &asked.parameter[asked.parameters]
+    cdef const char *equals = <const char *>memchr(at, c'=', stop - at)
+    cdef const char *name_end = equals if equals != NULL else stop
+    cdef int i
+    p.name = room
+    room = decoded(at, name_end, room)
+    p.name_len = <uint32_t>(room - p.name)
+    p.value = room
+    if equals != NULL:
+        room = decoded(equals + 1, stop, room)
+    p.value_len = <uint32_t>(room - p.value)
+    p.hash = name_hash(p.name, p.name_len)
+    for i in range(asked.parameters):
+        if asked.parameter[i].hash == p.hash and asked.parameter[i].name_len == p.name_len and \
+                memcmp(asked.parameter[i].name, p.name, p.name_len) == 0:
+            return room
+    asked.parameters += 1
+    return room
+
+
+cdef inline int digit(uint8_t c) noexcept nogil:
+    if c >= c'0' and c <= c'9':
+        return c - c'0'
+    c |= 32
+    return c - c'a' + 10 if c >= c'a' and c <= c'f' else -1
+
+
+# Writes the bytes with %XX decoded; what is no escape stays as it is. Returns the end of what was written.
+cdef char *decoded(const char *at, const char *stop, char *room) noexcept nogil:
+    while at < stop:
+        if at[0] == c'%' and stop - at > 2 and digit(at[1]) >= 0 and digit(at[2]) >= 0:
+            room[0] = <char>(digit(at[1]) * 16 + digit(at[2]))
+            at += 3
+        else:
+            room[0] = at[0]
+            at += 1
+        room += 1
+    return room
+
+
+# ---- Automata ----
+
+cdef inline const Automaton *automaton_at(const Image *image, uint32_t at) noexcept nogil:
+    return <const Automaton *>(<const char *>image + image.automata_at + <uint64_t>at * 8)
+
+
+cdef inline uint32_t run(const Automaton *automaton, uint32_t state, const char *at, uint32_t n) noexcept nogil:
+    cdef const uint16_t *states = <const uint16_t *>(automaton + 1)
+    cdef uint32_t i
+    for i in range(n):
+        if state == 0:
+            break
+        state = states[state * automaton.classes + automaton.class_of[<uint8_t>at[i]]]
+    return state
+
+
+cdef inline bint accepts(const Automaton *automaton, uint32_t state) noexcept nogil:
+    return state >= automaton.accept
+
+
+# ---- The image as a whole ----
+
+# 0 where every section lies within `size` bytes, else which rule it breaks. Whoever maps an image calls this first.
+cdef int check(const Image *image, uint64_t size) noexcept nogil:
+    if size < sizeof(Image) or <size_t>image & 7:
+        return 1
+    if image.magic != image_magic() or image.version != IMAGE_VERSION or image.header_size != sizeof(Image):
+        return 2
+    if image.size != size:
+        return 3
+    return check_sections(image, size)
+
+
+cdef inline bint within(uint64_t size, uint64_t at, uint64_t count, uint64_t each) noexcept nogil:
+    return at & 7 == 0 and at >= sizeof(Image) and at <= size and count <= (size - at) // each
+
+
+cdef int check_sections(const Image *image, uint64_t size) noexcept nogil:
+    if within(size, image.binds_at, image.binds, sizeof(Bind)) and \
+            within(size, image.listeners_at, image.listeners, sizeof(Listener)) and \
+            within(size, image.rules_at, image.rules, sizeof(Rule)) and \
+            within(size, image.ops_at, image.ops, sizeof(Op)) and \
+            within(size, image.redirects_at, image.redirects, sizeof(Redirect)) and \
+            within(size, image.choices_at, image.choices, sizeof(Choice)) and \
+            within(size, image.backends_at, image.backends, sizeof(Backend)) and \
+            within(size, image.endpoints_at, image.endpoints, sizeof(Endpoint)) and \
+            within(size, image.predicates_at, image.predicates, sizeof(Predicate)) and \
+            within(size, image.automata_at, image.automata_size, 1) and \
+            within(size, image.index_at, image.index_size, 1) and \
+            within(size, image.text_at, 0, 1):
+        return 0
+    return 4
+
+
+cdef const Bind *find_bind(const Image *image, uint32_t id) noexcept nogil:
+    cdef uint32_t i
+    for i in range(image.binds):
+        if bind_at(image, i).id == id:
+            return bind_at(image, i)
+    return NULL
+
+
+# ---- For tests, benchmarks and people ----
+
+@cython.final
+cdef class Table:
+    """An image that can be asked. It keeps the buffer it was made of."""
+
+    cdef Py_buffer view
+    cdef const Image *image
+    cdef RequestHead head
+    cdef list kept             # the bytes that `head` points into
+
+    def __cinit__(self, buffer):
+        PyObject_GetBuffer(buffer, &self.view, PyBUF_SIMPLE)
+        self.image = <const Image *>self.view.buf
+        cdef int broken = check(self.image, self.view.len)
+        if broken:
+            raise ValueError(f"not a table image (rule {broken})")
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.view)
+
+    @property
+    def generation(self):
+        return self.image.generation
+
+    def find(self, uint32_t bind_id, str method, str target, headers=(), str slash_path=""):
+        """Return (listener id, rule id, bytes of the path that a prefix match covers or -1), None, or 'ambiguous'.
+
+        `target` is a normalised path and query; `headers` are pairs, among them 'host'.
+        """
+        cdef Found found
+        self.ask(method, target, headers, slash_path)
+        cdef const Bind *bind = find_bind(self.image, bind_id)
+        if bind == NULL:
+            raise KeyError(bind_id)
+        cdef int result = find(self.image, bind, &self.head, &found)
+        if result != FOUND:
+            return "ambiguous" if result == AMBIGUOUS else None
+        rule = f"{self.text(found.rule.kind)}/{self.text(found.rule.route)}/{found.rule.rule_index}"
+        return self.text(found.listener.id), rule, found.prefix_len if found.prefix else -1
+
+    def spin(self, uint32_t bind_id, str method, requests, uint64_t n):
+        """Find each of `requests` (target, headers) in turn, `n` times in all; return how many found a rule."""
+        cdef RequestHead *heads = <RequestHead *>malloc(len(requests) * sizeof(RequestHead))
+        cdef const Bind *bind = find_bind(self.image, bind_id)
+        cdef uint64_t i, hits = 0
+        cdef uint32_t at = 0
+        cdef uint32_t count = <uint32_t>len(requests)
+        cdef Found found
+        cdef list kept = []
+        for target, headers in requests:
+            self.ask(method, target, headers, "")
+            kept.append(self.kept)
+            heads[at] = self.head
+            at += 1
+        with nogil:
+            for i in range(n):
+                at = at + 1 if at + 1 < count else 0
+                hits += find(self.image, bind, &heads[at], &found) == FOUND
+        free(heads)
+        return hits
+
+    cdef str text(self, Text t):
+        return text(self.image, t)[:t.n].decode()
+
+    cdef Slice keep(self, str s) except *:
+        cdef bytes kept = s.encode("utf-8", "surrogateescape")
+        cdef Slice slice
+        self.kept.append(kept)
+        slice.at = kept
+        slice.n = <uint32_t>len(kept)
+        return slice
+
+    cdef int ask(self, str method, str target, headers, str slash_path) except -1:
+        cdef RequestHead *head = &self.head
+        cdef Field *field
+        cdef Slice kept
+        cdef str path, query, mark
+        memset(head, 0, sizeof(RequestHead) - sizeof(head.room))
+        self.kept = []
+        path, mark, query = target.partition("?")
+        head.method_id = METHODS.get(method, METHOD_OTHER)
+        head.match_path = self.keep(path)
+        head.slash_path = self.keep(slash_path)
+        if mark:
+            head.query = self.keep(query)
+        for name, value in headers:
+            field = &head.fields[head.count]
+            field.name = self.keep(name).at
+            field.name_len = <uint32_t>len(name)
+            kept = self.keep(value)
+            field.value = kept.at
+            field.value_len = kept.n
+            field.hash = name_hash(field.name, field.name_len)
+            field.flags = FIELD_UNDERSCORE if "_" in name else 0
+            if name.lower() == "host":
+                head.host = self.keep(value.lower())
+            head.count += 1
+        return 0
+
+
+METHODS = {
+    "GET": METHOD_GET, "HEAD": METHOD_HEAD, "POST": METHOD_POST, "PUT": METHOD_PUT, "DELETE": METHOD_DELETE,
+    "CONNECT": METHOD_CONNECT, "OPTIONS": METHOD_OPTIONS, "TRACE": METHOD_TRACE, "PATCH": METHOD_PATCH,
+}

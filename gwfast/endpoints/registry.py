@@ -1,0 +1,137 @@
+"""What outlives a table: numbers that stay the same from one image to the next, and the addresses of backends.
+
+Rules:
+- an identity (an endpoint's address, a route, a rule with its weights) keeps its slot while any image holds it
+- who holds an identity says so with `take...` and lets go with `drop...`; a freed slot is the last to be used again,
+  since workers may still finish requests on the table before
+- a slot that is given to another identity gets another `sign`; workers reset state that carries a different one
+"""
+from collections import deque
+from typing import NamedTuple
+
+SHARED = 0  # counter slot of the routes beyond the bound
+UNROUTED = 1  # counter slot of requests that found no route
+
+
+class Place(NamedTuple):
+    """Where an identity's state lies: its first slot and the sign it carries there."""
+
+    slot: int
+    sign: int
+
+
+class _Slots:
+    """Ranges of consecutive slots by identity, counted by how many hold them."""
+
+    def __init__(self, first: int = 0, bound: int | None = None):
+        self.size = first
+        self.bound = bound
+        self.places: dict[object, Place] = {}
+        self._held: dict[object, int] = {}
+        self._free: dict[int, deque[int]] = {}  # by length of the range
+        self._signs = 0
+
+    def take(self, identity, length: int = 1) -> Place | None:
+        place = self.places.get(identity)
+        if place is not None:
+            self._held[identity] += 1
+            return place
+        slot = self._room(length)
+        if slot is None:
+            return None
+        self._signs = self._signs % 0xFFFFFFFF + 1
+        place = self.places[identity] = Place(slot, self._signs)
+        self._held[identity] = 1
+        return place
+
+    def _room(self, length: int) -> int | None:
+        free = self._free.get(length)
+        if free:
+            return free.popleft()
+        if self.bound is not None and self.size + length > self.bound:
+            return None
+        self.size += length
+        return self.size - length
+
+    def drop(self, identity, length: int = 1) -> None:
+        held = self._held.get(identity)
+        if held is None:
+            return
+        if held > 1:
+            self._held[identity] = held - 1
+            return
+        del self._held[identity]
+        self._free.setdefault(length, deque()).append(self.places.pop(identity).slot)
+
+
+class Registry:
+    """Slots of endpoints, routes and selectors, and the current addresses of every backend."""
+
+    def __init__(self, counter_slots: int = 1024):
+        self._endpoints = _Slots()
+        self._counters = _Slots(first=2, bound=counter_slots)
+        self._picks = _Slots()
+        self._addresses: dict[str, tuple[tuple[str, int], ...]] = {}
+        self.changed: set[str] = set()  # keys of backends whose addresses changed since an image was built
+
+    def resolved(self, key: str, addresses: tuple[tuple[str, int], ...]) -> bool:
+        """Set the addresses, (ip, port) each, of the backend with this `Backend.key`; return whether that is news."""
+        addresses = tuple(addresses)
+        if self._addresses.get(key) == addresses:
+            return False
+        self._addresses[key] = addresses
+        self.changed.add(key)
+        return True
+
+    def forget(self, key: str) -> None:
+        """Drop what `resolved` said about a backend: what the plan says counts again."""
+        if self._addresses.pop(key, None) is not None:
+            self.changed.add(key)
+
+    def addresses(self, backend) -> tuple[tuple[str, int], ...]:
+        """Return the current addresses of a plan's Backend."""
+        return self._addresses.get(backend.key, backend.addresses)
+
+    def take_endpoint(self, ip: str, port: int, protocol: str) -> Place:
+        """Return the slot and sign of an endpoint's state in every worker."""
+        return self._endpoints.take((ip, port, protocol))
+
+    def drop_endpoint(self, ip: str, port: int, protocol: str) -> None:
+        self._endpoints.drop((ip, port, protocol))
+
+    def take_counter(self, kind: str, route: str) -> int:
+        """Return the counter slot of a route ('namespace/name'); SHARED when there are more routes than slots."""
+        place = self._counters.take((kind, route))
+        return place.slot if place else SHARED
+
+    def drop_counter(self, kind: str, route: str) -> None:
+        self._counters.drop((kind, route))
+
+    def take_pick(self, rule_id: str, weights: tuple[int, ...]) -> Place:
+        """Return where the selector state of a rule with these weights lies: one slot, then one a weight."""
+        return self._picks.take((rule_id, weights), len(weights) + 1)
+
+    def drop_pick(self, rule_id: str, weights: tuple[int, ...]) -> None:
+        self._picks.drop((rule_id, weights), len(weights) + 1)
+
+    @property
+    def counters(self) -> dict[int, tuple[str, str]]:
+        """The route, (kind, 'namespace/name'), of every counter slot that is held by one."""
+        return {place.slot: identity for identity, place in self._counters.places.items()}
+
+    @property
+    def endpoints(self) -> dict[tuple[str, int, str], Place]:
+        """The place of every endpoint, (ip, port, protocol), that is held."""
+        return self._endpoints.places
+
+    @property
+    def endpoint_slots(self) -> int:
+        return self._endpoints.size
+
+    @property
+    def counter_slots(self) -> int:
+        return self._counters.size
+
+    @property
+    def pick_slots(self) -> int:
+        return self._picks.size

@@ -1,0 +1,35 @@
+"""A plan as a table image: what workers map and serve from. The layout is in `_table.pxd`."""
+import fcntl
+import os
+from collections.abc import Mapping
+
+from gwfast._image import SEALS, Image, Writer
+from gwfast.plan.ir import Plan
+
+
+class Images:
+    """Writes images; keeps what became of every object of the last plan, so that a change costs what changed."""
+
+    def __init__(self, registry):
+        self._registry = registry
+        self._writer = Writer(registry)
+
+    def build(self, plan: Plan, bind_ids: Mapping[str, int], generation: int = 0) -> Image:
+        """Return the image of `plan`, bytes-like, for the binds whose sockets `bind_ids` {Bind.key: id} names."""
+        if not self._writer.wasteful:
+            return self._writer.write(plan, bind_ids, generation)
+        old, self._writer = self._writer, Writer(self._registry)
+        image = self._writer.write(plan, bind_ids, generation)
+        old.close()
+        return image
+
+
+def publish(image) -> int:
+    """Return a new descriptor of a sealed memfd that holds `image`; the caller closes it."""
+    if isinstance(image, Image):
+        return os.dup(image.fd)
+    fd = os.memfd_create("gwfast-table", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(image)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    return fd

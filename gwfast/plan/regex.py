@@ -1,0 +1,481 @@
+r"""Regular expressions (RE2's syntax) as automata that run in time linear in their input.
+
+    pattern -> syntax tree -> positions (Glushkov) -> deterministic automaton over classes of bytes
+
+Rules:
+- a match is of the whole value; '^' and '$' may stand at its ends and change nothing
+- a pattern means characters, the automaton reads UTF-8: what is no valid UTF-8 matches no '.' and no negated class
+- \d \w \s are ASCII, '.' is not a line feed (unless (?s)), laziness changes nothing
+- look-around, back-references, word boundaries and Unicode classes are refused, and so is what needs more than
+  POSITIONS places or STATES states: a bounded number of steps to build, 2 bytes a state and class to keep
+"""
+import sys
+from array import array
+from functools import lru_cache
+from typing import NamedTuple
+
+POSITIONS = 2_000  # byte places after repetitions are written out
+STATES = 2_000  # of the deterministic automaton
+REPEAT = 1_000  # RE2's bound on {n,m}
+DEPTH = 100  # of groups
+
+TOP = 0x10FFFF
+DIGIT = [(48, 57)]
+SPACE = [(9, 10), (12, 13), (32, 32)]
+WORD = [(48, 57), (65, 90), (95, 95), (97, 122)]
+ESCAPES = {"d": DIGIT, "s": SPACE, "w": WORD}
+CONTROLS = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13, "a": 7}
+POSIX = {
+    "alnum": [(48, 57), (65, 90), (97, 122)], "alpha": [(65, 90), (97, 122)], "ascii": [(0, 127)],
+    "blank": [(9, 9), (32, 32)], "cntrl": [(0, 31), (127, 127)], "digit": DIGIT, "graph": [(33, 126)],
+    "lower": [(97, 122)], "print": [(32, 126)], "punct": [(33, 47), (58, 64), (91, 96), (123, 126)],
+    "space": [(9, 13), (32, 32)], "upper": [(65, 90)], "word": WORD, "xdigit": [(48, 57), (65, 70), (97, 102)],
+}
+
+
+class Unsupported(ValueError):
+    """A pattern that is malformed, or that cannot become an automaton within the bounds; says why."""
+
+
+class Automaton(NamedTuple):
+    """A deterministic automaton: state 0 refuses all that follows, states from `accept` on accept."""
+
+    classes: bytes  # class of each of the 256 bytes
+    states: bytes  # next state, native uint16, [state][class]
+    count: int
+    width: int  # number of classes
+    start: int
+    accept: int
+
+    def fullmatch(self, value: str | bytes) -> bool:
+        """Say whether the whole of `value` matches."""
+        table = memoryview(self.states).cast("H")
+        state = self.start
+        for byte in value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value:
+            state = table[state * self.width + self.classes[byte]]
+        return state >= self.accept
+
+
+def check(pattern: str) -> str | None:
+    """Return why `pattern` cannot be served, or None where it can."""
+    try:
+        compile(pattern)
+    except Unsupported as error:
+        return str(error)
+    return None
+
+
+@lru_cache(maxsize=10_000)
+def compile(pattern: str) -> Automaton:
+    """Return the automaton of `pattern`; raise Unsupported."""
+    tree = _anchored(_Parser(pattern).parse(), True, True)
+    if _size(tree) > POSITIONS:
+        raise Unsupported(f"the pattern is longer than {POSITIONS} places once its repetitions are written out")
+    return _determine(_Positions(tree))
+
+
+# ---- Syntax: ("cat", nodes), ("alt", nodes), ("rep", node, least, most or None), ("set", mask of bytes), "^", "$" ----
+
+EMPTY = ("cat", ())
+
+
+class _Parser:
+    def __init__(self, pattern: str):
+        self.text = pattern
+        self.at = 0
+        self.depth = 0
+        self.fold = self.dotall = False
+
+    def parse(self):
+        tree = self.alternatives()
+        if self.at < len(self.text):
+            raise Unsupported("unmatched ')'")
+        return tree
+
+    def take(self, what: str) -> bool:
+        if self.text.startswith(what, self.at):
+            self.at += len(what)
+            return True
+        return False
+
+    def alternatives(self):
+        flags = self.fold, self.dotall
+        branches = [self.sequence()]
+        while self.take("|"):
+            branches.append(self.sequence())
+        self.fold, self.dotall = flags
+        return branches[0] if len(branches) == 1 else ("alt", tuple(branches))
+
+    def sequence(self):
+        nodes = []
+        while self.at < len(self.text) and self.text[self.at] not in "|)":
+            nodes.append(self.repeated(self.atom()))
+        return nodes[0] if len(nodes) == 1 else ("cat", tuple(nodes))
+
+    def repeated(self, node):
+        bounds = self.bounds()
+        if bounds is None:
+            return node
+        if node in ("^", "$"):
+            raise Unsupported("an anchor cannot be repeated")
+        self.take("?")
+        if self.bounds() is not None:
+            raise Unsupported("a repetition of a repetition needs a group")
+        return ("rep", node, *bounds)
+
+    def bounds(self):
+        for sign, bounds in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
+            if self.take(sign):
+                return bounds
+        end = self.text.find("}", self.at)
+        if end < 0 or self.text[self.at] != "{":
+            return None
+        least, comma, most = self.text[self.at + 1:end].partition(",")
+        if not (_is_number(least) and (most == "" or _is_number(most))):
+            return None  # a literal '{', as in RE2
+        self.at = end + 1
+        low, high = int(least), (int(most) if most else None) if comma else int(least)
+        if low > REPEAT or (high or 0) > REPEAT or (high is not None and high < low):
+            raise Unsupported(f"bad repetition {{{least}{comma}{most}}} (at most {REPEAT}, in order)")
+        return low, high
+
+    def atom(self):
+        c = self.text[self.at]
+        self.at += 1
+        if c == "(":
+            return self.group()
+        if c == "[":
+            return self.set_of(self.bracket())
+        if c == ".":
+            return _utf8([(0, TOP)] if self.dotall else [(0, 9), (11, TOP)])
+        if c in "^$":
+            return c
+        if c == "\\":
+            return self.escape()
+        if c in "*+?":
+            raise Unsupported(f"nothing before '{c}' to repeat")
+        return self.set_of([(ord(c), ord(c))])
+
+    def set_of(self, ranges):
+        return _utf8(_folded(ranges) if self.fold else ranges)
+
+    def group(self):
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise Unsupported(f"groups are nested more than {DEPTH} deep")
+        flags = self.fold, self.dotall
+        if self.take("?") and not self.group_kind():
+            self.depth -= 1
+            return EMPTY  # (?i): holds to the end of the enclosing group
+        node = self.alternatives()
+        if not self.take(")"):
+            raise Unsupported("missing ')'")
+        self.fold, self.dotall = flags
+        self.depth -= 1
+        return node
+
+    def group_kind(self) -> bool:
+        """Read what follows '(?'; say whether a group's content follows."""
+        for sign in ("<=", "<!", "=", "!"):
+            if self.take(sign):
+                raise Unsupported(f"look-around (?{sign} cannot run in linear time")
+        if self.take("P<") or self.take("<"):
+            end = self.text.find(">", self.at)
+            if end < 0 or not self.text[self.at:end].isidentifier():
+                raise Unsupported("bad name of a group")
+            self.at = end + 1
+            return True
+        return self.flags()
+
+    def flags(self) -> bool:
+        on = True
+        while self.at < len(self.text):
+            c = self.text[self.at]
+            self.at += 1
+            if c in ":)":
+                return c == ":"
+            if c == "-":
+                on = False
+            elif c == "i":
+                self.fold = on
+            elif c == "s":
+                self.dotall = on
+            elif c != "U":
+                raise Unsupported(f"(?{c} is not supported")
+        raise Unsupported("missing ')'")
+
+    def escape(self):
+        if self.take("A"):
+            return "^"
+        if self.take("z"):
+            return "$"
+        if self.take("Q"):
+            end = self.text.find("\\E", self.at)
+            end = len(self.text) if end < 0 else end
+            literal, self.at = self.text[self.at:end], end + 2 if end < len(self.text) else end
+            return ("cat", tuple(self.set_of([(ord(c), ord(c))]) for c in literal))
+        return self.set_of(self.escaped())
+
+    def escaped(self):
+        """Read what follows a backslash; return its ranges of characters."""
+        if self.at >= len(self.text):
+            raise Unsupported("a backslash at the end")
+        c = self.text[self.at]
+        self.at += 1
+        if c.lower() in ESCAPES:
+            return ESCAPES[c] if c in ESCAPES else _negated(ESCAPES[c.lower()])
+        if c in CONTROLS:
+            return [(CONTROLS[c], CONTROLS[c])]
+        if c == "x":
+            return self.hexadecimal()
+        if c in "123456789":
+            raise Unsupported(f"back-reference \\{c} cannot run in linear time")
+        if c.isalnum():
+            what = {"b": "word boundary", "B": "word boundary", "p": "Unicode class", "P": "Unicode class"}.get(c)
+            raise Unsupported(f"{what or 'escape'} \\{c} is not supported")
+        return [(ord(c), ord(c))]
+
+    def hexadecimal(self):
+        if self.take("{"):
+            end = self.text.find("}", self.at)
+            digits, after = self.text[self.at:end], end + 1
+        else:
+            digits, after = self.text[self.at:self.at + 2], self.at + 2
+        if not 1 <= len(digits) <= 6 or not all(c in "0123456789abcdefABCDEF" for c in digits):
+            raise Unsupported("bad \\x escape")
+        if after == self.at + 2 and len(digits) != 2 or int(digits, 16) > TOP:
+            raise Unsupported("bad \\x escape")
+        self.at = after
+        return [(int(digits, 16), int(digits, 16))]
+
+    def bracket(self):
+        negated = self.take("^")
+        ranges = []
+        first = True
+        while first or not self.take("]"):
+            first = False
+            if self.at >= len(self.text):
+                raise Unsupported("missing ']'")
+            ranges.extend(self.member())
+        return _negated(_folded(ranges) if self.fold else ranges) if negated else ranges
+
+    def member(self):
+        if self.take("[:"):
+            end = self.text.find(":]", self.at)
+            name = self.text[self.at:end] if end >= 0 else ""
+            self.at = end + 2
+            if name.removeprefix("^") not in POSIX:
+                raise Unsupported(f"no class [:{name}:]")
+            return _negated(POSIX[name[1:]]) if name.startswith("^") else POSIX[name]
+        low = self.character()
+        if len(low) > 1 or low[0][0] != low[0][1] or not self.text.startswith("-", self.at) \
+                or self.text.startswith("-]", self.at):
+            return low
+        self.at += 1
+        if self.at >= len(self.text):
+            raise Unsupported("missing ']'")
+        high = self.character()
+        if len(high) > 1 or high[0][0] != high[0][1] or high[0][0] < low[0][0]:
+            raise Unsupported("bad range in a class")
+        return [(low[0][0], high[0][0])]
+
+    def character(self):
+        if self.take("\\"):
+            return self.escaped()
+        self.at += 1
+        return [(ord(self.text[self.at - 1]),) * 2]
+
+
+def _is_number(text: str) -> bool:
+    return 0 < len(text) <= 9 and text.isascii() and text.isdigit()
+
+
+def _negated(ranges):
+    result, low = [], 0
+    for start, end in sorted(ranges):
+        if start > low:
+            result.append((low, start - 1))
+        low = max(low, end + 1)
+    return result + [(low, TOP)] if low <= TOP else result
+
+
+def _folded(ranges):
+    """Add the other case: of ASCII letters in every range, of other characters where they stand alone."""
+    result = list(ranges)
+    for start, end in ranges:
+        for low, high, shift in ((65, 90, 32), (97, 122, -32)):
+            if max(start, low) <= min(end, high):
+                result.append((max(start, low) + shift, min(end, high) + shift))
+        if start == end and start > 127:
+            result += [(ord(c), ord(c)) for c in (chr(start).lower(), chr(start).upper()) if len(c) == 1]
+    return result
+
+
+def _anchored(node, first: bool, last: bool):
+    """Drop '^' where nothing can be before it and '$' where nothing can be behind it; refuse them elsewhere."""
+    if node in ("^", "$"):
+        if first if node == "^" else last:
+            return EMPTY
+        raise Unsupported(f"'{node}' is supported at the {'beginning' if node == '^' else 'end'} only")
+    if node[0] == "alt":
+        return ("alt", tuple(_anchored(branch, first, last) for branch in node[1]))
+    if node[0] == "rep":
+        return ("rep", _anchored(node[1], False, False), node[2], node[3])
+    if node[0] == "cat":
+        nodes = node[1]
+        return ("cat", tuple(
+            _anchored(item, first and all(_zero(other) for other in nodes[:i]),
+                      last and all(_zero(other) for other in nodes[i + 1:])) for i, item in enumerate(nodes)))
+    return node
+
+
+def _zero(node) -> bool:
+    return node in ("^", "$") or (node[0] in ("cat", "alt") and all(_zero(item) for item in node[1]))
+
+
+# ---- Characters as bytes ----
+
+@lru_cache(maxsize=1000)
+def _utf8_of(ranges):
+    plain = 0
+    branches = []
+    for start, end in ranges:
+        if start < 128:
+            plain |= (1 << min(end, 127) + 1) - (1 << start)
+        for low, high in ((128, 0x7FF), (0x800, 0xD7FF), (0xE000, 0xFFFF), (0x10000, TOP)):
+            if max(start, low) <= min(end, high):
+                branches += _sequences(chr(max(start, low)).encode(), chr(min(end, high)).encode())
+    nodes = [("set", plain)] if plain or not branches else []
+    nodes += [("cat", tuple(("set", (1 << b + 1) - (1 << a)) for a, b in branch)) for branch in branches]
+    return nodes[0] if len(nodes) == 1 else ("alt", tuple(nodes))
+
+
+def _utf8(ranges):
+    return _utf8_of(tuple(sorted(set(ranges))))
+
+
+def _sequences(low: bytes, high: bytes):
+    """Return the sequences of byte ranges that are all encodings from `low` to `high`, of one length."""
+    if len(low) == 1 or low[0] == high[0]:
+        tails = [()] if len(low) == 1 else _sequences(low[1:], high[1:])
+        return [((low[0], high[0]), *tail) for tail in tails]
+    least, most = b"\x80" * (len(low) - 1), b"\xbf" * (len(low) - 1)
+    result = []
+    start, end = low[0], high[0]
+    if low[1:] != least:
+        result += [((start, start), *tail) for tail in _sequences(low[1:], most)]
+        start += 1
+    if high[1:] != most:
+        end -= 1
+    if start <= end:
+        result.append(((start, end), *(((0x80, 0xBF),) * (len(low) - 1))))
+    if high[1:] != most:
+        result += [((high[0], high[0]), *tail) for tail in _sequences(least, high[1:])]
+    return result
+
+
+# ---- Positions: sets of them are the bits of an int; bit 0 is the place before the first byte ----
+
+def _size(node) -> int:
+    if node[0] == "set":
+        return 1
+    if node[0] == "rep":
+        return max(_size(node[1]), 1) * max(node[2], node[3] or 0, 1)
+    return sum(map(_size, node[1]))
+
+
+class _Positions:
+    def __init__(self, tree):
+        self.bytes = [0]  # by position: the mask of bytes that lead to it
+        self.follow = [0]
+        empty, first, last = self.place(tree)
+        self.follow[0] = first
+        self.accepting = last | (1 if empty else 0)
+
+    def place(self, node):
+        """Give every byte of `node` a position; return (may be empty, positions it may begin at, and end at)."""
+        if node[0] == "set":
+            self.bytes.append(node[1])
+            self.follow.append(0)
+            bit = 1 << len(self.bytes) - 1
+            return False, bit, bit
+        if node[0] == "cat":
+            return self.sequence(self.place(item) for item in node[1])
+        if node[0] == "alt":
+            parts = [self.place(item) for item in node[1]]
+            return any(part[0] for part in parts), _union(part[1] for part in parts), _union(part[2] for part in parts)
+        return self.sequence(self.copies(*node[1:]))
+
+    def copies(self, node, least, most):
+        for _ in range(least - 1 if most is None else least):
+            yield self.place(node)
+        if most is None:
+            empty, first, last = self.place(node)
+            self.link(last, first)
+            yield empty or least == 0, first, last
+        for _ in range((most or 0) - least):
+            _, first, last = self.place(node)
+            yield True, first, last
+
+    def sequence(self, parts):
+        empty, first, last = True, 0, 0
+        for part_empty, part_first, part_last in parts:
+            self.link(last, part_first)
+            if empty:
+                first |= part_first
+            last = part_last | (last if part_empty else 0)
+            empty = empty and part_empty
+        return empty, first, last
+
+    def link(self, before: int, after: int):
+        for position in _bits(before):
+            self.follow[position] |= after
+
+
+def _union(sets) -> int:
+    result = 0
+    for positions in sets:
+        result |= positions
+    return result
+
+
+def _bits(mask: int):
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
+
+
+def _determine(positions: _Positions) -> Automaton:
+    """Return the automaton whose states are sets of positions."""
+    leading = [0] * 256  # by byte: the positions it leads to
+    for position, mask in enumerate(positions.bytes):
+        for byte in _bits(mask):
+            leading[byte] |= 1 << position
+    kinds = {mask: number for number, mask in enumerate(dict.fromkeys(leading))}
+    numbers = {0: 0, 1: 1}  # set of positions -> state
+    rows = [[0] * len(kinds)]
+    queue = [1]
+    for state in queue:
+        after = _union(positions.follow[position] for position in _bits(state))
+        row = []
+        for mask in kinds:
+            target = after & mask
+            if target not in numbers:
+                if len(numbers) >= STATES:
+                    raise Unsupported(f"the pattern needs more than {STATES} states")
+                numbers[target] = len(numbers)
+                queue.append(target)
+            row.append(numbers[target])
+        rows.append(row)
+    return _numbered(rows, [bool(state & positions.accepting) for state in numbers],
+                     bytes(kinds[mask] for mask in leading))
+
+
+def _numbered(rows, accepting, classes: bytes) -> Automaton:
+    """Put the accepting states behind the others."""
+    order = sorted(range(len(rows)), key=lambda state: accepting[state])
+    place = {state: number for number, state in enumerate(order)}
+    table = array("H", [place[target] for state in order for target in rows[state]])
+    assert table.itemsize == 2 and sys.byteorder in ("little", "big")
+    return Automaton(classes, table.tobytes(), len(rows), len(rows[0]), place[1], len(rows) - sum(accepting))
