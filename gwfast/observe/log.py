@@ -8,7 +8,7 @@ Text from outside is a field's value, quoted or escaped: it cannot begin a line 
 import json
 import sys
 import traceback
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -43,7 +43,7 @@ class Log:
     def _write(self, level: str, msg: str, fields: dict) -> None:
         if LEVELS.index(level) < self._least:
             return
-        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         try:
             self._stream.write(self._write_line(now, level, msg, fields) + "\n")
             self._stream.flush()

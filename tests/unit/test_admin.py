@@ -1,0 +1,129 @@
+"""The admin server's pages and manners, over real sockets."""
+import asyncio
+import contextlib
+
+import pytest
+import uvloop
+
+from gwfast import limits
+from gwfast.observe import h11_server
+from gwfast.observe.admin import Admin
+from gwfast.observe.h11_server import Answer
+
+
+class Pages:
+    def __init__(self):
+        self.bugs: list[str] = []
+        self.reloading = asyncio.Event()
+        self.reloaded = asyncio.Event()
+        self.admin = Admin({"GET /healthz": self.healthz, "POST /reload": self.reload, "GET /bug": self.bug},
+                           lambda what, error: self.bugs.append(f"{what}: {error}"))
+
+    async def healthz(self):
+        return Answer(200, b"ok\n")
+
+    async def reload(self):
+        self.reloading.set()
+        await self.reloaded.wait()
+        return Answer(200, b"reloaded\n")
+
+    async def bug(self):
+        raise RuntimeError("oops")
+
+
+def run(scenario):
+    async def main():
+        pages = Pages()
+        where = await pages.admin.start(asyncio.get_running_loop(), "127.0.0.1", 0)
+        with contextlib.closing(pages.admin):
+            await asyncio.wait_for(scenario(pages, where), 20)
+    uvloop.run(main())
+
+
+async def talk(where, data, end=True):
+    """Send bytes and return all that comes until the server closes (at our half-close with `end`)."""
+    reader, writer = await asyncio.open_connection(*where)
+    writer.write(data)
+    if end:
+        writer.write_eof()
+    got = await reader.read()
+    writer.close()
+    return got.decode()
+
+
+@pytest.mark.parametrize("request_line, status, body", [
+    ("GET /healthz", 200, "ok\n"),
+    ("GET /healthz?x=1", 200, "ok\n"),
+    ("HEAD /healthz", 200, ""),
+    ("GET /bug", 500, "a bug: see the log\n"),
+    ("GET /reload", 405, "no such method here\n"),
+    ("DELETE /healthz", 405, "no such method here\n"),
+    ("GET /", 404, "GET /healthz\nPOST /reload\nGET /bug\n"),
+])
+def test_page(request_line, status, body):
+    async def scenario(pages, where):
+        got = await talk(where, f"{request_line} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        head, _, rest = got.partition("\r\n\r\n")
+        assert head.startswith(f"HTTP/1.1 {status} ") and rest == body
+        assert pages.bugs == (["admin page /bug: oops"] if status == 500 else [])
+    run(scenario)
+
+
+@pytest.mark.parametrize("data, status", [
+    (b"GET / HTTP/1.1\r\n\r\n", 400),
+    (b"\x16\x03\x01\x00\xa5\x01\x00", 400),
+    (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * limits.HEAD_BYTES * 2, 431),
+], ids=["no host", "TLS", "large head"])
+def test_what_h11_refuses_is_answered_and_closed(data, status):
+    async def scenario(pages, where):
+        got = await talk(where, data, end=False)
+        assert got.startswith(f"HTTP/1.1 {status} ") and "connection: close" in got.lower() and pages.bugs == []
+    run(scenario)
+
+
+def test_pipelined_requests_are_answered_in_order_one_by_one():
+    async def scenario(pages, where):
+        reader, writer = await asyncio.open_connection(*where)
+        writer.write(b"POST /reload HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+                     b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        await pages.reloading.wait()
+        assert (await talk(where, b"GET /healthz HTTP/1.0\r\n\r\n")).endswith("ok\n")  # others are served meanwhile
+        pages.reloaded.set()
+        got = await reader.readuntil(b"ok\n")
+        assert [part.partition(b"HTTP/1.1")[0] for part in got.split(b"\r\n\r\n")[1:]] == [b"reloaded\n", b"ok\n"]
+        writer.close()
+    run(scenario)
+
+
+def test_a_slow_head_is_cut(monkeypatch):
+    monkeypatch.setattr(limits, "HEAD_TIMEOUT", 0.05)
+
+    async def scenario(_, where):
+        assert await talk(where, b"GET / HTT", end=False) == ""
+    run(scenario)
+
+
+def test_connections_are_bounded(monkeypatch):
+    monkeypatch.setattr(h11_server, "CONNECTIONS", 1)
+
+    async def scenario(_, where):
+        reader, writer = await asyncio.open_connection(*where)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        await reader.readuntil(b"ok\n")
+        with pytest.raises(ConnectionResetError):
+            await talk(where, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", end=False)
+            raise ConnectionResetError  # closed without an answer is as good
+        writer.close()
+    run(scenario)
+
+
+def test_100_continue():
+    async def scenario(pages, where):
+        pages.reloaded.set()
+        reader, writer = await asyncio.open_connection(*where)
+        writer.write(b"POST /reload HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        writer.write(b"abc")
+        assert (await reader.readuntil(b"reloaded\n")).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+    run(scenario)

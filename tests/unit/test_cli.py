@@ -1,0 +1,151 @@
+"""The command line: values, environment, exit status, one line of error."""
+import subprocess
+import sys
+
+import pytest
+
+from gwfast import cli
+from gwfast.errors import UsageError
+from gwfast.serve.options import EngineOptions, ServeOptions
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    import os
+    for name in list(os.environ):
+        if name.startswith("GWFAST_"):
+            monkeypatch.delenv(name)
+
+
+def options(*arguments):
+    return cli.serve_options(cli.parser().parse_args(["run", "conf", *arguments]))
+
+
+CASES = [
+    ("--workers", "3", "workers", 3),
+    ("--admin", "0.0.0.0:1", "admin", ("0.0.0.0", 1)),
+    ("--admin", "[::1]:9", "admin", ("::1", 9)),
+    ("--admin", ":9", "admin", ("", 9)),
+    ("--gateway", "ns/a", "gateway", "ns/a"),
+    ("--gateway-class", "x", "gateway_class", "x"),
+    ("--dns-template", "{name}.{namespace}.svc,{name}", "dns_templates", ("{name}.{namespace}.svc", "{name}")),
+    ("--port-map", "80:8080,443:0", "port_map", {80: 8080, 443: 0}),
+    ("--bind", "::0", "bind", "::"),
+    ("--no-watch", None, "watch", False),
+    ("--drain-timeout", "500ms", "drain_timeout", 0.5),
+    ("--dns-refresh", "1m", "dns_refresh", 60.0),
+    ("--log-format", "json", "log_format", "json"),
+    ("--log-level", "debug", "log_level", "debug"),
+    ("--access-log", "off", "engine.access_log", "off"),
+    ("--trusted-proxies", "10.1.2.3/8,::1", "engine.trusted_proxies", ("10.0.0.0/8", "::1/128")),
+    ("--via", "gw", "engine.via", "gw"),
+    ("--connections", "7", "engine.connections", 7),
+    ("--connections-per-address", "7", "engine.connections_per_address", 7),
+    ("--head-timeout", "2", "engine.head_timeout", 2.0),
+    ("--body-timeout", "2s", "engine.body_timeout", 2.0),
+    ("--send-timeout", "1.5", "engine.send_timeout", 1.5),
+    ("--idle-timeout", "2h", "engine.idle_timeout", 7200.0),
+    ("--connect-timeout", "2s", "engine.connect_timeout", 2.0),
+    ("--response-timeout", "2s", "engine.response_timeout", 2.0),
+]
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+@pytest.mark.parametrize("flag, text, field, value", CASES, ids=[f"{case[0]}={case[1]}" for case in CASES])
+def test_option(monkeypatch, way, flag, text, field, value):
+    if way == "option":
+        got = options(flag, *([text] if text is not None else []))
+    else:
+        monkeypatch.setenv("GWFAST_" + flag[2:].upper().replace("-", "_"), text or "true")
+        got = options()
+    for part in field.split("."):
+        got = getattr(got, part)
+    assert got == value
+
+
+def test_every_option_has_a_case():
+    options = {option.flag for option in (*cli.READING, *cli.SERVING, *cli.TRAFFIC)}
+    assert {case[0] for case in CASES} == options
+
+
+def test_without_options_it_is_the_defaults():
+    expected = ServeOptions(paths=("conf",), workers=cli.available_cpus(), engine=EngineOptions(access_log="json"))
+    assert options() == expected
+
+
+def test_the_command_line_wins(monkeypatch):
+    monkeypatch.setenv("GWFAST_WORKERS", "9")
+    assert options("--workers", "2").workers == 2
+    monkeypatch.setenv("GWFAST_WORKERS", "")
+    assert options().workers == cli.available_cpus()
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ([], "VERB"),
+    (["nonsense"], "invalid choice"),
+    (["run"], "PATH"),
+    (["run", "no-such-folder"], "no such file or folder: no-such-folder"),
+    (["run", ".", "--workers", "0"], "--workers '0': a whole number from 1 is needed"),
+    (["run", ".", "--workers", "-1"], "--workers"),
+    (["run", ".", "--work", "1"], "unrecognized arguments"),
+    (["run", ".", "--admin", "9000"], "HOST:PORT is needed"),
+    (["run", ".", "--admin", "::1:9000"], "HOST:PORT is needed"),
+    (["run", ".", "--admin", "a:99999"], "at most 65535"),
+    (["run", ".", "--port-map", "80"], "pairs such as 80:8080"),
+    (["run", ".", "--port-map", "80:http"], "whole number"),
+    (["run", ".", "--bind", "everywhere"], "does not appear to be an IPv4 or IPv6 address"),
+    (["run", ".", "--trusted-proxies", "10.0.0.0/33"], "--trusted-proxies"),
+    (["run", ".", "--drain-timeout", "soon"], "a time such as 30s"),
+    (["run", ".", "--access-log", "xml"], "one of json, common, off is needed"),
+    (["run", ".", "--via", "a b"], "token"),
+    (["run", ".", "--dns-template", "{service}"], "only {name} and {namespace}"),
+    (["echo"], "needs a port"),
+    (["echo", "http"], "whole number"),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_usage_errors_are_one_line_and_exit_2(capsys, arguments, words):
+    assert cli.main(arguments) == 2
+    out, error = capsys.readouterr()
+    assert out == "" and error.startswith("gwfast: ") and error.count("\n") == 1 and words in error
+
+
+def test_a_bad_variable_is_named(monkeypatch):
+    monkeypatch.setenv("GWFAST_DRAIN_TIMEOUT", "soon")
+    with pytest.raises(UsageError, match="GWFAST_DRAIN_TIMEOUT 'soon'"):
+        options()
+
+
+@pytest.mark.parametrize("verb", ["reload", "healthcheck"])
+def test_without_a_gateway_the_exit_status_is_1(capsys, verb, unused_port):
+    assert cli.main([verb, "--admin", f"127.0.0.1:{unused_port}"]) == 1
+    assert "no gateway answers at" in capsys.readouterr().err
+
+
+@pytest.fixture
+def unused_port():
+    import socket
+    with socket.socket() as held:  # bound and not listening: connecting is refused
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@pytest.mark.parametrize("quota, cpus", [("max 100000", None), ("50000 100000", 1), ("nonsense", None), (None, None)])
+def test_available_cpus(tmp_path, quota, cpus):
+    path = tmp_path / "cpu.max"
+    if quota is not None:
+        path.write_text(quota)
+    import os
+    assert cli.available_cpus(path) == (cpus or len(os.sched_getaffinity(0)))
+
+
+def test_help_names_every_variable(capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["run", "--help"])
+    assert exit.value.code == 0
+    text = capsys.readouterr().out
+    for option in (*cli.READING, *cli.SERVING, *cli.TRAFFIC):
+        assert option.variable in text
+
+
+def test_version():
+    done = subprocess.run([sys.executable, "-m", "gwfast", "--version"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith("gwfast 0.")

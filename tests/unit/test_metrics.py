@@ -1,0 +1,78 @@
+"""What Prometheus reads, read back."""
+import re
+
+import pytest
+
+from gwfast.observe.metrics import Stats, render
+
+SAMPLE = re.compile(r'(gwfast_[a-z0-9_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (-?[0-9.e+-]+)')
+COUNTERS = {
+    "global": {"requests": 12, "connections_open": 3, "something_new": 4},
+    "faults": {"no_rule": 2},
+    "routes": {
+        5: {"2xx": 7, "5xx": 1, "4xx": 0, "bytes_in": 10, "bytes_out": 20, "duration_us": 1_500_000,
+            "buckets": [1, 2, 5]},
+        0: {"2xx": 1, "bytes_in": 1, "bytes_out": 2, "duration_us": 3, "buckets": [1, 0, 0]},
+    },
+    "buckets_us": (100, 2500),
+}
+
+
+def scrape(counters=COUNTERS, names=None, stats=None):
+    """Parse the text strictly: HELP, TYPE, then that family's samples."""
+    text = render(counters, names or {5: ("HTTPRoute", "shop/api")}, stats or Stats()).decode()
+    assert text.endswith("\n")
+    samples, family = {}, ""
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            family = line.split()[2]
+        elif line.startswith("# TYPE "):
+            assert line.split()[2] == family and line.split()[3] in ("counter", "gauge", "histogram")
+        else:
+            name, labels, value = SAMPLE.fullmatch(line).groups()
+            assert name.startswith(family)
+            assert (key := f"{name}{{{labels}}}" if labels else name) not in samples
+            samples[key] = float(value)
+    return samples
+
+
+ROUTE = 'kind="HTTPRoute",route="shop/api"'
+
+
+@pytest.mark.parametrize("sample, value", [
+    ("gwfast_requests_total", 12),
+    ("gwfast_connections_open", 3),
+    ("gwfast_something_new_total", 4),
+    ('gwfast_faults_total{fault="no_rule"}', 2),
+    (f'gwfast_route_requests_total{{{ROUTE},code="2xx"}}', 7),
+    (f'gwfast_route_requests_total{{{ROUTE},code="5xx"}}', 1),
+    ('gwfast_route_requests_total{kind="",route="other",code="2xx"}', 1),
+    (f"gwfast_route_bytes_in_total{{{ROUTE}}}", 10),
+    (f'gwfast_route_duration_seconds_bucket{{{ROUTE},le="0.0001"}}', 1),
+    (f'gwfast_route_duration_seconds_bucket{{{ROUTE},le="0.0025"}}', 3),
+    (f'gwfast_route_duration_seconds_bucket{{{ROUTE},le="+Inf"}}', 8),
+    (f"gwfast_route_duration_seconds_count{{{ROUTE}}}", 8),
+    (f"gwfast_route_duration_seconds_sum{{{ROUTE}}}", 1.5),
+    ("gwfast_worker_restarts_total", 2),
+    ("gwfast_ready", 1),
+    ('gwfast_problems{severity="error"}', 3),
+    ('gwfast_problems{severity="note"}', 0),
+])
+def test_sample(sample, value):
+    stats = Stats(worker_restarts=2, ready=True, problems={"error": 3})
+    assert scrape(stats=stats)[sample] == value
+
+
+def test_a_class_that_nothing_counted_has_no_sample():
+    assert f'gwfast_route_requests_total{{{ROUTE},code="4xx"}}' not in scrape()
+
+
+def test_labels_are_escaped():
+    samples = scrape(names={5: ("HTTPRoute", 'a"b\\c\nd/e')})
+    assert r'gwfast_route_bytes_in_total{kind="HTTPRoute",route="a\"b\\c\nd/e"}' in samples
+
+
+def test_what_the_counters_give_is_what_is_rendered():
+    counters = pytest.importorskip("gwfast._counters")
+    samples = scrape(counters.read(counters.create(2, 16)), {})
+    assert samples["gwfast_requests_total"] == 0
