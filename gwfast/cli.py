@@ -19,6 +19,7 @@ from gwfast.errors import UsageError
 from gwfast.serve.options import EngineOptions, ServeOptions
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+LEVELS = ("debug", "info", "warning", "error")
 LOOKUP_THREADS = "16"  # of libuv, which resolves names in them; its default is 4
 
 
@@ -157,7 +158,6 @@ class Option:
 
 
 ADMIN = Option("--admin", address, ("127.0.0.1", 9000), "HOST:PORT", "where admin listens (127.0.0.1:9000)")
-LOG_FORMAT = Option("--log-format", one_of("json", "text"), "text", "json|text", "the program's own log, on stderr (text)")
 READING = (
     Option("--gateway", str, "", "NAME", "serve only this Gateway (NAME or NAMESPACE/NAME)"),
     Option("--gateway-class", str, "", "NAME", "serve only Gateways of this class"),
@@ -170,13 +170,14 @@ SERVING = (
     Option("--port-map", port_map, {}, "80:8080,...", "listen on other ports than the Gateways' (0: a free one)"),
     Option("--bind", ip, "", "ADDRESS", "listen here for Gateways without addresses (all, IPv4 and IPv6)"),
     Option("--no-watch", switch, False, "", "do not reload when files change"),
-    Option("--drain-timeout", seconds, limits.DRAIN_TIMEOUT, "TIME", "how long requests may take to finish at the end (30s)"),
+    Option("--drain-timeout", seconds, limits.DRAIN_TIMEOUT, "TIME", "for requests to finish at the end (30s)"),
     Option("--dns-refresh", seconds, 5.0, "TIME", "how often names of backends are looked up again (5s)"),
-    LOG_FORMAT,
-    Option("--log-level", one_of("debug", "info", "warning", "error"), "info", "LEVEL", "debug, info, warning, error (info)"),
+    Option("--log-format", one_of("json", "text"), "text", "json|text", "the program's own log, on stderr (text)"),
+    Option("--log-level", one_of(*LEVELS), "info", "LEVEL", "from debug to error (info)"),
 )
 TRAFFIC = (
-    Option("--access-log", one_of("json", "common", "off"), "json", "json|common|off", "one line a request, on stdout (json)"),
+    Option("--access-log", one_of("json", "common", "off"), "json", "json|common|off",
+           "one line a request, on stdout (json)"),
     Option("--trusted-proxies", networks, (), "CIDR,...", "whose X-Forwarded-* are believed (nobody's)"),
     Option("--via", pseudonym, "", "NAME", "add Via with this pseudonym (no Via)"),
     Option("--connections", whole, limits.CONNECTIONS, "N", "client connections of one worker (half of the file limit)"),
@@ -302,11 +303,13 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     """Build the parser of every verb; a parsed verb's `run` is its function."""
-    top = Parser(prog="gwfast", description="A fast gateway that speaks the Kubernetes Gateway API.", allow_abbrev=False)
+    top = Parser(prog="gwfast", allow_abbrev=False,
+                 description="A fast gateway that speaks the Kubernetes Gateway API.")
     top.add_argument("--version", action="version", version=f"gwfast {__version__}")
     verbs = top.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
     common = Parser(add_help=False, allow_abbrev=False)
-    common.add_argument("paths", nargs="+", metavar="PATH", help="file or folder with YAML or JSON; '-': standard input")
+    common.add_argument("paths", nargs="+", metavar="PATH",
+                        help="file or folder with YAML or JSON; '-': standard input")
     add_options(common, READING)
 
     verb = verbs.add_parser("run", help="serve", parents=[common], allow_abbrev=False)

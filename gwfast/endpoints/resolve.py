@@ -129,7 +129,7 @@ def literal(name: str) -> Addresses:
 
 
 def _usable(found: set[str]) -> Addresses:
-    """Sorted, bounded, without those to which this machine has no route (IPv6 where there is none), unless that is all."""
+    """Sorted, bounded; those to which this machine has no route (IPv6, often) only where there is no other."""
     reachable = [address for address in found if _has_route(address)]
     return tuple(sorted(reachable or found)[:ADDRESSES])
 

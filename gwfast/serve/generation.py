@@ -1,8 +1,7 @@
 """From files to a table, again and again: the stages in a row, each kept between reloads so that a change costs what
 changed. Runs in one thread of its own (the supervisor's loop stays free) and knows nothing of sockets or processes.
 """
-import fcntl
-import os
+from collections.abc import Set
 
 import msgspec
 
@@ -12,11 +11,9 @@ from gwfast.errors import Problem
 from gwfast.graph.attach import Attacher
 from gwfast.graph.model import GraphOptions
 from gwfast.plan.build import Builder
-from gwfast.plan.image import Images
+from gwfast.plan.image import Images, publish
 from gwfast.plan.ir import Plan
 from gwfast.serve.options import ServeOptions
-
-SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -37,6 +34,7 @@ class Pipeline:
         self._builder = Builder()
         self._registry = Registry(options.route_counters)
         self._images = Images(self._registry)
+        self._named: Set[str] = frozenset()  # backends whose addresses were looked up
         self.counter_names: dict[int, tuple[str, str]] = {}  # slot -> (kind, 'namespace/name'); replaced as a whole
 
     def read(self, changed: set[str] | None) -> Reading:
@@ -53,23 +51,11 @@ class Pipeline:
 
         binds: Bind.key -> id; addresses: (ip, port)s of the backends that were looked up, by key.
         """
+        for key in self._named - addresses.keys():
+            self._registry.forget(key)
         for key, found in addresses.items():
             self._registry.resolved(key, found)
-        published = publish(self._images.build(plan, binds, generation))
+        self._named = addresses.keys()
+        image = self._images.build(plan, binds, generation)
         self.counter_names = {UNROUTED: ("", "none")} | self._registry.counters
-        return published
-
-
-def publish(data) -> tuple[int, int]:
-    """Put bytes into a sealed memfd that nobody can change any more; return it and its size."""
-    view = memoryview(data).cast("B")
-    fd = os.memfd_create("gwfast-table", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        written = 0
-        while written < len(view):
-            written += os.write(fd, view[written:])
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd, len(view)
+        return publish(image), image.size

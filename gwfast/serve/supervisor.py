@@ -263,8 +263,8 @@ class Supervisor:
         self._ask(None)
         await done
         failed = self._stats.reload_failures > failures
-        return _json({"generation": self._stats.generation, "failed": failed,
-                      "problems": [msgspec.to_builtins(problem) | {"text": str(problem)} for problem in self._problems]},
+        problems = [msgspec.to_builtins(problem) | {"text": str(problem)} for problem in self._problems]
+        return _json({"generation": self._stats.generation, "failed": failed, "problems": problems},
                      500 if failed else 200)
 
 
