@@ -1,0 +1,20 @@
+# What is still to come of a body, in either direction. Pure.
+from libc.stdint cimport uint8_t, uint64_t
+from gwfast._http1 cimport ChunkState
+
+cdef struct Body:
+    uint64_t left          # FRAMING_LENGTH: bytes still to come
+    ChunkState chunk
+    uint8_t framing        # Framing
+    uint8_t trailing       # the last chunk was read: the trailer section comes
+    uint8_t done
+
+cdef enum:
+    BODY_MORE = 0          # all of the input was used
+    BODY_END = 1           # the body is complete; what follows `used` is not of it
+    BODY_TRAILERS = 2      # the trailer section begins at `used`
+    BODY_BAD = -1
+
+cdef void body_start(Body *body, uint8_t framing, uint64_t length) noexcept nogil
+# Reads from `at` and leaves the payload in one piece at data[0:payload]: chunks are moved together in place.
+cdef int body_next(Body *body, char *at, size_t n, size_t *used, char **data, size_t *payload) noexcept nogil
