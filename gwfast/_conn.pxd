@@ -10,7 +10,7 @@ from gwfast._exchange cimport Downstream, Gateway
 from gwfast._filter cimport Ops
 from gwfast._head cimport ResponseHead
 from gwfast._loop cimport Buf, Peer
-from gwfast._sys cimport sockaddr_storage
+from gwfast._sys cimport iovec, sockaddr_storage
 
 cdef enum Phase:
     PROXY_LINE
@@ -43,6 +43,8 @@ cdef class Clients:        # what the client connections of a worker share
     cdef uint64_t keepalive_age_ms
 
     cdef bint trust(self, const uint8_t *address) noexcept
+    cdef bint admit(self, Conn conn, bytes key) noexcept
+    cdef void leave(self, bytes key) noexcept
     cdef void welcome(self, int fd, const sockaddr_storage *address, uint32_t bind_id) noexcept
     cdef void pause(self, bint paused) noexcept
     cdef void forget(self, Conn conn) noexcept
@@ -88,3 +90,5 @@ cdef class Conn(Downstream):
     cdef int sent(self, int result) noexcept
     cdef void idle(self) noexcept
     cdef void body_clock(self) noexcept
+    cdef void log_refusal(self, int fault) noexcept
+    cdef int body_out(self, iovec *parts, int count, const char *at, size_t n, bint end) noexcept

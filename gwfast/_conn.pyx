@@ -16,11 +16,12 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 
 from gwfast import limits
 
-from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start
+from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start, hex_line
 from gwfast._exchange cimport Exchange
 from gwfast._fault cimport *
 from gwfast._filter cimport Out, put, put_number, write_response, write_response_ops
 from gwfast._head cimport *
+from gwfast._log cimport Record
 from gwfast._http1 cimport parse_request, parse_trailers
 from gwfast._loop cimport READ, SCRATCH, append, consume, release, reserve, waiting
 from gwfast._proxyline cimport parse_proxy
@@ -28,6 +29,7 @@ from gwfast._sys cimport *
 from gwfast._table cimport Bind
 
 cdef enum:
+    READS = 32             # reads of one connection in one turn
     ACCEPTS = 64           # connections taken in one event
     TRAILERS = 8192        # limits.TRAILER_BYTES
     SMALL_BODY = 8192      # a body this small is copied behind its head: one plain send
@@ -104,6 +106,8 @@ cdef class Clients:
             conn.fd = -1
             return
         if gateway.loop.add(conn, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) < 0:
+            if conn.address_key is not None:
+                self.leave(conn.address_key)
             return                 # freed with its last reference, which closes the descriptor
         gateway.counters.totals.connections += 1
         gateway.counters.totals.connections_open += 1
@@ -328,20 +332,22 @@ cdef class Conn(Downstream):
     cdef void pump(self) noexcept:
         """Use the bytes that are there: first those that waited, then the socket's."""
         cdef ssize_t n
-        cdef size_t used, had
+        cdef size_t used
+        cdef int reads
         cdef char *at
         if self.pumping:
             return
         self.pumping = True
+        reads = 0
         while not self.closed:
             if self.input.base != NULL and self.seen == 0:
-                had = waiting(&self.input)
-                used = self.process(self.input.base + self.input.start, had)
+                used = self.process(self.input.base + self.input.start, waiting(&self.input))
                 if self.closed:
                     break
-                consume(&self.loop.pool, &self.input, <uint32_t>used)
-                if used and self.input.base != NULL:
-                    continue
+                if self.input.base != NULL:    # else the phase let go of it
+                    consume(&self.loop.pool, &self.input, <uint32_t>used)
+                    if used and self.input.base != NULL:
+                        continue
             if not self.readable or self.blocked():
                 break
             if self.input.base != NULL:
@@ -351,6 +357,10 @@ cdef class Conn(Downstream):
                 at = self.input.base + self.input.end
             else:
                 at = self.loop.input
+            reads += 1
+            if reads > READS:      # others want their turn: the kernel announces the rest again
+                self.loop.watch(self, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+                break
             n = recv(self.fd, at, READ, 0)
             if n < 0:
                 if errno == EINTR:
@@ -370,7 +380,7 @@ cdef class Conn(Downstream):
             if self.input.base != NULL:
                 self.input.end += <uint32_t>n
                 used = self.process(self.input.base + self.input.start, waiting(&self.input))
-                if not self.closed:
+                if not self.closed and self.input.base != NULL:
                     consume(&self.loop.pool, &self.input, <uint32_t>used)
             else:
                 used = self.process(at, n)
@@ -457,7 +467,7 @@ cdef class Conn(Downstream):
                      and self.loop.now_ms - self.born_ms < self.clients.keepalive_age_ms)
         self.chunked = False
         self.loop.arm(self, 0)
-        bind = gateway.table.bind(self.bind_id)
+        bind = gateway.table.bind(self.bind_id) if gateway.table is not None else NULL
         if bind == NULL:
             self.refuse(FAULT_NO_RULE)
             return n
@@ -505,7 +515,8 @@ cdef class Conn(Downstream):
             self.loop.arm(self, 0)
             if result > 2:
                 exchange.request_trailers(at, result - 2)
-            exchange.request_data(NULL, 0, True) if result == 2 else exchange.request_data(NULL, 0, False)
+            else:
+                exchange.request_data(NULL, 0, True)
             return result
         result = body_next(&self.body, at, n, &used, &data, &payload)
         if result == BODY_BAD:

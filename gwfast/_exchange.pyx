@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start
+from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start, hex_line
 from gwfast._fault cimport *
 from gwfast._filter cimport (
     Out, answering, ops_room, put, set_ops, write_location, write_request,
@@ -14,7 +14,7 @@ from gwfast._filter cimport (
 from gwfast._head cimport *
 from gwfast._http1 cimport parse_response, parse_trailers
 from gwfast._loop cimport LARGE, READ, append, consume, release, reserve, waiting
-from gwfast._match cimport AMBIGUOUS, FOUND, find
+from gwfast._match cimport AMBIGUOUS, FOUND, check, find
 from gwfast._pick cimport pick
 from gwfast._sys cimport *
 from gwfast._table cimport *
@@ -25,6 +25,7 @@ cdef enum:
     INFORMED = 16          # limits.INFORMATIONAL_RESPONSES
     TRAILERS = 8192        # limits.TRAILER_BYTES
     SUSPECT_MS = 1000
+    READS = 32             # reads of one connection in one turn
 
 
 @cython.final
@@ -42,7 +43,8 @@ cdef class Table:
         if base == MAP_FAILED:
             raise OSError(errno, "cannot map the table image")
         self.image = <const Image *>base
-        check(self.image, self.size)
+        if check(self.image, self.size) != 0:
+            raise ValueError("not a table image of this version")
         for i in range(self.image.binds):
             self.ids = max(self.ids, bind_at(self.image, i).id + 1)
         if self.ids > 1 << 20:
@@ -63,12 +65,6 @@ cdef class Table:
         if bind_id >= self.ids or self.index[bind_id] == 0:
             return NULL
         return bind_at(self.image, self.index[bind_id] - 1)
-
-
-cdef int check(const Image *image, size_t size) except -1:
-    if not check_image(image, size):
-        raise ValueError("not a table image of this version")
-    return 0
 
 
 @cython.no_gc
@@ -115,18 +111,6 @@ cdef inline bint idempotent(uint8_t method_id) noexcept nogil:
     # RFC 9110 9.2.2
     return (method_id == METHOD_GET or method_id == METHOD_HEAD or method_id == METHOD_PUT
             or method_id == METHOD_DELETE or method_id == METHOD_OPTIONS)
-
-
-cdef inline int hex_line(char *line, size_t n) noexcept nogil:
-    """A chunk's first line (RFC 9112 7.1); its length. `line` has room for 18."""
-    cdef int digits = 1, i
-    while n >> (4 * digits) and digits < 16:
-        digits += 1
-    for i in range(digits):
-        line[i] = b"0123456789abcdef"[(n >> (4 * (digits - 1 - i))) & 15]
-    line[digits] = 13
-    line[digits + 1] = 10
-    return digits + 2
 
 
 @cython.final
@@ -279,12 +263,14 @@ cdef class Exchange(Waiter):
 
     cdef void request_trailers(self, const char *at, size_t n) noexcept:
         """End a body in chunks with these trailer lines (raw, checked)."""
+        cdef Upstream upstream = self.upstream
         self.requested = True
         if self.launched:
             self.streamed = True
-            self.upstream.send(b"0\r\n", 3)
-            self.upstream.send(at, n)
-            self.upstream.send(b"\r\n", 2)
+            if upstream.send(b"0\r\n", 3) == 0 and upstream.send(at, n) == 0:
+                upstream.send(b"\r\n", 2)
+            if not self.replied:
+                self.gateway.loop.arm(upstream, self.gateway.loop.now_ms + self.gateway.response_ms)
         else:
             append(&self.gateway.loop.pool, &self.request, b"0\r\n", 3)
             append(&self.gateway.loop.pool, &self.request, at, n)
@@ -435,7 +421,12 @@ cdef class Exchange(Waiter):
         cdef size_t used
         cdef ssize_t n
         cdef char *at
+        cdef int reads = 0
         while upstream.readable and self.client.out.base == NULL:
+            reads += 1
+            if reads > READS:          # others want their turn: the kernel announces the rest again
+                loop.watch(upstream, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+                return
             if upstream.input.base != NULL:
                 if reserve(&loop.pool, &upstream.input, READ) < 0:
                     self.fail(FAULT_INTERNAL)

@@ -40,8 +40,9 @@ cdef uint32_t ops_room(const Ops *ops) noexcept nogil             # bytes that t
 cdef const Op *answering(const Ops *ops) noexcept nogil           # the OP_REDIRECT or OP_ANSWER that ends it, or NULL
 cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const Found *found,
                         const Forward *forward) noexcept nogil    # up to and with the empty line
+# `connection`: 0 says nothing of it, 1 close, 2 keep-alive (to HTTP/1.0)
 cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, const char *date,
-                         bint close, bint chunked, bint drop_length) noexcept nogil
+                         int connection, bint chunked, bint drop_length) noexcept nogil
 cdef void write_location(Out *out, const Image *image, const Redirect *redirect, const RequestHead *head,
                          const Found *found, const Bind *bind) noexcept nogil
 cdef void write_response_ops(Out *out, const Ops *ops) noexcept nogil   # the lines that set and add: for our own answers

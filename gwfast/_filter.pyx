@@ -270,7 +270,7 @@ cdef void write_response_ops(Out *out, const Ops *ops) noexcept nogil:
 
 
 cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, const char *date,
-                         bint close, bint chunked, bint drop_length) noexcept nogil:
+                         int connection, bint chunked, bint drop_length) noexcept nogil:
     cdef uint32_t drop = 1 << FIELD_TRANSFER_ENCODING
     cdef uint32_t i
     cdef const Field *upgrade = NULL
@@ -299,8 +299,10 @@ cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, con
         put(out, b"Connection: Upgrade\r\nUpgrade: ", 30)
         put(out, upgrade.value, upgrade.value_len)
         put(out, b"\r\n", 2)
-    elif close:
+    elif connection == 1:
         put(out, b"Connection: close\r\n", 19)
+    elif connection == 2:
+        put(out, b"Connection: keep-alive\r\n", 24)
     put(out, b"\r\n", 2)
 
 

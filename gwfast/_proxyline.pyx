@@ -88,7 +88,7 @@ cdef int version1(const char *at, size_t n, char *address, uint8_t *address_n) n
         family = AF_INET6
     else:
         return -1
-    for i in (2, 1):               # the destination is only checked; the source is kept
+    for i in range(2, 0, -1):      # the destination is only checked; the source is kept
         if lengths[i] >= PROXY_ROOM:
             return -1
         memcpy(room, words[i], lengths[i])
