@@ -20,7 +20,8 @@ from operator import is_, itemgetter
 
 from msgspec import Struct, msgpack
 
-from gwfast.config.model import HTTPRouteFilter, HTTPRouteMatch, HTTPRouteRule, Key
+from gwfast.config.model import (HTTPHeaderMatch, HTTPQueryParamMatch, HTTPRouteFilter, HTTPRouteMatch, HTTPRouteRule,
+                                 Key)
 from gwfast.graph.model import Attachment, BackendNode, Graph, ListenerNode, Refused, RouteNode, RuleNode, Target
 from gwfast.plan import precedence
 from gwfast.plan.filters import plan_filters
@@ -143,7 +144,8 @@ class Builder:
         if known is not None and known.node is node:
             known.users += 1
             return known.rows
-        targets = frozenset(each.target for rule in node.rules if not rule.dropped for each in rule.backends if each.target)
+        targets = frozenset(each.target for rule in node.rules if not rule.dropped
+                            for each in rule.backends if each.target)
         for target in targets:
             self._use(target)
         rows = _rows(node, self._backends, known.rows if known else ())
@@ -262,15 +264,17 @@ def plan_match(match: HTTPRouteMatch, index: int = 0) -> Match:
     path = match.path.value
     if match.path.type != "RegularExpression":
         path = normal_prefix(path) if match.path.type == "PathPrefix" else normal_path(path)
-    headers = {}
+    headers, query = {}, {}
     for each in match.headers:
-        name = each.name.lower()
-        headers.setdefault(name, ValueMatch(name=name, value=each.value, regex=each.type == "RegularExpression"))
-    query = {}
+        headers.setdefault(each.name.lower(), _value(each.name.lower(), each))
     for each in match.query_params:
-        query.setdefault(each.name, ValueMatch(name=each.name, value=each.value, regex=each.type == "RegularExpression"))
+        query.setdefault(each.name, _value(each.name, each))
     return Match(path_type=match.path.type, path=path, method=match.method or "", headers=tuple(headers.values()),
                  query=tuple(query.values()), index=index)
+
+
+def _value(name: str, match: HTTPHeaderMatch | HTTPQueryParamMatch) -> ValueMatch:
+    return ValueMatch(name=name, value=match.value, regex=match.type == "RegularExpression")
 
 
 def _instant(moment: datetime | None) -> str:

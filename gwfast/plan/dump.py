@@ -8,8 +8,8 @@ What has its default is left out; the names are those of the Gateway API.
 """
 from typing import Any
 
-from gwfast.plan.ir import (AnswerFilter, Bind, Endpoints, Entry, Filter, HeaderFilter, Host, Listener, Match, PathModifier,
-                            Plan, RedirectFilter, RewriteFilter, Rule, ValueMatch, WeightedBackend)
+from gwfast.plan.ir import (AnswerFilter, Bind, Endpoints, Entry, Filter, HeaderFilter, Host, Listener, Match,
+                            PathModifier, Plan, RedirectFilter, RewriteFilter, Rule, ValueMatch, WeightedBackend)
 
 
 def to_builtins(plan: Plan) -> dict[str, Any]:
@@ -58,7 +58,8 @@ def filter_data(each: Filter) -> dict[str, Any]:
     """Return one filter in the shape of an HTTPRouteFilter; an AnswerFilter as {answer: {status, reason}}."""
     match each:
         case HeaderFilter():
-            return {f"{each.on}HeaderModifier": _kept(set=_pairs(each.set), add=_pairs(each.add), remove=[*each.remove])}
+            return {f"{each.on}HeaderModifier": _kept(set=_pairs(each.set), add=_pairs(each.add),
+                                                      remove=[*each.remove])}
         case RewriteFilter():
             return {"urlRewrite": _kept(hostname=each.hostname, path=_path(each.path))}
         case RedirectFilter():

@@ -8,14 +8,16 @@ Rules:
 - where the path holds %2F, the request is answered with 400 if reading it as '/' leads to another rule
 """
 import re
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from gwfast.errors import UsageError
+from gwfast.plan import regex
 from gwfast.plan.dump import filter_words
-from gwfast.plan.ir import (AnswerFilter, Bind, Entry, Filter, Host, Listener, Match, PathModifier, Plan, RedirectFilter,
-                            RewriteFilter, Rule, ValueMatch, WeightedBackend)
+from gwfast.plan.ir import (AnswerFilter, Bind, Entry, Filter, Host, Listener, Match, PathModifier, Plan,
+                            RedirectFilter, RewriteFilter, Rule, ValueMatch, WeightedBackend)
 from gwfast.plan.paths import normal_path, replace_prefix, under
 from gwfast.plan.precedence import covers, host_key, reason
 
@@ -95,7 +97,7 @@ def _field(line: str) -> tuple[str, str]:
 
 
 def binds_for(plan: Plan, request: Request) -> list[Bind]:
-    """Return the binds that a client of this URL can reach: those on its port, the one with its address if there is one."""
+    """Return the binds that a client of this URL can reach: those on its port, of these the one with its address."""
     on_port = [bind for bind in plan.binds if bind.port == request.port]
     return [bind for bind in on_port if bind.address == request.address] or on_port
 
@@ -151,9 +153,24 @@ def failures(match: Match, request: Request, path: str) -> list[str]:
     failed = [] if _path_matches(match, path) else [_path_failure(match, path)]
     if match.method and match.method != request.method:
         failed.append(f"method is {request.method}, not {match.method}")
-    failed += filter(None, (_value_failure("header", each, request.headers) for each in match.headers))
-    query = parse_qsl(request.query, keep_blank_values=True, errors="replace") if match.query else []
-    return failed + [*filter(None, (_value_failure("query parameter", each, query) for each in match.query))]
+    headers = _joined(request.headers) if match.headers else {}
+    query = _parameters(request.query) if match.query else {}
+    failed += [_value_failure("header", each, headers) for each in match.headers]
+    failed += [_value_failure("query parameter", each, query) for each in match.query]
+    return [each for each in failed if each]
+
+
+def _joined(headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Lines of one name are one value (RFC 9110 5.3); names with '_' are dropped (limits)."""
+    names = {name for name, _ in headers if "_" not in name}
+    return {wanted: ", ".join(value for name, value in headers if name == wanted) for wanted in names}
+
+
+def _parameters(query: str) -> dict[str, str]:
+    """The first of equal names counts; '+' is itself."""
+    pairs = [part.partition("=") for part in query.split("&") if part]
+    return {unquote(name, errors="surrogateescape"): unquote(value, errors="surrogateescape")
+            for name, _, value in reversed(pairs)}
 
 
 def _path_matches(match: Match, path: str) -> bool:
@@ -167,8 +184,8 @@ def _path_failure(match: Match, path: str) -> str:
     return f"path {path} {words[match.path_type]} {match.path}"
 
 
-def _value_failure(what: str, wanted: ValueMatch, given) -> str:
-    value = next((value for name, value in given if name == wanted.name), None)
+def _value_failure(what: str, wanted: ValueMatch, given: Mapping[str, str]) -> str:
+    value = given.get(wanted.name)
     if value is None:
         return f"{what} {wanted.name} missing"
     if _full_match(wanted.value, value) if wanted.regex else value == wanted.value:
@@ -178,8 +195,8 @@ def _value_failure(what: str, wanted: ValueMatch, given) -> str:
 
 def _full_match(pattern: str, value: str) -> bool:
     try:
-        return re.fullmatch(pattern, value) is not None
-    except re.error:
+        return regex.compile(pattern).fullmatch(value)
+    except regex.Unsupported:
         return False
 
 
@@ -236,7 +253,7 @@ def _changed(modifier: PathModifier | None, entry: Entry, given: str, path: str)
 
 
 def location(redirect: RedirectFilter, entry: Entry, request: Request, bind: Bind, path: str) -> str:
-    """Return the Location of a redirect (spec 5.5): what the filter leaves open comes from the request and the listener."""
+    """Return the Location of a redirect: what it leaves open comes from the request and the listener (spec 5.5)."""
     scheme = redirect.scheme or request.scheme
     port = redirect.port or (DEFAULT_PORTS.get(scheme, 0) if redirect.scheme else bind.port)
     host = redirect.hostname or request.host

@@ -17,7 +17,7 @@ def modifier(type="RequestHeaderModifier", set=(), add=(), remove=()):
 
 
 def redirect(**given):
-    body = dict(scheme=None, hostname=None, path=None, port=None, status_code=None) | given
+    body = {"scheme": None, "hostname": None, "path": None, "port": None, "status_code": None} | given
     return Body(type="RequestRedirect", request_redirect=Body(**body))
 
 
@@ -37,7 +37,8 @@ CASES = [
     ("headers are lower-case, values trimmed",
      modifier(set=[("X-A", " 1 ")], add=[("X-B", "2")], remove=["X-C"]),
      HeaderFilter(on="request", set=(("x-a", "1"),), add=(("x-b", "2"),), remove=("x-c",))),
-    ("response", modifier("ResponseHeaderModifier", remove=["Server"]), HeaderFilter(on="response", remove=("server",))),
+    ("response", modifier("ResponseHeaderModifier", remove=["Server"]),
+     HeaderFilter(on="response", remove=("server",))),
     ("the first of equal names counts", modifier(set=[("x-a", "1"), ("X-A", "2")], add=[("x-A", "3")], remove=["X-a"]),
      HeaderFilter(on="request", set=(("x-a", "1"),))),
     ("redirect without anything", redirect(), RedirectFilter()),
