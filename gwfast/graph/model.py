@@ -27,14 +27,20 @@ from gwfast.config.model import (
     Gateway,
     GatewayClass,
     GRPCRoute,
+    GRPCRouteRule,
     HTTPRoute,
+    HTTPRouteRule,
     Key,
+    Listener,
     ListenerSet,
     ObjectMeta,
     ParentReference,
     TCPRoute,
+    TCPRouteRule,
     TLSRoute,
+    TLSRouteRule,
     UDPRoute,
+    UDPRouteRule,
 )
 
 Route = HTTPRoute | GRPCRoute | TLSRoute | TCPRoute | UDPRoute
@@ -42,7 +48,7 @@ ROUTE_KINDS = ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute")
 
 
 class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator decides about attachment.
+    """What the operator decides about attachment, and what this version serves of what it attaches.
 
     controller_name: '' serves every class (file mode); a name serves the GatewayClasses that carry it (cluster mode).
     gateway: 'name' or 'namespace/name'. dns_templates: names to look a Service up by, first one that resolves wins.
@@ -53,10 +59,15 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     gateway: str = ""
     strict_services: bool = False  # a Service that is not among the resources is BackendNotFound, not a DNS name
     dns_templates: tuple[str, ...] = ("{name}.{namespace}", "{name}")
+    own_addresses: bool = False  # every Gateway has addresses of its own: no two meet on a port
+    unusable_addresses: tuple[str, ...] = ()  # addresses that could not be bound
+    protocols: tuple[str, ...] = ("HTTP",)
+    route_kinds: tuple[str, ...] = ("HTTPRoute",)
+    filters: tuple[str, ...] = ("RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite")
 
 
-class _Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
-    pass
+class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
+    """Compares and hashes by identity."""
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -71,7 +82,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     field: str = ""
 
 
-class Refused(_Node):
+class Refused(Node):
     """A filter that cannot be resolved or is not served: a request that reaches it is answered with `status`.
 
     `index` is its place among the filters of the rule or backendRef."""
@@ -83,7 +94,7 @@ class Refused(_Node):
     status: int = 500
 
 
-class Target(_Node):
+class Target(Node):
     """A port of a Service, or of what stands for one, as a place to send to: key 'namespace/name:port/protocol'.
 
     source 'slices': `addresses` are (ip, port) of the ready endpoints; none means 503.
@@ -104,7 +115,7 @@ class Target(_Node):
         return f"{self.namespace}/{self.name}:{self.port}/{self.protocol}"
 
 
-class BackendNode(_Node):
+class BackendNode(Node):
     """A backendRef. `target` is a key of Graph.targets; '' when the reference is refused: this share of the
     weight is answered with `status` because of `reason`."""
 
@@ -117,18 +128,19 @@ class BackendNode(_Node):
     refused: tuple[Refused, ...] = ()  # of its own filters
 
 
-class RuleNode(_Node):
-    """A rule of a route: `resource.spec.rules[index]` with its references resolved.
+class RuleNode(Node):
+    """A rule of a route, `rule` as written (HTTPRouteRule, GRPCRouteRule, ...), with its references resolved.
 
     `dropped` says why the rule is not served at all ('' if it is); it then must not appear in a plan."""
 
     index: int
+    rule: HTTPRouteRule | GRPCRouteRule | TLSRouteRule | TCPRouteRule | UDPRouteRule
     backends: tuple[BackendNode, ...] = ()
     refused: tuple[Refused, ...] = ()
     dropped: str = ""
 
 
-class ParentNode(_Node):
+class ParentNode(Node):
     """A parentRef of a route and what came of it. `listeners` are the ids it attached to: empty unless accepted."""
 
     index: int
@@ -139,7 +151,7 @@ class ParentNode(_Node):
     conditions: tuple[Condition, ...] = ()
 
 
-class RouteNode(_Node):
+class RouteNode(Node):
     """A route. `parents` has the parentRefs that name a Gateway or ListenerSet which is served here, no others.
 
     `served` is False for the kinds that this version attaches but does not serve yet."""
@@ -160,22 +172,23 @@ class RouteNode(_Node):
         return age(self.resource.metadata)
 
 
-class Attachment(_Node):
+class Attachment(Node):
     """A route on a listener with the hostnames that both have in common: ('',) is any host."""
 
     route: RouteNode
     hostnames: tuple[str, ...] = ("",)
 
 
-class Certificate(_Node):
-    """A certificate chain and its key, PEM, both checked."""
+class Certificate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A certificate chain and its key, PEM, both checked. `names` are the DNS names that the certificate is for."""
 
     secret: Key
     chain: bytes
     key: bytes
+    names: tuple[str, ...] = ()
 
 
-class ListenerTLS(_Node):
+class ListenerTLS(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """client_ca: PEM of every CA that client certificates are checked against; () asks for no certificate."""
 
     mode: Literal["Terminate", "Passthrough"] = "Terminate"
@@ -184,7 +197,7 @@ class ListenerTLS(_Node):
     client_mode: Literal["AllowValidOnly", "AllowInsecureFallback"] = "AllowValidOnly"
 
 
-class ListenerNode(_Node):
+class ListenerNode(Node):
     """A listener of a Gateway or of a ListenerSet.
 
     id: 'namespace/gateway/listener' or 'namespace/listenerset/listener'. gateway: who it belongs to in the end.
@@ -195,6 +208,7 @@ class ListenerNode(_Node):
 
     id: str
     name: str
+    resource: Listener
     owner: Key
     gateway: Key
     protocol: str
@@ -215,18 +229,18 @@ class ListenerNode(_Node):
         return len(self.attachments)
 
 
-class ListenerSetNode(_Node):
+class ListenerSetNode(Node):
     """A ListenerSet whose parent Gateway is served here. accepted: its Gateway allows it and a listener is valid."""
 
     key: Key
     resource: ListenerSet
     gateway: Key
     accepted: bool = True
-    listeners: tuple[str, ...] = ()  # ids
+    listeners: tuple[str, ...] = ()  # ids; none where the Gateway does not allow the set
     conditions: tuple[Condition, ...] = ()
 
 
-class GatewayNode(_Node):
+class GatewayNode(Node):
     """A Gateway that is served here. `listeners` are ids of its own listeners, then of its ListenerSets' in merge
     order. client_certificate: what backends that speak TLS are shown."""
 
@@ -240,20 +254,20 @@ class GatewayNode(_Node):
     conditions: tuple[Condition, ...] = ()
 
 
-class GatewayClassNode(_Node):
+class GatewayClassNode(Node):
     key: Key
     resource: GatewayClass
     conditions: tuple[Condition, ...] = ()
 
 
-class AncestorNode(_Node):
+class AncestorNode(Node):
     """What a BackendTLSPolicy means to one Gateway whose routes use its target."""
 
     gateway: Key
     conditions: tuple[Condition, ...] = ()
 
 
-class PolicyNode(_Node):
+class PolicyNode(Node):
     key: Key
     resource: BackendTLSPolicy
     accepted: bool = True
@@ -261,7 +275,7 @@ class PolicyNode(_Node):
     ancestors: tuple[AncestorNode, ...] = ()
 
 
-class Note(_Node):
+class Note(Node):
     """Something to say about a resource that no condition carries."""
 
     key: Key
@@ -271,7 +285,7 @@ class Note(_Node):
     severity: Literal["error", "warning", "note"] = "warning"
 
 
-class Graph(_Node):
+class Graph(Node):
     """Everything attached. The dictionaries are not changed after the graph is handed out."""
 
     classes: dict[Key, GatewayClassNode]

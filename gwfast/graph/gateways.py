@@ -1,0 +1,334 @@
+"""Gateways: which are served, at which addresses, with which listeners and ListenerSets.
+
+    survey(resources) -> Survey    classes, Gateways, ListenerSets and listeners without routes, and notes
+
+Rules:
+- The listeners of a Gateway come in merge order (listenerset_types.go:90-96): its own, then those of its
+  ListenerSets, the oldest set first, then by '{namespace}/{name}'. The same order decides who wins a conflict.
+- Gateways are judged oldest first, so that an address and port goes to the one that had it.
+"""
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import msgspec
+
+from gwfast.config.model import Gateway, GatewayClass, Key, ListenerSet, Resource
+from gwfast.graph.certificates import Credentials, Refusal
+from gwfast.graph.listeners import Draft, Fault, claim, condition, examine, overlap, settle
+from gwfast.graph.model import (
+    Certificate,
+    Condition,
+    GatewayClassNode,
+    GatewayNode,
+    GraphOptions,
+    ListenerNode,
+    ListenerSetNode,
+    Note,
+    age,
+)
+from gwfast.graph.refs import Resources
+
+PROXY_PROTOCOL = "gwfast.dev/proxy-protocol"
+
+
+class Survey(msgspec.Struct):
+    """What there is to attach to."""
+
+    classes: dict[Key, GatewayClassNode]
+    gateways: dict[Key, GatewayNode] = {}
+    listener_sets: dict[Key, ListenerSetNode] = {}
+    listeners: dict[str, ListenerNode] = {}
+    notes: list[Note] = []
+
+
+class _Set:
+    """A ListenerSet while it is being judged. fault: why its Gateway does not take it."""
+
+    def __init__(self, resource: ListenerSet, gateway: Gateway, fault: Fault | None):
+        self.resource = resource
+        self.fault = fault
+        listeners = () if fault else resource.spec.listeners
+        self.drafts = [Draft(gateway, resource, index, listener) for index, listener in enumerate(listeners)]
+
+
+class _Gateway:
+    """A Gateway while it is being judged."""
+
+    def __init__(self, resource: Gateway, listener_sets: list[ListenerSet], resources: Resources):
+        self.resource = resource
+        self.refused: Fault | None = _parameters_fault(resource)  # Accepted=False
+        self.unusable: Fault | None = None  # Programmed=False
+        self.addresses: tuple[str, ...] = ("",)
+        self.client_certificate: Certificate | Refusal | None = None
+        self.drafts = [Draft(resource, resource, i, listener) for i, listener in enumerate(resource.spec.listeners)]
+        self.sets = [_Set(one, resource, _set_fault(resource, one, resources)) for one in listener_sets]
+
+    @property
+    def merged(self) -> list[Draft]:
+        return self.drafts + [draft for one in self.sets for draft in one.drafts]
+
+
+def survey(resources: Resources, options: GraphOptions, credentials: Credentials) -> Survey:
+    """Judge everything that routes attach to."""
+    result = Survey(classes=_classes(resources, options))
+    served = [gateway for gateway in resources.of("Gateway").values() if _serves(gateway, resources, options)]
+    sets = _sets_by_gateway(resources, result.notes)
+    owners: dict[tuple, Key] = {}
+    for resource in sorted(served, key=lambda gateway: age(gateway.metadata)):
+        judged = _Gateway(resource, sets.get(resource.key, []), resources)
+        _judge(judged, options, credentials, result.notes)
+        if not options.own_addresses:
+            claim(judged.merged, owners)
+        _record(judged, resources, options, result)
+    return result
+
+
+def _serves(gateway: Gateway, resources: Resources, options: GraphOptions) -> bool:
+    if options.gateway not in ("", gateway.metadata.name, f"{gateway.metadata.namespace}/{gateway.metadata.name}"):
+        return False
+    class_name = gateway.spec.gateway_class_name
+    if options.gateway_class not in ("", class_name):
+        return False
+    if not options.controller_name:
+        return True
+    gateway_class = resources.get("GatewayClass", "", class_name)
+    return gateway_class is not None and gateway_class.spec.controller_name == options.controller_name
+
+
+def _classes(resources: Resources, options: GraphOptions) -> dict[Key, GatewayClassNode]:
+    return {
+        key: GatewayClassNode(key=key, resource=resource, conditions=_class_conditions(resource))
+        for key, resource in resources.of("GatewayClass").items()
+        if options.gateway_class in ("", key.name)
+        and options.controller_name in ("", resource.spec.controller_name)
+    }
+
+
+def _class_conditions(resource: GatewayClass) -> tuple[Condition, ...]:
+    fault = None
+    if (ref := resource.spec.parameters_ref) is not None:
+        message = f"parameters of kind {ref.group}/{ref.kind} are not known here"
+        fault = Fault("InvalidParameters", message, "spec.parametersRef")
+    return (condition("Accepted", fault, resource.metadata.generation),)
+
+
+# ---- ListenerSets
+
+
+def _sets_by_gateway(resources: Resources, notes: list[Note]) -> dict[Key, list[ListenerSet]]:
+    """Return the ListenerSets of each Gateway in merge order."""
+    found: dict[Key, list[ListenerSet]] = {}
+    for resource in sorted(resources.of("ListenerSet").values(), key=lambda one: age(one.metadata)):
+        ref = resource.spec.parent_ref
+        parent = Key("Gateway", ref.namespace or resource.metadata.namespace, ref.name)
+        found.setdefault(parent, []).append(resource)
+        if parent not in resources.of("Gateway"):
+            message = f"there is no {parent}"
+            notes.append(Note(
+                key=resource.key, field="spec.parentRef", reason="NoMatchingParent", message=message,
+                severity="error",
+            ))
+    return found
+
+
+def _set_fault(gateway: Gateway, resource: ListenerSet, resources: Resources) -> Fault | None:
+    allowed = gateway.spec.allowed_listeners
+    if allowed and resources.allows(allowed.namespaces, gateway.metadata.namespace, resource.metadata.namespace):
+        return None
+    message = f"spec.allowedListeners of {gateway.key} does not allow ListenerSets of {resource.metadata.namespace}"
+    return Fault("NotAllowed", message, "spec.parentRef")
+
+
+# ---- One Gateway
+
+
+def _judge(judged: _Gateway, options: GraphOptions, credentials: Credentials, notes: list[Note]) -> None:
+    _judge_addresses(judged, options)
+    backend = judged.resource.spec.tls.backend if judged.resource.spec.tls else None
+    if backend and backend.client_certificate_ref:
+        judged.client_certificate = credentials.certificate(
+            backend.client_certificate_ref, judged.resource, "InvalidClientCertificateRef"
+        )
+    _require_proxy_protocol(judged, notes)
+    fault = judged.refused or (judged.unusable if not judged.addresses else None)
+    for draft in judged.merged:
+        draft.addresses = judged.addresses
+        examine(draft, credentials)
+        if fault is not None:
+            draft.unusable = Fault("Invalid", f"its Gateway cannot be used: {fault.message}", fault.field)
+    settle([judged.drafts, *(one.drafts for one in judged.sets)])
+    overlap(judged.merged)
+
+
+def _parameters_fault(gateway: Gateway) -> Fault | None:
+    ref = gateway.spec.infrastructure.parameters_ref if gateway.spec.infrastructure else None
+    if ref is None:
+        return None
+    message = f"parameters of kind {ref.group}/{ref.kind} are not known here"
+    return Fault("InvalidParameters", message, "spec.infrastructure.parametersRef")
+
+
+def _judge_addresses(judged: _Gateway, options: GraphOptions) -> None:
+    """Addresses are bound as they are written; one without a value stands for every address."""
+    wanted = judged.resource.spec.addresses
+    usable = []
+    for index, address in enumerate(wanted):
+        field = f"spec.addresses[{index}]"
+        if address.type != "IPAddress":
+            fault = Fault("UnsupportedAddress", f"addresses of type {address.type} are not supported", f"{field}.type")
+            judged.refused = judged.refused or fault
+            continue
+        value = _ip(address.value) if address.value else ""
+        if value is None or value in options.unusable_addresses:
+            fault = Fault("AddressNotUsable", f"{address.value} cannot be bound", f"{field}.value")
+            judged.unusable = judged.unusable or fault
+        else:
+            usable.append(value)
+    judged.addresses = tuple(dict.fromkeys(usable)) if wanted else ("",)
+
+
+def _ip(text: str) -> str | None:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return None
+
+
+def _require_proxy_protocol(judged: _Gateway, notes: list[Note]) -> None:
+    """Read the annotation of the Gateway and of each ListenerSet; listeners of one port must agree."""
+    for owner, drafts in [(judged.resource, judged.drafts), *((one.resource, one.drafts) for one in judged.sets)]:
+        names = owner.metadata.annotations.get(PROXY_PROTOCOL)
+        if names is None:
+            continue
+        wanted = {name.strip() for name in names.split(",")} - {""}
+        for draft in drafts:
+            draft.proxy_protocol = "*" in wanted or draft.listener.name in wanted
+        for name in sorted(wanted - {"*"} - {draft.listener.name for draft in drafts}):
+            message = f"there is no listener called {name}"
+            field = f"metadata.annotations[{PROXY_PROTOCOL}]"
+            notes.append(Note(key=owner.key, field=field, reason="NoMatchingListener", message=message))
+    first: dict[tuple, Draft] = {}
+    for draft in judged.merged:
+        other = first.setdefault(draft.port, draft)
+        if other.proxy_protocol != draft.proxy_protocol:
+            port, rival = draft.listener.port, f"{other.listener.name} of {other.owner.key}"
+            message = f"listeners of port {port} disagree: see {rival}"
+            draft.unusable = Fault("ProxyProtocolConflict", message, f"metadata.annotations[{PROXY_PROTOCOL}]")
+
+
+# ---- What is made of it
+
+
+def _record(judged: _Gateway, resources: Resources, options: GraphOptions, result: Survey) -> None:
+    own = _record_listeners(judged.drafts, resources, options, result)
+    all_ids, accepted_sets = list(own), []
+    for one in judged.sets:
+        nodes = _record_listeners(one.drafts, resources, options, result)
+        node = _set_node(one, judged, nodes)
+        result.listener_sets[node.key] = node
+        all_ids += nodes
+        if node.accepted:
+            accepted_sets.append(node.key)
+    valid = [node for node in own.values() if node.accepted]
+    usable = any(result.listeners[identity].programmed for identity in all_ids)
+    certificate = judged.client_certificate
+    result.gateways[judged.resource.key] = GatewayNode(
+        key=judged.resource.key, resource=judged.resource, addresses=judged.addresses, listeners=tuple(all_ids),
+        accepted=judged.refused is None and bool(valid), listener_sets=tuple(accepted_sets),
+        client_certificate=certificate if isinstance(certificate, Certificate) else None,
+        conditions=_gateway_conditions(judged, own, usable),
+    )
+
+
+def _record_listeners(drafts: list[Draft], resources: Resources, options: GraphOptions, result: Survey):
+    nodes = {}
+    for draft in drafts:
+        node = draft.node(_identity(draft, resources), options)
+        nodes[node.id] = result.listeners[node.id] = node
+    return nodes
+
+
+def _identity(draft: Draft, resources: Resources) -> str:
+    """A ListenerSet may have its Gateway's name: then its listeners say what they belong to."""
+    metadata = draft.owner.metadata
+    name = f"{metadata.namespace}/{metadata.name}/{draft.listener.name}"
+    is_set = draft.owner.kind == "ListenerSet"
+    return f"{name}@ListenerSet" if is_set and resources.get("Gateway", metadata.namespace, metadata.name) else name
+
+
+def _listeners_fault(nodes: dict[str, ListenerNode]) -> Fault | None:
+    wrong = [index for index, node in enumerate(nodes.values()) if not node.accepted]
+    if not wrong:
+        return None
+    names = ", ".join(node.name for node in nodes.values() if not node.accepted)
+    return Fault("ListenersNotValid", f"not valid: {names}", f"spec.listeners[{wrong[0]}]")
+
+
+def _accepted(fault: Fault | None, some_valid: bool, generation: int) -> Condition:
+    """ListenersNotValid is said with Accepted=True as long as one listener is valid."""
+    if fault is not None and fault.reason == "ListenersNotValid" and some_valid:
+        return condition("Accepted", fault, generation, when_wrong="True")
+    return condition("Accepted", fault, generation)
+
+
+def _set_node(one: _Set, judged: _Gateway, nodes: dict[str, ListenerNode]) -> ListenerSetNode:
+    metadata = one.resource.metadata
+    fault = one.fault
+    if fault is None and judged.refused is not None:
+        fault = Fault("ParentNotAccepted", f"its Gateway is not accepted: {judged.refused.message}", "spec.parentRef")
+    fault = fault or _listeners_fault(nodes)
+    valid = any(node.accepted for node in nodes.values())
+    accepted = _accepted(fault, valid, metadata.generation)
+    programmed = _programmed(fault, list(nodes.values()), valid)
+    return ListenerSetNode(
+        key=one.resource.key, resource=one.resource, gateway=judged.resource.key, listeners=tuple(nodes),
+        accepted=accepted.status == "True",
+        conditions=(accepted, condition("Programmed", programmed, metadata.generation)),
+    )
+
+
+def _programmed(fault: Fault | None, nodes: list[ListenerNode], some_valid: bool) -> Fault | None:
+    """Why something with these listeners is not programmed: its own fault, or that none of them is."""
+    if fault is not None and not (fault.reason == "ListenersNotValid" and some_valid):
+        return fault
+    if any(node.programmed for node in nodes):
+        return None
+    reasons = [one for node in nodes if node.accepted for one in node.conditions if one.type == "Programmed"]
+    if not reasons:
+        return Fault("Invalid", "no listener is valid", "spec.listeners")
+    return Fault(reasons[0].reason, reasons[0].message, reasons[0].field)
+
+
+def _gateway_conditions(judged: _Gateway, own: dict[str, ListenerNode], usable: bool) -> tuple[Condition, ...]:
+    generation = judged.resource.metadata.generation
+    fault = judged.refused or _listeners_fault(own)
+    valid = any(node.accepted for node in own.values())
+    accepted = _accepted(fault, valid, generation)
+    if judged.refused or accepted.status == "False":
+        unusable = Fault("Invalid", fault.message, fault.field)
+    else:
+        unusable = judged.unusable or (None if usable else _programmed(None, list(own.values()), valid))
+    conditions = [accepted, condition("Programmed", unusable, generation)]
+    if (certificate := judged.client_certificate) is not None:
+        field = "spec.tls.backend.clientCertificateRef"
+        wrong = Fault(*certificate, field) if isinstance(certificate, Refusal) else None
+        conditions.append(condition("ResolvedRefs", wrong, generation))
+    if _insecure(judged.resource):
+        message = "clients with an invalid certificate, or none, are let in"
+        fault = Fault("ConfigurationChanged", message, "spec.tls.frontend")
+        conditions.append(condition("InsecureFrontendValidationMode", fault, generation, when_wrong="True"))
+    return tuple(conditions)
+
+
+def _insecure(gateway: Gateway) -> bool:
+    frontend = gateway.spec.tls.frontend if gateway.spec.tls else None
+    configs = [frontend.default, *(one.tls for one in frontend.per_port)] if frontend else []
+    return any(config.validation and config.validation.mode == "AllowInsecureFallback" for config in configs)
+
+
+def is_infrastructure(resource: Resource) -> bool:
+    """Return whether a survey can depend on a resource."""
+    return resource.kind in (
+        "GatewayClass", "Gateway", "ListenerSet", "Namespace", "Secret", "ConfigMap", "ReferenceGrant",
+    )

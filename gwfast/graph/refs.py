@@ -1,0 +1,167 @@
+"""References: what a resource names, whether it may, and what is there.
+
+    Resources    the resources by kind, what changed since the last time, and three indexes over them:
+                   grants    namespace -> who may refer to what in it     (ReferenceGrant)
+                   slices    Service   -> its EndpointSlices
+                   policies  Service   -> the BackendTLSPolicies that name it
+
+Rules:
+- A reference into another namespace needs a ReferenceGrant there (spec 5.5), whatever it refers to. It is looked up
+  every time, never remembered on the other side, so that taking a grant away revokes it.
+- A namespace without a Namespace object has just the label that Kubernetes gives to every one.
+"""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from gwfast.config.model import (
+    BackendTLSPolicy,
+    EndpointSlice,
+    Key,
+    LabelSelector,
+    LabelSelectorRequirement,
+    ReferenceGrant,
+    Resource,
+)
+from gwfast.graph.model import age
+
+SERVICE_NAME = "kubernetes.io/service-name"
+NAMESPACE_NAME = "kubernetes.io/metadata.name"
+
+
+class Resources:
+    """The resources of one configuration, kept up to date change by change."""
+
+    def __init__(self):
+        self._all: dict[Key, Resource] = {}
+        self._kinds: dict[str, dict[Key, Resource]] = {}
+        self._grants: dict[str, Counter[tuple]] = {}
+        self._slices: dict[Key, dict[Key, EndpointSlice]] = {}
+        self._policies: dict[Key, dict[Key, BackendTLSPolicy]] = {}
+
+    def update(self, resources: Mapping[Key, Resource], keys: Iterable[Key] | None) -> dict[Key, tuple]:
+        """Take over what changed and return {key: (before, now)}; None stands for no resource.
+
+        keys: where to look for changes; None compares everything by identity.
+        """
+        changes = {}
+        for key in self._suspects(resources) if keys is None else keys:
+            before, now = self._all.get(key), resources.get(key)
+            if before is not now:
+                changes[key] = (before, now)
+                self._replace(key, before, now)
+        return changes
+
+    def _suspects(self, resources: Mapping[Key, Resource]) -> list[Key]:
+        known = self._all
+        changed = [key for key, resource in resources.items() if known.get(key) is not resource]
+        if changed or len(known) != len(resources):
+            changed += [key for key in known if key not in resources]
+        return changed
+
+    def _replace(self, key: Key, before: Resource | None, now: Resource | None) -> None:
+        kind = self._kinds.setdefault(key.kind, {})
+        if now is None:
+            del self._all[key], kind[key]
+        else:
+            self._all[key] = kind[key] = now
+        if key.kind == "ReferenceGrant":
+            self._count_permissions(key.namespace, before, now)
+        elif key.kind == "EndpointSlice":
+            _move(self._slices, key, before, now, slice_services)
+        elif key.kind == "BackendTLSPolicy":
+            _move(self._policies, key, before, now, policy_services)
+
+    def _count_permissions(self, namespace: str, before: ReferenceGrant | None, now: ReferenceGrant | None) -> None:
+        counts = self._grants.setdefault(namespace, Counter())
+        counts.update(_permissions(now) if now else ())
+        for entry in _permissions(before) if before else ():
+            counts[entry] -= 1
+
+    def of(self, kind: str) -> dict[Key, Resource]:
+        """Return the resources of a kind, by key."""
+        return self._kinds.get(kind, {})
+
+    def get(self, kind: str, namespace: str, name: str) -> Resource | None:
+        kinds = self._kinds.get(kind)
+        return kinds.get((kind, namespace, name)) if kinds else None
+
+    def permits(self, source: tuple[str, str, str], target: tuple[str, str], namespace: str, name: str) -> bool:
+        """Return whether (group, kind, namespace) may refer to the (group, kind) called `name` in `namespace`."""
+        if source[2] == namespace:
+            return True
+        counts = self._grants.get(namespace)
+        return bool(counts) and (counts[(*source, *target, None)] > 0 or counts[(*source, *target, name)] > 0)
+
+    def slices(self, service: Key) -> Iterable[EndpointSlice]:
+        return self._slices.get(service, {}).values()
+
+    def policies(self, service: Key) -> list[BackendTLSPolicy]:
+        """Return the policies that name a Service, the oldest first."""
+        found = self._policies.get(service)
+        return sorted(found.values(), key=lambda policy: age(policy.metadata)) if found else []
+
+    def labels(self, namespace: str) -> dict[str, str]:
+        resource = self.get("Namespace", "", namespace)
+        own = resource.metadata.labels if resource else {}
+        return {NAMESPACE_NAME: namespace, **own}
+
+    def allows(self, namespaces, owner: str, namespace: str) -> bool:
+        """Return whether `namespaces`, of routes or of listeners, of a resource in `owner` takes `namespace`."""
+        match namespaces.from_:
+            case "All":
+                return True
+            case "Same":
+                return owner == namespace
+            case "Selector":
+                return namespaces.selector is not None and selects(namespaces.selector, self.labels(namespace))
+        return False
+
+
+def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
+    """Return whether a label selector selects what carries `labels`; an empty selector selects everything."""
+    return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
+        _meets(requirement, labels) for requirement in selector.match_expressions
+    )
+
+
+def _meets(requirement: LabelSelectorRequirement, labels: Mapping[str, str]) -> bool:
+    value = labels.get(requirement.key)
+    match requirement.operator:
+        case "In":
+            return value in requirement.values
+        case "NotIn":
+            return value not in requirement.values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+    return False
+
+
+def _permissions(grant: ReferenceGrant):
+    for source in grant.spec.from_:
+        for target in grant.spec.to:
+            yield (source.group, source.kind, source.namespace, target.group, target.kind, target.name)
+
+
+def slice_services(endpoints: EndpointSlice) -> list[Key]:
+    """Return the Service that an EndpointSlice belongs to, in a list; an empty one if it says none."""
+    name = endpoints.metadata.labels.get(SERVICE_NAME)
+    return [Key("Service", endpoints.metadata.namespace, name)] if name else []
+
+
+def policy_services(policy: BackendTLSPolicy) -> list[Key]:
+    """Return the Services that a BackendTLSPolicy names."""
+    refs = [ref for ref in policy.spec.target_refs if (ref.group, ref.kind) == ("", "Service")]
+    return [Key("Service", policy.metadata.namespace, ref.name) for ref in refs]
+
+
+def _move(index, key, before, now, services) -> None:
+    for service in dict.fromkeys(services(before)) if before else ():
+        index[service].pop(key, None)
+        if not index[service]:
+            del index[service]
+    for service in dict.fromkeys(services(now)) if now else ():
+        index.setdefault(service, {})[key] = now

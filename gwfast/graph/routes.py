@@ -1,0 +1,337 @@
+"""One route: where it attaches, what its rules come to, and the conditions of each parentRef (spec 5.1-5.7).
+
+    Parents.place(ref)    listeners of a Gateway or ListenerSet -> sectionName, port -> kind, namespace -> hostnames
+    judge(route)          RouteNode, the hostnames it has on each listener, and notes
+
+Rules:
+- Each step that leaves no listener has its own reason: NoMatchingParent, NotAllowedByListeners,
+  NoMatchingListenerHostname. One listener that takes the route is enough.
+- A listener takes routes whether or not it is valid itself (gateway_types.go:1388-1405).
+- What is wrong with the rules is the same for every parent.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+from gwfast.config.model import GATEWAY_GROUP, HTTPRouteRule, Key, ParentReference
+from gwfast.graph.backends import Backends, Resolved
+from gwfast.graph.gateways import Survey
+from gwfast.graph.hostnames import intersection
+from gwfast.graph.listeners import Fault, condition
+from gwfast.graph.model import (
+    BackendNode,
+    Condition,
+    GraphOptions,
+    ListenerNode,
+    Note,
+    ParentNode,
+    Refused,
+    Route,
+    RouteNode,
+    RuleNode,
+)
+from gwfast.graph.refs import Resources
+
+_WITHOUT_HOSTNAMES = ("TCPRoute", "UDPRoute")
+_NOT_HONOURED = ("timeouts", "retry", "session_persistence")
+
+
+def parent_key(ref: ParentReference, route: Route) -> Key | None:
+    """Return what a parentRef names if it is a Gateway or a ListenerSet."""
+    if ref.group != GATEWAY_GROUP or ref.kind not in ("Gateway", "ListenerSet"):
+        return None
+    return Key(ref.kind, ref.namespace or route.metadata.namespace, ref.name)
+
+
+class Place(NamedTuple):
+    """What came of a parentRef: the listeners by id with the hostnames in common, or why there are none."""
+
+    listeners: dict[str, tuple[str, ...]]
+    fault: tuple[str, str] | None = None
+
+
+class Parents:
+    """Everything that routes attach to, as one survey found it."""
+
+    def __init__(self, survey: Survey, resources: Resources):
+        self._resources = resources
+        self._listeners: dict[Key, list[ListenerNode]] = {key: [] for key in survey.gateways | survey.listener_sets}
+        for node in survey.listeners.values():
+            self._listeners[node.owner].append(node)
+        self._gateways = {key: node.gateway for key, node in survey.listener_sets.items()}
+        self._open: dict[tuple, tuple[list[ListenerNode], tuple[str, str] | None]] = {}
+
+    def gateway(self, parent: Key) -> Key | None:
+        """Return the Gateway behind a parent, None if it is not served here."""
+        return self._gateways.get(parent, parent) if parent in self._listeners else None
+
+    def place(self, ref: ParentReference, parent: Key, route: Route) -> Place:
+        """Attach a route to a parent that is served here."""
+        question = (parent, ref.section_name, ref.port, route.kind, route.metadata.namespace)
+        answer = self._open.get(question)
+        if answer is None:
+            answer = self._open[question] = self._admit(*question)
+        listeners, fault = answer
+        if fault is not None:
+            return Place({}, fault)
+        if route.kind in _WITHOUT_HOSTNAMES:
+            return Place({node.id: ("",) for node in listeners})
+        hostnames = route.spec.hostnames
+        shared = {node.id: names for node in listeners if (names := intersection(node.hostname, hostnames))}
+        if shared:
+            return Place(shared)
+        own = ", ".join(node.hostname for node in listeners)
+        return Place({}, ("NoMatchingListenerHostname", f"no hostname in common with {own}"))
+
+    def _admit(self, parent: Key, section: str | None, port: int | None, kind: str, namespace: str):
+        listeners = self._listeners[parent]
+        named = [node for node in listeners if section in (None, node.name) and port in (None, node.port)]
+        if not named:
+            wanted = " and ".join([f"name {section}"] * (section is not None) + [f"port {port}"] * (port is not None))
+            return [], ("NoMatchingParent", f"{parent} has no listener" + (f" with {wanted}" if wanted else ""))
+        kinds = [node for node in named if (GATEWAY_GROUP, kind) in node.supported_kinds]
+        if not kinds:
+            return [], ("NotAllowedByListeners", f"no listener of {parent} takes a {kind}")
+        allowed = [node for node in kinds if self._allows(node, namespace)]
+        if not allowed:
+            return [], ("NotAllowedByListeners", f"no listener of {parent} takes routes of namespace {namespace}")
+        return allowed, None
+
+    def _allows(self, node: ListenerNode, namespace: str) -> bool:
+        return self._resources.allows(node.resource.allowed_routes.namespaces, node.owner.namespace, namespace)
+
+
+class Judgement(NamedTuple):
+    """A route as it was judged. places: listener id -> hostnames, also where another route has won the listener."""
+
+    node: RouteNode
+    places: dict[str, tuple[str, ...]]
+    notes: tuple[Note, ...]
+
+
+class Judge:
+    """What judging a route takes. `lost` holds (listener id, route key) where a route of another kind was first."""
+
+    def __init__(
+        self, parents: Parents, backends: Backends, resources: Resources, options: GraphOptions,
+        refuse_regex: Callable[[str], str] | None = None,
+    ):
+        self.parents = parents
+        self.lost: set[tuple[str, Key]] = set()
+        self._backends = backends
+        self._resources = resources
+        self._options = options
+        self._refuse_regex = refuse_regex
+
+    def judge(self, route: Route) -> Judgement:
+        """Judge one route; parentRefs that name nothing which is served here leave no ParentNode."""
+        rules = _Rules(route, self._backends, self._options, self._refuse_regex)
+        key = route.key
+        notes = rules.notes
+        places: dict[str, tuple[str, ...]] = {}
+        parents = []
+        for index, ref in enumerate(route.spec.parent_refs):
+            parent = parent_key(ref, route)
+            gateway = self.parents.gateway(parent) if parent else None
+            if gateway is None:
+                notes += self._missing_parent(key, index, ref, parent)
+                continue
+            place = self.parents.place(ref, parent, route)
+            parents.append(self._parent(key, index, ref, gateway, place, rules))
+            if rules.refused is None:
+                places.update(place.listeners)
+        node = RouteNode(
+            key=key, resource=route, parents=tuple(parents), rules=rules.nodes,
+            served=route.kind in self._options.route_kinds,
+        )
+        return Judgement(node, places, tuple(notes))
+
+    def _parent(
+        self, key: Key, index: int, ref: ParentReference, gateway: Key, place: Place, rules: _Rules
+    ) -> ParentNode:
+        listeners = place.listeners
+        if self.lost and listeners:
+            listeners = {identity: names for identity, names in listeners.items() if (identity, key) not in self.lost}
+        fault = rules.refused
+        if fault is None and not listeners:
+            fault = Fault(*(place.fault or _LOST), f"spec.parentRefs[{index}]")
+        conditions = rules.conditions(fault)
+        accepted = fault is None
+        return ParentNode(
+            index=index, ref=ref, gateway=gateway, accepted=accepted,
+            listeners=tuple(listeners) if accepted else (), conditions=conditions,
+        )
+
+    def _missing_parent(self, key: Key, index: int, ref: ParentReference, parent: Key | None) -> list[Note]:
+        field = f"spec.parentRefs[{index}]"
+        if parent is None:
+            message = f"parents of kind {ref.group}/{ref.kind} are not served here"
+            return [Note(key=key, field=field, reason="NoMatchingParent", message=message, severity="note")]
+        if self._resources.get(*parent) is not None:
+            return []  # it is there, and narrowed out, or a ListenerSet whose own problem is told
+        message = f"there is no {parent}"
+        return [Note(key=key, field=field, reason="NoMatchingParent", message=message, severity="error")]
+
+
+_LOST = ("HostnameConflict", "an older route of another kind has its hostnames on the listener")
+
+
+@lru_cache(maxsize=1024)
+def _fine(generation: int) -> tuple[Condition, ...]:
+    return (condition("Accepted", None, generation), condition("ResolvedRefs", None, generation))
+
+
+class _Rules:
+    """The rules of a route while they are being judged."""
+
+    def __init__(self, route: Route, backends: Backends, options: GraphOptions, refuse_regex):
+        self.notes: list[Note] = []
+        self.refused: Fault | None = None  # Accepted=False for every parent
+        self._route = route
+        self._backends = backends
+        self._options = options
+        self._refuse_regex = refuse_regex
+        self._unresolved: Fault | None = None  # ResolvedRefs=False
+        self._partial: Fault | None = None  # PartiallyInvalid=True
+        self._filtered = route.kind in ("HTTPRoute", "GRPCRoute")
+        self.nodes = tuple([self._rule(index, rule) for index, rule in enumerate(route.spec.rules)])
+        if self._partial and all(node.dropped for node in self.nodes):
+            self.refused = Fault(self.nodes[0].dropped, self._partial.message, self._partial.field)
+
+    def conditions(self, fault: Fault | None) -> tuple[Condition, ...]:
+        generation = self._route.metadata.generation
+        if fault is None and self._unresolved is None and self._partial is None:
+            return _fine(generation)
+        made = [condition("Accepted", fault, generation), condition("ResolvedRefs", self._unresolved, generation)]
+        if self._partial is not None and fault is None:
+            made.append(condition("PartiallyInvalid", self._partial, generation, when_wrong="True"))
+        return tuple(made)
+
+    def _rule(self, index: int, rule) -> RuleNode:
+        field = f"spec.rules[{index}]"
+        backends = tuple([self._backend(field, i, ref) for i, ref in enumerate(rule.backend_refs)])
+        if not self._filtered:
+            return RuleNode(index=index, rule=rule, backends=backends)
+        refused = self._refuse(field, rule.filters) if rule.filters else ()
+        dropped = self._dropped(index, rule)
+        for name in _NOT_HONOURED:
+            if getattr(rule, name, None) is not None:
+                self._warn(f"{field}.{name}", f"{name.replace('_', ' ')} of a rule are not honoured by this version")
+        return RuleNode(index=index, rule=rule, backends=backends, refused=refused, dropped=dropped)
+
+    def _warn(self, field: str, message: str) -> None:
+        self.notes.append(Note(key=self._route.key, field=field, reason="NotServed", message=message))
+
+    def _resolve(self, ref, field: str) -> Resolved:
+        resolved = self._backends.resolve(ref, self._route)
+        if resolved.status and self._unresolved is None:
+            self._unresolved = Fault(resolved.reason, resolved.message, field)
+        return resolved
+
+    def _backend(self, field: str, index: int, ref) -> BackendNode:
+        target, status, reason, message = self._resolve(ref, f"{field}.backendRefs[{index}]")
+        filters = ref.filters if self._filtered else ()
+        refused = self._refuse(f"{field}.backendRefs[{index}]", filters) if filters else ()
+        return BackendNode(
+            index=index, weight=ref.weight, target=target, status=status, reason=reason, message=message,
+            refused=refused,
+        )
+
+    # ---- Filters
+
+    def _refuse(self, field: str, filters) -> tuple[Refused, ...]:
+        served = self._options.filters
+        wrong = [(index, one) for index, one in enumerate(filters) if one.type not in served]
+        return tuple(self._refuse_one(f"{field}.filters[{index}]", index, one) for index, one in wrong)
+
+    def _refuse_one(self, field: str, index: int, one) -> Refused:
+        if one.type == "ExtensionRef":
+            ref = one.extension_ref
+            reason, message = "InvalidKind", f"filters of kind {ref.group}/{ref.kind} are not known here"
+            self._unresolved = self._unresolved or Fault(reason, message, f"{field}.extensionRef")
+        else:
+            reason, message = "UnsupportedValue", f"filter {one.type} is not served by this version"
+            self._check_filter_backend(field, one)
+        where = field.removeprefix("spec.")
+        told = f"Dropped Rule: {where}: {message}: requests that reach it are answered with 500"
+        self._partial = self._partial or Fault("UnsupportedValue", told, field)
+        return Refused(index=index, type=one.type, reason=reason, message=message)
+
+    def _check_filter_backend(self, field: str, one) -> None:
+        if (mirror := one.request_mirror) is not None:
+            self._resolve(mirror.backend_ref, f"{field}.requestMirror.backendRef")
+        elif (auth := getattr(one, "external_auth", None)) is not None:
+            self._resolve(auth.backend_ref, f"{field}.externalAuth.backendRef")
+
+    # ---- Rules that cannot be served
+
+    def _dropped(self, index: int, rule) -> str:
+        fault = None
+        if isinstance(rule, HTTPRouteRule) and (rule.filters or any(ref.filters for ref in rule.backend_refs)):
+            fault = _misused_filter(rule)
+        if fault is None and self._refuse_regex is not None:
+            fault = self._bad_expression(rule)
+        if fault is None:
+            return ""
+        reason, message, place = fault
+        field = f"spec.rules[{index}]{place}"
+        self._partial = self._partial or Fault(reason, f"Dropped Rule {index}: {message}", field)
+        self.notes.append(Note(key=self._route.key, field=field, reason=reason, message=message, severity="error"))
+        return reason
+
+    def _bad_expression(self, rule) -> tuple[str, str, str] | None:
+        for index, match in enumerate(rule.matches):
+            for place, expression in _expressions(match):
+                if message := self._refuse_regex(expression):
+                    return "UnsupportedValue", message, f".matches[{index}].{place}.value"
+        return None
+
+
+def _misused_filter(rule: HTTPRouteRule) -> tuple[str, str, str] | None:
+    chains = [("", rule.filters)]
+    chains += [(f".backendRefs[{index}]", ref.filters) for index, ref in enumerate(rule.backend_refs)]
+    for where, filters in chains:
+        types = [one.type for one in filters]
+        if "RequestRedirect" in types and "URLRewrite" in types:
+            message = "RequestRedirect and URLRewrite cannot be used together"
+            return "IncompatibleFilters", message, f"{where}.filters[{types.index('URLRewrite')}]"
+        for index, one in enumerate(filters):
+            modifier = one.request_redirect or one.url_rewrite
+            prefix = modifier is not None and modifier.path and modifier.path.type == "ReplacePrefixMatch"
+            if prefix and any(match.path.type != "PathPrefix" for match in rule.matches):
+                message = "ReplacePrefixMatch needs matches of type PathPrefix"
+                return "UnsupportedValue", message, f"{where}.filters[{index}]"
+    return None
+
+
+def _expressions(match):
+    """Yield (where, pattern) of the regular expressions of an HTTPRouteMatch or GRPCRouteMatch."""
+    path = getattr(match, "path", None)
+    if path is not None and path.type == "RegularExpression":
+        yield "path", path.value
+    for name in ("headers", "query_params"):
+        for index, one in enumerate(getattr(match, name, ())):
+            if one.type == "RegularExpression":
+                yield f"{'queryParams' if name == 'query_params' else name}[{index}]", one.value
+
+
+def service_refs(route: Route) -> set[Key]:
+    """Return the Services that a route names, also in filters, whether or not it may."""
+    namespace = route.metadata.namespace
+    refs = []
+    filtered = route.kind in ("HTTPRoute", "GRPCRoute")
+    for rule in route.spec.rules:
+        refs += rule.backend_refs
+        if filtered:
+            filters = [*rule.filters, *(one for ref in rule.backend_refs for one in ref.filters)]
+            refs += [ref for one in filters if (ref := _filter_backend(one)) is not None]
+    return {Key("Service", ref.namespace or namespace, ref.name) for ref in refs}
+
+
+def _filter_backend(one):
+    if one.request_mirror is not None:
+        return one.request_mirror.backend_ref
+    auth = getattr(one, "external_auth", None)
+    return auth.backend_ref if auth is not None else None
