@@ -39,3 +39,10 @@ BUFFER_BYTES = 32 * 1024
 CONNECTIONS = 0  # 0: half of the limit on open files
 DRAIN_TIMEOUT = 30.0
 DRAIN_IDLE = 1.0  # an idle connection gets this long before it is closed in a drain
+
+# Configuration text. Kubernetes refuses objects above 1.5 MiB (etcd) and aliases that outgrow their document.
+DOCUMENT_DEPTH = 100  # a Gateway API resource needs 12
+ALIAS_NODES = 100_000  # that aliases may add to a YAML document, against "billion laughs"
+NUMBER_DIGITS = 400  # a longer plain scalar is a string; int() takes time in proportion to the square
+CONFIG_FILE_BYTES = 1 << 30  # a larger file in a folder is a mistake
+PROBLEMS_PER_RESOURCE = 32

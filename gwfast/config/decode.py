@@ -1,0 +1,184 @@
+"""A JSON value into a typed resource, and what is wrong with it.
+
+Rules:
+- What is valid is decoded in one step, without a Python object between the text and the structs.
+- What is not takes the long way: nulls are dropped (the API server prunes them), unknown fields are dropped with a
+  warning, and every error is found, not only the first: the field that was refused is taken out and the rest is
+  decoded again, a bounded number of times.
+- A message says what is allowed in the API's words; the field is a path such as 'spec.rules[0].name'.
+"""
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Literal
+
+import msgspec
+from msgspec import inspect
+
+from gwfast import limits
+from gwfast.config.model import Resource
+from gwfast.config.scalars import WORDS
+
+
+class Finding(msgspec.Struct, frozen=True, gc=False):
+    """A problem before it has a place: the field and what is wrong with it."""
+
+    field: str
+    message: str
+    severity: Literal["error", "warning", "note"] = "error"
+    reason: str = "Invalid"
+
+
+_PLACE = re.compile(r"(?s)(.*?)(?: - at `(?:key in )?`?\$([^`]*)`)?")
+_STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
+_NAMES = {
+    "str": "a string", "int": "an integer", "float": "a number", "bool": "a boolean", "object": "a mapping",
+    "array": "a list", "null": "null", "datetime": "an RFC 3339 time",
+}
+
+
+@cache
+def decoder(kind: type[Resource]) -> msgspec.json.Decoder:
+    return msgspec.json.Decoder(kind)
+
+
+def decode(value: object, kind: type[Resource]) -> tuple[Resource | None, list[Finding]]:
+    """Decode a JSON object of a kind; return None for the resource where a finding is an error."""
+    findings: list[Finding] = []
+    value = _pruned(value, _type(kind), "", findings)
+    refused: list[str] = []
+    gaps: dict[int, list[int]] = {}  # of each list (by identity) the original indices that were taken out
+    while len(findings) < limits.PROBLEMS_PER_RESOURCE:
+        try:
+            resource = msgspec.convert(value, kind)
+            return (None if refused else resource), findings
+        except msgspec.ValidationError as error:
+            path, message = _explain(error, value, _type(kind))
+            field = _original(path, value, gaps)
+            if not any(f"{other}.".startswith((f"{field}.", f"{field}[")) for other in refused):
+                findings.append(Finding(field, message))
+            refused.append(field)
+            if not _take_out(path, value, gaps):
+                break
+    return None, findings
+
+
+@cache
+def _type(kind: type) -> inspect.Type:
+    return inspect.type_info(kind)
+
+
+@cache
+def _fields(kind: type) -> dict[str, inspect.Type]:
+    fields = {field.encode_name: field.type for field in _type(kind).fields}
+    return fields | {"kind": inspect.StrType()} if issubclass(kind, Resource) else fields
+
+
+def _inner(kind: inspect.Type, container: type) -> inspect.Type | None:
+    """Find the alternative of a type that a mapping or a list can be."""
+    wanted = (inspect.StructType, inspect.DictType) if container is dict else inspect.VarTupleType
+    alternatives = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    return next((each for each in alternatives if isinstance(each, wanted)), None)
+
+
+def _pruned(value: object, kind: inspect.Type | None, path: str, findings: list[Finding]) -> object:
+    inner = _inner(kind, type(value)) if kind and isinstance(value, (dict, list)) else None
+    if isinstance(value, list):
+        item = inner.item_type if inner else None
+        return [_pruned(child, item, f"{path}[{index}]", findings) for index, child in enumerate(value)]
+    if not isinstance(value, dict):
+        if isinstance(kind, inspect.BytesType) and isinstance(value, str):
+            return "".join(value.split())  # base64 in Kubernetes may be wrapped
+        return value
+    pruned = {}
+    for name, child in value.items():
+        at = f"{path}.{name}" if path else name
+        if child is None:
+            continue
+        if isinstance(inner, inspect.StructType):
+            fields = _fields(inner.cls)
+            if name not in fields:
+                if inner.cls.__struct_config__.forbid_unknown_fields:
+                    findings.append(Finding(at, "unknown field, ignored", "warning", "UnknownField"))
+                continue
+            pruned[name] = _pruned(child, fields[name], at, findings)
+        else:
+            pruned[name] = _pruned(child, inner.value_type if inner else None, at, findings)
+    return pruned
+
+
+def _explain(error: msgspec.ValidationError, value: object, kind: inspect.Type) -> tuple[str, str]:
+    message, place = _PLACE.fullmatch(str(error)).groups()
+    path = (place or "").lstrip(".").replace("[...]", "")
+    if match := re.fullmatch(r"Object missing required field `(.*)`", message):
+        return f"{path}.{match[1]}" if path else match[1], "is required"
+    if (place or "").endswith("[...]"):  # a mapping of strings: msgspec does not say which
+        *_, (container, step) = _steps(path, value)
+        path += next((f".{name}" for name, each in container[step].items() if not isinstance(each, str)), "")
+    at, given = kind, value
+    for container, step in _steps(path, value):
+        at, given = at and _inner(at, type(container)), container[step]
+        if isinstance(at, inspect.StructType):
+            at = _fields(at.cls).get(step)
+        elif at:
+            at = at.item_type if isinstance(container, list) else at.value_type
+    return path, _words(message, given, at)
+
+
+def _words(message: str, given: object, kind: inspect.Type | None) -> str:
+    shown = repr(given) if len(repr(given)) < 80 else repr(given)[:77] + "..."
+    if match := re.fullmatch(r"Expected `([^`]*)`, got `(\w+)`", message):
+        wanted = " or ".join(_NAMES.get(name, name) for name in match[1].split(" | ") if name != "null")
+        quote = "; quote it" if match[1].startswith("str") and isinstance(given, (bool, int, float)) else ""
+        return f"must be {wanted}, not {_NAMES.get(match[2], match[2])}{quote}"
+    if message.startswith("Invalid enum value"):
+        alternatives = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+        allowed = [value for each in alternatives if isinstance(each, inspect.LiteralType) for value in each.values]
+        return f"{shown} is not allowed, must be one of {', '.join(map(str, allowed))}"
+    if match := re.fullmatch(r"(?s)Expected `str` matching regex (.*)", message):
+        pattern = next((pattern for pattern in WORDS if repr(pattern) == match[1]), None)
+        return f"{shown} is not allowed, must be {WORDS[pattern] if pattern else match[1]}"
+    if match := re.fullmatch(r"Expected `(\w+)` of length (>=|<=) (\d+)", message):
+        unit = {"str": "characters", "array": "items", "object": "entries"}.get(match[1], "bytes")
+        return f"must have at {'least' if match[2] == '>=' else 'most'} {match[3]} {unit}, has {len(given)}"
+    if match := re.fullmatch(r"Expected `\w+` (>=|<=) (\d+)(?:\.0)?", message):
+        return f"{shown} is not allowed, must be at {'least' if match[1] == '>=' else 'most'} {match[2]}"
+    return message[0].lower() + message[1:].replace("`", "")
+
+
+def _steps(path: str, value: object) -> Iterator[tuple[dict | list, str | int]]:
+    """Yield each container on the way along a path, as far as there is one, and the step taken from it."""
+    for name, index in _STEP.findall(path):
+        step = name or int(index)
+        if not isinstance(value, (dict, list)) or (isinstance(value, dict) and step not in value):
+            return
+        yield value, step
+        value = value[step]
+
+
+def _original(path: str, value: object, gaps: dict[int, list[int]]) -> str:
+    """Give a path in a value from which list items were taken out as the path in the value as it was written."""
+    indices = []
+    for container, step in _steps(path, value):
+        if isinstance(container, list):
+            for gap in sorted(gaps.get(id(container), ())):
+                step += gap <= step
+            indices.append(step)
+    written = iter(indices)
+    return re.sub(r"\[\d+\]", lambda match: f"[{next(written, match[0][1:-1])}]", path)
+
+
+def _take_out(path: str, value: object, gaps: dict[int, list[int]]) -> bool:
+    """Remove the deepest part of a path that is there, so that the rest can be looked at; False at the root."""
+    steps = list(_steps(path, value))
+    if not steps:
+        return False
+    container, step = steps[-1]
+    if isinstance(container, list):
+        taken = gaps.setdefault(id(container), [])
+        original = step
+        for gap in sorted(taken):
+            original += gap <= original
+        taken.append(original)
+    del container[step]
+    return True
