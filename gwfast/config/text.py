@@ -23,7 +23,7 @@ from gwfast.errors import UsageError
 try:
     from yaml._yaml import CParser
 except ImportError:
-    raise UsageError("PyYAML was built without libyaml: install a wheel of pyyaml, or libyaml-dev and rebuild it") from None
+    raise UsageError("PyYAML has no libyaml: install a wheel of pyyaml, or libyaml-dev and rebuild it") from None
 
 _MARKER = re.compile(rb"^(---|\.\.\.)(?=\s|\Z)", re.MULTILINE)
 _LEAD = re.compile(rb"(?:---(?=\s|\Z))?(?:\s|#[^\n]*)*")
@@ -43,12 +43,12 @@ class TextError(Exception):
 
 
 def documents(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (line, text) of each document that is not empty; line counts from 1 and is that of its first content.
+    """Yield (line, text) of each document that is not empty; line counts from 1 and is where the text starts.
 
     `---` and `...` at the start of a line end a document wherever they stand, even inside a scalar (YAML 1.1,
     section 9.1). Of several JSON objects, each on a line of its own, every line is a document.
     """
-    line, start, pending = 1, 0, 0
+    line, start = 1, 0
     ends = [(match.start(), match[1]) for match in _MARKER.finditer(data)] + [(len(data), b"")]
     for end, marker in ends:
         text = data[start:end]
@@ -56,8 +56,10 @@ def documents(data: bytes) -> Iterator[tuple[int, bytes]]:
         if text[lead : lead + 1] == b"%" and marker == b"---" and _DIRECTIVE.match(text, lead):
             continue  # directives belong to the document that they precede
         if lead < len(text):
-            first = line + text.count(b"\n", 0, lead)
-            yield from _json_lines(first, text[lead:]) if text[lead] in b"{[" else ((first, text),)
+            if text[lead] in b"{[":
+                yield from _json_lines(line + text.count(b"\n", 0, lead), text[lead:])
+            else:
+                yield line, text
         line += text.count(b"\n")
         start = end if marker == b"---" else data.find(b"\n", end) + 1 or len(data)
         if marker == b"...":
@@ -75,7 +77,7 @@ def _json_lines(line: int, text: bytes) -> Iterator[tuple[int, bytes]]:
 
 # ---- YAML into values
 
-_WORDS = {word: None for word in ("", "~", "null", "Null", "NULL")}
+_WORDS: dict[str, bool | None] = dict.fromkeys(("", "~", "null", "Null", "NULL"))
 for _true, _false in (("y", "n"), ("yes", "no"), ("on", "off"), ("true", "false")):
     for _form in (str.lower, str.title, str.upper):
         _WORDS[_form(_true)], _WORDS[_form(_false)] = True, False
@@ -256,7 +258,8 @@ def _concatenated(data: bytes) -> Iterator[tuple[int, bytes]]:
             _, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError) as error:
             at = getattr(error, "pos", start)
-            raise TextError(f"malformed JSON: {getattr(error, 'msg', 'nested too deep')}", text.count("\n", 0, at)) from None
+            message = f"malformed JSON: {getattr(error, 'msg', 'nested too deep')}"
+            raise TextError(message, text.count("\n", 0, at)) from None
         yield text.count("\n", 0, start), text[start:end].encode()
         start = end
 

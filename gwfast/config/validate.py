@@ -64,6 +64,7 @@ def _unique_names(rules: tuple, path: str) -> Findings:
 def _parent_refs(refs: tuple[m.ParentReference, ...], path: str) -> Findings:
     if len(refs) < 2:
         return
+    several = "when parentRefs includes 2 or more references to the same parent"
     seen: dict[tuple, list[m.ParentReference]] = {}
     for index, ref in enumerate(refs):
         others = seen.setdefault((ref.group, ref.kind, ref.name, ref.namespace), [])
@@ -71,12 +72,12 @@ def _parent_refs(refs: tuple[m.ParentReference, ...], path: str) -> Findings:
         if any((other.section_name is not None, other.port is not None) != said for other in others):
             yield Finding(
                 f"{path}[{index}]",
-                "sectionName or port must be specified when parentRefs includes 2 or more references to the same parent",
+                f"sectionName or port must be specified {several}",
             )
         elif any((other.section_name, other.port) == (ref.section_name, ref.port) for other in others):
             yield Finding(
                 f"{path}[{index}]",
-                "sectionName or port must be unique when parentRefs includes 2 or more references to the same parent",
+                f"sectionName or port must be unique {several}",
             )
         others.append(ref)
 
@@ -106,7 +107,8 @@ def _mirror(value: m.HTTPRequestMirrorFilter, path: str) -> Findings:
 def _path_modifier(value: m.HTTPPathModifier | None, path: str) -> Findings:
     if not value:
         return
-    for name, given in (("replaceFullPath", value.replace_full_path), ("replacePrefixMatch", value.replace_prefix_match)):
+    names = ("replaceFullPath", value.replace_full_path), ("replacePrefixMatch", value.replace_prefix_match)
+    for name, given in names:
         kind = name[0].upper() + name[1:]
         if value.type == kind and given is None:
             yield Finding(f"{path}.path.{name}", f"{name} must be specified when type is set to '{kind}'")
@@ -185,7 +187,7 @@ def _filters(filters: tuple[m.HTTPRouteFilter | m.GRPCRouteFilter, ...], path: s
 _ABSOLUTE = "['Exact', 'PathPrefix']"
 _PATH_VALID = re.compile(PATH)
 _PATH_RULES: tuple[tuple[str, Callable[[str], object]], ...] = (
-    (f"value must be an absolute path and start with '/' when type one of {_ABSOLUTE}", lambda v: not v.startswith("/")),
+    (f"value must be an absolute path and start with '/' when type one of {_ABSOLUTE}", lambda v: v[:1] != "/"),
     (f"must not contain '//' when type one of {_ABSOLUTE}", lambda v: "//" in v),
     (f"must not contain '/./' when type one of {_ABSOLUTE}", lambda v: "/./" in v),
     (f"must not contain '/../' when type one of {_ABSOLUTE}", lambda v: "/../" in v),

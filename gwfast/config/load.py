@@ -1,0 +1,381 @@
+"""Files into resources, again and again: only what changed is read, and what is wrong keeps its last good version.
+
+    paths -> _File (stat, documents by digest) -> Item (one resource in one place) -> claims: Key -> Items -> resources
+
+Rules:
+- A file is read when its stat changed, a document is parsed when its text changed, and a resource is a new object
+  when its content changed; otherwise it is the same object. `generation` starts at 1 and counts changes of content.
+- Of several resources with one key the first wins: paths in the order given, files by name, then by line.
+- A resource that became invalid keeps its last good version; so does everything that a file held which cannot be
+  read or parsed any more. What is no longer written anywhere is removed.
+- Nothing is raised for what files say: every problem is in `Loaded.problems`.
+"""
+import gc
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from gwfast import limits
+from gwfast.config import model as m
+from gwfast.config import text, validate, versions
+from gwfast.config.decode import Finding
+from gwfast.config.read import Item, digest, read
+from gwfast.errors import Problem, Source
+
+SUFFIXES = (".yaml", ".yml", ".json")
+_RACY = 50_000_000  # ns: a file that changed this short a time before it was read may change again unseen
+
+
+class Loaded(msgspec.Struct, kw_only=True):
+    """What the files say now, and which resources are new, changed or gone since the last time."""
+
+    resources: dict[m.Key, m.Resource]
+    problems: list[Problem]
+    added: frozenset[m.Key] = frozenset()
+    changed: frozenset[m.Key] = frozenset()
+    removed: frozenset[m.Key] = frozenset()
+
+
+def load(paths: Iterable[str]) -> Loaded:
+    """Read files, folders and '-' (standard input) once."""
+    return Loader(paths).load()
+
+
+class _File:
+    """One file: its documents, kept by the digest of their text."""
+
+    __slots__ = ("path", "order", "signature", "documents", "items", "broken", "explicit")
+
+    def __init__(self, path: str, order: tuple[int, str], explicit: bool) -> None:
+        self.path = path
+        self.order = order
+        self.explicit = explicit
+        self.signature: tuple[int, ...] | None = None
+        self.documents: dict[bytes, list[Item]] = {}
+        self.items: list[Item] = []
+        self.broken = False
+
+    def refresh(self) -> None:
+        """Read the file; what it held stays known until then."""
+        try:
+            data = self._data()
+        except (OSError, ValueError) as error:
+            self.signature = None
+            words = getattr(error, "strerror", None) or str(error)
+            finding = Finding("", f"cannot be read: {words}", reason="Unreadable")
+            self.documents, self.items = {}, [Item(0, findings=((0, finding),), broken=True, line=1, file=self)]
+        else:
+            self._parse(data)
+        self.broken = any(item.broken for item in self.items)
+
+    def _data(self) -> bytes:
+        if self.path == "-":
+            self.signature = ()
+            return sys.stdin.buffer.read()
+        with open(self.path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+            info = os.fstat(file.fileno())
+            if not stat.S_ISREG(info.st_mode):
+                raise ValueError("not a regular file")
+            if info.st_size > limits.CONFIG_FILE_BYTES:
+                raise ValueError(f"larger than {limits.CONFIG_FILE_BYTES} bytes")
+            racy = time.time_ns() - info.st_mtime_ns < _RACY
+            self.signature = None if racy else _signature(info)
+            return file.read()
+
+    def _parse(self, data: bytes) -> None:
+        before, self.documents, self.items = self.documents, {}, []
+        documents = [(line, part, digest(part)) for line, part in text.documents(data.removeprefix(b"\xef\xbb\xbf"))]
+        stays = {name for _, _, name in documents}
+        known = {
+            item.digest: item for name, items in before.items() if name not in stays for item in items if item.digest
+        }
+        for line, document, name in documents:
+            items = before.get(name)
+            if items is None or name in self.documents:
+                items = read(document, known)
+            self.documents[name if name not in self.documents else name + str(line).encode()] = items
+            for item in items:
+                item.line = line + item.offset
+                item.file = self
+            self.items += items
+
+    def problem(self, line: int, finding: Finding, key: m.Key | None, more: str = "") -> Problem:
+        return Problem(
+            source=Source(self.path, line), resource=str(key) if key else "", field=finding.field,
+            reason=finding.reason, message=finding.message + more, severity=finding.severity,
+        )
+
+
+def _signature(info: os.stat_result) -> tuple[int, ...]:
+    return info.st_mtime_ns, info.st_size, info.st_ino, info.st_dev
+
+
+class Loader:
+    """Loads paths repeatedly, at a cost in proportion to what changed."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.paths = tuple(dict.fromkeys(paths))
+        self._files: dict[str, _File] = {}
+        self._claims: dict[m.Key, tuple[Item, ...]] = {}
+        self._held: dict[m.Key, _File] = {}  # keys that a broken file held when it was good
+        self._good: dict[m.Key, m.Resource] = {}
+        self._refused: dict[m.Key, list[Finding]] = {}  # valid by themselves, but not as a change
+        self._attached: dict[m.Key, tuple[m.Resource, m.Resource]] = {}  # old routes: as written, with parentRefs
+        self._resources: dict[m.Key, m.Resource] = {}
+
+    def load(self, changed: set[str] | None = None) -> Loaded:
+        """Read what changed. `changed` are absolute paths that may have; without it every path is looked at."""
+        with _without_collector():
+            touched: set[m.Key] = set()
+            for file, gone in self._stale(changed):
+                touched |= self._read(file, gone)
+            for key in touched:
+                self._decide(key)
+            return self._loaded()
+
+    # ---- Files
+
+    def _stale(self, changed: set[str] | None) -> list[tuple[_File, bool]]:
+        """Find the files to read again, and whether each is gone."""
+        if changed is not None:
+            known = {os.path.abspath(path): file for path, file in self._files.items() if path != "-"}
+            named = [known[path] for path in sorted(changed & known.keys())]
+            if not any(_matters(path, known) for path in changed - known.keys()):
+                return [(file, not file.explicit and not os.path.exists(file.path)) for file in named]
+        found: dict[str, _File] = {}
+        stale = []
+        for path, order, explicit, signature in self._walk():
+            file = found[path] = self._files.get(path) or _File(path, order, explicit)
+            if file.signature is None or (signature and file.signature != signature):
+                stale.append((file, False))
+        missing = {index for index, path in enumerate(self.paths) if path != "-" and not os.path.exists(path)}
+        for path, file in self._files.items():
+            if path not in found and file.order[0] in missing:
+                found[path] = file  # the folder itself cannot be read: what it held is kept
+            elif path not in found:
+                stale.append((file, True))
+        self._files = found
+        return stale
+
+    def _walk(self) -> Iterator[tuple[str, tuple[int, str], bool, tuple[int, ...]]]:
+        """Yield (path, order, named by the user, stat signature) of each file; each real file once."""
+        seen: set[tuple[int, int]] = set()
+        for index, path in enumerate(self.paths):
+            if path == "-":
+                yield path, (index, ""), True, ()
+            elif os.path.isdir(path):
+                for name, info in _folder(path, seen):
+                    yield name, (index, name), False, _signature(info)
+            else:
+                try:
+                    info = os.stat(path)
+                except OSError:
+                    yield path, (index, path), True, ()
+                    continue
+                if (info.st_dev, info.st_ino) not in seen:
+                    seen.add((info.st_dev, info.st_ino))
+                    yield path, (index, path), True, _signature(info)
+
+    def _read(self, file: _File, gone: bool) -> set[m.Key]:
+        """Read a file again; return the keys that it claims, or claimed, differently."""
+        before = {id(item): item for item in file.items}
+        if gone:
+            self._files.pop(file.path, None)
+            file.items, file.documents, file.broken = [], {}, False
+        else:
+            file.refresh()
+        after = {id(item): item for item in file.items}
+        old = [item for name, item in before.items() if name not in after]
+        new = [item for name, item in after.items() if name not in before]
+        for item in old:
+            if item.key:
+                rest = tuple(other for other in self._claims[item.key] if other is not item)
+                self._claims[item.key] = rest
+                if file.broken and not rest and item.key in self._good:
+                    self._held[item.key] = file
+        for item in new:
+            if item.key:
+                self._claims[item.key] = (*self._claims.get(item.key, ()), item)
+        touched = {item.key for item in (*old, *new) if item.key}
+        if not file.broken:
+            touched |= {key for key, holder in self._held.items() if holder is file}
+        for item in file.items:
+            self._move(item)
+        return touched
+
+    def _move(self, item: Item) -> None:
+        """Keep `source` true where text around an unchanged resource moved."""
+        resource = item.resource
+        if resource is not None and (resource.source.line != item.line or resource.source.file != item.file.path):
+            resource.source = Source(item.file.path, item.line)
+            if attached := self._attached.get(item.key):
+                attached[1].source = resource.source
+
+    # ---- Resources
+
+    def _decide(self, key: m.Key) -> None:
+        """Choose which of the items that claim a key is served."""
+        items = sorted(self._claims.get(key, ()), key=lambda item: (item.file.order, item.line))
+        current = self._good.get(key)
+        self._refused.pop(key, None)
+        if not items:
+            self._claims.pop(key, None)
+            holder = self._held.get(key)
+            if not (holder and holder.broken and holder.path in self._files):
+                self._held.pop(key, None)
+                self._good.pop(key, None)
+            return
+        self._held.pop(key, None)
+        self._claims[key] = tuple(items)
+        first = items[0] if items[0].resource or current else next((each for each in items if each.resource), None)
+        if first and first.resource and first.resource is not current:
+            self._replace(key, first, current)
+
+    def _replace(self, key: m.Key, item: Item, current: m.Resource | None) -> None:
+        new = item.resource
+        if current is None:
+            new.metadata.generation = max(1, new.metadata.generation)
+        elif _same(current, new):
+            current.source = new.source
+            item.resource = current
+            return
+        elif refused := validate.check_change(current, new):
+            self._refused[key] = refused
+            return
+        else:
+            change = _content(current) != _content(new)
+            new.metadata.generation = max(current.metadata.generation + change, new.metadata.generation)
+        self._good[key] = new
+
+    def _loaded(self) -> Loaded:
+        before, self._resources = self._resources, self._good | self._old_routes()
+        now = self._resources
+        return Loaded(
+            resources=dict(now),
+            problems=list(self._problems()),
+            added=frozenset(now.keys() - before.keys()),
+            changed=frozenset(key for key, resource in now.items() if before.get(key, resource) is not resource),
+            removed=frozenset(before.keys() - now.keys()),
+        )
+
+    def _old_routes(self) -> dict[m.Key, m.Resource]:
+        """Give routes of networking.x-k8s.io the parentRefs of the Gateways that select them."""
+        selections = {
+            item.key: item.selection for file in self._files.values() for item in file.items
+            if item.selection is not None and self._good.get(item.key) is item.resource
+        }
+        routes = {}
+        for key, refs in versions.attached(self._good, selections).items() if selections else ():
+            written = self._good[key]
+            known, resource = self._attached.get(key, (None, None))
+            if known is not written or resource.spec.parent_refs != refs:
+                spec = msgspec.structs.replace(written.spec, parent_refs=refs)
+                resource = msgspec.structs.replace(written, spec=spec)
+            routes[key] = (written, resource)
+        self._attached = routes
+        return {key: resource for key, (_, resource) in routes.items()}
+
+    # ---- Problems
+
+    def _problems(self) -> Iterator[Problem]:
+        for file in sorted(self._files.values(), key=lambda file: file.order):
+            notes: dict[Finding, list[Item]] = {}
+            for item in file.items:
+                if item.note:
+                    notes.setdefault(item.note, []).append(item)
+                if item.findings or item.resource is None:
+                    yield from self._findings(file, item)
+            for note, items in notes.items():
+                more = f" ({len(items)} resources)" if len(items) > 1 else ""
+                yield file.problem(items[0].line, note, None if more else items[0].key, more)
+        for key, items in self._claims.items():
+            if len(items) > 1 or key in self._refused:
+                yield from self._rivals(key, items)
+
+    def _findings(self, file: _File, item: Item) -> Iterator[Problem]:
+        kept = ""
+        if item.resource is None and item.key in self._good and self._claims[item.key][0] is item:
+            kept = "; the last good version keeps serving"
+        elif item.broken and (held := sum(holder is file for holder in self._held.values())):
+            kept = f"; the last good versions of the {held} resources that it held keep serving"
+        for line, finding in item.findings:
+            more = kept if finding.severity == "error" else ""
+            yield file.problem(item.line - item.offset + line, finding, item.key, more)
+
+    def _rivals(self, key: m.Key, items: tuple[Item, ...]) -> Iterator[Problem]:
+        first, *others = items
+        for finding in self._refused.get(key, ()):
+            yield first.file.problem(first.line, finding, key, "; the last good version keeps serving")
+        for other in others:
+            equal = first.resource and other.resource and _content(first.resource) == _content(other.resource)
+            message = f"is already written at {first.file.path}:{first.line}, which is used"
+            finding = Finding("metadata.name", message, "warning" if equal else "error", "Duplicate")
+            yield other.file.problem(other.line, finding, key)
+
+
+def _matters(path: str, known: Iterable[str]) -> bool:
+    """Whether a path that is no file of ours may bring or take files: a new one, a folder, a swapped `..data`."""
+    name = os.path.basename(path)
+    if name.startswith(".") and name != "..data":
+        return False
+    if os.path.lexists(path):
+        return name == "..data" or name.endswith(SUFFIXES) or os.path.isdir(path)
+    return any(other.startswith(path + os.sep) for other in known)
+
+
+def _folder(path: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the files of a folder and those below it by name, without hidden ones (`..data` of mounted ConfigMaps)."""
+    try:
+        info = os.stat(path)
+        with os.scandir(path) as entries:
+            names = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
+    except OSError:
+        return
+    if (info.st_dev, info.st_ino) in seen:
+        return
+    seen.add((info.st_dev, info.st_ino))
+    for entry in names:
+        try:
+            info = entry.stat()
+        except OSError:
+            continue  # a link to nowhere, or gone in between
+        if stat.S_ISDIR(info.st_mode):
+            yield from _folder(entry.path, seen)
+        elif entry.name.endswith(SUFFIXES) and stat.S_ISREG(info.st_mode) and (info.st_dev, info.st_ino) not in seen:
+            seen.add((info.st_dev, info.st_ino))
+            yield entry.path, info
+
+
+def _content(resource: m.Resource) -> tuple:
+    """All that counts for `generation`: everything but the metadata and the place."""
+    return tuple(
+        getattr(resource, name) for name in resource.__struct_fields__
+        if name not in ("api_version", "metadata", "status", "source")
+    )
+
+
+def _same(old: m.Resource, new: m.Resource) -> bool:
+    left, right = old.metadata, new.metadata
+    return (
+        _content(old) == _content(new)
+        and (left.labels, left.annotations, left.creation_timestamp)
+        == (right.labels, right.annotations, right.creation_timestamp)
+        and right.generation <= left.generation
+    )
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep the garbage collector out of a bulk load: nothing that it makes is part of a cycle."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,263 @@
+"""One document into items: each the resource it holds, or what is wrong with it.
+
+Rules:
+- An item depends on nothing but the document's text, so it can be kept for as long as the text stays the same.
+- Lines are counted from 0 at the start of the document; a file adds where the document starts.
+- A line inside a document is looked for only when there is something to say about it.
+"""
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+import yaml
+
+from gwfast.config import model as m
+from gwfast.config import text as t
+from gwfast.config import validate, versions
+from gwfast.config.decode import Finding, decode, decoder
+
+
+class Item(msgspec.Struct, gc=False):
+    """One resource as it is written in one place.
+
+    `resource` is None where a finding is an error or the kind is not ours; `broken` says that something of ours may
+    have been meant, but not what. `digest` is set for items of a List only.
+    """
+
+    offset: int
+    key: m.Key | None = None
+    resource: m.Resource | None = None
+    findings: tuple[tuple[int, Finding], ...] = ()  # (line, what)
+    broken: bool = False
+    note: Finding | None = None  # about the version: said once per file
+    selection: versions.Selection | None = None
+    digest: bytes = b""
+    line: int = 0  # in the file; kept up to date by the file
+    file: object = None
+
+
+class _Head(msgspec.Struct, rename="camel", gc=False):
+    api_version: Any = None
+    kind: Any = None
+
+
+class _List(msgspec.Struct, gc=False):
+    items: list[msgspec.Raw]
+
+
+Locate = Callable[[str], int]
+_HEAD = msgspec.json.Decoder(_Head)
+_LIST = msgspec.json.Decoder(_List)
+
+
+def digest(text: bytes) -> bytes:
+    return blake2b(text, digest_size=16).digest()
+
+
+def read(text: bytes, known: dict[bytes, Item]) -> list[Item]:
+    """Read one document. `known` are items of Lists by digest: they are used again (and taken out) if unchanged."""
+    try:
+        if text.lstrip()[:1] in (b"{", b"["):
+            try:
+                return [item for line, raw in t.json_values(text) for item in _json(raw, line, known)]
+            except t.TextError:
+                if text.lstrip()[:1] == b"[" or b'"apiVersion"' in text:
+                    raise
+        return _yaml(text, known)
+    except t.TextError as error:
+        return [Item(error.line, findings=((error.line, Finding("", str(error), reason="Unreadable")),), broken=True)]
+
+
+# ---- JSON
+
+
+def _json(raw: bytes, line: int, known: dict[bytes, Item]) -> Iterator[Item]:
+    try:
+        head = _HEAD.decode(raw)
+    except msgspec.ValidationError:
+        raise t.TextError("a resource must be a mapping with apiVersion and kind", line) from None
+    if not _is_list(head.kind):
+        yield _json_item(raw, line, head)
+        return
+    try:
+        items = _LIST.decode(raw).items
+    except msgspec.ValidationError:
+        raise t.TextError(f"{head.kind} must have a list of items", line) from None
+    at = 0
+    for part in items:
+        child = bytes(part)
+        start = raw.index(child, at)
+        line += raw.count(b"\n", at, start)
+        at = start
+        yield _known_or(known, child, line) or _json_child(child, line, head)
+
+
+def _json_child(raw: bytes, line: int, parent: _Head) -> Item:
+    try:
+        item = _json_item(raw, line, _inherited(_HEAD.decode(raw), parent))
+    except msgspec.ValidationError:
+        item = Item(line, findings=((line, Finding("items", "must hold mappings", reason="Unreadable")),), broken=True)
+    except t.TextError as error:
+        item = Item(line, findings=((line, Finding("", str(error), reason="Unreadable")),), broken=True)
+    item.digest = digest(raw)
+    return item
+
+
+def _json_item(raw: bytes, line: int, head: _Head) -> Item:
+    def locate(field: str) -> int:
+        try:
+            return line + t.find_line(t.compose(raw), field)
+        except t.TextError:
+            return line
+
+    value = t.json_value(raw)
+    version = _lookup(head)
+    if version and not version.convert:
+        try:
+            resource = decoder(version.kind).decode(raw)
+        except msgspec.ValidationError:
+            pass
+        else:
+            return _finished(resource, [], version, None, line, locate)
+    return _item(value, head, version, line, locate)
+
+
+# ---- YAML
+
+
+def _yaml(text: bytes, known: dict[bytes, Item]) -> list[Item]:
+    node = t.compose(text)
+    value = t.build(node, len(text)) if node else None
+    if not isinstance(value, dict):
+        raise t.TextError("a resource must be a mapping with apiVersion and kind", node.start_mark.line if node else 0)
+    head = _Head(value.get("apiVersion"), value.get("kind"))
+    if not _is_list(head.kind):
+        return [_yaml_item(value, node, head)]
+    nodes = next((child for name, child in node.value if name.value == "items"), None)
+    if not isinstance(nodes, yaml.SequenceNode):
+        raise t.TextError(f"{head.kind} must have a list of items", node.start_mark.line)
+    return [_yaml_child(*pair, head, known) for pair in zip(value["items"], nodes.value, strict=True)]
+
+
+def _yaml_child(value: object, node: yaml.Node, parent: _Head, known: dict[bytes, Item]) -> Item:
+    line, raw = node.start_mark.line, msgspec.json.encode(value)
+    if item := _known_or(known, raw, line):
+        return item
+    if isinstance(value, dict):
+        item = _yaml_item(value, node, _inherited(_Head(value.get("apiVersion"), value.get("kind")), parent))
+    else:
+        item = Item(line, findings=((line, Finding("items", "must hold mappings", reason="Unreadable")),), broken=True)
+    item.digest = digest(raw)
+    return item
+
+
+def _yaml_item(value: dict[str, Any], node: yaml.Node, head: _Head) -> Item:
+    def locate(field: str) -> int:
+        return t.find_line(node, field)
+
+    version = _lookup(head)
+    if version and not version.convert:
+        try:
+            resource = msgspec.convert(value, version.kind)
+        except msgspec.ValidationError:
+            pass
+        else:
+            return _finished(resource, [], version, None, node.start_mark.line, locate)
+    return _item(value, head, version, node.start_mark.line, locate)
+
+
+# ---- Both
+
+
+def _is_list(kind: object) -> bool:
+    return isinstance(kind, str) and kind.endswith("List")
+
+
+def _known_or(known: dict[bytes, Item], raw: bytes, line: int) -> Item | None:
+    item = known.pop(digest(raw), None) if known else None
+    if item:
+        item.findings = tuple((at - item.offset + line, finding) for at, finding in item.findings)
+        item.offset = line
+    return item
+
+
+def _inherited(head: _Head, parent: _Head) -> _Head:
+    """Items of an HTTPRouteList need not repeat what they are."""
+    if parent.kind != "List":
+        head.api_version = head.api_version or parent.api_version
+        head.kind = head.kind or parent.kind.removesuffix("List")
+    return head
+
+
+def _lookup(head: _Head) -> versions.Version | None:
+    if isinstance(head.api_version, str) and isinstance(head.kind, str):
+        return versions.lookup(head.api_version, head.kind)
+    return None
+
+
+def _item(value: Any, head: _Head, version: versions.Version | None, line: int, locate: Locate) -> Item:
+    """Take the long way: convert an old shape, say what is wrong with what is not valid."""
+    if not isinstance(head.api_version, str) or not isinstance(head.kind, str):
+        missing = "kind" if isinstance(head.api_version, str) else "apiVersion"
+        finding = Finding(missing, "is required and must be a string")
+        return Item(line, findings=((line, finding),), broken=True)
+    if not version:
+        finding = Finding("", f"{head.api_version} {head.kind} is not read here, skipped", "note", "UnknownKind")
+        return Item(line, findings=((line, finding),))
+    findings: list[Finding] = []
+    selection = version.convert(value, findings) if version.convert else None
+    value["kind"] = version.kind.kind
+    value.setdefault("apiVersion", head.api_version)
+    resource, found = decode(value, version.kind)
+    findings += found
+    if resource:
+        return _finished(resource, findings, version, selection, line, locate)
+    key = _key(value.get("metadata"), version.kind)
+    return Item(line, key, None, _located(findings, locate), key is None, version.finding)
+
+
+def _key(metadata: Any, kind: type[m.Resource]) -> m.Key | None:
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        return None
+    namespace = metadata.get("namespace") or "default"
+    if kind.namespaced and not isinstance(namespace, str):
+        return None
+    return m.Key(kind.kind, namespace if kind.namespaced else "", metadata["name"])
+
+
+def _located(findings: list[Finding], locate: Locate) -> tuple[tuple[int, Finding], ...]:
+    return tuple((locate(finding.field), finding) for finding in findings)
+
+
+def _finished(
+    resource: m.Resource, findings: list[Finding], version: versions.Version, selection: versions.Selection | None,
+    line: int, locate: Locate,
+) -> Item:
+    findings += validate.check(resource, version.version)
+    metadata = resource.metadata
+    metadata.namespace = (metadata.namespace or "default") if resource.namespaced else ""
+    key = m.Key(resource.kind, metadata.namespace, metadata.name)
+    if findings and any(finding.severity == "error" for finding in findings):
+        return Item(line, key, None, _located(findings, locate), False, version.finding)
+    resource.api_version = _API_VERSIONS[type(resource)]
+    resource.status = None
+    complete = _COMPLETE.get(type(resource))
+    if complete:
+        complete(resource)
+    return Item(line, key, resource, _located(findings, locate), False, version.finding, selection)
+
+
+def _secret(secret: m.Secret) -> None:
+    if secret.string_data:
+        secret.data = secret.data | {name: text.encode() for name, text in secret.string_data.items()}
+        secret.string_data = {}
+
+
+def _namespace(namespace: m.Namespace) -> None:
+    """Every namespace carries its name as a label (kubernetes.io/metadata.name)."""
+    namespace.metadata.labels = namespace.metadata.labels | {"kubernetes.io/metadata.name": namespace.metadata.name}
+
+
+_API_VERSIONS = {kind: f"{group}/v1".lstrip("/") for (group, _), kind in m.KINDS.items()}
+_COMPLETE = {m.Secret: _secret, m.Namespace: _namespace, m.Service: versions.app_protocol}
