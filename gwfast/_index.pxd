@@ -20,7 +20,7 @@ cdef class Texts:
 # One plan Entry in the terms of the image.
 cdef struct Term:
     uint64_t hash          # of the path
-    const char *path       # lives as long as the plan's Match
+    const char *path       # lives as long as the plan's Match; of a pattern: see Terms.elements
     uint32_t n
     uint32_t rule
     uint32_t predicates
@@ -41,6 +41,8 @@ cdef class Terms:
     cdef Arena predicates
     cdef Arena automata
     cdef dict patterns     # pattern -> offset of its automaton in units of 8 bytes
+    cdef dict literals     # pattern -> Terms.elements(pattern)
+    cdef bytes elements(self, str pattern)
     cdef int put(self, object match, uint32_t rule, Term *term) except -1
     cdef int conditions(self, tuple headers, tuple query, Term *term) except -1
     cdef int condition(self, str name, object condition) except -1

@@ -89,12 +89,14 @@ cdef class Terms:
         self.automata = Arena()
         self.automata.take(8)              # offset 0 stands for none
         self.patterns = {}
+        self.literals = {}
 
     cdef int put(self, object match, uint32_t rule, Term *term) except -1:
         cdef ssize_t n
         cdef tuple headers = match.headers
         cdef tuple query = match.query
         cdef str path = match.path
+        cdef bytes elements
         memset(term, 0, sizeof(Term))
         term.path = PyUnicode_AsUTF8AndSize(path, &n)
         term.n = <uint32_t>n
@@ -103,8 +105,10 @@ cdef class Terms:
         term.method = METHODS[match.method]
         if term.kind == TERM_REGEX:
             term.automaton = self.automaton(path)
-        else:
-            term.hash = hash_bytes(term.path, term.n)
+            elements = self.elements(path)
+            term.path = elements
+            term.n = <uint32_t>len(elements)
+        term.hash = hash_bytes(term.path, term.n)
         if headers or query:
             self.conditions(headers, query, term)
         return 0
@@ -144,26 +148,35 @@ cdef class Terms:
             return place
         compiled = regex.compile(pattern)
         cdef bytes classes = compiled.classes
-        cdef bytes states = compiled.states
-        cdef ssize_t at = self.automata.take(sizeof(Automaton) + len(states))
+        cdef bytes table = compiled.table
+        cdef ssize_t at = self.automata.take(sizeof(Automaton) + len(table))
         cdef Automaton *automaton = <Automaton *>(self.automata.at + at)
         automaton.states = compiled.count
         automaton.classes = compiled.width
         automaton.start = compiled.start
         automaton.accept = compiled.accept
+        automaton.places = compiled.places
         memcpy(automaton.class_of, <const char *>classes, 256)
-        memcpy(automaton + 1, <const char *>states, len(states))
+        memcpy(automaton + 1, <const char *>table, len(table))
         self.patterns[pattern] = at // 8
         return <uint32_t>(at // 8)
+
+    # The whole elements of the literal text that every match of a pattern begins with; '/' where there are none.
+    cdef bytes elements(self, str pattern):
+        elements = self.literals.get(pattern)
+        if elements is None:
+            literal = regex.compile(pattern).literal
+            elements = self.literals[pattern] = literal[:literal.rfind(b"/")] if literal[:1] == b"/" else b""
+        return elements or b"/"
 
 
 # ---- Hosts ----
 
-# The entries of one path, or of one pattern: two chains through `next`, in final order.
+# The entries of one path: a chain through `next` for each TermKind, in final order.
 cdef struct Group:
     uint32_t some          # any term of it
-    uint32_t first[2]      # by TermKind: exact, prefix
-    uint32_t last[2]
+    uint32_t first[3]
+    uint32_t last[3]
 
 # What is needed while one host is written.
 cdef struct Draft:
@@ -201,7 +214,6 @@ cdef HostBlock write_host(object host, Term *terms, uint32_t count, Terms shared
             raise MemoryError
         group_paths(&draft)
         write_paths(block.blob, &draft, shared)
-        write_regexes(block.blob, &draft, shared)
     finally:
         free(draft.group)
         free(draft.next)
@@ -223,8 +235,6 @@ cdef void group_paths(Draft *draft) noexcept nogil:
     cdef uint32_t i, at
     for i in range(draft.count):
         term = &draft.terms[i]
-        if term.kind == TERM_REGEX:
-            continue
         at = <uint32_t>term.hash & draft.mask
         while draft.slot[at]:
             other = &draft.terms[draft.group[draft.slot[at] - 1].some]
@@ -233,7 +243,7 @@ cdef void group_paths(Draft *draft) noexcept nogil:
             at = (at + 1) & draft.mask
         if not draft.slot[at]:
             draft.group[draft.groups].some = i
-            draft.group[draft.groups].first[0] = draft.group[draft.groups].first[1] = END
+            memset(draft.group[draft.groups].first, 0xFF, 3 * sizeof(uint32_t))
             draft.groups += 1
             draft.slot[at] = draft.groups
         append(draft, &draft.group[draft.slot[at] - 1], i, term.kind)
@@ -250,38 +260,50 @@ cdef inline void append(Draft *draft, Group *group, uint32_t i, uint8_t kind) no
 
 cdef int write_paths(Arena blob, Draft *draft, Terms shared) except -1:
     cdef uint32_t mask = table_mask(draft.groups)
-    cdef uint32_t g, i, d
-    cdef uint32_t root = 0
-    cdef uint64_t depths = 0
-    cdef Group *group
-    cdef Term *term
+    cdef uint32_t g, i
+    cdef uint64_t hash
     cdef PathSlot *slots
+    cdef ssize_t table, at
     blob.reserve(sizeof(HostIndex) + (mask + 1) * sizeof(PathSlot) + draft.groups * 64)
     blob.take(sizeof(HostIndex))
-    cdef ssize_t table = blob.take((mask + 1) * sizeof(PathSlot))
-    cdef ssize_t at
+    table = blob.take((mask + 1) * sizeof(PathSlot))
+    (<HostIndex *>blob.at).mask = mask
+    (<HostIndex *>blob.at).paths = <uint32_t>(table // 8)
     for g in range(draft.groups):
-        group = &draft.group[g]
-        term = &draft.terms[group.some]
-        if term.n == 1 and group.first[1] != END:
-            root = write_chain(blob, draft, group.first[1], shared)
-            group.first[1] = END
-        elif group.first[1] != END:
-            d = elements(term)
-            depths |= <uint64_t>1 << min(d, <uint32_t>ANY_DEPTH)
-        at = write_path(blob, draft, group, shared)
+        at = write_path(blob, draft, &draft.group[g], shared)
+        hash = draft.terms[draft.group[g].some].hash
         slots = <PathSlot *>(blob.at + table)
-        i = <uint32_t>term.hash & mask
+        i = <uint32_t>hash & mask
         while slots[i].path:
             i = (i + 1) & mask
-        slots[i].hash = <uint32_t>(term.hash >> 32)
+        slots[i].hash = <uint32_t>(hash >> 32)
         slots[i].path = <uint32_t>(at // 8)
-    cdef HostIndex *index = <HostIndex *>blob.at
-    index.mask = mask
-    index.paths = <uint32_t>(table // 8)
-    index.depths = depths
-    index.root = root
     return 0
+
+
+# The PathNode of a group. What '/' is a prefix of goes to the host itself: every path has it.
+cdef ssize_t write_path(Arena blob, Draft *draft, Group *group, Terms shared) except -1:
+    cdef Term *term = &draft.terms[group.some]
+    cdef ssize_t at = blob.take(sizeof(PathNode) + term.n)
+    cdef PathNode *node = <PathNode *>(blob.at + at)
+    node.n = term.n
+    memcpy(node + 1, term.path, term.n)
+    cdef uint32_t exact = write_chain(blob, draft, group.first[<int>TERM_EXACT], shared)
+    cdef uint32_t prefix = write_chain(blob, draft, group.first[<int>TERM_PREFIX], shared)
+    cdef uint32_t regexes = write_regexes(blob, draft, group.first[<int>TERM_REGEX], shared)
+    cdef HostIndex *host = <HostIndex *>blob.at
+    cdef uint64_t depth = <uint64_t>1 << min(elements(term), <uint32_t>ANY_DEPTH)
+    node = <PathNode *>(blob.at + at)
+    node.exact = exact
+    if term.n == 1:
+        host.root = prefix
+        host.regexes = regexes
+        return at
+    node.prefix = prefix
+    node.regexes = regexes
+    host.depths |= depth if prefix else 0
+    host.regex_depths |= depth if regexes else 0
+    return at
 
 
 cdef uint32_t elements(Term *term) noexcept nogil:
@@ -292,40 +314,25 @@ cdef uint32_t elements(Term *term) noexcept nogil:
     return d
 
 
-cdef ssize_t write_path(Arena blob, Draft *draft, Group *group, Terms shared) except -1:
-    cdef Term *term = &draft.terms[group.some]
-    cdef ssize_t at = blob.take(sizeof(PathNode) + term.n)
-    cdef PathNode *node = <PathNode *>(blob.at + at)
-    node.n = term.n
-    memcpy(node + 1, term.path, term.n)
-    cdef uint32_t exact = write_chain(blob, draft, group.first[0], shared)
-    cdef uint32_t prefix = write_chain(blob, draft, group.first[1], shared)
-    node = <PathNode *>(blob.at + at)
-    node.exact = exact
-    node.prefix = prefix
-    return at
-
-
-# One node for each pattern, in the order in which the patterns first appear; ordinals run through all of them.
-cdef int write_regexes(Arena blob, Draft *draft, Terms shared) except -1:
+# One node for each pattern of a chain, in the order in which they first appear; ordinals are places in the host.
+cdef uint32_t write_regexes(Arena blob, Draft *draft, uint32_t first, Terms shared) except? 0:
     cdef dict patterns = {}
-    cdef uint32_t i
-    for i in range(draft.count):
-        if draft.terms[i].kind == TERM_REGEX:
-            patterns.setdefault(draft.terms[i].automaton, []).append(i)
+    cdef uint32_t i = first
+    while i != END:
+        patterns.setdefault(draft.terms[i].automaton, []).append((i, i, 0, 0))
+        i = draft.next[i]
     if not patterns:
         return 0
     cdef ssize_t at = blob.take(sizeof(Regexes) + len(patterns) * sizeof(RegexSlot))
     (<Regexes *>(blob.at + at)).count = <uint32_t>len(patterns)
-    (<HostIndex *>blob.at).regexes = <uint32_t>(at // 8)
     cdef uint32_t node
     cdef RegexSlot *slot
-    for i, (automaton, terms) in enumerate(patterns.items()):
-        node = write_list(blob, draft.terms, [(term, term, 0, 0) for term in terms], shared)
+    for i, (automaton, items) in enumerate(patterns.items()):
+        node = write_list(blob, draft.terms, items, shared)
         slot = <RegexSlot *>(blob.at + at + sizeof(Regexes)) + i
         slot.automaton = automaton
         slot.node = node
-    return 0
+    return <uint32_t>(at // 8)
 
 
 # ---- Candidates ----

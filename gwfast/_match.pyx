@@ -6,28 +6,31 @@
 #   matching entry decides (spec 5.1)
 # - within a host: the exact path, then the longest prefix by element, then regular expressions
 # - candidates of one path lie in the spec's final order: the lowest ordinal that holds wins
-# - a query is parsed when the first condition asks for it, once; several lines of one field are one value, joined
-#   with ', ' (RFC 9110 5.3); fields that will be dropped (names with '_') are not there
 #
-# Nothing here allocates, and no cost depends on the number of routes, hosts or candidates.
+# Nothing here allocates, and no cost depends on the number of routes or hosts. Of the candidates of one path those are
+# looked at whose key condition the request fulfils, and at most 8 others, except: conditions that are regular
+# expressions on one and the same header or parameter, and regular expressions on paths that begin with the same
+# literal elements, are tried one after the other.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memchr, memcmp, memset
+from libc.string cimport memcmp, memset
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
-from gwfast._head cimport (FIELD_UNDERSCORE, MAX_FIELDS, MAX_HOST, MAX_LINE, METHOD_CONNECT, METHOD_DELETE, METHOD_GET,
-                           METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER, METHOD_PATCH, METHOD_POST, METHOD_PUT,
-                           METHOD_TRACE, Field, RequestHead, Slice, name_hash)
-from gwfast._table cimport (ANY_DEPTH, HASH_SEED, IMAGE_VERSION, KEY_HEADER, KEY_NONE, KEY_QUERY, Automaton, Backend,
-                            Bind, Candidate, Choice, Endpoint, HostIndex, Image, KeySlot, Keys, Listener, NameSlot,
-                            Names, Node, Op, PathNode, PathSlot, Predicate, Redirect, Regexes, RegexSlot, Rule, Text,
-                            Values, ValueSlot, bind_at, hash_end, hash_step, image_magic, listener_at, rule_at, text)
+from gwfast._conditions cimport (Asked, Parameter, Run, first_line, header_equals, header_hash, holds, name_equals,
+                                 parameters, run_accepts, run_begin, run_over)
+from gwfast._head cimport (FIELD_UNDERSCORE, MAX_HOST, METHOD_CONNECT, METHOD_DELETE, METHOD_GET, METHOD_HEAD,
+                           METHOD_OPTIONS, METHOD_OTHER, METHOD_PATCH, METHOD_POST, METHOD_PUT, METHOD_TRACE, Field,
+                           RequestHead, Slice, name_hash)
+from gwfast._table cimport (ANY_DEPTH, HASH_SEED, IMAGE_VERSION, KEY_HEADER, KEY_NONE, KEY_QUERY, Backend, Bind,
+                            Candidate, Choice, Endpoint, HostIndex, Image, KeySlot, Keys, Listener, NameSlot, Names,
+                            Node, Op, PathNode, PathSlot, Predicate, Redirect, Regexes, RegexSlot, Rule, Text, Values,
+                            ValueSlot, bind_at, hash_bytes, hash_end, hash_step, image_magic, listener_at, rule_at,
+                            text)
 
 cdef enum:
     MAX_LABELS = MAX_HOST // 2 + 1
     MAX_ELEMENTS = 512     # of a path: a configured path has at most 1024 characters (CRD)
-    MAX_PARAMETERS = 256   # of a query: those behind are not seen (limits.QUERY_PARAMETERS)
     NONE = 0xFFFFFFFF
 
 # The name with the hash of each of its suffixes: suffix[d] is that of the last d labels, from its dot on.
@@ -47,25 +50,6 @@ cdef struct PathHashes:
     uint64_t whole
     uint64_t hash[MAX_ELEMENTS + 1]
     uint32_t end[MAX_ELEMENTS + 1]
-
-cdef struct Parameter:
-    const char *name
-    const char *value
-    uint32_t name_len
-    uint32_t value_len
-    uint32_t hash
-
-# A request while its rule is searched.
-cdef struct Asked:
-    const Image *image
-    const RequestHead *head
-    const char *host           # the HostIndex that is searched: what its nodes' offsets count from
-    uint32_t ordinal           # the best so far; NONE: nothing yet
-    uint32_t rule
-    int parameters             # -1: the query was not parsed yet
-    Parameter parameter[MAX_PARAMETERS]
-    char room[MAX_LINE]
-
 
 cdef int find(const Image *image, const Bind *bind, const RequestHead *head, Found *found) noexcept nogil:
     cdef Found other
@@ -222,21 +206,36 @@ cdef bint find_in_host(Asked *asked, const HostIndex *host, const PathHashes *pa
     if host.root and search(asked, host.root):
         return True
     found.prefix = 0
-    return host.regexes and find_regex(asked, path)
+    return find_regex(asked, host, path)
 
 
-cdef bint find_regex(Asked *asked, const PathHashes *path) noexcept nogil:
-    cdef const Regexes *regexes = <const Regexes *>(asked.host + <uint64_t>(<const HostIndex *>asked.host).regexes * 8)
+# Patterns are filed under the elements that all of their matches begin with; the lowest ordinal of all that match wins.
+cdef bint find_regex(Asked *asked, const HostIndex *host, const PathHashes *path) noexcept nogil:
+    cdef const PathNode *node
+    cdef uint32_t d
+    if host.regexes:
+        try_regexes(asked, host.regexes, path)
+    if host.regex_depths:
+        for d in range(1, path.elements + 1):
+            if host.regex_depths >> min(d, <uint32_t>ANY_DEPTH) & 1:
+                node = path_node(host, path.at, path.end[d], path.hash[d])
+                if node != NULL and node.regexes:
+                    try_regexes(asked, node.regexes, path)
+    return asked.ordinal != NONE
+
+
+cdef void try_regexes(Asked *asked, uint32_t at, const PathHashes *path) noexcept nogil:
+    cdef const Regexes *regexes = <const Regexes *>(asked.host + <uint64_t>at * 8)
     cdef const RegexSlot *slots = <const RegexSlot *>(regexes + 1)
-    cdef const Automaton *automaton
+    cdef Run run
     cdef uint32_t i
     for i in range(regexes.count):
         if node_at(asked, slots[i].node).first >= asked.ordinal:
             break
-        automaton = automaton_at(asked.image, slots[i].automaton)
-        if accepts(automaton, run(automaton, automaton.start, path.at, path.n)):
+        run_begin(&run, asked.image, slots[i].automaton)
+        run_over(&run, path.at, path.n)
+        if run_accepts(&run):
             search(asked, slots[i].node)
-    return asked.ordinal != NONE
 
 
 # ---- Candidates ----
@@ -273,15 +272,14 @@ cdef void search_keys(Asked *asked, const Keys *keys) noexcept nogil:
         for i in range(head.count):
             key = find_key(asked.image, keys, KEY_HEADER, head.fields[i].hash, head.fields[i].name,
                            head.fields[i].name_len)
-            if key != NULL and next_line(head, 0, head.fields[i].hash, text(asked.image, key.name),
-                                         key.name.n) == i:
+            if key != NULL and first_line(head, key.hash, text(asked.image, key.name), key.name.n) == i:
                 search_key(asked, key, header_hash(head, i), i, NULL)
     if keys.queries:
         for i in range(parameters(asked)):
             p = &asked.parameter[i]
             key = find_key(asked.image, keys, KEY_QUERY, p.hash, p.name, p.name_len)
             if key != NULL:
-                search_key(asked, key, hash_value(HASH_SEED, p.value, p.value_len), i, p)
+                search_key(asked, key, hash_bytes(p.value, p.value_len), i, p)
 
 
 cdef void search_key(Asked *asked, const KeySlot *key, uint64_t hash, int line, const Parameter *p) noexcept nogil:
@@ -292,7 +290,6 @@ cdef void search_key(Asked *asked, const KeySlot *key, uint64_t hash, int line, 
         search(asked, key.present)
     if key.values == 0:
         return
-    hash = hash_end(hash)
     values = <const Values *>(asked.host + <uint64_t>key.values * 8)
     slots = <const ValueSlot *>(values + 1)
     i = <uint32_t>hash & values.mask
@@ -320,225 +317,6 @@ cdef const KeySlot *find_key(const Image *image, const Keys *keys, uint32_t kind
             return &slots[i]
         i = (i + 1) & keys.mask
     return NULL
-
-
-cdef bint holds(Asked *asked, const Candidate *candidate) noexcept nogil:
-    cdef const Predicate *predicate = <const Predicate *>(<const char *>asked.image + asked.image.predicates_at)
-    cdef uint32_t i
-    if candidate.method and candidate.method != asked.head.method_id:
-        return False
-    predicate += candidate.predicates
-    for i in range(candidate.headers):
-        if not header_holds(asked, predicate + i):
-            return False
-    predicate += candidate.headers
-    for i in range(candidate.queries):
-        if not query_holds(asked, predicate + i):
-            return False
-    return True
-
-
-# ---- Header fields ----
-
-# Whether a name as received is `name`, which is in lower case.
-cdef inline bint name_equals(const char *received, const char *name, uint32_t n) noexcept nogil:
-    cdef uint32_t i
-    cdef uint8_t c
-    for i in range(n):
-        c = <uint8_t>received[i]
-        if c >= 65 and c <= 90:
-            c |= 32
-        if c != <uint8_t>name[i]:
-            return False
-    return True
-
-
-# Index of the next line of a field, from `i` on; -1: no more.
-cdef inline int next_line(const RequestHead *head, int i, uint32_t hash, const char *name, uint32_t n) noexcept nogil:
-    while i < head.count:
-        if head.fields[i].hash == hash and head.fields[i].name_len == n and \
-                not head.fields[i].flags & FIELD_UNDERSCORE and name_equals(head.fields[i].name, name, n):
-            return i
-        i += 1
-    return -1
-
-
-cdef inline int line_after(const RequestHead *head, int i) noexcept nogil:
-    cdef const Field *field = &head.fields[i]
-    for i in range(i + 1, head.count):
-        if head.fields[i].hash == field.hash and head.fields[i].name_len == field.name_len and \
-                not head.fields[i].flags & FIELD_UNDERSCORE and same_name(head.fields[i].name, field.name,
-                                                                          field.name_len):
-            return i
-    return -1
-
-
-cdef inline bint same_name(const char *a, const char *b, uint32_t n) noexcept nogil:
-    cdef uint32_t i
-    for i in range(n):
-        if lower(a[i]) != lower(b[i]):
-            return False
-    return True
-
-
-cdef inline uint8_t lower(uint8_t c) noexcept nogil:
-    return c | 32 if c >= 65 and c <= 90 else c
-
-
-# Whether the value whose first line is `i` equals these bytes.
-cdef bint header_equals(const RequestHead *head, int i, const char *value, uint32_t n) noexcept nogil:
-    cdef const Field *field
-    while True:
-        field = &head.fields[i]
-        if field.value_len > n or memcmp(field.value, value, field.value_len):
-            return False
-        value += field.value_len
-        n -= field.value_len
-        i = line_after(head, i)
-        if i < 0:
-            return n == 0
-        if n < 2 or value[0] != c',' or value[1] != c' ':
-            return False
-        value += 2
-        n -= 2
-
-
-cdef inline uint64_t hash_value(uint64_t h, const char *value, uint32_t n) noexcept nogil:
-    cdef uint32_t i
-    for i in range(n):
-        h = hash_step(h, <uint8_t>value[i])
-    return h
-
-
-cdef uint64_t header_hash(const RequestHead *head, int i) noexcept nogil:
-    cdef uint64_t h = HASH_SEED
-    while True:
-        h = hash_value(h, head.fields[i].value, head.fields[i].value_len)
-        i = line_after(head, i)
-        if i < 0:
-            return h
-        h = hash_value(h, b', ', 2)
-
-
-cdef bint header_holds(Asked *asked, const Predicate *predicate) noexcept nogil:
-    cdef const RequestHead *head = asked.head
-    cdef const Automaton *automaton
-    cdef uint32_t state
-    cdef int i = next_line(head, 0, predicate.hash, text(asked.image, predicate.name), predicate.name.n)
-    if i < 0:
-        return False
-    if not predicate.automaton:
-        return header_equals(head, i, text(asked.image, predicate.value), predicate.value.n)
-    automaton = automaton_at(asked.image, predicate.automaton)
-    state = automaton.start
-    while True:
-        state = run(automaton, state, head.fields[i].value, head.fields[i].value_len)
-        i = line_after(head, i)
-        if i < 0:
-            return accepts(automaton, state)
-        state = run(automaton, state, b', ', 2)
-
-
-# ---- The query ----
-
-cdef bint query_holds(Asked *asked, const Predicate *predicate) noexcept nogil:
-    cdef const Automaton *automaton
-    cdef const Parameter *p
-    cdef const char *name = text(asked.image, predicate.name)
-    cdef int i
-    for i in range(parameters(asked)):
-        p = &asked.parameter[i]
-        if p.hash != predicate.hash or p.name_len != predicate.name.n or memcmp(p.name, name, p.name_len):
-            continue
-        if not predicate.automaton:       # the first of a name counts (H:685-698)
-            return p.value_len == predicate.value.n and \
-                memcmp(p.value, text(asked.image, predicate.value), p.value_len) == 0
-        automaton = automaton_at(asked.image, predicate.automaton)
-        return accepts(automaton, run(automaton, automaton.start, p.value, p.value_len))
-    return False
-
-
-# The number of parameters; parses them at the first call. The first of each name is kept, '+' stays '+'.
-cdef int parameters(Asked *asked) noexcept nogil:
-    cdef const char *at = asked.head.query.at
-    cdef const char *end
-    cdef const char *stop
-    cdef char *room = asked.room
-    if asked.parameters >= 0:
-        return asked.parameters
-    asked.parameters = 0
-    if at == NULL or asked.head.query.n > MAX_LINE:
-        return 0
-    end = at + asked.head.query.n
-    while at < end and asked.parameters < MAX_PARAMETERS:
-        stop = <const char *>memchr(at, c'&', end - at)
-        if stop == NULL:
-            stop = end
-        if stop > at:
-            room = parameter(asked, at, stop, room)
-        at = stop + 1
-    return asked.parameters
-
-
-cdef char *parameter(Asked *asked, const char *at, const char *stop, char *room) noexcept nogil:
-    cdef Parameter *p = &asked.parameter[asked.parameters]
-    cdef const char *equals = <const char *>memchr(at, c'=', stop - at)
-    cdef const char *name_end = equals if equals != NULL else stop
-    cdef int i
-    p.name = room
-    room = decoded(at, name_end, room)
-    p.name_len = <uint32_t>(room - p.name)
-    p.value = room
-    if equals != NULL:
-        room = decoded(equals + 1, stop, room)
-    p.value_len = <uint32_t>(room - p.value)
-    p.hash = name_hash(p.name, p.name_len)
-    for i in range(asked.parameters):
-        if asked.parameter[i].hash == p.hash and asked.parameter[i].name_len == p.name_len and \
-                memcmp(asked.parameter[i].name, p.name, p.name_len) == 0:
-            return room
-    asked.parameters += 1
-    return room
-
-
-cdef inline int digit(uint8_t c) noexcept nogil:
-    if c >= c'0' and c <= c'9':
-        return c - c'0'
-    c |= 32
-    return c - c'a' + 10 if c >= c'a' and c <= c'f' else -1
-
-
-# Writes the bytes with %XX decoded; what is no escape stays as it is. Returns the end of what was written.
-cdef char *decoded(const char *at, const char *stop, char *room) noexcept nogil:
-    while at < stop:
-        if at[0] == c'%' and stop - at > 2 and digit(at[1]) >= 0 and digit(at[2]) >= 0:
-            room[0] = <char>(digit(at[1]) * 16 + digit(at[2]))
-            at += 3
-        else:
-            room[0] = at[0]
-            at += 1
-        room += 1
-    return room
-
-
-# ---- Automata ----
-
-cdef inline const Automaton *automaton_at(const Image *image, uint32_t at) noexcept nogil:
-    return <const Automaton *>(<const char *>image + image.automata_at + <uint64_t>at * 8)
-
-
-cdef inline uint32_t run(const Automaton *automaton, uint32_t state, const char *at, uint32_t n) noexcept nogil:
-    cdef const uint16_t *states = <const uint16_t *>(automaton + 1)
-    cdef uint32_t i
-    for i in range(n):
-        if state == 0:
-            break
-        state = states[state * automaton.classes + automaton.class_of[<uint8_t>at[i]]]
-    return state
-
-
-cdef inline bint accepts(const Automaton *automaton, uint32_t state) noexcept nogil:
-    return state >= automaton.accept
 
 
 # ---- The image as a whole ----

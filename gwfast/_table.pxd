@@ -203,7 +203,8 @@ cdef struct HostIndex:
     uint32_t paths         # PathSlots
     uint64_t depths        # bit d: there is a prefix of d elements
     uint32_t root          # Node of prefix '/'
-    uint32_t regexes       # Regexes
+    uint32_t regexes       # Regexes on paths that begin with no certain element
+    uint64_t regex_depths  # bit d: there are Regexes at a PathNode of d elements
 
 cdef struct PathSlot:
     uint32_t hash          # upper half
@@ -213,11 +214,11 @@ cdef struct PathNode:      # the path's bytes follow, then usually its nodes
     uint32_t n
     uint32_t exact         # Node
     uint32_t prefix        # Node
-    uint32_t pad
+    uint32_t regexes       # Regexes whose matches all begin with this path and a '/'
 
 cdef struct Candidate:
     uint32_t rule
-    uint32_t ordinal       # place in the final order of what shares this path (of a host's regular expressions: of all)
+    uint32_t ordinal       # place in the final order among those that share its path; for patterns: its host
     uint32_t predicates    # first: `headers` on headers, then `queries` on query parameters
     uint8_t method         # Method; 0: any
     uint8_t headers
@@ -272,11 +273,15 @@ cdef struct Predicate:
     Text name
     Text value
 
-cdef struct Automaton:     # a DFA over classes of bytes; next states follow: [states][classes]; state 0 refuses all
+# Deterministic: next states follow, uint16_t [states][classes]; state 0 refuses all, those from `accept` on accept.
+# Where states == 0, sets of places (4 uint64_t each): accepting; following [places]; led to by a class [classes].
+cdef struct Automaton:
     uint32_t states
     uint32_t classes
     uint32_t start
-    uint32_t accept        # states from here on accept
+    uint32_t accept
+    uint32_t places
+    uint32_t pad
     uint8_t class_of[256]
 
 cdef inline uint64_t image_magic() noexcept nogil:

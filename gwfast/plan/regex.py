@@ -6,16 +6,19 @@ Rules:
 - a match is of the whole value; '^' and '$' may stand at its ends and change nothing
 - a pattern means characters, the automaton reads UTF-8: what is no valid UTF-8 matches no '.' and no negated class
 - \d \w \s are ASCII, '.' is not a line feed (unless (?s)), laziness changes nothing
-- look-around, back-references, word boundaries and Unicode classes are refused, and so is what needs more than
-  POSITIONS places or STATES states: a bounded number of steps to build, 2 bytes a state and class to keep
+- look-around, back-references, word boundaries and Unicode classes are refused
+- so is what has more than POSITIONS places, and what needs more than STATES states unless it has at most PLACES places:
+  then all places are followed at once, still in time linear in the input
 """
 import sys
 from array import array
 from functools import lru_cache
+from os.path import commonprefix
 from typing import NamedTuple
 
 POSITIONS = 2_000  # byte places after repetitions are written out
-STATES = 2_000  # of the deterministic automaton
+STATES = 2_000  # of the deterministic automaton: 2 bytes each and class
+PLACES = 255  # of an automaton that is not: sets of 4 words
 REPEAT = 1_000  # RE2's bound on {n,m}
 DEPTH = 100  # of groups
 
@@ -38,22 +41,42 @@ class Unsupported(ValueError):
 
 
 class Automaton(NamedTuple):
-    """A deterministic automaton: state 0 refuses all that follows, states from `accept` on accept."""
+    """An automaton over bytes, in the layout of `_table.Automaton`.
+
+    Deterministic (count > 0): `table` holds the next states, uint16 [state][class]; state 0 refuses all that follows,
+    states from `accept` on accept. Else `table` holds sets of places, 32 bytes each: the accepting ones; those that
+    follow each of `places`; those that bytes of each class lead to. Place 0 is before the first byte.
+    """
 
     classes: bytes  # class of each of the 256 bytes
-    states: bytes  # next state, native uint16, [state][class]
-    count: int
     width: int  # number of classes
-    start: int
-    accept: int
+    table: bytes
+    literal: bytes  # every match begins with this
+    count: int = 0
+    start: int = 0
+    accept: int = 0
+    places: int = 0
 
     def fullmatch(self, value: str | bytes) -> bool:
         """Say whether the whole of `value` matches."""
-        table = memoryview(self.states).cast("H")
+        data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+        if self.count:
+            return self._deterministic(data)
+        here = 1
+        for byte in data:
+            row = 1 + self.places + self.classes[byte]
+            here = _union(self._set(1 + place) for place in _bits(here)) & self._set(row)
+        return bool(here & self._set(0))
+
+    def _deterministic(self, data: bytes) -> bool:
+        table = memoryview(self.table).cast("H")
         state = self.start
-        for byte in value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value:
+        for byte in data:
             state = table[state * self.width + self.classes[byte]]
         return state >= self.accept
+
+    def _set(self, row: int) -> int:
+        return int.from_bytes(self.table[row * 32:row * 32 + 32], sys.byteorder)
 
 
 def check(pattern: str) -> str | None:
@@ -71,7 +94,13 @@ def compile(pattern: str) -> Automaton:
     tree = _anchored(_Parser(pattern).parse(), True, True)
     if _size(tree) > POSITIONS:
         raise Unsupported(f"the pattern is longer than {POSITIONS} places once its repetitions are written out")
-    return _determine(_Positions(tree))
+    positions, literal = _Positions(tree), _literal(tree)[0]
+    automaton = _determine(positions, literal)
+    if automaton is None and len(positions.bytes) <= PLACES:
+        automaton = _undetermined(positions, literal)
+    if automaton is None:
+        raise Unsupported(f"the pattern needs more than {STATES} states, and has more than {PLACES} places")
+    return automaton
 
 
 # ---- Syntax: ("cat", nodes), ("alt", nodes), ("rep", node, least, most or None), ("set", mask of bytes), "^", "$" ----
@@ -337,16 +366,25 @@ def _zero(node) -> bool:
 
 @lru_cache(maxsize=1000)
 def _utf8_of(ranges):
-    plain = 0
     branches = []
     for start, end in ranges:
-        if start < 128:
-            plain |= (1 << min(end, 127) + 1) - (1 << start)
-        for low, high in ((128, 0x7FF), (0x800, 0xD7FF), (0xE000, 0xFFFF), (0x10000, TOP)):
+        for low, high in ((0, 127), (128, 0x7FF), (0x800, 0xD7FF), (0xE000, 0xFFFF), (0x10000, TOP)):
             if max(start, low) <= min(end, high):
                 branches += _sequences(chr(max(start, low)).encode(), chr(min(end, high)).encode())
-    nodes = [("set", plain)] if plain or not branches else []
-    nodes += [("cat", tuple(("set", (1 << b + 1) - (1 << a)) for a, b in branch)) for branch in branches]
+    return _merged(branches)
+
+
+def _merged(branches):
+    """Return one tree of sequences of byte ranges; those that end alike share their end."""
+    single, by_end = 0, {}
+    for *before, (low, high) in branches:
+        if before:
+            by_end.setdefault((low, high), []).append(before)
+        else:
+            single |= (1 << high + 1) - (1 << low)
+    nodes = [("set", single)] if single or not by_end else []
+    nodes += [("cat", (_merged(before), ("set", (1 << high + 1) - (1 << low))))
+              for (low, high), before in by_end.items()]
     return nodes[0] if len(nodes) == 1 else ("alt", tuple(nodes))
 
 
@@ -446,13 +484,18 @@ def _bits(mask: int):
         mask ^= low
 
 
-def _determine(positions: _Positions) -> Automaton:
-    """Return the automaton whose states are sets of positions."""
-    leading = [0] * 256  # by byte: the positions it leads to
+def _kinds(positions: _Positions):
+    """Return the positions that each byte leads to, and the classes of bytes that lead to the same."""
+    leading = [0] * 256
     for position, mask in enumerate(positions.bytes):
         for byte in _bits(mask):
             leading[byte] |= 1 << position
-    kinds = {mask: number for number, mask in enumerate(dict.fromkeys(leading))}
+    return leading, {mask: number for number, mask in enumerate(dict.fromkeys(leading))}
+
+
+def _determine(positions: _Positions, literal: bytes) -> Automaton | None:
+    """Return the automaton whose states are sets of positions; None if they are too many."""
+    leading, kinds = _kinds(positions)
     numbers = {0: 0, 1: 1}  # set of positions -> state
     rows = [[0] * len(kinds)]
     queue = [1]
@@ -463,19 +506,39 @@ def _determine(positions: _Positions) -> Automaton:
             target = after & mask
             if target not in numbers:
                 if len(numbers) >= STATES:
-                    raise Unsupported(f"the pattern needs more than {STATES} states")
+                    return None
                 numbers[target] = len(numbers)
                 queue.append(target)
             row.append(numbers[target])
         rows.append(row)
-    return _numbered(rows, [bool(state & positions.accepting) for state in numbers],
-                     bytes(kinds[mask] for mask in leading))
-
-
-def _numbered(rows, accepting, classes: bytes) -> Automaton:
-    """Put the accepting states behind the others."""
-    order = sorted(range(len(rows)), key=lambda state: accepting[state])
+    accepting = [bool(state & positions.accepting) for state in numbers]
+    order = sorted(range(len(rows)), key=accepting.__getitem__)  # the accepting ones behind the others
     place = {state: number for number, state in enumerate(order)}
     table = array("H", [place[target] for state in order for target in rows[state]])
-    assert table.itemsize == 2 and sys.byteorder in ("little", "big")
-    return Automaton(classes, table.tobytes(), len(rows), len(rows[0]), place[1], len(rows) - sum(accepting))
+    return Automaton(bytes(kinds[mask] for mask in leading), len(kinds), table.tobytes(), literal,
+                     count=len(rows), start=place[1], accept=len(rows) - sum(accepting))
+
+
+def _undetermined(positions: _Positions, literal: bytes) -> Automaton:
+    leading, kinds = _kinds(positions)
+    sets = [positions.accepting, *positions.follow, *kinds]
+    table = b"".join(mask.to_bytes(32, sys.byteorder) for mask in sets)
+    return Automaton(bytes(kinds[mask] for mask in leading), len(kinds), table, literal, places=len(positions.follow))
+
+
+def _literal(node) -> tuple[bytes, bool]:
+    """Return what every match of `node` begins with, and whether that is all of every match."""
+    if node[0] == "set":
+        single = node[1].bit_count() == 1
+        return (bytes([node[1].bit_length() - 1]) if single else b""), single
+    if node[0] == "rep":
+        return (_literal(node[1])[0] if node[2] else b""), False
+    parts = [_literal(item) for item in node[1]]
+    if node[0] == "alt":
+        return commonprefix([part for part, _ in parts]), False
+    literal = b""
+    for part, whole in parts:
+        literal += part
+        if not whole:
+            return literal, False
+    return literal, True
