@@ -6,14 +6,16 @@ from libc.stdint cimport uint8_t, uint32_t
 cdef extern from *:
     """
     #include <stdint.h>
-    #if defined(__SSE2__)
+    #if defined(__SSE2__) && !defined(GWFAST_PORTABLE)
     #include <emmintrin.h>
     #endif
 
     enum {
         CHAR_TOKEN = 1,   /* RFC 9110 5.6.2 */
-        CHAR_PATH = 2,    /* pchar, '/' and '%' (RFC 3986 3.3), and what browsers leave as it is in a path: [ ] ^ | */
-        CHAR_QUERY = 4,   /* 3.4, and what browsers leave as it is in a query: [ ] { } ^ | ` and the backslash */
+        /* RFC 3986 3.3 and 3.4, and the printable ASCII that clients send unescaped though it forbids it: nobody on the way
+           reads those in two ways. Not so '#', and the backslash in a path. */
+        CHAR_PATH = 2,
+        CHAR_QUERY = 4,
         CHAR_HOST = 8,    /* reg-name without pct-encoded, and without the comma of lists */
         CHAR_HEX = 16,
         CHAR_PLAIN = 32,  /* unreserved */
@@ -23,33 +25,32 @@ cdef extern from *:
 
     #define GW_PLAIN (CHAR_TOKEN | CHAR_PATH | CHAR_QUERY | CHAR_HOST | CHAR_PLAIN | CHAR_VALUE | CHAR_QUOTED)
     #define GW_VALUE (CHAR_VALUE | CHAR_QUOTED)
+    #define GW_TARGET (CHAR_PATH | CHAR_QUERY | CHAR_VALUE | CHAR_QUOTED)
     static const uint8_t gw_char[256] __attribute__((unused)) = {
         ['0' ... '9'] = GW_PLAIN | CHAR_HEX, ['a' ... 'f'] = GW_PLAIN | CHAR_HEX, ['A' ... 'F'] = GW_PLAIN | CHAR_HEX,
         ['g' ... 'z'] = GW_PLAIN, ['G' ... 'Z'] = GW_PLAIN,
         ['-'] = GW_PLAIN, ['.'] = GW_PLAIN, ['_'] = GW_PLAIN, ['~'] = GW_PLAIN,
-        ['!'] = CHAR_TOKEN | CHAR_PATH | CHAR_QUERY | CHAR_HOST | GW_VALUE,
-        ['$'] = CHAR_TOKEN | CHAR_PATH | CHAR_QUERY | CHAR_HOST | GW_VALUE,
-        ['&'] = CHAR_TOKEN | CHAR_PATH | CHAR_QUERY | CHAR_HOST | GW_VALUE,
-        ['\\''] = CHAR_TOKEN | CHAR_PATH | CHAR_QUERY | CHAR_HOST | GW_VALUE,
-        ['*'] = CHAR_TOKEN | CHAR_PATH | CHAR_QUERY | CHAR_HOST | GW_VALUE,
-        ['+'] = CHAR_TOKEN | CHAR_PATH | CHAR_QUERY | CHAR_HOST | GW_VALUE,
-        ['('] = CHAR_PATH | CHAR_QUERY | CHAR_HOST | GW_VALUE, [')'] = CHAR_PATH | CHAR_QUERY | CHAR_HOST | GW_VALUE,
-        [';'] = CHAR_PATH | CHAR_QUERY | CHAR_HOST | GW_VALUE, ['='] = CHAR_PATH | CHAR_QUERY | CHAR_HOST | GW_VALUE,
-        [','] = CHAR_PATH | CHAR_QUERY | GW_VALUE, [':'] = CHAR_PATH | CHAR_QUERY | GW_VALUE,
-        ['@'] = CHAR_PATH | CHAR_QUERY | GW_VALUE, ['/'] = CHAR_PATH | CHAR_QUERY | GW_VALUE,
-        ['%'] = CHAR_TOKEN | CHAR_PATH | CHAR_QUERY | GW_VALUE, ['?'] = CHAR_QUERY | GW_VALUE,
-        ['['] = CHAR_PATH | CHAR_QUERY | GW_VALUE, [']'] = CHAR_PATH | CHAR_QUERY | GW_VALUE,
-        ['^'] = CHAR_TOKEN | CHAR_PATH | CHAR_QUERY | GW_VALUE, ['|'] = CHAR_TOKEN | CHAR_PATH | CHAR_QUERY | GW_VALUE,
-        ['`'] = CHAR_TOKEN | CHAR_QUERY | GW_VALUE, ['{'] = CHAR_QUERY | GW_VALUE, ['}'] = CHAR_QUERY | GW_VALUE,
-        ['\\\\'] = CHAR_QUERY | GW_VALUE, ['#'] = CHAR_TOKEN | GW_VALUE,
-        ['<'] = GW_VALUE, ['>'] = GW_VALUE, ['"'] = CHAR_VALUE, [' '] = GW_VALUE, ['\\t'] = GW_VALUE,
+        ['!'] = CHAR_TOKEN | CHAR_HOST | GW_TARGET, ['$'] = CHAR_TOKEN | CHAR_HOST | GW_TARGET,
+        ['&'] = CHAR_TOKEN | CHAR_HOST | GW_TARGET, ['\\''] = CHAR_TOKEN | CHAR_HOST | GW_TARGET,
+        ['*'] = CHAR_TOKEN | CHAR_HOST | GW_TARGET, ['+'] = CHAR_TOKEN | CHAR_HOST | GW_TARGET,
+        ['"'] = CHAR_PATH | CHAR_QUERY | CHAR_VALUE,
+        ['#'] = CHAR_TOKEN | GW_VALUE,
+        ['%'] = CHAR_TOKEN | GW_TARGET, ['^'] = CHAR_TOKEN | GW_TARGET, ['`'] = CHAR_TOKEN | GW_TARGET,
+        ['|'] = CHAR_TOKEN | GW_TARGET,
+        ['('] = CHAR_HOST | GW_TARGET, [')'] = CHAR_HOST | GW_TARGET, [';'] = CHAR_HOST | GW_TARGET,
+        ['='] = CHAR_HOST | GW_TARGET,
+        [','] = GW_TARGET, ['/'] = GW_TARGET, [':'] = GW_TARGET, ['<'] = GW_TARGET,
+        ['>'] = GW_TARGET, ['@'] = GW_TARGET, ['['] = GW_TARGET, [']'] = GW_TARGET,
+        ['{'] = GW_TARGET, ['}'] = GW_TARGET,
+        ['?'] = CHAR_QUERY | GW_VALUE, ['\\\\'] = CHAR_QUERY | GW_VALUE,
+        [' '] = GW_VALUE, ['\\t'] = GW_VALUE,
         [0x80 ... 0xff] = CHAR_VALUE,
     };
 
     /* The first byte at or behind p that a field value may not have, or stop. */
     static inline const char *gw_value_end(const char *p, const char *stop)
     {
-    #if defined(__SSE2__)
+    #if defined(__SSE2__) && !defined(GWFAST_PORTABLE)
         const __m128i ctl = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\\t'), del = _mm_set1_epi8(0x7f);
         while (stop - p >= 16) {
             __m128i x = _mm_loadu_si128((const __m128i *)p);

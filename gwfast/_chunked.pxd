@@ -22,6 +22,6 @@ cdef void chunk_start(ChunkState *state) noexcept nogil
 cdef int chunk_next(ChunkState *state, const char *at, size_t n, size_t *used, Slice *data) noexcept nogil
 
 # The trailer section, from behind the last chunk line to its empty line. Length (> 0), PARTIAL or BAD_REQUEST. Fields that
-# must not be in trailers (RFC 9110 6.5.1) are refused.
+# must not be in trailers (RFC 9110 6.5.1) are refused, or flagged FIELD_HOP where dropping them is enough.
 cdef int parse_trailers(const char *at, uint32_t n, uint32_t limit, Field *fields, uint32_t room,
                         uint32_t *count) noexcept nogil

@@ -6,7 +6,9 @@ cannot be where it is ends the message.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from gwfast._bytes cimport CHAR_HEX, CHAR_QUOTED, CHAR_TOKEN, hex_value, is_a, same
 from gwfast._fields cimport field_line
-from gwfast._head cimport BAD_REQUEST, FIELD_OTHER, Field, MAX_FIELDS, MAX_LINE, PARTIAL, Slice
+from gwfast._framing cimport is_guarded, is_hop
+from gwfast._head cimport (
+    BAD_REQUEST, FIELD_EXPECT, FIELD_HOP, FIELD_VIA, Field, MAX_FIELDS, MAX_LINE, PARTIAL, Slice)
 
 
 # chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF (RFC 9112 7.1)
@@ -117,38 +119,49 @@ cdef int chunk_next(ChunkState *state, const char *at, size_t n, size_t *used, S
 
 # ---- trailers -----------------------------------------------------------------------------------------------------
 
-# What must not be in trailers: framing, routing, authentication, request and response control, content format, and who
-# the client is (RFC 9110 6.5.1).
+# What nobody may say behind the body, because a reader that merged it would be misled: framing, routing, authentication,
+# conditions, and who the client is (RFC 9110 6.5.1).
 cdef bint is_barred(const Field *field) noexcept nogil:
     cdef const char *name = field.name
     cdef uint32_t n = field.name_len
-    if field.id != FIELD_OTHER:
+    if is_hop(field.id) or is_guarded(name, n):
         return True
-    if n > 12 and same(name, b"x-forwarded-", 12):
+    if field.id == FIELD_EXPECT or field.id == FIELD_VIA:
         return True
     if n > 3 and same(name, b"if-", 3):
         return True
+    if n == 5:
+        return same(name, b"range", 5)
+    if n == 10:
+        return same(name, b"set-cookie", 10)
+    if n == 12:
+        return same(name, b"max-forwards", 12)
+    if n == 13:
+        return same(name, b"cache-control", 13)
+    return n == 16 and same(name, b"www-authenticate", 16)
+
+
+# What does not belong there either and misleads nobody once it is dropped: control and format of the response.
+cdef bint is_misplaced(const Field *field) noexcept nogil:
+    cdef const char *name = field.name
+    cdef uint32_t n = field.name_len
     if n == 3:
         return same(name, b"age", 3)
     if n == 4:
-        return same(name, b"vary", 4)
-    if n == 5:
-        return same(name, b"range", 5)
+        return same(name, b"vary", 4) or same(name, b"date", 4)
     if n == 6:
         return same(name, b"pragma", 6)
     if n == 7:
         return same(name, b"expires", 7) or same(name, b"warning", 7)
-    if n == 10:
-        return same(name, b"set-cookie", 10)
+    if n == 8:
+        return same(name, b"location", 8)
     if n == 11:
         return same(name, b"retry-after", 11)
     if n == 12:
-        return same(name, b"content-type", 12) or same(name, b"max-forwards", 12)
+        return same(name, b"content-type", 12)
     if n == 13:
-        return same(name, b"cache-control", 13) or same(name, b"content-range", 13)
-    if n == 16:
-        return same(name, b"content-encoding", 16) or same(name, b"www-authenticate", 16)
-    return False
+        return same(name, b"content-range", 13)
+    return n == 16 and same(name, b"content-encoding", 16)
 
 
 cdef int parse_trailers(const char *at, uint32_t n, uint32_t limit, Field *fields, uint32_t room,
@@ -172,6 +185,8 @@ cdef int parse_trailers(const char *at, uint32_t n, uint32_t limit, Field *field
             return missing
         if used < 0 or is_barred(&fields[count[0]]):
             return BAD_REQUEST
+        if is_misplaced(&fields[count[0]]):
+            fields[count[0]].flags |= FIELD_HOP
         p += used
         count[0] += 1
 
@@ -220,3 +235,6 @@ def trailers_at(size_t address, uint32_t n, *, uint32_t limit=8192, uint32_t roo
 def trailers_of(data: bytes, **options):
     """Parse a trailer section: as trailers_at()."""
     return trailers_at(<size_t><const char *>data, <uint32_t>len(data), **options)
+
+
+EXTENSION_BYTES = CHUNK_EXTENSION_BYTES

@@ -98,8 +98,10 @@ def read(int fd) -> dict:
     cdef size_t size = os.fstat(fd).st_size
     cdef char *base = <char *>sys_mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0)
     cdef CounterFile *header = <CounterFile *>base
-    cdef Totals total, *one
-    cdef RouteCounters route, *mine
+    cdef Totals total
+    cdef Totals *one
+    cdef RouteCounters route
+    cdef RouteCounters *mine
     cdef uint32_t w, s, i
     if <void *>base == MAP_FAILED:
         raise OSError("cannot map the counters")

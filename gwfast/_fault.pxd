@@ -8,7 +8,7 @@
 # A fault is an int on the hot path and becomes a status, a word and a counter here and nowhere else.
 from libc.stdint cimport uint8_t, uint16_t
 
-cdef enum Fault:
+cdef enum:
     FAULT_NONE = 0
     FAULT_BAD_REQUEST
     FAULT_TARGET_LONG

@@ -1,5 +1,5 @@
 # What the fields of a head say together about the body's length and the connection (RFC 9110 7.6, 7.8, 8.6; RFC 9112 6).
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from gwfast._head cimport Field, Slice
 
 cdef enum:
@@ -31,3 +31,9 @@ cdef void mark_named(Field *fields, uint32_t count) noexcept nogil
 
 # Whether the fields ask for an upgrade that the gateway may pass on.
 cdef bint wants_upgrade(const Notes *notes) noexcept nogil
+
+# Whether a field is between neighbours by its name (FieldId).
+cdef bint is_hop(uint16_t id) noexcept nogil
+
+# Whether a name says who asks what of whom, or how long it is: what Connection must not name and trailers must not have.
+cdef bint is_guarded(const char *name, uint32_t n) noexcept nogil

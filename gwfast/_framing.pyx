@@ -16,7 +16,7 @@ from gwfast._head cimport (
 
 # Never forwarded as received (RFC 9110 7.6.1). Proxy-Authenticate and Proxy-Authorization concern the next proxy and a
 # gateway is none (11.7; Go's ReverseProxy drops them as well); Trailer is written anew where trailers are sent.
-cdef inline bint is_hop(uint16_t id) noexcept nogil:
+cdef bint is_hop(uint16_t id) noexcept nogil:
     return (id == FIELD_CONNECTION or id == FIELD_KEEP_ALIVE or id == FIELD_PROXY_CONNECTION or id == FIELD_TE
             or id == FIELD_TRAILER or id == FIELD_TRANSFER_ENCODING or id == FIELD_UPGRADE
             or id == FIELD_HTTP2_SETTINGS or id == FIELD_PROXY_AUTHENTICATE or id == FIELD_PROXY_AUTHORIZATION)
@@ -30,12 +30,11 @@ cdef bint is_token(const Slice *word) noexcept nogil:
     return word.n > 0
 
 
-# What Connection must not name: stripping it would change who asks what of whom, and how long it is.
-cdef bint is_guarded(const Slice *name) noexcept nogil:
-    cdef uint16_t id = field_id(name.at, name.n)
+cdef bint is_guarded(const char *name, uint32_t n) noexcept nogil:
+    cdef uint16_t id = field_id(name, n)
     return (id == FIELD_HOST or id == FIELD_CONTENT_LENGTH or id == FIELD_TRANSFER_ENCODING
             or id == FIELD_AUTHORIZATION or id == FIELD_COOKIE or id == FIELD_FORWARDED or id == FIELD_X_REAL_IP
-            or (name.n > 12 and same(name.at, b"x-forwarded-", 12)))
+            or (n > 12 and same(name, b"x-forwarded-", 12)))
 
 
 cdef int note_connection(const Field *field, Notes *notes) noexcept nogil:
@@ -55,7 +54,7 @@ cdef int note_connection(const Field *field, Notes *notes) noexcept nogil:
             notes.keep_alive = 1
         elif option.n == 7 and same(option.at, b"upgrade", 7):
             notes.wants_upgrade = 1
-        elif is_guarded(&option):
+        elif is_guarded(option.at, option.n):
             return BAD_REQUEST
         else:
             notes.named = 1

@@ -21,6 +21,10 @@ cdef extern from "string.h" nogil:
     const void *memrchr(const void *at, int c, size_t n)
 
 
+cdef enum:
+    METHOD_BYTES = 64   # the longest registered one has 17
+
+
 # ---- requests -----------------------------------------------------------------------------------------------------
 
 cdef uint8_t method_id(const char *at, uint32_t n) noexcept nogil:
@@ -79,6 +83,8 @@ cdef int request_line(const char *line, const char *end, uint32_t limit, Request
         missing = BAD_TARGET_LONG
     while p < stop and is_a(p[0], CHAR_TOKEN):
         p += 1
+        if p - line > METHOD_BYTES:
+            return BAD_REQUEST
     if p == stop:
         return missing
     if p[0] != b' ' or p == line:

@@ -84,13 +84,13 @@ class Registry:
         return True
 
     def forget(self, key: str) -> None:
-        """Drop what `resolved` said about a backend: what the plan says counts again."""
+        """Drop what `resolved` said about a backend: it has no endpoints."""
         if self._addresses.pop(key, None) is not None:
             self.changed.add(key)
 
     def addresses(self, backend) -> tuple[tuple[str, int], ...]:
         """Return the current addresses of a plan's Backend."""
-        return self._addresses.get(backend.key, backend.addresses)
+        return self._addresses.get(backend.key, ())
 
     def take_endpoint(self, ip: str, port: int, protocol: str) -> Place:
         """Return the slot and sign of an endpoint's state in every worker."""

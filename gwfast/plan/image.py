@@ -16,6 +16,9 @@ class Images:
 
     def build(self, plan: Plan, bind_ids: Mapping[str, int], generation: int = 0) -> Image:
         """Return the image of `plan`, bytes-like, for the binds whose sockets `bind_ids` {Bind.key: id} names."""
+        for endpoints in plan.endpoints:
+            if endpoints.source == "slices":
+                self._registry.resolved(endpoints.key, endpoints.addresses)
         if not self._writer.wasteful:
             return self._writer.write(plan, bind_ids, generation)
         old, self._writer = self._writer, Writer(self._registry)

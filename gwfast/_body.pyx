@@ -1,0 +1,53 @@
+"""What is still to come of a body (see _body.pxd)."""
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memmove
+
+from gwfast._head cimport FRAMING_CHUNKED, FRAMING_CLOSE, FRAMING_LENGTH, Slice
+from gwfast._http1 cimport CHUNK_BAD, CHUNK_DATA, CHUNK_END, CHUNK_MORE, chunk_next, chunk_start
+
+
+cdef void body_start(Body *body, uint8_t framing, uint64_t length) noexcept nogil:
+    body.framing = framing
+    body.left = length if framing == FRAMING_LENGTH else 0
+    body.trailing = False
+    body.done = framing != FRAMING_CHUNKED and framing != FRAMING_CLOSE and body.left == 0
+    if framing == FRAMING_CHUNKED:
+        chunk_start(&body.chunk)
+
+
+cdef int body_next(Body *body, char *at, size_t n, size_t *used, char **data, size_t *payload) noexcept nogil:
+    cdef size_t step = 0, begin = 0, total = 0, at_byte = 0
+    cdef Slice piece
+    cdef int result
+    data[0] = at
+    payload[0] = 0
+    used[0] = 0
+    if body.done:
+        return BODY_END
+    if body.framing == FRAMING_CLOSE:
+        payload[0] = used[0] = n
+        return BODY_MORE
+    if body.framing == FRAMING_LENGTH:
+        step = n if n < body.left else <size_t>body.left
+        body.left -= step
+        payload[0] = used[0] = step
+        body.done = body.left == 0
+        return BODY_END if body.done else BODY_MORE
+    while True:
+        result = chunk_next(&body.chunk, at + at_byte, n - at_byte, &step, &piece)
+        at_byte += step
+        if result == CHUNK_DATA:
+            if total == 0:
+                data[0] = <char *>piece.at
+            else:
+                memmove(data[0] + total, piece.at, piece.n)
+            total += piece.n
+            continue
+        payload[0] = total
+        used[0] = at_byte
+        if result == CHUNK_MORE:
+            return BODY_MORE
+        if result == CHUNK_END:
+            body.trailing = True
+            return BODY_TRAILERS
+        return BODY_BAD

@@ -1,0 +1,755 @@
+"""A client's HTTP/1.1 connection, and the sockets that accept them (see _conn.pxd).
+
+Rules
+- Bytes are parsed where they were received; only what cannot be used yet is copied to `input`.
+- Nothing is read while nothing could be done with it: a pipelined request waits in the kernel, and so does a body whose
+  upstream is slow. Events are edge-triggered, so `readable` remembers what was left.
+- A request that cannot be understood is answered and the connection ends, because its bytes cannot be told apart any more.
+"""
+import ipaddress
+
+cimport cython
+from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, memset, strlen
+
+from gwfast import limits
+
+from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start, hex_line
+from gwfast._exchange cimport Exchange
+from gwfast._fault cimport *
+from gwfast._filter cimport Out, put, put_number, write_response, write_response_ops
+from gwfast._head cimport *
+from gwfast._log cimport Record
+from gwfast._http1 cimport parse_request, parse_trailers
+from gwfast._loop cimport READ, SCRATCH, append, consume, release, reserve, waiting
+from gwfast._proxyline cimport parse_proxy
+from gwfast._sys cimport *
+from gwfast._table cimport Bind
+
+cdef enum:
+    READS = 32             # reads of one connection in one turn
+    ACCEPTS = 64           # connections taken in one event
+    TRAILERS = 8192        # limits.TRAILER_BYTES
+    SMALL_BODY = 8192      # a body this small is copied behind its head: one plain send
+    LINGER_MS = 2000       # limits.LINGER_TIMEOUT
+    DRAIN_IDLE_MS = 1000   # limits.DRAIN_IDLE
+    MINIMUM_RATE = 240     # limits.BODY_MINIMUM_RATE
+    PRESSED_MS = 5000      # limits.IDLE_TIMEOUT_PRESSED
+
+
+@cython.final
+@cython.no_gc
+cdef class Clients:
+    def __init__(self, Gateway gateway not None, options):
+        cdef uint32_t i
+        self.gateway = gateway
+        self.acceptors = []
+        self.most = options.connections
+        self.per_address = options.connections_per_address
+        self.addresses = {} if self.per_address else None
+        self.head_ms = round(options.head_timeout * 1000)
+        self.idle_ms = round(options.idle_timeout * 1000)
+        self.body_ms = round(options.body_timeout * 1000)
+        self.send_ms = round(options.send_timeout * 1000)
+        self.keepalive_requests = options.keepalive_requests
+        self.keepalive_age_ms = round(limits.KEEPALIVE_AGE * 1000)
+        networks = [ipaddress.ip_network(text, strict=False) for text in options.trusted_proxies]
+        self.trusted = <Net *>calloc(len(networks) + 1, sizeof(Net))
+        if self.trusted == NULL:
+            raise MemoryError
+        for i, network in enumerate(networks):
+            packed = network.network_address.packed
+            bits = network.prefixlen
+            if network.version == 4:
+                packed = bytes(10) + b"\xff\xff" + packed
+                bits += 96
+            memcpy(self.trusted[i].address, <char *>packed, 16)
+            self.trusted[i].bits = bits
+        self.trusts = len(networks)
+
+    def __dealloc__(self):
+        free(self.trusted)
+
+    cdef bint trust(self, const uint8_t *address) noexcept:
+        cdef uint32_t i, whole
+        cdef Net *net
+        for i in range(self.trusts):
+            net = self.trusted + i
+            whole = net.bits // 8
+            if memcmp(net.address, address, whole) == 0 and (
+                    net.bits % 8 == 0 or (net.address[whole] ^ address[whole]) >> (8 - net.bits % 8) == 0):
+                return True
+        return False
+
+    cdef void welcome(self, int fd, const sockaddr_storage *address, uint32_t bind_id) noexcept:
+        """Begin to serve an accepted connection, or close it where its address has too many."""
+        cdef Gateway gateway = self.gateway
+        cdef uint8_t raw[16]
+        cdef const Bind *bind
+        cdef Conn conn = Conn.__new__(Conn)
+        conn.fd = fd
+        conn.loop = gateway.loop
+        conn.gateway = gateway
+        conn.clients = self
+        conn.bind_id = bind_id
+        mapped(address, raw)
+        address_text(raw, conn.address, &conn.address_n)
+        conn.trusted = self.trusts > 0 and self.trust(raw)
+        bind = gateway.table.bind(bind_id) if gateway.table is not None else NULL
+        conn.https = bind != NULL and bind.https
+        conn.phase = PROXY_LINE if bind != NULL and bind.proxy_protocol else HEAD
+        if self.addresses is not None and not self.admit(conn, raw[:16]):
+            gateway.counters.totals.connections_refused += 1
+            close(fd)
+            conn.fd = -1
+            return
+        if gateway.loop.add(conn, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) < 0:
+            if conn.address_key is not None:
+                self.leave(conn.address_key)
+            return                 # freed with its last reference, which closes the descriptor
+        gateway.counters.totals.connections += 1
+        gateway.counters.totals.connections_open += 1
+        conn.older = self.first
+        if self.first != NULL:
+            (<Conn>self.first).newer = <PyObject *>conn
+        self.first = <PyObject *>conn
+        self.open += 1
+        conn.born_ms = conn.since_ms = gateway.loop.now_ms
+        gateway.loop.arm(conn, gateway.loop.now_ms + self.head_ms)
+        conn.readable = True
+        conn.pump()
+
+    cdef bint admit(self, Conn conn, bytes key) noexcept:
+        count = self.addresses.get(key, 0)
+        if count >= self.per_address:
+            return False
+        self.addresses[key] = count + 1
+        conn.address_key = key
+        return True
+
+    cdef void forget(self, Conn conn) noexcept:
+        if conn.newer != NULL:
+            (<Conn>conn.newer).older = conn.older
+        else:
+            self.first = conn.older
+        if conn.older != NULL:
+            (<Conn>conn.older).newer = conn.newer
+        conn.newer = conn.older = NULL
+        self.open -= 1
+        self.gateway.counters.totals.connections_open -= 1
+        if conn.address_key is not None:
+            self.leave(conn.address_key)
+        if self.paused and self.open < self.most - self.most // 64:
+            self.pause(False)
+
+    cdef void leave(self, bytes key) noexcept:
+        count = self.addresses.get(key, 1)
+        if count > 1:
+            self.addresses[key] = count - 1
+        else:
+            self.addresses.pop(key, None)
+
+    cdef void pause(self, bint paused) noexcept:
+        """Stop or go on accepting: connections wait in the kernel's queue meanwhile."""
+        cdef Acceptor acceptor
+        self.paused = paused
+        for acceptor in self.acceptors:
+            self.gateway.loop.watch(acceptor, 0 if paused else EPOLLIN)
+
+    cdef uint64_t idle_for(self) noexcept:
+        if self.gateway.draining:
+            return DRAIN_IDLE_MS
+        if self.open > self.most - self.most // 8 and self.idle_ms > PRESSED_MS:
+            return PRESSED_MS
+        return self.idle_ms
+
+    def drain(self):
+        """Tell every idle connection that its time is over soon; the others when they answer."""
+        cdef PyObject *at = self.first
+        cdef Conn conn
+        self.gateway.loop.clock()
+        while at != NULL:
+            conn = <Conn>at
+            at = conn.older
+            if conn.exchange is None and conn.phase <= HEAD:
+                self.gateway.loop.arm(conn, self.gateway.loop.now_ms + DRAIN_IDLE_MS)
+
+    def close_all(self):
+        """Close every connection now."""
+        cdef Conn conn
+        while self.first != NULL:
+            conn = <Conn>self.first
+            if conn.exchange is not None:
+                conn.exchange.client_gone()
+            conn.close()
+        self.gateway.loop.graveyard.clear()
+
+    def count(self) -> int:
+        return self.open
+
+
+cdef void mapped(const sockaddr_storage *address, uint8_t *raw) noexcept nogil:
+    """An address as 16 bytes, IPv4 as ::ffff:a.b.c.d."""
+    if address.ss_family == AF_INET:
+        memset(raw, 0, 10)
+        raw[10] = raw[11] = 255
+        memcpy(raw + 12, &(<const sockaddr_in *>address).sin_addr, 4)
+    elif address.ss_family == AF_INET6:
+        memcpy(raw, &(<const sockaddr_in6 *>address).sin6_addr, 16)
+    else:
+        memset(raw, 0, 16)
+
+
+cdef void address_text(const uint8_t *raw, char *text, uint8_t *n) noexcept nogil:
+    if memcmp(raw, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0:
+        inet_ntop(AF_INET, raw + 12, text, 46)
+    else:
+        inet_ntop(AF_INET6, raw, text, 46)
+    n[0] = <uint8_t>strlen(text)
+
+
+@cython.final
+@cython.no_gc
+cdef class Acceptor(Peer):
+    """A listening socket."""
+
+    cdef void on_events(self, uint32_t events) noexcept:
+        self.accept_all(ACCEPTS)
+
+    cdef int accept_all(self, uint32_t most) noexcept:
+        """Take what waits in the queue, at most so many; return how many came."""
+        cdef sockaddr_storage address
+        cdef socklen_t n
+        cdef uint32_t came
+        cdef int fd
+        for came in range(most):
+            if self.clients.open >= self.clients.most:
+                self.clients.pause(True)
+                return came
+            n = sizeof(address)
+            fd = accept4(self.fd, <sockaddr *>&address, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            if fd < 0:
+                if errno == ECONNABORTED or errno == EINTR:
+                    continue
+                if errno == EMFILE or errno == ENFILE:
+                    self.clients.most = self.clients.open
+                    self.clients.pause(True)
+                return came
+            self.clients.welcome(fd, &address, self.bind_id)
+        return most
+
+
+@cython.final
+@cython.no_gc
+cdef class Conn(Downstream):
+    # -- events --------------------------------------------------------------------------------------------------------
+
+    cdef void on_events(self, uint32_t events) noexcept:
+        if events & (EPOLLERR | EPOLLHUP):
+            if self.exchange is not None:
+                self.exchange.client_gone()
+            self.close()
+            return
+        if events & EPOLLRDHUP:
+            self.hangup = True
+        if events & EPOLLOUT and self.out.base != NULL:
+            if self.sent(self.flush()) < 0:
+                return
+        if events & (EPOLLIN | EPOLLRDHUP):
+            self.readable = True
+            self.pump()
+
+    cdef int sent(self, int result) noexcept:
+        """After a flush: tell whoever waits for room, close where nothing more is to come. -1: closed."""
+        if result < 0:
+            if self.exchange is not None:
+                self.exchange.client_gone()
+            self.close()
+            return -1
+        if self.out.base != NULL:
+            self.loop.arm(self, self.loop.now_ms + self.clients.send_ms)
+            return 0
+        if self.exchange is not None:
+            if self.phase == BODY:
+                self.body_clock()
+            else:
+                self.loop.arm(self, 0)
+            self.exchange.client_drained()
+        elif self.phase == LINGER:
+            self.linger()
+        elif self.phase == HEAD:
+            self.idle()
+        return -1 if self.closed else 0
+
+    cdef void on_deadline(self) noexcept:
+        cdef Exchange exchange = self.exchange
+        cdef uint64_t now = self.loop.now_ms
+        if self.out.base != NULL and self.phase != LINGER:
+            if exchange is not None:
+                exchange.fault = FAULT_SEND_TIMEOUT
+                exchange.finish(False)
+            self.close()
+        elif self.phase == HEAD and self.input.base != NULL and not self.gateway.draining:
+            self.refuse(FAULT_HEAD_TIMEOUT)
+        elif self.phase == BODY and exchange is not None:
+            if not exchange.wants():
+                if now - self.since_ms >= 2 * self.clients.body_ms:
+                    exchange.fail(FAULT_UPSTREAM_TIMEOUT)
+                else:
+                    self.loop.arm(self, now + self.clients.body_ms)
+            elif (now - self.since_ms >= self.clients.body_ms
+                    or self.window_bytes < MINIMUM_RATE * (now - self.window_ms) // 1000):
+                exchange.fail(FAULT_BODY_TIMEOUT)
+            else:
+                self.window_ms = now
+                self.window_bytes = 0
+                self.loop.arm(self, self.since_ms + self.clients.body_ms)
+        elif self.phase == WAIT or self.phase == TUNNEL:
+            pass                   # the upstream is timed instead
+        else:
+            self.close()
+
+    cdef void close(self) noexcept:
+        if self.closed:
+            return
+        release(&self.loop.pool, &self.input)
+        self.clients.forget(self)
+        Peer.close(self)
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    cdef bint blocked(self) noexcept:
+        """Whether nothing could be done with more bytes now."""
+        if self.phase == WAIT:
+            return True
+        if self.phase == BODY or self.phase == TUNNEL:
+            return self.exchange is None or not self.exchange.wants()
+        # a response that the client does not take holds back the next request
+        return self.out.base != NULL and self.phase == HEAD
+
+    cdef void pump(self) noexcept:
+        """Use the bytes that are there: first those that waited, then the socket's."""
+        cdef ssize_t n
+        cdef size_t used
+        cdef int reads
+        cdef char *at
+        if self.pumping:
+            return
+        self.pumping = True
+        reads = 0
+        while not self.closed:
+            if self.input.base != NULL and self.seen == 0:
+                used = self.process(self.input.base + self.input.start, waiting(&self.input))
+                if self.closed:
+                    break
+                if self.input.base != NULL:    # else the phase let go of it
+                    consume(&self.loop.pool, &self.input, <uint32_t>used)
+                    if used and self.input.base != NULL:
+                        continue
+            if not self.readable or self.blocked():
+                break
+            if self.input.base != NULL:
+                if reserve(&self.loop.pool, &self.input, READ) < 0:
+                    self.close()
+                    break
+                at = self.input.base + self.input.end
+            else:
+                at = self.loop.input
+            reads += 1
+            if reads > READS:      # others want their turn: the kernel announces the rest again
+                self.loop.watch(self, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+                break
+            n = recv(self.fd, at, READ, 0)
+            if n < 0:
+                if errno == EINTR:
+                    continue
+                self.readable = False
+                if errno != EAGAIN:
+                    if self.exchange is not None:
+                        self.exchange.client_gone()
+                    self.close()
+                break
+            if n == 0:
+                self.readable = False
+                self.eof()
+                break
+            if n < READ and not self.hangup:
+                self.readable = False      # edge-triggered: what comes later is announced
+            if self.input.base != NULL:
+                self.input.end += <uint32_t>n
+                used = self.process(self.input.base + self.input.start, waiting(&self.input))
+                if not self.closed and self.input.base != NULL:
+                    consume(&self.loop.pool, &self.input, <uint32_t>used)
+            else:
+                used = self.process(at, n)
+                if not self.closed and used < <size_t>n:
+                    if append(&self.loop.pool, &self.input, at + used, n - used) < 0:
+                        self.close()
+        self.pumping = False
+
+    cdef size_t process(self, char *at, size_t n) noexcept:
+        """Use bytes as far as the phase allows; return how many were used."""
+        cdef size_t used = 0, step
+        while used < n and not self.closed:
+            if self.phase == HEAD:
+                if self.out.base != NULL:
+                    break
+                step = self.take_head(at + used, n - used)
+            elif self.phase == BODY:
+                step = self.take_body(at + used, n - used)
+            elif self.phase == TUNNEL:
+                if self.exchange is None or not self.exchange.wants():
+                    break
+                self.exchange.tunnel_data(at + used, n - used)
+                return n
+            elif self.phase == LINGER:
+                return n
+            elif self.phase == PROXY_LINE:
+                step = self.take_proxy_line(at + used, n - used)
+            else:
+                break
+            if step == 0:
+                break
+            used += step
+        return used
+
+    cdef size_t take_proxy_line(self, char *at, size_t n) noexcept:
+        cdef char address[46]
+        cdef uint8_t raw[16]
+        cdef uint8_t address_n
+        cdef int result = parse_proxy(at, n, address, &address_n)
+        if result < 0:
+            self.gateway.counters.totals.faults[FAULT_PROXY_HEADER] += 1
+            self.close()
+            return n
+        if result > 0:
+            self.phase = HEAD
+            if address_n:
+                memcpy(self.address, address, address_n)
+                self.address_n = address_n
+                address[address_n if address_n < 46 else 45] = 0
+                memset(raw, 0, 16)
+                if inet_pton(AF_INET, address, raw + 12) == 1:
+                    raw[10] = raw[11] = 255
+                elif inet_pton(AF_INET6, address, raw) != 1:
+                    memset(raw, 0, 16)
+                self.trusted = self.clients.trusts > 0 and self.clients.trust(raw)
+        return result
+
+    cdef size_t take_head(self, char *at, size_t n) noexcept:
+        """Parse a head and begin its exchange; the part of the body that came with it goes along."""
+        cdef Gateway gateway = self.gateway
+        cdef RequestHead *head = &gateway.head
+        cdef Exchange exchange
+        cdef const Bind *bind
+        cdef size_t used
+        cdef uint32_t serial
+        cdef int result = parse_request(at, <uint32_t>n, self.seen, &gateway.limits, head)
+        if result == PARTIAL:
+            if self.seen == 0:
+                self.since_ms = self.loop.now_ms
+                self.loop.arm(self, self.loop.now_ms + self.clients.head_ms)
+            self.seen = <uint32_t>n
+            return 0
+        self.seen = 0
+        if result < 0:
+            self.minor = 1
+            self.head_only = False
+            self.refuse(fault_of_parse(result))
+            return n
+        used = result
+        self.requests += 1
+        self.minor = head.minor
+        self.head_only = head.method_id == METHOD_HEAD
+        self.keep = (head.keep_alive and not gateway.draining and self.requests < self.clients.keepalive_requests
+                     and self.loop.now_ms - self.born_ms < self.clients.keepalive_age_ms)
+        self.chunked = False
+        self.loop.arm(self, 0)
+        bind = gateway.table.bind(self.bind_id) if gateway.table is not None else NULL
+        if bind == NULL:
+            self.refuse(FAULT_NO_RULE)
+            return n
+        body_start(&self.body, head.framing, head.content_length)
+        self.phase = WAIT if self.body.done else BODY
+        exchange = gateway.exchange()
+        serial = exchange.serial
+        if exchange.begin(self, bind) != 0:
+            return used
+        if head.expect and self.phase == BODY and n == used:
+            if self.send(b"HTTP/1.1 100 Continue\r\n\r\n", 25) < 0:
+                exchange.client_gone()
+                return n
+        while self.phase == BODY and used < n:
+            result = <int>self.take_body(at + used, n - used)
+            if result == 0 or exchange.serial != serial:
+                break
+            used += result
+        if exchange.serial == serial:
+            if self.phase == BODY:
+                self.since_ms = self.window_ms = self.loop.now_ms
+                self.window_bytes = 0
+                self.loop.arm(self, self.loop.now_ms + self.clients.body_ms)
+            exchange.launch()
+        return used
+
+    cdef size_t take_body(self, char *at, size_t n) noexcept:
+        """Pass a part of the request's body on; return the bytes used."""
+        cdef Exchange exchange = self.exchange
+        cdef Field fields[32]
+        cdef uint32_t count
+        cdef size_t used, payload
+        cdef char *data
+        cdef int result
+        if exchange is None or not exchange.wants():
+            return 0
+        if self.body.trailing:
+            result = parse_trailers(at, <uint32_t>n, TRAILERS, fields, 32, &count)
+            if result == PARTIAL:
+                return 0
+            if result < 0:
+                exchange.fail(FAULT_BAD_BODY)
+                return n
+            self.phase = WAIT
+            self.loop.arm(self, 0)
+            if result > 2:
+                exchange.request_trailers(at, result - 2)
+            else:
+                exchange.request_data(NULL, 0, True)
+            return result
+        result = body_next(&self.body, at, n, &used, &data, &payload)
+        if result == BODY_BAD:
+            exchange.fail(FAULT_BAD_BODY)
+            return n
+        self.since_ms = self.loop.now_ms
+        self.window_bytes += payload
+        if result == BODY_END:
+            self.phase = WAIT
+            self.loop.arm(self, 0)
+        exchange.request_data(data, payload, result == BODY_END)
+        return used
+
+    cdef void body_clock(self) noexcept:
+        self.since_ms = self.loop.now_ms
+        self.loop.arm(self, self.loop.now_ms + self.clients.body_ms)
+
+    cdef void eof(self) noexcept:
+        """The client sent its last byte: an answer that is under way still goes to it."""
+        self.ended = True
+        if self.phase == TUNNEL:
+            self.exchange.tunnel_end()
+        elif self.phase == BODY and self.exchange is not None:
+            self.exchange.client_gone()
+            self.close()
+        elif self.phase == LINGER and self.out.base != NULL:
+            pass
+        else:
+            self.close()
+
+    # -- the response (Downstream) -------------------------------------------------------------------------------------
+
+    cdef int respond(self, const ResponseHead *head, const Ops *ops, const char *at, size_t n, bint end) noexcept:
+        cdef Out out
+        cdef iovec parts[2]
+        cdef bint bodiless = self.head_only or head.status == 204 or head.status == 304
+        cdef bint sized = head.framing == FRAMING_LENGTH or bodiless
+        cdef int result
+        if head.status == 101:
+            self.phase = TUNNEL
+            self.keep = False
+        elif not self.exchange.requested:
+            self.keep = False      # an early answer: the rest of the request will not be read
+        self.chunked = not sized and self.minor > 0 and head.status != 101
+        if not sized and not self.chunked:
+            self.keep = False      # HTTP/1.0: the end of the connection ends the body
+        if bodiless:
+            n = 0
+        self.closing = not self.keep
+        out.at = self.loop.output
+        out.end = self.loop.output + SCRATCH
+        out.full = False
+        write_response(&out, ops, head, self.loop.date, 1 if self.closing else 0 if self.minor else 2, self.chunked,
+                       head.status == 204 or head.framing == FRAMING_CHUNKED)
+        if out.full:
+            return -1
+        if self.chunked or n > SMALL_BODY:
+            parts[0].iov_base = self.loop.output
+            parts[0].iov_len = out.at - self.loop.output
+            return self.body_out(parts, 1, at, n, end)
+        put(&out, at, n)
+        result = self.send(self.loop.output, out.at - self.loop.output)
+        if self.out.base != NULL:
+            self.loop.arm(self, self.loop.now_ms + self.clients.send_ms)
+        return result
+
+    cdef int data(self, const char *at, size_t n, bint end) noexcept:
+        cdef iovec parts[4]
+        if self.head_only:
+            n = 0
+        if n == 0 and not (end and self.chunked):
+            return 0
+        return self.body_out(parts, 0, at, n, end)
+
+    cdef int body_out(self, iovec *parts, int count, const char *at, size_t n, bint end) noexcept:
+        """Send parts[:count], then n bytes of body in the framing of this response."""
+        cdef char line[18]
+        cdef iovec all[5]
+        cdef int i, result
+        cdef size_t total = 0
+        for i in range(count):
+            all[i] = parts[i]
+        if n:
+            if self.chunked:
+                all[count].iov_base = line
+                all[count].iov_len = hex_line(line, n)
+                count += 1
+            all[count].iov_base = <void *>at
+            all[count].iov_len = n
+            count += 1
+        if self.chunked:
+            all[count].iov_base = <void *><const char *>(b"\r\n0\r\n\r\n" if end and n else b"0\r\n\r\n" if end else b"\r\n")
+            all[count].iov_len = 7 if end and n else 5 if end else 2 if n else 0
+            count += 1
+        for i in range(count):
+            total += all[i].iov_len
+        result = self.sendv(all, count, total)
+        if self.out.base != NULL:
+            self.loop.arm(self, self.loop.now_ms + self.clients.send_ms)
+        return result
+
+    cdef int trailers(self, const char *at, size_t n) noexcept:
+        cdef iovec parts[3]
+        if not self.chunked:
+            return 0
+        parts[0].iov_base = <void *><const char *>b"0\r\n"
+        parts[0].iov_len = 3
+        parts[1].iov_base = <void *>at
+        parts[1].iov_len = n
+        parts[2].iov_base = <void *><const char *>b"\r\n"
+        parts[2].iov_len = 2
+        return self.sendv(parts, 3, n + 5)
+
+    cdef int inform(self, const ResponseHead *head) noexcept:
+        cdef Out out
+        cdef Ops none
+        memset(&none, 0, sizeof(none))
+        out.at = self.loop.output
+        out.end = self.loop.output + SCRATCH
+        out.full = False
+        write_response(&out, &none, head, self.loop.date, 0, False, True)
+        return -1 if out.full else self.send(self.loop.output, out.at - self.loop.output)
+
+    cdef int answer(self, int status, const Ops *ops, const char *location, size_t n) noexcept:
+        """Answer ourselves: a line of text, or a redirect."""
+        cdef Out out
+        cdef const char *phrase = reason_phrase(status)
+        cdef size_t phrase_n = strlen(phrase)
+        if self.phase == BODY:
+            self.keep = False      # the rest of the request will not be read
+        self.closing = not self.keep
+        out.at = self.loop.output
+        out.end = self.loop.output + SCRATCH
+        out.full = False
+        put(&out, b"HTTP/1.1 ", 9)
+        put_number(&out, status)
+        put(&out, b" ", 1)
+        put(&out, phrase, phrase_n)
+        put(&out, b"\r\nDate: ", 8)
+        put(&out, self.loop.date, 29)
+        put(&out, b"\r\n", 2)
+        if n:
+            put(&out, b"Location: ", 10)
+            put(&out, location, n)
+            put(&out, b"\r\n", 2)
+        if ops != NULL:
+            write_response_ops(&out, ops)
+        if self.closing:
+            put(&out, b"Connection: close\r\n", 19)
+        elif self.minor == 0:
+            put(&out, b"Connection: keep-alive\r\n", 24)
+        if status == 405:
+            put(&out, b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n", 54)
+        if location != NULL:
+            put(&out, b"Content-Length: 0\r\n\r\n", 21)
+        else:
+            put(&out, b"Content-Type: text/plain\r\nContent-Length: ", 42)
+            put_number(&out, phrase_n + 5)
+            put(&out, b"\r\n\r\n", 4)
+            if not self.head_only:
+                put_number(&out, status)
+                put(&out, b" ", 1)
+                put(&out, phrase, phrase_n)
+                put(&out, b"\n", 1)
+        if out.full or self.send(self.loop.output, out.at - self.loop.output) < 0:
+            return -1
+        if self.out.base != NULL:
+            self.loop.arm(self, self.loop.now_ms + self.clients.send_ms)
+        return 0
+
+    cdef void refuse(self, int fault) noexcept:
+        """Answer bytes that are no request, and end the connection."""
+        self.keep = False
+        self.gateway.counters.totals.requests += 1
+        self.gateway.counters.totals.faults[fault] += 1
+        self.gateway.counters.count(1, fault_row(fault).status, 0, 0, 0)
+        if self.gateway.log.format:
+            self.log_refusal(fault)
+        if self.answer(fault_row(fault).status, NULL, NULL, 0) < 0:
+            self.close()
+        else:
+            self.linger()
+
+    cdef void log_refusal(self, int fault) noexcept:
+        cdef Record record
+        memset(&record, 0, sizeof(record))
+        record.client.at = self.address
+        record.client.n = self.address_n
+        record.flags = fault_row(fault).word
+        record.status = fault_row(fault).status
+        self.gateway.log.line(&record)
+
+    cdef void resume(self) noexcept:
+        self.pump()
+
+    cdef void done(self, bint keep) noexcept:
+        """The exchange is over: go on with the next request, or end."""
+        if self.closed:
+            return
+        if not keep or self.closing or self.phase == TUNNEL:
+            if self.phase == TUNNEL or (not keep and not self.closing):
+                self.close()
+            else:
+                self.linger()
+            return
+        self.phase = HEAD
+        self.idle()
+        if self.input.base != NULL or self.readable:
+            self.pump()
+
+    cdef void idle(self) noexcept:
+        if self.out.base == NULL:
+            self.loop.arm(self, self.loop.now_ms + self.clients.idle_for())
+
+    cdef void linger(self) noexcept:
+        """End the connection so that what was sent arrives: bytes that still come must not provoke an RST (RFC 9112 9.6)."""
+        self.phase = LINGER
+        self.seen = 0
+        release(&self.loop.pool, &self.input)
+        if self.out.base != NULL:
+            return                 # sent() comes back here
+        if self.ended:
+            self.close()
+            return
+        shutdown(self.fd, SHUT_WR)
+        self.loop.arm(self, self.loop.now_ms + LINGER_MS)
+
+    cdef void abort(self) noexcept:
+        """Cut the response off visibly: with an RST where the end of the connection would look like its end."""
+        cdef linger hard
+        if self.closed:
+            return
+        hard.l_onoff = 1
+        hard.l_linger = 0
+        setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard))
+        self.close()

@@ -1,0 +1,153 @@
+"""The engine of a worker: what Python sees of the hot path.
+
+    loop.add_reader(engine.epoll_fd, engine.drain)   traffic
+    engine.tick() about every 100 ms                 timers, the log's batches
+    engine.listen / unlisten / swap / finish         what the supervisor tells
+
+Nothing here runs per request.
+"""
+import os
+import resource
+
+cimport cython
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+
+from gwfast import limits
+
+from gwfast._conn cimport Acceptor, Clients, Conn
+from gwfast._counters cimport Counters
+from gwfast._exchange cimport Gateway, Table
+from gwfast._log cimport AccessLog
+from gwfast._loop cimport Loop
+from gwfast._sys cimport *
+from gwfast._upstream cimport Upstreams
+
+cdef enum:
+    QUEUED = 65536         # connections taken from a queue before its socket is closed
+
+
+cdef class Engine:
+    """Serve traffic with a table image, nested in an event loop that watches `epoll_fd`.
+
+    `options` is a serve.options.EngineOptions. Raises OSError and ValueError from the constructor, `listen` and `swap`;
+    `drain` and `tick` never raise.
+    """
+    cdef Loop loop
+    cdef Gateway gateway
+    cdef Clients clients
+    cdef dict acceptors    # bind id -> Acceptor
+
+    def __init__(self, *, int worker, int workers, int counters_fd, options):
+        cdef Upstreams upstreams
+        self.loop = Loop(Counters(counters_fd, worker))
+        upstreams = Upstreams(self.loop)
+        upstreams.pool_size = options.pool_size
+        upstreams.pool_idle_ms = round(options.pool_idle * 1000)
+        upstreams.pool_age_ms = round(options.pool_age * 1000)
+        upstreams.connect_ms = round(options.connect_timeout * 1000)
+        self.gateway = Gateway()
+        self.gateway.loop = self.loop
+        self.gateway.counters = self.loop.counters
+        self.gateway.upstreams = upstreams
+        self.gateway.log = AccessLog(self.loop, options.access_log_fd, options.access_log)
+        self.gateway.limits.head = limits.HEAD_BYTES
+        self.gateway.limits.line = limits.LINE_BYTES
+        self.gateway.limits.count = limits.FIELD_COUNT
+        self.gateway.via = options.via.encode("ascii") if options.via else None
+        self.gateway.request_id = options.request_id
+        self.gateway.response_ms = round(options.response_timeout * 1000)
+        self.gateway.reply_body_ms = round(options.upstream_body_timeout * 1000)
+        self.gateway.tunnel_ms = round(options.tunnel_idle_timeout * 1000)
+        self.clients = Clients(self.gateway, options)
+        self.clients.most = options.connections or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+        self.acceptors = {}
+
+    @property
+    def epoll_fd(self) -> int:
+        """The descriptor to watch for reading."""
+        return self.loop.epoll
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return self.clients.open
+
+    @property
+    def requests(self) -> int:
+        """How many requests are in flight."""
+        return self.loop.counters.totals.requests_open
+
+    def drain(self) -> None:
+        """Take the events that are there, bounded, so that the loop's other tasks get their turn."""
+        self.loop.run()
+
+    def tick(self) -> None:
+        """Let deadlines happen and write the log's batch."""
+        self.loop.turn()
+        self.gateway.log.flush()
+
+    def listen(self, int fd, int bind_id) -> None:
+        """Accept on this socket, which becomes the engine's, for the bind with this id."""
+        cdef Acceptor acceptor = Acceptor.__new__(Acceptor)
+        cdef int on = 1
+        if bind_id in self.acceptors:
+            self.unlisten(bind_id)
+        acceptor.fd = fd
+        acceptor.loop = self.loop
+        acceptor.clients = self.clients
+        acceptor.bind_id = bind_id
+        os.set_blocking(fd, False)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))    # what it accepts inherits this
+        # level-triggered: what one event leaves in the queue is announced again
+        if self.loop.add(acceptor, 0 if self.clients.paused else EPOLLIN) < 0:
+            acceptor.closed = True
+            raise OSError(errno, "cannot watch the listening socket")
+        self.acceptors[bind_id] = acceptor
+        self.clients.acceptors.append(acceptor)
+
+    def unlisten(self, int bind_id) -> None:
+        """Serve what waits in this bind's queue and close its socket."""
+        cdef Acceptor acceptor = self.acceptors.pop(bind_id, None)
+        if acceptor is None:
+            return
+        self.loop.clock()
+        acceptor.accept_all(QUEUED)
+        self.clients.acceptors.remove(acceptor)
+        acceptor.close()
+        self.loop.graveyard.clear()
+
+    def swap(self, int fd) -> None:
+        """Use this table image (a descriptor, which stays the caller's) from the next request on."""
+        cdef Table table = Table(fd)
+        cdef Gateway gateway = self.gateway
+        cdef uint64_t *slots
+        gateway.upstreams.grow(table.image.endpoint_slots)
+        if table.image.pick_slots > gateway.picks.size:
+            slots = <uint64_t *>realloc(gateway.picks.slots, table.image.pick_slots * sizeof(uint64_t))
+            if slots == NULL:
+                raise MemoryError
+            memset(slots + gateway.picks.size, 0, (table.image.pick_slots - gateway.picks.size) * sizeof(uint64_t))
+            gateway.picks.slots = slots
+            gateway.picks.size = table.image.pick_slots
+        gateway.table = table
+        self.loop.counters.totals.table_generation = table.image.generation
+        self.loop.counters.totals.tables_swapped += 1
+
+    def finish(self) -> None:
+        """Stop accepting; answer what is in flight with 'Connection: close'; idle connections end soon."""
+        self.gateway.draining = True
+        for bind_id in list(self.acceptors):
+            self.unlisten(bind_id)
+        self.clients.drain()
+
+    def abort(self) -> None:
+        """Close everything now."""
+        self.finish()
+        self.clients.close_all()
+
+    def __dealloc__(self):
+        if self.gateway is not None:
+            free(self.gateway.picks.slots)
+            self.gateway.picks.slots = NULL

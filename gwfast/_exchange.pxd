@@ -1,0 +1,142 @@
+# One request from its head to its answer's last byte, between a client (any protocol) and an upstream.
+#
+#   phase of the request      client                        exchange                      upstream
+#   begin                     head parsed, rule found       filters, pick, head written   -
+#   collect                   body bytes of the same read   kept with the head            -
+#   launch                    -                             endpoint chosen               pooled, or connecting
+#   send                      reads on while nothing waits  data() passes bytes on        takes head and body
+#   reply                     takes head and body           response read and framed      is read while nothing waits
+#   finish                    told whether to go on         counted, logged, reused       parked or closed
+#
+# Rules
+# - The head for the upstream (and the part of the body that came with it) stays in `request` until the end: it can be sent
+#   again as long as nothing else was (`streamed`), and the log's facts lie behind it.
+# - Whoever reads stops reading while the other side has bytes waiting, so one direction never holds more than one read.
+# - finish() is the last thing that happens to an exchange: callers return at once.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from gwfast._body cimport Body
+from gwfast._counters cimport Counters
+from gwfast._filter cimport Forward, Ops
+from gwfast._head cimport HeadLimits, RequestHead, ResponseHead, Slice
+from gwfast._log cimport AccessLog, Record
+from gwfast._loop cimport Buf, Loop, Peer
+from gwfast._match cimport Found
+from gwfast._pick cimport PickState
+from gwfast._table cimport Backend, Bind, Choice, Image, Listener, Rule
+from gwfast._upstream cimport State, Upstream, Upstreams, Waiter
+
+cdef class Table:          # a mapped image; unmapped with its last request
+    cdef const Image *image
+    cdef size_t size
+    cdef uint32_t *index   # bind id -> index of the bind
+    cdef uint32_t ids
+    cdef const Bind *bind(self, uint32_t bind_id) noexcept
+
+cdef class Gateway:        # what every connection of a worker shares
+    cdef Loop loop
+    cdef Counters counters
+    cdef Upstreams upstreams
+    cdef AccessLog log
+    cdef Table table
+    cdef PickState picks
+    cdef RequestHead head      # of the request that is being begun
+    cdef ResponseHead reply    # of the response that is being read
+    cdef HeadLimits limits
+    cdef Exchange spare        # exchanges to use again
+    cdef bytes via
+    cdef bint request_id
+    cdef bint draining
+    cdef uint64_t response_ms
+    cdef uint64_t reply_body_ms
+    cdef uint64_t tunnel_ms
+    cdef Exchange exchange(self)
+
+cdef class Downstream(Peer):   # the client's side of an exchange
+    cdef Gateway gateway
+    cdef Exchange exchange
+    cdef char address[46]
+    cdef uint8_t address_n
+    cdef uint8_t trusted
+    cdef uint8_t https
+
+    # The response's head and the first part of its body (n bytes; `end`: all of it). -1: the client is gone.
+    cdef int respond(self, const ResponseHead *head, const Ops *ops, const char *at, size_t n, bint end) noexcept
+    cdef int inform(self, const ResponseHead *head) noexcept             # a 1xx that goes on
+    cdef int data(self, const char *at, size_t n, bint end) noexcept
+    cdef int trailers(self, const char *at, size_t n) noexcept           # raw lines; ends the body
+    cdef int answer(self, int status, const Ops *ops, const char *location, size_t n) noexcept
+    cdef void resume(self) noexcept      # the upstream takes more of the request
+    cdef void done(self, bint keep) noexcept
+    cdef void abort(self) noexcept       # the response cannot be completed
+
+cdef class Exchange(Waiter):
+    cdef Exchange next_spare
+    cdef Gateway gateway
+    cdef Downstream client
+    cdef Table table
+    cdef Upstream upstream
+    cdef State *state
+    cdef const Listener *listener
+    cdef const Rule *rule
+    cdef const Choice *choice
+    cdef const Backend *backend
+    cdef Ops ops
+    cdef Buf request
+    cdef Buf facts             # what the log needs of the head; empty where there is no log
+    cdef uint32_t facts_n[5]   # method, target, host, agent, referer, one behind the other
+    cdef Body body             # of the response
+    cdef uint32_t serial       # changes when the exchange ends: what to compare after a call that may end it
+    cdef uint32_t seen         # bytes of a partial head that were looked at
+    cdef uint32_t chosen       # endpoint, as an index into the backend's
+    cdef uint32_t attempts
+    cdef uint32_t informed     # 1xx that went on
+    cdef uint64_t started_us
+    cdef uint64_t replied_us
+    cdef uint64_t bytes_in
+    cdef uint64_t bytes_out
+    cdef uint16_t status
+    cdef uint8_t fault
+    cdef uint8_t method_id
+    cdef uint8_t minor
+    cdef bint chunked          # the request's body is passed on in chunks
+    cdef bint upgrade
+    cdef bint requested        # the whole request went to the upstream (or into `request`)
+    cdef bint streamed         # more than `request` went to the upstream
+    cdef bint launched
+    cdef bint replied          # the final head went to the client
+    cdef bint reused           # on a connection from the pool
+    cdef bint retried
+    cdef bint keep_upstream
+    cdef bint tunnel
+    cdef bint client_ended     # tunnels
+    cdef bint upstream_ended
+
+    cdef int begin(self, Downstream client, const Bind *bind) noexcept
+    cdef bint wants(self) noexcept       # more of the request's body may be read
+    cdef void request_data(self, const char *at, size_t n, bint end) noexcept
+    cdef void request_trailers(self, const char *at, size_t n) noexcept
+    cdef void launch(self) noexcept
+    cdef void attempt(self, bint fresh) noexcept
+    cdef void transmit(self) noexcept
+    cdef void client_drained(self) noexcept
+    cdef void client_gone(self) noexcept
+    cdef void tunnel_data(self, const char *at, size_t n) noexcept
+    cdef void tunnel_end(self) noexcept
+    cdef void fail(self, int fault) noexcept
+    cdef void finish(self, bint keep) noexcept
+    cdef void answer(self, int status, int fault, const char *location, size_t n) noexcept
+    cdef int write_request(self, const Bind *bind, const Found *found) noexcept
+    cdef void keep_facts(self) noexcept
+    cdef void pass_on(self, const char *at, size_t n, bint end) noexcept
+    cdef void drop_upstream(self) noexcept
+    cdef void broken(self) noexcept
+    cdef bint again(self) noexcept
+    cdef size_t take_reply(self, char *at, size_t n) noexcept
+    cdef size_t take_head(self, char *at, size_t n) noexcept
+    cdef size_t take_body(self, char *at, size_t n, bint first) noexcept
+    cdef size_t take_trailers(self, char *at, size_t n) noexcept
+    cdef void reply_ended(self) noexcept
+    cdef void upstream_eof(self) noexcept
+    cdef void close_half(self) noexcept
+    cdef void record(self) noexcept
+    cdef void reset(self) noexcept

@@ -1,0 +1,716 @@
+"""One request from its head to its answer's last byte (see _exchange.pxd)."""
+import os
+
+cimport cython
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start, hex_line
+from gwfast._fault cimport *
+from gwfast._filter cimport (
+    Out, answering, ops_room, put, set_ops, write_location, write_request,
+)
+from gwfast._head cimport *
+from gwfast._http1 cimport parse_response, parse_trailers
+from gwfast._loop cimport LARGE, READ, append, consume, release, reserve, waiting
+from gwfast._match cimport AMBIGUOUS, FOUND, check, find
+from gwfast._pick cimport pick
+from gwfast._sys cimport *
+from gwfast._table cimport *
+from gwfast._upstream cimport CONNECTING
+
+cdef enum:
+    ATTEMPTS = 3           # limits.CONNECT_ATTEMPTS
+    INFORMED = 16          # limits.INFORMATIONAL_RESPONSES
+    TRAILERS = 8192        # limits.TRAILER_BYTES
+    SUSPECT_MS = 1000
+    READS = 32             # reads of one connection in one turn
+
+
+@cython.final
+@cython.no_gc
+cdef class Table:
+    """A table image, mapped from a descriptor; raises ValueError where it is not one."""
+
+    def __cinit__(self, int fd):
+        cdef uint32_t i, id
+        cdef void *base
+        self.size = os.fstat(fd).st_size
+        if self.size < sizeof(Image):
+            raise ValueError("not a table image: too short")
+        base = mmap(NULL, self.size, PROT_READ, MAP_SHARED, fd, 0)
+        if base == MAP_FAILED:
+            raise OSError(errno, "cannot map the table image")
+        self.image = <const Image *>base
+        if check(self.image, self.size) != 0:
+            raise ValueError("not a table image of this version")
+        for i in range(self.image.binds):
+            self.ids = max(self.ids, bind_at(self.image, i).id + 1)
+        if self.ids > 1 << 20:
+            raise ValueError("not a table image: a bind's number is out of range")
+        self.index = <uint32_t *>calloc(self.ids + 1, sizeof(uint32_t))
+        if self.index == NULL:
+            raise MemoryError
+        for i in range(self.image.binds):
+            id = bind_at(self.image, i).id
+            self.index[id] = i + 1
+
+    def __dealloc__(self):
+        free(self.index)
+        if self.image != NULL:
+            munmap(<void *>self.image, self.size)
+
+    cdef const Bind *bind(self, uint32_t bind_id) noexcept:
+        if bind_id >= self.ids or self.index[bind_id] == 0:
+            return NULL
+        return bind_at(self.image, self.index[bind_id] - 1)
+
+
+@cython.no_gc
+cdef class Gateway:
+    cdef Exchange exchange(self):
+        cdef Exchange exchange = self.spare
+        if exchange is None:
+            exchange = Exchange.__new__(Exchange)
+            exchange.gateway = self
+        else:
+            self.spare = exchange.next_spare
+            exchange.next_spare = None
+        return exchange
+
+
+@cython.no_gc
+cdef class Downstream(Peer):
+    cdef int respond(self, const ResponseHead *head, const Ops *ops, const char *at, size_t n, bint end) noexcept:
+        return -1
+
+    cdef int inform(self, const ResponseHead *head) noexcept:
+        return -1
+
+    cdef int data(self, const char *at, size_t n, bint end) noexcept:
+        return -1
+
+    cdef int trailers(self, const char *at, size_t n) noexcept:
+        return -1
+
+    cdef int answer(self, int status, const Ops *ops, const char *location, size_t n) noexcept:
+        return -1
+
+    cdef void resume(self) noexcept:
+        pass
+
+    cdef void done(self, bint keep) noexcept:
+        pass
+
+    cdef void abort(self) noexcept:
+        pass
+
+
+cdef inline bint idempotent(uint8_t method_id) noexcept nogil:
+    # RFC 9110 9.2.2
+    return (method_id == METHOD_GET or method_id == METHOD_HEAD or method_id == METHOD_PUT
+            or method_id == METHOD_DELETE or method_id == METHOD_OPTIONS)
+
+
+@cython.final
+@cython.no_gc
+cdef class Exchange(Waiter):
+    # -- begin ---------------------------------------------------------------------------------------------------------
+
+    cdef int begin(self, Downstream client, const Bind *bind) noexcept:
+        """Find the rule for gateway.head and write the upstream's head. 0: collect and launch; 1: it is over already."""
+        cdef Gateway gateway = self.gateway
+        cdef const Image *image
+        cdef const Op *op
+        cdef Found found
+        cdef Out out
+        cdef int result
+        self.client = client
+        client.exchange = self
+        self.table = gateway.table
+        self.started_us = gateway.loop.now_us
+        self.method_id = gateway.head.method_id
+        self.minor = gateway.head.minor
+        self.upgrade = gateway.head.upgrade
+        self.chunked = gateway.head.framing == FRAMING_CHUNKED
+        self.requested = gateway.head.framing == FRAMING_NONE
+        gateway.counters.totals.requests += 1
+        gateway.counters.totals.requests_open += 1
+        if gateway.log.format:
+            self.keep_facts()
+        image = self.table.image
+        set_ops(&self.ops, image, 0, 0)
+        result = find(image, bind, &gateway.head, &found)
+        if result != FOUND:
+            self.fail(FAULT_AMBIGUOUS if result == AMBIGUOUS else FAULT_NO_RULE)
+            return 1
+        self.rule = found.rule
+        self.listener = found.listener
+        set_ops(&self.ops, image, found.rule.ops.first, found.rule.ops.count)
+        op = answering(&self.ops) if found.rule.flags & RULE_ANSWERS else NULL
+        if op == NULL:
+            if found.rule.total == 0:
+                self.answer(found.rule.empty_status, FAULT_NO_BACKEND, NULL, 0)
+                return 1
+            self.choice = choice_at(image, found.rule.choices.first
+                                    + (pick(image, found.rule, &gateway.picks) if found.rule.choices.count > 1 else 0))
+            if self.choice.ops.count:
+                self.ops.first[1] = op_at(image, self.choice.ops.first)
+                self.ops.count[1] = self.choice.ops.count
+                op = answering(&self.ops)
+        if op != NULL:
+            if op.kind == OP_ANSWER:
+                self.answer(op.hash, FAULT_FILTER, NULL, 0)
+                return 1
+            out.at = gateway.loop.reply
+            out.end = out.at + 2 * LARGE
+            out.full = False
+            write_location(&out, image, redirect_at(image, op.hash), &gateway.head, &found, bind)
+            self.answer(redirect_at(image, op.hash).status, FAULT_NONE, gateway.loop.reply, out.at - gateway.loop.reply)
+            return 1
+        if self.choice.backend == NO_BACKEND:
+            self.answer(self.choice.status, FAULT_NO_BACKEND, NULL, 0)
+            return 1
+        self.backend = backend_at(image, self.choice.backend)
+        if self.backend.endpoints.count == 0:
+            self.fail(FAULT_NO_ENDPOINT)
+            return 1
+        if self.backend.protocol != PROTO_HTTP and self.backend.protocol != PROTO_WS:
+            self.answer(500, FAULT_NO_BACKEND, NULL, 0)
+            return 1
+        if self.write_request(bind, &found) < 0:
+            self.fail(FAULT_INTERNAL)
+            return 1
+        return 0
+
+    cdef int write_request(self, const Bind *bind, const Found *found) noexcept:
+        cdef Gateway gateway = self.gateway
+        cdef Downstream client = self.client
+        cdef Forward forward
+        cdef Out out
+        cdef Text name = self.backend.name
+        # every byte of the head at most twice (authority in Host and X-Forwarded-Host, path before and after a rewrite)
+        cdef uint32_t room = 2 * gateway.head.head_len + ops_room(&self.ops) + name.n + 512
+        memset(&forward, 0, sizeof(forward))
+        forward.client.at = client.address
+        forward.client.n = client.address_n
+        forward.trusted = client.trusted
+        forward.https = client.https
+        forward.request_id = gateway.request_id
+        if gateway.via is not None:
+            forward.via.at = gateway.via
+            forward.via.n = <uint32_t>len(gateway.via)
+            room += forward.via.n
+        if gateway.request_id:
+            forward.id[0] = gateway.loop.random()
+            forward.id[1] = gateway.loop.random()
+        forward.fallback_host.at = text(self.table.image, name)    # 'namespace/name:port': from behind the '/'
+        while name.n and forward.fallback_host.at[0] != c"/":
+            forward.fallback_host.at += 1
+            name.n -= 1
+        if name.n:
+            forward.fallback_host.at += 1
+            forward.fallback_host.n = name.n - 1
+        if reserve(&gateway.loop.pool, &self.request, room) < 0:
+            return -1
+        out.at = self.request.base
+        out.end = out.at + self.request.cap
+        out.full = False
+        write_request(&out, &self.ops, &gateway.head, found, &forward)
+        if out.full:
+            return -1
+        self.request.end = <uint32_t>(out.at - self.request.base)
+        return 0
+
+    cdef void keep_facts(self) noexcept:
+        """Copy what the log will need of the head."""
+        cdef RequestHead *head = &self.gateway.head
+        cdef Slice parts[5]
+        cdef uint32_t i
+        memset(parts, 0, sizeof(parts))
+        parts[0] = head.method
+        parts[1] = head.target
+        parts[2] = head.authority
+        for i in range(head.count):
+            if head.fields[i].id == FIELD_USER_AGENT:
+                parts[3].at = head.fields[i].value
+                parts[3].n = head.fields[i].value_len
+            elif head.fields[i].id == FIELD_REFERER:
+                parts[4].at = head.fields[i].value
+                parts[4].n = head.fields[i].value_len
+        for i in range(5):
+            self.facts_n[i] = 0
+            if append(&self.gateway.loop.pool, &self.facts, parts[i].at, parts[i].n) == 0:
+                self.facts_n[i] = parts[i].n
+
+    # -- the request's body --------------------------------------------------------------------------------------------
+
+    cdef bint wants(self) noexcept:
+        if not self.launched:
+            return waiting(&self.request) < READ
+        return self.upstream is not None and self.upstream.status != CONNECTING and self.upstream.out.base == NULL
+
+    cdef void request_data(self, const char *at, size_t n, bint end) noexcept:
+        """Take part of the request's body; `end` where it is complete (without trailers)."""
+        self.bytes_in += n
+        if end:
+            self.requested = True
+        if n or end:
+            self.pass_on(at, n, end)
+        if end and self.launched and self.upstream is not None and not self.replied:
+            self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + self.gateway.response_ms)
+
+    cdef void request_trailers(self, const char *at, size_t n) noexcept:
+        """End a body in chunks with these trailer lines (raw, checked)."""
+        cdef Upstream upstream = self.upstream
+        self.requested = True
+        if self.launched:
+            self.streamed = True
+            if upstream.send(b"0\r\n", 3) == 0 and upstream.send(at, n) == 0:
+                upstream.send(b"\r\n", 2)
+            if not self.replied:
+                self.gateway.loop.arm(upstream, self.gateway.loop.now_ms + self.gateway.response_ms)
+        else:
+            append(&self.gateway.loop.pool, &self.request, b"0\r\n", 3)
+            append(&self.gateway.loop.pool, &self.request, at, n)
+            append(&self.gateway.loop.pool, &self.request, b"\r\n", 2)
+
+    cdef void pass_on(self, const char *at, size_t n, bint end) noexcept:
+        cdef char line[18]
+        cdef iovec parts[4]
+        cdef int count = 0, i
+        cdef size_t total = 0
+        if self.chunked:
+            if n:
+                parts[0].iov_base = line
+                parts[0].iov_len = hex_line(line, n)
+                parts[1].iov_base = <void *>at
+                parts[1].iov_len = n
+                parts[2].iov_base = <void *><const char *>b"\r\n"
+                parts[2].iov_len = 2
+                count = 3
+            if end:
+                parts[count].iov_base = <void *><const char *>b"0\r\n\r\n"
+                parts[count].iov_len = 5
+                count += 1
+        elif n:
+            parts[0].iov_base = <void *>at
+            parts[0].iov_len = n
+            count = 1
+        for i in range(count):
+            total += parts[i].iov_len
+        if self.launched:
+            # A broken pipe is not the end: the upstream may have answered before it closed, and its end is announced.
+            self.streamed = True
+            if count and self.upstream is not None:
+                self.upstream.sendv(parts, count, total)
+        else:
+            for i in range(count):
+                append(&self.gateway.loop.pool, &self.request, <char *>parts[i].iov_base, parts[i].iov_len)
+
+    # -- the upstream --------------------------------------------------------------------------------------------------
+
+    cdef void launch(self) noexcept:
+        self.launched = True
+        self.attempt(False)
+
+    cdef void attempt(self, bint fresh) noexcept:
+        """Choose an endpoint and take or open a connection to it."""
+        cdef Upstreams upstreams = self.gateway.upstreams
+        cdef const Endpoint *endpoint
+        cdef Upstream upstream = None
+        cdef uint32_t most = self.backend.endpoints.count
+        if most > ATTEMPTS:
+            most = ATTEMPTS
+        while self.attempts < most or fresh:
+            endpoint = upstreams.choose(self.table.image, self.backend,
+                                        self.chosen if self.attempts and not fresh else NO_BACKEND, &self.chosen)
+            self.attempts += 1
+            self.state = upstreams.state(endpoint) if endpoint != NULL else NULL
+            if self.state == NULL:
+                break
+            self.state.outstanding += 1
+            if not fresh:
+                upstream = upstreams.idle(self.state)
+            self.reused = upstream is not None
+            if upstream is None:
+                upstream = upstreams.dial(self.state)
+            if upstream is not None:
+                self.upstream = upstream
+                upstream.waiter = self
+                if upstream.status != CONNECTING:
+                    self.transmit()
+                return
+            fresh = False
+            self.gateway.counters.totals.upstream_connect_errors += 1
+            self.state.suspect_until = self.gateway.loop.now_ms + SUSPECT_MS
+            upstreams.done(self.state)
+            self.state = NULL
+        self.fail(FAULT_CONNECT)
+
+    cdef void transmit(self) noexcept:
+        if self.upstream.send(self.request.base + self.request.start, waiting(&self.request)) < 0:
+            self.broken()
+            return
+        if self.requested:
+            self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + self.gateway.response_ms)
+        else:
+            self.client.resume()
+
+    cdef void upstream_open(self) noexcept:
+        self.transmit()
+
+    cdef void upstream_drained(self) noexcept:
+        if self.tunnel:
+            self.close_half()
+        if self.upstream is not None and (self.tunnel or not self.requested):
+            self.client.resume()
+
+    cdef void upstream_failed(self) noexcept:
+        """A connection could not be made: nothing was sent, so any other endpoint will do."""
+        self.gateway.counters.totals.upstream_connect_errors += 1
+        self.state.suspect_until = self.gateway.loop.now_ms + SUSPECT_MS
+        self.drop_upstream()
+        self.attempt(False)
+
+    cdef void upstream_late(self) noexcept:
+        if self.upstream.status == CONNECTING:
+            if self.attempts >= self.backend.endpoints.count or self.attempts >= ATTEMPTS:
+                self.fail(FAULT_CONNECT_TIMEOUT)
+            else:
+                self.upstream_failed()
+        elif self.client.out.base != NULL:     # it is the client that is slow, and timed on its own
+            self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + self.gateway.reply_body_ms)
+        elif self.tunnel:
+            self.finish(False)
+        else:
+            self.fail(FAULT_UPSTREAM_TIMEOUT)
+
+    cdef void drop_upstream(self) noexcept:
+        cdef Upstream upstream = self.upstream
+        if upstream is not None:
+            self.upstream = None
+            upstream.close()
+        if self.state != NULL:
+            self.gateway.upstreams.done(self.state)
+            self.state = NULL
+
+    cdef bint again(self) noexcept:
+        """Whether a connection from the pool that ended without a byte may be replaced without the client noticing."""
+        return (self.reused and not self.retried and not self.streamed and self.requested and not self.informed
+                and self.upstream.input.base == NULL and idempotent(self.method_id))
+
+    cdef void broken(self) noexcept:
+        """The connection ended before the head of the response."""
+        if self.again():
+            self.retried = True
+            self.gateway.counters.totals.upstream_retries += 1
+            self.drop_upstream()
+            self.attempts = 0
+            self.attempt(True)
+        else:
+            self.fail(FAULT_UPSTREAM_RESET)
+
+    # -- the response --------------------------------------------------------------------------------------------------
+
+    cdef void upstream_readable(self) noexcept:
+        cdef Upstream upstream = self.upstream
+        cdef Loop loop = self.gateway.loop
+        cdef uint32_t serial = self.serial
+        cdef size_t used
+        cdef ssize_t n
+        cdef char *at
+        cdef int reads = 0
+        while upstream.readable and self.client.out.base == NULL:
+            reads += 1
+            if reads > READS:          # others want their turn: the kernel announces the rest again
+                loop.watch(upstream, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+                return
+            if upstream.input.base != NULL:
+                if reserve(&loop.pool, &upstream.input, READ) < 0:
+                    self.fail(FAULT_INTERNAL)
+                    return
+                at = upstream.input.base + upstream.input.end
+            else:
+                at = loop.reply
+            n = recv(upstream.fd, at, READ, 0)
+            if n < 0:
+                if errno == EINTR:
+                    continue
+                upstream.readable = False
+                if errno != EAGAIN:
+                    self.upstream_eof()
+                return
+            if n == 0:
+                upstream.readable = False
+                self.upstream_eof()
+                return
+            if n < READ and not upstream.hangup:
+                upstream.readable = False     # edge-triggered: what comes later is announced
+            if upstream.input.base != NULL:
+                upstream.input.end += <uint32_t>n
+                used = self.take_reply(upstream.input.base + upstream.input.start, waiting(&upstream.input))
+                if self.serial != serial or self.upstream is not upstream:
+                    return
+                consume(&loop.pool, &upstream.input, <uint32_t>used)
+            else:
+                used = self.take_reply(at, n)
+                if self.serial != serial or self.upstream is not upstream:
+                    return
+                if used < <size_t>n and append(&loop.pool, &upstream.input, at + used, n - used) < 0:
+                    self.fail(FAULT_INTERNAL)
+                    return
+            if self.replied:
+                loop.arm(upstream, loop.now_ms + (self.gateway.tunnel_ms if self.tunnel else self.gateway.reply_body_ms))
+
+    cdef void upstream_eof(self) noexcept:
+        if self.tunnel:
+            self.upstream_ended = True
+            self.close_half()
+        elif not self.replied:
+            self.broken()
+        elif self.body.framing == FRAMING_CLOSE:
+            self.keep_upstream = False
+            if self.client.data(NULL, 0, True) < 0:
+                self.client_gone()
+            else:
+                self.reply_ended()
+        else:
+            self.fail(FAULT_UPSTREAM_CUT)
+
+    cdef size_t take_reply(self, char *at, size_t n) noexcept:
+        """Use what the upstream sent; return how many bytes were used. May end the exchange."""
+        if self.tunnel:
+            self.bytes_out += n
+            if self.client.send(at, n) < 0:
+                self.client_gone()
+            return n
+        if not self.replied:
+            return self.take_head(at, n)
+        if self.body.trailing:
+            return self.take_trailers(at, n)
+        return self.take_body(at, n, False)
+
+    cdef size_t take_head(self, char *at, size_t n) noexcept:
+        cdef ResponseHead *head = &self.gateway.reply
+        cdef size_t used = 0
+        cdef int result
+        while True:
+            result = parse_response(at + used, <uint32_t>(n - used), self.seen, &self.gateway.limits, self.method_id, head)
+            if result == PARTIAL:
+                self.seen = <uint32_t>(n - used)
+                return used
+            self.seen = 0
+            if result < 0 or (head.status == 101 and not (self.upgrade and head.upgrade)):
+                self.fail(FAULT_UPSTREAM_BAD)
+                return n
+            used += result
+            if head.status == 101 or head.status >= 200:
+                break
+            self.informed += 1
+            if self.informed > INFORMED:
+                self.fail(FAULT_UPSTREAM_BAD)
+                return n
+            if self.minor and self.client.inform(head) < 0:
+                self.client_gone()
+                return n
+        self.status = head.status
+        self.replied_us = self.gateway.loop.now_us
+        if head.status == 101:
+            self.tunnel = self.replied = True
+            self.gateway.counters.totals.tunnels += 1
+            if self.client.respond(head, &self.ops, at + used, n - used, False) < 0:
+                self.client_gone()
+            else:
+                self.bytes_out += n - used
+                self.client.resume()
+            return n
+        body_start(&self.body, head.framing, head.content_length)
+        self.keep_upstream = head.keep_alive and head.framing != FRAMING_CLOSE
+        return used + self.take_body(at + used, n - used, True)
+
+    cdef size_t take_body(self, char *at, size_t n, bint first) noexcept:
+        cdef size_t used, payload
+        cdef char *data
+        cdef bint end
+        cdef int result = body_next(&self.body, at, n, &used, &data, &payload)
+        if result == BODY_BAD:
+            self.fail(FAULT_UPSTREAM_BAD)
+            return n
+        if result == BODY_TRAILERS and n - used >= 2 and at[used] == 13 and at[used + 1] == 10:
+            used += 2          # no trailers: the usual end, in one piece with the rest
+            result = BODY_END
+        end = result == BODY_END
+        if end and used < n:
+            self.keep_upstream = False     # bytes that nobody asked for: nobody else may see them
+        self.bytes_out += payload
+        self.replied = True
+        if first:
+            result = self.client.respond(&self.gateway.reply, &self.ops, data, payload, end)
+        elif payload or end:
+            result = self.client.data(data, payload, end)
+        else:
+            result = 0
+        if result < 0:
+            self.client_gone()
+            return n
+        if end:
+            self.reply_ended()
+            return n
+        if self.body.trailing:
+            return used + self.take_trailers(at + used, n - used)
+        return used
+
+    cdef size_t take_trailers(self, char *at, size_t n) noexcept:
+        cdef Field fields[32]
+        cdef uint32_t count
+        cdef int result = parse_trailers(at, <uint32_t>n, TRAILERS, fields, 32, &count)
+        if result == PARTIAL:
+            return 0
+        if result < 0:
+            self.fail(FAULT_UPSTREAM_BAD)
+            return n
+        if <size_t>result < n:
+            self.keep_upstream = False
+        if self.client.trailers(at, result - 2) < 0:
+            self.client_gone()
+        else:
+            self.reply_ended()
+        return n
+
+    cdef void reply_ended(self) noexcept:
+        cdef Upstream upstream = self.upstream
+        if self.keep_upstream and self.requested and upstream.out.base == NULL:
+            release(&upstream.loop.pool, &upstream.input)
+            self.upstream = None
+            self.gateway.upstreams.park(upstream)
+        self.finish(self.requested)
+
+    # -- tunnels -------------------------------------------------------------------------------------------------------
+
+    cdef void tunnel_data(self, const char *at, size_t n) noexcept:
+        self.bytes_in += n
+        if self.upstream.send(at, n) < 0:
+            self.finish(False)
+            return
+        self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + self.gateway.tunnel_ms)
+
+    cdef void tunnel_end(self) noexcept:
+        """The client sent its last byte."""
+        self.client_ended = True
+        self.close_half()
+
+    cdef void close_half(self) noexcept:
+        """Pass the end of one direction on when everything before it was."""
+        if self.client_ended and self.upstream.out.base == NULL:
+            shutdown(self.upstream.fd, SHUT_WR)
+        if self.upstream_ended and self.client.out.base == NULL:
+            shutdown(self.client.fd, SHUT_WR)
+        if (self.client_ended and self.upstream_ended and self.upstream.out.base == NULL
+                and self.client.out.base == NULL):
+            self.finish(False)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    cdef void client_drained(self) noexcept:
+        """Everything that waited for the client was sent: read on."""
+        if self.tunnel:
+            self.close_half()
+        if self.upstream is not None and self.upstream.readable and self.upstream.status != CONNECTING:
+            self.upstream_readable()
+
+    cdef void client_gone(self) noexcept:
+        self.fault = FAULT_CLIENT_GONE
+        self.finish(False)
+
+    cdef void fail(self, int fault) noexcept:
+        cdef int status = fault_row(fault).status
+        self.drop_upstream()
+        if self.replied or status == 0:
+            self.fault = fault
+            self.client.abort()
+            self.finish(False)
+        else:
+            self.answer(status, fault, NULL, 0)
+
+    cdef void answer(self, int status, int fault, const char *location, size_t n) noexcept:
+        """Answer instead of an upstream."""
+        self.status = status
+        self.fault = fault
+        self.finish(self.client.answer(status, &self.ops, location, n) == 0)
+
+    cdef void finish(self, bint keep) noexcept:
+        cdef Exchange alive = self     # the client's reference may be the last one
+        cdef Gateway gateway = self.gateway
+        cdef Downstream client = self.client
+        cdef Counters counters = gateway.counters
+        counters.totals.requests_open -= 1
+        if self.fault:
+            counters.totals.faults[self.fault] += 1
+        counters.count(self.rule.counter if self.rule != NULL else 1, self.status, self.bytes_in, self.bytes_out,
+                       gateway.loop.now_us - self.started_us)
+        if gateway.log.format:
+            self.record()
+        self.drop_upstream()
+        release(&gateway.loop.pool, &self.request)
+        release(&gateway.loop.pool, &self.facts)
+        client.exchange = None
+        self.client = None
+        self.table = None
+        self.reset()
+        self.next_spare = gateway.spare
+        gateway.spare = alive
+        client.done(keep)
+
+    cdef void reset(self) noexcept:
+        self.serial += 1
+        self.rule = NULL
+        self.listener = NULL
+        self.choice = NULL
+        self.backend = NULL
+        self.seen = self.attempts = self.informed = self.chosen = 0
+        self.bytes_in = self.bytes_out = self.replied_us = 0
+        self.status = 0
+        self.fault = 0
+        self.requested = self.streamed = self.launched = self.replied = self.reused = self.retried = False
+        self.keep_upstream = self.tunnel = self.client_ended = self.upstream_ended = False
+
+    cdef void record(self) noexcept:
+        cdef Record record
+        cdef const Image *image = self.table.image
+        cdef Slice *parts[5]
+        cdef uint32_t i, at = 0
+        memset(&record, 0, sizeof(record))
+        parts[0] = &record.method
+        parts[1] = &record.target
+        parts[2] = &record.host
+        parts[3] = &record.agent
+        parts[4] = &record.referer
+        for i in range(5):
+            parts[i].at = self.facts.base + at
+            parts[i].n = self.facts_n[i]
+            at += self.facts_n[i]
+        record.client.at = self.client.address
+        record.client.n = self.client.address_n
+        record.minor = self.minor
+        record.status = self.status
+        record.flags = fault_row(self.fault).word
+        record.bytes_in = self.bytes_in
+        record.bytes_out = self.bytes_out
+        record.duration_us = self.gateway.loop.now_us - self.started_us
+        record.upstream_us = self.replied_us - self.started_us if self.replied_us else 0
+        if self.listener != NULL:
+            record.listener.at = text(image, self.listener.id)
+            record.listener.n = self.listener.id.n
+        if self.rule != NULL:
+            record.route.at = text(image, self.rule.route)
+            record.route.n = self.rule.route.n
+            record.rule = self.rule.rule_index
+        if self.backend != NULL:
+            record.backend.at = text(image, self.backend.name)
+            record.backend.n = self.backend.name.n
+        if self.state != NULL:
+            record.endpoint.at = self.state.name
+            record.endpoint.n = self.state.name_n
+        self.gateway.log.line(&record)

@@ -1,0 +1,48 @@
+# Writes the heads that leave: the request's for the upstream, the response's for the client, with the filters of the rule
+# and of the chosen backendRef applied in order. Pure: reads slices and the image, writes into a bounded buffer.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+from gwfast._head cimport Field, RequestHead, ResponseHead, Slice
+from gwfast._match cimport Found
+from gwfast._table cimport Bind, Image, Op, Redirect, Text
+
+cdef struct Out:           # a bounded writer; `full` where something did not fit
+    char *at
+    char *end
+    bint full
+
+cdef inline void put(Out *out, const char *at, size_t n) noexcept nogil:
+    if <size_t>(out.end - out.at) < n:
+        out.full = True
+        return
+    if n:
+        memcpy(out.at, at, n)
+        out.at += n
+
+cdef void put_number(Out *out, uint64_t value) noexcept nogil
+
+cdef struct Ops:           # the rule's filters, then the backendRef's
+    const Image *image
+    const Op *first[2]
+    uint32_t count[2]
+
+cdef struct Forward:       # what the gateway says of the client
+    Slice client           # its address as text
+    Slice via              # n == 0: no Via
+    Slice fallback_host    # where an HTTP/1.0 request names none
+    bint trusted           # X-Forwarded-* of this peer are believed
+    bint https
+    bint request_id        # make one where there is none to believe
+    uint64_t id[2]         # random bits for it
+
+cdef void set_ops(Ops *ops, const Image *image, uint32_t rule_first, uint32_t rule_count) noexcept nogil
+cdef uint32_t ops_room(const Ops *ops) noexcept nogil             # bytes that these filters can add to a head
+cdef const Op *answering(const Ops *ops) noexcept nogil           # the OP_REDIRECT or OP_ANSWER that ends it, or NULL
+cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const Found *found,
+                        const Forward *forward) noexcept nogil    # up to and with the empty line
+# `connection`: 0 says nothing of it, 1 close, 2 keep-alive (to HTTP/1.0)
+cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, const char *date,
+                         int connection, bint chunked, bint drop_length) noexcept nogil
+cdef void write_location(Out *out, const Image *image, const Redirect *redirect, const RequestHead *head,
+                         const Found *found, const Bind *bind) noexcept nogil
+cdef void write_response_ops(Out *out, const Ops *ops) noexcept nogil   # the lines that set and add: for our own answers

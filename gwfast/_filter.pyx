@@ -1,0 +1,347 @@
+"""Writes the heads that leave (see _filter.pxd).
+
+Rules
+- Filters are applied as if one after the other: an op on a field overrides the fields that came before it, whoever put
+  them there; so a field survives if no op with its name sets or removes it, and a line that an op writes survives if no
+  later op does.
+- Fields that were received are copied as the lines they were: the parser let only canonical ones through. Lines that
+  lie side by side leave in one copy.
+- Hop-by-hop fields, and those Connection names, were flagged by the parser and never leave (RFC 9110 7.6.1).
+- What says where a request came from is overwritten unless the peer is trusted.
+"""
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp
+
+from gwfast._head cimport *
+from gwfast._table cimport *
+
+cdef enum:
+    # the fields of a request that the gateway writes itself, as bits of FieldId
+    OURS = ((1 << FIELD_HOST) | (1 << FIELD_EXPECT) | (1 << FIELD_TRANSFER_ENCODING) | (1 << FIELD_X_FORWARDED_FOR))
+    ORIGIN = ((1 << FIELD_FORWARDED) | (1 << FIELD_X_FORWARDED_PROTO) | (1 << FIELD_X_FORWARDED_HOST)
+              | (1 << FIELD_X_FORWARDED_PORT) | (1 << FIELD_X_REAL_IP) | (1 << FIELD_X_REQUEST_ID))
+
+
+cdef void put_number(Out *out, uint64_t value) noexcept nogil:
+    cdef char digits[20]
+    cdef int at = 20
+    while True:
+        at -= 1
+        digits[at] = <char>(48 + value % 10)
+        value //= 10
+        if value == 0:
+            break
+    put(out, digits + at, 20 - at)
+
+
+cdef inline void put_text(Out *out, const Image *image, Text t) noexcept nogil:
+    put(out, text(image, t), t.n)
+
+
+cdef void set_ops(Ops *ops, const Image *image, uint32_t rule_first, uint32_t rule_count) noexcept nogil:
+    ops.image = image
+    ops.first[0] = op_at(image, rule_first)
+    ops.count[0] = rule_count
+    ops.first[1] = NULL
+    ops.count[1] = 0
+
+
+cdef inline uint32_t total(const Ops *ops) noexcept nogil:
+    return ops.count[0] + ops.count[1]
+
+
+cdef inline const Op *nth(const Ops *ops, uint32_t i) noexcept nogil:
+    return ops.first[0] + i if i < ops.count[0] else ops.first[1] + (i - ops.count[0])
+
+
+cdef uint32_t ops_room(const Ops *ops) noexcept nogil:
+    cdef uint32_t i, room = 0
+    for i in range(total(ops)):
+        room += nth(ops, i).line.n + nth(ops, i).value.n
+    return room
+
+
+cdef const Op *answering(const Ops *ops) noexcept nogil:
+    cdef uint32_t i
+    for i in range(total(ops)):
+        if nth(ops, i).kind == OP_REDIRECT or nth(ops, i).kind == OP_ANSWER:
+            return nth(ops, i)
+    return NULL
+
+
+cdef inline bint same_name(const char *a, const char *b, uint32_t n) noexcept nogil:
+    cdef uint32_t i
+    cdef uint8_t x, y
+    for i in range(n):
+        x = <uint8_t>a[i]
+        y = <uint8_t>b[i]
+        if x != y:
+            if x >= 65 and x <= 90:
+                x |= 32
+            if y >= 65 and y <= 90:
+                y |= 32
+            if x != y:
+                return False
+    return True
+
+
+cdef bint overridden(const Ops *ops, uint32_t since, bint response, uint32_t hash, const char *name,
+                     uint32_t n) noexcept nogil:
+    """Whether an op from `since` on sets or removes this field."""
+    cdef uint32_t i
+    cdef const Op *op
+    for i in range(since, total(ops)):
+        op = nth(ops, i)
+        if op.hash == hash and op.name.n == n and (
+                op.kind == OP_RESPONSE_SET or op.kind == OP_RESPONSE_REMOVE if response
+                else op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_REMOVE):
+            if same_name(text(ops.image, op.name), name, n):
+                return True
+    return False
+
+
+cdef void put_ops(Out *out, const Ops *ops, bint response) noexcept nogil:
+    cdef uint32_t i
+    cdef const Op *op
+    for i in range(total(ops)):
+        op = nth(ops, i)
+        if (op.kind == OP_RESPONSE_SET or op.kind == OP_RESPONSE_ADD if response
+                else op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_ADD):
+            if not overridden(ops, i + 1, response, op.hash, text(ops.image, op.name), op.name.n):
+                put_text(out, ops.image, op.line)
+
+
+cdef void copy_fields(Out *out, const Ops *ops, bint response, const Field *fields, uint32_t count, uint32_t drop,
+                      uint16_t flags) noexcept nogil:
+    cdef const char *run = NULL
+    cdef size_t n = 0
+    cdef uint32_t i
+    cdef const Field *field
+    cdef bint checked = total(ops) > 0
+    for i in range(count):
+        field = fields + i
+        if field.flags & flags or (drop >> field.id) & 1:
+            continue
+        if checked and overridden(ops, 0, response, field.hash, field.name, field.name_len):
+            continue
+        if run + n == field.name:
+            n += field.line_len
+        else:
+            put(out, run, n)
+            run = field.name
+            n = field.line_len
+    put(out, run, n)
+
+
+cdef inline bint ours(const Ops *ops, const char *name, uint32_t n) noexcept nogil:
+    """Whether a field that the gateway would write is left to it by the filters."""
+    return total(ops) == 0 or not overridden(ops, 0, False, name_hash(name, n), name, n)
+
+
+cdef const Field *field_of(const RequestHead *head, uint16_t id) noexcept nogil:
+    cdef uint32_t i
+    for i in range(head.count):
+        if head.fields[i].id == id:
+            return &head.fields[i]
+    return NULL
+
+
+cdef void put_rest(Out *out, const RequestHead *head, const Found *found, const char *path, uint32_t n) noexcept nogil:
+    """ReplacePrefixMatch: the new prefix, then what the matched one did not cover; never empty."""
+    cdef uint32_t rest = head.match_path.n - found.prefix_len
+    put(out, path, n)
+    put(out, head.match_path.at + found.prefix_len, rest)
+    if n + rest == 0:
+        put(out, b"/", 1)
+
+
+cdef void put_target(Out *out, const Ops *ops, const RequestHead *head, const Found *found) noexcept nogil:
+    cdef const Op *path = NULL
+    cdef uint32_t i
+    for i in range(total(ops)):
+        if nth(ops, i).kind == OP_REWRITE_PATH_FULL or nth(ops, i).kind == OP_REWRITE_PATH_PREFIX:
+            path = nth(ops, i)
+    if path == NULL:
+        put(out, head.path.at, head.path.n)
+    elif path.kind == OP_REWRITE_PATH_FULL:
+        put_text(out, ops.image, path.value)
+    else:
+        put_rest(out, head, found, text(ops.image, path.value), path.value.n)
+    if head.query.at != NULL:
+        put(out, b"?", 1)
+        put(out, head.query.at, head.query.n)
+
+
+cdef void put_host(Out *out, const Ops *ops, const RequestHead *head, const Forward *forward) noexcept nogil:
+    cdef const Op *host = NULL
+    cdef uint32_t i
+    for i in range(total(ops)):
+        if nth(ops, i).kind == OP_REWRITE_HOST:
+            host = nth(ops, i)
+    put(out, b"\r\nHost: ", 8)
+    if host != NULL:
+        put_text(out, ops.image, host.value)
+    elif head.authority.n:
+        put(out, head.authority.at, head.authority.n)
+    else:
+        put(out, forward.fallback_host.at, forward.fallback_host.n)
+    put(out, b"\r\n", 2)
+
+
+cdef void put_id(Out *out, const uint64_t *bits) noexcept nogil:
+    # a version 4 UUID (RFC 9562 5.4)
+    cdef char hex[36]
+    cdef uint64_t high = (bits[0] & <uint64_t>0xFFFFFFFFFFFF0FFF) | 0x4000
+    cdef uint64_t low = (bits[1] >> 2) | (<uint64_t>1 << 63)
+    cdef int i, at = 0
+    cdef uint8_t nibble
+    for i in range(32):
+        if i == 8 or i == 12 or i == 16 or i == 20:
+            hex[at] = c"-"
+            at += 1
+        nibble = <uint8_t>((high >> (60 - 4 * i) if i < 16 else low >> (60 - 4 * (i - 16))) & 15)
+        hex[at] = <char>(48 + nibble if nibble < 10 else 87 + nibble)
+        at += 1
+    put(out, hex, 36)
+
+
+cdef void put_forwarded(Out *out, const Ops *ops, const RequestHead *head, const Forward *forward) noexcept nogil:
+    cdef uint32_t i
+    if ours(ops, b"x-forwarded-for", 15):
+        put(out, b"X-Forwarded-For: ", 17)
+        if forward.trusted:
+            for i in range(head.count):
+                if head.fields[i].id == FIELD_X_FORWARDED_FOR and head.fields[i].value_len:
+                    put(out, head.fields[i].value, head.fields[i].value_len)
+                    put(out, b", ", 2)
+        put(out, forward.client.at, forward.client.n)
+        put(out, b"\r\n", 2)
+    if not (forward.trusted and field_of(head, FIELD_X_FORWARDED_PROTO) != NULL) and ours(ops, b"x-forwarded-proto", 17):
+        if forward.https:
+            put(out, b"X-Forwarded-Proto: https\r\n", 26)
+        else:
+            put(out, b"X-Forwarded-Proto: http\r\n", 25)
+    if (head.authority.n and not (forward.trusted and field_of(head, FIELD_X_FORWARDED_HOST) != NULL)
+            and ours(ops, b"x-forwarded-host", 16)):
+        put(out, b"X-Forwarded-Host: ", 18)
+        put(out, head.authority.at, head.authority.n)
+        put(out, b"\r\n", 2)
+    if (forward.request_id and not (forward.trusted and field_of(head, FIELD_X_REQUEST_ID) != NULL)
+            and ours(ops, b"x-request-id", 12)):
+        put(out, b"X-Request-Id: ", 14)
+        put_id(out, forward.id)
+        put(out, b"\r\n", 2)
+    if forward.via.n:
+        put(out, b"Via: 1.", 7)
+        put(out, b"1 " if head.minor else b"0 ", 2)
+        put(out, forward.via.at, forward.via.n)
+        put(out, b"\r\n", 2)
+
+
+cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const Found *found,
+                        const Forward *forward) noexcept nogil:
+    cdef uint32_t drop = OURS if forward.trusted else OURS | ORIGIN
+    cdef const Field *upgrade
+    put(out, head.method.at, head.method.n)
+    put(out, b" ", 1)
+    put_target(out, ops, head, found)
+    put(out, b" HTTP/1.1", 9)
+    put_host(out, ops, head, forward)
+    if not forward.request_id:
+        drop &= ~<uint32_t>(1 << FIELD_X_REQUEST_ID)
+    copy_fields(out, ops, False, head.fields, head.count, drop, FIELD_HOP | FIELD_UNDERSCORE)
+    put_forwarded(out, ops, head, forward)
+    put_ops(out, ops, False)
+    if head.framing == FRAMING_CHUNKED:
+        put(out, b"Transfer-Encoding: chunked\r\n", 28)
+    if head.upgrade:
+        upgrade = field_of(head, FIELD_UPGRADE)
+        if upgrade != NULL:
+            put(out, b"Connection: Upgrade\r\nUpgrade: ", 30)
+            put(out, upgrade.value, upgrade.value_len)
+            put(out, b"\r\n", 2)
+    elif head.trailers:
+        put(out, b"TE: trailers\r\nConnection: TE\r\n", 30)
+    put(out, b"\r\n", 2)
+
+
+cdef void write_response_ops(Out *out, const Ops *ops) noexcept nogil:
+    put_ops(out, ops, True)
+
+
+cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, const char *date,
+                         int connection, bint chunked, bint drop_length) noexcept nogil:
+    cdef uint32_t drop = 1 << FIELD_TRANSFER_ENCODING
+    cdef uint32_t i
+    cdef const Field *upgrade = NULL
+    cdef bint dated = False
+    for i in range(head.count):
+        if head.fields[i].id == FIELD_DATE:
+            dated = True
+        elif head.fields[i].id == FIELD_UPGRADE:
+            upgrade = &head.fields[i]
+    put(out, b"HTTP/1.1 ", 9)
+    put_number(out, head.status)
+    put(out, b" ", 1)
+    put(out, head.reason.at, head.reason.n)
+    put(out, b"\r\n", 2)
+    if drop_length:
+        drop |= 1 << FIELD_CONTENT_LENGTH
+    copy_fields(out, ops, True, head.fields, head.count, drop, FIELD_HOP)
+    put_ops(out, ops, True)
+    if not dated and head.status >= 200:
+        put(out, b"Date: ", 6)
+        put(out, date, 29)
+        put(out, b"\r\n", 2)
+    if chunked:
+        put(out, b"Transfer-Encoding: chunked\r\n", 28)
+    if head.status == 101 and upgrade != NULL:
+        put(out, b"Connection: Upgrade\r\nUpgrade: ", 30)
+        put(out, upgrade.value, upgrade.value_len)
+        put(out, b"\r\n", 2)
+    elif connection == 1:
+        put(out, b"Connection: close\r\n", 19)
+    elif connection == 2:
+        put(out, b"Connection: keep-alive\r\n", 24)
+    put(out, b"\r\n", 2)
+
+
+cdef void put_new_path(Out *out, const Image *image, const Redirect *redirect, Slice path, const RequestHead *head,
+                       const Found *found) noexcept nogil:
+    if redirect.path_kind == 1:
+        put_text(out, image, redirect.path)
+    elif redirect.path_kind == 2:
+        put_rest(out, head, found, text(image, redirect.path), redirect.path.n)
+    else:
+        put(out, path.at, path.n)
+    if head.query.at != NULL:
+        put(out, b"?", 1)
+        put(out, head.query.at, head.query.n)
+
+
+cdef void write_location(Out *out, const Image *image, const Redirect *redirect, const RequestHead *head,
+                         const Found *found, const Bind *bind) noexcept nogil:
+    """The value of Location (spec 5.5): always absolute, so that nothing in a path can become an authority."""
+    cdef uint32_t port = redirect.port
+    cdef bint https = bind.https
+    if redirect.host.n + head.host.n == 0:
+        put_new_path(out, image, redirect, head.match_path, head, found)   # HTTP/1.0 without Host: all we can say
+        return
+    if redirect.scheme.n:
+        https = redirect.scheme.n == 5
+        put_text(out, image, redirect.scheme)
+    elif bind.https:
+        put(out, b"https", 5)
+    else:
+        put(out, b"http", 4)
+    put(out, b"://", 3)
+    if redirect.host.n:
+        put_text(out, image, redirect.host)
+    else:
+        put(out, head.host.at, head.host.n)
+    if port == 0:
+        port = (443 if https else 80) if redirect.scheme.n else bind.port
+    if port != (443 if https else 80):
+        put(out, b":", 1)
+        put_number(out, port)
+    put_new_path(out, image, redirect, head.path, head, found)

@@ -1,0 +1,45 @@
+# The access log: lines made in compiled code, written in batches; off costs nothing.
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from gwfast._filter cimport Out
+from gwfast._head cimport Slice
+from gwfast._loop cimport Loop
+
+cdef enum LogFormat:
+    LOG_OFF = 0
+    LOG_JSON
+    LOG_COMMON
+
+cdef struct Record:        # one request, as it ended
+    Slice client
+    Slice method
+    Slice target
+    Slice host
+    Slice agent
+    Slice referer
+    Slice listener
+    Slice route
+    Slice backend
+    Slice endpoint
+    Slice request_id
+    const char *flags      # the fault's word
+    uint64_t bytes_in
+    uint64_t bytes_out
+    uint64_t duration_us
+    uint64_t upstream_us   # until the head of the response; 0: none came
+    uint32_t rule
+    uint16_t status
+    bint minor
+
+cdef class AccessLog:
+    cdef Loop loop
+    cdef int fd
+    cdef int format
+    cdef bint pipe
+    cdef char *buffer
+    cdef uint32_t n
+
+    cdef void line(self, const Record *record) noexcept
+    cdef void flush(self) noexcept
+    cdef void json(self, Out *out, const Record *record) noexcept
+    cdef void common(self, Out *out, const Record *record) noexcept
+    cdef void quoted(self, Out *out, Slice value) noexcept

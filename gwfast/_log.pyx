@@ -1,0 +1,221 @@
+"""The access log (see _log.pxd).
+
+Rules
+- A line is whole or absent. Lines are written when 32 KiB are there and at every tick; to a pipe in pieces of at most
+  PIPE_BUF that end with a line, so that the lines of several workers never mix.
+- A log that nobody reads must not stop traffic: what a descriptor does not take at once is dropped and counted.
+- Bytes from outside are escaped: nothing in a request can end a line or a string.
+"""
+import os
+import stat
+
+cimport cython
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+
+from gwfast._filter cimport Out, put, put_number
+from gwfast._head cimport Slice
+from gwfast._sys cimport EAGAIN, EINTR, POLLOUT, errno, poll, pollfd, write
+
+cdef enum:
+    BUFFER = 131072
+    BATCH = 32768
+    PIPE = 4096            # PIPE_BUF: what a pipe takes whole
+
+
+cdef const char *HEX = b"0123456789abcdef"
+
+
+cdef void put_escaped(Out *out, Slice value, bint json) noexcept nogil:
+    cdef uint32_t i, run = 0
+    cdef uint8_t c
+    cdef char code[6]
+    for i in range(value.n):
+        c = <uint8_t>value.at[i]
+        if c >= 32 and c < 127 and c != 34 and c != 92:
+            continue
+        put(out, value.at + run, i - run)
+        run = i + 1
+        if json and (c == 34 or c == 92):
+            code[0] = 92
+            code[1] = c
+            put(out, code, 2)
+        elif json:
+            code[0] = 92
+            code[1] = c"u"
+            code[2] = code[3] = c"0"
+            code[4] = HEX[c >> 4]
+            code[5] = HEX[c & 15]
+            put(out, code, 6)
+        else:
+            code[0] = 92
+            code[1] = c"x"
+            code[2] = HEX[c >> 4]
+            code[3] = HEX[c & 15]
+            put(out, code, 4)
+    put(out, value.at + run, value.n - run)
+
+
+cdef inline void word(Out *out, const char *at) noexcept nogil:
+    cdef size_t n = 0
+    while at[n]:
+        n += 1
+    put(out, at, n)
+
+
+cdef void member(Out *out, const char *name, Slice value) noexcept nogil:
+    if value.n:
+        put(out, b',"', 2)
+        word(out, name)
+        put(out, b'":"', 3)
+        put_escaped(out, value, True)
+        put(out, b'"', 1)
+
+
+cdef void number(Out *out, const char *name, uint64_t value) noexcept nogil:
+    put(out, b',"', 2)
+    word(out, name)
+    put(out, b'":', 2)
+    put_number(out, value)
+
+
+cdef void millis(Out *out, const char *name, uint64_t micros) noexcept nogil:
+    cdef char rest[4]
+    number(out, name, micros // 1000)
+    rest[0] = c"."
+    rest[1] = <char>(48 + micros % 1000 // 100)
+    rest[2] = <char>(48 + micros % 100 // 10)
+    rest[3] = <char>(48 + micros % 10)
+    put(out, rest, 4)
+
+
+@cython.final
+@cython.no_gc
+cdef class AccessLog:
+    def __init__(self, Loop loop not None, int fd, str format):
+        self.loop = loop
+        self.fd = fd
+        self.format = {"off": LOG_OFF, "json": LOG_JSON, "common": LOG_COMMON}[format]
+        if self.format:
+            self.pipe = not stat.S_ISREG(os.fstat(fd).st_mode)
+            self.buffer = <char *>malloc(BUFFER)
+            if self.buffer == NULL:
+                raise MemoryError
+
+    def __dealloc__(self):
+        free(self.buffer)
+
+    cdef void line(self, const Record *record) noexcept:
+        cdef Out out
+        if self.format == LOG_OFF:
+            return
+        out.at = self.buffer + self.n
+        out.end = self.buffer + BUFFER
+        out.full = False
+        if self.format == LOG_JSON:
+            self.json(&out, record)
+        else:
+            self.common(&out, record)
+        put(&out, b"\n", 1)
+        if out.full:           # a line of more than 96 KiB, or a log that nobody takes
+            self.loop.counters.totals.log_dropped += 1
+        else:
+            self.n = <uint32_t>(out.at - self.buffer)
+        if self.n >= BATCH:
+            self.flush()
+
+    cdef void json(self, Out *out, const Record *record) noexcept:
+        put(out, b'{"time":"', 9)
+        put(out, self.loop.stamp, 19)
+        put(out, b'Z"', 2)
+        member(out, "client", record.client)
+        member(out, "method", record.method)
+        member(out, "host", record.host)
+        member(out, "target", record.target)
+        if record.method.n:
+            word(out, b',"protocol":"HTTP/1.1"' if record.minor else b',"protocol":"HTTP/1.0"')
+        number(out, "status", record.status)
+        word(out, b',"flags":"')
+        word(out, record.flags)
+        put(out, b'"', 1)
+        millis(out, "duration_ms", record.duration_us)
+        if record.upstream_us:
+            millis(out, "upstream_ms", record.upstream_us)
+        number(out, "bytes_in", record.bytes_in)
+        number(out, "bytes_out", record.bytes_out)
+        member(out, "listener", record.listener)
+        if record.route.n:
+            member(out, "route", record.route)
+            number(out, "rule", record.rule)
+        member(out, "backend", record.backend)
+        member(out, "endpoint", record.endpoint)
+        member(out, "request_id", record.request_id)
+        member(out, "user_agent", record.agent)
+        put(out, b"}", 1)
+
+    cdef void common(self, Out *out, const Record *record) noexcept:
+        # host ident user [time] "request" status bytes "referer" "agent": the combined form of the common log format
+        put(out, record.client.at, record.client.n)
+        put(out, b" - - [", 6)
+        put(out, self.loop.clf, 26)
+        put(out, b'] "', 3)
+        if record.method.n:
+            put_escaped(out, record.method, False)
+            put(out, b" ", 1)
+            put_escaped(out, record.target, False)
+            word(out, b" HTTP/1.1" if record.minor else b" HTTP/1.0")
+        put(out, b'" ', 2)
+        put_number(out, record.status)
+        put(out, b" ", 1)
+        put_number(out, record.bytes_out)
+        self.quoted(out, record.referer)
+        self.quoted(out, record.agent)
+
+    cdef void quoted(self, Out *out, Slice value) noexcept:
+        put(out, b' "', 2)
+        if value.n:
+            put_escaped(out, value, False)
+        else:
+            put(out, b"-", 1)
+        put(out, b'"', 1)
+
+    cdef void flush(self) noexcept:
+        cdef uint32_t at = 0, piece
+        cdef pollfd ready
+        cdef ssize_t done
+        while at < self.n:
+            piece = self.n - at
+            if self.pipe:
+                ready.fd = self.fd
+                ready.events = POLLOUT
+                ready.revents = 0
+                if poll(&ready, 1, 0) != 1 or not ready.revents & POLLOUT:
+                    break
+                if piece > PIPE:
+                    piece = last_line(self.buffer + at, PIPE)
+                    if piece == 0:     # one line longer than PIPE_BUF
+                        piece = first_line(self.buffer + at, self.n - at)
+            done = write(self.fd, self.buffer + at, piece)
+            if done < 0 and errno == EINTR:
+                continue
+            if done <= 0:
+                break
+            at += <uint32_t>done
+        while at < self.n:         # what nobody took
+            at += first_line(self.buffer + at, self.n - at)
+            self.loop.counters.totals.log_dropped += 1
+        self.n = 0
+
+
+cdef uint32_t first_line(const char *at, uint32_t n) noexcept nogil:
+    cdef uint32_t i
+    for i in range(n):
+        if at[i] == 10:
+            return i + 1
+    return n
+
+
+cdef uint32_t last_line(const char *at, uint32_t n) noexcept nogil:
+    while n and at[n - 1] != 10:
+        n -= 1
+    return n

@@ -1,0 +1,92 @@
+# One worker's event loop, nested in uvloop: an epoll set of its own, a timing wheel, buffers.
+#
+#   Loop    drained by uvloop when the epoll descriptor is readable; owns every Peer that is open
+#   Peer    something with a descriptor in the set: a listening socket, a client, an upstream
+#   Buf     bytes that wait: base == NULL where nothing does, so that an idle peer costs no buffer
+#
+# Ownership: Loop.add takes a reference to the peer, Peer.close gives it to the graveyard, which is emptied when the
+# round of events is over; so a pointer in the events of this round is never stale. Wheel links are borrowed: close
+# takes the peer off the wheel.
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from cpython.object cimport PyObject
+from gwfast._counters cimport Counters
+from gwfast._sys cimport epoll_event, iovec
+
+cdef enum:
+    ROUND = 256            # events taken at once
+    ROUNDS = 16            # then Python tasks get their turn
+    SCRATCH = 131072       # each of input, reply and output
+    READ = 32768           # bytes taken from a socket at once: what one direction may have to keep
+    SMALL = 4096           # the two sizes of pooled buffers
+    LARGE = 40960
+    SLOT_MS = 32           # the wheel: 2048 x 32 ms = 65 s; later deadlines are filed again
+    SLOTS = 2048
+
+cdef struct Buf:
+    char *base
+    uint32_t cap
+    uint32_t start
+    uint32_t end
+
+cdef struct Pool:
+    void *small
+    void *large
+    uint32_t smalls
+    uint32_t larges
+
+cdef inline uint32_t waiting(const Buf *buf) noexcept nogil:
+    return buf.end - buf.start
+
+cdef int reserve(Pool *pool, Buf *buf, uint32_t n) noexcept nogil      # room for n more bytes behind end; -1: no memory
+cdef int append(Pool *pool, Buf *buf, const char *at, size_t n) noexcept nogil
+cdef void consume(Pool *pool, Buf *buf, uint32_t n) noexcept nogil     # gives the buffer back when it gets empty
+cdef void release(Pool *pool, Buf *buf) noexcept nogil
+
+cdef class Loop:
+    cdef int epoll
+    cdef uint64_t now_us   # CLOCK_MONOTONIC, read once a round and where a duration matters
+    cdef uint64_t now_ms
+    cdef uint64_t wheel_at # the slot number that comes next
+    cdef uint64_t random_state[2]
+    cdef uint64_t date_at
+    cdef char date[32]     # IMF-fixdate of this second
+    cdef char stamp[32]    # RFC 3339 of this second, for the log
+    cdef char clf[32]      # common log format of this second
+    cdef char *input       # what a client sent
+    cdef char *reply       # what an upstream sent
+    cdef char *output      # heads that leave
+    cdef Pool pool
+    cdef list graveyard
+    cdef readonly Counters counters
+    cdef epoll_event events[ROUND]
+    cdef PyObject *wheel[SLOTS]
+
+    cdef int add(self, Peer peer, uint32_t events) noexcept
+    cdef int watch(self, Peer peer, uint32_t events) noexcept
+    cdef void bury(self, Peer peer) noexcept
+    cdef void clock(self) noexcept
+    cdef void arm(self, Peer peer, uint64_t deadline_ms) noexcept
+    cdef void unfile(self, Peer peer) noexcept
+    cdef void file(self, Peer peer) noexcept
+    cdef void turn(self) noexcept
+    cdef void run(self) noexcept
+    cdef uint64_t random(self) noexcept
+
+cdef class Peer:
+    cdef Loop loop
+    cdef int fd
+    cdef int32_t slot      # on the wheel; -1: not
+    cdef PyObject *after
+    cdef PyObject *before
+    cdef uint64_t deadline # ms; 0: none. May move later without touching the wheel.
+    cdef Buf out           # bytes that the socket did not take yet
+    cdef bint closed
+    cdef bint readable     # there may be bytes to read that no event will announce again
+    cdef bint hangup       # EPOLLRDHUP was seen: read until the end
+
+    cdef void on_events(self, uint32_t events) noexcept
+    cdef void on_deadline(self) noexcept
+    cdef int send(self, const char *at, size_t n) noexcept
+    cdef int sendv(self, iovec *parts, int count, size_t n) noexcept
+    cdef int flush(self) noexcept
+    cdef void close(self) noexcept

@@ -1,0 +1,376 @@
+"""One worker's event loop, nested in uvloop (see _loop.pxd)."""
+import os
+
+cimport cython
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memmove, memset
+
+from gwfast._sys cimport *
+
+cdef enum:
+    POOLED = 512           # buffers of one size kept for reuse
+
+
+cdef char *take(Pool *pool, uint32_t *cap) noexcept nogil:
+    cdef void *at
+    if cap[0] <= SMALL:
+        cap[0] = SMALL
+        if pool.small != NULL:
+            at = pool.small
+            pool.small = (<void **>at)[0]
+            pool.smalls -= 1
+            return <char *>at
+    elif cap[0] <= LARGE:
+        cap[0] = LARGE
+        if pool.large != NULL:
+            at = pool.large
+            pool.large = (<void **>at)[0]
+            pool.larges -= 1
+            return <char *>at
+    return <char *>malloc(cap[0])
+
+
+cdef void give(Pool *pool, char *at, uint32_t cap) noexcept nogil:
+    if cap == SMALL and pool.smalls < POOLED:
+        (<void **>at)[0] = pool.small
+        pool.small = at
+        pool.smalls += 1
+    elif cap == LARGE and pool.larges < POOLED // 8:
+        (<void **>at)[0] = pool.large
+        pool.large = at
+        pool.larges += 1
+    else:
+        free(at)
+
+
+cdef int reserve(Pool *pool, Buf *buf, uint32_t n) noexcept nogil:
+    cdef uint32_t have = buf.end - buf.start
+    cdef uint32_t cap = have + n
+    cdef char *at
+    if buf.base != NULL:
+        if buf.cap - buf.end >= n:
+            return 0
+        if buf.cap >= cap:
+            memmove(buf.base, buf.base + buf.start, have)
+            buf.start = 0
+            buf.end = have
+            return 0
+    at = take(pool, &cap)
+    if at == NULL:
+        return -1
+    if buf.base != NULL:
+        memcpy(at, buf.base + buf.start, have)
+        give(pool, buf.base, buf.cap)
+    buf.base = at
+    buf.cap = cap
+    buf.start = 0
+    buf.end = have
+    return 0
+
+
+cdef int append(Pool *pool, Buf *buf, const char *at, size_t n) noexcept nogil:
+    if n > 0x40000000 or reserve(pool, buf, <uint32_t>n) < 0:
+        return -1
+    memcpy(buf.base + buf.end, at, n)
+    buf.end += <uint32_t>n
+    return 0
+
+
+cdef void consume(Pool *pool, Buf *buf, uint32_t n) noexcept nogil:
+    buf.start += n
+    if buf.start == buf.end:
+        release(pool, buf)
+
+
+cdef void release(Pool *pool, Buf *buf) noexcept nogil:
+    if buf.base != NULL:
+        give(pool, buf.base, buf.cap)
+    memset(buf, 0, sizeof(Buf))
+
+
+@cython.no_gc
+cdef class Loop:
+    def __cinit__(self, Counters counters not None):
+        self.epoll = -1
+        self.counters = counters
+        self.graveyard = []
+        self.input = <char *>malloc(SCRATCH)
+        self.output = <char *>malloc(SCRATCH)
+        self.reply = <char *>malloc(SCRATCH)
+        if self.input == NULL or self.output == NULL or self.reply == NULL:
+            raise MemoryError
+        self.epoll = epoll_create1(EPOLL_CLOEXEC)
+        if self.epoll < 0:
+            raise OSError(errno, "epoll_create1")
+        seed = os.urandom(16)
+        memcpy(self.random_state, <char *>seed, 16)
+        self.random_state[0] |= 1
+        self.clock()
+        self.wheel_at = self.now_ms // SLOT_MS
+
+    def __dealloc__(self):
+        if self.epoll >= 0:
+            close(self.epoll)
+        free(self.input)
+        free(self.output)
+        free(self.reply)
+        empty(self.pool.small)
+        empty(self.pool.large)
+
+    cdef int add(self, Peer peer, uint32_t events) noexcept:
+        cdef epoll_event event
+        event.events = events
+        event.data.ptr = <void *>peer
+        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, peer.fd, &event) < 0:
+            return -1
+        Py_INCREF(peer)
+        return 0
+
+    cdef int watch(self, Peer peer, uint32_t events) noexcept:
+        cdef epoll_event event
+        event.events = events
+        event.data.ptr = <void *>peer
+        return epoll_ctl(self.epoll, EPOLL_CTL_MOD, peer.fd, &event)
+
+    cdef void bury(self, Peer peer) noexcept:
+        # the reference that add() took goes to the graveyard
+        try:
+            self.graveyard.append(peer)
+            Py_DECREF(peer)
+        except MemoryError:
+            pass           # leak one peer rather than free it under an event
+
+    cdef void clock(self) noexcept:
+        cdef timespec t
+        cdef uint64_t second
+        clock_gettime(CLOCK_MONOTONIC, &t)
+        self.now_us = <uint64_t>t.tv_sec * 1000000 + t.tv_nsec // 1000
+        self.now_ms = self.now_us // 1000
+        second = self.now_ms // 1000
+        if second != self.date_at:
+            self.date_at = second
+            clock_gettime(CLOCK_REALTIME, &t)
+            dates(t.tv_sec, self.date, self.stamp, self.clf)
+
+    cdef void arm(self, Peer peer, uint64_t deadline_ms) noexcept:
+        # A later deadline stays filed where it is and is filed again when its slot comes: no list is touched per request.
+        peer.deadline = deadline_ms
+        if deadline_ms == 0:
+            return
+        if peer.slot >= 0:
+            if ((<uint64_t>peer.slot - self.wheel_at) & (SLOTS - 1)) + self.wheel_at <= deadline_ms // SLOT_MS:
+                return
+            self.unfile(peer)
+        self.file(peer)
+
+    cdef void file(self, Peer peer) noexcept:
+        cdef uint64_t at = peer.deadline // SLOT_MS + 1
+        cdef int slot
+        if at < self.wheel_at:
+            at = self.wheel_at
+        elif at > self.wheel_at + SLOTS - 1:
+            at = self.wheel_at + SLOTS - 1
+        slot = <int>(at & (SLOTS - 1))
+        peer.slot = slot
+        peer.before = NULL
+        peer.after = self.wheel[slot]
+        if peer.after != NULL:
+            (<Peer>peer.after).before = <PyObject *>peer
+        self.wheel[slot] = <PyObject *>peer
+
+    cdef void unfile(self, Peer peer) noexcept:
+        if peer.slot < 0:
+            return
+        if peer.before != NULL:
+            (<Peer>peer.before).after = peer.after
+        else:
+            self.wheel[peer.slot] = peer.after
+        if peer.after != NULL:
+            (<Peer>peer.after).before = peer.before
+        peer.before = peer.after = NULL
+        peer.slot = -1
+
+    cdef void turn(self) noexcept:
+        """Let every deadline that has passed happen."""
+        cdef uint64_t until
+        cdef int slot
+        cdef Peer peer
+        cdef PyObject *head
+        self.clock()
+        until = self.now_ms // SLOT_MS
+        if until > self.wheel_at + SLOTS:
+            until = self.wheel_at + SLOTS
+        while self.wheel_at <= until:
+            slot = <int>(self.wheel_at & (SLOTS - 1))
+            self.wheel_at += 1     # first, so that a peer filed again never lands in the slot that is being emptied
+            while True:
+                head = self.wheel[slot]
+                if head == NULL:
+                    break
+                peer = <Peer>head
+                self.unfile(peer)
+                if peer.deadline == 0:
+                    continue
+                if peer.deadline <= self.now_ms:
+                    peer.deadline = 0
+                    peer.on_deadline()
+                else:
+                    self.file(peer)
+        self.graveyard.clear()
+
+    cdef void run(self) noexcept:
+        cdef int n, i, rounds
+        cdef Peer peer
+        for rounds in range(ROUNDS):
+            n = epoll_wait(self.epoll, self.events, ROUND, 0)
+            if n <= 0:
+                break
+            self.clock()
+            self.counters.totals.drains += 1
+            self.counters.totals.events += n
+            for i in range(n):
+                peer = <Peer>self.events[i].data.ptr
+                if not peer.closed:
+                    peer.on_events(self.events[i].events)
+            if len(self.graveyard):
+                peer = None
+                self.graveyard.clear()
+            if n < ROUND // 8:
+                break      # what came meanwhile makes the descriptor readable again
+
+    cdef uint64_t random(self) noexcept:
+        # xorshift128+: identifiers and choices, nothing secret
+        cdef uint64_t a = self.random_state[0], b = self.random_state[1]
+        self.random_state[0] = b
+        a ^= a << 23
+        self.random_state[1] = a ^ b ^ (a >> 17) ^ (b >> 26)
+        return self.random_state[1] + b
+
+
+cdef void empty(void *free_list) noexcept nogil:
+    cdef void *after
+    while free_list != NULL:
+        after = (<void **>free_list)[0]
+        free(free_list)
+        free_list = after
+
+
+@cython.no_gc
+cdef class Peer:
+    def __cinit__(self):
+        self.fd = -1
+        self.slot = -1
+
+    def __dealloc__(self):
+        # only where close() never ran: the loop was dropped with peers in it
+        if self.out.base != NULL:
+            free(self.out.base)
+        if self.fd >= 0:
+            close(self.fd)
+
+    cdef void on_events(self, uint32_t events) noexcept:
+        pass
+
+    cdef void on_deadline(self) noexcept:
+        pass
+
+    cdef int send(self, const char *at, size_t n) noexcept:
+        """Send now what the socket takes and keep the rest. 0, or -1 where the connection is broken."""
+        cdef ssize_t sent = 0
+        if self.out.base == NULL:
+            sent = send(self.fd, at, n, MSG_NOSIGNAL)
+            if sent == <ssize_t>n:
+                return 0
+            if sent < 0:
+                if errno != EAGAIN and errno != EINTR:
+                    return -1
+                sent = 0
+        return append(&self.loop.pool, &self.out, at + sent, n - sent)
+
+    cdef int sendv(self, iovec *parts, int count, size_t n) noexcept:
+        """The same for several parts, n bytes together; parts may be changed."""
+        cdef msghdr message
+        cdef ssize_t sent = 0
+        cdef int i
+        if self.out.base == NULL:
+            memset(&message, 0, sizeof(message))
+            message.msg_iov = parts
+            message.msg_iovlen = count
+            sent = sendmsg(self.fd, &message, MSG_NOSIGNAL)
+            if sent == <ssize_t>n:
+                return 0
+            if sent < 0:
+                if errno != EAGAIN and errno != EINTR:
+                    return -1
+                sent = 0
+        for i in range(count):
+            if <size_t>sent >= parts[i].iov_len:
+                sent -= parts[i].iov_len
+                continue
+            if append(&self.loop.pool, &self.out, <char *>parts[i].iov_base + sent, parts[i].iov_len - sent) < 0:
+                return -1
+            sent = 0
+        return 0
+
+    cdef int flush(self) noexcept:
+        """1: nothing waits any more; 0: the socket is full; -1: broken."""
+        cdef ssize_t sent
+        while self.out.base != NULL:
+            sent = send(self.fd, self.out.base + self.out.start, waiting(&self.out), MSG_NOSIGNAL)
+            if sent < 0:
+                if errno == EINTR:
+                    continue
+                return 0 if errno == EAGAIN else -1
+            consume(&self.loop.pool, &self.out, <uint32_t>sent)
+        return 1
+
+    cdef void close(self) noexcept:
+        """Close the descriptor, leave the wheel, and be freed after this round."""
+        if self.closed:
+            return
+        self.closed = True
+        self.loop.unfile(self)
+        release(&self.loop.pool, &self.out)
+        if self.fd >= 0:
+            close(self.fd)
+            self.fd = -1
+            self.loop.bury(self)
+
+
+cdef char *DAYS = b"SunMonTueWedThuFriSat"
+cdef char *MONTHS = b"JanFebMarAprMayJunJulAugSepOctNovDec"
+
+
+cdef void two(char *at, int value) noexcept nogil:
+    at[0] = <char>(48 + value // 10)
+    at[1] = <char>(48 + value % 10)
+
+
+cdef void dates(time_t second, char *date, char *stamp, char *clf) noexcept nogil:
+    # 'Sun, 06 Nov 1994 08:49:37 GMT' (29), '1994-11-06T08:49:37' (19), '06/Nov/1994:08:49:37 +0000' (26)
+    cdef tm t
+    cdef int year
+    gmtime_r(&second, &t)
+    year = t.tm_year + 1900
+    memcpy(date, "Sun, 06 Nov 1994 08:49:37 GMT", 30)
+    memcpy(date, DAYS + 3 * t.tm_wday, 3)
+    two(date + 5, t.tm_mday)
+    memcpy(date + 8, MONTHS + 3 * t.tm_mon, 3)
+    two(date + 12, year // 100)
+    two(date + 14, year % 100)
+    two(date + 17, t.tm_hour)
+    two(date + 20, t.tm_min)
+    two(date + 23, t.tm_sec)
+    memcpy(stamp, "1994-11-06T08:49:37", 20)
+    memcpy(stamp, date + 12, 4)
+    two(stamp + 5, t.tm_mon + 1)
+    two(stamp + 8, t.tm_mday)
+    memcpy(stamp + 11, date + 17, 8)
+    memcpy(clf, "06/Nov/1994:08:49:37 +0000", 27)
+    memcpy(clf, date + 5, 2)
+    memcpy(clf + 3, date + 8, 3)
+    memcpy(clf + 7, date + 12, 4)
+    memcpy(clf + 12, date + 17, 8)

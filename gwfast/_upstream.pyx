@@ -1,0 +1,272 @@
+"""Connections to backends (see _upstream.pxd)."""
+cimport cython
+from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memset, strlen
+
+from gwfast._filter cimport Out, put, put_number
+from gwfast._loop cimport release
+from gwfast._sys cimport *
+from gwfast._table cimport NO_BACKEND, Backend, Endpoint, Image, endpoint_at
+
+cdef enum:
+    SUSPECT_MS = 1000      # an endpoint that refused a connection is second choice this long
+    POOL_REQUESTS = 100000 # limits.POOL_REQUESTS
+
+
+@cython.no_gc
+cdef class Waiter:
+    cdef void upstream_open(self) noexcept:
+        pass
+
+    cdef void upstream_readable(self) noexcept:
+        pass
+
+    cdef void upstream_drained(self) noexcept:
+        pass
+
+    cdef void upstream_failed(self) noexcept:
+        pass
+
+    cdef void upstream_late(self) noexcept:
+        pass
+
+
+@cython.final
+@cython.no_gc
+cdef class Upstream(Peer):
+    cdef void on_events(self, uint32_t events) noexcept:
+        cdef Waiter waiter = self.waiter
+        if events & EPOLLRDHUP:
+            self.hangup = True
+        if self.status == BUSY:
+            if events & EPOLLOUT and self.out.base != NULL:
+                if self.flush() == 1:
+                    waiter.upstream_drained()
+                # a broken pipe shows when the answer is read: it may have been sent before the break
+            if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                self.readable = True
+                if self.waiter is waiter and not self.closed:
+                    waiter.upstream_readable()
+        elif self.status == CONNECTING:
+            if events & (EPOLLERR | EPOLLHUP):
+                waiter.upstream_failed()
+            elif events & EPOLLOUT:
+                self.status = BUSY
+                if events & EPOLLIN:
+                    self.readable = True
+                self.loop.arm(self, 0)
+                waiter.upstream_open()
+        elif events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+            self.close()   # nobody asked: it was closed, or says what it should not
+
+    cdef void on_deadline(self) noexcept:
+        if self.status == IDLE:
+            self.close()
+        elif self.waiter is not None:
+            self.waiter.upstream_late()
+
+    cdef void close(self) noexcept:
+        if self.closed:
+            return
+        self.home.loop.counters.totals.upstream_open -= 1
+        if self.status == IDLE:
+            unlink(self)
+        release(&self.loop.pool, &self.input)
+        self.waiter = None
+        self.state.connections -= 1
+        if self.state.retired and self.state.connections == 0 and self.state.outstanding == 0:
+            free(self.state)
+        self.state = NULL
+        Peer.close(self)
+
+
+cdef void unlink(Upstream upstream) noexcept:
+    """Take a connection out of its endpoint's idle list (which is short, or it is on top)."""
+    cdef PyObject **at = &upstream.state.idle
+    while at[0] != NULL:
+        if at[0] == <PyObject *>upstream:
+            at[0] = upstream.under
+            upstream.under = NULL
+            upstream.state.idles -= 1
+            upstream.home.loop.counters.totals.upstream_idle -= 1
+            upstream.status = BUSY
+            return
+        at = &(<Upstream>at[0]).under
+
+
+@cython.no_gc
+cdef class Upstreams:
+    def __cinit__(self, Loop loop not None):
+        self.loop = loop
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        for i in range(self.size):
+            free(self.states[i])
+        free(self.states)
+
+    cdef int grow(self, uint32_t slots) except -1:
+        """Make room for so many endpoint slots: called when a table comes, never per request."""
+        cdef State **states
+        if slots <= self.size:
+            return 0
+        states = <State **>realloc(self.states, slots * sizeof(State *))
+        if states == NULL:
+            raise MemoryError
+        memset(states + self.size, 0, (slots - self.size) * sizeof(State *))
+        self.states = states
+        self.size = slots
+        return 0
+
+    cdef State *state(self, const Endpoint *endpoint) noexcept:
+        cdef State *state = self.states[endpoint.slot]
+        if state != NULL and state.sign == endpoint.sign:
+            return state
+        return self.renew(endpoint)
+
+    cdef State *renew(self, const Endpoint *endpoint) noexcept:
+        cdef State *state = self.states[endpoint.slot]
+        cdef sockaddr_in *v4
+        cdef sockaddr_in6 *v6
+        cdef Out out
+        if state != NULL:
+            self.retire(state)
+        state = <State *>calloc(1, sizeof(State))
+        self.states[endpoint.slot] = state
+        if state == NULL:
+            return NULL
+        state.sign = endpoint.sign
+        out.at = state.name
+        out.end = state.name + sizeof(state.name)
+        out.full = False
+        if endpoint.family == 4:
+            v4 = <sockaddr_in *>state.address
+            v4.sin_family = AF_INET
+            v4.sin_port = htons(endpoint.port)
+            memcpy(&v4.sin_addr, endpoint.address, 4)
+            state.address_n = sizeof(sockaddr_in)
+            inet_ntop(AF_INET, endpoint.address, state.name, sizeof(state.name))
+            out.at += strlen(state.name)
+        else:
+            v6 = <sockaddr_in6 *>state.address
+            v6.sin6_family = AF_INET6
+            v6.sin6_port = htons(endpoint.port)
+            memcpy(&v6.sin6_addr, endpoint.address, 16)
+            v6.sin6_scope_id = endpoint.scope
+            state.address_n = sizeof(sockaddr_in6)
+            put(&out, b"[", 1)
+            inet_ntop(AF_INET6, endpoint.address, out.at, <socklen_t>(out.end - out.at))
+            out.at += strlen(out.at)
+            put(&out, b"]", 1)
+        put(&out, b":", 1)
+        put_number(&out, endpoint.port)
+        state.name_n = <uint8_t>(out.at - state.name)
+        return state
+
+    cdef void retire(self, State *state) noexcept:
+        """The slot goes to another endpoint: what is idle ends now, what is busy when it is done."""
+        cdef Upstream upstream
+        state.retired = True
+        state.connections += 1     # keep it through the loop
+        while state.idle != NULL:
+            upstream = <Upstream>state.idle
+            upstream.close()
+        state.connections -= 1
+        if state.connections == 0 and state.outstanding == 0:
+            free(state)
+
+    cdef const Endpoint *choose(self, const Image *image, const Backend *backend, uint32_t avoid,
+                                uint32_t *chosen) noexcept:
+        """Power of two choices on outstanding requests; `avoid` (an index, or NO_BACKEND) just failed."""
+        cdef uint32_t n = backend.endpoints.count
+        cdef uint32_t a, b
+        cdef uint64_t bits
+        cdef State *first
+        cdef State *second
+        if n == 0:
+            return NULL
+        if n == 1:
+            a = 0
+        elif avoid != NO_BACKEND:
+            a = (avoid + 1) % n
+        else:
+            bits = self.loop.random()
+            a = <uint32_t>(((bits & 0xFFFFFFFF) * n) >> 32)
+            b = <uint32_t>(((bits >> 32) * (n - 1)) >> 32)
+            if b >= a:
+                b += 1
+            first = self.state(endpoint_at(image, backend.endpoints.first + a))
+            second = self.state(endpoint_at(image, backend.endpoints.first + b))
+            if first == NULL or second == NULL:
+                return NULL
+            if self.load(second) < self.load(first):
+                a = b
+        chosen[0] = a
+        return endpoint_at(image, backend.endpoints.first + a)
+
+    cdef void done(self, State *state) noexcept:
+        state.outstanding -= 1
+        if state.retired and state.connections == 0 and state.outstanding == 0:
+            free(state)
+
+    cdef uint64_t load(self, State *state) noexcept:
+        return state.outstanding + (<uint64_t>1 << 32 if state.suspect_until > self.loop.now_ms else 0)
+
+    cdef Upstream idle(self, State *state):
+        cdef Upstream upstream
+        while state.idle != NULL:
+            upstream = <Upstream>state.idle
+            unlink(upstream)
+            if (self.loop.now_ms - upstream.born_ms > self.pool_age_ms or upstream.requests >= POOL_REQUESTS):
+                upstream.close()
+                continue
+            upstream.deadline = 0
+            self.loop.counters.totals.upstream_reused += 1
+            return upstream
+        return None
+
+    cdef Upstream dial(self, State *state):
+        cdef Upstream upstream
+        cdef int on = 1
+        cdef int family = AF_INET if state.address_n == sizeof(sockaddr_in) else AF_INET6
+        cdef int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+        if fd < 0:
+            return None
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
+        if connect(fd, <sockaddr *>state.address, state.address_n) < 0 and errno != EINPROGRESS:
+            close(fd)
+            return None
+        upstream = Upstream.__new__(Upstream)
+        upstream.loop = self.loop
+        upstream.home = self
+        upstream.fd = fd
+        upstream.state = state
+        upstream.status = CONNECTING
+        upstream.born_ms = self.loop.now_ms
+        if self.loop.add(upstream, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) < 0:
+            upstream.closed = True     # never in the set: freed by its last reference, which closes the descriptor
+            return None
+        state.connections += 1
+        self.loop.counters.totals.upstream_connects += 1
+        self.loop.counters.totals.upstream_open += 1
+        self.loop.arm(upstream, self.loop.now_ms + self.connect_ms)
+        return upstream
+
+    cdef void park(self, Upstream upstream) noexcept:
+        """Keep a connection whose response is complete for the next request, or close it."""
+        cdef State *state = upstream.state
+        upstream.waiter = None
+        upstream.requests += 1
+        if (upstream.closed or upstream.hangup or upstream.readable or upstream.out.base != NULL
+                or upstream.input.base != NULL or state.retired or state.idles >= self.pool_size):
+            upstream.status = BUSY
+            upstream.close()
+            return
+        upstream.status = IDLE
+        upstream.under = state.idle
+        state.idle = <PyObject *>upstream
+        state.idles += 1
+        self.loop.counters.totals.upstream_idle += 1
+        self.loop.arm(upstream, self.loop.now_ms + self.pool_idle_ms)

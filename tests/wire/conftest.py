@@ -1,0 +1,7 @@
+import pytest
+from guard import Guard
+
+
+@pytest.fixture(scope="session")
+def guard():
+    return Guard()

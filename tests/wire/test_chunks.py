@@ -1,0 +1,140 @@
+"""Chunked bodies and trailers at every split point."""
+import itertools
+
+import pytest
+
+from gwfast import _chunked, limits
+from gwfast._chunked import chunks_at, trailers_at
+
+MORE, END, BAD = 0, 2, -1
+
+READ = {
+    "nothing": (b"0\r\n", b""),
+    "one": (b"5\r\nhello\r\n0\r\n", b"hello"),
+    "two": (b"5\r\nhello\r\n6\r\n world\r\n000\r\n", b"hello world"),
+    "hexadecimal": (b"A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n", b"0123456789" * 2),
+    "CRLF in data": (b"4\r\n\r\n\r\n\r\n0\r\n", b"\r\n\r\n"),
+    "zeros before": (b"0000000000000005\r\nhello\r\n0\r\n", b"hello"),
+    "extension": (b"5;a\r\nhello\r\n0;b=c\r\n", b"hello"),
+    "extensions": (b"5;a=b;c;d=\"e\"\r\nhello\r\n0\r\n", b"hello"),
+    "extension, quoted": (b"1;a=\"; = \\\" \\\\ \t!\";b\r\nx\r\n0\r\n", b"x"),
+    "extension, bad white space": (b"1; a \t= b ; c=\"d\" ;e\r\nx\r\n0\r\n", b"x"),
+    "extension, the longest": (b"1;" + b"a" * (limits.CHUNK_EXTENSION_BYTES - 1) + b"\r\nx\r\n0\r\n", b"x"),
+}
+
+REFUSED = {
+    "no size": (b"\r\n", 1),
+    "plus": (b"+5\r\n", 1),
+    "minus": (b"-5\r\n", 1),
+    "0x": (b"0x5\r\n", 2),
+    "underscore": (b"1_0\r\n", 2),
+    "space before": (b" 5\r\n", 1),
+    "space behind": (b"5 \r\n", 2),
+    "tab behind": (b"5\t;a\r\n", 2),
+    "17 digits": (b"00000000000000005\r\n", 17),
+    "overflow": (b"8000000000000000\r\n", 16),
+    "bare LF": (b"5\n", 2),
+    "bare CR": (b"5\rhello", 3),
+    "semicolon alone": (b"5;\r\n", 3),
+    "semicolon, LF": (b"5;\n", 3),
+    "semicolon twice": (b"5;;a\r\n", 3),
+    "no semicolon": (b"5a\xe4", 3),
+    "extension with CTL": (b"5;\x00", 3),
+    "extension with bare CR": (b"5;a\rX", 5),
+    "extension with bare LF": (b"5;a\n", 4),
+    "extension, bad token": (b"5;a[=b\r\n", 4),
+    "extension without value": (b"5;a=\r\n", 5),
+    "extension, white space at the end": (b"5;a \r\n", 5),
+    "extension, white space behind value": (b"5;a=b \r\n", 7),
+    "extension, two words": (b"5;a b\r\n", 5),
+    "extension, quote with CR": (b"5;a=\"\r\n", 6),
+    "extension, quote with 8 bits": (b"5;a=\"\xe4\"\r\n", 6),
+    "extension, escaped CTL": (b"5;a=\"\\\x01\"\r\n", 7),
+    "extension, word behind quote": (b"5;a=\"b\"c\r\n", 8),
+    "extension, too long": (b"1;" + b"a" * 300, limits.CHUNK_EXTENSION_BYTES + 3),
+    "data too long": (b"5\r\nhello!", 9),
+    "data without CRLF": (b"5\r\nhello0\r\n", 9),
+    "data with bare LF": (b"5\r\nhello\n", 9),
+    "data with bare CR": (b"5\r\nhello\rX", 10),
+    "bad second size": (b"1\r\na\r\nx\r\n", 7),
+}
+
+
+@pytest.mark.parametrize("data, body", READ.values(), ids=READ)
+def test_read(guard, data, body):
+    address = guard.at(data)
+    assert chunks_at(address, len(data)) == (body, len(data), END)
+    for cuts in itertools.chain(((n,) for n in range(len(data))), [range(len(data))]):
+        assert chunks_at(address, len(data), cuts) == (body, len(data), END)
+    for n in range(len(data)):
+        got, used, result = chunks_at(guard.at(data[:n]), n)
+        assert (used, result) == (n, MORE)
+        assert body.startswith(got)
+    behind = data + b"X: y\r\n\r\n"
+    assert chunks_at(guard.at(behind), len(behind)) == (body, len(data), END)
+
+
+@pytest.mark.parametrize("data, used", REFUSED.values(), ids=REFUSED)
+def test_refused_at_the_first_wrong_byte(guard, data, used):
+    address = guard.at(data)
+    for cuts in itertools.chain([()], ((n,) for n in range(len(data))), [range(len(data))]):
+        assert chunks_at(address, len(data), cuts)[1:] == (used, BAD)
+    assert chunks_at(guard.at(data[:used - 1]), used - 1)[2] == MORE
+
+
+def test_the_cap_is_the_limit():
+    assert _chunked.EXTENSION_BYTES == limits.CHUNK_EXTENSION_BYTES
+
+
+TRAILERS = {
+    "none": (b"\r\n", []),
+    "one": (b"X-Sum: 1\r\n\r\n", [(b"X-Sum", b"1")]),
+    "some": (b"a: 1\r\nB:\t2 \r\ngrpc-status: 0\r\n\r\n", [(b"a", b"1"), (b"B", b"2"), (b"grpc-status", b"0")]),
+}
+
+BARRED = [
+    "Content-Length", "Transfer-Encoding", "HOST", "Authorization", "Connection", "Keep-Alive", "Upgrade", "TE",
+    "Trailer", "Expect", "Cookie", "Set-Cookie", "Cache-Control", "Range", "Max-Forwards", "If-Match", "If-None-Match",
+    "WWW-Authenticate", "Proxy-Authenticate", "Proxy-Authorization", "Forwarded", "X-Forwarded-For", "X-Forwarded-Any",
+    "X-Real-IP", "Via"]
+
+DROPPED = ["Content-Type", "Content-Encoding", "Content-Range", "AGE", "Date", "Expires", "Location", "Retry-After",
+           "Vary", "Warning", "Pragma"]
+
+BROKEN = {
+    "bare LF": b"a: 1\n", "end with LF": b"\n", "end with CR": b"\rX", "no colon": b"a\r\n",
+    "space before colon": b"a : 1\r\n",
+    "fold": b"a: 1\r\n b\r\n", "CTL": b"a: \x01\r\n", "empty name": b": a\r\n", "too long": b"a: " + b"b" * 100,
+    **{name: f"x: y\r\n{name}: 1\r\n".encode() for name in BARRED}}
+
+
+@pytest.mark.parametrize("data, fields", TRAILERS.values(), ids=TRAILERS)
+def test_trailers(guard, data, fields):
+    length, got = trailers_at(guard.at(data), len(data))
+    assert length == len(data)
+    assert [(name, value) for name, value, *_ in got] == fields
+    for n in range(len(data)):
+        assert trailers_at(guard.at(data[:n]), n) == 0
+    behind = data + b"GET"
+    assert trailers_at(guard.at(behind), len(behind)) == (length, got)
+
+
+@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
+def test_broken_trailers(guard, data):
+    assert trailers_at(guard.at(data), len(data), limit=64) == BAD
+    decided = [trailers_at(guard.at(data[:n]), n, limit=64) for n in range(len(data))]
+    assert decided == sorted(decided, reverse=True)
+    assert set(decided) <= {0, BAD}
+
+
+def test_room_for_trailers(guard):
+    data = b"a: 1\r\nb: 1\r\nc: 1\r\n\r\n"
+    assert trailers_at(guard.at(data), len(data), room=3)[0] == len(data)
+    assert trailers_at(guard.at(data), len(data), room=2) == BAD
+
+
+def test_dropped_trailers(guard):
+    data = "".join(f"{name}: 1\r\n" for name in DROPPED).encode() + b"X: 1\r\n\r\n"
+    length, fields = trailers_at(guard.at(data), len(data))
+    assert length == len(data)
+    assert [name.decode() for name, _, _, flags, *_ in fields if flags == 1] == DROPPED
