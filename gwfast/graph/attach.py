@@ -63,6 +63,7 @@ class Attacher:
         self._judge = Judge(parents, self._backends, self._resources, options, refuse_regex)
         self._routes: dict[Key, RouteNode] = {}
         self._notes: dict[Key, tuple[Note, ...]] = {}
+        self._troubled: dict[Key, None] = {}
         self._places: dict[Key, tuple[str, ...]] = {}
         self._users: dict[Key, set[Key]] = {}  # Service -> routes that name it
         self._attachments: dict[str, dict[Key, Attachment]] = {}
@@ -156,12 +157,16 @@ class Attacher:
         if resource is None:
             self._remove(key, before, touched)
             return
-        node, places, notes = self._judge.judge(resource)
+        node, places, notes, fine = self._judge.judge(resource)
         node = _reuse_route(before, node)
         if notes:
             self._notes[key] = notes
         else:
             self._notes.pop(key, None)
+        if fine:
+            self._troubled.pop(key, None)
+        else:
+            self._troubled[key] = None
         if node is not before:
             self._exchange_targets(before, node)
             self._routes[key] = node
@@ -188,6 +193,7 @@ class Attacher:
             del self._attachments[identity][key]
             touched.add(identity)
         self._notes.pop(key, None)
+        self._troubled.pop(key, None)
 
     def _exchange_targets(self, before: RouteNode | None, now: RouteNode | None) -> None:
         if self._policies and not self._policies_stale:
@@ -250,7 +256,7 @@ class Attacher:
         return Graph(
             classes=found.classes, gateways=found.gateways, listener_sets=found.listener_sets,
             listeners=self._listeners, routes=dict(self._routes), targets=dict(self._backends.targets),
-            policies=self._policies, notes=tuple(notes),
+            policies=self._policies, troubled=tuple(self._troubled), notes=tuple(notes),
         )
 
 

@@ -126,7 +126,7 @@ def _sets_by_gateway(resources: Resources, notes: list[Note]) -> dict[Key, list[
         if parent not in resources.of("Gateway"):
             message = f"there is no {parent}"
             notes.append(Note(
-                key=resource.key, field="spec.parentRef", reason="NoMatchingParent", message=message,
+                resource=resource, field="spec.parentRef", reason="NoMatchingParent", message=message,
                 severity="error",
             ))
     return found
@@ -207,7 +207,7 @@ def _require_proxy_protocol(judged: _Gateway, notes: list[Note]) -> None:
         for name in sorted(wanted - {"*"} - {draft.listener.name for draft in drafts}):
             message = f"there is no listener called {name}"
             field = f"metadata.annotations[{PROXY_PROTOCOL}]"
-            notes.append(Note(key=owner.key, field=field, reason="NoMatchingListener", message=message))
+            notes.append(Note(resource=owner, field=field, reason="NoMatchingListener", message=message))
     first: dict[tuple, Draft] = {}
     for draft in judged.merged:
         other = first.setdefault(draft.port, draft)

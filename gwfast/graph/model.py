@@ -35,6 +35,7 @@ from gwfast.config.model import (
     ListenerSet,
     ObjectMeta,
     ParentReference,
+    Resource,
     TCPRoute,
     TCPRouteRule,
     TLSRoute,
@@ -278,7 +279,7 @@ class PolicyNode(Node):
 class Note(Node):
     """Something to say about a resource that no condition carries."""
 
-    key: Key
+    resource: Resource
     field: str
     reason: str
     message: str
@@ -295,6 +296,7 @@ class Graph(Node):
     routes: dict[Key, RouteNode]
     targets: dict[str, Target]  # by key
     policies: dict[Key, PolicyNode]
+    troubled: tuple[Key, ...] = ()  # routes of which something is wrong or not served
     notes: tuple[Note, ...] = ()
 
 

@@ -104,11 +104,13 @@ class Parents:
 
 
 class Judgement(NamedTuple):
-    """A route as it was judged. places: listener id -> hostnames, also where another route has won the listener."""
+    """A route as it was judged. places: listener id -> hostnames, also where another route has won the listener.
+    fine: it is served as it is written wherever it wants to attach."""
 
     node: RouteNode
     places: dict[str, tuple[str, ...]]
     notes: tuple[Note, ...]
+    fine: bool
 
 
 class Judge:
@@ -136,7 +138,7 @@ class Judge:
             parent = parent_key(ref, route)
             gateway = self.parents.gateway(parent) if parent else None
             if gateway is None:
-                notes += self._missing_parent(key, index, ref, parent)
+                notes += self._missing_parent(route, index, ref, parent)
                 continue
             place = self.parents.place(ref, parent, route)
             parents.append(self._parent(key, index, ref, gateway, place, rules))
@@ -146,7 +148,8 @@ class Judge:
             key=key, resource=route, parents=tuple(parents), rules=rules.nodes,
             served=route.kind in self._options.route_kinds,
         )
-        return Judgement(node, places, tuple(notes))
+        fine = node.served and all(parent.conditions is rules.fine for parent in parents)
+        return Judgement(node, places, tuple(notes), fine)
 
     def _parent(
         self, key: Key, index: int, ref: ParentReference, gateway: Key, place: Place, rules: _Rules
@@ -164,15 +167,15 @@ class Judge:
             listeners=tuple(listeners) if accepted else (), conditions=conditions,
         )
 
-    def _missing_parent(self, key: Key, index: int, ref: ParentReference, parent: Key | None) -> list[Note]:
+    def _missing_parent(self, route: Route, index: int, ref: ParentReference, parent: Key | None) -> list[Note]:
         field = f"spec.parentRefs[{index}]"
         if parent is None:
             message = f"parents of kind {ref.group}/{ref.kind} are not served here"
-            return [Note(key=key, field=field, reason="NoMatchingParent", message=message, severity="note")]
+            return [Note(resource=route, field=field, reason="NoMatchingParent", message=message, severity="note")]
         if self._resources.get(*parent) is not None:
             return []  # it is there, and narrowed out, or a ListenerSet whose own problem is told
         message = f"there is no {parent}"
-        return [Note(key=key, field=field, reason="NoMatchingParent", message=message, severity="error")]
+        return [Note(resource=route, field=field, reason="NoMatchingParent", message=message, severity="error")]
 
 
 _LOST = ("HostnameConflict", "an older route of another kind has its hostnames on the listener")
@@ -195,6 +198,7 @@ class _Rules:
         self._refuse_regex = refuse_regex
         self._unresolved: Fault | None = None  # ResolvedRefs=False
         self._partial: Fault | None = None  # PartiallyInvalid=True
+        self.fine = _fine(route.metadata.generation)
         self._filtered = route.kind in ("HTTPRoute", "GRPCRoute")
         self.nodes = tuple([self._rule(index, rule) for index, rule in enumerate(route.spec.rules)])
         if self._partial and all(node.dropped for node in self.nodes):
@@ -203,7 +207,7 @@ class _Rules:
     def conditions(self, fault: Fault | None) -> tuple[Condition, ...]:
         generation = self._route.metadata.generation
         if fault is None and self._unresolved is None and self._partial is None:
-            return _fine(generation)
+            return self.fine
         made = [condition("Accepted", fault, generation), condition("ResolvedRefs", self._unresolved, generation)]
         if self._partial is not None and fault is None:
             made.append(condition("PartiallyInvalid", self._partial, generation, when_wrong="True"))
@@ -222,7 +226,7 @@ class _Rules:
         return RuleNode(index=index, rule=rule, backends=backends, refused=refused, dropped=dropped)
 
     def _warn(self, field: str, message: str) -> None:
-        self.notes.append(Note(key=self._route.key, field=field, reason="NotServed", message=message))
+        self.notes.append(Note(resource=self._route, field=field, reason="NotServed", message=message))
 
     def _resolve(self, ref, field: str) -> Resolved:
         resolved = self._backends.resolve(ref, self._route)
@@ -278,7 +282,7 @@ class _Rules:
         reason, message, place = fault
         field = f"spec.rules[{index}]{place}"
         self._partial = self._partial or Fault(reason, f"Dropped Rule {index}: {message}", field)
-        self.notes.append(Note(key=self._route.key, field=field, reason=reason, message=message, severity="error"))
+        self.notes.append(Note(resource=self._route, field=field, reason=reason, message=message, severity="error"))
         return reason
 
     def _bad_expression(self, rule) -> tuple[str, str, str] | None:

@@ -1,0 +1,285 @@
+"""What the graph has to say about each resource, twice: as Kubernetes' status, and as problems for people.
+
+    conditions(graph)   Status per resource, in the shape that a cluster's status subresource has
+    problems(graph)     Problem per thing that is wrong: file:line, resource, field, reason
+
+Rules:
+- Both are read from the graph; nothing is judged here.
+- A route has one entry per parentRef, also if it attaches by one only (spec 2.5). A resource that nothing here is
+  responsible for has no status.
+- A problem is told once, where its cause is: what only follows from it (a Gateway that is not programmed because of
+  its listener) is a condition, not a second problem.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import msgspec
+
+from gwfast.config.model import GATEWAY_GROUP, Key, Resource
+from gwfast.errors import Problem
+from gwfast.graph.listeners import NOT_SERVED
+from gwfast.graph.model import (
+    Condition,
+    GatewayNode,
+    Graph,
+    ListenerNode,
+    ListenerSetNode,
+    PolicyNode,
+    RouteNode,
+)
+
+CONTROLLER_NAME = "gwfast.dev/gateway"
+
+
+class _Shape(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, gc=False):
+    pass
+
+
+class ConditionStatus(_Shape, kw_only=True):
+    """A condition as Kubernetes has it, without lastTransitionTime: whoever writes it knows when it changed."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+    observed_generation: int
+
+
+class RouteGroupKind(_Shape, kw_only=True):
+    group: str
+    kind: str
+
+
+class ListenerStatus(_Shape, kw_only=True):
+    name: str
+    supported_kinds: tuple[RouteGroupKind, ...]
+    attached_routes: int
+    conditions: tuple[ConditionStatus, ...]
+
+
+class Address(_Shape, kw_only=True):
+    type: str
+    value: str
+
+
+class GatewayClassStatus(_Shape, kw_only=True):
+    conditions: tuple[ConditionStatus, ...]
+
+
+class GatewayStatus(_Shape, kw_only=True):
+    addresses: tuple[Address, ...] = ()
+    conditions: tuple[ConditionStatus, ...]
+    listeners: tuple[ListenerStatus, ...]
+    attached_listener_sets: int
+
+
+class ListenerSetStatus(_Shape, kw_only=True):
+    conditions: tuple[ConditionStatus, ...]
+    listeners: tuple[ListenerStatus, ...] = ()
+
+
+class ParentRef(_Shape, kw_only=True):
+    """A parentRef as it was given, with the defaults of group and kind."""
+
+    group: str
+    kind: str
+    namespace: str | None = None
+    name: str
+    section_name: str | None = None
+    port: int | None = None
+
+
+class RouteParentStatus(_Shape, kw_only=True):
+    parent_ref: ParentRef
+    controller_name: str
+    conditions: tuple[ConditionStatus, ...]
+
+
+class RouteStatus(_Shape, kw_only=True):
+    parents: tuple[RouteParentStatus, ...]
+
+
+class PolicyAncestorStatus(_Shape, kw_only=True):
+    ancestor_ref: ParentRef
+    controller_name: str
+    conditions: tuple[ConditionStatus, ...]
+
+
+class PolicyStatus(_Shape, kw_only=True):
+    ancestors: tuple[PolicyAncestorStatus, ...]
+
+
+class Status(_Shape, kw_only=True):
+    """The status of one resource; `namespace` is '' for cluster-scoped kinds."""
+
+    kind: str
+    namespace: str = ""
+    name: str
+    status: GatewayClassStatus | GatewayStatus | ListenerSetStatus | RouteStatus | PolicyStatus
+
+    @property
+    def key(self) -> Key:
+        return Key(self.kind, self.namespace, self.name)
+
+
+def conditions(graph: Graph, controller_name: str = CONTROLLER_NAME) -> list[Status]:
+    """Return the status of every GatewayClass, Gateway, ListenerSet, route and BackendTLSPolicy, in that order."""
+    found: list[tuple[Key, _Shape]] = []
+    for key in sorted(graph.classes):
+        found.append((key, GatewayClassStatus(conditions=_shape(graph.classes[key].conditions))))
+    for key in sorted(graph.gateways):
+        found.append((key, _gateway_status(graph.gateways[key], graph)))
+    for key in sorted(graph.listener_sets):
+        found.append((key, _listener_set_status(graph.listener_sets[key], graph)))
+    for key in sorted(key for key, node in graph.routes.items() if node.parents):
+        found.append((key, _route_status(graph.routes[key], controller_name)))
+    for key in sorted(key for key, node in graph.policies.items() if node.ancestors):
+        found.append((key, _policy_status(graph.policies[key], controller_name)))
+    return [Status(kind=key.kind, namespace=key.namespace, name=key.name, status=status) for key, status in found]
+
+
+def _shape(found: Iterable[Condition]) -> tuple[ConditionStatus, ...]:
+    return tuple(
+        ConditionStatus(
+            type=one.type, status=one.status, reason=one.reason, message=one.message,
+            observed_generation=one.observed_generation,
+        )
+        for one in found
+    )
+
+
+def _listener_statuses(nodes: Iterable[ListenerNode]) -> tuple[ListenerStatus, ...]:
+    return tuple(
+        ListenerStatus(
+            name=node.name, attached_routes=node.attached_routes, conditions=_shape(node.conditions),
+            supported_kinds=tuple(RouteGroupKind(group=group, kind=kind) for group, kind in node.supported_kinds),
+        )
+        for node in nodes
+    )
+
+
+def _gateway_status(node: GatewayNode, graph: Graph) -> GatewayStatus:
+    listeners = [graph.listeners[identity] for identity in node.listeners]
+    return GatewayStatus(
+        addresses=tuple(Address(type="IPAddress", value=value) for value in node.addresses if value),
+        conditions=_shape(node.conditions),
+        listeners=_listener_statuses(one for one in listeners if one.owner == node.key),
+        attached_listener_sets=len(node.listener_sets),
+    )
+
+
+def _listener_set_status(node: ListenerSetNode, graph: Graph) -> ListenerSetStatus:
+    listeners = [graph.listeners[identity] for identity in node.listeners]
+    return ListenerSetStatus(conditions=_shape(node.conditions), listeners=_listener_statuses(listeners))
+
+
+def _route_status(node: RouteNode, controller_name: str) -> RouteStatus:
+    return RouteStatus(parents=tuple(
+        RouteParentStatus(
+            parent_ref=ParentRef(**msgspec.structs.asdict(one.ref)), controller_name=controller_name,
+            conditions=_shape(one.conditions),
+        )
+        for one in node.parents
+    ))
+
+
+def _policy_status(node: PolicyNode, controller_name: str) -> PolicyStatus:
+    return PolicyStatus(ancestors=tuple(
+        PolicyAncestorStatus(
+            ancestor_ref=ParentRef(
+                group=GATEWAY_GROUP, kind="Gateway", namespace=one.gateway.namespace, name=one.gateway.name
+            ),
+            controller_name=controller_name, conditions=_shape(one.conditions),
+        )
+        for one in node.ancestors
+    ))
+
+
+# ---- Problems
+
+
+def problems(graph: Graph) -> list[Problem]:
+    """Return everything that is wrong or worth saying, by file and line."""
+    found: list[Problem] = []
+    for node in graph.classes.values():
+        found += _of_conditions(node.resource, node.conditions)
+    for node in graph.gateways.values():
+        found += _of_conditions(node.resource, node.conditions)
+    for node in graph.listener_sets.values():
+        found += _of_conditions(node.resource, node.conditions)
+    owners = graph.gateways | graph.listener_sets
+    for node in graph.listeners.values():
+        found += _of_conditions(owners[node.owner].resource, node.conditions)
+    for key in graph.troubled:
+        found += _of_route(graph.routes[key])
+    for node in graph.policies.values():
+        found += _of_conditions(node.resource, node.conditions)
+    for note in graph.notes:
+        found.append(Problem(
+            source=note.resource.source, resource=str(note.resource.key), field=note.field, reason=note.reason,
+            message=note.message, severity=note.severity,
+        ))
+    return sorted(_once(found), key=_place)
+
+
+def _once(found: list[Problem]) -> Iterator[Problem]:
+    """Drop what says the same about the same field: a listener's Accepted and Programmed, for instance."""
+    seen = set()
+    for one in found:
+        what = (one.resource, one.field, one.message)
+        if what not in seen:
+            seen.add(what)
+            yield one
+
+
+def _place(one: Problem) -> tuple:
+    return (one.source.file, one.source.line, one.resource, one.field)
+
+
+_FOLLOWS = ("Invalid", "ListenersNotValid", "ParentNotAccepted")  # told where their cause is
+_WARNINGS = ("NotServed", "OverlappingHostnames", "OverlappingCertificates", "ConfigurationChanged")
+
+
+def _of_conditions(resource: Resource, found: Iterable[Condition]) -> Iterator[Problem]:
+    for one in found:
+        if one.field and not (one.reason in _FOLLOWS and one.type in ("Accepted", "Programmed")):
+            yield _problem(resource, one.field, one.reason, one.message)
+
+
+def _problem(resource: Resource, field: str, reason: str, message: str) -> Problem:
+    return Problem(
+        source=resource.source, resource=str(resource.key), field=field, reason=reason, message=message,
+        severity="warning" if reason in _WARNINGS else "error",
+    )
+
+
+def _of_route(node: RouteNode) -> Iterator[Problem]:
+    resource = node.resource
+    told = list(_of_rules(node))
+    fields = {one.field for one in told}
+    for parent in node.parents:
+        for one in parent.conditions:
+            nested = any(field.startswith(one.field) for field in fields)
+            if one.field and one.type != "PartiallyInvalid" and not nested:
+                yield _problem(resource, one.field, one.reason, one.message)
+    yield from told
+    if not node.served and any(parent.accepted for parent in node.parents):
+        yield _problem(resource, "kind", "NotServed", f"{node.kind}: {NOT_SERVED}")
+
+
+def _of_rules(node: RouteNode) -> Iterator[Problem]:
+    """Every reference and filter, where a condition has room for the first one only."""
+    resource = node.resource
+    for rule in node.rules:
+        field = f"spec.rules[{rule.index}]"
+        for one in rule.refused:
+            yield _problem(resource, f"{field}.filters[{one.index}]", one.reason, one.message)
+        for backend in rule.backends:
+            place = f"{field}.backendRefs[{backend.index}]"
+            if backend.status:
+                yield _problem(resource, place, backend.reason, backend.message)
+            for one in backend.refused:
+                yield _problem(resource, f"{place}.filters[{one.index}]", one.reason, one.message)
+
