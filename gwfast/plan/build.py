@@ -32,7 +32,6 @@ from gwfast.plan.paths import normal_path, normal_prefix
 Row = tuple[precedence.Key, Entry]
 FEW = 64  # up to here new entries are inserted one by one; above, the host is sorted again
 _place = itemgetter(0)
-_NO_LISTENER = ListenerNode(id="", name="", owner=Key("", "", ""), gateway=Key("", "", ""), protocol="", port=0)
 
 
 def build(graph: Graph) -> Plan:
@@ -82,8 +81,7 @@ class Builder:
         self._targets = graph.targets
         served = [node for node in graph.listeners.values() if node.served]
         for gone in self._tables.keys() - {node.id for node in served}:
-            self._update(gone, _NO_LISTENER)
-            del self._tables[gone]
+            self._reattach(self._tables.pop(gone), ())
         for node in served:
             self._update(node.id, node)
         endpoints = self._reached()
@@ -103,7 +101,7 @@ class Builder:
         elif table.node is node:
             return
         names = table.hosts.keys() | ()
-        for hostname in self._reattach(table, node):
+        for hostname in self._reattach(table, node.attachments):
             if table.rows[hostname]:
                 table.hosts[hostname] = _host(hostname, table.rows[hostname], table.hosts.get(hostname))
             else:
@@ -117,10 +115,10 @@ class Builder:
             table.listener = Listener(id=id, hostname=node.hostname, hosts=hosts)
         table.node = node
 
-    def _reattach(self, table: _Table, node: ListenerNode) -> set[str]:
-        """Bring the rows of `table` to what is attached to `node`; return the hostnames whose rows changed."""
-        gone = [table.attached.pop(each) for each in table.attached.keys() - set(map(id, node.attachments))]
-        come = [each for each in node.attachments if id(each) not in table.attached and each.route.served]
+    def _reattach(self, table: _Table, attachments: tuple[Attachment, ...]) -> set[str]:
+        """Bring the rows of `table` to what is attached now; return the hostnames whose rows changed."""
+        gone = [table.attached.pop(each) for each in table.attached.keys() - set(map(id, attachments))]
+        come = [each for each in attachments if id(each) not in table.attached and each.route.served]
         left: dict[str, set[int]] = {}
         for each in gone:
             for hostname in each.attachment.hostnames:
@@ -224,9 +222,8 @@ def _rows(node: RouteNode, backends: dict[str, Backend], before: tuple[Row, ...]
     for rule_node in node.rules:
         if rule_node.dropped:
             continue
-        spec = node.resource.spec.rules[rule_node.index]
-        rule = _kept(last_rules.get(rule_node.index), _rule(node, rule_node, spec, backends))
-        for index, written in enumerate(spec.matches):
+        rule = _kept(last_rules.get(rule_node.index), _rule(node, rule_node, backends))
+        for index, written in enumerate(rule_node.rule.matches):
             entry = Entry(match=plan_match(written, index), rule=rule)
             row = (precedence.entry_key(entry), entry)
             last = last_rows.get((rule.index, index))
@@ -235,16 +232,16 @@ def _rows(node: RouteNode, backends: dict[str, Backend], before: tuple[Row, ...]
     return tuple(rows)
 
 
-def _rule(node: RouteNode, rule: RuleNode, spec: HTTPRouteRule, backends: dict[str, Backend]) -> Rule:
+def _rule(node: RouteNode, rule: RuleNode, backends: dict[str, Backend]) -> Rule:
     metadata, source = node.resource.metadata, node.resource.source
     return Rule(kind=node.key.kind, namespace=metadata.namespace, route=metadata.name, index=rule.index,
-                name=spec.name or "", filters=_filters(spec.filters, rule.refused), source=str(source),
-                backends=tuple(_weighted(each, spec, backends) for each in rule.backends),
+                name=rule.rule.name or "", filters=_filters(rule.rule.filters, rule.refused), source=str(source),
+                backends=tuple(_weighted(each, rule.rule, backends) for each in rule.backends),
                 created=_instant(metadata.creation_timestamp))
 
 
-def _weighted(node: BackendNode, spec: HTTPRouteRule, backends: dict[str, Backend]) -> WeightedBackend:
-    filters = _filters(spec.backend_refs[node.index].filters, node.refused)
+def _weighted(node: BackendNode, rule: HTTPRouteRule, backends: dict[str, Backend]) -> WeightedBackend:
+    filters = _filters(rule.backend_refs[node.index].filters, node.refused)
     if not node.target:
         return WeightedBackend(weight=node.weight, status=node.status or 500, filters=filters)
     return WeightedBackend(weight=node.weight, backend=backends[node.target], filters=filters)

@@ -13,6 +13,7 @@ from gwfast.config.model import (
     HTTPRouteRule,
     HTTPRouteSpec,
     Key,
+    Listener,
     ObjectMeta,
 )
 from gwfast.graph.model import Attachment, BackendNode, Graph, ListenerNode, RouteNode, RuleNode, Target
@@ -21,6 +22,7 @@ from gwfast.plan.dump import to_builtins
 from gwfast.plan.precedence import entry_key, host_key
 
 OWNER = Key("Gateway", "ns", "gw")
+WRITTEN = Listener(name="l", port=80, protocol="HTTP")
 TARGETS = {f"ns/s{i}:80/http": Target(namespace="ns", name=f"s{i}", port=80) for i in range(3)}
 
 matches = st.builds(
@@ -52,8 +54,9 @@ def route_node(name, spec):
         spec=HTTPRouteSpec(rules=tuple(
             HTTPRouteRule(matches=matches, backend_refs=(HTTPBackendRef(name=target, port=80),))
             for matches, target, _ in written)))
-    nodes = tuple(RuleNode(index=i, backends=(BackendNode(index=0, target=target),), dropped="no" if dropped else "")
-                  for i, (_, target, dropped) in enumerate(written))
+    nodes = tuple(RuleNode(index=i, rule=rule, backends=(BackendNode(index=0, target=target),),
+                           dropped="no" if dropped else "")
+                  for i, (rule, (_, target, dropped)) in enumerate(zip(resource.spec.rules, written, strict=True)))
     return RouteNode(key=resource.key, resource=resource, rules=nodes)
 
 
@@ -82,7 +85,7 @@ class World:
         for i, served in enumerate(self.served):
             attachments = [self.attachment(name, i) for name in self.routes if i in self.attached.get(name, ())]
             listeners[f"ns/gw/{i}"] = ListenerNode(
-                id=f"ns/gw/{i}", name=str(i), owner=OWNER, gateway=OWNER, protocol="HTTP", port=80 + i // 2,
+                id=f"ns/gw/{i}", name=str(i), resource=WRITTEN, owner=OWNER, gateway=OWNER, protocol="HTTP", port=80 + i // 2,
                 hostname="*.b" if i else "", served=served, attachments=tuple(attachments[::-1 if self.turned else 1]))
         return Graph(classes={}, gateways={}, listener_sets={}, listeners=listeners, routes={}, targets=TARGETS,
                      policies={})

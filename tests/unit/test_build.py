@@ -14,6 +14,7 @@ from gwfast.config.model import (
     HTTPRouteRule,
     HTTPRouteSpec,
     Key,
+    Listener,
     ObjectMeta,
 )
 from gwfast.errors import Source
@@ -47,15 +48,16 @@ def rule(*matches, filters=(), backend_filters=()):
 def route(name, *rules, nodes=None, line=1, served=True):
     resource = HTTPRoute(metadata=ObjectMeta(name=name, namespace="default"), source=Source("routes.yaml", line),
                          spec=HTTPRouteSpec(rules=rules))
-    nodes = nodes or tuple(RuleNode(index=i, backends=(BackendNode(index=0, target=TARGET),))
-                           for i in range(len(rules)))
+    nodes = nodes or [{"backends": (BackendNode(index=0, target=TARGET),)}] * len(rules)
+    nodes = tuple(RuleNode(index=i, rule=rules[i], **given) for i, given in enumerate(nodes))
     return RouteNode(key=resource.key, resource=resource, rules=nodes, served=served)
 
 
 def listener(name, *attachments, **given):
     owner = Key("Gateway", "default", "gw")
-    return ListenerNode(**{"id": f"default/gw/{name}", "name": name, "owner": owner, "gateway": owner,
-                           "protocol": "HTTP", "port": 80, "attachments": attachments} | given)
+    return ListenerNode(**{"id": f"default/gw/{name}", "name": name, "owner": owner, "gateway": owner, "protocol": "HTTP",
+                           "resource": Listener(name=name, port=80, protocol="HTTP"), "port": 80,
+                           "attachments": attachments} | given)
 
 
 def graph(*listeners, targets=None):
@@ -97,7 +99,7 @@ def test_listeners_are_grouped_by_address_and_port_most_specific_first():
 
 
 def test_only_what_is_served_gets_in():
-    nodes = (RuleNode(index=0, dropped="refused"), RuleNode(index=1, backends=(BackendNode(index=0, target=TARGET),)))
+    nodes = [{"dropped": "refused"}, {"backends": (BackendNode(index=0, target=TARGET),)}]
     dropped = route("dropped", rule(path("/a")), rule(path("/b")), nodes=nodes)
     other = route("other", rule(), served=False)
     plan = build(graph(listener("web", on(dropped), on(other))))
@@ -106,7 +108,7 @@ def test_only_what_is_served_gets_in():
 
 
 def test_a_refused_backend_keeps_its_weight_and_answers():
-    nodes = (RuleNode(index=0, backends=(BackendNode(index=0, weight=3, status=500, reason="RefNotPermitted"),)),)
+    nodes = [{"backends": (BackendNode(index=0, weight=3, status=500, reason="RefNotPermitted"),)}]
     (host,) = build(graph(listener("web", on(route("r", rule(), nodes=nodes))))).binds[0].listeners[0].hosts
     (backend,) = host.entries[0].rule.backends
     assert (backend.weight, backend.backend, backend.status) == (3, None, 500)
@@ -116,7 +118,7 @@ def test_a_refused_filter_answers_in_its_place():
     written = HTTPRouteFilter(type="RequestHeaderModifier", request_header_modifier=HTTPHeaderFilter(
         set=(HTTPHeader(name="a", value="1"),)))
     refused = (Refused(index=1, type="ExtensionRef", reason="BackendNotFound", message="no such filter", status=500),)
-    nodes = (RuleNode(index=0, refused=refused, backends=(BackendNode(index=0, target=TARGET, refused=refused),)),)
+    nodes = [{"refused": refused, "backends": (BackendNode(index=0, target=TARGET, refused=refused),)}]
     node = route("r", rule(filters=(written, written), backend_filters=(written, written)), nodes=nodes)
     (entry,) = build(graph(listener("web", on(node)))).binds[0].listeners[0].hosts[0].entries
     for filters in (entry.rule.filters, entry.rule.backends[0].filters):
