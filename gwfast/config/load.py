@@ -47,31 +47,37 @@ def load(paths: Iterable[str]) -> Loaded:
 
 
 class _File:
-    """One file: its documents, kept by the digest of their text."""
+    """One file: its documents by the digest of their text, and the items in them."""
 
-    __slots__ = ("path", "order", "signature", "documents", "items", "broken", "explicit")
+    __slots__ = ("path", "absolute", "order", "signature", "documents", "items", "broken", "explicit")
 
     def __init__(self, path: str, order: tuple[int, str], explicit: bool) -> None:
         self.path = path
+        self.absolute = os.path.abspath(path)
         self.order = order
-        self.explicit = explicit
+        self.explicit = explicit  # named by the user: when it is gone, that is a problem
         self.signature: tuple[int, ...] | None = None
-        self.documents: dict[bytes, list[Item]] = {}
+        self.documents: dict[int, list[Item]] = {}
         self.items: list[Item] = []
         self.broken = False
 
-    def refresh(self) -> None:
-        """Read the file; what it held stays known until then."""
+    def refresh(self) -> list[Item]:
+        """Read the file; return the items that are new or stand on another line."""
         try:
             data = self._data()
         except (OSError, ValueError) as error:
             self.signature = None
             words = getattr(error, "strerror", None) or str(error)
-            finding = Finding("", f"cannot be read: {words}", reason="Unreadable")
-            self.documents, self.items = {}, [Item(0, findings=((0, finding),), broken=True, line=1, file=self)]
+            item = Item(0, findings=((0, Finding("", f"cannot be read: {words}", reason="Unreadable")),), broken=True)
+            self.documents, self.items, moved = {}, [item], [item]
+            item.line, item.file = 1, self
         else:
-            self._parse(data)
+            moved = self._parse(data)
         self.broken = any(item.broken for item in self.items)
+        return moved
+
+    def forget(self) -> None:
+        self.documents, self.items, self.broken = {}, [], False
 
     def _data(self) -> bytes:
         if self.path == "-":
@@ -87,22 +93,31 @@ class _File:
             self.signature = None if racy else _signature(info)
             return file.read()
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes) -> list[Item]:
         before, self.documents, self.items = self.documents, {}, []
         documents = [(line, part, digest(part)) for line, part in text.documents(data.removeprefix(b"\xef\xbb\xbf"))]
-        stays = {name for _, _, name in documents}
-        known = {
-            item.digest: item for name, items in before.items() if name not in stays for item in items if item.digest
-        }
+        known = self._list_items(before, {name for _, _, name in documents})
+        moved = []
         for line, document, name in documents:
             items = before.get(name)
             if items is None or name in self.documents:
                 items = read(document, known)
-            self.documents[name if name not in self.documents else name + str(line).encode()] = items
+            while name in self.documents:
+                name += 1  # the same text once more: another resource, which will be a duplicate
+            self.documents[name] = items
             for item in items:
-                item.line = line + item.offset
-                item.file = self
+                if item.line != line + item.offset or item.file is not self:
+                    item.line, item.file = line + item.offset, self
+                    moved.append(item)
             self.items += items
+        return moved
+
+    @staticmethod
+    def _list_items(documents: dict[int, list[Item]], stay: set[int]) -> dict[int, Item]:
+        """Find the items of Lists whose text changed: most of them will be in the new text too."""
+        return {
+            item.digest: item for name in documents.keys() - stay for item in documents[name] if item.digest
+        }
 
     def problem(self, line: int, finding: Finding, key: m.Key | None, more: str = "") -> Problem:
         return Problem(
@@ -121,12 +136,16 @@ class Loader:
     def __init__(self, paths: Iterable[str]) -> None:
         self.paths = tuple(dict.fromkeys(paths))
         self._files: dict[str, _File] = {}
+        self._absolute: dict[str, _File] = {}
         self._claims: dict[m.Key, tuple[Item, ...]] = {}
         self._held: dict[m.Key, _File] = {}  # keys that a broken file held when it was good
-        self._good: dict[m.Key, m.Resource] = {}
-        self._refused: dict[m.Key, list[Finding]] = {}  # valid by themselves, but not as a change
+        self._good: dict[m.Key, m.Resource] = {}  # as written
+        self._resources: dict[m.Key, m.Resource] = {}  # as served
+        self._selections: dict[m.Key, versions.Selection] = {}
         self._attached: dict[m.Key, tuple[m.Resource, m.Resource]] = {}  # old routes: as written, with parentRefs
-        self._resources: dict[m.Key, m.Resource] = {}
+        self._troubled: set[_File] = set()
+        self._rivals: set[m.Key] = set()
+        self._refused: dict[m.Key, list[Finding]] = {}  # valid by themselves, but not as a change
 
     def load(self, changed: set[str] | None = None) -> Loaded:
         """Read what changed. `changed` are absolute paths that may have; without it every path is looked at."""
@@ -136,17 +155,15 @@ class Loader:
                 touched |= self._read(file, gone)
             for key in touched:
                 self._decide(key)
-            return self._loaded()
+            return self._loaded(touched)
 
     # ---- Files
 
     def _stale(self, changed: set[str] | None) -> list[tuple[_File, bool]]:
         """Find the files to read again, and whether each is gone."""
-        if changed is not None:
-            known = {os.path.abspath(path): file for path, file in self._files.items() if path != "-"}
-            named = [known[path] for path in sorted(changed & known.keys())]
-            if not any(_matters(path, known) for path in changed - known.keys()):
-                return [(file, not file.explicit and not os.path.exists(file.path)) for file in named]
+        if changed is not None and not any(_matters(path, self._absolute) for path in changed - self._absolute.keys()):
+            named = [self._absolute[path] for path in sorted(changed & self._absolute.keys())]
+            return [(file, not file.explicit and not os.path.exists(file.path)) for file in named]
         found: dict[str, _File] = {}
         stale = []
         for path, order, explicit, signature in self._walk():
@@ -160,6 +177,7 @@ class Loader:
             elif path not in found:
                 stale.append((file, True))
         self._files = found
+        self._absolute = {file.absolute: file for path, file in found.items() if path != "-"}
         return stale
 
     def _walk(self) -> Iterator[tuple[str, tuple[int, str], bool, tuple[int, ...]]]:
@@ -186,12 +204,14 @@ class Loader:
         before = {id(item): item for item in file.items}
         if gone:
             self._files.pop(file.path, None)
-            file.items, file.documents, file.broken = [], {}, False
+            self._absolute.pop(file.absolute, None)
+            file.forget()
         else:
-            file.refresh()
+            for item in file.refresh():
+                self._move(item)
         after = {id(item): item for item in file.items}
-        old = [item for name, item in before.items() if name not in after]
-        new = [item for name, item in after.items() if name not in before]
+        old = [before[name] for name in before.keys() - after.keys()]
+        new = [after[name] for name in after.keys() - before.keys()]
         for item in old:
             if item.key:
                 rest = tuple(other for other in self._claims[item.key] if other is not item)
@@ -204,17 +224,15 @@ class Loader:
         touched = {item.key for item in (*old, *new) if item.key}
         if not file.broken:
             touched |= {key for key, holder in self._held.items() if holder is file}
-        for item in file.items:
-            self._move(item)
+        (self._troubled.add if any(map(_troubled, file.items)) else self._troubled.discard)(file)
         return touched
 
     def _move(self, item: Item) -> None:
         """Keep `source` true where text around an unchanged resource moved."""
-        resource = item.resource
-        if resource is not None and (resource.source.line != item.line or resource.source.file != item.file.path):
-            resource.source = Source(item.file.path, item.line)
+        if item.resource is not None:
+            item.resource.source = Source(item.file.path, item.line)
             if attached := self._attached.get(item.key):
-                attached[1].source = resource.source
+                attached[1].source = item.resource.source
 
     # ---- Resources
 
@@ -223,18 +241,21 @@ class Loader:
         items = sorted(self._claims.get(key, ()), key=lambda item: (item.file.order, item.line))
         current = self._good.get(key)
         self._refused.pop(key, None)
+        self._rivals.discard(key)
         if not items:
             self._claims.pop(key, None)
             holder = self._held.get(key)
-            if not (holder and holder.broken and holder.path in self._files):
-                self._held.pop(key, None)
-                self._good.pop(key, None)
+            if not (holder and holder.broken):
+                for known in (self._held, self._good, self._selections):
+                    known.pop(key, None)
             return
         self._held.pop(key, None)
         self._claims[key] = tuple(items)
         first = items[0] if items[0].resource or current else next((each for each in items if each.resource), None)
         if first and first.resource and first.resource is not current:
             self._replace(key, first, current)
+        if len(items) > 1 or key in self._refused:
+            self._rivals.add(key)
 
     def _replace(self, key: m.Key, item: Item, current: m.Resource | None) -> None:
         new = item.resource
@@ -242,35 +263,39 @@ class Loader:
             new.metadata.generation = max(1, new.metadata.generation)
         elif _same(current, new):
             current.source = new.source
-            item.resource = current
-            return
+            item.resource = new = current
         elif refused := validate.check_change(current, new):
             self._refused[key] = refused
             return
         else:
-            change = _content(current) != _content(new)
-            new.metadata.generation = max(current.metadata.generation + change, new.metadata.generation)
+            generation = current.metadata.generation + (_content(current) != _content(new))
+            new.metadata.generation = max(generation, new.metadata.generation)
         self._good[key] = new
+        if item.selection is not None:
+            self._selections[key] = item.selection
+        else:
+            self._selections.pop(key, None)
 
-    def _loaded(self) -> Loaded:
-        before, self._resources = self._resources, self._good | self._old_routes()
-        now = self._resources
-        return Loaded(
-            resources=dict(now),
-            problems=list(self._problems()),
-            added=frozenset(now.keys() - before.keys()),
-            changed=frozenset(key for key, resource in now.items() if before.get(key, resource) is not resource),
-            removed=frozenset(before.keys() - now.keys()),
-        )
+    def _loaded(self, touched: set[m.Key]) -> Loaded:
+        served = {key: self._good.get(key) for key in touched}
+        if self._selections or self._attached:
+            served |= {key: self._good.get(key) for key in self._attached} | self._old_routes()
+        changes = {"added": set(), "changed": set(), "removed": set()}
+        for key, resource in served.items():
+            before = self._resources.get(key)
+            if resource is None:
+                if self._resources.pop(key, None) is not None:
+                    changes["removed"].add(key)
+            elif resource is not before:
+                self._resources[key] = resource
+                changes["changed" if before else "added"].add(key)
+        sets = {name: frozenset(keys) for name, keys in changes.items()}
+        return Loaded(resources=dict(self._resources), problems=list(self._problems()), **sets)
 
     def _old_routes(self) -> dict[m.Key, m.Resource]:
         """Give routes of networking.x-k8s.io the parentRefs of the Gateways that select them."""
-        selections = {
-            item.key: item.selection for file in self._files.values() for item in file.items
-            if item.selection is not None and self._good.get(item.key) is item.resource
-        }
         routes = {}
-        for key, refs in versions.attached(self._good, selections).items() if selections else ():
+        for key, refs in versions.attached(self._good, self._selections).items():
             written = self._good[key]
             known, resource = self._attached.get(key, (None, None))
             if known is not written or resource.spec.parent_refs != refs:
@@ -283,19 +308,17 @@ class Loader:
     # ---- Problems
 
     def _problems(self) -> Iterator[Problem]:
-        for file in sorted(self._files.values(), key=lambda file: file.order):
+        for file in sorted(self._troubled, key=lambda file: file.order):
             notes: dict[Finding, list[Item]] = {}
-            for item in file.items:
+            for item in filter(_troubled, file.items):
+                yield from self._findings(file, item)
                 if item.note:
                     notes.setdefault(item.note, []).append(item)
-                if item.findings or item.resource is None:
-                    yield from self._findings(file, item)
             for note, items in notes.items():
                 more = f" ({len(items)} resources)" if len(items) > 1 else ""
                 yield file.problem(items[0].line, note, None if more else items[0].key, more)
-        for key, items in self._claims.items():
-            if len(items) > 1 or key in self._refused:
-                yield from self._rivals(key, items)
+        for key in sorted(self._rivals):
+            yield from self._rival_problems(key, self._claims[key])
 
     def _findings(self, file: _File, item: Item) -> Iterator[Problem]:
         kept = ""
@@ -307,7 +330,7 @@ class Loader:
             more = kept if finding.severity == "error" else ""
             yield file.problem(item.line - item.offset + line, finding, item.key, more)
 
-    def _rivals(self, key: m.Key, items: tuple[Item, ...]) -> Iterator[Problem]:
+    def _rival_problems(self, key: m.Key, items: tuple[Item, ...]) -> Iterator[Problem]:
         first, *others = items
         for finding in self._refused.get(key, ()):
             yield first.file.problem(first.line, finding, key, "; the last good version keeps serving")
@@ -316,6 +339,10 @@ class Loader:
             message = f"is already written at {first.file.path}:{first.line}, which is used"
             finding = Finding("metadata.name", message, "warning" if equal else "error", "Duplicate")
             yield other.file.problem(other.line, finding, key)
+
+
+def _troubled(item: Item) -> bool:
+    return bool(item.findings) or item.note is not None
 
 
 def _matters(path: str, known: Iterable[str]) -> bool:

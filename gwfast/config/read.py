@@ -6,7 +6,6 @@ Rules:
 - A line inside a document is looked for only when there is something to say about it.
 """
 from collections.abc import Callable, Iterator
-from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -32,7 +31,7 @@ class Item(msgspec.Struct, gc=False):
     broken: bool = False
     note: Finding | None = None  # about the version: said once per file
     selection: versions.Selection | None = None
-    digest: bytes = b""
+    digest: int = 0
     line: int = 0  # in the file; kept up to date by the file
     file: object = None
 
@@ -51,28 +50,38 @@ _HEAD = msgspec.json.Decoder(_Head)
 _LIST = msgspec.json.Decoder(_List)
 
 
-def digest(text: bytes) -> bytes:
-    return blake2b(text, digest_size=16).digest()
+def digest(text: bytes) -> int:
+    """Name a text: SipHash under the process's random key, and the length (blake2b costs five times as much)."""
+    return hash(text) << 32 | len(text) & 0xFFFFFFFF
 
 
-def read(text: bytes, known: dict[bytes, Item]) -> list[Item]:
+def _broken(line: int, message: str) -> Item:
+    return Item(line, findings=((line, Finding("", message, reason="Unreadable")),), broken=True)
+
+
+def read(text: bytes, known: dict[int, Item]) -> list[Item]:
     """Read one document. `known` are items of Lists by digest: they are used again (and taken out) if unchanged."""
+    if t.is_empty(text):
+        return []
+    body = text.lstrip()
+    start = text.count(b"\n", 0, len(text) - len(body))
     try:
-        if text.lstrip()[:1] in (b"{", b"["):
+        if body[:1] == b"{":
             try:
-                return [item for line, raw in t.json_values(text) for item in _json(raw, line, known)]
-            except t.TextError:
-                if text.lstrip()[:1] == b"[" or b'"apiVersion"' in text:
+                return [item for line, raw in t.json_values(body) for item in _json(raw, start + line, known)]
+            except t.TextError as error:
+                error.line += start
+                if b'"apiVersion"' in body:  # else it may be YAML's flow style
                     raise
         return _yaml(text, known)
     except t.TextError as error:
-        return [Item(error.line, findings=((error.line, Finding("", str(error), reason="Unreadable")),), broken=True)]
+        return [_broken(error.line, str(error))]
 
 
 # ---- JSON
 
 
-def _json(raw: bytes, line: int, known: dict[bytes, Item]) -> Iterator[Item]:
+def _json(raw: bytes, line: int, known: dict[int, Item]) -> Iterator[Item]:
     try:
         head = _HEAD.decode(raw)
     except msgspec.ValidationError:
@@ -97,9 +106,9 @@ def _json_child(raw: bytes, line: int, parent: _Head) -> Item:
     try:
         item = _json_item(raw, line, _inherited(_HEAD.decode(raw), parent))
     except msgspec.ValidationError:
-        item = Item(line, findings=((line, Finding("items", "must hold mappings", reason="Unreadable")),), broken=True)
+        item = _broken(line, "items must be mappings with apiVersion and kind")
     except t.TextError as error:
-        item = Item(line, findings=((line, Finding("", str(error), reason="Unreadable")),), broken=True)
+        item = _broken(line, str(error))
     item.digest = digest(raw)
     return item
 
@@ -126,11 +135,13 @@ def _json_item(raw: bytes, line: int, head: _Head) -> Item:
 # ---- YAML
 
 
-def _yaml(text: bytes, known: dict[bytes, Item]) -> list[Item]:
+def _yaml(text: bytes, known: dict[int, Item]) -> list[Item]:
     node = t.compose(text)
     value = t.build(node, len(text)) if node else None
+    if value is None:
+        return []
     if not isinstance(value, dict):
-        raise t.TextError("a resource must be a mapping with apiVersion and kind", node.start_mark.line if node else 0)
+        raise t.TextError("a resource must be a mapping with apiVersion and kind", node.start_mark.line)
     head = _Head(value.get("apiVersion"), value.get("kind"))
     if not _is_list(head.kind):
         return [_yaml_item(value, node, head)]
@@ -140,14 +151,14 @@ def _yaml(text: bytes, known: dict[bytes, Item]) -> list[Item]:
     return [_yaml_child(*pair, head, known) for pair in zip(value["items"], nodes.value, strict=True)]
 
 
-def _yaml_child(value: object, node: yaml.Node, parent: _Head, known: dict[bytes, Item]) -> Item:
+def _yaml_child(value: object, node: yaml.Node, parent: _Head, known: dict[int, Item]) -> Item:
     line, raw = node.start_mark.line, msgspec.json.encode(value)
     if item := _known_or(known, raw, line):
         return item
     if isinstance(value, dict):
         item = _yaml_item(value, node, _inherited(_Head(value.get("apiVersion"), value.get("kind")), parent))
     else:
-        item = Item(line, findings=((line, Finding("items", "must hold mappings", reason="Unreadable")),), broken=True)
+        item = _broken(line, "items must be mappings with apiVersion and kind")
     item.digest = digest(raw)
     return item
 
@@ -174,7 +185,7 @@ def _is_list(kind: object) -> bool:
     return isinstance(kind, str) and kind.endswith("List")
 
 
-def _known_or(known: dict[bytes, Item], raw: bytes, line: int) -> Item | None:
+def _known_or(known: dict[int, Item], raw: bytes, line: int) -> Item | None:
     item = known.pop(digest(raw), None) if known else None
     if item:
         item.findings = tuple((at - item.offset + line, finding) for at, finding in item.findings)

@@ -25,9 +25,8 @@ try:
 except ImportError:
     raise UsageError("PyYAML has no libyaml: install a wheel of pyyaml, or libyaml-dev and rebuild it") from None
 
-_MARKER = re.compile(rb"^(---|\.\.\.)(?=\s|\Z)", re.MULTILINE)
-_LEAD = re.compile(rb"(?:---(?=\s|\Z))?(?:\s|#[^\n]*)*")
-_DIRECTIVE = re.compile(rb"^%", re.MULTILINE)
+_END = re.compile(rb"^\.\.\.(?=\s|\Z)", re.MULTILINE)
+_EMPTY = re.compile(rb"(?:\s|[#%][^\n]*)*")
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 
 
@@ -43,36 +42,34 @@ class TextError(Exception):
 
 
 def documents(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (line, text) of each document that is not empty; line counts from 1 and is where the text starts.
+    """Yield (line, text) of each document; line counts from 1 and is where the text starts; some may be empty.
 
     `---` and `...` at the start of a line end a document wherever they stand, even inside a scalar (YAML 1.1,
     section 9.1). Of several JSON objects, each on a line of its own, every line is a document.
     """
-    line, start = 1, 0
-    ends = [(match.start(), match[1]) for match in _MARKER.finditer(data)] + [(len(data), b"")]
-    for end, marker in ends:
-        text = data[start:end]
-        lead = _LEAD.match(text).end()
-        if text[lead : lead + 1] == b"%" and marker == b"---" and _DIRECTIVE.match(text, lead):
-            continue  # directives belong to the document that they precede
-        if lead < len(text):
-            if text[lead] in b"{[":
-                yield from _json_lines(line + text.count(b"\n", 0, lead), text[lead:])
-            else:
-                yield line, text
-        line += text.count(b"\n")
-        start = end if marker == b"---" else data.find(b"\n", end) + 1 or len(data)
-        if marker == b"...":
-            line += data.count(b"\n", end, start)
+    if data.lstrip()[:1] == b"{":
+        rows = data.split(b"\n")
+        if len(rows) > 1 and all(not row or (row[0] == 123 and row[-1] == 125) for row in map(bytes.strip, rows)):
+            yield from ((line, row) for line, row in enumerate(rows, 1) if row.strip())
+            return
+    if b"\n..." in data or data.startswith(b"..."):
+        data = _END.sub(b"---", data)
+    first, *others = (b"\n" + data).split(b"\n---")
+    line, parts = 0, [first]
+    for part in others:
+        if part[:1].strip():  # '----' is no marker
+            parts.append(part)
+            continue
+        document = b"\n---".join(parts)
+        yield line, document
+        line += document.count(b"\n") + 1
+        parts = [part]
+    yield line, b"\n---".join(parts)
 
 
-def _json_lines(line: int, text: bytes) -> Iterator[tuple[int, bytes]]:
-    rows = text.split(b"\n")
-    whole = [row.strip() for row in rows]
-    if len(rows) > 1 and all(not row or (row[0] == 123 and row[-1] == 125) for row in whole):
-        yield from ((line + index, row) for index, row in enumerate(whole) if row)
-    else:
-        yield line, text
+def is_empty(text: bytes) -> bool:
+    """Return whether a document holds nothing but space, comments and directives."""
+    return _EMPTY.fullmatch(text) is not None
 
 
 # ---- YAML into values
