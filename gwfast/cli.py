@@ -19,6 +19,7 @@ from gwfast.errors import UsageError
 from gwfast.serve.options import EngineOptions, ServeOptions
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+QUICK = ("run", "reload", "healthcheck", "echo", "--version")
 LEVELS = ("debug", "info", "warning", "error")
 LOOKUP_THREADS = "16"  # of libuv, which resolves names in them; its default is 4
 
@@ -178,7 +179,8 @@ SERVING = (
 TRAFFIC = (
     Option("--access-log", one_of("json", "common", "off"), "json", "json|common|off",
            "one line a request, on stdout (json)"),
-    Option("--trusted-proxies", networks, (), "CIDR,...", "whose X-Forwarded-* are believed (nobody's)"),
+    Option("--trusted-proxies", networks, (), "CIDR,...",
+           "whose X-Forwarded-* are believed (nobody's)"),
     Option("--via", pseudonym, "", "NAME", "add Via with this pseudonym (no Via)"),
     Option("--connections", whole, limits.CONNECTIONS, "N", "client connections of one worker (half of the file limit)"),
     Option("--connections-per-address", whole, 0, "N", "of one client address (no limit)"),
@@ -233,6 +235,14 @@ def serve_options(arguments: argparse.Namespace) -> ServeOptions:
         engine=EngineOptions(**take(arguments, TRAFFIC)),
         **serving,
     )
+
+
+def graph_options(arguments: argparse.Namespace):
+    """Turn what the verbs that only look were told into the graph's options."""
+    from gwfast.graph.model import GraphOptions
+    reading = take(arguments, READING)
+    return GraphOptions(gateway=reading["gateway"], gateway_class=reading["gateway_class"],
+                        dns_templates=reading["dns_template"])
 
 
 def reload(arguments: argparse.Namespace) -> int:
@@ -301,8 +311,11 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
-def parser() -> Parser:
-    """Build the parser of every verb; a parsed verb's `run` is its function."""
+def parser(verb_wanted: str = "") -> Parser:
+    """Build the parser of every verb; a parsed verb's `run` is its function.
+
+    The verbs that need the whole pipeline to be imported are left out where a quick one is wanted.
+    """
     top = Parser(prog="gwfast", allow_abbrev=False,
                  description="A fast gateway that speaks the Kubernetes Gateway API.")
     top.add_argument("--version", action="version", version=f"gwfast {__version__}")
@@ -322,6 +335,9 @@ def parser() -> Parser:
         add_options(verb, CLIENT)
         verb.set_defaults(run=function)
     _add_echo(verbs)
+    if verb_wanted not in QUICK:
+        from gwfast.show import add_parsers
+        add_parsers(verbs, common, graph_options)
     return top
 
 
@@ -339,8 +355,9 @@ def _add_echo(verbs) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        arguments = parser().parse_args(argv)
+        arguments = parser(argv[0] if argv else "").parse_args(argv)
         return arguments.run(arguments)
     except UsageError as error:
         print(f"gwfast: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ from gwfast.endpoints.registry import UNROUTED, Registry
 from gwfast.errors import Problem
 from gwfast.graph.attach import Attacher
 from gwfast.graph.model import GraphOptions
+from gwfast.plan import regex
 from gwfast.plan.build import Builder
 from gwfast.plan.image import Images, publish
 from gwfast.plan.ir import Plan
@@ -30,7 +31,8 @@ class Pipeline:
     def __init__(self, options: ServeOptions):
         self._loader = Loader(options.paths)
         self._attacher = Attacher(GraphOptions(
-            gateway_class=options.gateway_class, gateway=options.gateway, dns_templates=options.dns_templates))
+            gateway_class=options.gateway_class, gateway=options.gateway, dns_templates=options.dns_templates),
+            regex.check)
         self._builder = Builder()
         self._registry = Registry(options.route_counters)
         self._images = Images(self._registry)

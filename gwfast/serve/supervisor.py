@@ -25,6 +25,8 @@ from gwfast.observe import metrics
 from gwfast.observe.admin import Admin
 from gwfast.observe.h11_server import Answer
 from gwfast.observe.log import Log
+from gwfast.plan.dump import to_builtins
+from gwfast.plan.ir import Plan
 from gwfast.serve.crew import Crew
 from gwfast.serve.generation import Pipeline, Reading
 from gwfast.serve.options import ServeOptions
@@ -254,7 +256,7 @@ class Supervisor:
     async def _config(self) -> Answer:
         if self._reading is None:
             return Answer(503, b"not read yet\n")
-        return Answer(200, await self._in_thread(msgspec.json.encode, self._reading.plan), JSON)
+        return Answer(200, await self._in_thread(_plan_json, self._reading.plan), JSON)
 
     async def _reload(self) -> Answer:
         failures = self._stats.reload_failures
@@ -271,6 +273,10 @@ class Supervisor:
 def _port_problem(port: Port) -> Problem:
     return Problem(source=Source("-"), resource=f"port {port.spec_port}", reason="AddressNotUsable",
                    message=f"cannot listen on {port.where}: {port.error}")
+
+
+def _plan_json(plan: Plan) -> bytes:
+    return json.dumps(to_builtins(plan), indent=1).encode() + b"\n"
 
 
 def _port(port: Port) -> dict:

@@ -4,6 +4,7 @@ Rules:
 - A folder is watched with all below it; a file by the folders that its name, and each link on the way, stands in
   (editors replace files; a mounted ConfigMap swaps the link `..data`).
 - A regular file counts when it is complete: closed by who wrote it, or moved or linked into place.
+- In a folder only names that the loader reads count, and no hidden ones.
 - Bursts become one call: SETTLE after the last event, at most BURST after the first.
 - `changed(paths)` gets files and folders, or None: anything may have changed.
 - Where the kernel gives no more watches, modification times are polled every second instead, and `warn` says so.
@@ -13,6 +14,8 @@ import os
 from collections.abc import Callable, Iterable
 
 from inotify_simple import INotify, flags
+
+from gwfast.config.load import SUFFIXES
 
 SETTLE = 0.002
 BURST = 0.010
@@ -130,7 +133,7 @@ class Watcher:
         if event.name == DATA:
             self._add_tree(folder)
             self._note(folder)
-        elif not event.name.startswith(".."):
+        elif _matters(path, event):
             if os.path.isdir(path) or os.path.islink(path):
                 self._add(path)
             self._note(path)
@@ -196,6 +199,13 @@ def _steps(path: str) -> list[tuple[str, str]]:
     return steps
 
 
+def _matters(path: str, event) -> bool:
+    """Whether a name in a watched folder is one that is read, or a folder or link that may lead to such."""
+    if event.name.startswith("."):
+        return False
+    return event.name.endswith(SUFFIXES) or bool(event.mask & flags.ISDIR) or os.path.islink(path)
+
+
 def _unfinished(path: str, mask: int) -> bool:
     """Whether a created regular file is yet to be written: it will be closed."""
     if not mask & flags.CREATE or mask & flags.ISDIR:
@@ -208,10 +218,10 @@ def _unfinished(path: str, mask: int) -> bool:
 
 
 def _tree(top: str):
-    """Every folder from `top` down (links followed, each folder once, no versions of a ConfigMap), and its names."""
+    """Every folder from `top` down (links followed, each folder once, none that is hidden), and its names."""
     seen: set[tuple[int, int]] = set()
     for folder, below, files in os.walk(top, followlinks=True):
-        below[:] = [name for name in below if not name.startswith("..")]
+        below[:] = [name for name in below if not name.startswith(".")]
         try:
             status = os.stat(folder)
         except OSError:

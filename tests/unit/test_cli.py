@@ -18,7 +18,7 @@ def clean_environment(monkeypatch):
 
 
 def options(*arguments):
-    return cli.serve_options(cli.parser().parse_args(["run", "conf", *arguments]))
+    return cli.serve_options(cli.parser("run").parse_args(["run", "conf", *arguments]))
 
 
 CASES = [
