@@ -1,6 +1,6 @@
 """The workers: started, told what to serve, replaced when they die.
 
-A member is one place in the crew; the process in it may change. A new process is told everything again (its table and
+A member is one place in the crew; the process in it may change. A new process is told everything again (the table and
 its sockets, which stay open here), so that connections which queued meanwhile are served. A place whose process keeps
 dying waits longer each time.
 """
@@ -71,6 +71,7 @@ class Crew:
 
     def listen(self, port: Port) -> None:
         """Let every worker accept on its socket of a port."""
+        port.listening = True
         for member in self._ready():
             member.channel.send(control.Listen(port.bind), (port.sockets[member.index].fileno(),))
 
@@ -137,7 +138,7 @@ class Crew:
             generation, image = self._table
             member.channel.send(control.Swap(generation), (image,))
         for port in self._ports:
-            if port.sockets:
+            if port.listening:
                 member.channel.send(control.Listen(port.bind), (port.sockets[member.index].fileno(),))
         if self.ending:
             member.channel.send(control.Finish())

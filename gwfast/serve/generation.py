@@ -42,11 +42,11 @@ class Pipeline:
     def read(self, changed: set[str] | None) -> Reading:
         """Read what changed (files and folders; None: anything may have), attach and plan it."""
         loaded = self._loader.load(changed)
-        graph = self._attacher.attach(loaded.resources)
+        graph = self._attacher.attach(loaded.resources, loaded.added | loaded.changed | loaded.removed)
         plan = self._builder.build(graph)
         entries = sum(len(host.entries) for bind in plan.binds for listener in bind.listeners
                       for host in listener.hosts)
-        return Reading(plan, (*loaded.problems, *graph.problems), entries)
+        return Reading(plan, tuple(loaded.problems), entries)
 
     def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple], generation: int) -> tuple[int, int]:
         """Write the table of a plan; return a sealed memfd and its size.

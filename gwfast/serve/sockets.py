@@ -27,6 +27,7 @@ class Port(msgspec.Struct, eq=False):
     port: int = 0
     sockets: tuple[socket.socket, ...] = ()
     error: str = ""
+    listening: bool = False  # workers were told to accept on it
 
     @property
     def where(self) -> str:
@@ -36,7 +37,7 @@ class Port(msgspec.Struct, eq=False):
     def close(self) -> None:
         for each in self.sockets:
             each.close()
-        self.sockets = ()
+        self.sockets, self.listening = (), False
 
 
 class Ports:
@@ -59,43 +60,45 @@ class Ports:
         """Bind.key -> id, for the image."""
         return {key: port.bind for key, port in self._ports.items()}
 
-    def update(self, wanted: Iterable[tuple[str, str, int]]) -> tuple[list[Port], list[Port]]:
-        """Open what is wanted (key, address, port) and not open; return the opened and the removed.
+    def open(self, wanted: Iterable[tuple[str, str, int]]) -> None:
+        """Open what is wanted (key, address, port) and not open.
 
-        The removed are still open: close them when the workers know. What cannot be opened is in the table with
-        its `error`, and is tried again with the next update.
+        What cannot be opened is in the table with its `error`, and is tried again the next time.
         """
-        wanted = {key: (address, port) for key, address, port in wanted}
-        removed = [self._ports.pop(key) for key in list(self._ports) if key not in wanted]
-        opened = []
-        for key, (address, spec_port) in wanted.items():
+        for key, address, spec_port in wanted:
             port = self._ports.get(key)
             if port is None:
                 number = self._ids.setdefault(key, len(self._ids) + 1)
                 port = self._ports[key] = Port(key, number, address or self._bind, spec_port)
-            if not port.sockets and self._open(port):
-                opened.append(port)
-        return opened, removed
+            if not port.sockets:
+                self._open(port)
+
+    def keep(self, wanted: Iterable[tuple[str, str, int]]) -> list[Port]:
+        """Forget and close what is not wanted; return it."""
+        keys = {key for key, *_ in wanted}
+        gone = [self._ports.pop(key) for key in list(self._ports) if key not in keys]
+        for port in gone:
+            port.close()
+        return gone
 
     def close(self) -> None:
         for port in self._ports.values():
             port.close()
 
-    def _open(self, port: Port) -> bool:
+    def _open(self, port: Port) -> None:
         port.port = self._map.get(port.spec_port, port.spec_port)
         ours = [other for other in self if other.sockets and other.port == port.port]
         for other in ours:
             if other.address == port.address:
                 port.error = f"port {other.spec_port} of the configuration listens there already"
-                return False
+                return
         try:
             port.sockets = open_sockets(port.address, port.port, self._workers, self._backlog, alone=not ours)
         except OSError as error:
             port.error = _explain(error)
-            return False
-        port.port = port.sockets[0].getsockname()[1]
-        port.error = ""
-        return True
+        else:
+            port.port = port.sockets[0].getsockname()[1]
+            port.error = ""
 
 
 def open_sockets(address: str, port: int, count: int, backlog: int, *,

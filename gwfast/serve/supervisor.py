@@ -126,7 +126,8 @@ class Supervisor:
         if changed is None or changed:
             self._reading = await self._in_thread(self._pipeline.read, changed)
         reading = self._reading
-        opened, removed = self._ports.update((bind.key, bind.address, bind.port) for bind in reading.plan.binds)
+        binds = [(bind.key, bind.address, bind.port) for bind in reading.plan.binds]
+        self._ports.open(binds)
         named = [each for each in reading.plan.endpoints if each.source == "dns"]
         self._resolver.want(host for each in named for host in each.hosts)
         await self._resolver.settle(NAMES_WAIT)
@@ -135,11 +136,11 @@ class Supervisor:
         image, size = await self._in_thread(self._pipeline.image, reading.plan, self._ports.ids, addresses,
                                             generation)
         self._crew.publish(generation, image)
-        for port in opened:
-            self._crew.listen(port)
-            self._log.info("listening", address=port.where, port=port.spec_port)
-        for port in removed:
-            port.close()
+        for port in self._ports:
+            if port.sockets and not port.listening:
+                self._crew.listen(port)
+                self._log.info("listening", address=port.where, port=port.spec_port)
+        for port in self._ports.keep(binds):
             self._crew.unlisten(port)
             self._log.info("no longer listening", address=port.where, port=port.spec_port)
         self._tell(reading)

@@ -30,34 +30,38 @@ def taken(address="127.0.0.1"):
 
 def test_every_worker_gets_a_socket_of_one_port():
     with ports() as table:
-        (port,), removed = table.update(WANTED)
-        assert removed == [] and table.ids == {KEY: 1}
+        table.open(WANTED)
+        port, = table
+        assert table.ids == {KEY: 1}
         assert {one.getsockname() for one in port.sockets} == {("127.0.0.1", port.port)}
         assert len(port.sockets) == 2 and not any(one.getblocking() for one in port.sockets)
-        assert port.port != 80 and port.spec_port == 80
+        assert port.port != 80 and port.spec_port == 80 and not port.listening
 
 
-def test_what_stays_is_not_opened_again_and_what_goes_stays_open_until_closed():
+def test_what_stays_is_not_opened_again_and_what_goes_is_closed():
     with ports() as table:
-        (first,), _ = table.update(WANTED)
-        opened, removed = table.update([*WANTED, ("b", "127.0.0.1", 81)])
-        assert [port.key for port in opened] == ["b"] and removed == []
-        opened, removed = table.update([("b", "127.0.0.1", 81)])
-        assert opened == [] and removed == [first] and first.sockets
-        first.close()
-        (again,), _ = table.update([*WANTED, ("b", "127.0.0.1", 81)])
-        assert again.bind == first.bind  # ids are stable
+        table.open(WANTED)
+        first, = table
+        sockets = first.sockets
+        both = [*WANTED, ("b", "127.0.0.1", 81)]
+        table.open(both)
+        assert [port.key for port in table] == [KEY, "b"] and first.sockets is sockets
+        assert table.keep(both) == []
+        assert table.keep(both[1:]) == [first] and all(one.fileno() < 0 for one in sockets)
+        table.open(both)
+        assert {port.key: port.bind for port in table} == {"b": 2, KEY: first.bind}  # ids are stable
 
 
 def test_a_port_that_is_taken_is_said_and_tried_again():
     with taken() as port, ports() as table:
         table._map = {80: port}
-        assert table.update(WANTED) == ([], [])
-        (failed,) = table
+        table.open(WANTED)
+        failed, = table
         assert failed.error == "something else listens there" and failed.where == f"127.0.0.1:{port}"
+        assert not failed.sockets
         table._map = {80: 0}
-        (opened,), _ = table.update(WANTED)
-        assert opened is failed and not failed.error
+        table.open(WANTED)
+        assert failed.sockets and not failed.error
 
 
 @pytest.mark.parametrize("wanted, error", [
@@ -70,16 +74,18 @@ def test_what_cannot_be_bound_says_why(wanted, error):
         number = free.getsockname()[1]
         free.close()
         table._map = {80: number, 81: number}
-        table.update(wanted)
+        table.open(wanted)
         assert [port.error for port in table][-1] == error
 
 
 def test_two_addresses_share_a_port():
     with ports() as table:
-        (first,), _ = table.update(WANTED)
+        table.open(WANTED)
+        first, = table
         table._map = {80: first.port}
-        opened, _ = table.update([*WANTED, ("b", "127.0.0.2", 80)])
-        assert [(port.address, port.port) for port in opened] == [("127.0.0.2", first.port)]
+        table.open([*WANTED, ("b", "127.0.0.2", 80)])
+        assert [(port.address, port.port, port.error) for port in table] == [
+            ("127.0.0.1", first.port, ""), ("127.0.0.2", first.port, "")]
 
 
 def test_no_address_is_both_families():
