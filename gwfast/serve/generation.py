@@ -9,7 +9,8 @@ from gwfast.config.load import Loader
 from gwfast.endpoints.registry import UNROUTED, Registry
 from gwfast.errors import Problem
 from gwfast.graph.attach import Attacher
-from gwfast.graph.model import GraphOptions
+from gwfast.graph.conditions import problems
+from gwfast.graph.model import Graph, GraphOptions
 from gwfast.plan import regex
 from gwfast.plan.build import Builder
 from gwfast.plan.image import Images, publish
@@ -21,8 +22,13 @@ class Reading(msgspec.Struct, frozen=True):
     """What the files say now."""
 
     plan: Plan
-    problems: tuple[Problem, ...]
+    graph: Graph
+    unreadable: tuple[Problem, ...]  # found before the graph
     entries: int  # matches of rules, counted on each host
+
+    def problems(self) -> list[Problem]:
+        """Return everything that is wrong, and why what is not served is not."""
+        return [*self.unreadable, *problems(self.graph)]
 
 
 class Pipeline:
@@ -46,7 +52,7 @@ class Pipeline:
         plan = self._builder.build(graph)
         entries = sum(len(host.entries) for bind in plan.binds for listener in bind.listeners
                       for host in listener.hosts)
-        return Reading(plan, tuple(loaded.problems), entries)
+        return Reading(plan, graph, tuple(loaded.problems), entries)
 
     def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple], generation: int) -> tuple[int, int]:
         """Write the table of a plan; return a sealed memfd and its size.

@@ -143,9 +143,9 @@ class Supervisor:
         for port in self._ports.keep(binds):
             self._crew.unlisten(port)
             self._log.info("no longer listening", address=port.where, port=port.spec_port)
-        self._tell(reading)
         self._stats.generation, self._stats.image_bytes, self._stats.entries = generation, size, reading.entries
         await self._settle(generation, begin)
+        self._tell(await self._in_thread(reading.problems))
 
     async def _settle(self, generation: int, begin: float) -> None:
         if not await self._crew.settled(generation, APPLY_WAIT):
@@ -158,10 +158,10 @@ class Supervisor:
     def _in_thread(self, function, *arguments):
         return self._loop.run_in_executor(self._thread, function, *arguments)
 
-    def _tell(self, reading: Reading) -> None:
+    def _tell(self, problems: list[Problem]) -> None:
         """Log each problem once, when it comes; count them."""
         failed = [port for port in self._ports if port.error]
-        problems = [*reading.problems, *map(_port_problem, failed)]
+        problems += map(_port_problem, failed)
         known = set(self._problems)
         for problem in problems:
             if problem not in known:
