@@ -8,16 +8,196 @@ Rules:
 """
 import argparse
 import json
+import os
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import msgspec
 import yaml
 
-from gwfast.plan import dump, explain, shadow
+from gwfast.config.load import load
+from gwfast.errors import Problem, Source, UsageError
+from gwfast.graph import conditions
+from gwfast.graph.attach import Attacher
+from gwfast.graph.conditions import ConditionStatus, ParentRef, Status
+from gwfast.graph.model import Graph, GraphOptions
+from gwfast.plan import dump, explain, regex, shadow
+from gwfast.plan.build import build
 from gwfast.plan.explain import Explanation, Share
-from gwfast.plan.ir import Bind, Entry, Plan, Rule, WeightedBackend
+from gwfast.plan.ir import AnswerFilter, Bind, Entry, Filter, Plan, RedirectFilter, Rule
 
 SHOWN = 5  # losers of each sort that `explain` names without --all
+WHEN_WRONG = ("Conflicted", "InsecureFrontendValidationMode", "OverlappingTLSConfig", "PartiallyInvalid")  # True is bad
+Options = Callable[[argparse.Namespace], GraphOptions]
+
+
+def add_parsers(subparsers: Any, common: argparse.ArgumentParser, options: Options = lambda _: GraphOptions()) -> None:
+    """Add check, routes and explain. `common` has `paths`; `options` reads from its arguments how to attach."""
+    for name, verb, text in (("check", check, "print everything that is wrong, and every condition"),
+                             ("routes", routes, "print the rules in the order in which they are tried"),
+                             ("explain", explain_request, "print what one request gets, and why the next rules lost")):
+        parser = subparsers.add_parser(name, help=text, parents=[common], allow_abbrev=False)
+        parser.set_defaults(run=verb, graph_options=options)
+        if name == "explain":
+            parser.add_argument("method", metavar="METHOD", help="GET, POST, ...")
+            parser.add_argument("url", metavar="URL", help="http://host[:port]/path?query")
+            parser.add_argument("-H", "--header", action="append", default=[], metavar="'NAME: VALUE'", dest="headers",
+                                help="a header of the request; may be repeated")
+            parser.add_argument("--all", action="store_true", help="name every rule that lost")
+        parser.add_argument("-o", "--output", choices=("text", "json", "yaml"), default="text")
+
+
+class Reading(msgspec.Struct):
+    """What the paths of a command line came to."""
+
+    problems: tuple[Problem, ...]
+    graph: Graph
+    plan: Plan
+
+
+def read(arguments: argparse.Namespace) -> Reading:
+    """Read the paths of a command line through the pipeline. Raise UsageError for one that does not exist."""
+    for path in arguments.paths:
+        if path != "-" and not os.path.exists(path):
+            raise UsageError(f"no such file or folder: {path}")
+    loaded = load(arguments.paths)
+    graph = Attacher(arguments.graph_options(arguments), regex.check).attach(loaded.resources)
+    return Reading(tuple(loaded.problems), graph, build(graph))
+
+
+def write(output: str, text: str, data: Any) -> None:
+    """Print one answer in the form that was asked for."""
+    if output == "json":
+        text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    elif output == "yaml":
+        text = yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    sys.stdout.write(text)
+
+
+# ---- the verbs
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Print every problem and every condition; exit status 1 if one of the problems is an error."""
+    reading = read(arguments)
+    found, statuses = problems(reading), conditions.conditions(reading.graph)
+    write(arguments.output, check_text(found, statuses),
+          {"problems": [problem_data(each) for each in found], "conditions": msgspec.to_builtins(statuses)})
+    return 1 if any(each.severity == "error" for each in found) else 0
+
+
+def routes(arguments: argparse.Namespace) -> int:
+    """Print the final order of the rules of every listener and host; exit status 0."""
+    plan = read(arguments).plan
+    write(arguments.output, routes_text(plan), dump.to_builtins(plan))
+    return 0
+
+
+def explain_request(arguments: argparse.Namespace) -> int:
+    """Print what a request gets on each bind that it can reach; exit status 1 if it is not served."""
+    request = explain.read_request(arguments.method, arguments.url, arguments.headers)
+    plan = read(arguments).plan
+    found = [explain.explain(bind, request) for bind in explain.binds_for(plan, request)]
+    if not found:
+        listening = ", ".join(_bind_words(bind) for bind in plan.binds) or "nothing listens"
+        found = [Explanation(request=request, why=f"no listener on port {request.port} ({listening})")]
+    text = "\n".join(explain_text(each, arguments.all) for each in found)
+    write(arguments.output, text, [explain_data(each) for each in found])
+    return 0 if all(each.entry and not each.status for each in found) else 1
+
+
+# ---- check
+
+
+def problems(reading: Reading) -> list[Problem]:
+    """Return what is wrong in the files, in what they mean together, and in what would run; by file and line."""
+    found = [*reading.problems, *conditions.problems(reading.graph)]
+    told = [(each.resource, each.field) for each in found]
+    found += [each for each in _of_plan(reading.plan)
+              if not any(each.resource == resource and field.startswith(each.field) for resource, field in told)]
+    return sorted(found, key=lambda each: (each.source.file, each.source.line, each.field))
+
+
+def _of_plan(plan: Plan) -> Iterator[Problem]:
+    """Filters that became answers, and entries that never match."""
+    rules = {entry.rule.id: entry.rule for bind in plan.binds for listener in bind.listeners for host in listener.hosts
+             for entry in host.entries}
+    for rule in rules.values():
+        chains = [(f"spec.rules[{rule.index}]", rule.filters)]
+        chains += [(f"{chains[0][0]}.backendRefs[{i}]", each.filters) for i, each in enumerate(rule.backends)]
+        for path, filters in chains:
+            for i, each in enumerate(filters):
+                if isinstance(each, AnswerFilter):
+                    yield _rule_problem(rule, f"{path}.filters[{i}]", "UnsupportedValue", each.reason, "error")
+    for each in shadow.shadows(plan):
+        field = f"spec.rules[{each.entry.rule.index}].matches[{each.entry.match.index}]"
+        message = (f"never matches on {each.host.hostname or 'any host'} of listener {each.listener.id}: "
+                   f"{dump.rule_words(each.by)} comes first and takes all of its requests")
+        yield _rule_problem(each.entry.rule, field, "Shadowed", message, "note")
+
+
+def _rule_problem(rule: Rule, field: str, reason: str, message: str, severity: str) -> Problem:
+    file, _, line = rule.source.rpartition(":")
+    return Problem(source=Source(file, int(line)), resource=f"{rule.kind} {rule.namespace}/{rule.route}", field=field,
+                   reason=reason, message=message, severity=severity)
+
+
+def check_text(found: list[Problem], statuses: list[Status]) -> str:
+    """Print the problems, one line each, then every condition, then the count."""
+    lines = [str(each) for each in found]
+    lines += [""] if found else []
+    rows = [row for each in statuses for row in _status_rows(each)]
+    lines += columns(rows, indent=0)
+    lines += ["" if rows else "no Gateway and no route", _count(found)]
+    return "\n".join(lines) + "\n"
+
+
+def _status_rows(each: Status) -> Iterator[list[str]]:
+    status = each.status
+    yield [str(each.key), conditions_words(getattr(status, "conditions", ()))]
+    for listener in getattr(status, "listeners", ()):
+        routes = f"{listener.attached_routes} route{'' if listener.attached_routes == 1 else 's'}"
+        yield [f"  listener {listener.name}", f"{conditions_words(listener.conditions)}, {routes}"]
+    for parent in getattr(status, "parents", ()):
+        yield [f"  parent {_ref_words(parent.parent_ref)}", conditions_words(parent.conditions)]
+    for ancestor in getattr(status, "ancestors", ()):
+        yield [f"  ancestor {_ref_words(ancestor.ancestor_ref)}", conditions_words(ancestor.conditions)]
+
+
+def _ref_words(ref: ParentRef) -> str:
+    words = [] if ref.kind == "Gateway" else [ref.kind]
+    words += [f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name]
+    words += [f"section {ref.section_name}"] if ref.section_name else []
+    words += [f"port {ref.port}"] if ref.port else []
+    return " ".join(words)
+
+
+def conditions_words(found: Iterable[ConditionStatus]) -> str:
+    """Say in one line how things are: 'Accepted, not Programmed (PortUnavailable)'."""
+    return ", ".join(filter(None, map(_condition_words, found)))
+
+
+def _condition_words(each: ConditionStatus) -> str:
+    wanted = "False" if each.type in WHEN_WRONG else "True"
+    if each.status == wanted and (wanted == "False" or each.reason == each.type):
+        return each.type if wanted == "True" else ""
+    word = {"True": "", "False": "not ", "Unknown": "perhaps "}[each.status]
+    return f"{word}{each.type} ({each.reason})"
+
+
+def _count(found: list[Problem]) -> str:
+    counts = Counter(each.severity for each in found)
+    words = [f"{counts[each]} {each}{'' if counts[each] == 1 else 's'}" for each in ("error", "warning", "note")
+             if counts[each]]
+    return ", ".join(words) or "no problems"
+
+
+def problem_data(each: Problem) -> dict[str, Any]:
+    """Return a problem as plain data."""
+    return {"file": each.source.file, "line": each.source.line} | {
+        name: getattr(each, name) for name in ("severity", "resource", "field", "reason", "message")}
 
 
 # ---- routes
@@ -32,40 +212,50 @@ def routes_text(plan: Plan) -> str:
             lines += ["", f"  listener {listener.id}   {listener.hostname or 'any hostname'}"]
             for host in listener.hosts:
                 lines += ["", f"    {host.hostname or 'any host'}"]
-                lines += columns([[f"{i}", dump.match_words(entry.match), dump.rule_words(entry), *_first_line(entry.rule)]
-                                  for i, entry in enumerate(host.entries, 1)], indent=6)
+                rows = [row for i, entry in enumerate(host.entries, 1) for row in _entry_rows(i, entry)]
+                lines += columns(rows, indent=6)
             if not listener.hosts:
                 lines += ["", "    no route"]
         lines += [""]
     lines += ["nothing listens"] if not plan.binds else []
-    lines += [_shadow_words(each) for each in shadow.shadows(plan)]
+    lines += [str(each) for each in _of_plan(plan)]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _bind_words(bind: Bind) -> str:
-    return f"{dump.host_port(bind.address, bind.port)} {bind.scheme}" + (" (PROXY protocol)" if bind.proxy_protocol else "")
+    words = f"{dump.host_port(bind.address, bind.port)} {bind.scheme}"
+    return words + " (PROXY protocol)" if bind.proxy_protocol else words
 
 
-def _first_line(rule: Rule) -> list[str]:
-    words = [line for each in rule.filters for line in dump.filter_words(each)]
-    if not any(line.startswith(("redirect", "answers")) for line in words):
-        words.insert(0, backends_words(rule.backends))
-    return ["; ".join(words)]
+def _entry_rows(number: int, entry: Entry) -> list[list[str]]:
+    first, *more = rule_lines(entry.rule)
+    return [[f"{number:3}", dump.match_words(entry.match), dump.rule_words(entry), first],
+            *(["", "", "", line] for line in more)]
 
 
-def backends_words(backends: tuple[WeightedBackend, ...]) -> str:
-    """Say where requests go: one backend by its name, several with their shares."""
-    total = sum(each.weight for each in backends)
+def rule_lines(rule: Rule) -> list[str]:
+    """Say what a rule gives its requests, one line per backend or answer, then one per change."""
+    changes = _filter_lines(rule.filters)
+    if any(isinstance(each, RedirectFilter | AnswerFilter) for each in rule.filters):
+        return changes[-1:] + changes[:-1]
+    total = sum(each.weight for each in rule.backends)
     if not total:
-        return "answers 500: no backend" + (" with a weight" if backends else "")
-    return ", ".join(f"{percent(100 * each.weight / total)} {_backend_words(each)}" if len(backends) > 1
-                     else _backend_words(each) for each in backends)
+        return ["answers 500: no backend" + (" with a weight" if rule.backends else "")]
+    lines = []
+    for each in rule.backends:
+        share = f"{percent(100 * each.weight / total):>6} " if len(rule.backends) > 1 else ""
+        lines.append(share + (each.backend.key if each.backend else f"answers {each.status}: invalid reference"))
+        lines += [" " * (len(share) + 2) + line for line in _filter_lines(each.filters)]
+    return lines + changes
 
 
-def _backend_words(each: WeightedBackend) -> str:
-    name = each.backend.key if each.backend else f"answers {each.status}: invalid reference"
-    words = [line for one in each.filters for line in dump.filter_words(one)]
-    return f"{name} ({'; '.join(words)})" if words else name
+def _filter_lines(filters: tuple[Filter, ...]) -> list[str]:
+    lines = []
+    for each in filters:
+        lines += dump.filter_words(each)
+        if isinstance(each, RedirectFilter | AnswerFilter):
+            break
+    return lines
 
 
 def percent(value: float) -> str:
@@ -73,16 +263,11 @@ def percent(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".") + " %"
 
 
-def _shadow_words(each: shadow.Shadow) -> str:
-    return (f"{each.entry.rule.source}: note: {dump.rule_words(each.entry)} never matches on {each.host.hostname or 'any host'} "
-            f"of {each.listener.id}: {dump.rule_words(each.by)} comes first and takes all of its requests (Shadowed)")
-
-
 def columns(rows: list[list[str]], indent: int = 2, gap: int = 3) -> list[str]:
     """Return `rows` as lines with aligned columns; the last column is as long as it is."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)] if rows else []
-    return [" " * indent + "".join(cell.ljust(width + gap) for cell, width in zip(row, widths, strict=False)) + row[-1]
-            for row in rows]
+    cells = ["".join(cell.ljust(width + gap) for cell, width in zip(row, widths, strict=False)) for row in rows]
+    return [(" " * indent + line + row[-1]).rstrip() for line, row in zip(cells, rows, strict=True)]
 
 
 # ---- explain
@@ -105,11 +290,17 @@ def explain_text(found: Explanation, every: bool = False) -> str:
     else:
         rows += [row for share in found.shares for row in _share_rows(share, request)]
     lines = [f"{request.method} {request.scheme}://{request.host}{request.path}{query}", "", *columns(rows)]
-    near = [each for each in found.losers if not each.matched]
-    near.sort(key=lambda each: each.why[0].startswith("path "))
+    near = sorted((each for each in found.losers if not each.matched), key=_distance)
+    if found.entry and not every:
+        near = [each for each in near if not _distance(each)]
     later = [each for each in found.losers if each.matched]
     lines += _losers("did not match", near, every) + _losers("matched too, but come later", later, every)
     return "\n".join(lines) + "\n"
+
+
+def _distance(loser: explain.Loser) -> int:
+    """0 where the path matched and something else did not, 1 where the path did not."""
+    return int(loser.why[0].startswith("path "))
 
 
 def _share_rows(share: Share, request: explain.Request) -> list[list[str]]:
@@ -130,8 +321,8 @@ def _losers(title: str, losers: list[explain.Loser], every: bool) -> list[str]:
     if not losers:
         return []
     shown = losers if every else losers[:SHOWN]
-    rows = [[dump.rule_words(each.entry), each.host or "any host", dump.match_words(each.entry.match), "; ".join(each.why)]
-            for each in shown]
+    rows = [[dump.rule_words(each.entry), each.host or "any host", dump.match_words(each.entry.match),
+             "; ".join(each.why)] for each in shown]
     more = [f"    and {len(losers) - len(shown)} more (--all shows them)"] if len(losers) > len(shown) else []
     return ["", f"  {title}:", *columns(rows, indent=4), *more]
 
@@ -147,7 +338,7 @@ def explain_data(found: Explanation) -> dict[str, Any]:
         "rule": found.entry and _entry_data(found.entry),
         "status": found.status,
         "why": found.why,
-        "shares": [{name: value for name in share.__struct_fields__ if (value := getattr(share, name)) not in ("", 0, [])}
+        "shares": [{name: value for name, value in msgspec.structs.asdict(share).items() if value not in ("", 0, [])}
                    for share in found.shares],
         "losers": [_entry_data(each.entry) | {"host": each.host or "*", "matched": each.matched, "why": each.why}
                    for each in found.losers],

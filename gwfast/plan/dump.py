@@ -129,7 +129,9 @@ def filter_words(each: Filter) -> list[str]:
             target = [f"scheme {each.scheme}"] if each.scheme else []
             target += [f"host {each.hostname}"] if each.hostname else []
             target += [f"port {each.port}"] if each.port else []
-            return [f"redirect {each.status} to {', '.join(target + _path_words(each.path)) or 'the same URL'}"]
+            if each.path:
+                target.append(f"{'path' if each.path.type == 'ReplaceFullPath' else 'prefix'} {each.path.value}")
+            return [f"redirect {each.status} to {', '.join(target) or 'the same URL'}"]
         case AnswerFilter():
             return [f"answers {each.status}: {each.reason}"]
 
