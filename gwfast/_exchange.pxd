@@ -25,6 +25,9 @@ from gwfast._pick cimport PickState
 from gwfast._table cimport Backend, Bind, Choice, Image, Listener, Rule
 from gwfast._upstream cimport State, Upstream, Upstreams, Waiter
 
+cdef enum:
+    FACTS = 6
+
 cdef class Table:          # a mapped image; unmapped with its last request
     cdef const Image *image
     cdef size_t size
@@ -83,13 +86,14 @@ cdef class Exchange(Waiter):
     cdef Ops ops
     cdef Buf request
     cdef Buf facts             # what the log needs of the head; empty where there is no log
-    cdef uint32_t facts_n[5]   # method, target, host, agent, referer, one behind the other
+    cdef uint32_t facts_n[FACTS]   # method, target, host, agent, referer, request id, one behind the other
     cdef Body body             # of the response
     cdef uint32_t serial       # changes when the exchange ends: what to compare after a call that may end it
     cdef uint32_t seen         # bytes of a partial head that were looked at
     cdef uint32_t chosen       # endpoint, as an index into the backend's
     cdef uint32_t attempts
     cdef uint32_t informed     # 1xx that went on
+    cdef uint64_t id[2]        # the request id that the gateway made; 0: none
     cdef uint64_t started_us
     cdef uint64_t replied_us
     cdef uint64_t bytes_in

@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start, hex_line
 from gwfast._fault cimport *
 from gwfast._filter cimport (
-    Out, answering, ops_room, put, set_ops, write_location, write_request,
+    Out, answering, ops_room, put, put_id, set_ops, write_location, write_request,
 )
 from gwfast._head cimport *
 from gwfast._http1 cimport parse_response, parse_trailers
@@ -203,8 +203,8 @@ cdef class Exchange(Waiter):
             forward.via.n = <uint32_t>len(gateway.via)
             room += forward.via.n
         if gateway.request_id:
-            forward.id[0] = gateway.loop.random()
-            forward.id[1] = gateway.loop.random()
+            forward.id[0] = self.id[0] = gateway.loop.random()
+            forward.id[1] = self.id[1] = gateway.loop.random()
         forward.fallback_host.at = text(self.table.image, name)    # 'namespace/name:port': from behind the '/'
         while name.n and forward.fallback_host.at[0] != c"/":
             forward.fallback_host.at += 1
@@ -226,7 +226,7 @@ cdef class Exchange(Waiter):
     cdef void keep_facts(self) noexcept:
         """Copy what the log will need of the head."""
         cdef RequestHead *head = &self.gateway.head
-        cdef Slice parts[5]
+        cdef Slice parts[FACTS]
         cdef uint32_t i
         memset(parts, 0, sizeof(parts))
         parts[0] = head.method
@@ -239,7 +239,10 @@ cdef class Exchange(Waiter):
             elif head.fields[i].id == FIELD_REFERER:
                 parts[4].at = head.fields[i].value
                 parts[4].n = head.fields[i].value_len
-        for i in range(5):
+            elif head.fields[i].id == FIELD_X_REQUEST_ID and self.client.trusted:
+                parts[5].at = head.fields[i].value
+                parts[5].n = head.fields[i].value_len
+        for i in range(FACTS):
             self.facts_n[i] = 0
             if append(&self.gateway.loop.pool, &self.facts, parts[i].at, parts[i].n) == 0:
                 self.facts_n[i] = parts[i].n
@@ -670,7 +673,7 @@ cdef class Exchange(Waiter):
         self.choice = NULL
         self.backend = NULL
         self.seen = self.attempts = self.informed = self.chosen = 0
-        self.bytes_in = self.bytes_out = self.replied_us = 0
+        self.bytes_in = self.bytes_out = self.replied_us = self.id[0] = self.id[1] = 0
         self.status = 0
         self.fault = 0
         self.requested = self.streamed = self.launched = self.replied = self.reused = self.retried = False
@@ -679,18 +682,28 @@ cdef class Exchange(Waiter):
     cdef void record(self) noexcept:
         cdef Record record
         cdef const Image *image = self.table.image
-        cdef Slice *parts[5]
+        cdef Slice *parts[FACTS]
         cdef uint32_t i, at = 0
+        cdef char id[36]
+        cdef Out out
         memset(&record, 0, sizeof(record))
         parts[0] = &record.method
         parts[1] = &record.target
         parts[2] = &record.host
         parts[3] = &record.agent
         parts[4] = &record.referer
-        for i in range(5):
+        parts[5] = &record.request_id
+        for i in range(FACTS):
             parts[i].at = self.facts.base + at
             parts[i].n = self.facts_n[i]
             at += self.facts_n[i]
+        if self.id[0] and record.request_id.n == 0:
+            out.at = id
+            out.end = id + sizeof(id)
+            out.full = False
+            put_id(&out, self.id)
+            record.request_id.at = id
+            record.request_id.n = sizeof(id)
         record.client.at = self.client.address
         record.client.n = self.client.address_n
         record.minor = self.minor

@@ -20,6 +20,7 @@ cdef inline void put(Out *out, const char *at, size_t n) noexcept nogil:
         out.at += n
 
 cdef void put_number(Out *out, uint64_t value) noexcept nogil
+cdef void put_id(Out *out, const uint64_t *bits) noexcept nogil   # a version 4 UUID, 36 bytes
 
 cdef struct Ops:           # the rule's filters, then the backendRef's
     const Image *image

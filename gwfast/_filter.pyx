@@ -189,7 +189,7 @@ cdef void put_host(Out *out, const Ops *ops, const RequestHead *head, const Forw
 
 
 cdef void put_id(Out *out, const uint64_t *bits) noexcept nogil:
-    # a version 4 UUID (RFC 9562 5.4)
+    # RFC 9562 5.4
     cdef char hex[36]
     cdef uint64_t high = (bits[0] & <uint64_t>0xFFFFFFFFFFFF0FFF) | 0x4000
     cdef uint64_t low = (bits[1] >> 2) | (<uint64_t>1 << 63)

@@ -72,6 +72,8 @@ cdef int reserve(Pool *pool, Buf *buf, uint32_t n) noexcept nogil:
 
 
 cdef int append(Pool *pool, Buf *buf, const char *at, size_t n) noexcept nogil:
+    if n == 0:
+        return 0
     if n > 0x40000000 or reserve(pool, buf, <uint32_t>n) < 0:
         return -1
     memcpy(buf.base + buf.end, at, n)
