@@ -131,6 +131,9 @@ def _of_plan(plan: Plan) -> Iterator[Problem]:
             for i, each in enumerate(filters):
                 if isinstance(each, AnswerFilter):
                     yield _rule_problem(rule, f"{path}.filters[{i}]", "UnsupportedValue", each.reason, "error")
+        if not any(each.weight for each in rule.backends) and not any(map(_answers, rule.filters)):
+            words = "every weight is 0" if rule.backends else "there are no backendRefs"
+            yield _rule_problem(rule, f"{chains[0][0]}.backendRefs", "NoBackends", f"{words}: answers 500", "warning")
     for each in shadow.shadows(plan):
         field = f"spec.rules[{each.entry.rule.index}].matches[{each.entry.match.index}]"
         message = (f"never matches on {each.host.hostname or 'any host'} of listener {each.listener.id}: "
@@ -236,7 +239,7 @@ def _entry_rows(number: int, entry: Entry) -> list[list[str]]:
 def rule_lines(rule: Rule) -> list[str]:
     """Say what a rule gives its requests, one line per backend or answer, then one per change."""
     changes = _filter_lines(rule.filters)
-    if any(isinstance(each, RedirectFilter | AnswerFilter) for each in rule.filters):
+    if any(map(_answers, rule.filters)):
         return changes[-1:] + changes[:-1]
     total = sum(each.weight for each in rule.backends)
     if not total:
@@ -253,9 +256,13 @@ def _filter_lines(filters: tuple[Filter, ...]) -> list[str]:
     lines = []
     for each in filters:
         lines += dump.filter_words(each)
-        if isinstance(each, RedirectFilter | AnswerFilter):
+        if _answers(each):
             break
     return lines
+
+
+def _answers(each: Filter) -> bool:
+    return isinstance(each, RedirectFilter | AnswerFilter)
 
 
 def percent(value: float) -> str:

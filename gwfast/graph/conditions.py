@@ -259,9 +259,10 @@ def _of_route(node: RouteNode) -> Iterator[Problem]:
     resource = node.resource
     told = list(_of_rules(node))
     fields = {one.field for one in told}
+    fields |= {f"spec.rules[{rule.index}]" for rule in node.rules if rule.dropped}  # a note says why
     for parent in node.parents:
         for one in parent.conditions:
-            nested = any(field.startswith(one.field) for field in fields)
+            nested = any(field.startswith(one.field) or one.field.startswith(field) for field in fields)
             if one.field and one.type != "PartiallyInvalid" and not nested:
                 yield _problem(resource, one.field, one.reason, one.message)
     yield from told
