@@ -85,7 +85,8 @@ cdef class Image:
 @cython.final
 cdef class BackendBlock:
     cdef object backend
-    cdef object addresses
+    cdef object endpoints      # the plan's Endpoints of the same key
+    cdef object addresses      # what was written
     cdef list held             # endpoints, as the registry knows them
     cdef uint32_t index
     cdef uint32_t refs
@@ -115,6 +116,8 @@ cdef class Writer:
     cdef list rule_slots       # RuleBlock by slot
     cdef list free_rules
     cdef list free_backends
+    cdef dict fresh            # Backend.key -> BackendBlock without endpoints yet
+    cdef tuple last_endpoints  # of the last plan
     cdef size_t baseline       # what is only appended, after the first image
 
     def __cinit__(self, registry):
@@ -134,6 +137,8 @@ cdef class Writer:
         self.rule_blocks = {}
         self.backend_blocks = {}
         self.listener_hosts = {}
+        self.last_endpoints = ()
+        self.fresh = {}
         self.rule_slots = []
         self.free_rules = []
         self.free_backends = []
@@ -151,7 +156,7 @@ cdef class Writer:
             dropped.extend(self.listener_hosts.pop(gone).values())
         for block in dropped:
             self.drop_host(block)
-        self.refresh(plan.backends)
+        self.refresh(plan.endpoints)
         if not self.baseline:
             self.baseline = self.appended()
         return self.assemble(generation)
@@ -412,7 +417,9 @@ cdef class Writer:
         cdef BackendBlock block = <BackendBlock>self.backend_blocks.get(key)
         cdef Backend *out
         if block is None:
-            block = self.backend_blocks[key] = BackendBlock()
+            block = self.fresh[key] = self.backend_blocks[key] = BackendBlock()
+            block.backend = backend
+            block.addresses = ()
             block.held = []
             if self.free_backends:
                 block.index = self.free_backends.pop()
@@ -421,9 +428,6 @@ cdef class Writer:
             out = <Backend *>self.backends.at + block.index
             self.texts.put(f"{backend.namespace}/{backend.name}:{backend.port}", &out.name)
             out.protocol = PROTOCOLS[backend.protocol]
-        if block.backend is not backend:
-            block.backend = backend
-            self.write_endpoints(block)
         block.refs += 1
         rule.backends.append(block)
         return block.index
@@ -432,7 +436,7 @@ cdef class Writer:
         cdef Backend *out
         cdef Endpoint endpoint
         cdef list held = []
-        addresses = self.registry.addresses(block.backend)
+        addresses = self.registry.addresses(block.endpoints)
         if addresses == block.addresses:
             return 0
         out = <Backend *>self.backends.at + block.index
@@ -453,17 +457,26 @@ cdef class Writer:
         block.addresses = addresses
         return 0
 
-    # What the registry or the plan says anew about backends that are known.
-    cdef int refresh(self, tuple backends) except -1:
+    # What the plan or the registry says anew about where endpoints are.
+    cdef int refresh(self, tuple endpoints) except -1:
+        cdef uint32_t i = 0
+        cdef uint32_t j
         cdef BackendBlock block
-        for backend in backends:
-            block = <BackendBlock>self.backend_blocks.get(backend.key)
-            if block is not None and block.backend is not backend:
-                block.backend = backend
+        for j in range(<uint32_t>len(endpoints)):
+            i = resume(self.last_endpoints, i, endpoints, j)
+            if i < <uint32_t>len(self.last_endpoints) and self.last_endpoints[i] is endpoints[j]:
+                i += 1
+                if not self.fresh or endpoints[j].key not in self.fresh:
+                    continue
+            block = <BackendBlock>self.backend_blocks.get(endpoints[j].key)
+            if block is not None:
+                block.endpoints = endpoints[j]
                 self.write_endpoints(block)
+        self.last_endpoints = endpoints
+        self.fresh.clear()
         for key in self.registry.changed:
             block = <BackendBlock>self.backend_blocks.get(key)
-            if block is not None:
+            if block is not None and block.endpoints is not None:
                 self.write_endpoints(block)
         self.registry.changed.clear()
         return 0
@@ -479,6 +492,7 @@ cdef class Writer:
         memset(self.backends.at + block.index * sizeof(Backend), 0, sizeof(Backend))
         self.free_backends.append(block.index)
         del self.backend_blocks[block.backend.key]
+        self.fresh.pop(block.backend.key, None)
         return 0
 
     # ---- The image ----
@@ -536,12 +550,12 @@ cdef class Writer:
         return at
 
 
-# Where in `before` to go on so that it is at entries[j], if that is near; else `i`.
-cdef uint32_t resume(tuple before, uint32_t i, tuple entries, uint32_t j) except? 0:
+# Where in `before`, from `i` on, to find now[j], if that is near; else `i`.
+cdef uint32_t resume(tuple before, uint32_t i, tuple now, uint32_t j) except? 0:
     cdef uint32_t ahead
     cdef uint32_t n = <uint32_t>len(before)
     for ahead in range(min(<uint32_t>LOOKAHEAD, n - i)):
-        if before[i + ahead] is entries[j]:
+        if before[i + ahead] is now[j]:
             return i + ahead
     return i
 

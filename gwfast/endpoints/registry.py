@@ -75,7 +75,8 @@ class Registry:
         self.changed: set[str] = set()  # keys of backends whose addresses changed since an image was built
 
     def resolved(self, key: str, addresses: tuple[tuple[str, int], ...]) -> bool:
-        """Set the addresses, (ip, port) each, of the backend with this `Backend.key`; return whether that is news."""
+        """Set the addresses, (ip, port) each, that were looked up for the backend with this `Backend.key`; return
+        whether that is news."""
         addresses = tuple(addresses)
         if self._addresses.get(key) == addresses:
             return False
@@ -84,13 +85,13 @@ class Registry:
         return True
 
     def forget(self, key: str) -> None:
-        """Drop what `resolved` said about a backend: it has no endpoints."""
-        if self._addresses.pop(key, None) is not None:
+        """Drop what was looked up for a backend."""
+        if self._addresses.pop(key, None):
             self.changed.add(key)
 
-    def addresses(self, backend) -> tuple[tuple[str, int], ...]:
-        """Return the current addresses of a plan's Backend."""
-        return self._addresses.get(backend.key, ())
+    def addresses(self, endpoints) -> tuple[tuple[str, int], ...]:
+        """Return the current addresses of a plan's Endpoints."""
+        return self._addresses.get(endpoints.key, ()) if endpoints.source == "dns" else endpoints.addresses
 
     def take_endpoint(self, ip: str, port: int, protocol: str) -> Place:
         """Return the slot and sign of an endpoint's state in every worker."""

@@ -15,16 +15,22 @@ class Images:
         self._writer = Writer(registry)
 
     def build(self, plan: Plan, bind_ids: Mapping[str, int], generation: int = 0) -> Image:
-        """Return the image of `plan`, bytes-like, for the binds whose sockets `bind_ids` {Bind.key: id} names."""
-        for endpoints in plan.endpoints:
-            if endpoints.source == "slices":
-                self._registry.resolved(endpoints.key, endpoints.addresses)
-        if not self._writer.wasteful:
+        """Return the image of `plan`, bytes-like, for the binds whose sockets `bind_ids` {Bind.key: id} names.
+
+        Raises ValueError for what no valid plan holds (a pattern that `regex.check` refuses, for instance).
+        """
+        old = None
+        if self._writer.wasteful:
+            old, self._writer = self._writer, Writer(self._registry)
+        try:
             return self._writer.write(plan, bind_ids, generation)
-        old, self._writer = self._writer, Writer(self._registry)
-        image = self._writer.write(plan, bind_ids, generation)
-        old.close()
-        return image
+        except BaseException:
+            self._writer.close()  # half written: the next plan starts over
+            self._writer = Writer(self._registry)
+            raise
+        finally:
+            if old is not None:
+                old.close()
 
 
 def publish(image) -> int:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gwfast._match import Table
+from gwfast._inspect import verify
 from gwfast.endpoints.registry import Registry
 from gwfast.plan.image import Images
 
@@ -16,6 +17,7 @@ random_source = st.randoms(use_true_random=True)
 def same(image, plan, random, times):
     """Ask both for `times` requests; return how many of them found a rule."""
     table, found = Table(image), 0
+    assert verify(image) is None
     for _ in range(times):
         request = plans.request(random, plan)
         expected = matcher.find(plan.binds[0], *request)

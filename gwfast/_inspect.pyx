@@ -1,0 +1,400 @@
+# Looks into an image: is it whole, what do its rules do. For tests and debugging, since it costs the image's size;
+# `_match.check` is what a worker asks before it uses an image.
+#
+# An image is whole where
+# - every span, index, text and offset lies within its section, every table has room for a miss to end
+# - candidates of a node are in ascending order, and the table of an automaton names only its own states
+import socket
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+
+from gwfast._match cimport check
+from gwfast._table cimport (KEY_HEADER, KEY_NONE, KEY_QUERY, NO_BACKEND, OP_ANSWER, OP_REDIRECT, OP_REQUEST_ADD,
+                            OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET,
+                            OP_REWRITE_HOST, OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, Automaton, Backend,
+                            Candidate, Choice, Endpoint, HostIndex, Image, KeySlot, Keys, NameSlot, Names, Node, Op,
+                            PathNode, PathSlot, Predicate, Redirect, Regexes, RegexSlot, Rule, Span, Text, Values,
+                            ValueSlot, backend_at, bind_at, choice_at, endpoint_at, listener_at, op_at, redirect_at,
+                            rule_at, text)
+
+cdef enum:
+    DEEPEST = 80               # nodes below nodes: one for each condition of a match at most
+
+
+def verify(buffer):
+    """Return None where the image is whole, else the name of the first part that is not."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+    cdef const Image *image = <const Image *>view.buf
+    try:
+        if check(image, view.len):
+            return "header"
+        for part, whole in (("automata", automata_whole(image)), ("predicates", predicates_whole(image)),
+                            ("ops", ops_whole(image)), ("choices", choices_whole(image)),
+                            ("backends", backends_whole(image)), ("rules", rules_whole(image)),
+                            ("listeners", listeners_whole(image)), ("binds", binds_whole(image))):
+            if not whole:
+                return part
+    finally:
+        PyBuffer_Release(&view)
+
+
+def rules(buffer):
+    """Return {rule id: what it does} of an image: dicts, lists and tuples that can be compared and printed."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+    cdef const Image *image = <const Image *>view.buf
+    cdef dict found = {}
+    cdef uint32_t i
+    try:
+        for i in range(image.rules):
+            if rule_at(image, i).kind.n:           # not a free place
+                found[rule_id(image, rule_at(image, i))] = rule_told(image, rule_at(image, i))
+        return found
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef str string(const Image *image, Text t):
+    return text(image, t)[:t.n].decode()
+
+
+cdef str rule_id(const Image *image, const Rule *rule):
+    return f"{string(image, rule.kind)}/{string(image, rule.route)}/{rule.rule_index}"
+
+
+cdef dict rule_told(const Image *image, const Rule *rule):
+    return {
+        "name": string(image, rule.name), "flags": rule.flags, "counter": rule.counter, "total": rule.total,
+        "pick": (rule.pick_at, rule.pick_sign), "empty": rule.empty_status,
+        "ops": [op_told(image, op_at(image, i)) for i in range(rule.ops.first, rule.ops.first + rule.ops.count)],
+        "choices": [choice_told(image, i)
+                    for i in range(rule.choices.first, rule.choices.first + rule.choices.count)],
+    }
+
+
+cdef tuple op_told(const Image *image, const Op *op):
+    cdef const Redirect *redirect
+    if op.kind == OP_REDIRECT:
+        redirect = redirect_at(image, op.hash)
+        return ("OP_REDIRECT", redirect.status, string(image, redirect.scheme), string(image, redirect.host),
+                redirect.port, redirect.path_kind, string(image, redirect.path))
+    if op.kind == OP_ANSWER:
+        return ("OP_ANSWER", op.hash)
+    return (OPS[op.kind], string(image, op.name), string(image, op.value), string(image, op.line))
+
+
+cdef dict choice_told(const Image *image, uint32_t i):
+    cdef const Choice *choice = choice_at(image, i)
+    cdef const Backend *backend
+    cdef dict told = {
+        "weight": choice.weight, "status": choice.status, "backend": None, "endpoints": [],
+        "ops": [op_told(image, op_at(image, k)) for k in range(choice.ops.first, choice.ops.first + choice.ops.count)],
+    }
+    if choice.backend != NO_BACKEND:
+        backend = backend_at(image, choice.backend)
+        told["backend"] = string(image, backend.name), backend.protocol
+        told["endpoints"] = [endpoint_told(endpoint_at(image, k)) for k in
+                             range(backend.endpoints.first, backend.endpoints.first + backend.endpoints.count)]
+    return told
+
+
+cdef tuple endpoint_told(const Endpoint *endpoint):
+    cdef bytes address = (<const char *>endpoint.address)[:16 if endpoint.family == 6 else 4]
+    family = socket.AF_INET6 if endpoint.family == 6 else socket.AF_INET
+    return socket.inet_ntop(family, address), endpoint.port, endpoint.slot, endpoint.sign
+
+
+OPS = {OP_REQUEST_SET: "OP_REQUEST_SET", OP_REQUEST_ADD: "OP_REQUEST_ADD", OP_REQUEST_REMOVE: "OP_REQUEST_REMOVE",
+       OP_RESPONSE_SET: "OP_RESPONSE_SET", OP_RESPONSE_ADD: "OP_RESPONSE_ADD",
+       OP_RESPONSE_REMOVE: "OP_RESPONSE_REMOVE", OP_REWRITE_HOST: "OP_REWRITE_HOST",
+       OP_REWRITE_PATH_FULL: "OP_REWRITE_PATH_FULL", OP_REWRITE_PATH_PREFIX: "OP_REWRITE_PATH_PREFIX"}
+
+
+# ---- Is it whole? ----
+
+cdef bint text_whole(const Image *image, Text text) noexcept nogil:
+    return <uint64_t>text.at + text.n <= image.size - image.text_at
+
+
+cdef bint span_whole(Span span, uint32_t size) noexcept nogil:
+    return <uint64_t>span.first + span.count <= size
+
+
+# ---- What rules do ----
+
+cdef bint ops_whole(const Image *image) noexcept nogil:
+    cdef const Op *op
+    cdef uint32_t i
+    for i in range(image.ops):
+        op = op_at(image, i)
+        if op.kind < OP_REQUEST_SET or op.kind > OP_ANSWER:
+            return False
+        if not (text_whole(image, op.name) and text_whole(image, op.value) and text_whole(image, op.line)):
+            return False
+        if op.kind == OP_REDIRECT and op.hash >= image.redirects:
+            return False
+    for i in range(image.redirects):
+        if not (text_whole(image, redirect_at(image, i).scheme) and text_whole(image, redirect_at(image, i).host)
+                and text_whole(image, redirect_at(image, i).path)):
+            return False
+    return True
+
+
+cdef bint choices_whole(const Image *image) noexcept nogil:
+    cdef uint32_t i
+    for i in range(image.choices):
+        if choice_at(image, i).weight == 0 or not span_whole(choice_at(image, i).ops, image.ops):
+            return False
+        if choice_at(image, i).backend != NO_BACKEND and choice_at(image, i).backend >= image.backends:
+            return False
+    return True
+
+
+cdef bint backends_whole(const Image *image) noexcept nogil:
+    cdef uint32_t i
+    for i in range(image.backends):
+        if not (span_whole(backend_at(image, i).endpoints, image.endpoints)
+                and text_whole(image, backend_at(image, i).name)):
+            return False
+    for i in range(image.endpoints):
+        if endpoint_at(image, i).family != 4 and endpoint_at(image, i).family != 6:
+            return False
+        if endpoint_at(image, i).slot >= image.endpoint_slots:
+            return False
+    return True
+
+
+cdef bint rules_whole(const Image *image) noexcept nogil:
+    cdef uint32_t i
+    for i in range(image.rules):
+        if not rule_whole(image, rule_at(image, i)):
+            return False
+    return True
+
+
+cdef bint rule_whole(const Image *image, const Rule *rule) noexcept nogil:
+    cdef uint64_t total = 0
+    cdef uint32_t i
+    if not (span_whole(rule.ops, image.ops) and span_whole(rule.choices, image.choices)):
+        return False
+    for i in range(rule.choices.count):
+        total += choice_at(image, rule.choices.first + i).weight
+    if total != rule.total or rule.counter >= image.counter_slots:
+        return False
+    if rule.choices.count > 1 and <uint64_t>rule.pick_at + rule.choices.count >= image.pick_slots:
+        return False
+    return text_whole(image, rule.route) and text_whole(image, rule.name) and text_whole(image, rule.kind)
+
+
+# ---- Names ----
+
+cdef bint binds_whole(const Image *image) noexcept nogil:
+    cdef uint32_t i
+    for i in range(image.binds):
+        if not (span_whole(bind_at(image, i).listeners, image.listeners)
+                and names_whole(image, bind_at(image, i).hosts, image.listeners)):
+            return False
+    return True
+
+
+cdef bint listeners_whole(const Image *image) noexcept nogil:
+    cdef uint32_t i
+    for i in range(image.listeners):
+        if not (text_whole(image, listener_at(image, i).id) and text_whole(image, listener_at(image, i).hostname)
+                and names_whole(image, listener_at(image, i).hosts, 0)):
+            return False
+    return True
+
+
+# `n` bytes at an offset in units of 8 from `base` lie within the index.
+cdef bint inside(const Image *image, const char *base, uint32_t at, uint64_t n) noexcept nogil:
+    cdef uint64_t start = <uint64_t>(base - <const char *>image) - image.index_at + <uint64_t>at * 8
+    return at != 0 and start <= image.index_size and n <= image.index_size - start
+
+
+cdef bint is_mask(uint32_t mask) noexcept nogil:
+    return mask & (mask + 1) == 0 and mask != 0 and mask < 0x7FFFFFFF
+
+
+# `listeners`: how many indexes a value may be; 0 where values are hosts.
+cdef bint names_whole(const Image *image, uint32_t at, uint32_t listeners) noexcept nogil:
+    cdef const char *index = <const char *>image + image.index_at
+    cdef const Names *names = <const Names *>(index + <uint64_t>at * 8)
+    cdef const NameSlot *slots = <const NameSlot *>(names + 1)
+    cdef uint32_t i
+    cdef uint32_t used = 0
+    if not inside(image, index, at, sizeof(Names)) or not is_mask(names.mask) or \
+            not inside(image, index, at, sizeof(Names) + (<uint64_t>names.mask + 1) * sizeof(NameSlot)):
+        return False
+    if names.any and not value_whole(image, names, names.any, listeners):
+        return False
+    for i in range(names.mask + 1):
+        if slots[i].value == 0:
+            continue
+        used += 1
+        if not (text_whole(image, slots[i].name) and value_whole(image, names, slots[i].value, listeners)):
+            return False
+    return used <= names.mask
+
+
+cdef bint value_whole(const Image *image, const Names *names, uint32_t value, uint32_t listeners) noexcept nogil:
+    return value <= listeners if listeners else host_whole(image, <const char *>names, value)
+
+
+# ---- Hosts ----
+
+cdef bint host_whole(const Image *image, const char *names, uint32_t at) noexcept nogil:
+    cdef const char *host = names + <uint64_t>at * 8
+    cdef const HostIndex *index = <const HostIndex *>host
+    cdef const PathSlot *slots
+    cdef uint32_t i
+    cdef uint32_t used = 0
+    if not inside(image, names, at, sizeof(HostIndex)) or not is_mask(index.mask) or \
+            not inside(image, host, index.paths, (<uint64_t>index.mask + 1) * sizeof(PathSlot)):
+        return False
+    slots = <const PathSlot *>(host + <uint64_t>index.paths * 8)
+    for i in range(index.mask + 1):
+        if slots[i].path == 0:
+            continue
+        used += 1
+        if not path_whole(image, host, slots[i].path):
+            return False
+    return used <= index.mask and node_whole(image, host, index.root, 0) and regexes_whole(image, host, index.regexes)
+
+
+cdef bint path_whole(const Image *image, const char *host, uint32_t at) noexcept nogil:
+    cdef const PathNode *node = <const PathNode *>(host + <uint64_t>at * 8)
+    if not inside(image, host, at, sizeof(PathNode)) or not inside(image, host, at, sizeof(PathNode) + node.n):
+        return False
+    return node_whole(image, host, node.exact, 0) and node_whole(image, host, node.prefix, 0) \
+        and regexes_whole(image, host, node.regexes)
+
+
+cdef bint regexes_whole(const Image *image, const char *host, uint32_t at) noexcept nogil:
+    cdef const Regexes *regexes = <const Regexes *>(host + <uint64_t>at * 8)
+    cdef const RegexSlot *slots = <const RegexSlot *>(regexes + 1)
+    cdef uint32_t i
+    if at == 0:
+        return True
+    if not inside(image, host, at, sizeof(Regexes)) or \
+            not inside(image, host, at, sizeof(Regexes) + <uint64_t>regexes.count * sizeof(RegexSlot)):
+        return False
+    for i in range(regexes.count):
+        if slots[i].node == 0 or not node_whole(image, host, slots[i].node, 0) or \
+                not automaton_whole(image, slots[i].automaton):
+            return False
+    return True
+
+
+cdef bint node_whole(const Image *image, const char *host, uint32_t at, int depth) noexcept nogil:
+    cdef const Node *node = <const Node *>(host + <uint64_t>at * 8)
+    cdef const Candidate *candidate = <const Candidate *>(node + 1)
+    cdef uint32_t i
+    if at == 0:
+        return True
+    if depth > DEEPEST or not inside(image, host, at, sizeof(Node)) or \
+            not inside(image, host, at, sizeof(Node) + <uint64_t>node.count * sizeof(Candidate)):
+        return False
+    for i in range(node.count):
+        if candidate[i].rule >= image.rules or candidate[i].ordinal < node.first or \
+                (i and candidate[i].ordinal <= candidate[i - 1].ordinal):
+            return False
+        if <uint64_t>candidate[i].predicates + candidate[i].headers + candidate[i].queries > image.predicates:
+            return False
+    return node.keys == 0 or keys_whole(image, host, node.keys, depth)
+
+
+cdef bint keys_whole(const Image *image, const char *host, uint32_t at, int depth) noexcept nogil:
+    cdef const Keys *keys = <const Keys *>(host + <uint64_t>at * 8)
+    cdef const KeySlot *slots = <const KeySlot *>(keys + 1)
+    cdef uint32_t i
+    cdef uint32_t used[3]
+    used[<int>KEY_NONE] = used[<int>KEY_HEADER] = used[<int>KEY_QUERY] = 0
+    if not inside(image, host, at, sizeof(Keys)) or not is_mask(keys.mask) or \
+            not inside(image, host, at, sizeof(Keys) + (<uint64_t>keys.mask + 1) * sizeof(KeySlot)):
+        return False
+    for i in range(10):
+        if not node_whole(image, host, keys.methods[i], depth + 1):
+            return False
+    for i in range(keys.mask + 1):
+        if slots[i].kind > KEY_QUERY:
+            return False
+        used[<int>slots[i].kind] += 1
+        if slots[i].kind and not (text_whole(image, slots[i].name)
+                                  and node_whole(image, host, slots[i].present, depth + 1)
+                                  and values_whole(image, host, slots[i].values, depth)):
+            return False
+    return used[<int>KEY_NONE] > 0 and used[<int>KEY_HEADER] == keys.headers and used[<int>KEY_QUERY] == keys.queries
+
+
+cdef bint values_whole(const Image *image, const char *host, uint32_t at, int depth) noexcept nogil:
+    cdef const Values *values = <const Values *>(host + <uint64_t>at * 8)
+    cdef const ValueSlot *slots = <const ValueSlot *>(values + 1)
+    cdef uint32_t i
+    cdef uint32_t used = 0
+    if at == 0:
+        return True
+    if not inside(image, host, at, sizeof(Values)) or not is_mask(values.mask) or \
+            not inside(image, host, at, sizeof(Values) + (<uint64_t>values.mask + 1) * sizeof(ValueSlot)):
+        return False
+    for i in range(values.mask + 1):
+        used += slots[i].node != 0
+        if not (text_whole(image, slots[i].value) and node_whole(image, host, slots[i].node, depth + 1)):
+            return False
+    return used <= values.mask
+
+
+# ---- Predicates and automata ----
+
+cdef bint predicates_whole(const Image *image) noexcept nogil:
+    cdef const Predicate *predicate = <const Predicate *>(<const char *>image + image.predicates_at)
+    cdef uint32_t i
+    for i in range(image.predicates):
+        if not (text_whole(image, predicate[i].name) and text_whole(image, predicate[i].value)):
+            return False
+        if predicate[i].automaton and not automaton_whole(image, predicate[i].automaton):
+            return False
+    return True
+
+
+cdef inline uint64_t automaton_size(const Automaton *automaton) noexcept nogil:
+    if automaton.states:
+        return (<uint64_t>automaton.states * automaton.classes * sizeof(uint16_t) + 7) & ~<uint64_t>7
+    return (<uint64_t>automaton.places + automaton.classes + 1) * 32
+
+
+# All automata, which lie one behind the other.
+cdef bint automata_whole(const Image *image) noexcept nogil:
+    cdef const char *section = <const char *>image + image.automata_at
+    cdef const Automaton *automaton
+    cdef const uint16_t *states
+    cdef uint64_t at = 8
+    cdef uint64_t i
+    while at < image.automata_size:
+        automaton = <const Automaton *>(section + at)
+        at += sizeof(Automaton)
+        if at > image.automata_size or automaton_size(automaton) > image.automata_size - at:
+            return False
+        for i in range(256):
+            if automaton.class_of[i] >= automaton.classes:
+                return False
+        if automaton.start > automaton.states or automaton.places > 255:
+            return False
+        states = <const uint16_t *>(automaton + 1)
+        for i in range(<uint64_t>automaton.states * automaton.classes):
+            if states[i] >= automaton.states:
+                return False
+        at += automaton_size(automaton)
+    return True
+
+
+# Whether an automaton begins at this offset: their sizes lead from one to the next.
+cdef bint automaton_whole(const Image *image, uint32_t offset) noexcept nogil:
+    cdef const char *section = <const char *>image + image.automata_at
+    cdef uint64_t at = 8
+    while at < image.automata_size and at < <uint64_t>offset * 8:
+        at += sizeof(Automaton) + automaton_size(<const Automaton *>(section + at))
+    return at == <uint64_t>offset * 8 and at < image.automata_size
