@@ -230,7 +230,7 @@ def _record(judged: _Gateway, resources: Resources, options: GraphOptions, resul
         all_ids += nodes
         if node.accepted:
             accepted_sets.append(node.key)
-    valid = [node for node in own.values() if node.accepted]
+    valid = [node for node in own.values() if _valid(node)]
     usable = any(result.listeners[identity].programmed for identity in all_ids)
     certificate = judged.client_certificate
     result.gateways[judged.resource.key] = GatewayNode(
@@ -257,12 +257,18 @@ def _identity(draft: Draft, resources: Resources) -> str:
     return f"{name}@ListenerSet" if is_set and resources.get("Gateway", metadata.namespace, metadata.name) else name
 
 
+def _valid(node: ListenerNode) -> bool:
+    """A listener that is left with nothing because of a reference is as invalid as one that is not accepted."""
+    resolved = all(one.status == "True" for one in node.conditions if one.type == "ResolvedRefs")
+    return node.accepted and (resolved or node.programmed)
+
+
 def _listeners_fault(nodes: dict[str, ListenerNode]) -> Fault | None:
-    wrong = [index for index, node in enumerate(nodes.values()) if not node.accepted]
+    wrong = [(index, node.name) for index, node in enumerate(nodes.values()) if not _valid(node)]
     if not wrong:
         return None
-    names = ", ".join(node.name for node in nodes.values() if not node.accepted)
-    return Fault("ListenersNotValid", f"not valid: {names}", f"spec.listeners[{wrong[0]}]")
+    names = ", ".join(name for _, name in wrong)
+    return Fault("ListenersNotValid", f"not valid: {names}", f"spec.listeners[{wrong[0][0]}]")
 
 
 def _accepted(fault: Fault | None, some_valid: bool, generation: int) -> Condition:
@@ -278,7 +284,7 @@ def _set_node(one: _Set, judged: _Gateway, nodes: dict[str, ListenerNode]) -> Li
     if fault is None and judged.refused is not None:
         fault = Fault("ParentNotAccepted", f"its Gateway is not accepted: {judged.refused.message}", "spec.parentRef")
     fault = fault or _listeners_fault(nodes)
-    valid = any(node.accepted for node in nodes.values())
+    valid = any(map(_valid, nodes.values()))
     accepted = _accepted(fault, valid, metadata.generation)
     programmed = _programmed(fault, list(nodes.values()), valid)
     return ListenerSetNode(
@@ -303,7 +309,7 @@ def _programmed(fault: Fault | None, nodes: list[ListenerNode], some_valid: bool
 def _gateway_conditions(judged: _Gateway, own: dict[str, ListenerNode], usable: bool) -> tuple[Condition, ...]:
     generation = judged.resource.metadata.generation
     fault = judged.refused or _listeners_fault(own)
-    valid = any(node.accepted for node in own.values())
+    valid = any(map(_valid, own.values()))
     accepted = _accepted(fault, valid, generation)
     if judged.refused or accepted.status == "False":
         unusable = Fault("Invalid", fault.message, fault.field)
