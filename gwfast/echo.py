@@ -11,13 +11,14 @@ import asyncio
 import base64
 import hashlib
 import json
-import os
 import re
+from functools import partial
 from urllib.parse import parse_qsl, urlsplit
 
 from gwfast.observe.h11_server import Answer, Request, Server
 
 WEBSOCKET_KEY = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+CONNECTIONS = 65536
 MESSAGE_BYTES = 1024 * 1024
 DELAY = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
@@ -162,10 +163,8 @@ async def serve(addresses: list[tuple[str, str, int]], *, fast: bool = False, na
     loop = asyncio.get_running_loop()
     servers = []
     for name, host, port in addresses:
-        def protocol(name=name):
-            return Fast(name)
-        if not fast:
-            protocol = Server(_shown(Echo(name, namespace), name) if show else Echo(name, namespace).answer)
+        answer = Echo(name, namespace).answer
+        protocol = partial(Fast, name) if fast else Server(_shown(name, answer) if show else answer, CONNECTIONS)
         server = await loop.create_server(protocol, host, port, reuse_port=fast, backlog=1024)
         servers.append(server)
         where = server.sockets[0].getsockname()
@@ -177,9 +176,8 @@ async def serve(addresses: list[tuple[str, str, int]], *, fast: bool = False, na
             server.close()
 
 
-def _shown(echo: Echo, name: str):
-    async def answer(request: Request) -> Answer:
-        print(f"{name}: {request.method} {request.target} from {os.fspath(request.header('x-forwarded-for'))}",
-              flush=True)
-        return await echo.answer(request)
-    return answer
+def _shown(name: str, answer):
+    async def shown(request: Request) -> Answer:
+        print(f"{name}: {request.method} {request.target}", flush=True)
+        return await answer(request)
+    return shown

@@ -32,6 +32,7 @@ class Name(msgspec.Struct, eq=False):
     addresses: Addresses = ()
     good_at: float = 0.0
     error: str = ""
+    awaited: bool = False  # a table has waited for it, and will not again
     task: asyncio.Task | None = None
 
 
@@ -60,9 +61,11 @@ class Resolver:
             self._names[new] = self._begin(new)
 
     async def settle(self, timeout: float) -> None:
-        """Wait until each wanted name has been looked up once, at most so many seconds."""
-        waits = [asyncio.ensure_future(each.tried.wait())
-                 for each in self._names.values() if not each.tried.is_set()]
+        """Wait until each name that is new since the last time has been looked up, at most so many seconds."""
+        new = [each for each in self._names.values() if not each.tried.is_set() and not each.awaited]
+        waits = [asyncio.ensure_future(each.tried.wait()) for each in new]
+        for each in new:
+            each.awaited = True
         if waits:
             _, late = await asyncio.wait(waits, timeout=timeout)
             for each in late:

@@ -3,6 +3,8 @@ from collections.abc import Awaitable, Callable
 
 from gwfast.observe.h11_server import Answer, Request, Server
 
+CONNECTIONS = 256  # scrapes, probes and people
+
 Page = Callable[[], Awaitable[Answer]]
 
 
@@ -12,7 +14,7 @@ class Admin:
     def __init__(self, pages: dict[str, Page], bug: Callable[[str, BaseException], None]):
         self._pages = pages
         self._bug = bug
-        self._server = Server(self._answer)
+        self._server = Server(self._answer, CONNECTIONS)
         self._listening = None
 
     async def start(self, loop, host: str, port: int) -> tuple[str, int]:

@@ -14,7 +14,7 @@ import msgspec
 
 from gwfast import limits
 
-CONNECTIONS = 1024  # open at once; admin and echo have few clients
+CONNECTIONS = 1024  # open at once: few clients are expected
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -44,8 +44,9 @@ class Answer(msgspec.Struct, frozen=True):
 class Server:
     """Answers with one coroutine function; call it to get a protocol, `close` ends every connection."""
 
-    def __init__(self, answer: Callable[[Request], Awaitable[Answer]]):
+    def __init__(self, answer: Callable[[Request], Awaitable[Answer]], most: int = CONNECTIONS):
         self.answer = answer
+        self.most = most
         self.connections: set[Connection] = set()
 
     def __call__(self) -> "Connection":
@@ -70,7 +71,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport) -> None:
         self._transport = transport
-        if len(self._server.connections) >= CONNECTIONS:
+        if len(self._server.connections) >= self._server.most:
             transport.abort()
             return
         self._server.connections.add(self)

@@ -50,7 +50,8 @@ class Stats(msgspec.Struct):
     images_refused: int = 0
     entries: int = 0
     ports_failed: int = 0
-    names_failed: int = 0  # DNS names without an address
+    backends_unresolved: int = 0  # their names resolve to nothing
+    supervisor_bugs: int = 0
     problems: dict[str, int] = {}
 
 
@@ -111,7 +112,8 @@ def _own(lines: list[str], stats: Stats) -> None:
         ("images_refused", "counter", "Tables that a worker refused."),
         ("entries", "gauge", "Matches of rules in the table, counted on each host."),
         ("ports_failed", "gauge", "Ports that cannot be listened on."),
-        ("names_failed", "gauge", "Backend names that resolve to nothing."),
+        ("backends_unresolved", "gauge", "Backends whose names resolve to nothing."),
+        ("supervisor_bugs", "counter", "Errors of the supervisor that should not happen."),
     ):
         suffix = "_total" if kind == "counter" else ""
         _family(lines, name + suffix, kind, text, [("", getattr(stats, name))])

@@ -20,7 +20,7 @@ import msgspec
 
 from gwfast import __version__, _counters
 from gwfast.endpoints.resolve import Resolver
-from gwfast.errors import Problem, Source
+from gwfast.errors import Problem
 from gwfast.observe import metrics
 from gwfast.observe.admin import Admin
 from gwfast.observe.h11_server import Answer
@@ -60,6 +60,7 @@ class Supervisor:
         self._admin = Admin(self._pages(), log.bug)
         self._watcher: Watcher | None = None
         self._reading: Reading | None = None
+        self._addresses: dict[str, tuple] = {}  # of the backends that were looked up, in the table
         self._problems: list[Problem] = []
         self._changed: set[str] | None = set()  # None: anything
         self._asked = asyncio.Event()
@@ -71,6 +72,7 @@ class Supervisor:
         """Serve until a signal ends it; return the exit status."""
         _raise_file_limit()
         self._handle_signals()
+        self._loop.set_exception_handler(self._bug)
         try:
             host, port = await self._admin.start(self._loop, *self._options.admin)
         except OSError as error:
@@ -88,6 +90,10 @@ class Supervisor:
         rounds.cancel()
         await self._drain()
         return 0
+
+    def _bug(self, _, context: dict) -> None:
+        self._stats.supervisor_bugs += 1
+        self._log.bug(context["message"], context.get("exception") or RuntimeError("no exception"))
 
     # rounds
 
@@ -133,6 +139,8 @@ class Supervisor:
         await self._resolver.settle(NAMES_WAIT)
         addresses = {each.key: tuple((ip, each.host_port) for ip in self._resolver.addresses(each.hosts))
                      for each in named}
+        if not changed and changed is not None and addresses == self._addresses:
+            return  # the round before had them already
         image, size = await self._in_thread(self._pipeline.image, reading.plan, self._ports.ids, addresses,
                                             generation)
         self._crew.publish(generation, image)
@@ -144,6 +152,8 @@ class Supervisor:
             self._crew.unlisten(port)
             self._log.info("no longer listening", address=port.where, port=port.spec_port)
         self._stats.generation, self._stats.image_bytes, self._stats.entries = generation, size, reading.entries
+        self._tell_unresolved(addresses)
+        self._addresses = addresses
         await self._settle(generation, begin)
         self._tell(await self._in_thread(reading.problems))
 
@@ -158,10 +168,17 @@ class Supervisor:
     def _in_thread(self, function, *arguments):
         return self._loop.run_in_executor(self._thread, function, *arguments)
 
+    def _tell_unresolved(self, addresses: dict[str, tuple]) -> None:
+        """Log each backend once that has come to have no address."""
+        nowhere = {key for key, found in addresses.items() if not found}
+        for key in sorted(nowhere - {key for key, found in self._addresses.items() if not found}):
+            self._log.warning("a backend's name resolves to nothing: its requests get 503", backend=key)
+        self._stats.backends_unresolved = len(nowhere)
+
     def _tell(self, problems: list[Problem]) -> None:
         """Log each problem once, when it comes; count them."""
         failed = [port for port in self._ports if port.error]
-        problems += map(_port_problem, failed)
+        problems += [_port_problem(port, self._reading) for port in failed]
         known = set(self._problems)
         for problem in problems:
             if problem not in known:
@@ -237,7 +254,6 @@ class Supervisor:
         return Answer(503, b"draining\n" if self._stopping.is_set() else b"not ready\n")
 
     async def _metrics(self) -> Answer:
-        self._stats.names_failed = len(self._resolver.failed)
         stats = msgspec.structs.replace(self._stats, ready=self.ready)
         text = metrics.render(_counters.read(self._counters), self._pipeline.counter_names, stats)
         return Answer(200, text, metrics.CONTENT_TYPE)
@@ -271,9 +287,12 @@ class Supervisor:
                      500 if failed else 200)
 
 
-def _port_problem(port: Port) -> Problem:
-    return Problem(source=Source("-"), resource=f"port {port.spec_port}", reason="AddressNotUsable",
-                   message=f"cannot listen on {port.where}: {port.error}")
+def _port_problem(port: Port, reading: Reading) -> Problem:
+    listener = next(bind.listeners[0].id for bind in reading.plan.binds if bind.key == port.key)
+    gateway = reading.graph.gateways[reading.graph.listeners[listener].gateway].resource
+    return Problem(source=gateway.source, resource=str(gateway.key), field="spec.addresses" if port.address else "",
+                   reason="AddressNotUsable",
+                   message=f"listener {listener} cannot listen on {port.where}: {port.error}")
 
 
 def _plan_json(plan: Plan) -> bytes:

@@ -35,6 +35,7 @@ class Worker:
         self._engine: Engine | None = None
         self._drain_timeout = 0.0
         self._deadline: float | None = None
+        loop.set_exception_handler(self._bug)
 
     def received(self, message, descriptors) -> None:
         """Follow one message; what fails is told and changes nothing."""
@@ -42,6 +43,9 @@ class Worker:
             self._follow(message, descriptors)
         except Exception as error:
             self._channel.send(Refused(type(message).__name__, f"{type(error).__name__}: {error}"))
+
+    def _bug(self, _, context: dict) -> None:
+        self._channel.send(Refused(context["message"], repr(context.get("exception"))))
 
     def _follow(self, message, descriptors) -> None:
         engine = self._engine

@@ -6,7 +6,7 @@ import pytest
 import uvloop
 
 from gwfast import limits
-from gwfast.observe import h11_server
+from gwfast.observe import admin as admin_module
 from gwfast.observe.admin import Admin
 from gwfast.observe.h11_server import Answer
 
@@ -104,7 +104,7 @@ def test_a_slow_head_is_cut(monkeypatch):
 
 
 def test_connections_are_bounded(monkeypatch):
-    monkeypatch.setattr(h11_server, "CONNECTIONS", 1)
+    monkeypatch.setattr(admin_module, "CONNECTIONS", 1)
 
     async def scenario(_, where):
         reader, writer = await asyncio.open_connection(*where)

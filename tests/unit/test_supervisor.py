@@ -271,7 +271,8 @@ def test_a_port_that_is_taken_is_said_and_tried_again(start, conf):
         (conf / "gateway.yaml").write_text(gateway_file(80, 81))
         gateway = start("--port-map", f"80:0,81:{taken}")
         gateway.event("table serves")
-        assert "something else listens there" in gateway.event("cannot listen on")["msg"]
+        problem = gateway.event("listener default/gw/l81 cannot listen on")
+        assert "something else listens there" in problem["msg"] and "gateway.yaml:2" in problem["source"]
         assert service(gateway.get()) == "one"
         assert gateway.page("/readyz")[0] == 503
         assert "gwfast_ports_failed 1" in gateway.page("/metrics")[1]
