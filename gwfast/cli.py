@@ -182,7 +182,7 @@ TRAFFIC = (
     Option("--trusted-proxies", networks, (), "CIDR,...",
            "whose X-Forwarded-* are believed (nobody's)"),
     Option("--via", pseudonym, "", "NAME", "add Via with this pseudonym (no Via)"),
-    Option("--connections", whole, limits.CONNECTIONS, "N", "client connections of one worker (half of the file limit)"),
+    Option("--connections", whole, limits.CONNECTIONS, "N", "clients of one worker (half of the file limit)"),
     Option("--connections-per-address", whole, 0, "N", "of one client address (no cap)"),
     Option("--head-timeout", seconds, limits.HEAD_TIMEOUT, "TIME", "for a request's head (10s)"),
     Option("--body-timeout", seconds, limits.BODY_TIMEOUT, "TIME", "between two reads of a request's body (30s)"),
