@@ -12,6 +12,8 @@ import socket
 
 import cython
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -19,7 +21,8 @@ from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 from posix.unistd cimport pwrite
 
 from gwfast._head cimport name_hash
-from gwfast._index cimport Arena, HostBlock, Term, Terms, Texts, set_name, write_host, write_names
+from gwfast._index cimport (Arena, HostBlock, Name, Term, Terms, Texts, make_name, set_name, write_host,
+                             write_names)
 from gwfast._table cimport (IMAGE_VERSION, NO_BACKEND, OP_ANSWER, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE,
                             OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST,
                             OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, PROTO_H2C, PROTO_HTTP, PROTO_HTTPS,
@@ -38,7 +41,8 @@ PATH_KINDS = {"ReplaceFullPath": 1, "ReplacePrefixMatch": 2}
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 cdef enum:
-    LOOKAHEAD = 16         # how far two versions of a host are searched for the next entry they share
+    LOOKAHEAD = 16         # how far the last version of a tuple is searched for the next item of this one
+    NOWHERE = 0xFFFFFFFF
 
 
 @cython.final
@@ -102,6 +106,19 @@ cdef class RuleBlock:
 
 
 @cython.final
+cdef class ListenerBlock:
+    cdef tuple hosts
+    cdef list blocks           # HostBlocks
+
+    def __cinit__(self):
+        self.hosts = ()
+        self.blocks = []
+
+
+NO_HOSTS = ListenerBlock()
+
+
+@cython.final
 cdef class Writer:
     """Keeps what became of each object of the last plan, and writes images from it."""
 
@@ -112,7 +129,7 @@ cdef class Writer:
     cdef Arena rule_refs       # uint32_t by slot: how many terms name the rule
     cdef dict rule_blocks      # Rule -> RuleBlock
     cdef dict backend_blocks   # Backend.key -> BackendBlock
-    cdef dict listener_hosts   # Listener.id -> {hostname: HostBlock}
+    cdef dict listener_blocks  # Listener.id -> ListenerBlock
     cdef list rule_slots       # RuleBlock by slot
     cdef list free_rules
     cdef list free_backends
@@ -136,7 +153,7 @@ cdef class Writer:
         self.rule_refs = Arena()
         self.rule_blocks = {}
         self.backend_blocks = {}
-        self.listener_hosts = {}
+        self.listener_blocks = {}
         self.last_endpoints = ()
         self.fresh = {}
         self.rule_slots = []
@@ -152,8 +169,8 @@ cdef class Writer:
         for bind in plan.binds:
             if bind.key in bind_ids:
                 self.bind(bind, bind_ids[bind.key], seen, dropped)
-        for gone in self.listener_hosts.keys() - {listener.id for listener in seen}:
-            dropped.extend(self.listener_hosts.pop(gone).values())
+        for gone in self.listener_blocks.keys() - {listener.id for listener in seen}:
+            dropped.extend((<ListenerBlock>self.listener_blocks.pop(gone)).blocks)
         for block in dropped:
             self.drop_host(block)
         self.refresh(plan.endpoints)
@@ -185,6 +202,7 @@ cdef class Writer:
         cdef ssize_t names = write_names(self.index, <uint32_t>len(listeners))
         cdef ssize_t at = self.binds.push(sizeof(Bind))
         cdef Bind *out = <Bind *>(self.binds.at + at)
+        cdef Name name
         out.id = id
         out.port = bind.port
         out.https = bind.scheme == "https"
@@ -193,7 +211,9 @@ cdef class Writer:
         out.listeners.first = <uint32_t>(self.listeners.used // sizeof(Listener))
         out.listeners.count = <uint32_t>len(listeners)
         for listener in listeners:
-            set_name(self.index, names, listener.hostname, 1 + self.listener(listener, seen, dropped), self.texts)
+            at = 1 + self.listener(listener, seen, dropped)
+            make_name(&name, listener.hostname, self.texts)
+            set_name(self.index, names, &name, at)
         return 0
 
     # Its index. A listener on several addresses is written once for each of them but its hosts only once.
@@ -208,27 +228,36 @@ cdef class Writer:
         out.hosts = hosts
         return <uint32_t>(at // sizeof(Listener))
 
+    # Its Names with the hosts behind them. Hosts that are the same objects as before keep their blocks.
     cdef uint32_t hosts(self, object listener, list dropped) except? 0:
-        cdef dict blocks = self.listener_hosts.setdefault(listener.id, {})
-        cdef tuple hosts = listener.hosts
-        cdef ssize_t names = write_names(self.index, <uint32_t>len(hosts))
+        cdef ListenerBlock old = <ListenerBlock>self.listener_blocks.get(listener.id, NO_HOSTS)
+        cdef ListenerBlock new = ListenerBlock.__new__(ListenerBlock)
+        cdef uint32_t count = <uint32_t>len(<tuple>listener.hosts)
+        cdef ssize_t names = write_names(self.index, count)
         cdef ssize_t at
+        cdef uint32_t i = 0
+        cdef uint32_t j, before
         cdef HostBlock block
-        cdef str hostname
-        for host in hosts:
-            hostname = host.hostname
-            block = <HostBlock>blocks.get(hostname)
-            if block is None or block.host is not host:
-                if block is not None:
+        new.hosts = listener.hosts
+        new.blocks = [None] * count
+        for j in range(count):
+            before = host_before(old.hosts, i, new.hosts[j])
+            if before == NOWHERE:
+                block = self.host(new.hosts[j], None)
+            else:
+                if before > i:
+                    dropped.extend(old.blocks[i:before])
+                block = <HostBlock>old.blocks[before]
+                i = before + 1
+                if block.host is not new.hosts[j]:
                     dropped.append(block)
-                block = blocks[hostname] = self.host(host, block)
+                    block = self.host(new.hosts[j], block)
+            new.blocks[j] = block
             at = self.index.push(block.blob.used)
             memcpy(self.index.at + at, block.blob.at, block.blob.used)
-            set_name(self.index, names, hostname, <uint32_t>((at - names) // 8), self.texts)
-        if len(blocks) > len(hosts):
-            names_now = {host.hostname for host in hosts}
-            for gone in blocks.keys() - names_now:
-                dropped.append(blocks.pop(gone))
+            set_name(self.index, names, &block.name, <uint32_t>((at - names) // 8))
+        dropped.extend(old.blocks[i:])
+        self.listener_blocks[listener.id] = new
         return <uint32_t>(names // 8)
 
     # The block of a host; `old` is what became of its last version.
@@ -238,14 +267,14 @@ cdef class Writer:
         cdef uint32_t count = <uint32_t>len(entries)
         cdef Term *terms = <Term *>calloc(count + 1, sizeof(Term))
         cdef uint32_t i = 0
-        cdef uint32_t j
+        cdef uint32_t j, at
         if terms == NULL:
             raise MemoryError
         for j in range(count):
-            i = resume(before, i, entries, j)
-            if i < <uint32_t>len(before) and before[i] is entries[j]:
-                terms[j] = old.terms[i]
-                i += 1
+            at = place_before(before, i, entries[j])
+            if at != NOWHERE:
+                terms[j] = old.terms[at]
+                i = at + 1
             else:
                 self.terms.put(entries[j].match, self.rule(entries[j].rule), &terms[j])
             (<uint32_t *>self.rule_refs.at)[terms[j].rule] += 1
@@ -460,12 +489,12 @@ cdef class Writer:
     # What the plan or the registry says anew about where endpoints are.
     cdef int refresh(self, tuple endpoints) except -1:
         cdef uint32_t i = 0
-        cdef uint32_t j
+        cdef uint32_t j, at
         cdef BackendBlock block
         for j in range(<uint32_t>len(endpoints)):
-            i = resume(self.last_endpoints, i, endpoints, j)
-            if i < <uint32_t>len(self.last_endpoints) and self.last_endpoints[i] is endpoints[j]:
-                i += 1
+            at = place_before(self.last_endpoints, i, endpoints[j])
+            if at != NOWHERE:
+                i = at + 1
                 if not self.fresh or endpoints[j].key not in self.fresh:
                     continue
             block = <BackendBlock>self.backend_blocks.get(endpoints[j].key)
@@ -550,14 +579,27 @@ cdef class Writer:
         return at
 
 
-# Where in `before`, from `i` on, to find now[j], if that is near; else `i`.
-cdef uint32_t resume(tuple before, uint32_t i, tuple now, uint32_t j) except? 0:
-    cdef uint32_t ahead
-    cdef uint32_t n = <uint32_t>len(before)
-    for ahead in range(min(<uint32_t>LOOKAHEAD, n - i)):
-        if before[i + ahead] is now[j]:
-            return i + ahead
-    return i
+# Where `item` was in the last version of a tuple, if it is near `i`; else NOWHERE.
+cdef inline uint32_t place_before(tuple before, uint32_t i, object item) noexcept:
+    cdef uint32_t end = <uint32_t>min(<Py_ssize_t>i + LOOKAHEAD, len(before))
+    while i < end:
+        if <PyObject *>PyTuple_GET_ITEM(before, i) == <PyObject *>item:
+            return i
+        i += 1
+    return NOWHERE
+
+
+# The same for a host, which may have become another object.
+cdef uint32_t host_before(tuple before, uint32_t i, object host) except? 0:
+    cdef uint32_t end = <uint32_t>min(<Py_ssize_t>i + LOOKAHEAD, len(before))
+    cdef uint32_t at = place_before(before, i, host)
+    if at != NOWHERE:
+        return at
+    while i < end:
+        if before[i].hostname == host.hostname:
+            return i
+        i += 1
+    return NOWHERE
 
 
 cdef bint parse_address(str ip, Endpoint *out) except -1:

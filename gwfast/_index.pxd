@@ -48,14 +48,23 @@ cdef class Terms:
     cdef int condition(self, str name, object condition) except -1
     cdef uint32_t automaton(self, str pattern) except? 0
 
+# A hostname: 'a.example' (or '.example' for '*.example') with its hash; n == 0 for any.
+cdef struct Name:
+    Text text
+    uint64_t hash
+    uint32_t labels        # of a wildcard; else 0
+
 # The block of one plan Host.
 cdef class HostBlock:
     cdef readonly object host
+    cdef Name name
     cdef Term *terms
     cdef uint32_t count
     cdef Arena blob
 
 cdef HostBlock write_host(object host, Term *terms, uint32_t count, Terms shared)
+cdef int make_name(Name *name, str hostname, Texts texts) except -1
 # An empty Names table for `count` names at the end of the arena; returns its offset.
 cdef ssize_t write_names(Arena arena, uint32_t count) except -1
-cdef int set_name(Arena arena, ssize_t at, str name, uint32_t value, Texts texts) except -1
+# Adds to it; the first value for a name stays.
+cdef void set_name(Arena arena, ssize_t at, const Name *name, uint32_t value) noexcept

@@ -202,6 +202,7 @@ cdef HostBlock write_host(object host, Term *terms, uint32_t count, Terms shared
     block.terms = terms                    # owned from here on
     block.count = count
     block.blob = Arena()
+    make_name(&block.name, host.hostname, shared.texts)
     draft.terms = terms
     draft.count = count
     draft.groups = 0
@@ -516,25 +517,29 @@ cdef ssize_t write_names(Arena arena, uint32_t count) except -1:
     return at
 
 
-# `name` as in a plan: 'a.example', '*.example' or ''. The first value for a name stays.
-cdef int set_name(Arena arena, ssize_t at, str name, uint32_t value, Texts texts) except -1:
+cdef int make_name(Name *name, str hostname, Texts texts) except -1:
+    name.labels = 0
+    if hostname[:2] == "*.":
+        hostname = hostname[1:]
+        name.labels = <uint32_t>hostname.count(".")
+    texts.put(hostname, &name.text)
+    name.hash = hash_backwards(texts.arena.at + name.text.at, name.text.n)
+    return 0
+
+
+cdef void set_name(Arena arena, ssize_t at, const Name *name, uint32_t value) noexcept:
     cdef Names *names = <Names *>(arena.at + at)
     cdef NameSlot *slots = <NameSlot *>(names + 1)
-    cdef Text text
-    if not name:
+    cdef uint32_t i = <uint32_t>name.hash & names.mask
+    if name.text.n == 0:
         names.any = names.any or value
-        return 0
-    if name[:2] == "*.":
-        name = name[1:]
-        names.depths |= <uint64_t>1 << min(<uint32_t>name.count("."), <uint32_t>ANY_DEPTH)
-    texts.put(name, &text)
-    cdef uint64_t hash = hash_backwards(texts.arena.at + text.at, text.n)
-    cdef uint32_t i = <uint32_t>hash & names.mask
+        return
+    if name.labels:
+        names.depths |= <uint64_t>1 << min(name.labels, <uint32_t>ANY_DEPTH)
     while slots[i].value:
-        if slots[i].name.at == text.at and slots[i].name.n == text.n:
-            return 0
+        if slots[i].name.at == name.text.at and slots[i].name.n == name.text.n:
+            return
         i = (i + 1) & names.mask
-    slots[i].hash = <uint32_t>(hash >> 32)
+    slots[i].hash = <uint32_t>(name.hash >> 32)
     slots[i].value = value
-    slots[i].name = text
-    return 0
+    slots[i].name = name.text

@@ -1,5 +1,6 @@
 """A plan as a table image: what workers map and serve from. The layout is in `_table.pxd`."""
 import fcntl
+import gc
 import os
 from collections.abc import Mapping
 
@@ -20,9 +21,11 @@ class Images:
         Raises ValueError for what no valid plan holds (a pattern that `regex.check` refuses, for instance).
         """
         old = None
-        if self._writer.wasteful:
-            old, self._writer = self._writer, Writer(self._registry)
+        collects = gc.isenabled()
+        gc.disable()  # a writer makes many objects and no cycles
         try:
+            if self._writer.wasteful:
+                old, self._writer = self._writer, Writer(self._registry)
             return self._writer.write(plan, bind_ids, generation)
         except BaseException:
             self._writer.close()  # half written: the next plan starts over
@@ -31,6 +34,8 @@ class Images:
         finally:
             if old is not None:
                 old.close()
+            if collects:
+                gc.enable()
 
 
 def publish(image) -> int:
