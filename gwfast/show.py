@@ -101,8 +101,9 @@ def explain_request(arguments: argparse.Namespace) -> int:
     plan = read(arguments).plan
     found = [explain.explain(bind, request) for bind in explain.binds_for(plan, request)]
     if not found:
-        listening = ", ".join(_bind_words(bind) for bind in plan.binds) or "nothing listens"
-        found = [Explanation(request=request, why=f"no listener on port {request.port} ({listening})")]
+        others = ", ".join(_bind_words(bind) for bind in plan.binds)
+        why = f"nothing listens on port {request.port}" + (f", but {others}" if others else "")
+        found = [Explanation(request=request, status=404, why=why)]
     text = "\n".join(explain_text(each, arguments.all) for each in found)
     write(arguments.output, text, [explain_data(each) for each in found])
     return 0 if all(each.entry and not each.status for each in found) else 1
@@ -247,7 +248,8 @@ def rule_lines(rule: Rule) -> list[str]:
     lines = []
     for each in rule.backends:
         share = f"{percent(100 * each.weight / total):>6} " if len(rule.backends) > 1 else ""
-        lines.append(share + (each.backend.key if each.backend else f"answers {each.status}: invalid reference"))
+        target = dump.backend_words(each.backend) if each.backend else f"answers {each.status}: invalid reference"
+        lines.append(share + target)
         lines += [" " * (len(share) + 2) + line for line in _filter_lines(each.filters)]
     return lines + changes
 
@@ -290,13 +292,14 @@ def explain_text(found: Explanation, every: bool = False) -> str:
     if found.entry:
         rule = found.entry.rule
         rows += [["host", found.host.hostname or "any host"],
-                 ["rule", f"{dump.rule_words(found.entry)}   {rule.source}".rstrip()],
+                 ["rule", "   ".join(filter(None, (dump.rule_words(found.entry), rule.name, rule.source)))],
                  ["", dump.match_words(found.entry.match)]]
     if found.status:
         rows.append(["answer", f"{found.status}: {found.why}"])
     else:
         rows += [row for share in found.shares for row in _share_rows(share, request)]
-    lines = [f"{request.method} {request.scheme}://{request.host}{request.path}{query}", "", *columns(rows)]
+    port = "" if request.port == explain.DEFAULT_PORTS[request.scheme] else f":{request.port}"
+    lines = [f"{request.method} {request.scheme}://{request.host}{port}{request.path}{query}", "", *columns(rows)]
     near = sorted((each for each in found.losers if not each.matched), key=_distance)
     if found.entry and not every:
         near = [each for each in near if not _distance(each)]
@@ -312,7 +315,7 @@ def _distance(loser: explain.Loser) -> int:
 
 def _share_rows(share: Share, request: explain.Request) -> list[list[str]]:
     whole = share.percent == 100
-    target = share.backend or f"answer {share.status}"
+    target = dump.backend_words(share.backend) if share.backend else f"answer {share.status}"
     if share.location:
         target += f"   Location: {share.location}"
     rows = [["gets", target if whole else f"{percent(share.percent):>7}  {target}"]]
@@ -345,11 +348,15 @@ def explain_data(found: Explanation) -> dict[str, Any]:
         "rule": found.entry and _entry_data(found.entry),
         "status": found.status,
         "why": found.why,
-        "shares": [{name: value for name, value in msgspec.structs.asdict(share).items() if value not in ("", 0, [])}
-                   for share in found.shares],
+        "shares": [_share_data(share) for share in found.shares],
         "losers": [_entry_data(each.entry) | {"host": each.host or "*", "matched": each.matched, "why": each.why}
                    for each in found.losers],
     }
+
+
+def _share_data(share: Share) -> dict[str, Any]:
+    data = msgspec.structs.asdict(share) | {"backend": share.backend.key if share.backend else ""}
+    return {name: value for name, value in data.items() if value not in ("", 0, [])}
 
 
 def _entry_data(entry: Entry) -> dict[str, Any]:

@@ -8,7 +8,7 @@ What has its default is left out; the names are those of the Gateway API.
 """
 from typing import Any
 
-from gwfast.plan.ir import (AnswerFilter, Bind, Endpoints, Entry, Filter, HeaderFilter, Host, Listener, Match,
+from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Endpoints, Entry, Filter, HeaderFilter, Host, Listener, Match,
                             PathModifier, Plan, RedirectFilter, RewriteFilter, Rule, ValueMatch, WeightedBackend)
 
 
@@ -129,9 +129,7 @@ def filter_words(each: Filter) -> list[str]:
             target = [f"scheme {each.scheme}"] if each.scheme else []
             target += [f"host {each.hostname}"] if each.hostname else []
             target += [f"port {each.port}"] if each.port else []
-            if each.path:
-                target.append(f"{'path' if each.path.type == 'ReplaceFullPath' else 'prefix'} {each.path.value}")
-            return [f"redirect {each.status} to {', '.join(target) or 'the same URL'}"]
+            return [f"redirect {each.status}: {', '.join(target + _path_words(each.path)) or 'the same URL'}"]
         case AnswerFilter():
             return [f"answers {each.status}: {each.reason}"]
 
@@ -140,6 +138,12 @@ def _path_words(path: PathModifier | None) -> list[str]:
     if path is None:
         return []
     return [f"{'path' if path.type == 'ReplaceFullPath' else 'matched prefix'} becomes {path.value}"]
+
+
+def backend_words(backend: Backend) -> str:
+    """Name a backend: 'namespace/name:port', and its protocol if that is not plain HTTP."""
+    name = f"{backend.namespace}/{backend.name}:{backend.port}"
+    return name if backend.protocol == "http" else f"{name} ({backend.protocol})"
 
 
 def rule_words(entry: Entry) -> str:

@@ -16,7 +16,7 @@ import msgspec
 from gwfast.errors import UsageError
 from gwfast.plan import regex
 from gwfast.plan.dump import filter_words
-from gwfast.plan.ir import (AnswerFilter, Bind, Entry, Filter, Host, Listener, Match, PathModifier, Plan,
+from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Entry, Filter, Host, Listener, Match, PathModifier, Plan,
                             RedirectFilter, RewriteFilter, Rule, ValueMatch, WeightedBackend)
 from gwfast.plan.paths import normal_path, replace_prefix, under
 from gwfast.plan.precedence import covers, host_key, reason
@@ -38,10 +38,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Share(msgspec.Struct, kw_only=True):
-    """What a share of the requests gets: a backend (its key) or a status; where it goes and what is changed."""
+    """What a share of the requests gets: a backend or a status; where it goes and what is changed."""
 
     percent: float = 100.0
-    backend: str = ""
+    backend: Backend | None = None
     status: int = 0
     location: str = ""
     target: str = ""  # path and query as the backend sees them
@@ -218,7 +218,7 @@ def _share(each: WeightedBackend, total: int, entry: Entry, request: Request, bi
     share = _passed(entry.rule.filters + each.filters, entry, request, bind, path)
     share.percent = 100 * each.weight / total
     if not share.status and each.backend:
-        share.backend = each.backend.key
+        share.backend = each.backend
     elif not share.status:
         share.status = each.status
         share.changes.append("the reference to this backend is invalid")

@@ -91,6 +91,8 @@ def outcome(loaded, options):
 def status(given):
     """Each condition as one line: 'Accepted: True, Accepted' or 'Accepted: False, Reason, message'."""
     result = [line(each) for each in getattr(given, "conditions", ())]
+    if sets := getattr(given, "attached_listener_sets", 0):
+        result.append(f"{sets} attached ListenerSets")
     for listener in getattr(given, "listeners", ()):
         kinds = " ".join(each.kind for each in listener.supported_kinds)
         result.append({f"listener {listener.name}, {listener.attached_routes} attached, [{kinds}]":

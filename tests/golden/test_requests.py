@@ -1,7 +1,7 @@
 """What the conformance suite asks of its routes, asked of the plan: request -> backend, status or Location.
 
-The cases are the suite's (spec 2.3): by manifest, then 'METHOD URL [headers]' -> 'v1' for infra-backend-v1, a status, or
-a status with a Location. `explain` answers them; it reads a plan without the table.
+The cases are the suite's (spec 2.3): by manifest, then 'METHOD URL [headers]' -> 'v1' for infra-backend-v1, a status,
+or a status with a Location. `explain` answers them; it reads a plan without the table.
 """
 from functools import cache
 from pathlib import Path
@@ -247,5 +247,5 @@ def answer(found):
         return str(found.status)
     (share,) = found.shares
     if share.backend:
-        return share.backend.partition("/")[2].partition(":")[0].removeprefix("infra-backend-")
+        return share.backend.name.removeprefix("infra-backend-")
     return f"{share.status} {share.location}".strip()
