@@ -12,33 +12,30 @@ cdef extern from *:
 
     enum {
         CHAR_TOKEN = 1,   /* RFC 9110 5.6.2 */
-        /* RFC 3986 3.3 and 3.4, and the printable ASCII that clients send unescaped though it forbids it: nobody on the way
-           reads those in two ways. Not so '#', and the backslash in a path. */
+        /* RFC 3986 3.3 and 3.4, and the printable ASCII that clients send unescaped though it forbids it: nobody on
+           the way reads those in two ways. Not so '#', and the backslash in a path. */
         CHAR_PATH = 2,
         CHAR_QUERY = 4,
-        CHAR_HOST = 8,    /* reg-name without pct-encoded, and without the comma of lists */
-        CHAR_HEX = 16,
-        CHAR_PLAIN = 32,  /* unreserved */
-        CHAR_VALUE = 64,  /* field-value: VCHAR, obs-text, SP, HTAB (RFC 9110 5.5) */
-        CHAR_QUOTED = 128 /* qdtext in ASCII, and the backslash of quoted-pair */
+        CHAR_HEX = 8,
+        CHAR_PLAIN = 16,  /* unreserved */
+        CHAR_VALUE = 32,  /* field-value: VCHAR, obs-text, SP, HTAB (RFC 9110 5.5) */
+        CHAR_QUOTED = 64  /* qdtext in ASCII, and the backslash of quoted-pair */
     };
 
-    #define GW_PLAIN (CHAR_TOKEN | CHAR_PATH | CHAR_QUERY | CHAR_HOST | CHAR_PLAIN | CHAR_VALUE | CHAR_QUOTED)
+    #define GW_PLAIN (CHAR_TOKEN | CHAR_PATH | CHAR_QUERY | CHAR_PLAIN | CHAR_VALUE | CHAR_QUOTED)
     #define GW_VALUE (CHAR_VALUE | CHAR_QUOTED)
     #define GW_TARGET (CHAR_PATH | CHAR_QUERY | CHAR_VALUE | CHAR_QUOTED)
     static const uint8_t gw_char[256] __attribute__((unused)) = {
         ['0' ... '9'] = GW_PLAIN | CHAR_HEX, ['a' ... 'f'] = GW_PLAIN | CHAR_HEX, ['A' ... 'F'] = GW_PLAIN | CHAR_HEX,
         ['g' ... 'z'] = GW_PLAIN, ['G' ... 'Z'] = GW_PLAIN,
         ['-'] = GW_PLAIN, ['.'] = GW_PLAIN, ['_'] = GW_PLAIN, ['~'] = GW_PLAIN,
-        ['!'] = CHAR_TOKEN | CHAR_HOST | GW_TARGET, ['$'] = CHAR_TOKEN | CHAR_HOST | GW_TARGET,
-        ['&'] = CHAR_TOKEN | CHAR_HOST | GW_TARGET, ['\\''] = CHAR_TOKEN | CHAR_HOST | GW_TARGET,
-        ['*'] = CHAR_TOKEN | CHAR_HOST | GW_TARGET, ['+'] = CHAR_TOKEN | CHAR_HOST | GW_TARGET,
+        ['!'] = CHAR_TOKEN | GW_TARGET, ['$'] = CHAR_TOKEN | GW_TARGET, ['&'] = CHAR_TOKEN | GW_TARGET,
+        ['\\''] = CHAR_TOKEN | GW_TARGET, ['*'] = CHAR_TOKEN | GW_TARGET, ['+'] = CHAR_TOKEN | GW_TARGET,
         ['"'] = CHAR_PATH | CHAR_QUERY | CHAR_VALUE,
         ['#'] = CHAR_TOKEN | GW_VALUE,
         ['%'] = CHAR_TOKEN | GW_TARGET, ['^'] = CHAR_TOKEN | GW_TARGET, ['`'] = CHAR_TOKEN | GW_TARGET,
         ['|'] = CHAR_TOKEN | GW_TARGET,
-        ['('] = CHAR_HOST | GW_TARGET, [')'] = CHAR_HOST | GW_TARGET, [';'] = CHAR_HOST | GW_TARGET,
-        ['='] = CHAR_HOST | GW_TARGET,
+        ['('] = GW_TARGET, [')'] = GW_TARGET, [';'] = GW_TARGET, ['='] = GW_TARGET,
         [','] = GW_TARGET, ['/'] = GW_TARGET, [':'] = GW_TARGET, ['<'] = GW_TARGET,
         ['>'] = GW_TARGET, ['@'] = GW_TARGET, ['['] = GW_TARGET, [']'] = GW_TARGET,
         ['{'] = GW_TARGET, ['}'] = GW_TARGET,
@@ -46,6 +43,53 @@ cdef extern from *:
         [' '] = GW_VALUE, ['\\t'] = GW_VALUE,
         [0x80 ... 0xff] = CHAR_VALUE,
     };
+
+    /* In lower case, 0 for all others: token characters; and those of a host: reg-name without pct-encoded, and without
+       the comma of lists. */
+    #define GW_ROW(upper, lower) [upper] = lower, [lower] = lower
+    #define GW_LETTERS \\
+        GW_ROW('A', 'a'), GW_ROW('B', 'b'), GW_ROW('C', 'c'), GW_ROW('D', 'd'), GW_ROW('E', 'e'), GW_ROW('F', 'f'), \\
+        GW_ROW('G', 'g'), GW_ROW('H', 'h'), GW_ROW('I', 'i'), GW_ROW('J', 'j'), GW_ROW('K', 'k'), GW_ROW('L', 'l'), \\
+        GW_ROW('M', 'm'), GW_ROW('N', 'n'), GW_ROW('O', 'o'), GW_ROW('P', 'p'), GW_ROW('Q', 'q'), GW_ROW('R', 'r'), \\
+        GW_ROW('S', 's'), GW_ROW('T', 't'), GW_ROW('U', 'u'), GW_ROW('V', 'v'), GW_ROW('W', 'w'), GW_ROW('X', 'x'), \\
+        GW_ROW('Y', 'y'), GW_ROW('Z', 'z'), \\
+        ['0'] = '0', ['1'] = '1', ['2'] = '2', ['3'] = '3', ['4'] = '4', ['5'] = '5', ['6'] = '6', ['7'] = '7', \\
+        ['8'] = '8', ['9'] = '9', ['!'] = '!', ['$'] = '$', ['&'] = '&', ['\\''] = '\\'', ['*'] = '*', ['+'] = '+', \\
+        ['-'] = '-', ['.'] = '.', ['_'] = '_', ['~'] = '~'
+    static const uint8_t gw_token[256] __attribute__((unused)) = {
+        GW_LETTERS, ['#'] = '#', ['%'] = '%', ['^'] = '^', ['`'] = '`', ['|'] = '|',
+    };
+    static const uint8_t gw_host[256] __attribute__((unused)) = {
+        GW_LETTERS, ['('] = '(', [')'] = ')', [';'] = ';', ['='] = '=',
+    };
+
+    /* Whether n token characters are this word, which is in lower case and has only letters, digits and '-'. With a
+       constant word two comparisons of machine words. */
+    static inline __attribute__((always_inline)) int gw_same(const char *at, const char *word, uint32_t n)
+    {
+        if (n >= 8) {
+            uint64_t a, b, x, y, cases = 0x2020202020202020ull;
+            uint32_t i;
+            for (i = 0; i + 8 < n; i += 8) {
+                __builtin_memcpy(&a, at + i, 8);
+                __builtin_memcpy(&x, word + i, 8);
+                if ((a | cases) != x) return 0;
+            }
+            __builtin_memcpy(&b, at + n - 8, 8);
+            __builtin_memcpy(&y, word + n - 8, 8);
+            return (b | cases) == y;
+        }
+        if (n >= 4) {
+            uint32_t a, b, x, y, cases = 0x20202020u;
+            __builtin_memcpy(&a, at, 4);
+            __builtin_memcpy(&x, word, 4);
+            __builtin_memcpy(&b, at + n - 4, 4);
+            __builtin_memcpy(&y, word + n - 4, 4);
+            return (a | cases) == x && (b | cases) == y;
+        }
+        while (n--) if ((at[n] | 32) != word[n]) return 0;
+        return 1;
+    }
 
     /* The first byte at or behind p that a field value may not have, or stop. */
     static inline const char *gw_value_end(const char *p, const char *stop)
@@ -83,12 +127,14 @@ cdef extern from *:
         CHAR_TOKEN
         CHAR_PATH
         CHAR_QUERY
-        CHAR_HOST
         CHAR_HEX
         CHAR_PLAIN
         CHAR_VALUE
         CHAR_QUOTED
     const uint8_t gw_char[256]
+    const uint8_t gw_token[256]
+    const uint8_t gw_host[256]
+    bint same "gw_same"(const char *at, const char *word, uint32_t n) noexcept nogil
     const char *gw_value_end(const char *p, const char *stop) noexcept nogil
 
 cdef inline bint is_a(char c, int classes) noexcept nogil:
@@ -100,11 +146,3 @@ cdef inline char lower(char c) noexcept nogil:
 # Value of a hexadecimal digit that was checked to be one.
 cdef inline uint32_t hex_value(char c) noexcept nogil:
     return c - 48 if c <= 57 else (c | 32) - 87
-
-# Whether the bytes are these in lower case: `word` has only letters, digits and '-', `at` only token characters.
-cdef inline bint same(const char *at, const char *word, uint32_t n) noexcept nogil:
-    cdef uint32_t i
-    for i in range(n):
-        if (at[i] | 32) != word[i]:
-            return False
-    return True

@@ -119,8 +119,8 @@ cdef int chunk_next(ChunkState *state, const char *at, size_t n, size_t *used, S
 
 # ---- trailers -----------------------------------------------------------------------------------------------------
 
-# What nobody may say behind the body, because a reader that merged it would be misled: framing, routing, authentication,
-# conditions, and who the client is (RFC 9110 6.5.1).
+# What nobody may say behind the body, because a reader that merged it would be misled: framing, routing,
+# authentication, conditions, and who the client is (RFC 9110 6.5.1).
 cdef bint is_barred(const Field *field) noexcept nogil:
     cdef const char *name = field.name
     cdef uint32_t n = field.name_len
@@ -225,7 +225,7 @@ def chunks_of(data: bytes, cuts=()):
 
 
 def trailers_at(size_t address, uint32_t n, *, uint32_t limit=8192, uint32_t room=MAX_FIELDS):
-    """Parse a trailer section that lies at an address: (its length, fields), or the int that refuses it (0: partial)."""
+    """Parse a trailer section at an address: (its length, fields), or the int that refuses it (0: partial)."""
     cdef Field fields[MAX_FIELDS]
     cdef uint32_t count = 0
     result = parse_trailers(<const char *>address, n, limit, fields, min(room, <uint32_t>MAX_FIELDS), &count)

@@ -1,13 +1,14 @@
-# One field line, and the names and lists in it (RFC 9110 5, RFC 9112 5). Inline: this is where a head's bytes are read.
+# One field line, and the names and lists in it (RFC 9110 5, RFC 9112 5). Inline: here a head's bytes are read.
 #
-# Rules: reading ends at `stop`, where the bytes or the line's limit end, whichever comes first; `missing` is what running
-# out of bytes there means:
+# Rules: reading ends at `stop`, where the bytes or the line's limit end, whichever comes first; `missing` is what
+# running out of bytes there means:
 #
 #     line             stop            end
 #     |---- read ------|- not there ---|      the bytes ran out:   missing = PARTIAL
-#     |---- read ------|- too long ----|      the limit did:       missing = BAD_FIELDS_LARGE (request line: BAD_TARGET_LONG)
+#     |---- read ------|- too long ----|      the limit did:       missing = BAD_FIELDS_LARGE (request line:
+#                                                                  BAD_TARGET_LONG)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from gwfast._bytes cimport CHAR_TOKEN, gw_value_end, is_a, same
+from gwfast._bytes cimport gw_token, gw_value_end, same
 from gwfast._head cimport (
     BAD_FIELDS_LARGE, BAD_REQUEST, FIELD_AUTHORIZATION, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_COOKIE,
     FIELD_DATE, FIELD_EXPECT, FIELD_FORWARDED, FIELD_HOST, FIELD_HTTP2_SETTINGS, FIELD_KEEP_ALIVE, FIELD_LOCATION,
@@ -97,13 +98,13 @@ cdef inline int field_line(const char *line, const char *end, uint32_t limit, Fi
         stop = line + limit
         missing = BAD_FIELDS_LARGE
     field.flags = 0
-    while p < stop and is_a(p[0], CHAR_TOKEN):
-        c = <uint8_t>p[0]
-        if 65 <= c <= 90:
-            c |= 32
-        elif c == b'_':
+    while p < stop:
+        c = gw_token[<uint8_t>p[0]]
+        if c == 0:
+            break
+        if c == b'_':
             field.flags = FIELD_UNDERSCORE
-        h = (h ^ c) * 16777619u
+        h = (h ^ c) * 16777619u   # name_hash()
         p += 1
     if p == stop:
         return missing

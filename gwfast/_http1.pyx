@@ -4,8 +4,8 @@ Rules: one strict grammar, no lenient modes. Lines end with CRLF. A byte that ca
 once; a line that cannot be what it is ends it with the line; only what needs the whole head (a missing Host, say)
 waits for the end. So every prefix of a message gives PARTIAL or the verdict of the whole, however it was cut.
 """
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memchr
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memchr, memcpy
 from gwfast._bytes cimport CHAR_TOKEN, gw_value_end, is_a, same
 from gwfast._fields cimport field_line
 from gwfast._framing cimport Notes, clear, mark_named, note, wants_upgrade
@@ -57,8 +57,21 @@ cdef inline bint is_word(const char *at, const char *word, uint32_t n) noexcept 
     return True
 
 
+cdef inline uint64_t word(const char *at) noexcept nogil:
+    cdef uint64_t value
+    memcpy(&value, at, 8)
+    return value
+
+
 # 'HTTP/' DIGIT '.' DIGIT of which 1.0 and 1.1 are served: 8, PARTIAL where bytes are missing, BAD_VERSION for others.
-cdef int version(const char *at, const char *stop, uint8_t *minor) noexcept nogil:
+cdef inline int version(const char *at, const char *stop, uint8_t *minor) noexcept nogil:
+    if stop - at >= 8 and word(at) == word(b"HTTP/1.1"):
+        minor[0] = 1
+        return 8
+    return other_version(at, stop, minor)
+
+
+cdef int other_version(const char *at, const char *stop, uint8_t *minor) noexcept nogil:
     cdef const char *form = b"HTTP/0.0"
     cdef uint32_t i
     for i in range(8):
@@ -211,7 +224,7 @@ cdef int request(const char *at, const char *end, const HeadLimits *limits, Requ
 # this line is new, and a head that arrives byte by byte costs no more than its lines.
 cdef const char *open_line(const char *at, uint32_t n, uint32_t seen) noexcept nogil:
     cdef const char *line
-    if seen == 0 or seen >= n or memchr(at + seen, b'\n', n - seen) is not NULL:
+    if seen >= n or memchr(at + seen, b'\n', n - seen) is not NULL:
         return NULL
     line = <const char *>memrchr(at, b'\n', seen)
     if line is NULL or line + 1 >= at + seen or line[1] == b'\r' or line == at + 1:
@@ -222,7 +235,7 @@ cdef const char *open_line(const char *at, uint32_t n, uint32_t seen) noexcept n
 cdef int parse_request(const char *at, uint32_t n, uint32_t seen, const HeadLimits *limits,
                        RequestHead *head) noexcept nogil:
     cdef uint32_t m = min(n, limits.head)
-    cdef const char *line = open_line(at, m, seen)
+    cdef const char *line = open_line(at, m, seen) if seen else NULL
     cdef Field scratch
     cdef int result
     if line is not NULL:
@@ -241,7 +254,6 @@ cdef int status_line(const char *line, const char *end, uint32_t limit, Response
     cdef int missing = PARTIAL if end - line < limit else BAD_RESPONSE
     cdef const char *p = line
     cdef const char *last
-    cdef uint32_t i
     cdef int n = version(line, stop, &head.minor)
     if n <= 0:
         return n if n else missing
@@ -252,7 +264,7 @@ cdef int status_line(const char *line, const char *end, uint32_t limit, Response
         return BAD_RESPONSE
     p += 1
     head.status = 0
-    for i in range(3):
+    for _ in range(3):
         if p == stop:
             return missing
         if not 48 <= p[0] <= 57:
@@ -350,7 +362,7 @@ cdef int response(const char *at, const char *end, const HeadLimits *limits, uin
 cdef int parse_response(const char *at, uint32_t n, uint32_t seen, const HeadLimits *limits, uint8_t method_id,
                         ResponseHead *head) noexcept nogil:
     cdef uint32_t m = min(n, limits.head)
-    cdef const char *line = open_line(at, m, seen)
+    cdef const char *line = open_line(at, m, seen) if seen else NULL
     cdef Field scratch
     cdef int result
     if line is not NULL:

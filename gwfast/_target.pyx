@@ -7,7 +7,7 @@ backend's, their characters are checked.
 """
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp
-from gwfast._bytes cimport CHAR_HEX, CHAR_HOST, CHAR_PATH, CHAR_PLAIN, CHAR_QUERY, hex_value, is_a, lower
+from gwfast._bytes cimport CHAR_HEX, CHAR_PATH, CHAR_PLAIN, CHAR_QUERY, gw_host, hex_value, is_a, lower
 from gwfast._head cimport (
     BAD_REQUEST, MAX_HOST, MAX_LINE, METHOD_OPTIONS, RequestHead, Slice)
 
@@ -175,8 +175,12 @@ cdef inline uint32_t put_octet(char *at, uint32_t value) noexcept nogil:
 cdef int parse_authority(const Slice *authority, char *room, uint32_t *host_n, uint32_t *port) noexcept nogil:
     cdef const char *at = authority.at
     cdef uint32_t n = authority.n
+    cdef uint32_t most = min(n, <uint32_t>MAX_HOST - 1)
     cdef uint32_t i = 0
     cdef uint32_t first
+    cdef uint32_t number = 0
+    cdef char c
+    cdef char last
     port[0] = 0
     host_n[0] = 0
     if n and at[0] == b'[':
@@ -189,14 +193,19 @@ cdef int parse_authority(const Slice *authority, char *room, uint32_t *host_n, u
         i += 1
         host_n[0] = i
     else:
-        while i < n and is_a(at[i], CHAR_HOST):
-            if i == MAX_HOST - 1 or (at[i] == b'.' and (i == 0 or at[i - 1] == b'.')):
+        last = b'.'
+        while i < most:
+            c = <char>gw_host[<uint8_t>at[i]]
+            if c == 0:
+                break
+            if c == b'.' and last == b'.':   # no empty labels
                 return BAD_REQUEST
-            room[i] = lower(at[i])
+            room[i] = c
+            last = c
             i += 1
         if i == 0:
             return BAD_REQUEST
-        host_n[0] = i - 1 if room[i - 1] == b'.' else i
+        host_n[0] = i - 1 if last == b'.' else i
     if i == n:
         return 0
     if at[i] != b':' or n - i > 6:
@@ -205,8 +214,9 @@ cdef int parse_authority(const Slice *authority, char *room, uint32_t *host_n, u
     for i in range(first, n):
         if not 48 <= at[i] <= 57:
             return BAD_REQUEST
-        port[0] = port[0] * 10 + (at[i] - 48)
-    return BAD_REQUEST if port[0] > 65535 or (n > first and port[0] == 0) else 0
+        number = number * 10 + <uint32_t>(at[i] - 48)
+    port[0] = number
+    return BAD_REQUEST if number > 65535 or (n > first and number == 0) else 0
 
 
 cdef int resolve_host(const Slice *value, RequestHead *head) noexcept nogil:

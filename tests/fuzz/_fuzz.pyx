@@ -3,7 +3,7 @@
 Rules: the first byte of an input chooses the parser, the second a split, the rest is what is parsed. Every piece is
 parsed from a copy of its exact size, so that the address sanitizer sees one byte read too many.
 """
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdio cimport fprintf, stderr
 from libc.stdlib cimport abort, free, malloc
 from libc.string cimport memcpy
@@ -61,7 +61,8 @@ cdef void check_path(const Slice *path) noexcept nogil:
         return
     must(path.at[0] == b'/', b"match_path from the root")
     for i in range(path.n):
-        must(0x20 < path.at[i] < 0x7f and path.at[i] != b'\\' and path.at[i] != b'#' and path.at[i] != b'?', b"path byte")
+        must(0x20 < path.at[i] < 0x7f, b"path byte")
+        must(path.at[i] != b'\\' and path.at[i] != b'#' and path.at[i] != b'?', b"path byte")
         if path.at[i] == b'/' and i + 1 < path.n:
             must(path.at[i + 1] != b'/', b"'//' in match_path")
             if path.at[i + 1] == b'.':
