@@ -35,7 +35,7 @@ from gwfast.graph.model import (
 from gwfast.graph.refs import Resources
 
 _WITHOUT_HOSTNAMES = ("TCPRoute", "UDPRoute")
-_NOT_HONOURED = ("timeouts", "retry", "session_persistence")
+_NOT_HONOURED = {"timeouts": "timeouts", "retry": "retry", "session_persistence": "sessionPersistence"}
 
 
 def parent_key(ref: ParentReference, route: Route) -> Key | None:
@@ -220,9 +220,9 @@ class _Rules:
             return RuleNode(index=index, rule=rule, backends=backends)
         refused = self._refuse(field, rule.filters) if rule.filters else ()
         dropped = self._dropped(index, rule)
-        for name in _NOT_HONOURED:
+        for name, written in _NOT_HONOURED.items():
             if getattr(rule, name, None) is not None:
-                self._warn(f"{field}.{name}", f"{name.replace('_', ' ')} of a rule are not honoured by this version")
+                self._warn(f"{field}.{written}", f"{written} of a rule is not honoured by this version")
         return RuleNode(index=index, rule=rule, backends=backends, refused=refused, dropped=dropped)
 
     def _warn(self, field: str, message: str) -> None:

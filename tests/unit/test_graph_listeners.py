@@ -1,0 +1,330 @@
+"""Listeners, Gateways and ListenerSets: one small configuration per case, and what its status must say."""
+import msgspec
+import pytest
+from graph_cases import EVERYTHING, authority, born, check, resources, tls_secret
+
+from gwfast.config.model import Key
+from gwfast.graph.attach import attach
+from gwfast.graph.conditions import problems
+from gwfast.graph.hostnames import Hostnames, common, covers, intersection
+from gwfast.graph.model import GraphOptions
+from gwfast.graph.refs import selects
+
+ALONE = msgspec.structs.replace(EVERYTHING, own_addresses=False)
+
+
+def gateway(name, *listeners, spec="", metadata=""):
+    """A Gateway; a listener is 'name protocol port [hostname] [more YAML]', fields separated by '|'."""
+    return f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: {name}{metadata}}}
+spec: {{gatewayClassName: any, listeners: [{", ".join(map(listener, listeners))}]{spec}}}
+"""
+
+
+def listener(text):
+    name, protocol, port, *rest = text.split("|")
+    rest = [f'hostname: "{one}"' if one and ":" not in one else one for one in rest]
+    return f"{{{', '.join([f'name: {name}', f'protocol: {protocol}', f'port: {port}', *filter(None, rest)])}}}"
+
+
+def listener_set(name, *listeners, parent="g"):
+    return f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {{name: {name}}}
+spec: {{parentRef: {{name: {parent}}}, listeners: [{", ".join(map(listener, listeners))}]}}
+"""
+
+
+def of(*texts):
+    return resources("---".join(texts))
+
+
+# ---- Hostnames
+
+
+@pytest.mark.parametrize(("pattern", "hostname", "expected"), [
+    ("", "a.example", True), ("", "*.example", True), ("a.example", "a.example", True),
+    ("*.example", "a.example", True), ("*.example", "a.b.example", True), ("*.example", "*.b.example", True),
+    ("*.example", "*.example", True), ("*.example", "example", False), ("*.b.example", "*.example", False),
+    ("*.example", "aexample", False), ("a.example", "*.example", False), ("*.example", "", False),
+])
+def test_covers(pattern, hostname, expected):
+    assert covers(pattern, hostname) is expected
+
+
+@pytest.mark.parametrize(("listener", "route", "expected"), [
+    ("", (), ("",)), ("", ("a.example", "*.b"), ("a.example", "*.b")), ("a.example", (), ("a.example",)),
+    ("a.example", ("a.example", "b.example"), ("a.example",)), ("a.example", ("*.example",), ("a.example",)),
+    ("*.example", ("a.example", "b.a.example", "example", "c.net"), ("a.example", "b.a.example")),
+    ("*.a.example", ("*.example", "*.a.example"), ("*.a.example",)), ("*.example", ("*.a.example",), ("*.a.example",)),
+    ("a.example", ("b.example",), ()), ("*.example", ("example",), ()),
+])
+def test_intersection(listener, route, expected):
+    assert intersection(listener, route) == expected
+
+
+NAMES = ["", "example", "a.example", "b.a.example", "*.example", "*.a.example", "*.b", "c.b", "*.d.c.b", "e.d.c.b"]
+
+
+@pytest.mark.parametrize("one", NAMES)
+def test_a_bag_of_hostnames_says_what_pairs_say(one):
+    for other in NAMES:
+        bag = Hostnames()
+        bag.update([other, "unrelated.net"])
+        assert bag.meets(one) is (one == "" or common(one, other) is not None), other
+        assert bag.meets_beside([other]) is (other == "")
+
+
+# ---- Label selectors
+
+
+@pytest.mark.parametrize(("selector", "labels", "expected"), [
+    ("{}", {}, True),
+    ("{matchLabels: {a: x}}", {"a": "x", "b": "y"}, True),
+    ("{matchLabels: {a: x}}", {"a": "y"}, False),
+    ("{matchExpressions: [{key: a, operator: In, values: [x, y]}]}", {"a": "y"}, True),
+    ("{matchExpressions: [{key: a, operator: In, values: [x, y]}]}", {}, False),
+    ("{matchExpressions: [{key: a, operator: NotIn, values: [x]}]}", {}, True),
+    ("{matchExpressions: [{key: a, operator: NotIn, values: [x]}]}", {"a": "x"}, False),
+    ("{matchExpressions: [{key: a, operator: Exists}]}", {"a": ""}, True),
+    ("{matchExpressions: [{key: a, operator: Exists}]}", {}, False),
+    ("{matchExpressions: [{key: a, operator: DoesNotExist}]}", {}, True),
+    ("{matchExpressions: [{key: a, operator: DoesNotExist}]}", {"a": "x"}, False),
+    ("{matchLabels: {a: x}, matchExpressions: [{key: b, operator: Exists}]}", {"a": "x"}, False),
+])
+def test_selector(selector, labels, expected):
+    more = "|allowedRoutes: {namespaces: {from: Selector, selector: " + selector + "}}"
+    found = of(gateway("g", "web|HTTP|80|" + more))
+    parsed = found[Key("Gateway", "default", "g")].spec.listeners[0].allowed_routes.namespaces.selector
+    assert selects(parsed, labels) is expected
+
+
+# ---- Conflicts, ListenerSets, addresses: listeners, and what their status must say
+
+TAKES_SETS = ", allowedListeners: {namespaces: {from: Same}}"
+CASES = {
+    "same hostname twice": (
+        [gateway("g", "a|HTTP|80|x.example", "b|HTTP|80|x.example", "c|HTTP|80|y.example")],
+        ["Gateway/default/g Accepted=True/ListenersNotValid Programmed=True",
+         "Gateway/default/g#a Accepted=False/HostnameConflict Conflicted=True Programmed=False",
+         "Gateway/default/g#b Accepted=False/HostnameConflict Conflicted=True",
+         "Gateway/default/g#c Accepted=True Conflicted=False Programmed=True"],
+    ),
+    "no hostname twice": (
+        [gateway("g", "a|HTTP|80", "b|HTTP|80")],
+        ["Gateway/default/g Accepted=False/ListenersNotValid Programmed=False/Invalid",
+         "Gateway/default/g#a Conflicted=True/HostnameConflict",
+         "Gateway/default/g#b Conflicted=True/HostnameConflict"],
+    ),
+    "no listener wins among three": (
+        [gateway("g", "a|HTTP|80|x.example", "b|HTTP|80|x.example", "c|HTTP|80|x.example")],
+        ["Gateway/default/g#a Conflicted=True", "Gateway/default/g#b Conflicted=True",
+         "Gateway/default/g#c Conflicted=True"],
+    ),
+    "TCP beside HTTP": (
+        [gateway("g", "a|HTTP|80|x.example", "b|TCP|80", "c|HTTP|81")],
+        ["Gateway/default/g#a Accepted=False/ProtocolConflict", "Gateway/default/g#b Accepted=False/ProtocolConflict",
+         "Gateway/default/g#c Accepted=True"],
+    ),
+    "UDP beside TCP": (
+        [gateway("g", "a|TCP|53", "b|UDP|53")],
+        ["Gateway/default/g#a Accepted=True Programmed=True", "Gateway/default/g#b Accepted=True Programmed=True"],
+    ),
+    "HTTP beside HTTPS": (
+        [gateway("g", "a|HTTP|443", "b|HTTPS|443|tls: {certificateRefs: [{name: cert}]}")],
+        ["Gateway/default/g#a Conflicted=True/ProtocolConflict",
+         "Gateway/default/g#b Conflicted=True/ProtocolConflict"],
+    ),
+    "HTTPS and TLS share a port by hostname": (
+        [gateway("g", "a|HTTPS|443|x.example|tls: {certificateRefs: [{name: cert}]}",
+                 "b|TLS|443|y.example|tls: {mode: Passthrough}")],
+        ["Gateway/default/g#a Accepted=True Programmed=True", "Gateway/default/g#b Accepted=True Programmed=True"],
+    ),
+    "HTTPS and TLS with one hostname": (
+        [gateway("g", "a|HTTPS|443|x.example|tls: {certificateRefs: [{name: cert}]}",
+                 "b|TLS|443|x.example|tls: {mode: Passthrough}")],
+        ["Gateway/default/g#a Conflicted=True/ProtocolConflict",
+         "Gateway/default/g#b Conflicted=True/ProtocolConflict"],
+    ),
+    "the Gateway wins against a set": (
+        [gateway("g", "a|HTTP|80|x.example", spec=TAKES_SETS), listener_set("s", "b|HTTP|80|x.example", "c|HTTP|81")],
+        ["Gateway/default/g Accepted=True/Accepted attachedListenerSets=1", "Gateway/default/g#a Conflicted=False",
+         "ListenerSet/default/s Accepted=True/ListenersNotValid Programmed=True",
+         "ListenerSet/default/s#b Conflicted=True/HostnameConflict", "ListenerSet/default/s#c Accepted=True"],
+    ),
+    "nobody gets what the Gateway's own listeners quarrel over": (
+        [gateway("g", "a|HTTP|80", "b|HTTP|80", spec=TAKES_SETS), listener_set("s", "c|HTTP|80")],
+        ["Gateway/default/g#a Conflicted=True", "Gateway/default/g#b Conflicted=True",
+         "ListenerSet/default/s#c Conflicted=True", "ListenerSet/default/s Accepted=False/ListenersNotValid"],
+    ),
+    "a listener that lost takes nothing": (
+        [gateway("g", "a|HTTP|80|x.example", spec=TAKES_SETS), listener_set("s1", "b|TCP|80"),
+         listener_set("s2", "c|HTTP|80|y.example")],
+        ["ListenerSet/default/s1#b Conflicted=True/ProtocolConflict", "ListenerSet/default/s2#c Conflicted=False"],
+    ),
+    "two listeners of one set": (
+        [gateway("g", "a|HTTP|81", spec=TAKES_SETS), listener_set("s", "b|HTTP|80", "c|HTTP|80")],
+        ["ListenerSet/default/s#b Conflicted=True", "ListenerSet/default/s#c Conflicted=True"],
+    ),
+    "a set of a Gateway that is refused": (
+        [gateway("g", "a|HTTP|80", spec=TAKES_SETS + ", addresses: [{type: Hostname, value: x.example}]"),
+         listener_set("s", "b|HTTP|81")],
+        ["Gateway/default/g Accepted=False/UnsupportedAddress Programmed=False/Invalid attachedListenerSets=0",
+         "ListenerSet/default/s Accepted=False/ParentNotAccepted Programmed=False",
+         "Gateway/default/g#a Programmed=False"],
+    ),
+    "a set with the Gateway's name": (
+        [gateway("g", "a|HTTP|80", spec=TAKES_SETS), listener_set("g", "a|HTTP|81")],
+        ["Gateway/default/g#a Programmed=True", "ListenerSet/default/g#a Programmed=True"],
+    ),
+    "two Gateways on one port": (
+        [gateway("g1", "a|HTTP|80|x.example"), gateway("g2", "a|HTTP|80|y.example", "b|HTTP|81")],
+        ["Gateway/default/g1#a Programmed=True", "Gateway/default/g2#a Accepted=True Programmed=False/PortUnavailable",
+         "Gateway/default/g2#b Programmed=True", "Gateway/default/g2 Programmed=True"],
+    ),
+    "two Gateways with addresses of their own": (
+        [gateway("g1", "a|HTTP|80", spec=", addresses: [{value: 127.0.0.2}]"),
+         gateway("g2", "a|HTTP|80", spec=", addresses: [{value: 127.0.0.3}]"), gateway("g3", "a|HTTP|80")],
+        ["Gateway/default/g1#a Programmed=True", "Gateway/default/g2#a Programmed=True",
+         "Gateway/default/g3#a Programmed=True"],
+    ),
+    "all addresses are those of both families": (
+        [gateway("g1", "a|HTTP|80"), gateway("g2", "a|HTTP|80", spec=', addresses: [{value: "::"}]')],
+        ["Gateway/default/g1#a Programmed=True", "Gateway/default/g2#a Programmed=False/PortUnavailable"],
+    ),
+    "listeners disagree about the PROXY protocol": (
+        [gateway("g", "a|HTTP|80|x.example", "b|HTTP|80|y.example", "c|HTTP|81",
+                 metadata=", annotations: {gwfast.dev/proxy-protocol: 'b,c'}")],
+        ["Gateway/default/g#a Programmed=True", "Gateway/default/g#b Programmed=False/ProxyProtocolConflict",
+         "Gateway/default/g#c Programmed=True"],
+    ),
+    "one certificate for two listeners": (
+        [gateway("g", "a|HTTPS|443|x.example|tls: {certificateRefs: [{name: cert}]}",
+                 "b|HTTPS|443|y.example|tls: {certificateRefs: [{name: cert}]}",
+                 "c|HTTPS|444|tls: {certificateRefs: [{name: cert}]}")],
+        ["Gateway/default/g#a OverlappingTLSConfig=True/OverlappingCertificates",
+         "Gateway/default/g#b OverlappingTLSConfig=True/OverlappingCertificates",
+         "Gateway/default/g#c OverlappingTLSConfig=absent"],
+    ),
+    "one hostname covers another": (
+        [gateway("g", "a|HTTPS|443|*.example|tls: {certificateRefs: [{name: bare}]}",
+                 "b|HTTPS|443|y.example|tls: {certificateRefs: [{name: bare}]}",
+                 "c|HTTPS|443|z.net|tls: {certificateRefs: [{name: bare}]}")],
+        ["Gateway/default/g#a OverlappingTLSConfig=True/OverlappingHostnames",
+         "Gateway/default/g#b OverlappingTLSConfig=True/OverlappingHostnames",
+         "Gateway/default/g#c OverlappingTLSConfig=absent"],
+    ),
+    "one of two certificates is missing": (
+        [gateway("g", "a|HTTPS|443|tls: {certificateRefs: [{name: nowhere}, {name: cert}]}")],
+        ["Gateway/default/g#a ResolvedRefs=False/InvalidCertificateRef Programmed=True Accepted=True"],
+    ),
+    "TLS without a certificate": (
+        [gateway("g", "a|HTTPS|443|tls: {options: {example.com/a: b}}")],
+        ["Gateway/default/g#a ResolvedRefs=False/InvalidCertificateRef Programmed=False/Invalid"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_status(name):
+    texts, lines = CASES[name]
+    found = of(*texts) | tls_secret("default", "cert", "a.example") | tls_secret("default", "bare")
+    check(attach(found, ALONE), *lines)
+
+
+def test_the_older_listener_set_wins():
+    texts = gateway("g", "a|HTTP|81", spec=TAKES_SETS), listener_set("a", "b|HTTP|80"), listener_set("b", "b|HTTP|80")
+    found = of(*texts)
+    check(attach(found, ALONE), "ListenerSet/default/a#b Accepted=True", "ListenerSet/default/b#b Accepted=False")
+    young, old = Key("ListenerSet", "default", "a"), Key("ListenerSet", "default", "b")
+    found |= {young: born(found[young], 2), old: born(found[old], 1)}
+    graph = attach(found, ALONE)
+    check(graph, "ListenerSet/default/a#b Accepted=False", "ListenerSet/default/b#b Accepted=True")
+    assert graph.gateways[Key("Gateway", "default", "g")].listeners == ("default/g/a", "default/b/b", "default/a/b")
+
+
+def test_the_older_gateway_has_the_port():
+    found = of(gateway("g1", "a|HTTP|80"), gateway("g2", "a|HTTP|80"))
+    key = Key("Gateway", "default", "g2")
+    found[key] = born(found[key], 1)
+    graph = attach(found, ALONE)
+    check(graph, "Gateway/default/g1#a Programmed=False/PortUnavailable", "Gateway/default/g2#a Programmed=True")
+    told = [problem for problem in problems(graph) if problem.reason == "PortUnavailable"]
+    assert [(one.resource, one.field) for one in told] == [("Gateway default/g1", "spec.listeners[0].port")]
+    assert "Gateway default/g2" in told[0].message and "spec.addresses" in told[0].message
+
+
+def test_addresses_are_bound_as_written():
+    spec = ', addresses: [{value: "::1"}, {value: "0:0:0:0:0:0:0:1"}, {value: 127.0.0.2}]'
+    graph = attach(of(gateway("g", "a|HTTP|80", spec=spec), gateway("h", "a|HTTP|81")), ALONE)
+    assert graph.listeners["default/g/a"].addresses == ("::1", "127.0.0.2")
+    assert graph.listeners["default/h/a"].addresses == ("",)
+
+
+@pytest.mark.parametrize(("options", "expected"), [
+    ({}, {"g1", "g2"}), ({"gateway": "g1"}, {"g1"}), ({"gateway": "default/g2"}, {"g2"}),
+    ({"gateway": "other/g1"}, set()),
+    ({"gateway_class": "any"}, {"g1", "g2"}), ({"gateway_class": "other"}, set()),
+    ({"controller_name": "example.net/us"}, set()),
+])
+def test_which_gateways_are_served(options, expected):
+    graph = attach(of(gateway("g1", "a|HTTP|80"), gateway("g2", "a|HTTP|81")), GraphOptions(**options))
+    assert {key.name for key in graph.gateways} == expected
+
+
+def test_a_class_of_ours_is_served():
+    text = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: any}
+spec: {controllerName: example.net/us}
+"""
+    found = of(gateway("g1", "a|HTTP|80"), text)
+    graph = attach(found, GraphOptions(controller_name="example.net/us"))
+    check(graph, "Gateway/default/g1 Programmed=True", "GatewayClass/any Accepted=True/Accepted")
+    assert not attach(found, GraphOptions(controller_name="example.net/them")).classes
+
+
+def test_what_is_not_served_yet_says_so():
+    found = of(gateway("g", "a|HTTPS|443|tls: {certificateRefs: [{name: cert}]}", "b|HTTP|80", "c|UDP|53"))
+    graph = attach(found | tls_secret("default", "cert"), GraphOptions())
+    check(
+        graph, "Gateway/default/g Accepted=True/Accepted Programmed=True",
+        "Gateway/default/g#a Accepted=True Programmed=False/NotServed ResolvedRefs=True",
+        "Gateway/default/g#b Programmed=True", "Gateway/default/g#c Programmed=False/NotServed",
+    )
+    assert [node.served for node in graph.listeners.values()] == [False, True, False]
+    assert {(one.field, one.severity) for one in problems(graph)} == {
+        ("spec.listeners[0].protocol", "warning"), ("spec.listeners[2].protocol", "warning")
+    }
+
+
+def test_client_certificates_are_asked_for_by_port():
+    spec = """, tls: {frontend: {default: {validation: {caCertificateRefs: [{group: "", kind: ConfigMap, name: ca}]}},
+        perPort: [{port: 444, tls: {}}]}}"""
+    more = "tls: {certificateRefs: [{name: cert}]}"
+    found = of(gateway("g", f"a|HTTPS|443|{more}", f"b|HTTPS|444|{more}", spec=spec))
+    graph = attach(found | tls_secret("default", "cert") | authority("default", "ca"), EVERYTHING)
+    assert [bool(graph.listeners[f"default/g/{name}"].tls.client_ca) for name in "ab"] == [True, False]
+    assert graph.listeners["default/g/a"].tls.certificates[0].secret == Key("Secret", "default", "cert")
+
+
+@pytest.mark.parametrize(("data", "message"), [
+    ({}, "tls.crt and tls.key"), ({"tls.crt": b"x", "tls.key": b"y"}, "tls.crt is not"),
+    ({"tls.key": b"y"}, "tls.key is not"), ({"tls.key": "other"}, "does not belong"),
+])
+def test_what_is_wrong_with_a_certificate_is_said(data, message):
+    secret = tls_secret("default", "cert", "a.example")
+    key, good = next(iter(secret.items()))
+    if data.get("tls.key") == "other":
+        data = {"tls.key": next(iter(tls_secret("default", "x", "b.example").values())).data["tls.key"]}
+    bad = msgspec.structs.replace(good, data={**good.data, **data} if data else {})
+    found = of(gateway("g", "a|HTTPS|443|tls: {certificateRefs: [{name: cert}]}")) | {key: bad}
+    told = [problem for problem in problems(attach(found, EVERYTHING)) if problem.severity == "error"]
+    assert [(one.field, one.reason) for one in told] == [
+        ("spec.listeners[0].tls.certificateRefs[0]", "InvalidCertificateRef")
+    ]
+    assert message in told[0].message

@@ -1,0 +1,427 @@
+"""Routes: references, filters, Services and what stands for them; one small configuration per case."""
+import pytest
+from graph_cases import EVERYTHING, authority, born, check, resources
+
+from gwfast.config.model import Key
+from gwfast.graph.attach import Attacher, attach
+from gwfast.graph.conditions import problems
+from gwfast.graph.model import GraphOptions
+
+FILES = GraphOptions()
+BASE = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: g}
+spec:
+  gatewayClassName: any
+  listeners:
+  - {name: web, protocol: HTTP, port: 80, allowedRoutes: {namespaces: {from: All}}}
+  - {name: named, protocol: HTTP, port: 81, hostname: "*.example"}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: s}
+spec: {ports: [{name: web, port: 80, targetPort: 8080}, {name: ws, port: 81, appProtocol: kubernetes.io/ws},
+  {name: h2c, port: 82, appProtocol: kubernetes.io/h2c}, {name: tls, port: 83, appProtocol: https},
+  {name: dns, port: 53, protocol: UDP}]}
+"""
+
+
+def route(name="r", rules="", kind="HTTPRoute", metadata="", parents="{name: g, sectionName: web}", more=""):
+    return f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: {kind}
+metadata: {{name: {name}{metadata}}}
+spec: {{parentRefs: [{parents}], rules: [{rules}]{more}}}
+"""
+
+
+def of(*texts):
+    return resources("\n---\n".join((BASE, *texts)))
+
+
+def backend(text):
+    return f"{{backendRefs: [{text}]}}"
+
+
+def first_backend(graph, name="r", kind="HTTPRoute", namespace="default"):
+    return graph.routes[Key(kind, namespace, name)].rules[0].backends[0]
+
+
+# ---- References to backends
+
+REFERENCES = {
+    "a port of a Service": ("{name: s, port: 80}", "default/s:80/http", ""),
+    "an upgrade to WebSocket is HTTP": ("{name: s, port: 81}", "default/s:81/http", ""),
+    "h2c": ("{name: s, port: 82}", "", "UnsupportedProtocol"),
+    "an application protocol with TLS": ("{name: s, port: 83}", "", "UnsupportedProtocol"),
+    "no such port": ("{name: s, port: 84}", "", "BackendNotFound"),
+    "a port of another transport": ("{name: s, port: 53}", "", "BackendNotFound"),
+    "no port": ("{name: s}", "", "UnsupportedValue"),
+    "no such Service": ("{name: nowhere, port: 80}", "", "BackendNotFound"),
+    "another kind": ("{kind: Bucket, name: s, port: 80}", "", "InvalidKind"),
+    "another group": ("{group: example.net, kind: Service, name: s, port: 80}", "", "InvalidKind"),
+    "another namespace": ("{namespace: other, name: s, port: 80}", "", "RefNotPermitted"),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_backend_reference(name):
+    ref, target, reason = REFERENCES[name]
+    graph = attach(of(route(rules=backend(ref))), EVERYTHING)
+    node = first_backend(graph)
+    assert (node.target, node.reason, node.status) == (target, reason, 500 if reason else 0)
+    assert list(graph.targets) == ([target] if target else [])
+    resolved = f"False/{reason}" if reason else "True/ResolvedRefs"
+    check(graph, f"HTTPRoute/default/r@g Accepted=True ResolvedRefs={resolved}")
+    told = [(one.field, one.reason) for one in problems(graph)]
+    assert told == ([("spec.rules[0].backendRefs[0]", reason)] if reason else [])
+
+
+@pytest.mark.parametrize(("kind", "protocol"), [
+    ("GRPCRoute", "h2c"), ("TLSRoute", "tcp"), ("TCPRoute", "tcp"), ("UDPRoute", "udp"),
+])
+def test_other_kinds_speak_their_own_protocol(kind, protocol):
+    port = 53 if protocol == "udp" else 82
+    more = ", hostnames: [a.example]" if kind == "TLSRoute" else ""
+    graph = attach(of(route(rules=backend(f"{{name: s, port: {port}}}"), kind=kind, more=more)), EVERYTHING)
+    assert first_backend(graph, kind=kind).target == f"default/s:{port}/{protocol}"
+
+
+def test_every_wrong_reference_is_told():
+    rules = backend("{name: s, port: 9}, {name: s, port: 80}, {kind: Bucket, name: s, port: 1}")
+    graph = attach(of(route(rules=f"{backend('{name: s, port: 80}')}, {rules}")), EVERYTHING)
+    assert [(one.field, one.reason) for one in problems(graph)] == [
+        ("spec.rules[1].backendRefs[0]", "BackendNotFound"), ("spec.rules[1].backendRefs[2]", "InvalidKind"),
+    ]
+    assert [one.status for one in graph.routes[Key("HTTPRoute", "default", "r")].rules[1].backends] == [500, 0, 500]
+
+
+# ---- ReferenceGrants
+
+
+FROM = "gateway.networking.k8s.io, kind: HTTPRoute, namespace: default"
+
+
+def grant(source=FROM, target='"", kind: Service', name="grant"):
+    return f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: ReferenceGrant
+metadata: {{name: {name}, namespace: other}}
+spec: {{from: [{{group: {source}}}], to: [{{group: {target}}}]}}
+"""
+
+
+OTHER = "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: other}\nspec: {ports: [{port: 80}]}"
+GRANTS = {
+    "fits": (grant(), True),
+    "fits by name": (grant(target='"", kind: Service, name: s'), True),
+    "of another name": (grant(target='"", kind: Service, name: t'), False),
+    "to another kind": (grant(target='"", kind: Secret'), False),
+    "to another group": (grant(target="example.net, kind: Service"), False),
+    "from another kind": (grant(source="gateway.networking.k8s.io, kind: GRPCRoute, namespace: default"), False),
+    "from another group": (grant(source="example.net, kind: HTTPRoute, namespace: default"), False),
+    "from another namespace": (grant(source="gateway.networking.k8s.io, kind: HTTPRoute, namespace: third"), False),
+    "of another namespace": (grant().replace("namespace: other", "namespace: third"), False),
+}
+
+
+@pytest.mark.parametrize("name", GRANTS)
+def test_reference_grant(name):
+    text, permitted = GRANTS[name]
+    graph = attach(of(OTHER, text, route(rules=backend("{namespace: other, name: s, port: 80}"))), EVERYTHING)
+    assert first_backend(graph).reason == ("" if permitted else "RefNotPermitted")
+
+
+def test_two_grants_for_the_same_must_both_go():
+    attacher = Attacher(EVERYTHING)
+    found = of(OTHER, grant(), grant(name="again"), route(rules=backend("{namespace: other, name: s, port: 80}")))
+    for names, permitted in ((("grant", "again"), True), (("again",), True), ((), False), (("grant",), True)):
+        some = {key: one for key, one in found.items() if key.kind != "ReferenceGrant" or key.name in names}
+        assert (first_backend(attacher.attach(some)).status == 0) is permitted, names
+
+
+# ---- Services and what stands for them
+
+
+def endpoint_slice(name, ports, endpoints, service="s", kind="IPv4"):
+    return f"""
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}, labels: {{kubernetes.io/service-name: {service}}}}}
+addressType: {kind}
+ports: [{ports}]
+endpoints: [{endpoints}]
+"""
+
+
+NAMED = "{name: web, port: 9090}"
+SLICES = {
+    "the slice's port by the Service port's name": (
+        [endpoint_slice("a", "{name: x, port: 1}, " + NAMED, "{addresses: [127.0.0.5]}")], (("127.0.0.5", 9090),)),
+    "several slices, no endpoint twice": (
+        [endpoint_slice("a", NAMED, "{addresses: [127.0.0.6]}, {addresses: [127.0.0.5]}"),
+         endpoint_slice("b", NAMED, "{addresses: [127.0.0.5]}"),
+         endpoint_slice("c", NAMED, '{addresses: ["::1"]}', kind="IPv6")],
+        (("127.0.0.5", 9090), ("127.0.0.6", 9090), ("::1", 9090))),
+    "ready or not known": (
+        [endpoint_slice("a", NAMED, "{addresses: [127.0.0.5], conditions: {ready: false}}, "
+                        "{addresses: [127.0.0.6], conditions: {ready: true}}, {addresses: [127.0.0.7]}")],
+        (("127.0.0.6", 9090), ("127.0.0.7", 9090))),
+    "the target port where no name fits": (
+        [endpoint_slice("a", "{port: 8080}", "{addresses: [127.0.0.5]}")], (("127.0.0.5", 8080),)),
+    "a port of every number": (
+        [endpoint_slice("a", "{name: web}", "{addresses: [127.0.0.5]}")], (("127.0.0.5", 8080),)),
+    "another transport": (
+        [endpoint_slice("a", "{name: web, port: 9, protocol: UDP}", "{addresses: [127.0.0.5]}")], ()),
+    "no endpoint": ([endpoint_slice("a", NAMED, "")], ()),
+    "another Service": (
+        [endpoint_slice("a", NAMED, ""), endpoint_slice("b", NAMED, "{addresses: [127.0.0.5]}", "t")], ()),
+}
+
+
+@pytest.mark.parametrize("name", SLICES)
+def test_endpoints(name):
+    texts, addresses = SLICES[name]
+    graph = attach(of(*texts, route(rules=backend("{name: s, port: 80}"))), FILES)
+    target = graph.targets["default/s:80/http"]
+    assert (target.source, target.addresses) == ("slices", addresses)
+
+
+EXTERNAL = """
+apiVersion: v1
+kind: Service
+metadata: {name: e}
+spec: {type: ExternalName, externalName: db.example.net}
+"""
+TEMPLATE = GraphOptions(dns_templates=("{name}.{namespace}.svc",))
+NAMES = {
+    "no Service": ("{name: api, port: 80}", FILES, ("api.default", "api"), 80),
+    "a Service without slices": ("{name: s, port: 80}", FILES, ("s.default", "s"), 80),
+    "an ExternalName": ("{name: e, port: 5432}", FILES, ("db.example.net",), 5432),
+    "an ExternalName, strictly": ("{name: e, port: 5432}", EVERYTHING, ("db.example.net",), 5432),
+    "a template": ("{name: api, port: 80}", TEMPLATE, ("api.default.svc",), 80),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_to_look_up(name):
+    ref, options, hosts, port = NAMES[name]
+    graph = attach(of(EXTERNAL, route(rules=backend(ref))), options)
+    target = graph.targets[first_backend(graph).target]
+    assert (target.source, target.hosts, target.host_port) == ("dns", hosts, port)
+    check(graph, "HTTPRoute/default/r@g ResolvedRefs=True/ResolvedRefs")
+
+
+def test_a_slice_of_names():
+    text = endpoint_slice("a", NAMED, "{addresses: [b.example.net]}, {addresses: [a.example.net]}", kind="FQDN")
+    target = attach(of(text, route(rules=backend("{name: s, port: 80}"))), FILES).targets["default/s:80/http"]
+    assert (target.source, target.hosts, target.host_port) == ("dns", ("a.example.net", "b.example.net"), 9090)
+
+
+def test_a_strict_service_without_slices_has_no_endpoints():
+    target = attach(of(route(rules=backend("{name: s, port: 80}"))), EVERYTHING).targets["default/s:80/http"]
+    assert (target.source, target.addresses) == ("slices", ())
+
+
+# ---- BackendTLSPolicy
+
+
+def policy(name="p", section="", validation="{hostname: a.example, wellKnownCACertificates: System}", target="s"):
+    return f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {{name: {name}}}
+spec: {{targetRefs: [{{group: "", kind: Service, name: {target}{section}}}], validation: {validation}}}
+"""
+
+
+@pytest.mark.parametrize(("text", "reason"), [
+    (policy(), "UnsupportedProtocol"), (policy(section=", sectionName: web"), "UnsupportedProtocol"),
+    (policy(section=", sectionName: ws"), ""), (policy(target="other"), ""),
+    (policy(validation='{hostname: a.example, caCertificateRefs: [{group: "", kind: ConfigMap, name: nowhere}]}'),
+     "UnsupportedProtocol"),
+])
+def test_what_a_policy_protects_is_not_sent_in_clear(text, reason):
+    graph = attach(of(text, route(rules=backend("{name: s, port: 80}"))), FILES)
+    assert first_backend(graph).reason == reason
+
+
+def test_a_policy_comes_and_goes():
+    attacher, found = Attacher(FILES), of(route(rules=backend("{name: s, port: 80}")))
+    assert first_backend(attacher.attach(found)).status == 0
+    assert first_backend(attacher.attach(found | resources(policy()))).status == 500
+    assert first_backend(attacher.attach(found)).status == 0
+
+
+def test_policy_conditions():
+    one_ca = '{hostname: a.example, caCertificateRefs: [{group: "", kind: ConfigMap, name: %s}]}'
+    found = of(
+        policy("fine", section=", sectionName: web"), policy("later", section=", sectionName: web"),
+        policy("ca", section=", sectionName: ws", validation=one_ca % "ca"),
+        policy("no-port", section=", sectionName: nowhere"), policy("whole"),
+        policy("other", section=", sectionName: h2c",
+               validation="{hostname: a.example, wellKnownCACertificates: example.net/Set}"),
+        route(rules=backend("{name: s, port: 80}")),
+    ) | authority("default", "ca")
+    check(
+        attach(found, EVERYTHING), "BackendTLSPolicy/default/fine Accepted=True ResolvedRefs=True",
+        "BackendTLSPolicy/default/later Accepted=False/Conflicted", "BackendTLSPolicy/default/ca Accepted=True",
+        "BackendTLSPolicy/default/no-port Accepted=False/TargetNotFound",
+        "BackendTLSPolicy/default/whole Accepted=True",
+        "BackendTLSPolicy/default/other Accepted=False/Invalid",
+    )
+
+
+# ---- Filters and rules that are not served
+
+MIRROR = "{type: RequestMirror, requestMirror: {backendRef: {name: %s, port: 80}}}"
+EXTENSION = "{type: ExtensionRef, extensionRef: {group: example.net, kind: Wasm, name: x}}"
+CORS = "{type: CORS, cors: {allowOrigins: ['*']}}"
+HEADERS = "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, value: b}]}}"
+
+
+@pytest.mark.parametrize(("filters", "index", "reason", "resolved"), [
+    (f"{HEADERS}, {CORS}", 1, "UnsupportedValue", "True"), (EXTENSION, 0, "InvalidKind", "False/InvalidKind"),
+    (MIRROR % "s", 0, "UnsupportedValue", "True"), (MIRROR % "nowhere", 0, "UnsupportedValue", "False/BackendNotFound"),
+])
+@pytest.mark.parametrize("on_backend", [False, True], ids=["rule", "backendRef"])
+def test_a_filter_that_is_not_served_is_answered(filters, index, reason, resolved, on_backend):
+    inner = f", filters: [{filters}]"
+    ref = f"{{name: s, port: 80{inner if on_backend else ''}}}"
+    rules = f"{{backendRefs: [{ref}]{'' if on_backend else inner}}}"
+    graph = attach(of(route(rules=rules)), EVERYTHING)
+    rule = graph.routes[Key("HTTPRoute", "default", "r")].rules[0]
+    refused = rule.backends[0].refused if on_backend else rule.refused
+    assert [(one.index, one.status, one.reason) for one in refused] == [(index, 500, reason)]
+    check(graph, f"HTTPRoute/default/r@g Accepted=True PartiallyInvalid=True ResolvedRefs={resolved}")
+    place = "spec.rules[0].backendRefs[0]" if on_backend else "spec.rules[0]"
+    assert f"{place}.filters[{index}]" in [one.field for one in problems(graph)]
+
+
+def test_filters_that_are_served_leave_no_trace():
+    graph = attach(of(route(rules=f"{{filters: [{HEADERS}], backendRefs: [{{name: s, port: 80}}]}}")), EVERYTHING)
+    check(graph, "HTTPRoute/default/r@g PartiallyInvalid=absent Accepted=True ResolvedRefs=True")
+    assert not problems(graph)
+
+
+PREFIX = "{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /x}}}"
+REDIRECT = "{type: RequestRedirect, requestRedirect: {hostname: a.example}}"
+BAD = {
+    "ReplacePrefixMatch without a prefix": (
+        f"{{matches: [{{path: {{type: Exact, value: /a}}}}], filters: [{PREFIX}]}}", "UnsupportedValue"),
+    "redirect and rewrite": (f"{{filters: [{REDIRECT}, {PREFIX}]}}", "IncompatibleFilters"),
+    "an expression that cannot be served": (
+        "{matches: [{path: {type: RegularExpression, value: 'bad'}}]}", "UnsupportedValue"),
+    "an expression for a header": (
+        "{matches: [{headers: [{type: RegularExpression, name: a, value: 'bad'}]}]}", "UnsupportedValue"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_rule_that_cannot_be_served_is_dropped(name):
+    bad, reason = BAD[name]
+    fine = "{matches: [{path: {type: RegularExpression, value: '/good'}}], backendRefs: [{name: s, port: 80}]}"
+
+    def graph(rules):
+        return Attacher(EVERYTHING, lambda pattern: "no" if pattern == "bad" else None).attach(of(route(rules=rules)))
+
+    some, none = graph(f"{fine}, {bad}"), graph(bad)
+    name = "HTTPRoute/default/r@g"
+    check(some, f"{name} Accepted=True PartiallyInvalid=True", "Gateway/default/g#web attached=1")
+    check(none, f"{name} Accepted=False/{reason} PartiallyInvalid=absent", "Gateway/default/g#web attached=0")
+    assert [rule.dropped for rule in some.routes[Key("HTTPRoute", "default", "r")].rules] == ["", reason]
+    condition = some.routes[Key("HTTPRoute", "default", "r")].parents[0].conditions[2]
+    assert condition.message.startswith("Dropped Rule 1")
+    assert [one.severity for one in problems(some)] == ["error"]
+
+
+def test_what_is_not_honoured_is_a_warning():
+    rules = "{timeouts: {request: 1s}, retry: {attempts: 2}, sessionPersistence: {}}"
+    graph = attach(of(route(rules=rules)), EVERYTHING)
+    check(graph, "HTTPRoute/default/r@g Accepted=True ResolvedRefs=True")
+    assert {(one.field, one.severity) for one in problems(graph)} == {
+        (f"spec.rules[0].{name}", "warning") for name in ("timeouts", "retry", "sessionPersistence")
+    }
+
+
+# ---- Parents
+
+
+def test_parents_that_are_not_there():
+    parents = "{name: nowhere}, {name: g, sectionName: web}, {kind: Service, group: '', name: s}"
+    graph = attach(of(route(rules="{}", parents=parents)), FILES)
+    node = graph.routes[Key("HTTPRoute", "default", "r")]
+    assert [(parent.index, parent.accepted) for parent in node.parents] == [(1, True)]
+    assert [(one.field, one.severity) for one in problems(graph)] == [
+        ("spec.parentRefs[0]", "error"), ("spec.parentRefs[2]", "note")
+    ]
+
+
+def test_two_parent_refs_to_one_listener_attach_once():
+    parents = "{name: g, sectionName: web}, {name: g, port: 80}"
+    graph = attach(of(route(rules=backend("{name: s, port: 80}"), parents=parents)), FILES)
+    assert len(graph.listeners["default/g/web"].attachments) == 1
+    assert [parent.listeners for parent in graph.routes[Key("HTTPRoute", "default", "r")].parents] == [
+        ("default/g/web",), ("default/g/web",)
+    ]
+
+
+def test_hostnames_are_those_in_common():
+    text = route(rules="{}", parents="{name: g}", more=", hostnames: [a.example, b.net]")
+    graph = attach(of(text), FILES)
+    assert graph.listeners["default/g/web"].attachments[0].hostnames == ("a.example", "b.net")
+    assert graph.listeners["default/g/named"].attachments[0].hostnames == ("a.example",)
+
+
+def test_a_route_of_a_kind_that_is_not_served_says_so():
+    graph = attach(of(route(rules="{}", kind="GRPCRoute")), FILES)
+    check(graph, "GRPCRoute/default/r@g Accepted=True", "Gateway/default/g#web attached=1")
+    assert not graph.routes[Key("GRPCRoute", "default", "r")].served
+    assert [(one.field, one.reason, one.severity) for one in problems(graph)] == [("kind", "NotServed", "warning")]
+
+
+# ---- HTTPRoute and GRPCRoute on one listener (grpcroute_types.go:126-137)
+
+
+def hosts(*names):
+    return f", hostnames: [{', '.join(names)}]"
+
+
+KINDS = {
+    "the older wins": ((1, hosts("a.example")), (2, hosts("a.example")), (True, False)),
+    "the older wins, whichever it is": ((2, hosts("a.example")), (1, hosts("a.example")), (False, True)),
+    "a wildcard meets": ((1, hosts("'*.example'")), (2, hosts("a.b.example")), (True, False)),
+    "any host meets": ((1, hosts("a.example")), (2, ""), (True, False)),
+    "nothing in common": ((1, hosts("a.example")), (2, hosts("b.example")), (True, True)),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_http_and_grpc_share_no_hostname(name):
+    (http_day, http_hosts), (grpc_day, grpc_hosts), expected = KINDS[name]
+    found = of(route("h", "{}", more=http_hosts), route("c", "{}", kind="GRPCRoute", more=grpc_hosts))
+    keys = [Key("HTTPRoute", "default", "h"), Key("GRPCRoute", "default", "c")]
+    found |= {key: born(found[key], day) for key, day in zip(keys, (http_day, grpc_day), strict=True)}
+    attacher = Attacher(EVERYTHING)
+    graph = attacher.attach(found)
+    assert tuple(graph.routes[key].parents[0].accepted for key in keys) == expected
+    assert {one.route.key for one in graph.listeners["default/g/web"].attachments} == {
+        key for key, accepted in zip(keys, expected, strict=True) if accepted
+    }
+    for key, accepted in zip(keys, expected, strict=True):
+        alone = attacher.attach({other: one for other, one in found.items() if other != key})
+        survivor = keys[1 - keys.index(key)]
+        assert alone.routes[survivor].parents[0].accepted, (key, accepted)
+
+
+def test_who_loses_one_listener_keeps_the_others():
+    parents = "{name: g, sectionName: web}, {name: g, sectionName: named}"
+    found = of(route("h", "{}"), route("c", "{}", kind="GRPCRoute", parents=parents))
+    key = Key("HTTPRoute", "default", "h")
+    found[key] = born(found[key], 1)
+    graph = attach(found, EVERYTHING)
+    check(graph, "Gateway/default/g#web attached=1", "Gateway/default/g#named attached=1")
+    node = graph.routes[Key("GRPCRoute", "default", "c")]
+    assert [parent.accepted for parent in node.parents] == [False, True]
+    assert node.parents[0].conditions[0].reason == "HostnameConflict"
