@@ -39,7 +39,8 @@ cdef class Table:
         self.size = os.fstat(fd).st_size
         if self.size < sizeof(Image):
             raise ValueError("not a table image: too short")
-        base = mmap(NULL, self.size, PROT_READ, MAP_SHARED, fd, 0)
+        # private: before Linux 6.7 a sealed memfd cannot be mapped shared; the pages are the same ones
+        base = mmap(NULL, self.size, PROT_READ, MAP_PRIVATE, fd, 0)
         if base == MAP_FAILED:
             raise OSError(errno, "cannot map the table image")
         self.image = <const Image *>base

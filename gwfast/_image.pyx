@@ -17,7 +17,7 @@ from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
-from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
+from posix.mman cimport MAP_FAILED, MAP_PRIVATE, PROT_READ, mmap, munmap
 from posix.unistd cimport pwrite
 
 from gwfast._head cimport name_hash
@@ -68,7 +68,7 @@ cdef class Image:
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         if self.at == NULL:
-            self.at = mmap(NULL, self.size, PROT_READ, MAP_SHARED, self.fd, 0)
+            self.at = mmap(NULL, self.size, PROT_READ, MAP_PRIVATE, self.fd, 0)
             if self.at == MAP_FAILED:
                 self.at = NULL
                 raise OSError("an image cannot be mapped")

@@ -60,7 +60,8 @@ class Supervisor:
         self._admin = Admin(self._pages(), log.bug)
         self._watcher: Watcher | None = None
         self._reading: Reading | None = None
-        self._addresses: dict[str, tuple] = {}  # of the backends that were looked up, in the table
+        self._plan: Plan | None = None  # what the table serves, with
+        self._addresses: dict[str, tuple] = {}  # of the backends that were looked up
         self._problems: list[Problem] = []
         self._changed: set[str] | None = set()  # None: anything
         self._asked = asyncio.Event()
@@ -116,6 +117,7 @@ class Supervisor:
             try:
                 await self._round(changed)
             except Exception as error:
+                self._changed = None  # the next round looks at everything again
                 self._stats.reload_failures += 1
                 self._log.bug("a configuration did not become a table; the one before serves", error)
             self._stats.reload_seconds = time.monotonic() - begin
@@ -128,22 +130,37 @@ class Supervisor:
 
     async def _round(self, changed: set[str] | None) -> None:
         begin = time.monotonic()
-        generation = self._stats.generation + 1
         if changed is None or changed:
             self._reading = await self._in_thread(self._pipeline.read, changed)
-        reading = self._reading
-        binds = [(bind.key, bind.address, bind.port) for bind in reading.plan.binds]
+        plan = self._reading.plan
+        binds = [(bind.key, bind.address, bind.port) for bind in plan.binds]
         self._ports.open(binds)
-        named = [each for each in reading.plan.endpoints if each.source == "dns"]
+        addresses = await self._look_up(plan)
+        news = plan is not self._plan or addresses != self._addresses
+        if news:
+            await self._publish(plan, addresses)
+        self._listen(binds)
+        await self._settle(begin, news)
+        self._tell(await self._in_thread(self._reading.problems))
+
+    async def _look_up(self, plan: Plan) -> dict[str, tuple]:
+        """Return the addresses of the backends that only have names, by key; wait a little for new names."""
+        named = [each for each in plan.endpoints if each.source == "dns"]
         self._resolver.want(host for each in named for host in each.hosts)
         await self._resolver.settle(NAMES_WAIT)
-        addresses = {each.key: tuple((ip, each.host_port) for ip in self._resolver.addresses(each.hosts))
-                     for each in named}
-        if not changed and changed is not None and addresses == self._addresses:
-            return  # the round before had them already
-        image, size = await self._in_thread(self._pipeline.image, reading.plan, self._ports.ids, addresses,
-                                            generation)
+        return {each.key: tuple((ip, each.host_port) for ip in self._resolver.addresses(each.hosts))
+                for each in named}
+
+    async def _publish(self, plan: Plan, addresses: dict[str, tuple]) -> None:
+        generation = self._stats.generation + 1
+        image, size = await self._in_thread(self._pipeline.image, plan, self._ports.ids, addresses, generation)
         self._crew.publish(generation, image)
+        self._stats.generation, self._stats.image_bytes = generation, size
+        self._tell_unresolved(addresses)
+        self._plan, self._addresses = plan, addresses
+
+    def _listen(self, binds: list[tuple[str, str, int]]) -> None:
+        """Let the workers accept where they do not yet, and no more where nothing is wanted now."""
         for port in self._ports:
             if port.sockets and not port.listening:
                 self._crew.listen(port)
@@ -151,19 +168,17 @@ class Supervisor:
         for port in self._ports.keep(binds):
             self._crew.unlisten(port)
             self._log.info("no longer listening", address=port.where, port=port.spec_port)
-        self._stats.generation, self._stats.image_bytes, self._stats.entries = generation, size, reading.entries
-        self._tell_unresolved(addresses)
-        self._addresses = addresses
-        await self._settle(generation, begin)
-        self._tell(await self._in_thread(reading.problems))
 
-    async def _settle(self, generation: int, begin: float) -> None:
+    async def _settle(self, begin: float, news: bool) -> None:
+        generation = self._stats.generation
         if not await self._crew.settled(generation, APPLY_WAIT):
             self._log.warning("a worker has not taken the table yet", generation=generation)
         self._stats.reloads += 1
         self._stats.reload_at = time.time()
-        self._log.info("table serves", generation=generation, entries=self._stats.entries,
-                       bytes=self._stats.image_bytes, ms=round((time.monotonic() - begin) * 1000, 1))
+        self._stats.entries = self._reading.entries
+        write = self._log.info if news else self._log.debug
+        write("table serves", generation=generation, entries=self._stats.entries,
+              bytes=self._stats.image_bytes, ms=round((time.monotonic() - begin) * 1000, 1))
 
     def _in_thread(self, function, *arguments):
         return self._loop.run_in_executor(self._thread, function, *arguments)
