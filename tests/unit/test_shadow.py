@@ -1,0 +1,43 @@
+"""Which entries can never match: what is certain is said, nothing else."""
+import pytest
+
+from gwfast.plan.ir import Bind, Entry, Host, Listener, Match, Plan, Rule, ValueMatch
+from gwfast.plan.precedence import entry_key
+from gwfast.plan.shadow import shadows
+
+
+def match(path, method="", headers=(), query=()):
+    kind, value = path.split(" ")
+    headers, query = (tuple(ValueMatch(name=n, value=v) for n, v in each) for each in (headers, query))
+    return Match(path_type=kind, path=value, method=method, headers=headers, query=query)
+
+
+A, B = ("a", "1"), ("b", "1")
+CASES = [
+    ("the same twice", match("Exact /a"), match("Exact /a"), True),
+    ("other path", match("Exact /a"), match("Exact /b"), False),
+    ("longer prefix", match("PathPrefix /a/b"), match("PathPrefix /a"), False),
+    ("exact below a prefix", match("Exact /a"), match("PathPrefix /a"), False),
+    ("expression below '/'", match("PathPrefix /"), match("RegularExpression /.*"), True),
+    ("expression below '/' with a method", match("PathPrefix /", "GET"), match("RegularExpression /.*"), False),
+    ("expression and '/' with one method", match("PathPrefix /", "GET"), match("RegularExpression /.*", "GET"), True),
+    ("expression below another prefix", match("PathPrefix /a"), match("RegularExpression /a"), False),
+    ("same conditions in another order", match("PathPrefix /a", "", [A, B]), match("PathPrefix /a", "", [B, A]), True),
+    ("fewer conditions later", match("PathPrefix /a", "", [A]), match("PathPrefix /a"), False),
+    ("a method beats a header", match("PathPrefix /a", "GET"), match("PathPrefix /a", "", [A]), False),
+    ("method and header", match("PathPrefix /a", "GET"), match("PathPrefix /a", "POST"), False),
+    ("many conditions", match("PathPrefix /a", "", [(str(i), "") for i in range(9)]),
+     match("PathPrefix /a", "", [(str(i), "") for i in range(9)]), True),
+    ("header with another value", match("PathPrefix /a", "", [A]), match("PathPrefix /a", "", [("a", "2")]), False),
+    ("query is not a header", match("PathPrefix /a", "", [A]), match("PathPrefix /a", "", (), [A]), False),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "shadowed"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_shadow(first, second, shadowed):
+    entries = [Entry(match=each, rule=Rule(kind="HTTPRoute", namespace="ns", route="r", index=index))
+               for index, each in enumerate((first, second))]
+    entries.sort(key=entry_key)
+    host = Host(hostname="", entries=tuple(entries))
+    found = shadows(Plan(binds=(Bind(address="", port=80, listeners=(Listener(id="ns/gw/l", hosts=(host,)),)),)))
+    assert [(each.entry, each.by) for each in found] == ([(entries[1], entries[0])] if shadowed else [])
