@@ -1,5 +1,5 @@
 # Chunked bodies and their trailers (RFC 9112 7.1). Pure: bytes in, slices out, nothing allocated.
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from gwfast._head cimport Field, Slice
 
 cdef struct ChunkState:
@@ -25,3 +25,6 @@ cdef int chunk_next(ChunkState *state, const char *at, size_t n, size_t *used, S
 # must not be in trailers (RFC 9110 6.5.1) are refused, or flagged FIELD_HOP where dropping them is enough.
 cdef int parse_trailers(const char *at, uint32_t n, uint32_t limit, Field *fields, uint32_t room,
                         uint32_t *count) noexcept nogil
+
+# Moves the lines of a parsed section that have none of these flags together, to where it begins; their length in all.
+cdef uint32_t keep_trailers(char *at, const Field *fields, uint32_t count, uint16_t flags) noexcept nogil

@@ -3,7 +3,8 @@
 Rules: chunks are read and written anew, never passed on as they are; extensions are checked and dropped; a byte that
 cannot be where it is ends the message.
 """
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memmove
 from gwfast._bytes cimport CHAR_HEX, CHAR_QUOTED, CHAR_TOKEN, hex_value, is_a, same
 from gwfast._fields cimport field_line
 from gwfast._framing cimport is_guarded, is_hop
@@ -191,6 +192,16 @@ cdef int parse_trailers(const char *at, uint32_t n, uint32_t limit, Field *field
         count[0] += 1
 
 
+cdef uint32_t keep_trailers(char *at, const Field *fields, uint32_t count, uint16_t flags) noexcept nogil:
+    cdef uint32_t n = 0
+    cdef uint32_t i
+    for i in range(count):
+        if not fields[i].flags & flags:
+            memmove(at + n, fields[i].name, fields[i].line_len)
+            n += fields[i].line_len
+    return n
+
+
 # ---- doors for Python: tests and tools, never the hot path -----------------------------------------------------------
 
 cdef list field_list(const Field *fields, uint32_t count):
@@ -235,6 +246,15 @@ def trailers_at(size_t address, uint32_t n, *, uint32_t limit=8192, uint32_t roo
 def trailers_of(data: bytes, **options):
     """Parse a trailer section: as trailers_at()."""
     return trailers_at(<size_t><const char *>data, <uint32_t>len(data), **options)
+
+
+def kept(data: bytes, uint16_t flags) -> bytes:
+    """Return the lines of a trailer section whose fields have none of these flags."""
+    cdef Field fields[MAX_FIELDS]
+    cdef uint32_t count = 0
+    section = bytearray(data)
+    assert parse_trailers(section, <uint32_t>len(section), <uint32_t>len(section) + 1, fields, MAX_FIELDS, &count) > 0
+    return bytes(section[:keep_trailers(section, fields, count, flags)])
 
 
 EXTENSION_BYTES = CHUNK_EXTENSION_BYTES

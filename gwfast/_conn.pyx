@@ -22,7 +22,7 @@ from gwfast._fault cimport *
 from gwfast._filter cimport Out, put, put_number, write_response, write_response_ops
 from gwfast._head cimport *
 from gwfast._log cimport Record
-from gwfast._http1 cimport parse_request, parse_trailers
+from gwfast._http1 cimport keep_trailers, parse_request, parse_trailers
 from gwfast._loop cimport READ, SCRATCH, append, consume, release, reserve, waiting
 from gwfast._proxyline cimport parse_proxy
 from gwfast._sys cimport *
@@ -514,7 +514,7 @@ cdef class Conn(Downstream):
             self.phase = WAIT
             self.loop.arm(self, 0)
             if result > 2:
-                exchange.request_trailers(at, result - 2)
+                exchange.request_trailers(at, keep_trailers(at, fields, count, FIELD_HOP | FIELD_UNDERSCORE))
             else:
                 exchange.request_data(NULL, 0, True)
             return result

@@ -12,7 +12,7 @@ from gwfast._filter cimport (
     Out, answering, ops_room, put, put_id, set_ops, write_location, write_request,
 )
 from gwfast._head cimport *
-from gwfast._http1 cimport parse_response, parse_trailers
+from gwfast._http1 cimport keep_trailers, parse_response, parse_trailers
 from gwfast._loop cimport LARGE, READ, append, consume, release, reserve, waiting
 from gwfast._match cimport AMBIGUOUS, FOUND, check, find
 from gwfast._pick cimport pick
@@ -577,7 +577,7 @@ cdef class Exchange(Waiter):
             return n
         if <size_t>result < n:
             self.keep_upstream = False
-        if self.client.trailers(at, result - 2) < 0:
+        if self.client.trailers(at, keep_trailers(at, fields, count, FIELD_HOP)) < 0:
             self.client_gone()
         else:
             self.reply_ended()

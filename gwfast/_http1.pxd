@@ -1,7 +1,8 @@
 # HTTP/1.1 grammar (RFC 9112), strict. Pure: bytes in, slices out, an int returned, nothing allocated.
 from libc.stdint cimport uint8_t, uint32_t
 from gwfast._chunked cimport (
-    CHUNK_BAD, CHUNK_DATA, CHUNK_END, CHUNK_MORE, ChunkState, chunk_next, chunk_start, parse_trailers)
+    CHUNK_BAD, CHUNK_DATA, CHUNK_END, CHUNK_MORE, ChunkState, chunk_next, chunk_start, keep_trailers,
+    parse_trailers)
 from gwfast._head cimport HeadLimits, RequestHead, ResponseHead
 
 # Length of the head (> 0), PARTIAL, or BAD_*. `seen` bytes were there at the last call that returned PARTIAL (0 at

@@ -4,7 +4,7 @@ import itertools
 import pytest
 
 from gwfast import _chunked, limits
-from gwfast._chunked import chunks_at, trailers_at
+from gwfast._chunked import chunks_at, kept, trailers_at
 
 MORE, END, BAD = 0, 2, -1
 
@@ -138,3 +138,14 @@ def test_dropped_trailers(guard):
     length, fields = trailers_at(guard.at(data), len(data))
     assert length == len(data)
     assert [name.decode() for name, _, _, flags, *_ in fields if flags == 1] == DROPPED
+
+
+@pytest.mark.parametrize("data, flags, left", [
+    (b"\r\n", 3, b""),
+    (b"a: 1\r\n\r\n", 3, b"a: 1\r\n"),
+    (b"vary: 1\r\na: 1\r\nb_c: 1\r\nd:  1 \r\ndate: 1\r\n\r\n", 3, b"a: 1\r\nd:  1 \r\n"),
+    (b"vary: 1\r\na: 1\r\nb_c: 1\r\n\r\n", 1, b"a: 1\r\nb_c: 1\r\n"),
+    (b"age: 1\r\n\r\n", 1, b""),
+], ids=repr)
+def test_kept_trailers(data, flags, left):
+    assert kept(data, flags) == left
