@@ -20,6 +20,8 @@ from gwfast.observe.h11_server import Answer, Request, Server
 WEBSOCKET_KEY = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 CONNECTIONS = 65536
 MESSAGE_BYTES = 1024 * 1024
+NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+FRAMING = ("content-length", "transfer-encoding", "connection")
 DELAY = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
 
@@ -43,7 +45,7 @@ class Echo:
     def _describe(self, request: Request) -> bytes:
         headers: dict[str, list[str]] = {}
         for name, value in request.headers:
-            headers.setdefault(name.title(), []).append(value)
+            headers.setdefault("-".join(map(str.capitalize, name.split("-"))), []).append(value)
         host = headers.pop("Host", [""])[0]
         told = {"path": request.target, "host": host, "method": request.method, "proto": request.version,
                 "headers": headers, "bytes": request.body_bytes} | self._who
@@ -59,7 +61,7 @@ def _asked_headers(request: Request) -> tuple[tuple[str, str], ...]:
     asked = []
     for item in request.header("x-echo-set-header").split(","):
         name, colon, value = item.partition(":")
-        if colon and name.strip():
+        if colon and NAME.fullmatch(name.strip()) and name.strip().lower() not in FRAMING:
             asked.append((name.strip(), value.strip()))
     return tuple(asked)
 

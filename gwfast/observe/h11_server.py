@@ -129,7 +129,11 @@ class Connection(asyncio.Protocol):
                           "HTTP/" + head.http_version.decode("latin-1"),
                           [(name.decode("latin-1"), value.decode("latin-1"))
                            for name, value in head.headers.raw_items()], self._body_bytes)
-        answer = await self._server.answer(request)
+        try:
+            answer = await self._server.answer(request)
+        except Exception:
+            self._transport.close()
+            raise  # a bug: the loop's exception handler tells it
         self._task = None
         if self._transport.is_closing():
             return
