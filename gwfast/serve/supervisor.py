@@ -9,33 +9,28 @@ Rounds never overlap; what changes during one makes the next. A round that fails
 """
 import asyncio
 import gc
-import json
 import os
 import resource
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import msgspec
-
 from gwfast import __version__, _counters
 from gwfast.endpoints.resolve import Resolver
 from gwfast.errors import Problem
 from gwfast.observe import metrics
 from gwfast.observe.admin import Admin
-from gwfast.observe.h11_server import Answer
 from gwfast.observe.log import Log
-from gwfast.plan.dump import to_builtins
 from gwfast.plan.ir import Plan
 from gwfast.serve.crew import Crew
 from gwfast.serve.generation import Pipeline, Reading
 from gwfast.serve.options import ServeOptions
+from gwfast.serve.pages import pages
 from gwfast.serve.sockets import Port, Ports
 from gwfast.serve.watch import Watcher
 
 NAMES_WAIT = 1.5  # seconds that a table waits for the first lookup of new names
 APPLY_WAIT = 5.0  # seconds that a reload waits for the workers
-JSON = "application/json"
 
 
 async def supervise(options: ServeOptions, log: Log) -> int:
@@ -50,23 +45,23 @@ class Supervisor:
         self._loop = loop
         self._options = options
         self._log = log
-        self._stats = metrics.Stats(workers=options.workers)
+        self.stats = metrics.Stats(workers=options.workers)
         self._thread = ThreadPoolExecutor(1, "pipeline")
-        self._pipeline = Pipeline(options)
-        self._ports = Ports(options.workers, options.bind, options.port_map, options.backlog)
-        self._counters = _counters.create(options.workers, options.route_counters)
-        self._crew = Crew(loop, options, self._counters, self._ports, self._stats, log)
-        self._resolver = Resolver(loop, lambda: self._ask(set()), options.dns_refresh)
-        self._admin = Admin(self._pages(), log.bug)
+        self.pipeline = Pipeline(options)
+        self.ports = Ports(options.workers, options.bind, options.port_map, options.backlog)
+        self.counters = _counters.create(options.workers, options.route_counters)
+        self.crew = Crew(loop, options, self.counters, self.ports, self.stats, log)
+        self.resolver = Resolver(loop, lambda: self._ask(set()), options.dns_refresh)
+        self._admin = Admin(pages(self), log.bug)
         self._watcher: Watcher | None = None
-        self._reading: Reading | None = None
+        self.reading: Reading | None = None
         self._plan: Plan | None = None  # what the table serves, with
         self._addresses: dict[str, tuple] = {}  # of the backends that were looked up
-        self._problems: list[Problem] = []
+        self.problems: list[Problem] = []
         self._changed: set[str] | None = set()  # None: anything
         self._asked = asyncio.Event()
         self._waiters: list[asyncio.Future] = []
-        self._stopping = asyncio.Event()
+        self.stopping = asyncio.Event()
         self._signals = 0
 
     async def run(self) -> int:
@@ -82,19 +77,26 @@ class Supervisor:
             return 1
         self._log.info("gwfast starts", version=__version__, workers=self._options.workers,
                        admin=f"{host}:{port}", pid=os.getpid())
-        self._crew.start()
+        self.crew.start()
         if self._options.watch:
             self._watcher = Watcher(self._loop, self._options.paths, self._ask, self._log.warning)
         self._ask(None)
         rounds = self._loop.create_task(self._rounds())
-        await self._stopping.wait()
+        await self.stopping.wait()
         rounds.cancel()
         await self._drain()
         return 0
 
     def _bug(self, _, context: dict) -> None:
-        self._stats.supervisor_bugs += 1
+        self.stats.supervisor_bugs += 1
         self._log.bug(context["message"], context.get("exception") or RuntimeError("no exception"))
+
+    async def reload(self) -> None:
+        """Look at every file again; return when what they say serves, or did not become a table."""
+        done = self._loop.create_future()
+        self._waiters.append(done)
+        self._ask(None)
+        await done
 
     # rounds
 
@@ -118,9 +120,9 @@ class Supervisor:
                 await self._round(changed)
             except Exception as error:
                 self._changed = None  # the next round looks at everything again
-                self._stats.reload_failures += 1
+                self.stats.reload_failures += 1
                 self._log.bug("a configuration did not become a table; the one before serves", error)
-            self._stats.reload_seconds = time.monotonic() - begin
+            self.stats.reload_seconds = time.monotonic() - begin
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
@@ -131,56 +133,56 @@ class Supervisor:
     async def _round(self, changed: set[str] | None) -> None:
         begin = time.monotonic()
         if changed is None or changed:
-            self._reading = await self._in_thread(self._pipeline.read, changed)
-        plan = self._reading.plan
+            self.reading = await self.in_thread(self.pipeline.read, changed)
+        plan = self.reading.plan
         binds = [(bind.key, bind.address, bind.port) for bind in plan.binds]
-        self._ports.open(binds)
+        self.ports.open(binds)
         addresses = await self._look_up(plan)
         news = plan is not self._plan or addresses != self._addresses
         if news:
             await self._publish(plan, addresses)
         self._listen(binds)
         await self._settle(begin, news)
-        self._tell(await self._in_thread(self._reading.problems))
+        self._tell(await self.in_thread(self.reading.problems))
 
     async def _look_up(self, plan: Plan) -> dict[str, tuple]:
         """Return the addresses of the backends that only have names, by key; wait a little for new names."""
         named = [each for each in plan.endpoints if each.source == "dns"]
-        self._resolver.want(host for each in named for host in each.hosts)
-        await self._resolver.settle(NAMES_WAIT)
-        return {each.key: tuple((ip, each.host_port) for ip in self._resolver.addresses(each.hosts))
+        self.resolver.want(host for each in named for host in each.hosts)
+        await self.resolver.settle(NAMES_WAIT)
+        return {each.key: tuple((ip, each.host_port) for ip in self.resolver.addresses(each.hosts))
                 for each in named}
 
     async def _publish(self, plan: Plan, addresses: dict[str, tuple]) -> None:
-        generation = self._stats.generation + 1
-        image, size = await self._in_thread(self._pipeline.image, plan, self._ports.ids, addresses, generation)
-        self._crew.publish(generation, image)
-        self._stats.generation, self._stats.image_bytes = generation, size
+        generation = self.stats.generation + 1
+        image, size = await self.in_thread(self.pipeline.image, plan, self.ports.ids, addresses, generation)
+        self.crew.publish(generation, image)
+        self.stats.generation, self.stats.image_bytes = generation, size
         self._tell_unresolved(addresses)
         self._plan, self._addresses = plan, addresses
 
     def _listen(self, binds: list[tuple[str, str, int]]) -> None:
         """Let the workers accept where they do not yet, and no more where nothing is wanted now."""
-        for port in self._ports:
+        for port in self.ports:
             if port.sockets and not port.listening:
-                self._crew.listen(port)
+                self.crew.listen(port)
                 self._log.info("listening", address=port.where, port=port.spec_port)
-        for port in self._ports.keep(binds):
-            self._crew.unlisten(port)
+        for port in self.ports.keep(binds):
+            self.crew.unlisten(port)
             self._log.info("no longer listening", address=port.where, port=port.spec_port)
 
     async def _settle(self, begin: float, news: bool) -> None:
-        generation = self._stats.generation
-        if not await self._crew.settled(generation, APPLY_WAIT):
+        generation = self.stats.generation
+        if not await self.crew.settled(generation, APPLY_WAIT):
             self._log.warning("a worker has not taken the table yet", generation=generation)
-        self._stats.reloads += 1
-        self._stats.reload_at = time.time()
-        self._stats.entries = self._reading.entries
+        self.stats.reloads += 1
+        self.stats.reload_at = time.time()
+        self.stats.entries = self.reading.entries
         write = self._log.info if news else self._log.debug
-        write("table serves", generation=generation, entries=self._stats.entries,
-              bytes=self._stats.image_bytes, ms=round((time.monotonic() - begin) * 1000, 1))
+        write("table serves", generation=generation, entries=self.stats.entries,
+              bytes=self.stats.image_bytes, ms=round((time.monotonic() - begin) * 1000, 1))
 
-    def _in_thread(self, function, *arguments):
+    def in_thread(self, function, *arguments):
         return self._loop.run_in_executor(self._thread, function, *arguments)
 
     def _tell_unresolved(self, addresses: dict[str, tuple]) -> None:
@@ -188,13 +190,13 @@ class Supervisor:
         nowhere = {key for key, found in addresses.items() if not found}
         for key in sorted(nowhere - {key for key, found in self._addresses.items() if not found}):
             self._log.warning("a backend's name resolves to nothing: its requests get 503", backend=key)
-        self._stats.backends_unresolved = len(nowhere)
+        self.stats.backends_unresolved = len(nowhere)
 
     def _tell(self, problems: list[Problem]) -> None:
         """Log each problem once, when it comes; count them."""
-        failed = [port for port in self._ports if port.error]
-        problems += [_port_problem(port, self._reading) for port in failed]
-        known = set(self._problems)
+        failed = [port for port in self.ports if port.error]
+        problems += [_port_problem(port, self.reading) for port in failed]
+        known = set(self.problems)
         for problem in problems:
             if problem not in known:
                 write = {"error": self._log.error, "warning": self._log.warning}.get(problem.severity, self._log.info)
@@ -202,11 +204,11 @@ class Supervisor:
                       field=problem.field, reason=problem.reason)
         if gone := known - set(problems):
             self._log.info("problems are solved", number=len(gone))
-        self._problems = problems
-        self._stats.ports_failed = len(failed)
-        self._stats.problems = {}
+        self.problems = problems
+        self.stats.ports_failed = len(failed)
+        self.stats.problems = {}
         for problem in problems:
-            self._stats.problems[problem.severity] = self._stats.problems.get(problem.severity, 0) + 1
+            self.stats.problems[problem.severity] = self.stats.problems.get(problem.severity, 0) + 1
 
     # the end
 
@@ -221,85 +223,32 @@ class Supervisor:
             self._log.info("draining", signal=signal.Signals(number).name, at_most_s=self._options.drain_timeout)
         else:
             self._log.info("stopping at once", signal=signal.Signals(number).name)
-            self._crew.abort()
-        self._stopping.set()
+            self.crew.abort()
+        self.stopping.set()
 
     async def _drain(self) -> None:
         if self._watcher is not None:
             self._watcher.close()
-        self._resolver.close()
+        self.resolver.close()
         if self._signals == 1:
-            self._crew.finish()
-        self._ports.close()
-        if not await self._crew.gone(self._options.drain_timeout + 1):
-            self._crew.kill()
-            await self._crew.gone(1)
+            self.crew.finish()
+        self.ports.close()
+        if not await self.crew.gone(self._options.drain_timeout + 1):
+            self.crew.kill()
+            await self.crew.gone(1)
         self._admin.close()
         self._thread.shutdown(wait=False, cancel_futures=True)
         self._log.info("gwfast ends")
 
-    # admin
-
     @property
     def ready(self) -> bool:
         """Whether traffic can come: latched once every worker serves a table and every port is bound, until the end."""
-        if self._stopping.is_set() or not self._stats.workers_running:
+        if self.stopping.is_set() or not self.stats.workers_running:
             return False
-        if not self._stats.ready:
-            self._stats.ready = (self._stats.workers_running == self._options.workers
-                                 and not any(port.error for port in self._ports))
-        return self._stats.ready
-
-    def _pages(self) -> dict:
-        return {
-            "GET /healthz": self._healthz,
-            "GET /readyz": self._readyz,
-            "GET /metrics": self._metrics,
-            "GET /status": self._status,
-            "GET /config": self._config,
-            "POST /reload": self._reload,
-        }
-
-    async def _healthz(self) -> Answer:
-        return Answer(200, b"ok\n")
-
-    async def _readyz(self) -> Answer:
-        if self.ready:
-            return Answer(200, b"ready\n")
-        return Answer(503, b"draining\n" if self._stopping.is_set() else b"not ready\n")
-
-    async def _metrics(self) -> Answer:
-        stats = msgspec.structs.replace(self._stats, ready=self.ready)
-        text = metrics.render(_counters.read(self._counters), self._pipeline.counter_names, stats)
-        return Answer(200, text, metrics.CONTENT_TYPE)
-
-    async def _status(self) -> Answer:
-        return _json({
-            "version": __version__,
-            "ready": self.ready,
-            "generation": self._stats.generation,
-            "workers": [{"pid": member.process.pid if member.process else 0, "generation": member.applied}
-                        for member in self._crew.members],
-            "ports": [_port(port) for port in self._ports],
-            "unresolved": self._resolver.failed,
-            "problems": [str(problem) for problem in self._problems],
-        })
-
-    async def _config(self) -> Answer:
-        if self._reading is None:
-            return Answer(503, b"not read yet\n")
-        return Answer(200, await self._in_thread(_plan_json, self._reading.plan), JSON)
-
-    async def _reload(self) -> Answer:
-        failures = self._stats.reload_failures
-        done = self._loop.create_future()
-        self._waiters.append(done)
-        self._ask(None)
-        await done
-        failed = self._stats.reload_failures > failures
-        problems = [msgspec.to_builtins(problem) | {"text": str(problem)} for problem in self._problems]
-        return _json({"generation": self._stats.generation, "failed": failed, "problems": problems},
-                     500 if failed else 200)
+        if not self.stats.ready:
+            self.stats.ready = (self.stats.workers_running == self._options.workers
+                                 and not any(port.error for port in self.ports))
+        return self.stats.ready
 
 
 def _port_problem(port: Port, reading: Reading) -> Problem:
@@ -308,19 +257,6 @@ def _port_problem(port: Port, reading: Reading) -> Problem:
     return Problem(source=gateway.source, resource=str(gateway.key), field="spec.addresses" if port.address else "",
                    reason="AddressNotUsable",
                    message=f"listener {listener} cannot listen on {port.where}: {port.error}")
-
-
-def _plan_json(plan: Plan) -> bytes:
-    return json.dumps(to_builtins(plan), indent=1).encode() + b"\n"
-
-
-def _port(port: Port) -> dict:
-    return {"key": port.key, "address": port.address, "spec_port": port.spec_port, "port": port.port,
-            "error": port.error}
-
-
-def _json(value, status: int = 200) -> Answer:
-    return Answer(status, json.dumps(value, indent=1).encode() + b"\n", JSON)
 
 
 def _raise_file_limit() -> None:

@@ -18,7 +18,16 @@ import uvloop
 
 from gwfast._engine import Engine
 from gwfast.serve.control import (
-    Abort, Applied, Channel, Finish, Listen, Ready, Refused, Start, Swap, Unlisten,
+    Abort,
+    Applied,
+    Channel,
+    Finish,
+    Listen,
+    Ready,
+    Refused,
+    Start,
+    Swap,
+    Unlisten,
 )
 
 TICK = 0.1  # seconds between two looks at the engine's timers

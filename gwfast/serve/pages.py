@@ -1,0 +1,85 @@
+"""What the admin server says about a supervisor: a page each for people, probes, Prometheus and `gwfast reload`."""
+import json
+
+import msgspec
+
+from gwfast import __version__, _counters
+from gwfast.observe import metrics
+from gwfast.observe.admin import Page
+from gwfast.observe.h11_server import Answer
+from gwfast.plan.dump import to_builtins
+from gwfast.plan.ir import Plan
+from gwfast.serve.sockets import Port
+
+JSON = "application/json"
+
+
+def pages(supervisor) -> dict[str, Page]:
+    """Return the pages of a supervisor by 'METHOD /path'."""
+    made = Pages(supervisor)
+    return {
+        "GET /healthz": made.healthz,
+        "GET /readyz": made.readyz,
+        "GET /metrics": made.metrics,
+        "GET /status": made.status,
+        "GET /config": made.config,
+        "POST /reload": made.reload,
+    }
+
+
+class Pages:
+    """Each method is a page."""
+
+    def __init__(self, supervisor):
+        self._of = supervisor
+
+    async def healthz(self) -> Answer:
+        return Answer(200, b"ok\n")
+
+    async def readyz(self) -> Answer:
+        if self._of.ready:
+            return Answer(200, b"ready\n")
+        return Answer(503, b"draining\n" if self._of.stopping.is_set() else b"not ready\n")
+
+    async def metrics(self) -> Answer:
+        stats = msgspec.structs.replace(self._of.stats, ready=self._of.ready)
+        counters = _counters.read(self._of.counters)
+        return Answer(200, metrics.render(counters, self._of.pipeline.counter_names, stats), metrics.CONTENT_TYPE)
+
+    async def status(self) -> Answer:
+        return _json({
+            "version": __version__,
+            "ready": self._of.ready,
+            "generation": self._of.stats.generation,
+            "workers": [{"pid": member.process.pid if member.process else 0, "generation": member.applied}
+                        for member in self._of.crew.members],
+            "ports": [_port(port) for port in self._of.ports],
+            "unresolved": self._of.resolver.failed,
+            "problems": [str(problem) for problem in self._of.problems],
+        })
+
+    async def config(self) -> Answer:
+        if self._of.reading is None:
+            return Answer(503, b"not read yet\n")
+        return Answer(200, await self._of.in_thread(_plan_json, self._of.reading.plan), JSON)
+
+    async def reload(self) -> Answer:
+        failures = self._of.stats.reload_failures
+        await self._of.reload()
+        failed = self._of.stats.reload_failures > failures
+        problems = [msgspec.to_builtins(problem) | {"text": str(problem)} for problem in self._of.problems]
+        return _json({"generation": self._of.stats.generation, "failed": failed, "problems": problems},
+                     500 if failed else 200)
+
+
+def _port(port: Port) -> dict:
+    return {"key": port.key, "address": port.address, "spec_port": port.spec_port, "port": port.port,
+            "error": port.error}
+
+
+def _plan_json(plan: Plan) -> bytes:
+    return json.dumps(to_builtins(plan), indent=1).encode() + b"\n"
+
+
+def _json(value, status: int = 200) -> Answer:
+    return Answer(status, json.dumps(value, indent=1).encode() + b"\n", JSON)
