@@ -18,16 +18,16 @@ LABEL = rf"^{_LABEL}\Z"
 SUBDOMAIN = rf"^{_SUBDOMAIN}\Z"
 GROUP = rf"^(?:{_SUBDOMAIN})?\Z"
 HOSTNAME = rf"^(?:\*\.)?{_SUBDOMAIN}\Z"
-KIND = r"^[a-zA-Z](?:-*[a-zA-Z0-9]+)*\Z"
+KIND = r"^[a-zA-Z][a-zA-Z0-9]*(?:-+[a-zA-Z0-9]+)*\Z"
 FIELD_NAME = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+\Z"
 FIELD_VALUE = r"^[!-~]+(?:[\t ][!-~]+)*\Z"
 PATH = r"^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})+\Z"
 DURATION = r"^(?:[0-9]{1,5}(?:h|m|s|ms)){1,4}\Z"
 CONTROLLER = rf"{_DOMAIN_PREFIX}{_URL_PATH}\Z"
-PROTOCOL = rf"^[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*\Z|^{_SUBDOMAIN}/[A-Za-z0-9]+\Z"
-ADDRESS_TYPE = rf"^(?:Hostname|IPAddress|NamedAddress)|{_SUBDOMAIN}/{_URL_PATH}\Z"
+PROTOCOL = rf"^[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*\Z|{_SUBDOMAIN}/[A-Za-z0-9]+\Z"  # no ^ after |, as in the CRD
+ADDRESS_TYPE = rf"^Hostname|IPAddress|NamedAddress|{_SUBDOMAIN}/{_URL_PATH}\Z"
 ORIGIN = r"^\*\Z|^https?://(?:(?:\*\.)?[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)*|\*)(?::[0-9]{1,5})?\Z"
-URI = r"^[^:/?#]+:(?://[^/?#]*)?[^?#]*(?:\?[^#]*)?(?:#.*)?"
+URI = r"^[^:/?#]+://"  # what may follow is anything
 QUALIFIED_NAME = rf"^(?:{_SUBDOMAIN}/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?\Z"
 LABEL_VALUE = r"^(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z"
 WELL_KNOWN_CA = rf"^(?:System\Z|{_SUBDOMAIN}/[A-Za-z0-9](?:[-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?\Z)"
@@ -46,7 +46,7 @@ WORDS = {
     PROTOCOL: "a protocol name such as HTTP, or a domain-prefixed one",
     ADDRESS_TYPE: "IPAddress, Hostname, NamedAddress or a domain-prefixed type",
     ORIGIN: "'*' or scheme://host[:port] with http or https",
-    URI: "an absolute URI",
+    URI: "a URI with scheme and authority",
     LABEL_VALUE: "letters, digits, '-', '_' and '.', with a letter or digit at both ends",
     WELL_KNOWN_CA: "System or a domain-prefixed name",
 }

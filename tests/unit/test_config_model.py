@@ -1,0 +1,170 @@
+"""The structs against the CRDs: every field, default, bound and enumeration of both channels is there, once."""
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+from msgspec import inspect
+
+from gwfast.config import model
+from gwfast.config.scalars import WORDS
+
+CRDS = Path(__file__).parents[2].parent / "shared/gateway-api/crds"
+KINDS = {
+    "BackendTLSPolicy": "backendtlspolicies", "GatewayClass": "gatewayclasses", "Gateway": "gateways",
+    "GRPCRoute": "grpcroutes", "HTTPRoute": "httproutes", "ListenerSet": "listenersets",
+    "ReferenceGrant": "referencegrants", "TCPRoute": "tcproutes", "TLSRoute": "tlsroutes", "UDPRoute": "udproutes",
+}
+# v1 bounds that depend on the version are checked by `validate`; the others are laxer on purpose.
+ELSEWHERE = {
+    ("TLSRoute", "spec.hostnames"), ("TLSRoute", "spec.rules"), ("TCPRoute", "spec.rules"), ("UDPRoute", "spec.rules"),
+}
+pytestmark = pytest.mark.skipif(not CRDS.exists(), reason="the CRDs are not beside this checkout")
+
+
+def schema(kind: str, channel: str) -> dict:
+    text = (CRDS / channel / f"gateway.networking.k8s.io_{KINDS[kind]}.yaml").read_text()
+    (crd,) = yaml.load_all(text, yaml.CSafeLoader)
+    (version,) = [each for each in crd["spec"]["versions"] if each["name"] == "v1"]
+    return version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+
+
+def alternatives(kind: inspect.Type) -> list[inspect.Type]:
+    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    return [each for each in kinds if not isinstance(each, inspect.NoneType)]
+
+
+def differences(schema: dict, kind: inspect.Type, path: str, default: object = None):
+    """Yield what a schema says that the type does not, or the other way round."""
+    kinds = alternatives(kind)
+    first = kinds[0]
+    match schema.get("type"):
+        case "object" if "properties" in schema:
+            fields = {field.encode_name: field for field in first.fields}
+            for name in schema["properties"].keys() ^ fields.keys():
+                yield f"{path}.{name}: {'no field' if name not in fields else 'not in the CRD'}"
+            for name, child in schema["properties"].items():
+                if field := fields.get(name):
+                    at = f"{path}.{name}"
+                    if field.required != (name in schema.get("required", ())) and name != "hostnames":
+                        yield f"{at}: required is {field.required}"
+                    if "default" in child and decoded(child["default"], field) != field.default:
+                        yield f"{at}: default {field.default}, not {child['default']}"
+                    yield from differences(child, field.type, at)
+        case "object":
+            bounds = schema.get("maxProperties")
+            if bounds != first.max_length:
+                yield f"{path}: maxProperties {bounds}, {first.max_length}"
+            yield from differences(schema["additionalProperties"], first.value_type, path + "{}")
+        case "array":
+            said, has = (schema.get("minItems"), schema.get("maxItems")), (first.min_length, first.max_length)
+            if said != has:
+                yield f"{path}: items {said}, {has}"
+            yield from differences(schema["items"], first.item_type, path)
+        case "string" if "enum" in schema:
+            values = [value for each in kinds for value in each.values]
+            if sorted(values) != sorted(schema["enum"]):
+                yield f"{path}: enum {schema['enum']}, {values}"
+        case "string":
+            said = (schema.get("minLength") or None, schema.get("maxLength"))
+            if said != (first.min_length, first.max_length):
+                yield f"{path}: length {said}, {first}"
+            if ("pattern" in schema) != (first.pattern is not None):
+                yield f"{path}: pattern {schema.get('pattern')}, {first.pattern}"
+            elif first.pattern:
+                yield from pattern_differences(schema["pattern"], first.pattern, path)
+        case "integer" if "enum" in schema:
+            if sorted(schema["enum"]) != sorted(kinds[0].values):
+                yield f"{path}: enum {schema['enum']}"
+        case "integer":
+            if path.endswith("forwardBody.maxSize"):
+                return  # uint16 in Go, unbounded in the CRD
+            said = schema.get("minimum"), schema.get("maximum")
+            if said != (first.ge, first.le):
+                yield f"{path}: {said}, {first}"
+        case "boolean":
+            if not isinstance(first, inspect.BoolType):
+                yield f"{path}: {first}"
+
+
+def decoded(value: object, field: inspect.Field) -> object:
+    kind = field.type
+    if isinstance(kind, inspect.StructType):
+        return msgspec.convert(value, kind.cls)
+    if isinstance(kind, inspect.VarTupleType):
+        return tuple(msgspec.convert(each, kind.item_type.cls) for each in value)
+    return value
+
+
+SAMPLES = [
+    "", "a", "A", "a-b", "-a", "a-", "a--b", "a.b", ".a", "a.", "a..b", "*.a.b", "*", "*.", "*.*.a", "a b", "a\tb", "a  b",
+    " a", "a ", "a\n", "a/b", "/a", "a.b/c", "example.net/gw", "1", "1.2.3.4", "http", "HTTP", "HTTPS-2", "a_b", "a.b/C",
+    "http://a", "https://*.a.b:80", "https://a:", "ftp://a", "https://a/b", "http://*", "/x/%2f", "/x/%2", "/[]", "10s",
+    "1h30m", "100ms", "10", "123456s", "1d", "IPAddress", "Hostname", "NamedAddress", "a.b/c/d", "System", "system",
+    "x:y", "spiffe://a/b", "a?b", "X-Header", "x@y", "~!#$%&'*+", "ä", "Kind", "9Kind", "Kind-9", "a" * 64, "visible!",
+]
+
+
+def pattern_differences(crd: str, ours: str, path: str):
+    go = re.compile(re.sub(r"\$(?=$|[|)])", r"\\Z", crd))
+    for sample in SAMPLES:
+        if bool(go.search(sample)) != bool(re.search(ours, sample)):
+            yield f"{path}: {sample!r} is {'refused' if go.search(sample) else 'allowed'} ({ours})"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_struct_says_what_the_crd_says(kind):
+    resource = model.KINDS[model.GATEWAY_GROUP, kind]
+    (spec,) = [field for field in inspect.type_info(resource).fields if field.name == "spec"]
+    found = list(differences(schema(kind, "experimental"), spec.type, "spec"))
+    assert [each for each in found if (kind, each.partition(":")[0]) not in ELSEWHERE] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_standard_channel_has_no_field_of_its_own(kind):
+    def names(schema, path=""):
+        yield path
+        for name, child in schema.get("properties", {}).items():
+            yield from names(child, f"{path}.{name}")
+        if "items" in schema:
+            yield from names(schema["items"], path)
+
+    assert set(names(schema(kind, "standard"))) <= set(names(schema(kind, "experimental")))
+
+
+def patterns():
+    from gwfast.config import scalars
+
+    return [name for name in vars(scalars) if name.isupper() and isinstance(getattr(scalars, name), str)
+            and name[0] != "_"]
+
+
+@pytest.mark.parametrize("name", patterns())
+def test_pattern_is_linear_and_has_words(name):
+    """An expression that backtracks without bound would not come back from this."""
+    from gwfast.config import scalars
+
+    pattern = getattr(scalars, name)
+    assert pattern in WORDS or name == "QUALIFIED_NAME"
+    for unit in ("a", "a-", "a.", "-", "a ", "1s", "/a", "%2f", "x:/", "a_", "*.", "https://a."):
+        re.search(pattern, unit * 200 + "\n\0")
+
+
+def test_resource_is_known_by_kind_namespace_and_name():
+    route = msgspec.convert(
+        {"kind": "HTTPRoute", "apiVersion": "gateway.networking.k8s.io/v1", "metadata": {"name": "a", "namespace": "b"},
+         "spec": {}},
+        model.HTTPRoute,
+    )
+    assert route.key == ("HTTPRoute", "b", "a")
+    assert str(route.key) == "HTTPRoute b/a"
+    assert str(model.Key("GatewayClass", "", "x")) == "GatewayClass x"
+    assert route.spec.rules[0].matches[0].path == model.HTTPPathMatch(type="PathPrefix", value="/")
+    assert route.source == model.NOWHERE
+
+
+def test_source_cannot_be_written():
+    text = b'{"kind":"HTTPRoute","metadata":{"name":"a"},"spec":{},"source":{"file":"x","line":1}}'
+    with pytest.raises(msgspec.ValidationError, match="unknown field `source`"):
+        msgspec.json.decode(text, type=model.HTTPRoute)
