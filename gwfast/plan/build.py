@@ -1,7 +1,7 @@
 """From the graph to the plan.
 
     Builder
-      routes     Key -> the rules and entries of one RouteNode, each entry with its place (precedence.Key)
+        routes     Key -> the rules and entries of one RouteNode, each entry with its place (precedence.Key)
       listeners  id  -> what is attached, and per hostname the entries of all routes in order
       backends   key -> Backend and Endpoints, with the number of routes that name it
 
@@ -11,27 +11,24 @@ Rules:
   as before is replaced by the object from before
 - one changed route costs the work of its own rules, and one pass over the entries of the hosts that it is on
 """
-from bisect import insort
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from itertools import chain
-from operator import is_, itemgetter
+from itertools import islice
+from operator import indexOf, is_
 
-from msgspec import Struct, msgpack
+from msgspec import Struct, field, msgpack
 
 from gwfast.config.model import (HTTPHeaderMatch, HTTPQueryParamMatch, HTTPRouteFilter, HTTPRouteMatch, HTTPRouteRule,
                                  Key)
 from gwfast.graph.model import Attachment, BackendNode, Graph, ListenerNode, Refused, RouteNode, RuleNode, Target
 from gwfast.plan import precedence
 from gwfast.plan.filters import plan_filters
-from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Endpoints, Entry, Filter, Host, Listener, Match, Plan, Rule,
+from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Endpoints, Entry, Filter, Listener, Match, Plan, Rule,
                             ValueMatch, WeightedBackend)
+from gwfast.plan.order import Order, Row, same
 from gwfast.plan.paths import normal_path, normal_prefix
 
-Row = tuple[precedence.Key, Entry]
-FEW = 64  # up to here new entries are inserted one by one; above, the host is sorted again
-_place = itemgetter(0)
 
 
 def build(graph: Graph) -> Plan:
@@ -54,13 +51,13 @@ class _Attached(Struct, gc=False):
 
 
 class _Table(Struct):
-    """A planned listener."""
+    """A planned listener: what is attached, by the identity of the attachment, and its entries."""
 
-    node: ListenerNode
     listener: Listener
-    attached: dict[int, _Attached]  # by the identity of the attachment
-    rows: dict[str, list[Row]]  # by hostname, in order
-    hosts: dict[str, Host]
+    node: ListenerNode | None = None
+    attachments: tuple[Attachment, ...] = ()
+    attached: dict[int, _Attached] = {}
+    order: Order = field(default_factory=Order)
 
 
 class Builder:
@@ -71,7 +68,8 @@ class Builder:
         self._tables: dict[str, _Table] = {}
         self._uses: Counter[str] = Counter()
         self._backends: dict[str, Backend] = {}
-        self._order: tuple[Backend, ...] | None = ()  # None: to be sorted anew
+        self._keys: list[str] = []
+        self._order: tuple[Backend, ...] | None = ()  # by key; None: to be sorted anew
         self._endpoints: dict[str, tuple[Target, Endpoints]] = {}
         self._targets: dict[str, Target] = {}
         self._plan = Plan()
@@ -87,8 +85,8 @@ class Builder:
         endpoints = self._reached()
         plan = Plan(binds=self._bound(served), backends=self._order, endpoints=endpoints)
         last = self._plan
-        if not (_same(plan.binds, last.binds) and _same(plan.backends, last.backends)
-                and _same(plan.endpoints, last.endpoints)):
+        if not (same(plan.binds, last.binds) and same(plan.backends, last.backends)
+                and same(plan.endpoints, last.endpoints)):
             self._plan = plan
         return self._plan
 
@@ -97,32 +95,24 @@ class Builder:
     def _update(self, id: str, node: ListenerNode) -> None:
         table = self._tables.get(id)
         if table is None:
-            table = self._tables[id] = _Table(node, Listener(id=id, hostname=node.hostname), {}, {}, {})
-        elif table.node is node:
+            table = self._tables[id] = _Table(Listener(id=id, hostname=node.hostname))
+        if table.node is node:
             return
-        names = table.hosts.keys() | ()
-        for hostname in self._reattach(table, node.attachments):
-            if table.rows[hostname]:
-                table.hosts[hostname] = _host(hostname, table.rows[hostname], table.hosts.get(hostname))
-            else:
-                del table.rows[hostname]
-                table.hosts.pop(hostname, None)
-        if names == table.hosts.keys():
-            hosts = tuple([table.hosts[host.hostname] for host in table.listener.hosts])
-        else:
-            hosts = tuple([table.hosts[name] for name in sorted(table.hosts, key=precedence.host_key)])
-        if node.hostname != table.listener.hostname or not _same(hosts, table.listener.hosts):
-            table.listener = Listener(id=id, hostname=node.hostname, hosts=hosts)
+        self._reattach(table, node.attachments)
+        if node.hostname != table.listener.hostname or not same(table.order.hosts, table.listener.hosts):
+            table.listener = Listener(id=id, hostname=node.hostname, hosts=table.order.hosts)
         table.node = node
 
-    def _reattach(self, table: _Table, attachments: tuple[Attachment, ...]) -> set[str]:
-        """Bring the rows of `table` to what is attached now; return the hostnames whose rows changed."""
-        gone = [table.attached.pop(each) for each in table.attached.keys() - set(map(id, attachments))]
-        come = [each for each in attachments if id(each) not in table.attached and each.route.served]
-        left: dict[str, set[int]] = {}
+    def _reattach(self, table: _Table, attachments: tuple[Attachment, ...]) -> None:
+        """Bring the entries of `table` to what is attached now."""
+        before, now = _difference(table.attachments, attachments)
+        stay = set(map(id, now))
+        gone = [table.attached.pop(id(each)) for each in before if id(each) in table.attached and id(each) not in stay]
+        come = [each for each in now if id(each) not in table.attached and each.route.served]
+        left: dict[str, list[Row]] = {}
         for each in gone:
             for hostname in each.attachment.hostnames:
-                left.setdefault(hostname, set()).update(map(id, each.rows))
+                left.setdefault(hostname, []).extend(each.rows)
         new: dict[str, list[Row]] = {}
         for each in come:
             rows = self._planned(each.route)
@@ -131,9 +121,8 @@ class Builder:
                 new.setdefault(hostname, []).extend(rows)
         for each in gone:
             self._release(each.attachment.route.key)
-        for hostname in left.keys() | new.keys():
-            table.rows[hostname] = _merged(table.rows.get(hostname, []), left.get(hostname), new.get(hostname, ()))
-        return left.keys() | new.keys()
+        table.order.change(left, new)
+        table.attachments = attachments
 
     # routes
 
@@ -180,13 +169,12 @@ class Builder:
     def _reached(self) -> tuple[Endpoints, ...]:
         """Return the endpoints of every backend in use, and bring `_order` up to date."""
         if self._order is None:
-            self._order = tuple(self._backends[key] for key in sorted(self._backends))
+            self._keys = sorted(self._backends)
+            self._order = tuple(map(self._backends.__getitem__, self._keys))
         found = []
-        for backend in self._order:
-            key = backend.key
-            port, last = self._endpoints.get(key, (None, None))
-            now = self._targets[key]
-            if port is not now:
+        for key, now in zip(self._keys, map(self._targets.__getitem__, self._keys), strict=True):
+            target, last = self._endpoints.get(key, (None, None))
+            if target is not now:
                 last = _kept(last, Endpoints(key=key, source=now.source, addresses=now.addresses, hosts=now.hosts,
                                              host_port=now.host_port))
                 self._endpoints[key] = (now, last)
@@ -205,11 +193,11 @@ class Builder:
 
     def _bind(self, address: str, port: int, nodes: list[ListenerNode], last: Bind | None) -> Bind:
         nodes = sorted(nodes, key=lambda node: (precedence.host_key(node.hostname), node.id))
-        bind = Bind(address=address, port=port, scheme="https" if nodes[0].tls else "http",
+        bind = Bind(address=address, port=port, scheme="https" if nodes[0].protocol == "HTTPS" else "http",
                     proxy_protocol=any(node.proxy_protocol for node in nodes),
                     listeners=tuple(self._tables[node.id].listener for node in nodes))
         if last and (last.scheme, last.proxy_protocol) == (bind.scheme, bind.proxy_protocol) and (
-                _same(last.listeners, bind.listeners)):
+                same(last.listeners, bind.listeners)):
             return last
         return bind
 
@@ -278,20 +266,20 @@ def _instant(moment: datetime | None) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else ""
 
 
-def _merged(rows: list[Row], left: set[int] | None, new: Collection[Row]) -> list[Row]:
-    """Return `rows` without those whose identity is in `left` and with `new`, in order."""
-    if left:
-        rows = [row for row in rows if id(row) not in left]
-    if len(new) > FEW:
-        return sorted(chain(rows, new), key=_place)
-    for row in new:
-        insort(rows, row, key=_place)
-    return rows
+def _difference(old: tuple, new: tuple) -> tuple[tuple, tuple]:
+    """Return what is left of both without the objects that they have in common at the start and at the end."""
+    most = min(len(old), len(new))
+    start = _common(old, new, most)
+    end = _common(reversed(old), reversed(new), most - start)
+    return old[start:len(old) - end], new[start:len(new) - end]
 
 
-def _host(hostname: str, rows: list[Row], last: Host | None) -> Host:
-    entries = tuple([entry for _, entry in rows])
-    return last if last and _same(entries, last.entries) else Host(hostname=hostname, entries=entries)
+def _common(a: Iterable, b: Iterable, most: int) -> int:
+    equal = map(is_, islice(a, most), b)
+    try:
+        return indexOf(equal, False)
+    except ValueError:
+        return most
 
 
 def _kept(last, now):
@@ -301,6 +289,3 @@ def _kept(last, now):
 
 _says = msgpack.encode
 
-
-def _same(a: tuple, b: tuple) -> bool:
-    return len(a) == len(b) and all(map(is_, a, b))
