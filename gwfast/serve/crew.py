@@ -21,7 +21,7 @@ from gwfast.serve.sockets import Port
 
 CALM = 10.0  # seconds after which a death is no longer part of a row
 FIRST_DELAY = 0.1
-LONGEST_DELAY = 10.0
+LONGEST_DELAY = 5.0
 
 
 class Member:
