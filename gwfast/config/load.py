@@ -149,7 +149,7 @@ class Loader:
 
     def load(self, changed: set[str] | None = None) -> Loaded:
         """Read what changed. `changed` are absolute paths that may have; without it every path is looked at."""
-        with _without_collector():
+        with without_collector():
             touched: set[m.Key] = set()
             for file, gone in self._stale(changed):
                 touched |= self._read(file, gone)
@@ -397,7 +397,7 @@ def _same(old: m.Resource, new: m.Resource) -> bool:
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """Keep the garbage collector out of a bulk load: nothing that it makes is part of a cycle."""
     enabled = gc.isenabled()
     gc.disable()

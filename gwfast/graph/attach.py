@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-import msgspec
+from msgspec.structs import astuple, replace
 
+from gwfast.config.load import without_collector
 from gwfast.config.model import Key, Resource
 from gwfast.graph.backends import Backends
 from gwfast.graph.certificates import Credentials
@@ -81,6 +82,10 @@ class Attacher:
         """
         if not isinstance(resources, Mapping):
             resources = {resource.key: resource for resource in resources}
+        with without_collector():
+            return self._attach(resources, changed)
+
+    def _attach(self, resources: Mapping[Key, Resource], changed: Iterable[Key] | None) -> Graph:
         changes = self._resources.update(resources, changed)
         stale = dict.fromkeys(self._survey_again(changes)) | dict.fromkeys(self._refer_again(changes))
         touched: set[str] = set()
@@ -237,7 +242,7 @@ class Attacher:
             routes = self._attachments.get(identity, {})
             lost = self._lost.get(identity, ())
             attached = tuple([one for key, one in routes.items() if key not in lost] if lost else routes.values())
-            listeners[identity] = msgspec.structs.replace(base, attachments=attached)
+            listeners[identity] = replace(base, attachments=attached)
         self._listeners = listeners
 
     def _judge_policies(self):
@@ -269,11 +274,11 @@ def _same(a, b) -> bool:
         return True
     if type(a) is not type(b):
         return False
-    if isinstance(a, tuple):
-        return len(a) == len(b) and all(map(_same, a, b))
     if isinstance(a, Node):
-        return all(_same(getattr(a, name), getattr(b, name)) for name in a.__struct_fields__)
-    return a == b
+        a, b = astuple(a), astuple(b)
+    elif not (isinstance(a, tuple) and a and isinstance(a[0], Node)):
+        return a == b
+    return len(a) == len(b) and all(map(_same, a, b))
 
 
 def _reuse_all(old: dict, new: dict) -> dict:
@@ -288,7 +293,7 @@ def _reuse_route(before: RouteNode | None, node: RouteNode) -> RouteNode:
     rules = _reuse_each(before.rules, node.rules)
     if before.resource is node.resource and parents is before.parents and rules is before.rules:
         return before
-    return msgspec.structs.replace(node, parents=parents, rules=rules)
+    return replace(node, parents=parents, rules=rules)
 
 
 def _reuse_each(before: tuple, now: tuple) -> tuple:
@@ -299,11 +304,7 @@ def _reuse_each(before: tuple, now: tuple) -> tuple:
 
 
 def _same_base(known: ListenerNode, base: ListenerNode) -> bool:
-    return all(
-        getattr(known, name) is getattr(base, name) or getattr(known, name) == getattr(base, name)
-        for name in ListenerNode.__struct_fields__
-        if name != "attachments"
-    )
+    return astuple(replace(known, attachments=())) == astuple(base)
 
 
 def _faces(found: Survey, resources: Resources) -> dict[Key, tuple]:

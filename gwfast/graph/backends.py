@@ -74,15 +74,16 @@ class Backends:
         if protocol == "http" and found is not None and found.app_protocol not in _CLEAR_HTTP:
             message = f"appProtocol {found.app_protocol} of port {port} is not served by this version"
             return Resolved(reason="UnsupportedProtocol", message=message)
-        if self._protected(Key("Service", namespace, name), found):
+        if self._resources.of("BackendTLSPolicy") and self._protected(Key("Service", namespace, name), found):
             message = f"a BackendTLSPolicy applies to Service {namespace}/{name}: TLS to backends is {NOT_SERVED}"
             return Resolved(reason="UnsupportedProtocol", message=message)
         return Resolved(f"{namespace}/{name}:{port}/{protocol}", 0)
 
     def _protected(self, service: Key, port: Port | None) -> bool:
+        """Return whether a policy may apply: to a port whose name is not known, every policy may."""
         for policy in self._resources.policies(service):
             for ref in policy.spec.target_refs:
-                if ref.name == service.name and ref.section_name in (None, port.name if port else None):
+                if ref.name == service.name and (port is None or ref.section_name in (None, port.name)):
                     return True
         return False
 

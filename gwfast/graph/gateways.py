@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 import msgspec
 
-from gwfast.config.model import Gateway, GatewayClass, Key, ListenerSet, Resource
+from gwfast.config.model import Gateway, Key, ListenerSet, Resource
 from gwfast.graph.certificates import Credentials, Refusal
 from gwfast.graph.listeners import Draft, Fault, claim, condition, examine, overlap, settle
 from gwfast.graph.model import (
@@ -71,7 +71,8 @@ class _Gateway:
 
 def survey(resources: Resources, options: GraphOptions, credentials: Credentials) -> Survey:
     """Judge everything that routes attach to."""
-    result = Survey(classes=_classes(resources, options))
+    result = Survey(classes={})
+    _judge_classes(resources, options, result)
     served = [gateway for gateway in resources.of("Gateway").values() if _serves(gateway, resources, options)]
     sets = _sets_by_gateway(resources, result.notes)
     owners: dict[tuple, Key] = {}
@@ -96,21 +97,21 @@ def _serves(gateway: Gateway, resources: Resources, options: GraphOptions) -> bo
     return gateway_class is not None and gateway_class.spec.controller_name == options.controller_name
 
 
-def _classes(resources: Resources, options: GraphOptions) -> dict[Key, GatewayClassNode]:
-    return {
-        key: GatewayClassNode(key=key, resource=resource, conditions=_class_conditions(resource))
-        for key, resource in resources.of("GatewayClass").items()
-        if options.gateway_class in ("", key.name)
-        and options.controller_name in ("", resource.spec.controller_name)
-    }
-
-
-def _class_conditions(resource: GatewayClass) -> tuple[Condition, ...]:
-    fault = None
-    if (ref := resource.spec.parameters_ref) is not None:
-        message = f"parameters of kind {ref.group}/{ref.kind} are not known here"
-        fault = Fault("InvalidParameters", message, "spec.parametersRef")
-    return (condition("Accepted", fault, resource.metadata.generation),)
+def _judge_classes(resources: Resources, options: GraphOptions, result: Survey) -> None:
+    """Parameters are an error in a class of ours; a class of another controller is served without them."""
+    for key, resource in resources.of("GatewayClass").items():
+        name = resource.spec.controller_name
+        if options.gateway_class not in ("", key.name) or options.controller_name not in ("", name):
+            continue
+        fault = None
+        if (ref := resource.spec.parameters_ref) is not None:
+            message = f"parameters of kind {ref.group}/{ref.kind} are not known here"
+            fault = Fault("InvalidParameters", message, "spec.parametersRef")
+        if fault is not None and not options.controller_name:
+            result.notes.append(Note(resource=resource, field=fault.field, reason=fault.reason, message=fault.message))
+            fault = None
+        accepted = condition("Accepted", fault, resource.metadata.generation)
+        result.classes[key] = GatewayClassNode(key=key, resource=resource, conditions=(accepted,))
 
 
 # ---- ListenerSets

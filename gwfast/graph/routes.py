@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-from gwfast.config.model import GATEWAY_GROUP, HTTPRouteRule, Key, ParentReference
+from gwfast.config.model import GATEWAY_GROUP, GRPCRouteMatch, HTTPRouteRule, Key, ParentReference
 from gwfast.graph.backends import Backends, Resolved
 from gwfast.graph.gateways import Survey
 from gwfast.graph.hostnames import intersection
@@ -132,6 +132,9 @@ class Judge:
         rules = _Rules(route, self._backends, self._options, self._refuse_regex)
         key = route.key
         notes = rules.notes
+        if not route.spec.parent_refs:
+            message = "a route without parentRefs attaches to nothing"
+            notes.append(Note(resource=route, field="spec.parentRefs", reason="NoMatchingParent", message=message))
         places: dict[str, tuple[str, ...]] = {}
         parents = []
         for index, ref in enumerate(route.spec.parent_refs):
@@ -289,7 +292,7 @@ class _Rules:
         for index, match in enumerate(rule.matches):
             for place, expression in _expressions(match):
                 if message := self._refuse_regex(expression):
-                    return "UnsupportedValue", message, f".matches[{index}].{place}.value"
+                    return "UnsupportedValue", message, f".matches[{index}].{place}"
         return None
 
 
@@ -314,11 +317,14 @@ def _expressions(match):
     """Yield (where, pattern) of the regular expressions of an HTTPRouteMatch or GRPCRouteMatch."""
     path = getattr(match, "path", None)
     if path is not None and path.type == "RegularExpression":
-        yield "path", path.value
+        yield "path.value", path.value
+    if isinstance(match, GRPCRouteMatch) and match.method and match.method.type == "RegularExpression":
+        yield "method.service", match.method.service or ""
+        yield "method.method", match.method.method or ""
     for name in ("headers", "query_params"):
         for index, one in enumerate(getattr(match, name, ())):
             if one.type == "RegularExpression":
-                yield f"{'queryParams' if name == 'query_params' else name}[{index}]", one.value
+                yield f"{'queryParams' if name == 'query_params' else name}[{index}].value", one.value
 
 
 def service_refs(route: Route) -> set[Key]:

@@ -73,7 +73,8 @@ def route(name, service="s1", parent="name: g", hostname="a.example", kind="HTTP
 
 def start():
     texts = [GATEWAY % "g", LISTENER_SET, SERVICE % ("s1", "default", 80), SERVICE % ("s2", "default", 80),
-             SLICE % 8080, SERVICE % ("s1", "away", 80), GRANT, route("r1"), route("r2", "s2"), route("r3", namespace="away"),
+             SLICE % 8080, SERVICE % ("s1", "away", 80), GRANT, route("r1"), route("r2", "s2"),
+             route("r3", namespace="away"),
              route("r4", parent="kind: ListenerSet, name: set"), route("r5", "nowhere")]
     return resources("\n---\n".join(texts))
 

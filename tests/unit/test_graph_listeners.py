@@ -288,6 +288,22 @@ spec: {controllerName: example.net/us}
     assert not attach(found, GraphOptions(controller_name="example.net/them")).classes
 
 
+@pytest.mark.parametrize(("options", "accepted", "severity"), [
+    (GraphOptions(), "True/Accepted", "warning"),
+    (GraphOptions(controller_name="example.net/us"), "False/InvalidParameters", "error"),
+])
+def test_parameters_of_a_class(options, accepted, severity):
+    text = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: any}
+spec: {controllerName: example.net/us, parametersRef: {group: example.net, kind: Config, name: x}}
+"""
+    graph = attach(of(gateway("g1", "a|HTTP|80"), text), options)
+    check(graph, f"GatewayClass/any Accepted={accepted}", "Gateway/default/g1 Programmed=True")
+    assert [(one.resource, one.severity) for one in problems(graph)] == [("GatewayClass any", severity)]
+
+
 def test_what_is_not_served_yet_says_so():
     found = of(gateway("g", "a|HTTPS|443|tls: {certificateRefs: [{name: cert}]}", "b|HTTP|80", "c|UDP|53"))
     graph = attach(found | tls_secret("default", "cert"), GraphOptions())

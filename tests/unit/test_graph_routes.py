@@ -358,6 +358,16 @@ def test_parents_that_are_not_there():
     ]
 
 
+def test_a_route_without_parents_is_told():
+    told = problems(attach(of(route(rules="{}", parents="")), FILES))
+    assert [(one.field, one.severity) for one in told] == [("spec.parentRefs", "warning")]
+
+
+def test_a_policy_for_a_port_whose_name_is_not_known_protects_it():
+    found = of(policy(section=", sectionName: web", target="api"), route(rules=backend("{name: api, port: 80}")))
+    assert first_backend(attach(found, FILES)).reason == "UnsupportedProtocol"
+
+
 def test_two_parent_refs_to_one_listener_attach_once():
     parents = "{name: g, sectionName: web}, {name: g, port: 80}"
     graph = attach(of(route(rules=backend("{name: s, port: 80}"), parents=parents)), FILES)
