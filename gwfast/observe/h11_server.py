@@ -41,6 +41,9 @@ class Answer(msgspec.Struct, frozen=True):
     upgrade: Callable | None = None
 
 
+NO_TUNNELS = Answer(405, b"no such method here\n", headers=(("Connection", "close"),))
+
+
 class Server:
     """Answers with one coroutine function; call it to get a protocol, `close` ends every connection."""
 
@@ -130,7 +133,7 @@ class Connection(asyncio.Protocol):
                           [(name.decode("latin-1"), value.decode("latin-1"))
                            for name, value in head.headers.raw_items()], self._body_bytes)
         try:
-            answer = await self._server.answer(request)
+            answer = NO_TUNNELS if request.method == "CONNECT" else await self._server.answer(request)
         except Exception:
             self._transport.close()
             raise  # a bug: the loop's exception handler tells it
