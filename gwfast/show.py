@@ -28,6 +28,7 @@ from gwfast.plan.build import build
 from gwfast.plan.explain import Explanation, Share
 from gwfast.plan.ir import AnswerFilter, Bind, Entry, Filter, Plan, RedirectFilter, Rule
 
+WIDEST = 60  # characters of a cell that the others line up with
 SHOWN = 5  # losers of each sort that `explain` names without --all
 WHEN_WRONG = ("Conflicted", "InsecureFrontendValidationMode", "OverlappingTLSConfig", "PartiallyInvalid")  # True is bad
 Options = Callable[[argparse.Namespace], GraphOptions]
@@ -115,9 +116,11 @@ def explain_request(arguments: argparse.Namespace) -> int:
 def problems(reading: Reading) -> list[Problem]:
     """Return what is wrong in the files, in what they mean together, and in what would run; by file and line."""
     found = [*reading.problems, *conditions.problems(reading.graph)]
-    told = [(each.resource, each.field) for each in found]
+    told: dict[str, list[str]] = {}
+    for each in found:
+        told.setdefault(each.resource, []).append(each.field)
     found += [each for each in _of_plan(reading.plan)
-              if not any(each.resource == resource and field.startswith(each.field) for resource, field in told)]
+              if not any(field.startswith(each.field) for field in told.get(each.resource, ()))]
     return sorted(found, key=lambda each: (each.source.file, each.source.line, each.field))
 
 
@@ -273,9 +276,10 @@ def percent(value: float) -> str:
 
 
 def columns(rows: list[list[str]], indent: int = 2, gap: int = 3) -> list[str]:
-    """Return `rows` as lines with aligned columns; the last column is as long as it is."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)] if rows else []
-    cells = ["".join(cell.ljust(width + gap) for cell, width in zip(row, widths, strict=False)) for row in rows]
+    """Return `rows` as lines with aligned columns; the last one, and a cell above WIDEST, is as long as it is."""
+    widths = [max((len(row[i]) for row in rows if len(row[i]) <= WIDEST), default=0) + gap
+              for i in range(len(rows[0]) - 1)] if rows else []
+    cells = ["".join((cell + " " * gap).ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows]
     return [(" " * indent + line + row[-1]).rstrip() for line, row in zip(cells, rows, strict=True)]
 
 
