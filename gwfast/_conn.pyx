@@ -234,7 +234,7 @@ cdef class Acceptor(Peer):
                 if errno == ECONNABORTED or errno == EINTR:
                     continue
                 if errno == EMFILE or errno == ENFILE:
-                    self.clients.most = self.clients.open
+                    self.clients.most = max(self.clients.open, 1)
                     self.clients.pause(True)
                 return came
             self.clients.welcome(fd, &address, self.bind_id)
@@ -281,6 +281,7 @@ cdef class Conn(Downstream):
             self.linger()
         elif self.phase == HEAD:
             self.idle()
+            self.pump()            # requests that waited for room
         return -1 if self.closed else 0
 
     cdef void on_deadline(self) noexcept:
@@ -291,6 +292,9 @@ cdef class Conn(Downstream):
                 exchange.fault = FAULT_SEND_TIMEOUT
                 exchange.finish(False)
             self.close()
+        elif self.phase == HEAD and self.input.base == NULL and self.arrived():
+            self.readable = True   # a request came in the last moment: it is served
+            self.pump()
         elif self.phase == HEAD and self.input.base != NULL and not self.gateway.draining:
             self.refuse(FAULT_HEAD_TIMEOUT)
         elif self.phase == BODY and exchange is not None:
@@ -310,6 +314,10 @@ cdef class Conn(Downstream):
             pass                   # the upstream is timed instead
         else:
             self.close()
+
+    cdef bint arrived(self) noexcept:
+        cdef char byte
+        return recv(self.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0
 
     cdef void close(self) noexcept:
         if self.closed:
@@ -558,7 +566,7 @@ cdef class Conn(Downstream):
         if head.status == 101:
             self.phase = TUNNEL
             self.keep = False
-        elif not self.exchange.requested:
+        elif self.gateway.draining or not self.exchange.requested:
             self.keep = False      # an early answer: the rest of the request will not be read
         self.chunked = not sized and self.minor > 0 and head.status != 101
         if not sized and not self.chunked:
@@ -645,7 +653,7 @@ cdef class Conn(Downstream):
         cdef Out out
         cdef const char *phrase = reason_phrase(status)
         cdef size_t phrase_n = strlen(phrase)
-        if self.phase == BODY:
+        if self.phase == BODY or self.gateway.draining:
             self.keep = False      # the rest of the request will not be read
         self.closing = not self.keep
         out.at = self.loop.output

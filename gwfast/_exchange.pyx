@@ -143,11 +143,11 @@ cdef class Exchange(Waiter):
         image = self.table.image
         set_ops(&self.ops, image, 0, 0)
         result = find(image, bind, &gateway.head, &found)
+        self.listener = found.listener
         if result != FOUND:
             self.fail(FAULT_AMBIGUOUS if result == AMBIGUOUS else FAULT_NO_RULE)
             return 1
         self.rule = found.rule
-        self.listener = found.listener
         set_ops(&self.ops, image, found.rule.ops.first, found.rule.ops.count)
         op = answering(&self.ops) if found.rule.flags & RULE_ANSWERS else NULL
         if op == NULL:

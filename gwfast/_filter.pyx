@@ -188,20 +188,24 @@ cdef void put_host(Out *out, const Ops *ops, const RequestHead *head, const Forw
     put(out, b"\r\n", 2)
 
 
+cdef inline void hex_digits(char *at, uint64_t value, int n) noexcept nogil:
+    while n:
+        n -= 1
+        at[n] = b"0123456789abcdef"[value & 15]
+        value >>= 4
+
+
 cdef void put_id(Out *out, const uint64_t *bits) noexcept nogil:
     # RFC 9562 5.4
     cdef char hex[36]
     cdef uint64_t high = (bits[0] & <uint64_t>0xFFFFFFFFFFFF0FFF) | 0x4000
     cdef uint64_t low = (bits[1] >> 2) | (<uint64_t>1 << 63)
-    cdef int i, at = 0
-    cdef uint8_t nibble
-    for i in range(32):
-        if i == 8 or i == 12 or i == 16 or i == 20:
-            hex[at] = c"-"
-            at += 1
-        nibble = <uint8_t>((high >> (60 - 4 * i) if i < 16 else low >> (60 - 4 * (i - 16))) & 15)
-        hex[at] = <char>(48 + nibble if nibble < 10 else 87 + nibble)
-        at += 1
+    hex_digits(hex, high >> 32, 8)
+    hex_digits(hex + 9, high >> 16, 4)
+    hex_digits(hex + 14, high, 4)
+    hex_digits(hex + 19, low >> 48, 4)
+    hex_digits(hex + 24, low, 12)
+    hex[8] = hex[13] = hex[18] = hex[23] = c"-"
     put(out, hex, 36)
 
 

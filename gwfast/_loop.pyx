@@ -173,8 +173,8 @@ cdef class Loop:
         cdef int slot
         if at < self.wheel_at:
             at = self.wheel_at
-        elif at > self.wheel_at + SLOTS - 1:
-            at = self.wheel_at + SLOTS - 1
+        elif at > self.wheel_at + SLOTS - 2:     # the slot before this one may be the one that is being emptied
+            at = self.wheel_at + SLOTS - 2
         slot = <int>(at & (SLOTS - 1))
         peer.slot = slot
         peer.before = NULL

@@ -51,6 +51,7 @@ cdef extern from "sys/socket.h" nogil:
         SO_INCOMING_CPU
         MSG_NOSIGNAL
         MSG_DONTWAIT
+        MSG_PEEK
         SHUT_RD
         SHUT_WR
     ctypedef uint32_t socklen_t

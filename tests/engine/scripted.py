@@ -1,0 +1,128 @@
+"""An engine in this process, with a plan made by hand and a backend that does what a test says, byte by byte."""
+import os
+import selectors
+import socket
+import threading
+
+from gwfast import _counters
+from gwfast._engine import Engine
+from gwfast.endpoints.registry import Registry
+from gwfast.plan import ir
+from gwfast.plan.image import Images, publish
+from gwfast.serve.options import EngineOptions
+
+
+class Backend:
+    """A listening socket; `accept()` gives the test the next connection that the engine opens."""
+
+    def __init__(self):
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.socket.settimeout(5)
+        self.port = self.socket.getsockname()[1]
+        self.accepted = []
+
+    def accept(self) -> socket.socket:
+        connection, _ = self.socket.accept()
+        connection.settimeout(5)
+        self.accepted.append(connection)
+        return connection
+
+    def close(self):
+        for connection in (*self.accepted, self.socket):
+            connection.close()
+
+
+def head(connection) -> bytes:
+    """Read up to and with the empty line."""
+    got = b""
+    while not got.endswith(b"\r\n\r\n"):
+        byte = connection.recv(1)
+        if not byte:
+            raise EOFError(got)
+        got += byte
+    return got
+
+
+def rest(connection) -> bytes:
+    """Read until the other side ends; what an RST cuts off counts as ended, marked."""
+    got = b""
+    try:
+        while data := connection.recv(65536):
+            got += data
+    except ConnectionResetError:
+        got += b"<RST>"
+    return got
+
+
+class Running:
+    """An engine driven by a thread, one bind on a free port."""
+
+    def __init__(self, make_plan, addresses, log=None, **options):
+        self.registry = Registry()
+        self.images = Images(self.registry)
+        self.counters = _counters.create(1, 64)
+        self.engine = Engine(worker=0, workers=1, counters_fd=self.counters,
+                             options=EngineOptions(**({"access_log_fd": log, "access_log": "json"} if log else {}),
+                                                   **options))
+        self.generation = 0
+        self.lock = threading.Lock()
+        self.apply(make_plan(addresses))
+        listening = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port = listening.getsockname()[1]
+        self.engine.listen(listening.detach(), 0)
+        self.stopping = False
+        self.clients = []
+        self.thread = threading.Thread(target=self.drive, daemon=True)
+        self.thread.start()
+
+    def apply(self, plan):
+        self.generation += 1
+        fd = publish(self.images.build(plan, {bind.key: 0 for bind in plan.binds}, self.generation))
+        with self.lock:
+            self.engine.swap(fd)
+        os.close(fd)
+
+    def drive(self):
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.engine.epoll_fd, selectors.EVENT_READ)
+            while not self.stopping:
+                selector.select(0.01)
+                with self.lock:
+                    self.engine.drain()
+                    self.engine.tick()
+
+    def connect(self) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port))
+        connection.settimeout(5)
+        self.clients.append(connection)
+        return connection
+
+    def count(self, name) -> int:
+        counts = _counters.read(self.counters)
+        return counts["global"].get(name, counts["faults"].get(name))
+
+    def wait(self, name, value):
+        """Wait until a counter has this value."""
+        for _ in range(1000):
+            if self.count(name) == value:
+                return
+            threading.Event().wait(0.005)
+        raise AssertionError(f"{name} is {self.count(name)}, not {value}")
+
+    def close(self):
+        self.stopping = True
+        self.thread.join()
+        self.engine.abort()
+        for client in self.clients:
+            client.close()
+        os.close(self.counters)
+
+
+def one_rule(addresses, **rule) -> ir.Plan:
+    """Everything to one backend with these addresses."""
+    backend = ir.Backend(namespace="default", name="echo", port=80)
+    rule = {"backends": (ir.WeightedBackend(backend=backend),), **rule}
+    entry = ir.Entry(match=ir.Match(), rule=ir.Rule(kind="HTTPRoute", namespace="default", route="all", index=0, **rule))
+    listener = ir.Listener(id="default/gateway/web", hosts=(ir.Host(hostname="", entries=(entry,)),))
+    return ir.Plan(binds=(ir.Bind(address="", port=80, listeners=(listener,)),), backends=(backend,),
+                   endpoints=(ir.Endpoints(key=backend.key, addresses=tuple(addresses)),))

@@ -1,0 +1,193 @@
+"""A client's connection: what it is told, when it ends, what it may cost."""
+import json
+import os
+import socket
+import threading
+
+import pytest
+from scripted import head, one_rule, rest
+
+from gwfast.plan import ir
+
+GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+NOTHING = b"HTTP/1.1 204 No Content\r\n\r\n"
+NOWHERE = ir.Plan(binds=(ir.Bind(address="", port=80, listeners=(ir.Listener(id="d/g/web"),)),))
+
+
+def nowhere(addresses):
+    return NOWHERE
+
+
+def proxied(addresses):
+    plan = one_rule(addresses)
+    return ir.Plan(binds=tuple(ir.Bind(address="", port=80, proxy_protocol=True, listeners=bind.listeners)
+                               for bind in plan.binds), backends=plan.backends, endpoints=plan.endpoints)
+
+
+def test_pipelined_requests_wait_for_a_client_that_does_not_read(start):
+    """Thousands of requests in one piece, answers taken late: each gets one, in bounded memory."""
+    engine = start([], nowhere, keepalive_requests=20000)
+    client = engine.connect()
+    sender = threading.Thread(target=client.sendall, args=(b"".join(GET % n for n in range(20000)),))
+    sender.start()
+    got, answers = b"", 0
+    while answers < 20000:
+        data = client.recv(65536)
+        assert data
+        got += data
+        *whole, got = got.split(b"404 Not Found\n")
+        answers += len(whole)
+    sender.join()
+    assert engine.count("requests") == 20000
+
+
+def test_requests_per_connection_are_bounded(start, backend):
+    engine = start([("127.0.0.1", backend.port)], keepalive_requests=3)
+    client = engine.connect()
+    client.sendall(b"".join(GET % n for n in range(5)))
+    upstream = backend.accept()
+    for _ in range(3):
+        head(upstream)
+        upstream.sendall(NOTHING)
+    answers = rest(client)
+    assert answers.count(b"HTTP/1.1 204 ") == 3
+    assert answers.count(b"Connection: close") == 1
+
+
+def test_connections_beyond_the_limit_wait(start):
+    engine = start([], nowhere, connections=2)
+    first, second, third = engine.connect(), engine.connect(), engine.connect()
+    third.sendall(GET % 3)
+    for client in (first, second):
+        client.sendall(GET % 1)
+        assert head(client).startswith(b"HTTP/1.1 404 ")
+    assert engine.count("connections") == 2
+    first.close()
+    assert head(third).startswith(b"HTTP/1.1 404 ")
+
+
+def test_connections_of_one_address_are_capped(start):
+    engine = start([], nowhere, connections_per_address=2)
+    kept = [engine.connect() for _ in range(2)]
+    for client in kept:
+        client.sendall(GET % 1)
+        assert head(client).startswith(b"HTTP/1.1 404 ")
+    assert rest(engine.connect()) in (b"", b"<RST>")
+    kept.pop().close()
+    engine.wait("connections_open", 1)
+    again = engine.connect()
+    again.sendall(GET % 1)
+    assert head(again).startswith(b"HTTP/1.1 404 ")
+    assert engine.count("connections_refused") == 1
+
+
+def test_drain_answers_what_is_in_flight_and_says_close(start, backend):
+    engine = start([("127.0.0.1", backend.port)])
+    busy, idle = engine.connect(), engine.connect()
+    idle.sendall(GET % 0)
+    upstream = backend.accept()
+    head(upstream)
+    upstream.sendall(NOTHING)
+    head(idle)
+    busy.sendall(GET % 1)
+    head(upstream)
+    queued = engine.connect()
+    queued.sendall(GET % 2)
+    with engine.lock:
+        engine.engine.finish()
+    with pytest.raises(ConnectionRefusedError):
+        engine.connect()
+    upstream.sendall(NOTHING)
+    assert b"Connection: close" in head(busy)
+    idle.sendall(GET % 3)              # an idle connection may still ask, once
+    served = {head(upstream).split()[1]}
+    upstream.sendall(NOTHING)
+    other = backend.accept()           # what waited in the queue is served as well
+    served.add(head(other).split()[1])
+    other.sendall(NOTHING)
+    assert served == {b"/2", b"/3"}
+    assert b"Connection: close" in rest(idle) and b"Connection: close" in rest(queued)
+    engine.wait("connections_open", 0)
+
+
+@pytest.mark.parametrize(("line", "address"), [
+    (b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 80\r\n", b"192.0.2.7"),
+    (b"PROXY TCP6 2001:db8::7 ::1 4711 80\r\n", b"2001:db8::7"),
+    (b"PROXY UNKNOWN\r\n", b"127.0.0.1"),
+    (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes((192, 0, 2, 9, 127, 0, 0, 1, 0, 80, 0, 80)), b"192.0.2.9"),
+    (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", b"127.0.0.1"),
+], ids=["v1-4", "v1-6", "v1-unknown", "v2-4", "v2-local"])
+@pytest.mark.parametrize("piece", [1000, 1], ids=["whole", "bytes"])
+def test_proxy_protocol(start, backend, line, address, piece):
+    engine = start([("127.0.0.1", backend.port)], proxied)
+    client = engine.connect()
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    data = line + GET % 1
+    for at in range(0, len(data), piece):
+        client.sendall(data[at:at + piece])
+    upstream = backend.accept()
+    assert b"X-Forwarded-For: " + address + b"\r\n" in head(upstream)
+
+
+@pytest.mark.parametrize("line", [GET % 1, b"PROXY TCP4 1.2.3 127.0.0.1 1 2\r\n", b"PROXY TCP4 1.2.3.4 127.0.0.1 1 99999\r\n",
+                                  b"PROXY " + b"x" * 200, b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\x0c" + bytes(12)])
+def test_a_connection_without_its_proxy_line_is_closed(start, backend, line):
+    engine = start([("127.0.0.1", backend.port)], proxied)
+    client = engine.connect()
+    client.sendall(line + GET % 1)
+    assert rest(client) in (b"", b"<RST>")
+    assert engine.count("proxy_header") == 1
+
+
+def test_forwarded_fields_of_strangers_are_overwritten(start, backend):
+    engine = start([("127.0.0.1", backend.port)])
+    client = engine.connect()
+    client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\n"
+                   b"X-Forwarded-Host: evil\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-Request-Id: mine\r\n\r\n")
+    got = head(backend.accept())
+    assert got.count(b"X-Forwarded-For:") == 1 and b"X-Forwarded-For: 127.0.0.1\r\n" in got
+    assert b"X-Forwarded-Proto: http\r\n" in got and b"X-Forwarded-Host: a\r\n" in got
+    assert not any(word in got for word in (b"6.6.6.6", b"evil", b"mine", b"Forwarded: for"))
+
+
+def test_forwarded_fields_of_trusted_proxies_are_continued(start, backend):
+    engine = start([("127.0.0.1", backend.port)], trusted_proxies=("127.0.0.0/8",))
+    client = engine.connect()
+    client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\n"
+                   b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: outer\r\nX-Request-Id: mine\r\n\r\n")
+    got = head(backend.accept())
+    assert b"X-Forwarded-For: 1.1.1.1, 2.2.2.2, 127.0.0.1\r\n" in got and got.count(b"X-Forwarded-For:") == 1
+    assert b"X-Forwarded-Proto: https\r\n" in got and b"X-Forwarded-Proto: http\r\n" not in got
+    assert b"X-Forwarded-Host: outer\r\n" in got and b"X-Request-Id: mine\r\n" in got
+
+
+@pytest.fixture
+def log(tmp_path):
+    fd = os.open(tmp_path / "log", os.O_CREAT | os.O_RDWR | os.O_APPEND)
+    yield fd
+    os.close(fd)
+
+
+def logged(engine, fd) -> bytes:
+    with engine.lock:
+        engine.engine.tick()
+    return os.pread(fd, 1 << 20, 0)
+
+
+def test_json_log(start, backend, log):
+    engine = start([("127.0.0.1", backend.port)], log=log)
+    client = engine.connect()
+    client.sendall(b'POST /a?b="c HTTP/1.1\r\nHost: a\r\nUser-Agent: "q\\\xff"\r\nContent-Length: 3\r\n\r\nabc')
+    upstream = backend.accept()
+    head(upstream)
+    upstream.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok")
+    assert head(client).startswith(b"HTTP/1.1 201 ")
+    client.sendall(b"BAD\r\n\r\n")
+    rest(client)
+    first, second = (json.loads(line) for line in logged(engine, log).splitlines())
+    expected = {"client": "127.0.0.1", "method": "POST", "host": "a", "target": '/a?b="c', "status": 201, "flags": "-",
+                "bytes_in": 3, "bytes_out": 2, "listener": "default/gateway/web", "route": "default/all", "rule": 0,
+                "backend": "default/echo:80", "endpoint": f"127.0.0.1:{backend.port}", "user_agent": '"q\\\xff"'}
+    assert {name: first[name] for name in expected} == expected
+    assert len(first["request_id"]) == 36
+    assert (second["status"], second["flags"]) == (400, "bad_request")
