@@ -53,7 +53,8 @@ cdef class Arena:
     cdef ssize_t push(self, size_t n) except -1:
         cdef ssize_t at = self.used
         self.reserve(n)
-        memset(self.at + at, 0, n)
+        if n:   # an empty arena has no memory yet
+            memset(self.at + at, 0, n)
         self.used += n
         return at
 
