@@ -258,12 +258,11 @@ def _problem(resource: Resource, field: str, reason: str, message: str) -> Probl
 def _of_route(node: RouteNode) -> Iterator[Problem]:
     resource = node.resource
     told = list(_of_rules(node))
-    fields = {one.field for one in told}
-    fields |= {f"spec.rules[{rule.index}]" for rule in node.rules if rule.dropped}  # a note says why
+    messages = {one.message for one in told}
     for parent in node.parents:
         for one in parent.conditions:
-            nested = any(field.startswith(one.field) or one.field.startswith(field) for field in fields)
-            if one.field and one.type != "PartiallyInvalid" and not nested:
+            of_rules = one.type != "ResolvedRefs" and one.field.startswith("spec.rules")  # told by rule, and by notes
+            if one.field and not of_rules and one.message not in messages:
                 yield _problem(resource, one.field, one.reason, one.message)
     yield from told
     if not node.served and any(parent.accepted for parent in node.parents):

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 import msgspec
 
-from gwfast.config.model import Gateway, Key, ListenerSet, Resource
+from gwfast.config.model import GATEWAY_GROUP, Gateway, Key, ListenerSet, Resource
 from gwfast.graph.certificates import Credentials, Refusal
 from gwfast.graph.listeners import Draft, Fault, claim, condition, examine, overlap, settle
 from gwfast.graph.model import (
@@ -122,14 +122,14 @@ def _sets_by_gateway(resources: Resources, notes: list[Note]) -> dict[Key, list[
     found: dict[Key, list[ListenerSet]] = {}
     for resource in sorted(resources.of("ListenerSet").values(), key=lambda one: age(one.metadata)):
         ref = resource.spec.parent_ref
-        parent = Key("Gateway", ref.namespace or resource.metadata.namespace, ref.name)
-        found.setdefault(parent, []).append(resource)
-        if parent not in resources.of("Gateway"):
-            message = f"there is no {parent}"
-            notes.append(Note(
-                resource=resource, field="spec.parentRef", reason="NoMatchingParent", message=message,
-                severity="error",
-            ))
+        parent = Key(ref.kind, ref.namespace or resource.metadata.namespace, ref.name)
+        if ref.group == GATEWAY_GROUP and parent in resources.of("Gateway"):
+            found.setdefault(parent, []).append(resource)
+            continue
+        notes.append(Note(
+            resource=resource, field="spec.parentRef", reason="NoMatchingParent", severity="error",
+            message=f"there is no {parent}" if parent.kind == "Gateway" else f"a {parent.kind} takes no ListenerSets",
+        ))
     return found
 
 

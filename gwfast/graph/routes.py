@@ -134,6 +134,8 @@ class Judge:
         notes = rules.notes
         if not route.spec.parent_refs:
             message = "a route without parentRefs attaches to nothing"
+            if route.spec.use_default_gateways is not None:
+                message += ": useDefaultGateways is not honoured by this version"
             notes.append(Note(resource=route, field="spec.parentRefs", reason="NoMatchingParent", message=message))
         places: dict[str, tuple[str, ...]] = {}
         parents = []

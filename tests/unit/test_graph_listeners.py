@@ -288,6 +288,13 @@ spec: {controllerName: example.net/us}
     assert not attach(found, GraphOptions(controller_name="example.net/them")).classes
 
 
+@pytest.mark.parametrize("parent", ["nowhere", "g, namespace: other", "g, kind: Service, group: ''"])
+def test_a_set_without_a_gateway_is_told(parent):
+    graph = attach(of(gateway("g", "a|HTTP|80", spec=TAKES_SETS), listener_set("s", "b|HTTP|81", parent=parent)), ALONE)
+    assert not graph.listener_sets and list(graph.listeners) == ["default/g/a"]
+    assert [(one.resource, one.field) for one in problems(graph)] == [("ListenerSet default/s", "spec.parentRef")]
+
+
 @pytest.mark.parametrize(("options", "accepted", "severity"), [
     (GraphOptions(), "True/Accepted", "warning"),
     (GraphOptions(controller_name="example.net/us"), "False/InvalidParameters", "error"),

@@ -295,8 +295,9 @@ def test_a_filter_that_is_not_served_is_answered(filters, index, reason, resolve
     refused = rule.backends[0].refused if on_backend else rule.refused
     assert [(one.index, one.status, one.reason) for one in refused] == [(index, 500, reason)]
     check(graph, f"HTTPRoute/default/r@g Accepted=True PartiallyInvalid=True ResolvedRefs={resolved}")
-    place = "spec.rules[0].backendRefs[0]" if on_backend else "spec.rules[0]"
-    assert f"{place}.filters[{index}]" in [one.field for one in problems(graph)]
+    place = f"spec.rules[0]{'.backendRefs[0]' if on_backend else ''}.filters[{index}]"
+    missing = [f"{place}.requestMirror.backendRef"] if resolved.endswith("BackendNotFound") else []
+    assert [one.field for one in problems(graph)] == [place, *missing]
 
 
 def test_filters_that_are_served_leave_no_trace():
@@ -333,7 +334,8 @@ def test_a_rule_that_cannot_be_served_is_dropped(name):
     assert [rule.dropped for rule in some.routes[Key("HTTPRoute", "default", "r")].rules] == ["", reason]
     condition = some.routes[Key("HTTPRoute", "default", "r")].parents[0].conditions[2]
     assert condition.message.startswith("Dropped Rule 1")
-    assert [one.severity for one in problems(some)] == ["error"]
+    for each in (some, none):
+        assert [(one.severity, one.reason) for one in problems(each)] == [("error", reason)]
 
 
 def test_what_is_not_honoured_is_a_warning():
@@ -389,6 +391,17 @@ def test_a_route_of_a_kind_that_is_not_served_says_so():
     check(graph, "GRPCRoute/default/r@g Accepted=True", "Gateway/default/g#web attached=1")
     assert not graph.routes[Key("GRPCRoute", "default", "r")].served
     assert [(one.field, one.reason, one.severity) for one in problems(graph)] == [("kind", "NotServed", "warning")]
+
+
+@pytest.mark.parametrize(("namespace", "attached"), [("team", 1), ("other", 0)])
+@pytest.mark.parametrize("known", [True, False], ids=["Namespace", "no Namespace"])
+def test_a_namespace_has_its_name_for_a_label(namespace, attached, known):
+    selector = "{from: Selector, selector: {matchLabels: {kubernetes.io/metadata.name: team}}}"
+    gateway = BASE.partition("---")[0].replace("{from: All}", selector)
+    texts = [gateway, route(rules="{}", metadata=f", namespace: {namespace}", parents="{namespace: default, name: g}")]
+    texts += [f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}"] if known else []
+    graph = attach(resources("\n---\n".join(texts)), FILES)
+    check(graph, f"Gateway/default/g#web attached={attached}", "Gateway/default/g#named attached=0")
 
 
 # ---- HTTPRoute and GRPCRoute on one listener (grpcroute_types.go:126-137)
