@@ -109,6 +109,9 @@ class Attacher:
         """Look at Gateways and listeners again if they may have changed; return the routes that this may change."""
         if not any(is_infrastructure(now or before) for before, now in changes.values()):
             return ()
+        for key, (_, now) in changes.items():
+            if now is None:
+                self._credentials.forget(key)
         found = survey(self._resources, self._options, self._credentials)
         found.listeners = _reuse_all(self._survey.listeners, found.listeners)
         found.gateways = _reuse_all(self._survey.gateways, found.gateways)

@@ -50,6 +50,10 @@ class Credentials:
         result = self._check(found, authorities)
         return Refusal("InvalidCACertificateRef", f"{found.key}: {result}") if isinstance(result, str) else result
 
+    def forget(self, key: Key) -> None:
+        """Drop what was made of a resource that is gone."""
+        self._checked.pop(key, None)
+
     def _find(self, ref, owner: Resource, missing: str) -> Resource | Refusal:
         namespace = getattr(ref, "namespace", None) or owner.metadata.namespace
         source = (owner.group, owner.kind, owner.metadata.namespace)

@@ -239,7 +239,10 @@ def _place(one: Problem) -> tuple:
 
 
 _FOLLOWS = ("Invalid", "ListenersNotValid", "ParentNotAccepted")  # told where their cause is
-_WARNINGS = ("NotServed", "OverlappingHostnames", "OverlappingCertificates", "ConfigurationChanged")
+_SEVERITIES = {
+    "NotServed": "warning", "ConfigurationChanged": "warning", "OverlappingHostnames": "note",
+    "OverlappingCertificates": "note",  # one certificate for several listeners is common, and 421 deals with it
+}
 
 
 def _of_conditions(resource: Resource, found: Iterable[Condition]) -> Iterator[Problem]:
@@ -251,7 +254,7 @@ def _of_conditions(resource: Resource, found: Iterable[Condition]) -> Iterator[P
 def _problem(resource: Resource, field: str, reason: str, message: str) -> Problem:
     return Problem(
         source=resource.source, resource=str(resource.key), field=field, reason=reason, message=message,
-        severity="warning" if reason in _WARNINGS else "error",
+        severity=_SEVERITIES.get(reason, "error"),
     )
 
 
