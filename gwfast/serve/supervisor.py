@@ -31,6 +31,8 @@ from gwfast.serve.watch import Watcher
 
 NAMES_WAIT = 1.5  # seconds that a table waits for the first lookup of new names
 APPLY_WAIT = 5.0  # seconds that a reload waits for the workers
+PORT_RETRY = 2.0  # seconds until a port that could not be opened is tried again
+PROBLEMS = 100  # that one round writes to the log; `gwfast check` and /status tell all
 
 
 async def supervise(options: ServeOptions, log: Log) -> int:
@@ -61,6 +63,7 @@ class Supervisor:
         self._changed: set[str] | None = set()  # None: anything
         self._asked = asyncio.Event()
         self._waiters: list[asyncio.Future] = []
+        self._retry: asyncio.TimerHandle | None = None
         self.stopping = asyncio.Event()
         self._signals = 0
 
@@ -101,7 +104,7 @@ class Supervisor:
     # rounds
 
     def _ask(self, changed: set[str] | None) -> None:
-        """Ask for a round; an empty set: addresses changed."""
+        """Ask for a round; an empty set: addresses or ports may have changed."""
         if changed is None or self._changed is None:
             self._changed = None
         else:
@@ -144,6 +147,7 @@ class Supervisor:
         self._listen(binds)
         await self._settle(begin, news)
         self._tell(await self.in_thread(self.reading.problems))
+        self._retry_ports()
 
     async def _look_up(self, plan: Plan) -> dict[str, tuple]:
         """Return the addresses of the backends that only have names, by key; wait a little for new names."""
@@ -171,6 +175,13 @@ class Supervisor:
             self.crew.unlisten(port)
             self._log.info("no longer listening", address=port.where, port=port.spec_port)
 
+    def _retry_ports(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if any(port.error for port in self.ports):
+            self._retry = self._loop.call_later(PORT_RETRY, self._ask, set())
+
     async def _settle(self, begin: float, news: bool) -> None:
         generation = self.stats.generation
         if not await self.crew.settled(generation, APPLY_WAIT):
@@ -197,11 +208,13 @@ class Supervisor:
         failed = [port for port in self.ports if port.error]
         problems += [_port_problem(port, self.reading) for port in failed]
         known = set(self.problems)
-        for problem in problems:
-            if problem not in known:
-                write = {"error": self._log.error, "warning": self._log.warning}.get(problem.severity, self._log.info)
-                write(problem.message, source=str(problem.source), resource=problem.resource,
-                      field=problem.field, reason=problem.reason)
+        new = [problem for problem in problems if problem not in known]
+        for problem in new[:PROBLEMS]:
+            write = {"error": self._log.error, "warning": self._log.warning}.get(problem.severity, self._log.info)
+            write(problem.message, source=str(problem.source), resource=problem.resource,
+                  field=problem.field, reason=problem.reason)
+        if len(new) > PROBLEMS:
+            self._log.warning("more problems: gwfast check names them all", number=len(new) - PROBLEMS)
         if gone := known - set(problems):
             self._log.info("problems are solved", number=len(gone))
         self.problems = problems

@@ -93,6 +93,21 @@ def test_a_new_folder_is_watched_with_what_is_below(tmp_path):
     watching([tmp_path], scenario)
 
 
+def test_the_folder_itself_is_replaced(tmp_path):
+    folder = tmp_path / "conf"
+    write(folder / "a.yaml")
+
+    async def scenario(seen, _):
+        folder.rename(tmp_path / "old")
+        write(tmp_path / "new" / "b.yaml")
+        (tmp_path / "new").rename(folder)
+        await seen.until(folder)
+        seen.paths.clear()
+        (folder / "b.yaml").write_text("b: 2\n")
+        await seen.until(folder / "b.yaml")
+    watching([folder], scenario)
+
+
 def mount(folder, version, text):
     """Write a version of a ConfigMap as a kubelet does: new folder, new link, one rename."""
     write(folder / f"..{version}" / "a.yaml", text)
