@@ -113,11 +113,9 @@ class Crew:
         member.ready, member.applied, member.settled = False, 0, 0
         member.started = self._loop.time()
         channel = member.channel = control.Channel(
-            self._loop, ours, lambda message, _: self._received(member, message), lambda: None)
+            self._loop, ours, lambda message, _: self._received(member, message), lambda: self._ended(member))
         channel.send(control.Start(member.index, len(self.members), self._options.drain_timeout,
                                    self._options.engine), (self._counters,))
-        pidfd = os.pidfd_open(member.process.pid)
-        self._loop.add_reader(pidfd, self._ended, member, pidfd)
 
     def _received(self, member: Member, message) -> None:
         match message:
@@ -143,12 +141,10 @@ class Crew:
         if self.ending:
             member.channel.send(control.Finish())
 
-    def _ended(self, member: Member, pidfd: int) -> None:
-        self._loop.remove_reader(pidfd)
-        os.close(pidfd)
-        status = member.process.wait()
+    def _ended(self, member: Member) -> None:
+        """The other end of the control socket is closed: the process has ended, or soon will."""
+        status = _reap(member.process)
         pid = member.process.pid
-        member.channel.close()
         member.process, member.ready, member.applied = None, False, 0
         self._move()
         if self.ending:
@@ -198,6 +194,14 @@ def _environment() -> dict[str, str]:
         return dict(os.environ)
     before = os.environ.get("PYTHONPATH")
     return os.environ | {"PYTHONPATH": home + (os.pathsep + before if before else "")}
+
+
+def _reap(process: subprocess.Popen) -> int:
+    try:
+        return process.wait(1)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _status_words(status: int) -> str:
