@@ -333,7 +333,7 @@ def _losers(attachments: dict[Key, Attachment]) -> frozenset[Key]:
         return frozenset()
     hosts = {"HTTPRoute": Hostnames(), "GRPCRoute": Hostnames()}
     lost = set()
-    for one in sorted(attachments.values(), key=lambda attachment: attachment.route.age):
+    for one in sorted(attachments.values(), key=lambda one: (one.route.age, one.route.kind)):
         other = hosts["GRPCRoute" if one.route.kind == "HTTPRoute" else "HTTPRoute"]
         if any(other.meets(hostname) for hostname in one.hostnames):
             lost.add(one.route.key)
