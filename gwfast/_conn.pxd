@@ -5,6 +5,7 @@
 #                   '--------'--------'---> LINGER         answered and closing: what still comes is thrown away
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
+from gwfast._address cimport Networks
 from gwfast._body cimport Body
 from gwfast._exchange cimport Downstream, Gateway
 from gwfast._filter cimport Ops
@@ -20,10 +21,6 @@ cdef enum Phase:
     TUNNEL
     LINGER
 
-cdef struct Net:           # a CIDR; IPv4 as ::ffff:a.b.c.d
-    uint8_t address[16]
-    uint8_t bits
-
 cdef class Clients:        # what the client connections of a worker share
     cdef Gateway gateway
     cdef PyObject *first   # every open connection, linked; borrowed
@@ -33,8 +30,7 @@ cdef class Clients:        # what the client connections of a worker share
     cdef dict addresses    # connections of each address; only where there is a cap
     cdef list acceptors
     cdef bint paused
-    cdef Net *trusted
-    cdef uint32_t trusts
+    cdef Networks trusted
     cdef uint64_t head_ms
     cdef uint64_t idle_ms
     cdef uint64_t body_ms
@@ -42,7 +38,6 @@ cdef class Clients:        # what the client connections of a worker share
     cdef uint32_t keepalive_requests
     cdef uint64_t keepalive_age_ms
 
-    cdef bint trust(self, const uint8_t *address) noexcept
     cdef bint admit(self, Conn conn, bytes key) noexcept
     cdef void leave(self, bytes key) noexcept
     cdef void welcome(self, int fd, const sockaddr_storage *address, uint32_t bind_id) noexcept

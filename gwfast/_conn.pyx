@@ -6,20 +6,18 @@ Rules
   upstream is slow. Events are edge-triggered, so `readable` remembers what was left.
 - A request that cannot be understood is answered and the connection ends, because its bytes cannot be told apart any more.
 """
-import ipaddress
-
 cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy, memset, strlen
+from libc.string cimport memcpy, memset
 
 from gwfast import limits
 
+from gwfast._address cimport ADDRESS_TEXT, Networks, address_text, raw_address, text_address
 from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start, hex_line
 from gwfast._exchange cimport Exchange
 from gwfast._fault cimport *
-from gwfast._filter cimport Out, put, put_number, write_response, write_response_ops
+from gwfast._filter cimport Out, put, write_answer, write_response
 from gwfast._head cimport *
 from gwfast._log cimport Record
 from gwfast._http1 cimport keep_trailers, parse_request, parse_trailers
@@ -43,7 +41,6 @@ cdef enum:
 @cython.no_gc
 cdef class Clients:
     def __init__(self, Gateway gateway not None, options):
-        cdef uint32_t i
         self.gateway = gateway
         self.acceptors = []
         self.most = options.connections
@@ -55,33 +52,7 @@ cdef class Clients:
         self.send_ms = round(options.send_timeout * 1000)
         self.keepalive_requests = options.keepalive_requests
         self.keepalive_age_ms = round(limits.KEEPALIVE_AGE * 1000)
-        networks = [ipaddress.ip_network(text, strict=False) for text in options.trusted_proxies]
-        self.trusted = <Net *>calloc(len(networks) + 1, sizeof(Net))
-        if self.trusted == NULL:
-            raise MemoryError
-        for i, network in enumerate(networks):
-            packed = network.network_address.packed
-            bits = network.prefixlen
-            if network.version == 4:
-                packed = bytes(10) + b"\xff\xff" + packed
-                bits += 96
-            memcpy(self.trusted[i].address, <char *>packed, 16)
-            self.trusted[i].bits = bits
-        self.trusts = len(networks)
-
-    def __dealloc__(self):
-        free(self.trusted)
-
-    cdef bint trust(self, const uint8_t *address) noexcept:
-        cdef uint32_t i, whole
-        cdef Net *net
-        for i in range(self.trusts):
-            net = self.trusted + i
-            whole = net.bits // 8
-            if memcmp(net.address, address, whole) == 0 and (
-                    net.bits % 8 == 0 or (net.address[whole] ^ address[whole]) >> (8 - net.bits % 8) == 0):
-                return True
-        return False
+        self.trusted = Networks(options.trusted_proxies)
 
     cdef void welcome(self, int fd, const sockaddr_storage *address, uint32_t bind_id) noexcept:
         """Begin to serve an accepted connection, or close it where its address has too many."""
@@ -94,9 +65,9 @@ cdef class Clients:
         conn.gateway = gateway
         conn.clients = self
         conn.bind_id = bind_id
-        mapped(address, raw)
+        raw_address(address, raw)
         address_text(raw, conn.address, &conn.address_n)
-        conn.trusted = self.trusts > 0 and self.trust(raw)
+        conn.trusted = self.trusted.has(raw)
         bind = gateway.table.bind(bind_id) if gateway.table is not None else NULL
         conn.https = bind != NULL and bind.https
         conn.phase = PROXY_LINE if bind != NULL and bind.proxy_protocol else HEAD
@@ -188,26 +159,6 @@ cdef class Clients:
 
     def count(self) -> int:
         return self.open
-
-
-cdef void mapped(const sockaddr_storage *address, uint8_t *raw) noexcept nogil:
-    """An address as 16 bytes, IPv4 as ::ffff:a.b.c.d."""
-    if address.ss_family == AF_INET:
-        memset(raw, 0, 10)
-        raw[10] = raw[11] = 255
-        memcpy(raw + 12, &(<const sockaddr_in *>address).sin_addr, 4)
-    elif address.ss_family == AF_INET6:
-        memcpy(raw, &(<const sockaddr_in6 *>address).sin6_addr, 16)
-    else:
-        memset(raw, 0, 16)
-
-
-cdef void address_text(const uint8_t *raw, char *text, uint8_t *n) noexcept nogil:
-    if memcmp(raw, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0:
-        inet_ntop(AF_INET, raw + 12, text, 46)
-    else:
-        inet_ntop(AF_INET6, raw, text, 46)
-    n[0] = <uint8_t>strlen(text)
 
 
 @cython.final
@@ -424,7 +375,7 @@ cdef class Conn(Downstream):
         return used
 
     cdef size_t take_proxy_line(self, char *at, size_t n) noexcept:
-        cdef char address[46]
+        cdef char address[ADDRESS_TEXT + 1]
         cdef uint8_t raw[16]
         cdef uint8_t address_n
         cdef int result = parse_proxy(at, n, address, &address_n)
@@ -437,13 +388,9 @@ cdef class Conn(Downstream):
             if address_n:
                 memcpy(self.address, address, address_n)
                 self.address_n = address_n
-                address[address_n if address_n < 46 else 45] = 0
-                memset(raw, 0, 16)
-                if inet_pton(AF_INET, address, raw + 12) == 1:
-                    raw[10] = raw[11] = 255
-                elif inet_pton(AF_INET6, address, raw) != 1:
-                    memset(raw, 0, 16)
-                self.trusted = self.clients.trusts > 0 and self.clients.trust(raw)
+                address[address_n] = 0
+                text_address(address, raw)
+                self.trusted = self.clients.trusted.has(raw)
         return result
 
     cdef size_t take_head(self, char *at, size_t n) noexcept:
@@ -651,44 +598,14 @@ cdef class Conn(Downstream):
     cdef int answer(self, int status, const Ops *ops, const char *location, size_t n) noexcept:
         """Answer ourselves: a line of text, or a redirect."""
         cdef Out out
-        cdef const char *phrase = reason_phrase(status)
-        cdef size_t phrase_n = strlen(phrase)
         if self.phase == BODY or self.gateway.draining:
             self.keep = False      # the rest of the request will not be read
         self.closing = not self.keep
         out.at = self.loop.output
         out.end = self.loop.output + SCRATCH
         out.full = False
-        put(&out, b"HTTP/1.1 ", 9)
-        put_number(&out, status)
-        put(&out, b" ", 1)
-        put(&out, phrase, phrase_n)
-        put(&out, b"\r\nDate: ", 8)
-        put(&out, self.loop.date, 29)
-        put(&out, b"\r\n", 2)
-        if n:
-            put(&out, b"Location: ", 10)
-            put(&out, location, n)
-            put(&out, b"\r\n", 2)
-        if ops != NULL:
-            write_response_ops(&out, ops)
-        if self.closing:
-            put(&out, b"Connection: close\r\n", 19)
-        elif self.minor == 0:
-            put(&out, b"Connection: keep-alive\r\n", 24)
-        if status == 405:
-            put(&out, b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n", 54)
-        if location != NULL:
-            put(&out, b"Content-Length: 0\r\n\r\n", 21)
-        else:
-            put(&out, b"Content-Type: text/plain\r\nContent-Length: ", 42)
-            put_number(&out, phrase_n + 5)
-            put(&out, b"\r\n\r\n", 4)
-            if not self.head_only:
-                put_number(&out, status)
-                put(&out, b" ", 1)
-                put(&out, phrase, phrase_n)
-                put(&out, b"\n", 1)
+        write_answer(&out, ops, status, self.loop.date, 1 if self.closing else 0 if self.minor else 2, location, n,
+                     self.head_only)
         if out.full or self.send(self.loop.output, out.at - self.loop.output) < 0:
             return -1
         if self.out.base != NULL:

@@ -10,8 +10,9 @@ Rules
 - What says where a request came from is overwritten unless the peer is trusted.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp
+from libc.string cimport strlen
 
+from gwfast._fault cimport reason_phrase
 from gwfast._head cimport *
 from gwfast._table cimport *
 
@@ -269,8 +270,47 @@ cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const
     put(out, b"\r\n", 2)
 
 
-cdef void write_response_ops(Out *out, const Ops *ops) noexcept nogil:
-    put_ops(out, ops, True)
+cdef inline void put_connection(Out *out, int connection) noexcept nogil:
+    if connection == 1:
+        put(out, b"Connection: close\r\n", 19)
+    elif connection == 2:
+        put(out, b"Connection: keep-alive\r\n", 24)
+
+
+cdef inline void put_date(Out *out, const char *date) noexcept nogil:
+    put(out, b"Date: ", 6)
+    put(out, date, 29)
+    put(out, b"\r\n", 2)
+
+
+cdef void write_answer(Out *out, const Ops *ops, int status, const char *date, int connection, const char *location,
+                       size_t n, bint head_only) noexcept nogil:
+    cdef const char *phrase = reason_phrase(status)
+    cdef size_t phrase_n = strlen(phrase)
+    put(out, b"HTTP/1.1 ", 9)
+    put_number(out, status)
+    put(out, b" ", 1)
+    put(out, phrase, phrase_n)
+    put(out, b"\r\n", 2)
+    put_date(out, date)
+    if ops != NULL:
+        put_ops(out, ops, True)
+    if status == 405:
+        put(out, b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n", 54)
+    put_connection(out, connection)
+    if location != NULL:
+        put(out, b"Location: ", 10)
+        put(out, location, n)
+        put(out, b"\r\nContent-Length: 0\r\n\r\n", 23)
+        return
+    put(out, b"Content-Type: text/plain\r\nContent-Length: ", 42)
+    put_number(out, phrase_n + 5)
+    put(out, b"\r\n\r\n", 4)
+    if not head_only:
+        put_number(out, status)
+        put(out, b" ", 1)
+        put(out, phrase, phrase_n)
+        put(out, b"\n", 1)
 
 
 cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, const char *date,
@@ -294,19 +334,15 @@ cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, con
     copy_fields(out, ops, True, head.fields, head.count, drop, FIELD_HOP)
     put_ops(out, ops, True)
     if not dated and head.status >= 200:
-        put(out, b"Date: ", 6)
-        put(out, date, 29)
-        put(out, b"\r\n", 2)
+        put_date(out, date)
     if chunked:
         put(out, b"Transfer-Encoding: chunked\r\n", 28)
     if head.status == 101 and upgrade != NULL:
         put(out, b"Connection: Upgrade\r\nUpgrade: ", 30)
         put(out, upgrade.value, upgrade.value_len)
         put(out, b"\r\n", 2)
-    elif connection == 1:
-        put(out, b"Connection: close\r\n", 19)
-    elif connection == 2:
-        put(out, b"Connection: keep-alive\r\n", 24)
+    else:
+        put_connection(out, connection)
     put(out, b"\r\n", 2)
 
 
