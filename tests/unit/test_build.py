@@ -55,8 +55,8 @@ def route(name, *rules, nodes=None, line=1, served=True):
 
 def listener(name, *attachments, **given):
     owner = Key("Gateway", "default", "gw")
-    return ListenerNode(**{"id": f"default/gw/{name}", "name": name, "owner": owner, "gateway": owner, "protocol": "HTTP",
-                           "resource": Listener(name=name, port=80, protocol="HTTP"), "port": 80,
+    return ListenerNode(**{"id": f"default/gw/{name}", "name": name, "owner": owner, "gateway": owner, "port": 80,
+                           "resource": Listener(name=name, port=80, protocol="HTTP"), "protocol": "HTTP",
                            "attachments": attachments} | given)
 
 

@@ -65,7 +65,7 @@ def test_the_reason_names_the_first_difference(better, worse, words):
 
 def test_hosts_are_ordered_most_specific_first():
     ordered = ["a.example", "z.example", "*.b.example.com", "*.example.com", "*.com", ""]
-    assert sorted(ordered[::-1], key=host_key) == ordered
+    assert sorted(set(ordered), key=host_key) == ordered
 
 
 @pytest.mark.parametrize(("pattern", "host", "expected"), [
