@@ -173,7 +173,7 @@ class _Builder:
         self.left -= len(node.value)
         if self.left < 0 or depth > limits.DOCUMENT_DEPTH:
             raise TextError("aliases expand to too much", node.start_mark.line)
-        if node.tag and not node.tag.startswith(_TAG):
+        if node.tag and node.tag not in (f"{_TAG}seq", f"{_TAG}map"):
             raise TextError(f"tag {node.tag} is not allowed", node.start_mark.line)
         if type(node) is yaml.SequenceNode:
             return [self.value(child, depth + 1) for child in node.value]

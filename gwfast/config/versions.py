@@ -91,14 +91,14 @@ def _pairs(value: Any) -> Any:
 def _match_list(match: Value, name: str) -> None:
     """{type, values: {name: value}} -> [{type, name, value}]."""
     old = match.get(name)
-    if isinstance(old, dict):
-        kind = {"type": old["type"]} if "type" in old else {}
-        match[name] = [kind | pair for pair in _pairs(old.get("values") or {})]
-    elif isinstance(old, list):  # seen in documentation: a list of the old mappings
-        match[name] = [
-            pair for each in old for pair in
-            (({"type": each["type"]} if "type" in each else {}) | pair for pair in _pairs(each["values"]))
-        ] if old and all(isinstance(each, dict) and isinstance(each.get("values"), dict) for each in old) else old
+    new = []
+    for each in old if isinstance(old, list) else [old]:  # a list of the old mappings was seen in documentation
+        if not isinstance(each, dict) or not isinstance(each.get("values"), dict):
+            return
+        kind = {"type": each["type"]} if "type" in each else {}
+        new += [kind | pair for pair in _pairs(each["values"])]
+    if old:
+        match[name] = new
 
 
 def _backend_ref(old: Value) -> Value:
@@ -175,7 +175,10 @@ def _never_released_route(value: Value, findings: list[Finding]) -> None:
 
 def _layer4_route(value: Value, findings: list[Finding]) -> GatewaySelection | None:
     spec = value.get("spec")
-    names = [name for match in _mappings(value, "spec", "rules", "matches") for name in match.get("snis") or ()]
+    names = [
+        name for match in _mappings(value, "spec", "rules", "matches") if isinstance(match.get("snis"), list)
+        for name in match["snis"] if isinstance(name, str)
+    ]
     _rules(value, findings)
     for rule in _mappings(value, "spec", "rules"):
         rule.pop("matches", None)
@@ -253,7 +256,7 @@ def _backend_policy(value: Value, findings: list[Finding]) -> None:
             _group(ref)
             if ref.pop("port", None) is not None:
                 _warn(findings, "spec.backendRefs", "a port number has no v1 form, the policy is for all ports")
-        metadata = value.get("metadata") or {}
+        metadata = next(iter(_mappings(value, "metadata")), {})
         name = refs[0].get("name") if refs else ""
         spec["targetRefs"] = [{"group": "", "kind": "Service"} | ref for ref in refs]
         spec["validation"] = {"hostname": f"{name}.{metadata.get('namespace') or 'default'}.svc"}
