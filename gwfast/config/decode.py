@@ -53,12 +53,13 @@ def decode(value: object, kind: type[Resource]) -> tuple[Resource | None, list[F
             resource = msgspec.convert(value, kind)
             return (None if refused else resource), findings
         except msgspec.ValidationError as error:
-            path, message = _explain(error, value, _type(kind))
-            field = _original(path, value, gaps)
-            if not any(f"{other}.".startswith((f"{field}.", f"{field}[")) for other in refused):
-                findings.append(Finding(field, message))
-            refused.append(field)
-            if not _take_out(path, value, gaps):
+            explained = _explain(error, value, _type(kind))
+            for path, message in explained:
+                field = _original(path, value, gaps)
+                if not any(f"{other}.".startswith((f"{field}.", f"{field}[")) for other in refused):
+                    findings.append(Finding(field, message))
+                refused.append(field)
+            if not _take_out(explained[0][0], value, gaps):
                 break
     return None, findings
 
@@ -107,22 +108,30 @@ def _pruned(value: object, kind: inspect.Type | None, path: str, findings: list[
     return pruned
 
 
-def _explain(error: msgspec.ValidationError, value: object, kind: inspect.Type) -> tuple[str, str]:
+def _explain(error: msgspec.ValidationError, value: object, kind: inspect.Type) -> list[tuple[str, str]]:
+    """Say what an error is about: paths in the value, and words. What is missing in one mapping is said at once."""
     message, place = _PLACE.fullmatch(str(error)).groups()
     path = (place or "").lstrip(".").replace("[...]", "")
-    if match := re.fullmatch(r"Object missing required field `(.*)`", message):
-        return f"{path}.{match[1]}" if path else match[1], "is required"
+    given, at = _at(path, value, kind)
+    if message.startswith("Object missing required field"):
+        missing = [field.encode_name for field in _inner(at, dict).fields
+                   if field.required and field.encode_name not in given]
+        return [(f"{path}.{name}" if path else name, "is required") for name in missing]
     if (place or "").endswith("[...]"):  # a mapping of strings: msgspec does not say which
-        *_, (container, step) = _steps(path, value)
-        path += next((f".{name}" for name, each in container[step].items() if not isinstance(each, str)), "")
-    at, given = kind, value
+        path += next((f".{name}" for name, each in given.items() if not isinstance(each, str)), "")
+        given, at = _at(path, value, kind)
+    return [(path, _words(message, given, at))]
+
+
+def _at(path: str, value: object, kind: inspect.Type | None) -> tuple[object, inspect.Type | None]:
+    """Find the value at a path and the type that it should have."""
     for container, step in _steps(path, value):
-        at, given = at and _inner(at, type(container)), container[step]
-        if isinstance(at, inspect.StructType):
-            at = _fields(at.cls).get(step)
-        elif at:
-            at = at.item_type if isinstance(container, list) else at.value_type
-    return path, _words(message, given, at)
+        kind, value = kind and _inner(kind, type(container)), container[step]
+        if isinstance(kind, inspect.StructType):
+            kind = _fields(kind.cls).get(step)
+        elif kind:
+            kind = kind.item_type if isinstance(container, list) else kind.value_type
+    return value, kind
 
 
 def _words(message: str, given: object, kind: inspect.Type | None) -> str:

@@ -43,7 +43,8 @@ def test_documents(text, expected):
 
 
 def test_documents_agree_with_yaml():
-    text = "\n".join(f"{marker}\nk{n}: v\nlist:\n- ---x\n" for n, marker in enumerate(["---", "--- # c", "...\n---"] * 5))
+    markers = ["---", "--- # c", "...\n---"] * 5
+    text = "\n".join(f"{marker}\nk{n}: v\nlist:\n- ---x\n" for n, marker in enumerate(markers))
     mine = [value(part) for _, part in documents(text.encode()) if not is_empty(part)]
     assert mine == list(yaml.load_all(text, yaml.CSafeLoader))
 
@@ -67,7 +68,8 @@ def test_scalar(text, expected):
 
 
 @pytest.mark.parametrize("text, expected", [
-    ("on: 1", {"true": 1}), ("80: 1", {"80": 1}), ("'on': 1", {"on": 1}), ("1.5: 1", {"1.5": 1}), ("0x10: 1", {"16": 1}),
+    ("on: 1", {"true": 1}), ("80: 1", {"80": 1}), ("'on': 1", {"on": 1}), ("1.5: 1", {"1.5": 1}),
+    ("0x10: 1", {"16": 1}),
     ("? a\n: 1", {"a": 1}), ("a: &x {b: 1}\nc: *x", {"a": {"b": 1}, "c": {"b": 1}}),
     ("x: &x {a: 1, b: 2}\nz: {<<: *x, b: 3}", {"x": {"a": 1, "b": 2}, "z": {"a": 1, "b": 3}}),
     ("z: {<<: [{a: 1}, {a: 2, b: 2}], c: 3}", {"z": {"a": 1, "b": 2, "c": 3}}), ("'<<': 1", {"<<": 1}),

@@ -1,0 +1,447 @@
+# ruff: noqa: UP031  YAML in its flow style is full of braces
+"""Loading again and again: what is the same object, what changed, what keeps its last good version, and where."""
+import io
+import os
+import sys
+
+import msgspec
+import pytest
+
+from gwfast.config.load import Loader, load
+from gwfast.config.model import Key
+
+ROUTE = """\
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  name: {name}
+spec:
+  rules:
+  - matches:
+    - path: {{value: {path}}}
+"""
+
+
+def route(name: str, path: str = "/") -> str:
+    return ROUTE.format(name=name, path=path)
+
+
+def key(name: str, kind: str = "HTTPRoute") -> Key:
+    return Key(kind, "default", name)
+
+
+def path_of(resource) -> str:
+    return resource.spec.rules[0].matches[0].path.value
+
+
+def problems(loaded, severity: str = "error") -> list[tuple[str, int, str, str]]:
+    return [(os.path.basename(each.source.file), each.source.line, each.field, each.reason)
+            for each in loaded.problems if each.severity == severity]
+
+
+class Folder:
+    """A folder of files and a loader of it; asserts that two ways of asking for changes agree."""
+
+    def __init__(self, path):
+        self.path = path
+        self.loader = Loader([str(path)])
+
+    def write(self, **files: str | None):
+        """Write or remove files and load what changed, as a watcher would tell it."""
+        changed = set()
+        for name, text in files.items():
+            path = self.path / f"{name}.yaml"
+            changed.add(str(path))
+            if text is None:
+                path.unlink()
+            else:
+                path.write_text(text)
+        loaded = self.loader.load(changed)
+        again = self.loader.load()
+        assert again.resources == loaded.resources and again.problems == loaded.problems
+        assert not again.added | again.changed | again.removed
+        return loaded
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path)
+
+
+# ---- What is read
+
+
+def test_files_folders_and_formats(tmp_path, monkeypatch):
+    (tmp_path / "sub" / "deeper").mkdir(parents=True)
+    (tmp_path / "sub" / "a.yaml").write_text(route("a"))
+    (tmp_path / "sub" / "deeper" / "b.yml").write_text(route("b"))
+    (tmp_path / "sub" / "c.json").write_bytes(msgspec.json.encode(msgspec.yaml.decode(route("c"))))
+    (tmp_path / "sub" / "notes.txt").write_text("not: [yaml")
+    (tmp_path / "sub" / ".hidden.yaml").write_text("not: [yaml")
+    (tmp_path / "sub" / ".git").mkdir()
+    (tmp_path / "sub" / ".git" / "x.yaml").write_text("not: [yaml")
+    (tmp_path / "named.conf").write_text(route("d"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(route("e").encode())))
+    loaded = load([str(tmp_path / "sub"), str(tmp_path / "named.conf"), "-"])
+    assert set(loaded.resources) == loaded.added == {key(name) for name in "abcde"}
+    assert loaded.problems == []
+    assert loaded.resources[key("e")].source.file == "-"
+    assert str(loaded.resources[key("b")].source) == f"{tmp_path}/sub/deeper/b.yml:1"
+
+
+def test_standard_input_is_read_once(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(route("a").encode())))
+    loader = Loader(["-"])
+    first, second = loader.load(), loader.load()
+    assert first.resources == second.resources != {}
+
+
+def test_mounted_config_map(tmp_path):
+    """A ConfigMap's files are links into a folder that a link `..data` names; an update swaps that link."""
+    for version, path in ("..2024_1", "/one"), ("..2024_2", "/two"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "r.yaml").write_text(route("a", path))
+    (tmp_path / "..data").symlink_to("..2024_1")
+    (tmp_path / "r.yaml").symlink_to("..data/r.yaml")
+    loader = Loader([str(tmp_path)])
+    first = loader.load()
+    assert path_of(first.resources[key("a")]) == "/one" and first.problems == []
+    (tmp_path / "..next").symlink_to("..2024_2")
+    (tmp_path / "..next").rename(tmp_path / "..data")
+    second = loader.load({str(tmp_path / "..data")})
+    assert path_of(second.resources[key("a")]) == "/two"
+    assert second.changed == {key("a")}
+
+
+def test_each_real_file_is_read_once(tmp_path):
+    (tmp_path / "a.yaml").write_text(route("a"))
+    (tmp_path / "b.yaml").symlink_to("a.yaml")
+    (tmp_path / "loop").symlink_to(".")
+    loaded = load([str(tmp_path), str(tmp_path / "a.yaml"), str(tmp_path)])
+    assert list(loaded.resources) == [key("a")] and loaded.problems == []
+
+
+@pytest.mark.parametrize("text", [
+    route("a") + "---\n" + route("b"),
+    "apiVersion: v1\nkind: List\nitems:\n" + "".join(
+        "- " + route(name).replace("\n", "\n  ").rstrip() + "\n" for name in "ab"),
+    "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRouteList\nitems:\n- metadata: {name: a}\n  spec: {}\n"
+    "- {metadata: {name: b}, spec: {}}\n",
+    '{"apiVersion":"v1","kind":"List","items":[\n%s,\n%s]}' % tuple(
+        msgspec.json.encode(msgspec.yaml.decode(route(name))).decode() for name in "ab"),
+    "\n".join(msgspec.json.encode(msgspec.yaml.decode(route(name))).decode() for name in "ab"),
+    "\n".join(msgspec.json.format(msgspec.json.encode(msgspec.yaml.decode(route(name)))).decode() for name in "ab"),
+    "\ufeff" + route("a") + "...\n---\n" + route("b"),
+    "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: a}, spec: {}}\n---\n" + route("b"),
+], ids=["documents", "List", "HTTPRouteList", "JSON List", "JSON lines", "JSON stream", "BOM", "flow"])
+def test_forms_of_several(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    loaded = load([str(tmp_path)])
+    assert set(loaded.resources) == {key("a"), key("b")} and loaded.problems == []
+    assert loaded.resources[key("b")].spec.rules[0].matches[0].path.value == "/"
+    lines = text.split("\n")
+    first, second = (loaded.resources[key(name)].source.line for name in "ab")
+    assert first < second and lines[second - 1].strip()
+
+
+def test_yaml_and_json_give_the_same_resource(tmp_path):
+    text = route("a") + "  hostnames: [a.b]\n  parentRefs: [{name: g, port: 80}]\n"
+    (tmp_path / "a.yaml").write_text(text)
+    (tmp_path / "b.json").write_bytes(msgspec.json.encode(msgspec.yaml.decode(text.replace("name: a", "name: b"))))
+    left, right = load([str(tmp_path)]).resources.values()
+    assert left.spec == right.spec
+
+
+def test_metadata_is_filled(tmp_path):
+    (tmp_path / "x.yaml").write_text("""
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: c, namespace: ignored}
+spec: {controllerName: a.b/c}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: apps, labels: {a: b}}
+---
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: HTTPRoute
+metadata: {name: r, namespace: apps, uid: x, generation: 7, creationTimestamp: 2024-01-02T03:04:05Z}
+spec: {}
+status: {parents: [{anything: 1}]}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: s}
+data: {a: !!str aGk=}
+stringData: {b: there}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: e}
+addressType: IPv4
+endpoints: [{addresses: [10.0.0.1], conditions: {ready: true}, nodeName: x}]
+ports: [{port: 80}]
+""")
+    found = load([str(tmp_path)]).resources
+    assert set(found) == {("GatewayClass", "", "c"), ("Namespace", "", "apps"), ("HTTPRoute", "apps", "r"),
+                          ("Secret", "default", "s"), ("EndpointSlice", "default", "e")}
+    assert found["Namespace", "", "apps"].metadata.labels == {"a": "b", "kubernetes.io/metadata.name": "apps"}
+    assert found["Secret", "default", "s"].data == {"a": b"hi", "b": b"there"}
+    item = found["HTTPRoute", "apps", "r"]
+    assert item.api_version == "gateway.networking.k8s.io/v1" and item.metadata.generation == 7
+    assert item.metadata.creation_timestamp.isoformat() == "2024-01-02T03:04:05+00:00"
+    assert found["EndpointSlice", "default", "e"].endpoints[0].conditions.ready is True
+
+
+def test_base64_may_be_wrapped(tmp_path):
+    text = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata:\n  a: |\n    aGkg\n    aGk=\n"
+    (tmp_path / "x.yaml").write_text(text)
+    (secret,) = load([str(tmp_path)]).resources.values()
+    assert secret.data == {"a": b"hi hi"}
+
+
+# ---- What is wrong, and where
+
+WRONG = {
+    "field": (route("a").replace("value: /", "value: a"),
+              [("x.yaml", 8, "spec.rules[0].matches[0].path.value", "Invalid")]),
+    "second document": (route("a") + "---\n" + route("b", "//"),
+                        [("x.yaml", 17, "spec.rules[0].matches[0].path.value", "Invalid")]),
+    "item of a List": ("kind: List\nitems:\n- " + route("a", "x").replace("\n", "\n  "),
+                       [("x.yaml", 10, "spec.rules[0].matches[0].path.value", "Invalid")]),
+    "item of a JSON List": (
+        '{"kind":"List","items":[\n{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute",\n'
+        '"metadata":{"name":"a"},\n"spec":{"hostnames":["ok",\n"B"]}}]}',
+        [("x.yaml", 5, "spec.hostnames[1]", "Invalid")]),
+    "missing": ("apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: a}\nspec:\n"
+                "  gatewayClassName: c\n", [("x.yaml", 4, "spec.listeners", "Invalid")]),
+    "no name": ("apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {}\nspec: {}\n",
+                [("x.yaml", 3, "metadata.name", "Invalid")]),
+    "no kind": ("apiVersion: v1\nmetadata: {}\n", [("x.yaml", 1, "kind", "Invalid")]),
+    "no apiVersion": ("\n\nkind: HTTPRoute\n", [("x.yaml", 3, "apiVersion", "Invalid")]),
+    "syntax": (route("a") + "---\nb: [1\n", [("x.yaml", 11, "", "Unreadable")]),
+    "duplicate key": (route("a") + "  rules: []\n", [("x.yaml", 9, "", "Unreadable")]),
+    "not a mapping": ("- a\n", [("x.yaml", 1, "", "Unreadable")]),
+    "JSON": ('{"apiVersion": "v1",\n "kind": }', [("x.yaml", 2, "", "Unreadable")]),
+    "JSON duplicate": ('{"apiVersion": "v1", "kind": "Secret", "kind": "Secret"}', [("x.yaml", 1, "", "Unreadable")]),
+    "not UTF-8": ("apiVersion: v1\nkind: \udcff\n", [("x.yaml", 2, "", "Unreadable")]),
+    "two documents of one text": (route("a") + "---\n" + route("a"), []),
+}
+
+
+@pytest.mark.parametrize("text, expected", WRONG.values(), ids=WRONG)
+def test_problem_has_the_line_of_the_field(tmp_path, text, expected):
+    (tmp_path / "x.yaml").write_bytes(text.encode(errors="surrogateescape"))
+    assert problems(load([str(tmp_path)])) == expected
+
+
+@pytest.mark.parametrize("name, reason", [("absent.yaml", "No such file"), ("secret.yaml", "Permission"),
+                                          ("pipe", "not a regular file")])
+def test_unreadable_path_is_a_problem(tmp_path, name, reason):
+    path = tmp_path / name
+    if name == "secret.yaml":
+        path.write_text(route("a"))
+        path.chmod(0)
+        if os.access(path, os.R_OK):
+            pytest.skip("this user may read everything")
+    if name == "pipe":
+        os.mkfifo(path)
+    (problem,) = load([str(path)]).problems
+    assert problem.severity == "error" and reason in problem.message and problem.source.file == str(path)
+
+
+def test_duplicates_name_both_places(tmp_path):
+    (tmp_path / "a.yaml").write_text(route("a", "/one") + "---\n" + route("b"))
+    (tmp_path / "b.yaml").write_text("# x\n" + route("b", "/two") + "---\n" + route("a", "/one"))
+    loaded = load([str(tmp_path)])
+    assert path_of(loaded.resources[key("b")]) == "/"
+    (same, other) = loaded.problems
+    assert (same.severity, same.source.line, same.resource) == ("warning", 11, "HTTPRoute default/a")
+    assert (other.severity, other.source.line, other.resource) == ("error", 2, "HTTPRoute default/b")
+    assert f"{tmp_path}/a.yaml:10" in other.message
+
+
+def test_order_of_paths_decides(tmp_path):
+    (tmp_path / "a.yaml").write_text(route("a", "/one"))
+    (tmp_path / "b.yaml").write_text(route("a", "/two"))
+    assert path_of(load([str(tmp_path / "b.yaml"), str(tmp_path / "a.yaml")]).resources[key("a")]) == "/two"
+
+
+# ---- Again
+
+
+def test_what_did_not_change_is_the_same_object(folder):
+    first = folder.write(x="---\n".join(route(name) for name in "abc"))
+    assert first.added == {key("a"), key("b"), key("c")}
+    second = folder.write(x="---\n".join((route("a"), "# new\n" + route("b", "/b"), route("c"), route("d"))))
+    assert (second.added, second.changed, second.removed) == ({key("d")}, {key("b")}, set())
+    assert second.resources[key("a")] is first.resources[key("a")]
+    assert second.resources[key("c")] is first.resources[key("c")]
+    assert second.resources[key("b")] is not first.resources[key("b")]
+    assert [second.resources[key(name)].metadata.generation for name in "abcd"] == [1, 2, 1, 1]
+    assert [second.resources[key(name)].source.line for name in "abcd"] == [1, 11, 20, 29]
+    third = folder.write(x=route("c"))
+    assert third.removed == {key("a"), key("b"), key("d")} and third.resources[key("c")] is first.resources[key("c")]
+
+
+def test_comments_and_order_change_nothing(folder):
+    first = folder.write(x=route("a"))
+    second = folder.write(x="# a comment\n" + route("a").replace("value: /", "value: '/'"))
+    assert second.resources[key("a")] is first.resources[key("a")] and not second.changed
+    assert second.resources[key("a")].source.line == 2
+
+
+def test_moving_to_another_file_changes_nothing_but_the_place(folder):
+    first = folder.write(x=route("a"), z=route("z"))
+    second = folder.write(x=None, y="\n" + route("a"))
+    assert not second.added | second.changed | second.removed
+    assert second.resources[key("a")] is first.resources[key("a")]
+    assert second.resources[key("a")].source.file.endswith("y.yaml") and second.resources[key("a")].source.line == 2
+
+
+def test_labels_change_the_object_but_not_the_generation(folder):
+    folder.write(x=route("a"))
+    second = folder.write(x=route("a").replace("name: a", "name: a\n  labels: {x: z}"))
+    assert second.changed == {key("a")} and second.resources[key("a")].metadata.generation == 1
+
+
+def test_items_of_a_list_stay_the_same(folder):
+    def text(paths):
+        return '{"kind":"List","items":[' + ",\n".join(
+            msgspec.json.encode(msgspec.yaml.decode(route(name, path))).decode() for name, path in paths.items()) + "]}"
+
+    first = folder.write(x=text({"a": "/", "b": "/", "c": "/"}))
+    second = folder.write(x=text({"new": "/", "a": "/", "b": "/b", "c": "/"}))
+    assert (second.added, second.changed) == ({key("new")}, {key("b")})
+    assert second.resources[key("c")] is first.resources[key("c")]
+    assert [second.resources[key(name)].source.line for name in ("new", "a", "b", "c")] == [1, 2, 3, 4]
+
+
+def test_file_that_was_removed_takes_its_resources(folder):
+    folder.write(x=route("a"), y=route("b"))
+    second = folder.write(y=None)
+    assert set(second.resources) == {key("a")} and second.removed == {key("b")}
+
+
+def test_files_that_do_not_matter_cause_no_work(folder, tmp_path):
+    folder.write(x=route("a"))
+    (tmp_path / "x.yaml").write_text(route("a", "/new"))
+    for name in (".x.yaml.swp", "notes.txt", "x.yaml~", "4913"):
+        assert not folder.loader.load({str(tmp_path / name)}).changed
+    assert folder.loader.load({str(tmp_path / "x.yaml"), str(tmp_path / ".x.yaml.swp")}).changed == {key("a")}
+
+
+def test_change_within_one_tick_of_the_clock_is_seen(tmp_path):
+    """Same size, same time, same file: only a second look can tell, so a file read right after its change gets one."""
+    path = tmp_path / "x.yaml"
+    path.write_text(route("a", "/one"))
+    loader = Loader([str(tmp_path)])
+    loader.load()
+    before = path.stat()
+    with path.open("r+") as file:
+        file.write(route("a", "/two"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert loader.load().changed == {key("a")}
+
+
+# ---- The last good version
+
+
+def test_invalid_change_keeps_the_last_good_version(folder):
+    first = folder.write(x=route("a", "/good") + "---\n" + route("b"))
+    second = folder.write(x=route("a", "bad") + "---\n" + route("b", "/b"))
+    assert second.resources[key("a")] is first.resources[key("a")] and second.changed == {key("b")}
+    assert problems(second) == [("x.yaml", 8, "spec.rules[0].matches[0].path.value", "Invalid")]
+    assert second.problems[0].message.endswith("; the last good version keeps serving")
+    third = folder.write(x=route("a", "/better") + "---\n" + route("b", "/b"))
+    assert third.problems == [] and third.changed == {key("a")}
+    assert third.resources[key("a")].metadata.generation == 2
+
+
+def test_invalid_from_the_start_is_not_there(folder):
+    first = folder.write(x=route("a", "bad"))
+    assert first.resources == {} and "last good" not in first.problems[0].message
+
+
+def test_invalid_resource_that_is_taken_away_is_gone(folder):
+    folder.write(x=route("a") + "---\n" + route("b"))
+    folder.write(x=route("a", "bad") + "---\n" + route("b"))
+    third = folder.write(x=route("b"))
+    assert set(third.resources) == {key("b")} and third.problems == []
+
+
+def test_file_that_cannot_be_parsed_keeps_all_that_it_held(folder):
+    first = folder.write(x=route("a") + "---\n" + route("b"), y=route("c"))
+    second = folder.write(x=route("a", "/new") + "---\n" + route("b").replace("spec:", "spec: ["))
+    assert set(second.resources) == set(first.resources) and second.changed == {key("a")}
+    assert second.resources[key("b")] is first.resources[key("b")]
+    assert "last good version" in second.problems[0].message
+    third = folder.write(x="}")
+    assert set(third.resources) == set(first.resources) and not third.changed
+    fourth = folder.write(x=route("a"))
+    assert set(fourth.resources) == {key("a"), key("c")} and fourth.removed == {key("b")} and fourth.problems == []
+
+
+def test_named_file_that_vanishes_keeps_what_it_held(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(route("a"))
+    loader = Loader([str(path)])
+    first = loader.load()
+    path.unlink()
+    second = loader.load({str(path)})
+    assert second.resources == first.resources and "No such file" in second.problems[0].message
+    path.write_text(route("a", "/new"))
+    third = loader.load()
+    assert third.changed == {key("a")} and third.problems == []
+
+
+def test_folder_that_vanishes_keeps_what_it_held(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "x.yaml").write_text(route("a"))
+    loader = Loader([str(tmp_path / "d")])
+    first = loader.load()
+    (tmp_path / "d").rename(tmp_path / "e")
+    second = loader.load()
+    assert second.resources == first.resources and len(second.problems) == 1
+    (tmp_path / "e").rename(tmp_path / "d")
+    third = loader.load()
+    assert third.resources == first.resources and third.problems == []
+
+
+def test_duplicate_takes_over_when_the_first_goes(folder):
+    folder.write(x=route("a", "/one"), y=route("a", "/two"))
+    second = folder.write(x=None)
+    assert path_of(second.resources[key("a")]) == "/two" and second.changed == {key("a")} and second.problems == []
+    third = folder.write(x=route("a", "/three"))
+    assert path_of(third.resources[key("a")]) == "/three"
+    assert problems(third) == [("y.yaml", 1, "metadata.name", "Duplicate")]
+
+
+def test_controller_name_is_immutable(folder):
+    text = "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: c}\n" \
+        "spec: {controllerName: a.b/%s}\n"
+    first = folder.write(x=text % "one")
+    second = folder.write(x=text % "two")
+    (problem,) = second.problems
+    assert (problem.field, problem.message) == (
+        "spec.controllerName", "Value is immutable; the last good version keeps serving")
+    assert second.resources == first.resources
+    assert folder.write(x=text % "one").problems == []
+
+
+def test_old_route_follows_its_gateways(folder):
+    """Routes of networking.x-k8s.io change when the Gateways that select them do, and only then."""
+    old = "apiVersion: networking.x-k8s.io/v1alpha1\n"
+    gateway = old + "kind: Gateway\nmetadata: {name: %s}\nspec:\n  gatewayClassName: c\n  listeners:\n" \
+        "  - {protocol: HTTP, port: 80, routes: {kind: HTTPRoute}}\n"
+    text = old + "kind: HTTPRoute\nmetadata: {name: r}\nspec: {rules: [{forwardTo: [{serviceName: s, port: 80}]}]}\n"
+    first = folder.write(g=gateway % "g", r=text)
+    assert [ref.name for ref in first.resources[key("r")].spec.parent_refs] == ["g"]
+    second = folder.write(h=gateway % "h")
+    assert [ref.name for ref in second.resources[key("r")].spec.parent_refs] == ["g", "h"]
+    assert second.changed == {key("r")}
+    assert second.resources[key("g", "Gateway")] is first.resources[key("g", "Gateway")]
+    third = folder.write(r="\n" + text)
+    assert third.resources[key("r")] is second.resources[key("r")] and third.resources[key("r")].source.line == 2
+    fourth = folder.write(r=None)
+    assert fourth.removed == {key("r")}
