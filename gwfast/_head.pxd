@@ -92,20 +92,22 @@ cdef enum:
 cdef struct RequestHead:
     Slice method
     Slice target           # as received
-    Slice path             # of the target, as received, without the query; '*' for OPTIONS *
-    Slice query            # behind '?', without it; query.at is NULL where there is no '?'
+    Slice path             # of the target, as received, without the query; '*' for OPTIONS *; '/' where an
+                           # absolute-form has none (for OPTIONS '*': RFC 9112 3.2.4)
+    Slice query            # behind '?', without it; query.at is NULL where there is no '?'; its escapes are not checked
     Slice match_path       # normalised (RFC 3986 6.2.2): unreserved octets decoded, dot segments and '//' removed;
                            # is `path` itself where that changes nothing, else lies in `room`
     Slice slash_path       # match_path with %2F decoded to '/' too; n == 0 where there is no %2F: see find()
     Slice authority        # of Host or of an absolute-form target, as received, port included; n may be 0 (HTTP/1.0)
-    Slice host             # authority in lower case without port and trailing dot; lies in `host_room`
+    Slice host             # authority in lower case without port and trailing dot; lies in `host_room`;
+                           # an IPv6 address keeps its brackets
     uint64_t content_length
     uint8_t method_id      # Method
     uint8_t minor          # 0 or 1
     uint8_t framing        # Framing
     uint8_t keep_alive     # the client wants the connection kept
-    uint8_t upgrade        # Connection: upgrade with an Upgrade field, HTTP/1.1, no body
-    uint8_t expect         # Expect: 100-continue
+    uint8_t upgrade        # Connection: upgrade with an Upgrade field, HTTP/1.1, no body, and not to h2c
+    uint8_t expect         # Expect: 100-continue, HTTP/1.1, with a body to come
     uint8_t absolute       # absolute-form target
     uint8_t trailers       # TE: trailers
     uint16_t count
@@ -128,7 +130,7 @@ cdef struct ResponseHead:
 
 cdef struct HeadLimits:
     uint32_t head          # bytes of a whole head
-    uint32_t line          # bytes of one line
+    uint32_t line          # bytes of one line, its CRLF included
     uint32_t count         # fields
 
 # Hash of a field name in lower case: the table's predicates carry the same (32-bit FNV-1a over ASCII lower case).
