@@ -141,7 +141,7 @@ def gateway(directory: Path, port: int, core: int | None = None, *options: str) 
     """gwfast on a folder of configuration; ready when /readyz says so."""
     import gwfast
     admin = free_port()
-    command = [sys.executable, "-m", "gwfast", "run", str(directory), "--workers", "1", "--log-format", "off",
+    command = [sys.executable, "-m", "gwfast", "run", str(directory), "--workers", "1", "--access-log", "off",
                "--admin", f"127.0.0.1:{admin}", *options]
     with running(command, core) as process:
         until(lambda: answers(admin, "/readyz"), 120)

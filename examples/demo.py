@@ -61,20 +61,18 @@ def main() -> int:
     # Ctrl-C reaches the whole foreground group: each process ends in its own way, and this one waits for them.
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: gateway.terminate())
-    echoes = [subprocess.Popen([*GWFAST, "echo", "--port", str(port), "--name", name], start_new_session=True)
-              for name, port in BACKENDS.items()]
+    echo = subprocess.Popen([*GWFAST, "echo", *(f"{name}={port}" for name, port in BACKENDS.items())],
+                            start_new_session=True, stdout=subprocess.DEVNULL)
     gateway = subprocess.Popen([*GWFAST, "run", str(FOLDER), "--admin", ADMIN, "--port-map", f"8080:{PORT}",
-                                "--log-format", "common", "--drain-timeout", "2"])
+                                "--access-log", "common", "--drain-timeout", "2"])
     try:
         if ready(gateway):
             print(GUIDE.format(port=PORT, admin=ADMIN, backends="  ".join(f"{n} :{p}" for n, p in BACKENDS.items())),
                   flush=True)
         return gateway.wait()
     finally:
-        for echo in echoes:
-            echo.terminate()
-        for echo in echoes:
-            echo.wait()
+        echo.terminate()
+        echo.wait()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def plain_gateway(plain_backend: Backend, tmp_path_factory) -> Iterator[Gateway]
     folder = tmp_path_factory.mktemp("plain") / "conf"
     folder.mkdir()
     write(folder, "all.yaml", gateway(free_port()), service("plain", plain_backend), route("all", rule("plain")))
-    running = Gateway(folder, "--log-format", "off")
+    running = Gateway(folder, "--access-log", "off")
     yield running
     running.stop()
 

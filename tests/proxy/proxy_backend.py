@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from proxy_wire import Closed, Dirty, Message, Stream
+from proxy_wire import Closed, Cut, Dirty, Message, Stream
 
 Step = bytes | Callable[[Stream], None]
 
@@ -102,7 +102,7 @@ class Backend:
         try:
             while self.one(stream):
                 pass
-        except Closed:
+        except (Closed, Cut):
             pass
         except Dirty as dirty:
             self.dirty.append(str(dirty))

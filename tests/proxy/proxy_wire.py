@@ -21,6 +21,10 @@ class Dirty(Exception):
     """Bytes that RFC 9112 does not allow."""
 
 
+class Cut(Dirty):
+    """The other side ended the connection within a message: nobody can take it for a whole one."""
+
+
 class Closed(Exception):
     """The other side ended the connection between two messages."""
 
@@ -111,7 +115,7 @@ class Stream:
                 raise Dirty(f"a line without end: {bytes(self.buffer[:80])!r}...")
             if not self.fill():
                 if self.buffer:
-                    raise Dirty(f"ended within a line: {bytes(self.buffer)!r}")
+                    raise Cut(f"ended within a line: {bytes(self.buffer)!r}")
                 raise Closed
         line = bytes(self.buffer[:end + 1])
         del self.buffer[:end + 1]
@@ -123,7 +127,7 @@ class Stream:
         kept, left = [], n
         while left:
             if not self.buffer and not self.fill():
-                raise Dirty(f"{left} of {n} bytes are missing")
+                raise Cut(f"{left} of {n} bytes are missing")
             some = bytes(self.buffer[:left])
             del self.buffer[:left]
             left -= len(some)
@@ -147,7 +151,7 @@ class Stream:
         try:
             fields, raw = self.fields()
         except Closed:
-            raise Dirty("ended within a head") from None
+            raise Cut("ended within a head") from None
         return match, fields, line + b"\r\n" + raw
 
     def request(self, keep: bool = True, before_body=None) -> Message:
@@ -186,10 +190,13 @@ class Stream:
         if length != "chunked":
             return message._replace(body=self.exactly(length, keep), size=length)
         chunks, size = [], 0
-        for chunk in self.chunks(keep):
-            chunks.append(chunk[1])
-            size += chunk[0]
-        return message._replace(body=b"".join(chunks), size=size, trailers=self.fields()[0])
+        try:
+            for chunk in self.chunks(keep):
+                chunks.append(chunk[1])
+                size += chunk[0]
+            return message._replace(body=b"".join(chunks), size=size, trailers=self.fields()[0])
+        except Closed:
+            raise Cut("ended within a chunked body") from None
 
     def chunks(self, keep: bool) -> Iterator[tuple[int, bytes]]:
         while True:

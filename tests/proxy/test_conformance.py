@@ -38,7 +38,7 @@ class Suite:
         self.base = [d for d in base if "tls" not in d["metadata"]["name"] and "https" not in d["metadata"]["name"]]
         self.write([])
         port_map = ",".join(f"{a}:{b}" for a, b in self.ports.items())
-        self.gateway = Gateway(folder, "--port-map", port_map, "--log-format", "off")
+        self.gateway = Gateway(folder, "--port-map", port_map, "--access-log", "off")
 
     def serve(self, found: list[dict]) -> None:
         """Put this manifest into the folder and wait until it is served."""
