@@ -3,6 +3,7 @@
 DEMO_PORT=8081 moves the gateway where port 8080 is taken.
 """
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -55,6 +56,17 @@ def ready(gateway: subprocess.Popen, seconds: float = 20) -> bool:
     return False
 
 
+def shown(line: str) -> str:
+    """One line of the access log for people."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line.rstrip()
+    rule = f"{entry['route']} rule {entry['rule']}" if "route" in entry else "no route"
+    where = f" -> {entry['backend']}" if entry.get("backend") else ""
+    return f"  {entry['status']}  {entry['method']} {entry['target']}  ({rule}{where}, {entry['duration_ms']:.1f} ms)"
+
+
 def main() -> int:
     for port in (PORT, *BACKENDS.values(), int(ADMIN.rpartition(":")[2])):
         require_free(port)
@@ -64,11 +76,14 @@ def main() -> int:
     echo = subprocess.Popen([*GWFAST, "echo", *(f"{name}={port}" for name, port in BACKENDS.items())],
                             start_new_session=True, stdout=subprocess.DEVNULL)
     gateway = subprocess.Popen([*GWFAST, "run", str(FOLDER), "--admin", ADMIN, "--port-map", f"8080:{PORT}",
-                                "--access-log", "common", "--drain-timeout", "2"])
+                                "--access-log", "json", "--log-level", "warning", "--drain-timeout", "2s"],
+                               stdout=subprocess.PIPE, text=True)
     try:
         if ready(gateway):
             print(GUIDE.format(port=PORT, admin=ADMIN, backends="  ".join(f"{n} :{p}" for n, p in BACKENDS.items())),
                   flush=True)
+        for line in gateway.stdout:
+            print(shown(line), flush=True)
         return gateway.wait()
     finally:
         echo.terminate()

@@ -1,0 +1,166 @@
+"""What people and machines see: X-Forwarded fields, the access log, /metrics, /readyz, /config."""
+import json
+import re
+
+import pytest
+from proxy_gateway import free_port, gateway, route, rule, service, until
+
+UUID = r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}"
+SPOOFED = {"x_forwarded_for": "6.6.6.6", "x_forwarded_proto": "https", "x_forwarded_host": "evil.example",
+           "x_real_ip": "6.6.6.6", "forwarded": "for=6.6.6.6", "x_forwarded_port": "444"}
+
+
+def received(gw, **fields: str) -> dict[str, str]:
+    """Fields as the backend got them, lower-case names."""
+    answer = json.loads(gw.get("/", host="a.example:81", **fields).body)
+    names = {name.lower() for name, _ in answer["fields"]}
+    return {n: ", ".join(v for name, v in answer["fields"] if name.lower() == n) for n in names}
+
+
+@pytest.fixture
+def make(run, backend):
+    def make(*options: str):
+        return run(gateway(free_port()), service("one", backend("one")), route("r", rule("one")), options=options)
+    return make
+
+
+def test_forwarded_fields_are_ours(make) -> None:
+    got = received(make(), **SPOOFED, x_request_id="mine")
+    assert (got["x-forwarded-for"], got["x-forwarded-proto"], got["x-forwarded-host"]) == (
+        "127.0.0.1", "http", "a.example:81")
+    assert not {"forwarded", "x-real-ip", "x-forwarded-port"} & got.keys()
+    assert re.fullmatch(UUID, got["x-request-id"])
+    assert "via" not in got
+
+
+def test_forwarded_fields_of_a_trusted_peer_are_kept(make) -> None:
+    got = received(make("--trusted-proxies", "127.0.0.0/8,::1"), **SPOOFED, x_request_id="mine")
+    assert got["x-forwarded-for"] == "6.6.6.6, 127.0.0.1"
+    assert (got["x-forwarded-proto"], got["x-forwarded-host"], got["x-request-id"]) == ("https", "evil.example", "mine")
+
+
+def test_other_trusted_peers_are_not_this_one(make) -> None:
+    assert received(make("--trusted-proxies", "10.0.0.0/8"), **SPOOFED)["x-forwarded-for"] == "127.0.0.1"
+
+
+def test_request_ids_differ(make) -> None:
+    gw = make()
+    ids = {received(gw)["x-request-id"] for _ in range(20)}
+    assert len(ids) == 20
+
+
+def test_via(make) -> None:
+    gw = make("--via", "edge")
+    assert received(gw, via="1.0 fred")["via"] == "1.0 fred, 1.1 edge"
+    assert gw.get().fields.get("Via") == "1.1 edge"
+
+
+def test_access_log_json(run, backend) -> None:
+    made = backend("one")
+    gw = run(gateway(free_port()), service("one", made), route("r", {"name": "first", **rule(path="/none")}, rule("one", path="/x")))
+    gw.get("/x/y?q=\"1\"", host="a.example", user_agent='odd "agent" \\ \t here')
+    gw.get("/none")
+    gw.get("/missing")
+    gw.send(b"BAD\r\n\r\n")
+    until(lambda: len(gw.log()) >= 4)
+    served, none, missing, bad = gw.log()
+    assert (served["method"], served["host"], served["target"], served["status"]) == ("GET", "a.example", '/x/y?q="1"', 200)
+    assert (served["route"], served["rule"], served["backend"]) == ("default/r", 1, "default/one:80")
+    assert served["endpoint"] == f"127.0.0.1:{made.port}"
+    assert served["client"].startswith("127.0.0.1")
+    assert served["user_agent"] == 'odd "agent" \\ \t here'
+    assert served["flags"] == "-"
+    assert 0 <= served["upstream_ms"] <= served["duration_ms"] < 60_000
+    assert served["bytes_out"] > 0
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", served["time"])
+    assert (none["status"], none["flags"], none["route"]) == (500, "invalid_backend", "default/r")
+    assert (missing["status"], missing["flags"], "route" in missing) == (404, "no_route", False)
+    assert (bad["status"], bad["flags"]) == (400, "bad_request")
+
+
+def test_access_log_common(run, backend) -> None:
+    gw = run(gateway(free_port()), service("one", backend("one")), route("r", rule("one")), options=("--access-log", "common"))
+    gw.get("/x?q=\"1\"", user_agent='odd "agent"', referer="http://b.example/")
+    until(lambda: gw.out.read_text())
+    line, = gw.out.read_text().splitlines()
+    assert re.fullmatch(r'127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d \+0000\] "GET /x\?q=\S+ HTTP/1\.1" 200 \d+ '
+                        r'"http://b\.example/" "odd .{1,4}agent.{1,4}"', line), line
+
+
+def test_access_log_off(make) -> None:
+    gw = make("--access-log", "off")
+    gw.get()
+    gw.stop()
+    assert gw.out.read_text() == ""
+
+
+def test_access_log_is_whole_after_the_end(run, backend) -> None:
+    """Batches that are not yet written are written when the gateway ends."""
+    gw = run(gateway(free_port()), service("one", backend("one")), route("r", rule("one")), options=("--workers", "2"))
+    for n in range(30):
+        gw.get(f"/{n}")
+    gw.stop()
+    assert sorted(int(entry["target"][1:]) for entry in gw.log()) == list(range(30))
+
+
+def test_metrics(run, backend) -> None:
+    made = backend("one")
+    gw = run(gateway(free_port()), service("one", made), route("r", rule("one", path="/x"), rule(path="/none")))
+    stream = gw.connect()
+    for _ in range(10):
+        stream.send(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert stream.response().status == 200
+    stream.close()
+    gw.get("/none")
+    gw.get("/missing")
+    got = gw.metrics()
+    label = 'kind="HTTPRoute",route="default/r"'
+    assert got[f'gwfast_route_requests_total{{{label},code="2xx"}}'] == 10
+    assert got[f'gwfast_route_requests_total{{{label},code="5xx"}}'] == 1
+    assert got[f"gwfast_route_duration_seconds_count{{{label}}}"] == 11
+    assert got[f'gwfast_route_duration_seconds_bucket{{{label},le="+Inf"}}'] == 11
+    assert got["gwfast_requests_total"] == 12
+    assert (got["gwfast_connections_total"], got["gwfast_requests_open"]) == (3, 0)
+    assert got["gwfast_upstream_connects_total"] == 1
+    assert got["gwfast_upstream_reused_total"] == 9
+    assert got["gwfast_upstream_idle"] == 1
+    assert got['gwfast_faults_total{fault="no_route"}'] == 1
+    assert got["gwfast_reloads_total"] >= 1
+    assert got["gwfast_ready"] == 1
+    assert any(name.startswith("gwfast_build_info{") for name in got)
+    until(lambda: gw.metrics()["gwfast_connections_open"] == 0)
+
+
+def test_metrics_survive_a_reload(run, backend) -> None:
+    made = backend("one")
+    gw = run(gateway(free_port()), service("one", made), route("r", rule("one")))
+    gw.get()
+    gw.write("more.yaml", route("another", rule("one", path="/another")))
+    gw.write("more-2.yaml", route("a-third", rule("one", path="/third")))
+    gw.serves("/third")
+    gw.get("/another")
+    got = {name: n for name, n in gw.metrics().items() if name.startswith("gwfast_route_requests_total") and "2xx" in name}
+    assert sum(n for name, n in got.items() if '"default/r"' in name) >= 1
+    assert sum(n for name, n in got.items() if '"default/another"' in name) == 1
+
+
+def test_pages(make) -> None:
+    gw = make()
+    assert gw.ask("/healthz") == (200, "ok\n")
+    assert gw.ask("/readyz")[0] == 200
+    plan = json.loads(gw.ask("/config")[1])
+    assert plan["binds"][0]["port"] == gw.port
+    assert gw.ask("/nothing")[0] == 404
+
+
+def test_ready_only_when_a_table_serves(run) -> None:
+    """/readyz is 503 until the first table is there; an empty folder is a table."""
+    gw = run(ready=False)
+
+    def answered() -> int:
+        try:
+            return gw.ask("/readyz")[0]
+        except OSError:
+            return 0
+    assert until(answered) in (200, 503)
+    until(lambda: answered() == 200)
