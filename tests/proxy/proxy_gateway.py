@@ -1,4 +1,5 @@
 """A real `gwfast run` on a folder of its own, and the resources that the tests put there."""
+import contextlib
 import functools
 import http.client
 import json
@@ -97,7 +98,11 @@ class Gateway:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                             env={**os.environ, **(env or {})})
         if ready:
-            until(self.ready, 30)
+            try:
+                until(self.ready, 15)
+            except AssertionError as late:
+                self.kill()
+                raise AssertionError(f"{late}\n{self.errors()}") from None
 
     def __repr__(self) -> str:
         return f"<Gateway {self.folder}>"
@@ -177,6 +182,14 @@ class Gateway:
             return answer.status == status and answer
         return until(asked)
 
+    def kill(self) -> None:
+        """End everything at once."""
+        self.ended = True
+        for pid in (self.process.pid, *self.workers()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
     def stop(self, expected: int | None = 0) -> None:
         """End it and hold what must always hold: it ends by itself, with this status, and printed no traceback."""
         self.ended = True
@@ -185,9 +198,7 @@ class Gateway:
         try:
             status = self.process.wait(15)
         except subprocess.TimeoutExpired:
-            for pid in (*self.workers(), self.process.pid):
-                os.kill(pid, signal.SIGKILL)
-            self.process.wait()
+            self.kill()
             raise AssertionError(f"did not end after SIGTERM:\n{self.errors()}") from None
         assert expected is None or status == expected, self.errors()
         for unwanted in ("Traceback", "AddressSanitizer", "runtime error:", "Segmentation"):
