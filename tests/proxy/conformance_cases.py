@@ -95,7 +95,8 @@ CASES = {
     "httproute-invalid-backendref-unknown-kind": "/ -> 500",
     "httproute-invalid-cross-namespace-backend-ref": "/ -> 500",
     "httproute-invalid-cross-namespace-parent-ref": "/ -> 404",
-    "httproute-invalid-nonexistent-backendref": "/ -> 500",
+    # A Service that is not in the files is a name to look up: 503 while nothing answers to it (a cluster says 500).
+    "httproute-invalid-nonexistent-backendref": "/ -> 503",
     "httproute-invalid-reference-grant": "/ -> 500",
     "httproute-listener-hostname-matching": """
         bar.com/ -> v1

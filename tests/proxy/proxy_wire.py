@@ -75,6 +75,9 @@ class Stream:
         self.sock.settimeout(TIMEOUT)
         self.buffer = bytearray()
 
+    def __del__(self) -> None:
+        self.sock.close()  # of a test that failed
+
     def fill(self) -> bool:
         some = self.sock.recv(65536)
         self.buffer += some
