@@ -135,7 +135,7 @@ cdef class Exchange(Waiter):
         self.minor = gateway.head.minor
         self.upgrade = gateway.head.upgrade
         self.chunked = gateway.head.framing == FRAMING_CHUNKED
-        self.requested = client.body.done
+        self.requested = gateway.head.framing != FRAMING_CHUNKED and gateway.head.content_length == 0
         gateway.counters.totals.requests += 1
         gateway.counters.totals.requests_open += 1
         if gateway.log.format:

@@ -19,7 +19,7 @@ AT_ONCE = 64
 
 def cases(name: str) -> list[dict]:
     found = json.loads((CORPORA / f"{name}.json").read_text())["cases"]
-    return [case if "payload" in case else {**case, "payload": case["steps"][0]["parts"][0]["payload"]} for case in found]
+    return [case if case.get("payload") else {**case, "payload": case["steps"][0]["parts"][0]["payload"]} for case in found]
 
 
 def answers(port: int, payloads: list[bytes], seconds: float = 30.0) -> list[bytes]:
