@@ -131,8 +131,8 @@ def test_metrics(run, backend) -> None:
 
 def test_metrics_survive_a_reload(run, backend) -> None:
     made = backend("one")
-    gw = run(gateway(free_port()), service("one", made), route("r", rule("one")))
-    gw.get()
+    gw = run(gateway(free_port()), service("one", made), route("r", rule("one", path="/r")))
+    gw.get("/r")
     gw.write("more.yaml", route("another", rule("one", path="/another")))
     gw.write("more-2.yaml", route("a-third", rule("one", path="/third")))
     gw.serves("/third")
