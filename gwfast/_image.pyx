@@ -182,7 +182,7 @@ cdef class Writer:
     def wasteful(self):
         return self.baseline and self.appended() > 2 * self.baseline + (1 << 20)
 
-    cdef size_t appended(self):
+    cdef size_t appended(self) noexcept:
         return (self.texts.arena.used + self.terms.predicates.used + self.terms.automata.used + self.ops.used
                 + self.redirects.used + self.choices.used + self.endpoints.used)
 
