@@ -1,7 +1,8 @@
-"""What the conformance suite asks of its routes, asked of the plan: request -> backend, status or Location.
+"""Requests to the routes of the conformance manifests: request -> backend, status or Location.
 
-The cases are the suite's (spec 2.3): by manifest, then 'METHOD URL [headers]' -> 'v1' for infra-backend-v1, a status,
-or a status with a Location. `explain` answers them; it reads a plan without the table.
+Written from the manifests and the one line that spec 2.3 has on each test, not copied from the suite's own tables:
+'METHOD URL [headers]' -> 'v1' for infra-backend-v1, a status, or a status with a Location. `explain` answers them; it
+reads a plan without the table.
 """
 from functools import cache
 from pathlib import Path
@@ -139,6 +140,13 @@ CASES = {
         GET http://anotherwildcard.io/s4 -> 404
         GET http://specific.but.wrong.com/s5 -> 404
         GET http://wildcard.io/s5 -> 404
+    """,
+    ("httproute-hostname-intersection", "httproute-hostname-intersection-all"): """
+        GET http://first.com/ -> v2
+        GET http://sub.first.com/ -> v2
+        GET http://second.com/ -> v2
+        GET http://sub.second.com/ -> v2
+        GET http://third.com/ -> 404
     """,
     ("gateway-http-listener-isolation", "http-listener-isolation"): """
         GET http://bar.com/empty-hostname -> v1
