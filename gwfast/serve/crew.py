@@ -19,9 +19,9 @@ from gwfast.serve import control
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.sockets import Port
 
-CALM = 10.0  # seconds after which a death is no longer part of a row
+CALM = 1.0  # seconds of life after which a death is no longer part of a row
 FIRST_DELAY = 0.1
-LONGEST_DELAY = 5.0
+LONGEST_DELAY = 1.0  # what waits in its queue waits no longer than this
 
 
 class Member:
