@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gwfast._chunked import chunks_of
 from gwfast._http1 import request_of, response_of
 from gwfast._target import normalised
+from gwfast.plan.paths import normal_path
 
 NAMES = st.sampled_from([
     b"Host", b"Content-Length", b"Transfer-Encoding", b"Connection", b"Expect", b"Upgrade", b"TE", b"X-A", b"x_b",
@@ -229,6 +230,8 @@ def test_paths(path):
     assert normalised(path) == resolved(path)
     head = request_of(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n\r\n")
     slashed = resolved(path, slashes=True)
+    if resolved(path) is not None:   # requests are matched in the form that routes are written in
+        assert normal_path(path.decode()) == resolved(path).decode()
     if resolved(path) is None or slashed is None:
         assert isinstance(head, int)
     else:
