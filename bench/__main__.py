@@ -1,12 +1,12 @@
-"""python -m bench load|reload|memory|tables|parse [--json FILE]: each prints a table; --json appends its figures as
-JSON lines, every line with the machine's facts."""
+"""python -m bench load|reload|memory|tables|parse|count [--json FILE]: each prints a table; --json appends its figures
+as JSON lines, every line with the machine's facts."""
 import argparse
 import sys
 import time
 
 import msgspec
 
-from bench import load, machine, memory, parse, reload, tables
+from bench import count, load, machine, memory, parse, reload, tables
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,6 +35,10 @@ def parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("parse", help="instructions to parse a head (valgrind)")
     verb.set_defaults(run=lambda o: parse.run(), show=parse.table)
+
+    verb = verbs.add_parser("count", help="instructions of a lookup, by callgrind")
+    verb.add_argument("--routes", type=int, default=100_000)
+    verb.set_defaults(run=lambda o: count.run(o.routes), show=count.table)
 
     for verb in verbs.choices.values():
         verb.add_argument("--json", metavar="FILE", help="append the figures as JSON lines ('-': standard output)")

@@ -261,7 +261,7 @@ cdef inline void append(Draft *draft, Group *group, uint32_t i, uint8_t kind) no
 
 
 cdef int write_paths(Arena blob, Draft *draft, Terms shared) except -1:
-    cdef uint32_t mask = table_mask(draft.groups)
+    cdef uint32_t mask = table_mask(2 * draft.groups)
     cdef uint32_t g, i
     cdef uint64_t hash
     cdef PathSlot *slots
@@ -297,6 +297,7 @@ cdef ssize_t write_path(Arena blob, Draft *draft, Group *group, Terms shared) ex
     cdef uint64_t depth = <uint64_t>1 << min(elements(term), <uint32_t>ANY_DEPTH)
     node = <PathNode *>(blob.at + at)
     node.exact = exact
+    host.exact_depths |= depth if exact else 0
     if term.n == 1:
         host.root = prefix
         host.regexes = regexes

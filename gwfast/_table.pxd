@@ -181,8 +181,8 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 #
 # `Bind.hosts` and `Listener.hosts` count units of 8 bytes from index_at. A Names table and what hangs below it is one
 # block that can be copied anywhere: its values count units from the table's own start, all offsets in a HostIndex
-# and below count units from that HostIndex. 0 means: not there. Tables are open-addressed, a power of two in size,
-# at most half full, and keys are compared in full.
+# and below count units from that HostIndex. 0 means: not there. Tables are open-addressed, a power of two in size, at
+# most half full (of paths a quarter: requests often ask for some that are not there); keys are compared in full.
 cdef enum:
     IMAGE_VERSION = 1
     HASH_SEED = 0x2545F491
@@ -202,6 +202,7 @@ cdef struct HostIndex:
     uint32_t mask          # path slots - 1
     uint32_t paths         # PathSlots
     uint64_t depths        # bit d: there is a prefix of d elements
+    uint64_t exact_depths  # bit d: there is an exact path of d elements ("/a/" has two)
     uint32_t root          # Node of prefix '/'
     uint32_t regexes       # Regexes on paths that begin with no certain element
     uint64_t regex_depths  # bit d: there are Regexes at a PathNode of d elements

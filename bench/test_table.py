@@ -1,0 +1,53 @@
+"""Times of single functions of the table: find, pick, writing an image. `pytest bench --benchmark-enable`."""
+import pytest
+
+from bench import plans
+from gwfast._match import Table
+from gwfast._pick import sequence
+from gwfast.endpoints.registry import Registry
+from gwfast.plan.image import Images
+
+ROUTES = 100_000
+TIMES = 1000  # lookups a call: what the call itself costs does not count
+
+
+@pytest.fixture(scope="module")
+def tables():
+    """Return {name: (Table, requests)}."""
+    return {name: (Table(plans.image(plan)), requests) for name, plan, requests in plans.lookups(ROUTES)}
+
+
+@pytest.mark.parametrize("which", range(len(plans.WHICH)), ids=plans.WHICH)
+@pytest.mark.parametrize("name", ["prefix", "host", "header", "pattern"])
+def test_find(benchmark, tables, name, which):
+    table, requests = tables[name]
+    path, headers = requests[which]
+    found, _ = benchmark(table.spin, 1, "GET", [path], headers, TIMES)
+    assert found == (0 if plans.WHICH[which] == "none" else TIMES)
+
+
+@pytest.mark.parametrize("count", [2, 4, 16])
+def test_pick(benchmark, count):
+    weights = [1_000_000 - n for n in range(count)]
+    assert len(benchmark(sequence, weights, TIMES)) == TIMES
+
+
+@pytest.mark.parametrize("routes", [5_000, ROUTES])
+@pytest.mark.parametrize("made", [plans.prefixes, plans.hosts], ids=["one host", "a host each"])
+class TestImage:
+    def test_from_scratch(self, benchmark, made, routes):
+        plan = made(routes)
+        image = benchmark.pedantic(lambda: Images(Registry()).build(plan, plans.BIND), rounds=3)
+        assert len(image) > routes * 100
+
+    def test_one_change(self, benchmark, made, routes):
+        images, plan, turn = Images(Registry()), made(routes), 0
+        images.build(plan, plans.BIND)
+
+        def change():
+            nonlocal plan, turn
+            turn += 1
+            plan = plans.changed(plan, turn * 7919 % routes, turn)
+            return (plan, plans.BIND), {}
+
+        assert len(benchmark.pedantic(images.build, setup=change, rounds=9)) > routes * 100
