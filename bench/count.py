@@ -34,7 +34,8 @@ def run(routes: int) -> list[Count]:
     found = []
     for (name, plan, requests), image, counts in zip(lookups, images, instructions, strict=True):
         size = sum(len(host.entries) for host in plan.binds[0].listeners[0].hosts)
-        found.append(Count(name, size, counts, tuple(timed(image, [path], headers, SPINS) for path, headers in requests)))
+        times = tuple(timed(image, [path], headers, SPINS) for path, headers in requests)
+        found.append(Count(name, size, counts, times))
     anywhere = timed(images[0], plans.anywhere(routes, ANYWHERE), lookups[0][2][0][1], ANYWHERE)
     return [*found, Count("anywhere", routes, (), (anywhere,))]
 

@@ -25,7 +25,7 @@ def plan(*hosts: ir.Host) -> ir.Plan:
     backends = {one.backend.key: one.backend for host in hosts for entry in host.entries
                 for one in entry.rule.backends}
     endpoints = tuple(
-        ir.Endpoints(key=key, addresses=((f"10.0.{n >> 8 & 255}.{n & 255}", 80), (f"10.1.{n >> 8 & 255}.{n & 255}", 80)))
+        ir.Endpoints(key=key, addresses=tuple((f"10.{net}.{n >> 8 & 255}.{n & 255}", 80) for net in (0, 1)))
         for n, key in enumerate(backends))
     listener = ir.Listener(id="bench/gateway/web", hosts=hosts)
     return ir.Plan(binds=(ir.Bind(address="", port=80, listeners=(listener,)),), backends=tuple(backends.values()),

@@ -1,8 +1,8 @@
 # Does a candidate hold for a request: its method, its conditions on header fields and on query parameters.
 #
 # Rules:
-# - several lines of one field are one value, joined with ', ' (RFC 9110 5.3), which is never put together: it is compared,
-#   hashed and matched piece by piece; fields that will be dropped (names with '_') are not there
+# - several lines of one field are one value, joined with ', ' (RFC 9110 5.3), which is never put together: it is
+#   compared, hashed and matched piece by piece; fields that will be dropped (names with '_') are not there
 # - a query is parsed when the first condition asks for it, once: split at '&', percent-decoded, '+' as it is; the first
 #   parameter of a name counts (H:685-698)
 # - an automaton takes one step a byte: a deterministic one a table lookup, another at most 256 unions of sets of places

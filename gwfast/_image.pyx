@@ -1,8 +1,8 @@
 # Writes table images: see _table.pxd for the layout, plan/image.py for who calls this.
 #
 # Rules:
-# - what a Rule, a Backend or a Host became is kept while that object lives in the plan, at the same place: an image after
-#   a change costs the change and a copy
+# - what a Rule, a Backend or a Host became is kept while that object lives in the plan, at the same place: an image
+#   after a change costs the change and a copy
 # - rules and backends are counted by who refers to them; places are given back when nobody does
 # - runs of operations, choices, endpoints, predicates and text are only appended; when they have doubled since the
 #   writer began (`wasteful`), a new writer starts over
@@ -14,8 +14,8 @@ import cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset
 from posix.mman cimport MAP_FAILED, MAP_PRIVATE, PROT_READ, mmap, munmap
 from posix.unistd cimport pwrite
@@ -604,8 +604,8 @@ cdef uint32_t host_before(tuple before, uint32_t i, object host) except? 0:
 
 cdef bint parse_address(str ip, Endpoint *out) except -1:
     cdef bytes packed
-    cdef str address, percent, scope
-    address, percent, scope = ip.partition("%")
+    cdef str address, scope
+    address, _, scope = ip.partition("%")
     memset(out, 0, sizeof(Endpoint))
     try:
         out.family = 6 if ":" in address else 4

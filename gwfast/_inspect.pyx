@@ -6,7 +6,7 @@
 # - candidates of a node are in ascending order, and the table of an automaton names only its own states
 import socket
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
@@ -115,8 +115,8 @@ OPS = {OP_REQUEST_SET: "OP_REQUEST_SET", OP_REQUEST_ADD: "OP_REQUEST_ADD", OP_RE
 
 # ---- Is it whole? ----
 
-cdef bint text_whole(const Image *image, Text text) noexcept nogil:
-    return <uint64_t>text.at + text.n <= image.size - image.text_at
+cdef bint text_whole(const Image *image, Text t) noexcept nogil:
+    return <uint64_t>t.at + t.n <= image.size - image.text_at
 
 
 cdef bint span_whole(Span span, uint32_t size) noexcept nogil:

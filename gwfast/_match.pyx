@@ -402,14 +402,14 @@ cdef class Table:
         cdef int result = find(self.image, bind, &self.head, &found)
         if result != FOUND:
             return "ambiguous" if result == AMBIGUOUS else None
-        rule = f"{self.text(found.rule.kind)}/{self.text(found.rule.route)}/{found.rule.rule_index}"
-        return self.text(found.listener.id), rule, found.prefix_len if found.prefix else -1
+        rule = f"{self.string(found.rule.kind)}/{self.string(found.rule.route)}/{found.rule.rule_index}"
+        return self.string(found.listener.id), rule, found.prefix_len if found.prefix else -1
 
     def spin(self, uint32_t bind_id, str method, paths, headers, uint64_t n):
         """Find each of `paths` in turn, `n` times in all; return (how many found a rule, the nanoseconds it took)."""
         cdef Slice *slices = <Slice *>malloc(len(paths) * sizeof(Slice))
         cdef const Bind *bind = find_bind(self.image, bind_id)
-        cdef uint64_t i, hits = 0
+        cdef uint64_t _i, hits = 0
         cdef uint32_t at = 0
         cdef uint32_t count = <uint32_t>len(paths)
         cdef Found found
@@ -420,7 +420,7 @@ cdef class Table:
         for at in range(count):
             slices[at] = self.keep(paths[at])
         clock_gettime(CLOCK_MONOTONIC, &begin)
-        for i in range(n):
+        for _i in range(n):
             at = at + 1 if at + 1 < count else 0
             self.head.match_path = slices[at]
             hits += find(self.image, bind, &self.head, &found) == FOUND
@@ -428,7 +428,7 @@ cdef class Table:
         free(slices)
         return hits, (end.tv_sec - begin.tv_sec) * 1_000_000_000 + end.tv_nsec - begin.tv_nsec
 
-    cdef str text(self, Text t):
+    cdef str string(self, Text t):
         return text(self.image, t)[:t.n].decode()
 
     cdef Slice keep(self, str s) except *:

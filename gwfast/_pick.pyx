@@ -2,9 +2,9 @@
 #
 # After any number of picks each backend has been chosen within one of its exact share (the chairman assignment problem,
 # Tijdeman 1980). The m-th request of a backend of weight w, of W in all, must be picked in the steps
-# [floor(m*W/w), ceil((m+1)*W/w)); such a schedule exists, and the earliest deadline among the requests that may be picked
-# now finds it, since all take one step. Multiplied out there is no division: (m+1)/w orders as the deadlines do, and
-# m*W < (step+1)*w says that the window is open.
+# [floor(m*W/w), ceil((m+1)*W/w)); such a schedule exists, and the earliest deadline among the requests that may be
+# picked now finds it, since all take one step. Multiplied out there is no division: (m+1)/w orders as the deadlines
+# do, and m*W < (step+1)*w says that the window is open.
 #
 #     slots[pick_at]        sign << 32 | step
 #     slots[pick_at + 1..]  how often each choice was picked in this round of W steps

@@ -8,6 +8,7 @@ unless the command line says so.
 HEAD_BYTES = 32 * 1024  # 431
 LINE_BYTES = 8 * 1024  # 414 for the request line, 431 for a field line
 FIELD_COUNT = 100  # 431
+QUERY_PARAMETERS = 256  # that matches look at; those behind are forwarded but match nothing (PHP: 1000)
 TRAILER_BYTES = 8 * 1024  # of one trailer section, both directions
 CHUNK_EXTENSION_BYTES = 256  # of one chunk: extensions are dropped, nobody needs long ones
 INFORMATIONAL_RESPONSES = 16  # 1xx before the final response; then 502

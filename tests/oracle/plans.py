@@ -17,6 +17,7 @@ VALUES = ["1", "2", "3", "a, b", "", "long-value"]
 VALUE_PATTERNS = {"[0-9]+": "12", "a.*": "a, b", ".*": "x", "1|2": "2", "[^1]": "3", "(?:a, )+b": "a, a, b"}
 HEADERS = ["x-a", "x-b", "x-c", "version"]
 PARAMETERS = ["q", "Q", "r", "a b"]
+CREATED = ["", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]
 METHODS = ["GET", "POST", "DELETE"]
 
 
@@ -46,7 +47,7 @@ def match(random, some_paths):
 
 def rule(random):
     return ir.Rule(kind="HTTPRoute", namespace=random.choice("mn"), route=random.choice("rst"),
-                   index=random.randrange(6), created=random.choice(["", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]))
+                   index=random.randrange(6), created=random.choice(CREATED))
 
 
 def host(random, hostname, most):

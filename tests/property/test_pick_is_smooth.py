@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gwfast._pick import sequence
 
-weights = st.lists(st.one_of(st.integers(1, 5), st.integers(1, 100), st.integers(1, 1_000_000)), min_size=1, max_size=16)
+weights = st.lists(st.integers(1, 5) | st.integers(1, 100) | st.integers(1, 1_000_000), min_size=1, max_size=16)
 
 
 def worst(weights, picks):

@@ -15,9 +15,10 @@ FIRST = ir.Backend(namespace="n", name="first", port=80)
 SECOND = ir.Backend(namespace="n", name="second", port=80, protocol="h2c")
 AT_FIRST = ir.Endpoints(key=FIRST.key, addresses=(("127.0.0.1", 8080), ("::1", 81)))
 AT_SECOND = ir.Endpoints(key=SECOND.key, source="dns", hosts=("second.n",))
+TO_FIRST = (ir.WeightedBackend(backend=FIRST),)
 
 
-def rule(route="r", index=0, backends=(ir.WeightedBackend(backend=FIRST),), filters=()):
+def rule(route="r", index=0, backends=TO_FIRST, filters=()):
     return ir.Rule(kind="HTTPRoute", namespace="n", route=route, index=index, backends=backends, filters=filters)
 
 
@@ -61,7 +62,8 @@ FILTERS = [
 ]
 
 
-@pytest.mark.parametrize(("filter_", "ops", "flags"), FILTERS, ids=[str(i) + case[1][0][0] for i, case in enumerate(FILTERS)])
+@pytest.mark.parametrize(("filter_", "ops", "flags"), FILTERS,
+                         ids=[f"{i} {case[1][0][0]}" for i, case in enumerate(FILTERS)])
 def test_filters(filter_, ops, flags):
     found = told(rule(filters=(filter_,)))
     assert (found["ops"], found["flags"]) == (ops, flags)
@@ -113,7 +115,8 @@ def test_endpoints_change_while_the_rule_stays_the_same_object():
     host = ir.Host(hostname="", entries=(one,))
     for addresses in ((("127.0.0.9", 1),), (), (("127.0.0.8", 1), ("127.0.0.9", 1))):
         now = ir.Endpoints(key=FIRST.key, addresses=addresses)
-        found = rules(image_of(plan(listeners=(ir.Listener(id="l", hosts=(host,)),), endpoints=(now, AT_SECOND)), images))
+        one = plan(listeners=(ir.Listener(id="l", hosts=(host,)),), endpoints=(now, AT_SECOND))
+        found = rules(image_of(one, images))
         assert tuple(e[:2] for e in found["HTTPRoute/n/r/0"]["choices"][0]["endpoints"]) == addresses
 
 
@@ -131,7 +134,8 @@ def test_selector_state_moves_only_when_weights_change():
 
     def pick(*weights, **other):
         backends = tuple(ir.WeightedBackend(backend=FIRST, weight=weight) for weight in weights)
-        return rules(image_of(plan(("", entry("/", rule(backends=backends, **other)))), images))["HTTPRoute/n/r/0"]["pick"]
+        one = plan(("", entry("/", rule(backends=backends, **other))))
+        return rules(image_of(one, images))["HTTPRoute/n/r/0"]["pick"]
 
     first = pick(1, 2)
     assert pick(1, 2, filters=(ir.RewriteFilter(hostname="b.test"),)) == first
@@ -178,7 +182,8 @@ def test_binds_without_a_socket_are_left_out():
 
 
 def test_a_listener_may_have_several_addresses():
-    listener = ir.Listener(id="n/g/web", hostname="a.test", hosts=(ir.Host(hostname="a.test", entries=(entry("/", rule()),)),))
+    host = ir.Host(hostname="a.test", entries=(entry("/", rule()),))
+    listener = ir.Listener(id="n/g/web", hostname="a.test", hosts=(host,))
     both = ir.Plan(binds=tuple(ir.Bind(address=a, port=80, listeners=(listener,)) for a in ("127.0.0.1", "127.0.0.2")))
     table = Table(Images(Registry()).build(both, {"[127.0.0.1]:80": 1, "[127.0.0.2]:80": 2}))
     for bind in (1, 2):
@@ -206,8 +211,9 @@ def test_publish_seals():
             os.close(fd)
 
 
-BROKEN = [("empty", lambda b: b""), ("short", lambda b: b[:100]), ("cut", lambda b: b[:-8]), ("long", lambda b: b + bytes(8)),
-          ("magic", lambda b: b"x" + b[1:]), ("version", lambda b: b[:8] + b"\xff" + b[9:]),
+BROKEN = [("empty", lambda b: b""), ("short", lambda b: b[:100]), ("cut", lambda b: b[:-8]),
+          ("long", lambda b: b + bytes(8)), ("magic", lambda b: b"x" + b[1:]),
+          ("version", lambda b: b[:8] + b"\xff" + b[9:]),
           ("sections", lambda b: b[:32] + b"\xff" * 80 + b[112:])]
 
 
@@ -232,8 +238,8 @@ def test_verify_sees_what_check_does_not():
 
 
 def test_the_percent_slash_is_one_rule_or_ambiguous():
-    table = Table(image_of(plan(("", entry("/a/b", rule("deep")), entry("/a", rule("flat")), entry("/a%2Fb", rule("flat"),
-                                                                                                   path_type="Exact")))))
+    table = Table(image_of(plan(("", entry("/a/b", rule("deep")), entry("/a", rule("flat")),
+                                 entry("/a%2Fb", rule("flat"), path_type="Exact")))))
     assert table.find(7, "GET", "/a%2Fb", slash_path="/a/b") == "ambiguous"
     assert table.find(7, "GET", "/a/x%2Fb", slash_path="/a/x/b") == ("n/g/web", "HTTPRoute/n/flat/0", 2)
     assert table.find(7, "GET", "/x%2Fb", slash_path="/x/b") is None

@@ -1,0 +1,19 @@
+from collections.abc import Iterable, Sequence
+from typing import Literal, final
+
+@final
+class Table:
+    def __init__(self, buffer: object) -> None: ...
+    @property
+    def generation(self) -> int: ...
+    def find(
+        self,
+        bind_id: int,
+        method: str,
+        target: str,
+        headers: Iterable[tuple[str, str]] = ...,
+        slash_path: str = ...,
+    ) -> tuple[str, str, int] | Literal["ambiguous"] | None: ...
+    def spin(
+        self, bind_id: int, method: str, paths: Sequence[str], headers: Iterable[tuple[str, str]], n: int
+    ) -> tuple[int, int]: ...

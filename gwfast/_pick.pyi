@@ -1,0 +1,3 @@
+from collections.abc import Sequence
+
+def sequence(weights: Sequence[int], n: int) -> list[int]: ...
