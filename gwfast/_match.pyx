@@ -109,8 +109,8 @@ cdef inline uint32_t name_step(const Image *image, const Names *names, const Nam
     cdef uint32_t start
     if step == 0:
         return names.any
-    if step > name.labels:
-        return name_value(image, names, name.at, name.n, name.whole)
+    if step > name.labels:             # what begins with a dot is the key of a wildcard, no name
+        return 0 if name.n and name.at[0] == c'.' else name_value(image, names, name.at, name.n, name.whole)
     start = name.start[step]
     if start == 0 or not names.depths >> min(step, <uint32_t>ANY_DEPTH) & 1:
         return 0
