@@ -18,6 +18,7 @@ import msgspec
 import yaml
 
 from gwfast.config.load import load
+from gwfast.config.locate import locate
 from gwfast.errors import Problem, Source, UsageError
 from gwfast.graph import conditions
 from gwfast.graph.attach import Attacher
@@ -121,7 +122,7 @@ def problems(reading: Reading) -> list[Problem]:
         told.setdefault(each.resource, []).append(each.field)
     found += [each for each in _of_plan(reading.plan)
               if not any(field.startswith(each.field) for field in told.get(each.resource, ()))]
-    return sorted(found, key=lambda each: (each.source.file, each.source.line, each.field))
+    return sorted(locate(found), key=lambda each: (each.source.file, each.source.line, each.field))
 
 
 def _of_plan(plan: Plan) -> Iterator[Problem]:

@@ -202,13 +202,17 @@ class Loader:
     def _read(self, file: _File, gone: bool) -> set[m.Key]:
         """Read a file again; return the keys that it claims, or claimed, differently."""
         before = {id(item): item for item in file.items}
+        touched: set[m.Key] = set()
         if gone:
             self._files.pop(file.path, None)
             self._absolute.pop(file.absolute, None)
             file.forget()
         else:
             for item in file.refresh():
-                self._move(item)
+                if item.key in self._rivals:
+                    touched.add(item.key)
+                else:
+                    self._move(item)
         after = {id(item): item for item in file.items}
         old = [before[name] for name in before.keys() - after.keys()]
         new = [after[name] for name in after.keys() - before.keys()]
@@ -221,7 +225,7 @@ class Loader:
         for item in new:
             if item.key:
                 self._claims[item.key] = (*self._claims.get(item.key, ()), item)
-        touched = {item.key for item in (*old, *new) if item.key}
+        touched |= {item.key for item in (*old, *new) if item.key}
         if not file.broken:
             touched |= {key for key, holder in self._held.items() if holder is file}
         (self._troubled.add if any(map(_troubled, file.items)) else self._troubled.discard)(file)
@@ -254,6 +258,7 @@ class Loader:
         first = items[0] if items[0].resource or current else next((each for each in items if each.resource), None)
         if first and first.resource and first.resource is not current:
             self._replace(key, first, current)
+        self._move(first or items[0])
         if len(items) > 1 or key in self._refused:
             self._rivals.add(key)
 
@@ -262,7 +267,6 @@ class Loader:
         if current is None:
             new.metadata.generation = max(1, new.metadata.generation)
         elif _same(current, new):
-            current.source = new.source
             item.resource = new = current
         elif refused := validate.check_change(current, new):
             self._refused[key] = refused

@@ -101,11 +101,9 @@ def _plain(text: str) -> object:
     return text
 
 
-def _key(text: str) -> str:
+def _key(text: str) -> str | None:
     value = _plain(text)
-    if value is None:
-        raise TextError("a mapping's key cannot be null")
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
 class _Cache(dict):
@@ -185,6 +183,8 @@ class _Builder:
             if type(name) is not yaml.ScalarNode:
                 raise TextError("a mapping's key must be a string", name.start_mark.line)
             key = name.value if name.style or name.tag else _keys[name.value]
+            if key is None:
+                raise TextError("a mapping's key cannot be null", name.start_mark.line)
             if key == "<<" and not name.style:
                 merged = {**self.merge(child, depth), **merged}
             elif key in value:
@@ -225,11 +225,7 @@ def _tagged(node: yaml.ScalarNode) -> object:
 
 def build(node: yaml.Node, size: int) -> object:
     """Build the JSON value of a composed document of `size` bytes; raise TextError."""
-    try:
-        return _Builder(size).value(node)
-    except TextError as error:
-        error.line = error.line or node.start_mark.line
-        raise
+    return _Builder(size).value(node)
 
 
 # ---- JSON

@@ -100,9 +100,9 @@ def decoded(value: object, field: inspect.Field) -> object:
 SAMPLES = [
     "", "a", "A", "a-b", "-a", "a-", "a--b", "a.b", ".a", "a.", "a..b", "*.a.b", "*", "*.", "*.*.a", "a" * 64, "ä",
     "a b", "a\tb", "a  b", " a", "a ", "a\n", "visible!", "~!#$%&'*+", "X-Header", "x@y", "a?b", "a_b", "Kind", "9Kind",
-    "Kind-9", "1", "1.2.3.4", "10", "10s", "1h30m", "100ms", "123456s", "1d", "http", "HTTP", "HTTPS-2", "System", "system",
-    "a/b", "/a", "/x/%2f", "/x/%2", "/[]", "a.b/c", "a.b/C", "a.b/c/d", "example.net/gw", "IPAddress", "Hostname",
-    "NamedAddress", "x:y", "spiffe://a/b", "http://a", "https://*.a.b:80", "https://a:", "ftp://a", "https://a/b",
+    "Kind-9", "1", "1.2.3.4", "10", "10s", "1h30m", "100ms", "123456s", "1d", "http", "HTTP", "HTTPS-2", "System",
+    "system", "a/b", "/a", "/x/%2f", "/x/%2", "/[]", "a.b/c", "a.b/C", "a.b/c/d", "example.net/gw", "IPAddress",
+    "Hostname", "NamedAddress", "x:y", "spiffe://a/b", "http://a", "https://*.a.b:80", "https://a:", "ftp://a", "https://a/b",
     "http://*",
 ]
 

@@ -102,7 +102,7 @@ REFUSED = {
     "python tag": ("a: !!python/object/apply:os.system [x]\n", "is not allowed", 0),
     "wrong tag": ("a: !!int x\n", "'x' is no int", 0),
     "not base64": ("a: !!binary '*'\n", "!!binary is not base64", 0),
-    "null key": ("~: 1\n", "cannot be null", 0),
+    "null key": ("a: 1\n~: 1\n", "cannot be null", 1),
     "list as key": ("? [a]\n: 1\n", "a mapping's key must be a string", 0),
     "merge of a scalar": ("<<: 1\n", "'<<' merges mappings only", 0),
     "tab": ("a:\n\t- b\n", "cannot start any token", 1),
