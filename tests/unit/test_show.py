@@ -61,12 +61,12 @@ spec:
 """
 
 CHECK = """\
-config.yaml:31: warning: HTTPRoute default/old spec.rules[1].backendRefs: every weight is 0: answers 500 (NoBackends)
-config.yaml:31: note: HTTPRoute default/old spec.rules[1].matches[0]: never matches on any host of listener \
+config.yaml:39: note: HTTPRoute default/old spec.rules[1].matches[0]: never matches on any host of listener \
 default/gw/web: default/old rules[2].matches[0] comes first and takes all of its requests (Shadowed)
-config.yaml:31: note: HTTPRoute default/old spec.rules[1].matches[0]: never matches on *.admin.example of listener \
+config.yaml:39: note: HTTPRoute default/old spec.rules[1].matches[0]: never matches on *.admin.example of listener \
 default/gw/admin: default/old rules[2].matches[0] comes first and takes all of its requests (Shadowed)
-config.yaml:31: warning: HTTPRoute default/old spec.rules[2].backendRefs: there are no backendRefs: answers 500 \
+config.yaml:40: warning: HTTPRoute default/old spec.rules[1].backendRefs: every weight is 0: answers 500 (NoBackends)
+config.yaml:41: warning: HTTPRoute default/old spec.rules[2].backendRefs: there are no backendRefs: answers 500 \
 (NoBackends)
 
 Gateway default/gw        Accepted, Programmed
@@ -153,7 +153,7 @@ def test_check(ask):
 def test_check_fails_for_an_error(ask, tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG + BROKEN)
     status, text, _ = ask("check", ".")
-    line = ("config.yaml:43: error: HTTPRoute default/broken spec.parentRefs[0]: Gateway default/gw has no listener with "
+    line = ("config.yaml:47: error: HTTPRoute default/broken spec.parentRefs[0]: Gateway default/gw has no listener with "
             "name nowhere (NoMatchingParent)")
     assert status == 1
     assert line in text.replace("./", "")
@@ -214,7 +214,7 @@ def test_json_and_yaml_say_the_same(ask, verb):
 def test_data_of_check(ask):
     data = json.loads(ask("check", "config.yaml", "-o", "json")[1])
     assert data["problems"][-1] == {
-        "file": "config.yaml", "line": 31, "severity": "warning", "resource": "HTTPRoute default/old",
+        "file": "config.yaml", "line": 41, "severity": "warning", "resource": "HTTPRoute default/old",
         "field": "spec.rules[2].backendRefs", "reason": "NoBackends", "message": "there are no backendRefs: answers 500"}
     gateway = next(each for each in data["conditions"] if each["kind"] == "Gateway")
     assert [each["attachedRoutes"] for each in gateway["status"]["listeners"]] == [2, 1]
