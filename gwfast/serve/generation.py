@@ -1,5 +1,5 @@
 """From files to a table, again and again: the stages in a row, each kept between reloads so that a change costs what
-changed. Runs in one thread of its own (the supervisor's loop stays free) and knows nothing of sockets or processes.
+changed. Runs aside, in a thread of its own (the supervisor's loop stays free), and knows nothing of sockets or processes.
 """
 from collections.abc import Set
 

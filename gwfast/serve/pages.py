@@ -61,7 +61,7 @@ class Pages:
     async def config(self) -> Answer:
         if self._of.reading is None:
             return Answer(503, b"not read yet\n")
-        return Answer(200, await self._of.in_thread(_plan_json, self._of.reading.plan), JSON)
+        return Answer(200, await self._of.aside.run(_plan_json, self._of.reading.plan), JSON)
 
     async def reload(self) -> Answer:
         failures = self._of.stats.reload_failures

@@ -13,7 +13,6 @@ import os
 import resource
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from gwfast import __version__, _counters
 from gwfast.endpoints.resolve import Resolver
@@ -22,6 +21,7 @@ from gwfast.observe import metrics
 from gwfast.observe.admin import Admin
 from gwfast.observe.log import Log
 from gwfast.plan.ir import Plan
+from gwfast.serve.aside import Aside
 from gwfast.serve.crew import Crew
 from gwfast.serve.generation import Pipeline, Reading
 from gwfast.serve.options import ServeOptions
@@ -48,7 +48,7 @@ class Supervisor:
         self._options = options
         self._log = log
         self.stats = metrics.Stats(workers=options.workers)
-        self._thread = ThreadPoolExecutor(1, "pipeline")
+        self.aside = Aside(loop, "pipeline")
         self.pipeline = Pipeline(options)
         self.ports = Ports(options.workers, options.bind, options.port_map, options.backlog)
         self.counters = _counters.create(options.workers, options.route_counters)
@@ -136,7 +136,7 @@ class Supervisor:
     async def _round(self, changed: set[str] | None) -> None:
         begin = time.monotonic()
         if changed is None or changed:
-            self.reading = await self.in_thread(self.pipeline.read, changed)
+            self.reading = await self.aside.run(self.pipeline.read, changed)
         plan = self.reading.plan
         binds = [(bind.key, bind.address, bind.port) for bind in plan.binds]
         self.ports.open(binds)
@@ -146,7 +146,7 @@ class Supervisor:
             await self._publish(plan, addresses)
         self._listen(binds)
         await self._settle(begin, news)
-        self._tell(await self.in_thread(self.reading.problems))
+        self._tell(await self.aside.run(self.reading.problems))
         self._retry_ports()
 
     async def _look_up(self, plan: Plan) -> dict[str, tuple]:
@@ -159,7 +159,7 @@ class Supervisor:
 
     async def _publish(self, plan: Plan, addresses: dict[str, tuple]) -> None:
         generation = self.stats.generation + 1
-        image, size = await self.in_thread(self.pipeline.image, plan, self.ports.ids, addresses, generation)
+        image, size = await self.aside.run(self.pipeline.image, plan, self.ports.ids, addresses, generation)
         self.crew.publish(generation, image)
         self.stats.generation, self.stats.image_bytes = generation, size
         self._tell_unresolved(addresses)
@@ -192,9 +192,6 @@ class Supervisor:
         write = self._log.info if news else self._log.debug
         write("table serves", generation=generation, entries=self.stats.entries,
               bytes=self.stats.image_bytes, ms=round((time.monotonic() - begin) * 1000, 1))
-
-    def in_thread(self, function, *arguments):
-        return self._loop.run_in_executor(self._thread, function, *arguments)
 
     def _tell_unresolved(self, addresses: dict[str, tuple]) -> None:
         """Log each backend once that has come to have no address."""
@@ -250,7 +247,7 @@ class Supervisor:
             self.crew.kill()
             await self.crew.gone(1)
         self._admin.close()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self.aside.close()
         self._log.info("gwfast ends")
 
     @property

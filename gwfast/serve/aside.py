@@ -1,0 +1,41 @@
+"""A thread beside the event loop that runs one function after the other. It is a daemon: a gateway that is told to end
+does not wait for a configuration that is still being read (an executor's thread would be waited for)."""
+import asyncio
+import queue
+import threading
+
+
+class Aside:
+    """Runs functions in order; `run` returns a future of what they return or raise."""
+
+    def __init__(self, loop, name: str):
+        self._loop = loop
+        self._work: queue.SimpleQueue = queue.SimpleQueue()
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
+
+    def run(self, function, *arguments) -> asyncio.Future:
+        """Run a function after those that wait already."""
+        future = self._loop.create_future()
+        self._work.put((future, function, arguments))
+        return future
+
+    def close(self) -> None:
+        """End the thread once it is through."""
+        self._work.put(None)
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            future, function, arguments = work
+            try:
+                outcome = future.set_result, function(*arguments)
+            except Exception as error:
+                outcome = future.set_exception, error
+            try:
+                self._loop.call_soon_threadsafe(_settle, future, *outcome)
+            except RuntimeError:
+                return  # the loop is closed: nobody waits any more
+
+
+def _settle(future: asyncio.Future, setter, value) -> None:
+    if not future.done():
+        setter(value)

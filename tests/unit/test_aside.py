@@ -1,0 +1,61 @@
+"""The thread beside the loop: in order, with results and errors, and never waited for at the end."""
+import asyncio
+import subprocess
+import sys
+import threading
+
+import pytest
+import uvloop
+
+from gwfast.serve.aside import Aside
+
+
+def run(scenario):
+    async def main():
+        aside = Aside(asyncio.get_running_loop(), "aside")
+        try:
+            await asyncio.wait_for(scenario(aside), 20)
+        finally:
+            aside.close()
+    uvloop.run(main())
+
+
+def test_one_after_the_other_in_one_thread():
+    async def scenario(aside):
+        done = []
+        threads = await asyncio.gather(*(aside.run(lambda n=n: done.append(n) or threading.get_ident())
+                                         for n in range(100)))
+        assert done == list(range(100)) and len(set(threads)) == 1 and threads[0] != threading.get_ident()
+    run(scenario)
+
+
+def test_what_is_raised_arrives_and_the_next_runs():
+    async def scenario(aside):
+        with pytest.raises(ZeroDivisionError):
+            await aside.run(lambda: 1 / 0)
+        assert await aside.run(divmod, 7, 2) == (3, 1)
+    run(scenario)
+
+
+def test_who_does_not_wait_any_more_is_no_trouble():
+    async def scenario(aside):
+        go = threading.Event()
+        future = aside.run(go.wait)
+        future.cancel()
+        go.set()
+        assert await aside.run(int) == 0
+    run(scenario)
+
+
+def test_a_program_ends_while_it_works():
+    program = ("import asyncio, threading, uvloop\n"
+               "from gwfast.serve.aside import Aside\n"
+               "async def main():\n"
+               "    busy = threading.Event()\n"
+               "    aside = Aside(asyncio.get_running_loop(), 'aside')\n"
+               "    aside.run(lambda: (busy.set(), threading.Event().wait()))\n"
+               "    busy.wait()\n"
+               "    aside.close()\n"
+               "uvloop.run(main())\n")
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
