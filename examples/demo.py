@@ -29,7 +29,7 @@ Try, in another terminal:
   by path           curl -i http://127.0.0.1:{port}/shop/shoes
   by header         curl -H 'X-Beta: yes' http://127.0.0.1:{port}/shop/shoes
   by query          curl 'http://127.0.0.1:{port}/shop/shoes?version=next'
-  weighted canary   for i in 1 2 3 4 5 6 7 8 9 10; do curl -s http://127.0.0.1:{port}/checkout; echo; done
+  weighted canary   for i in 1 2 3 4 5 6 7 8 9 10; do curl -s http://127.0.0.1:{port}/checkout | grep service; done
   redirect          curl -i http://127.0.0.1:{port}/old-shop/shoes
 
 Requests as they arrive (Ctrl-C ends the demo):
@@ -68,6 +68,7 @@ def shown(line: str) -> str:
 
 
 def main() -> int:
+    """Run everything. One worker: each has a weighted selector of its own, and ten requests should show one canary."""
     for port in (PORT, *BACKENDS.values(), int(ADMIN.rpartition(":")[2])):
         require_free(port)
     # Ctrl-C reaches the whole foreground group: each process ends in its own way, and this one waits for them.
@@ -76,7 +77,7 @@ def main() -> int:
     echo = subprocess.Popen([*GWFAST, "echo", *(f"{name}={port}" for name, port in BACKENDS.items())],
                             start_new_session=True, stdout=subprocess.DEVNULL)
     gateway = subprocess.Popen([*GWFAST, "run", str(FOLDER), "--admin", ADMIN, "--port-map", f"8080:{PORT}",
-                                "--access-log", "json", "--log-level", "warning", "--drain-timeout", "2s"],
+                                "--workers", "1", "--access-log", "json", "--log-level", "warning", "--drain-timeout", "2s"],
                                stdout=subprocess.PIPE, text=True)
     try:
         if ready(gateway):
