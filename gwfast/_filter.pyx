@@ -296,7 +296,7 @@ cdef void write_answer(Out *out, const Ops *ops, int status, const char *date, i
     if ops != NULL:
         put_ops(out, ops, True)
     if status == 405:
-        put(out, b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n", 54)
+        put(out, b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n", 53)
     put_connection(out, connection)
     if location != NULL:
         put(out, b"Location: ", 10)

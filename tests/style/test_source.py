@@ -104,6 +104,14 @@ def test_every_cdef_says_noexcept_or_except() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_lengths_beside_literals_are_right() -> None:
+    """`put(out, b"literal", 7)`: a length that is wrong sends a NUL, or less than was meant."""
+    literal = re.compile(r"""(b"(?:[^"\\\n]|\\.)*"|b'(?:[^'\\\n]|\\.)*'),\s*(\d+)\b""")
+    checked = [(name(file), m[1], int(m[2])) for file in PRODUCT if file.suffix == ".pyx" for m in literal.finditer(file.read_text())]
+    assert len(checked) > 20
+    assert not [(*c, len(ast.literal_eval(c[1]))) for c in checked if len(ast.literal_eval(c[1])) != c[2]]
+
+
 @pytest.mark.parametrize("file", ["README.md", "CHANGELOG.md", "LICENSE", "Makefile", "Dockerfile", "constraints.txt", "ci/run", ".ci/run"])
 def test_is_there(file: str) -> None:
     assert (ROOT / file).stat().st_size > 0
