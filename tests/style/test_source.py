@@ -23,7 +23,6 @@ LONG = {
     "gwfast/_index.pyx": "one host's index, the twin of _match",
     "gwfast/config/model.py": "one struct for each Go type of the API",
     "gwfast/config/validate.py": "one rule for each CEL rule of the CRDs",
-    "gwfast/plan/regex.py": "one automaton: parser, states, tables",
 }
 
 # Written in pieces, so that this file does not find itself.
