@@ -4,6 +4,7 @@ import json
 import msgspec
 
 from gwfast import __version__, _counters
+from gwfast.config.locate import locate
 from gwfast.observe import metrics
 from gwfast.observe.admin import Page
 from gwfast.observe.h11_server import Answer
@@ -67,7 +68,8 @@ class Pages:
         failures = self._of.stats.reload_failures
         await self._of.reload()
         failed = self._of.stats.reload_failures > failures
-        problems = [msgspec.to_builtins(problem) | {"text": str(problem)} for problem in self._of.problems]
+        problems = [msgspec.to_builtins(problem) | {"text": str(problem)}
+                    for problem in await self._of.aside.run(locate, self._of.problems)]
         return _json({"generation": self._of.stats.generation, "failed": failed, "problems": problems},
                      500 if failed else 200)
 

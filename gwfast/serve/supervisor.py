@@ -15,6 +15,7 @@ import signal
 import time
 
 from gwfast import __version__, _counters
+from gwfast.config.locate import locate
 from gwfast.endpoints.resolve import Resolver
 from gwfast.errors import Problem
 from gwfast.observe import metrics
@@ -146,7 +147,7 @@ class Supervisor:
             await self._publish(plan, addresses)
         self._listen(binds)
         await self._settle(begin, news)
-        self._tell(await self.aside.run(self.reading.problems))
+        await self._tell(await self.aside.run(self.reading.problems))
         self._retry_ports()
 
     async def _look_up(self, plan: Plan) -> dict[str, tuple]:
@@ -200,19 +201,19 @@ class Supervisor:
             self._log.warning("a backend's name resolves to nothing: its requests get 503", backend=key)
         self.stats.backends_unresolved = len(nowhere)
 
-    def _tell(self, problems: list[Problem]) -> None:
+    async def _tell(self, problems: list[Problem]) -> None:
         """Log each problem once, when it comes; count them."""
         failed = [port for port in self.ports if port.error]
         problems += [_port_problem(port, self.reading) for port in failed]
-        known = set(self.problems)
-        new = [problem for problem in problems if problem not in known]
-        for problem in new[:PROBLEMS]:
+        known, now = ({_what(problem) for problem in each} for each in (self.problems, problems))
+        new = [problem for problem in problems if _what(problem) not in known]
+        for problem in await self.aside.run(locate, new[:PROBLEMS]):
             write = {"error": self._log.error, "warning": self._log.warning}.get(problem.severity, self._log.info)
             write(problem.message, source=str(problem.source), resource=problem.resource,
                   field=problem.field, reason=problem.reason)
         if len(new) > PROBLEMS:
             self._log.warning("more problems: gwfast check names them all", number=len(new) - PROBLEMS)
-        if gone := known - set(problems):
+        if gone := known - now:
             self._log.info("problems are solved", number=len(gone))
         self.problems = problems
         self.stats.ports_failed = len(failed)
@@ -267,6 +268,11 @@ def _port_problem(port: Port, reading: Reading) -> Problem:
     return Problem(source=gateway.source, resource=str(gateway.key), field="spec.addresses" if port.address else "",
                    reason="AddressNotUsable",
                    message=f"listener {listener} cannot listen on {port.where}: {port.error}")
+
+
+def _what(problem: Problem) -> tuple[str, ...]:
+    """What makes a problem the same one though lines have moved."""
+    return problem.source.file, problem.resource, problem.field, problem.reason, problem.message
 
 
 def _raise_file_limit() -> None:

@@ -218,7 +218,7 @@ def test_what_is_invalid_leaves_what_was(start, conf, echoes, capfd):
     admin = "%s:%d" % gateway.admin
     assert cli.main(["reload", "--admin", admin]) == 1
     out = capfd.readouterr().out
-    assert "route.yaml:" in out and "PathPrefiks" in out
+    assert "route.yaml:8: error: HTTPRoute default/r spec.rules[0].matches[0].path.type" in out and "PathPrefiks" in out
     assert service(gateway.get()) == "one" and service(gateway.get("/two")) == "two"
     assert any("PathPrefiks" in str(event) for event in drain(gateway))
     assert 'gwfast_problems{severity="error"} 1' in gateway.page("/metrics")[1]
