@@ -3,7 +3,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memmove
 
 from gwfast._head cimport FRAMING_CHUNKED, FRAMING_CLOSE, FRAMING_LENGTH, Slice
-from gwfast._http1 cimport CHUNK_BAD, CHUNK_DATA, CHUNK_END, CHUNK_MORE, chunk_next, chunk_start
+from gwfast._http1 cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, chunk_next, chunk_start
 
 
 cdef void body_start(Body *body, uint8_t framing, uint64_t length) noexcept nogil:
@@ -16,7 +16,7 @@ cdef void body_start(Body *body, uint8_t framing, uint64_t length) noexcept nogi
 
 
 cdef int body_next(Body *body, char *at, size_t n, size_t *used, char **data, size_t *payload) noexcept nogil:
-    cdef size_t step = 0, begin = 0, total = 0, at_byte = 0
+    cdef size_t step = 0, total = 0, at_byte = 0
     cdef Slice piece
     cdef int result
     data[0] = at

@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memset
 from gwfast import limits
 
 from gwfast._address cimport ADDRESS_TEXT, Networks, address_text, raw_address, text_address
-from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start, hex_line
+from gwfast._body cimport BODY_BAD, BODY_END, body_next, body_start, hex_line
 from gwfast._exchange cimport Exchange
 from gwfast._fault cimport *
 from gwfast._filter cimport Out, put, write_answer, write_response

@@ -9,14 +9,13 @@ Nothing here runs per request.
 import os
 import resource
 
-cimport cython
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from gwfast import limits
 
-from gwfast._conn cimport Acceptor, Clients, Conn
+from gwfast._conn cimport Acceptor, Clients
 from gwfast._counters cimport Counters
 from gwfast._exchange cimport Gateway, Table
 from gwfast._log cimport AccessLog

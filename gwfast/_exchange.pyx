@@ -2,14 +2,14 @@
 import os
 
 cimport cython
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start, hex_line
 from gwfast._fault cimport *
 from gwfast._filter cimport (
-    Out, answering, ops_room, put, put_id, set_ops, write_location, write_request,
+    Out, answering, ops_room, put_id, set_ops, write_location, write_request,
 )
 from gwfast._head cimport *
 from gwfast._http1 cimport keep_trailers, parse_response, parse_trailers
@@ -185,7 +185,7 @@ cdef class Exchange(Waiter):
             return 1
         return 0
 
-    cdef int write_request(self, const Bind *bind, const Found *found) noexcept:
+    cdef int write_request(self, const Bind *bind, const Found *found) noexcept:  # no-cython-lint
         cdef Gateway gateway = self.gateway
         cdef Downstream client = self.client
         cdef Forward forward

@@ -15,7 +15,7 @@ from libc.stdlib cimport free, malloc
 
 from gwfast._filter cimport Out, put, put_number
 from gwfast._head cimport Slice
-from gwfast._sys cimport EAGAIN, EINTR, POLLOUT, errno, poll, pollfd, write
+from gwfast._sys cimport EINTR, POLLOUT, errno, poll, pollfd, write
 
 cdef enum:
     BUFFER = 131072

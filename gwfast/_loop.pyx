@@ -226,7 +226,7 @@ cdef class Loop:
     cdef void run(self) noexcept:
         cdef int n, i, rounds
         cdef Peer peer
-        for rounds in range(ROUNDS):
+        for rounds in range(ROUNDS):  # no-cython-lint
             n = epoll_wait(self.epoll, self.events, ROUND, 0)
             if n <= 0:
                 break
