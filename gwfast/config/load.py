@@ -1,6 +1,6 @@
 """Files into resources, again and again: only what changed is read, and what is wrong keeps its last good version.
 
-    paths -> _File (stat, documents by digest) -> Item (one resource in one place) -> claims: Key -> Items -> resources
+    paths -> File (stat, documents by digest) -> Item (one resource in one place) -> claims: Key -> Items -> resources
 
 Rules:
 - A file is read when its stat changed, a document is parsed when its text changed, and a resource is a new object
@@ -12,23 +12,17 @@ Rules:
 """
 import gc
 import os
-import stat
-import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import msgspec
 
-from gwfast import limits
 from gwfast.config import model as m
-from gwfast.config import text, validate, versions
+from gwfast.config import validate, versions
 from gwfast.config.decode import Finding
-from gwfast.config.read import Item, digest, read
+from gwfast.config.files import File, folder, matters, signature
+from gwfast.config.read import Item
 from gwfast.errors import Problem, Source
-
-SUFFIXES = (".yaml", ".yml", ".json")
-_RACY = 50_000_000  # ns: a file that changed this short a time before it was read may change again unseen
 
 
 class Loaded(msgspec.Struct, kw_only=True):
@@ -46,104 +40,20 @@ def load(paths: Iterable[str]) -> Loaded:
     return Loader(paths).load()
 
 
-class _File:
-    """One file: its documents by the digest of their text, and the items in them."""
-
-    __slots__ = ("path", "absolute", "order", "signature", "documents", "items", "broken", "explicit")
-
-    def __init__(self, path: str, order: tuple[int, str], explicit: bool) -> None:
-        self.path = path
-        self.absolute = os.path.abspath(path)
-        self.order = order
-        self.explicit = explicit  # named by the user: when it is gone, that is a problem
-        self.signature: tuple[int, ...] | None = None
-        self.documents: dict[int, list[Item]] = {}
-        self.items: list[Item] = []
-        self.broken = False
-
-    def refresh(self) -> list[Item]:
-        """Read the file; return the items that are new or stand on another line."""
-        try:
-            data = self._data()
-        except (OSError, ValueError) as error:
-            self.signature = None
-            words = getattr(error, "strerror", None) or str(error)
-            item = Item(0, findings=((0, Finding("", f"cannot be read: {words}", reason="Unreadable")),), broken=True)
-            self.documents, self.items, moved = {}, [item], [item]
-            item.line, item.file = 1, self
-        else:
-            moved = self._parse(data)
-        self.broken = any(item.broken for item in self.items)
-        return moved
-
-    def forget(self) -> None:
-        self.documents, self.items, self.broken = {}, [], False
-
-    def _data(self) -> bytes:
-        if self.path == "-":
-            self.signature = ()
-            return sys.stdin.buffer.read()
-        with open(self.path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
-            info = os.fstat(file.fileno())
-            if not stat.S_ISREG(info.st_mode):
-                raise ValueError("not a regular file")
-            if info.st_size > limits.CONFIG_FILE_BYTES:
-                raise ValueError(f"larger than {limits.CONFIG_FILE_BYTES} bytes")
-            racy = time.time_ns() - info.st_mtime_ns < _RACY
-            self.signature = None if racy else _signature(info)
-            return file.read()
-
-    def _parse(self, data: bytes) -> list[Item]:
-        before, self.documents, self.items = self.documents, {}, []
-        documents = [(line, part, digest(part)) for line, part in text.documents(data.removeprefix(b"\xef\xbb\xbf"))]
-        known = self._list_items(before, {name for _, _, name in documents})
-        moved = []
-        for line, document, name in documents:
-            items = before.get(name)
-            if items is None or name in self.documents:
-                items = read(document, known)
-            while name in self.documents:
-                name += 1  # the same text once more: another resource, which will be a duplicate
-            self.documents[name] = items
-            for item in items:
-                if item.line != line + item.offset or item.file is not self:
-                    item.line, item.file = line + item.offset, self
-                    moved.append(item)
-            self.items += items
-        return moved
-
-    @staticmethod
-    def _list_items(documents: dict[int, list[Item]], stay: set[int]) -> dict[int, Item]:
-        """Find the items of Lists whose text changed: most of them will be in the new text too."""
-        return {
-            item.digest: item for name in documents.keys() - stay for item in documents[name] if item.digest
-        }
-
-    def problem(self, line: int, finding: Finding, key: m.Key | None, more: str = "") -> Problem:
-        return Problem(
-            source=Source(self.path, line), resource=str(key) if key else "", field=finding.field,
-            reason=finding.reason, message=finding.message + more, severity=finding.severity,
-        )
-
-
-def _signature(info: os.stat_result) -> tuple[int, ...]:
-    return info.st_mtime_ns, info.st_size, info.st_ino, info.st_dev
-
-
 class Loader:
     """Loads paths repeatedly, at a cost in proportion to what changed."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self.paths = tuple(dict.fromkeys(paths))
-        self._files: dict[str, _File] = {}
-        self._absolute: dict[str, _File] = {}
+        self._files: dict[str, File] = {}
+        self._absolute: dict[str, File] = {}
         self._claims: dict[m.Key, tuple[Item, ...]] = {}
-        self._held: dict[m.Key, _File] = {}  # keys that a broken file held when it was good
+        self._held: dict[m.Key, File] = {}  # keys that a broken file held when it was good
         self._good: dict[m.Key, m.Resource] = {}  # as written
         self._resources: dict[m.Key, m.Resource] = {}  # as served
         self._selections: dict[m.Key, versions.Selection] = {}
         self._attached: dict[m.Key, tuple[m.Resource, m.Resource]] = {}  # old routes: as written, with parentRefs
-        self._troubled: set[_File] = set()
+        self._troubled: set[File] = set()
         self._rivals: set[m.Key] = set()
         self._refused: dict[m.Key, list[Finding]] = {}  # valid by themselves, but not as a change
 
@@ -159,16 +69,16 @@ class Loader:
 
     # ---- Files
 
-    def _stale(self, changed: set[str] | None) -> list[tuple[_File, bool]]:
+    def _stale(self, changed: set[str] | None) -> list[tuple[File, bool]]:
         """Find the files to read again, and whether each is gone."""
-        if changed is not None and not any(_matters(path, self._absolute) for path in changed - self._absolute.keys()):
+        if changed is not None and not any(matters(path, self._absolute) for path in changed - self._absolute.keys()):
             named = [self._absolute[path] for path in sorted(changed & self._absolute.keys())]
             return [(file, not file.explicit and not os.path.exists(file.path)) for file in named]
-        found: dict[str, _File] = {}
+        found: dict[str, File] = {}
         stale = []
-        for path, order, explicit, signature in self._walk():
-            file = found[path] = self._files.get(path) or _File(path, order, explicit)
-            if file.signature is None or (signature and file.signature != signature):
+        for path, order, explicit, now in self._walk():
+            file = found[path] = self._files.get(path) or File(path, order, explicit)
+            if file.signature is None or (now and file.signature != now):
                 stale.append((file, False))
         missing = {index for index, path in enumerate(self.paths) if path != "-" and not os.path.exists(path)}
         for path, file in self._files.items():
@@ -187,8 +97,8 @@ class Loader:
             if path == "-":
                 yield path, (index, ""), True, ()
             elif os.path.isdir(path):
-                for name, info in _folder(path, seen):
-                    yield name, (index, name), False, _signature(info)
+                for name, info in folder(path, seen):
+                    yield name, (index, name), False, signature(info)
             else:
                 try:
                     info = os.stat(path)
@@ -197,9 +107,9 @@ class Loader:
                     continue
                 if (info.st_dev, info.st_ino) not in seen:
                     seen.add((info.st_dev, info.st_ino))
-                    yield path, (index, path), True, _signature(info)
+                    yield path, (index, path), True, signature(info)
 
-    def _read(self, file: _File, gone: bool) -> set[m.Key]:
+    def _read(self, file: File, gone: bool) -> set[m.Key]:
         """Read a file again; return the keys that it claims, or claimed, differently."""
         before = {id(item): item for item in file.items}
         touched: set[m.Key] = set()
@@ -324,7 +234,7 @@ class Loader:
         for key in sorted(self._rivals):
             yield from self._rival_problems(key, self._claims[key])
 
-    def _findings(self, file: _File, item: Item) -> Iterator[Problem]:
+    def _findings(self, file: File, item: Item) -> Iterator[Problem]:
         kept = ""
         if item.resource is None and item.key in self._good and self._claims[item.key][0] is item:
             kept = "; the last good version keeps serving"
@@ -347,39 +257,6 @@ class Loader:
 
 def _troubled(item: Item) -> bool:
     return bool(item.findings) or item.note is not None
-
-
-def _matters(path: str, known: Iterable[str]) -> bool:
-    """Whether a path that is no file of ours may bring or take files: a new one, a folder, a swapped `..data`."""
-    name = os.path.basename(path)
-    if name.startswith(".") and name != "..data":
-        return False
-    if os.path.lexists(path):
-        return name == "..data" or name.endswith(SUFFIXES) or os.path.isdir(path)
-    return any(other.startswith(path + os.sep) for other in known)
-
-
-def _folder(path: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the files of a folder and those below it by name, without hidden ones (`..data` of mounted ConfigMaps)."""
-    try:
-        info = os.stat(path)
-        with os.scandir(path) as entries:
-            names = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
-    except OSError:
-        return
-    if (info.st_dev, info.st_ino) in seen:
-        return
-    seen.add((info.st_dev, info.st_ino))
-    for entry in names:
-        try:
-            info = entry.stat()
-        except OSError:
-            continue  # a link to nowhere, or gone in between
-        if stat.S_ISDIR(info.st_mode):
-            yield from _folder(entry.path, seen)
-        elif entry.name.endswith(SUFFIXES) and stat.S_ISREG(info.st_mode) and (info.st_dev, info.st_ino) not in seen:
-            seen.add((info.st_dev, info.st_ino))
-            yield entry.path, info
 
 
 def _content(resource: m.Resource) -> tuple:

@@ -17,7 +17,7 @@ from gwfast.config import validate, versions
 from gwfast.config.decode import Finding, decode, decoder
 
 
-class Item(msgspec.Struct, gc=False):
+class Item(msgspec.Struct):
     """One resource as it is written in one place.
 
     `resource` is None where a finding is an error or the kind is not ours; `broken` says that something of ours may
@@ -33,7 +33,7 @@ class Item(msgspec.Struct, gc=False):
     selection: versions.Selection | None = None
     digest: int = 0
     line: int = 0  # in the file; kept up to date by the file
-    file: object = None
+    file: object = None  # a file holds its items: the one cycle here, so items are tracked by the collector
 
 
 class _Head(msgspec.Struct, rename="camel", gc=False):
