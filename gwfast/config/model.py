@@ -36,6 +36,7 @@ from gwfast.config.scalars import (
     LabelValue,
     MatchType,
     ObjectName,
+    ObjectNamespace,
     Port,
     PreciseHostname,
     ProtocolType,
@@ -77,7 +78,7 @@ class ObjectMeta(Struct, kw_only=True, gc=False, rename="camel"):
     """Namespace is 'default' where a namespaced kind gave none, '' for cluster-scoped kinds."""
 
     name: SectionName
-    namespace: NamespaceName | Literal[""] = ""
+    namespace: ObjectNamespace = ""
     labels: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
     annotations: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
     generation: int = 0

@@ -10,11 +10,13 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 _LABEL = r"[a-z0-9]+(?:-+[a-z0-9]+)*"
-_SUBDOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
+_LABEL_OR_EMPTY = rf"^(?:{_LABEL})?\Z"
+SUBDOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 _DOMAIN_PREFIX = rf"^{_SUBDOMAIN}/"
 _URL_PATH = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+"
 
 LABEL = rf"^{_LABEL}\Z"
+LABEL_OR_EMPTY = rf"^(?:{_LABEL})?\Z"
 SUBDOMAIN = rf"^{_SUBDOMAIN}\Z"
 GROUP = rf"^(?:{_SUBDOMAIN})?\Z"
 HOSTNAME = rf"^(?:\*\.)?{_SUBDOMAIN}\Z"
@@ -34,6 +36,7 @@ WELL_KNOWN_CA = rf"^(?:System\Z|{_SUBDOMAIN}/[A-Za-z0-9](?:[-A-Za-z0-9_.]{{0,61}
 
 WORDS = {
     LABEL: "lower-case letters, digits and '-', with a letter or digit at both ends",
+    LABEL_OR_EMPTY: "empty or lower-case letters, digits and '-', with a letter or digit at both ends",
     SUBDOMAIN: "lower-case letters, digits, '-' and '.', each label with a letter or digit at both ends",
     GROUP: "empty or a DNS name (lower-case letters, digits, '-' and '.')",
     HOSTNAME: "a lower-case DNS name, optionally with '*.' in front, without scheme, port or path",
@@ -56,6 +59,7 @@ Weight = Annotated[int, Meta(ge=0, le=1_000_000)]
 ObjectName = Annotated[str, Meta(min_length=1, max_length=253)]
 SectionName = Annotated[str, Meta(min_length=1, max_length=253, pattern=SUBDOMAIN)]
 Namespace = Annotated[str, Meta(min_length=1, max_length=63, pattern=LABEL)]
+ObjectNamespace = Annotated[str, Meta(max_length=63, pattern=LABEL_OR_EMPTY)]  # of metadata: '' is not given
 Group = Annotated[str, Meta(max_length=253, pattern=GROUP)]
 Kind = Annotated[str, Meta(min_length=1, max_length=63, pattern=KIND)]
 Hostname = Annotated[str, Meta(min_length=1, max_length=253, pattern=HOSTNAME)]

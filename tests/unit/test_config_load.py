@@ -171,7 +171,7 @@ status: {parents: [{anything: 1}]}
 ---
 apiVersion: v1
 kind: Secret
-metadata: {name: s}
+metadata: {name: s, namespace: ""}
 data: {a: !!str aGk=}
 stringData: {b: there}
 ---
