@@ -10,8 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 _LABEL = r"[a-z0-9]+(?:-+[a-z0-9]+)*"
-_LABEL_OR_EMPTY = rf"^(?:{_LABEL})?\Z"
-SUBDOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
+_SUBDOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 _DOMAIN_PREFIX = rf"^{_SUBDOMAIN}/"
 _URL_PATH = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+"
 
