@@ -4,7 +4,6 @@ Whatever a test did: when it ends, no gateway has printed a traceback, each ends
 dirty has reached a backend.
 """
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from proxy_gateway import Gateway, free_port, gateway, route, rule, service, wri
 
 # Subprocesses run the same tree as the tests, also where that is a copy built in another mode.
 os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
-sys.dont_write_bytecode = True
 
 
 @pytest.fixture(scope="session")
