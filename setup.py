@@ -42,4 +42,5 @@ def extensions():
 
 
 setup(ext_modules=cythonize(list(extensions()), compiler_directives=DIRECTIVES,
-                            build_dir=f"build/cython-{MODE}", nthreads=os.cpu_count() or 1))
+                            build_dir=f"build/cython-{MODE}", nthreads=os.cpu_count() or 1),
+      options={"build_ext": {"parallel": os.cpu_count() or 1}})

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from inotify_simple import INotify, flags
 
-from gwfast.config.load import SUFFIXES
+from gwfast.config.files import SUFFIXES
 
 SETTLE = 0.002
 BURST = 0.010
