@@ -108,6 +108,7 @@ cdef class RuleBlock:
 @cython.final
 cdef class ListenerBlock:
     cdef tuple hosts
+    cdef dict places           # hostname -> index, once it is needed
     cdef list blocks           # HostBlocks
 
     def __cinit__(self):
@@ -241,7 +242,7 @@ cdef class Writer:
         new.hosts = listener.hosts
         new.blocks = [None] * count
         for j in range(count):
-            before = host_before(old.hosts, i, new.hosts[j])
+            before = host_before(old, i, new.hosts[j])
             if before == NOWHERE:
                 block = self.host(new.hosts[j], None)
             else:
@@ -266,12 +267,20 @@ cdef class Writer:
         cdef tuple before = old.host.entries if old is not None else ()
         cdef uint32_t count = <uint32_t>len(entries)
         cdef Term *terms = <Term *>calloc(count + 1, sizeof(Term))
+        cdef dict places = None            # of `before`, where the two versions have little in common
+        cdef uint32_t misses = 0
         cdef uint32_t i = 0
         cdef uint32_t j, at
         if terms == NULL:
             raise MemoryError
         for j in range(count):
             at = place_before(before, i, entries[j])
+            if at == NOWHERE and before:
+                misses += 1
+                if misses == LOOKAHEAD:
+                    places = {one: place for place, one in enumerate(before)}
+                if places is not None and entries[j] in places:
+                    at = places[entries[j]]
             if at != NOWHERE:
                 terms[j] = old.terms[at]
                 i = at + 1
@@ -590,16 +599,16 @@ cdef inline uint32_t place_before(tuple before, uint32_t i, object item) noexcep
 
 
 # The same for a host, which may have become another object.
-cdef uint32_t host_before(tuple before, uint32_t i, object host) except? 0:
-    cdef uint32_t end = <uint32_t>min(<Py_ssize_t>i + LOOKAHEAD, len(before))
-    cdef uint32_t at = place_before(before, i, host)
-    if at != NOWHERE:
+cdef uint32_t host_before(ListenerBlock old, uint32_t i, object host) except? 0:
+    cdef uint32_t at = place_before(old.hosts, i, host)
+    if at != NOWHERE or i == <uint32_t>len(old.hosts):
         return at
-    while i < end:
-        if before[i].hostname == host.hostname:
-            return i
-        i += 1
-    return NOWHERE
+    if old.hosts[i].hostname == host.hostname:
+        return i
+    if old.places is None:
+        old.places = {one.hostname: place for place, one in enumerate(old.hosts)}
+    place = old.places.get(host.hostname)
+    return NOWHERE if place is None or place < i else <uint32_t>place
 
 
 cdef bint parse_address(str ip, Endpoint *out) except -1:

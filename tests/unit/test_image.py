@@ -196,6 +196,22 @@ def test_routes_beyond_the_bound_share_a_counter():
     assert sorted(one["counter"] for one in found.values()) == [SHARED, SHARED, SHARED, 2, 3]
 
 
+@pytest.mark.parametrize("cut", [(0, 50), (60, 160), (150, 200), (0, 200)], ids=str)
+def test_many_that_leave_and_come_back_at_once(cut):
+    entries = [entry(f"/{i:03}", rule(f"r{i}")) for i in range(200)]
+    hosts = [ir.Host(hostname=f"h{i:03}.test", entries=(one,)) for i, one in enumerate(entries)]
+    images = Images(Registry())
+    for gone in ((0, 0), cut, (0, 0), (199, 200), cut):
+        kept = [i for i in range(200) if not gone[0] <= i < gone[1]]
+        shared = ir.Host(hostname="all.test", entries=tuple(entries[i] for i in kept))
+        listener = ir.Listener(id="l", hosts=(*(hosts[i] for i in kept), shared))
+        table = Table(image_of(plan(listeners=(listener,)), images))
+        for i in range(200):
+            expected = ("l", f"HTTPRoute/n/r{i}/0", 4) if i in kept else None
+            assert table.find(7, "GET", f"/{i:03}", [("host", "all.test")]) == expected
+            assert table.find(7, "GET", f"/{i:03}", [("host", f"h{i:03}.test")]) == expected
+
+
 def test_publish_seals():
     for image in (image_of(plan(("", entry("/", rule())))), bytes(image_of(plan()))):
         fd = publish(image)
