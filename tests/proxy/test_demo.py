@@ -1,0 +1,65 @@
+"""`make demo`: its configuration has no problem and its five curl lines do what they say."""
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from proxy_gateway import PROGRAM, Gateway, free_port
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "examples" / "demo"
+PORTS = {"stable": 3001, "beta": 3002, "canary": 3003}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The demo's files with the ports of our backends in the place of the echo backends'."""
+    from proxy_backend import Backend
+    backends = {name: Backend(name) for name in PORTS}
+    folder = tmp_path_factory.mktemp("demo") / "conf"
+    folder.mkdir()
+    for file in DEMO.iterdir():
+        text = file.read_text()
+        for name, port in PORTS.items():
+            text = text.replace(f"port: {port}\n", f"port: {backends[name].port}\n")
+        (folder / file.name).write_text(text)
+    port = free_port()
+    gateway = Gateway(folder, "--port-map", f"8080:{port}", "--access-log", "off")
+    gateway.port = port
+    yield gateway
+    gateway.stop()
+    for backend in backends.values():
+        backend.close()
+
+
+def asked(demo: Gateway, target: str, **fields: str) -> tuple[str, str]:
+    got = json.loads(demo.get(target, **fields).body)
+    return got["backend"], got["target"]
+
+
+def test_no_problems() -> None:
+    done = subprocess.run([*PROGRAM, "check", str(DEMO)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "no problems" in done.stdout) == (0, True), done.stdout
+
+
+def test_by_path_header_and_query(demo: Gateway) -> None:
+    assert asked(demo, "/shop/shoes") == ("stable", "/shop/shoes")
+    assert demo.get("/shop/shoes").fields.get("X-Served-By") == "gwfast"
+    assert asked(demo, "/shop/shoes", x_beta="yes") == ("beta", "/shop/shoes")
+    assert asked(demo, "/shop/shoes?version=next") == ("beta", "/next/shoes?version=next")
+
+
+def test_canary_gets_one_of_ten(demo: Gateway) -> None:
+    assert sorted(asked(demo, "/checkout")[0] for _ in range(10)) == ["canary"] + ["stable"] * 9
+
+
+def test_redirect(demo: Gateway) -> None:
+    answer = demo.get("/old-shop/shoes")
+    assert (answer.status, answer.fields.get("Location")) == (301, "http://any.example:8080/shop/shoes")
+
+
+def test_guide_names_the_ports_of_the_files() -> None:
+    """examples/demo.py starts its backends where the files say they are."""
+    text = (ROOT / "examples" / "demo.py").read_text()
+    assert json.loads(re.search(r"BACKENDS = (\{.*\})", text)[1]) == PORTS
