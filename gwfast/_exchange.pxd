@@ -129,7 +129,7 @@ cdef class Exchange(Waiter):
     cdef void fail(self, int fault) noexcept
     cdef void finish(self, bint keep) noexcept
     cdef void answer(self, int status, int fault, const char *location, size_t n) noexcept
-    cdef int write_request(self, const Bind *bind, const Found *found) noexcept
+    cdef int prepare(self, const Bind *bind, const Found *found) noexcept
     cdef void keep_facts(self) noexcept
     cdef void pass_on(self, const char *at, size_t n, bint end) noexcept
     cdef void drop_upstream(self) noexcept

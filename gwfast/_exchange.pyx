@@ -180,12 +180,12 @@ cdef class Exchange(Waiter):
         if self.backend.protocol != PROTO_HTTP and self.backend.protocol != PROTO_WS:
             self.answer(500, FAULT_NO_BACKEND, NULL, 0)
             return 1
-        if self.write_request(bind, &found) < 0:
+        if self.prepare(bind, &found) < 0:
             self.fail(FAULT_INTERNAL)
             return 1
         return 0
 
-    cdef int write_request(self, const Bind *bind, const Found *found) noexcept:  # no-cython-lint
+    cdef int prepare(self, const Bind *bind, const Found *found) noexcept:
         cdef Gateway gateway = self.gateway
         cdef Downstream client = self.client
         cdef Forward forward

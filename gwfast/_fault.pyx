@@ -33,8 +33,31 @@ cdef extern from * nogil:
         {500, "internal"},
         {503, "draining"},
     };
+    static const struct { unsigned short status; const char *word; } gwfast_phrases[] = {
+        {301, "Moved Permanently"},
+        {302, "Found"},
+        {303, "See Other"},
+        {307, "Temporary Redirect"},
+        {308, "Permanent Redirect"},
+        {400, "Bad Request"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {408, "Request Timeout"},
+        {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {417, "Expectation Failed"},
+        {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+        {505, "HTTP Version Not Supported"},
+        {0, ""}
+    };
     """
     const Row gwfast_faults[]
+    const Row gwfast_phrases[]
 
 
 cdef const Row *fault_row(int fault) noexcept nogil:
@@ -56,25 +79,11 @@ cdef int fault_of_parse(int result) noexcept nogil:
 
 
 cdef const char *reason_phrase(int status) noexcept nogil:
-    if status == 301: return b"Moved Permanently"
-    if status == 302: return b"Found"
-    if status == 303: return b"See Other"
-    if status == 307: return b"Temporary Redirect"
-    if status == 308: return b"Permanent Redirect"
-    if status == 400: return b"Bad Request"
-    if status == 404: return b"Not Found"
-    if status == 405: return b"Method Not Allowed"
-    if status == 408: return b"Request Timeout"
-    if status == 413: return b"Content Too Large"
-    if status == 414: return b"URI Too Long"
-    if status == 417: return b"Expectation Failed"
-    if status == 431: return b"Request Header Fields Too Large"
-    if status == 500: return b"Internal Server Error"
-    if status == 501: return b"Not Implemented"
-    if status == 502: return b"Bad Gateway"
-    if status == 503: return b"Service Unavailable"
-    if status == 504: return b"Gateway Timeout"
-    if status == 505: return b"HTTP Version Not Supported"
+    cdef int i = 0
+    while gwfast_phrases[i].status:
+        if gwfast_phrases[i].status == status:
+            return gwfast_phrases[i].word
+        i += 1
     return b""
 
 

@@ -1,7 +1,7 @@
 # Writes the heads that leave: the request's for the upstream, the response's for the client, with the filters of the rule
 # and of the chosen backendRef applied in order. Pure: reads slices and the image, writes into a bounded buffer.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, strlen
 from gwfast._head cimport Field, RequestHead, ResponseHead, Slice
 from gwfast._match cimport Found
 from gwfast._table cimport Bind, Image, Op, Redirect, Text
@@ -18,6 +18,9 @@ cdef inline void put(Out *out, const char *at, size_t n) noexcept nogil:
     if n:
         memcpy(out.at, at, n)
         out.at += n
+
+cdef inline void say(Out *out, const char *literal) noexcept nogil:
+    put(out, literal, strlen(literal))     # the compiler knows the length of a literal
 
 cdef void put_number(Out *out, uint64_t value) noexcept nogil
 cdef void put_id(Out *out, const uint64_t *bits) noexcept nogil   # a version 4 UUID, 36 bytes

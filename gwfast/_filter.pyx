@@ -18,7 +18,8 @@ from gwfast._table cimport *
 
 cdef enum:
     # the fields of a request that the gateway writes itself, as bits of FieldId
-    OURS = ((1 << FIELD_HOST) | (1 << FIELD_EXPECT) | (1 << FIELD_TRANSFER_ENCODING) | (1 << FIELD_X_FORWARDED_FOR))
+    OURS = ((1 << FIELD_HOST) | (1 << FIELD_CONTENT_LENGTH) | (1 << FIELD_TRANSFER_ENCODING)
+            | (1 << FIELD_EXPECT) | (1 << FIELD_X_FORWARDED_FOR))
     ORIGIN = ((1 << FIELD_FORWARDED) | (1 << FIELD_X_FORWARDED_PROTO) | (1 << FIELD_X_FORWARDED_HOST)
               | (1 << FIELD_X_FORWARDED_PORT) | (1 << FIELD_X_REAL_IP) | (1 << FIELD_X_REQUEST_ID))
 
@@ -153,7 +154,7 @@ cdef void put_rest(Out *out, const RequestHead *head, const Found *found, const 
     put(out, path, n)
     put(out, head.match_path.at + found.prefix_len, rest)
     if n + rest == 0:
-        put(out, b"/", 1)
+        say(out, b"/")
 
 
 cdef void put_target(Out *out, const Ops *ops, const RequestHead *head, const Found *found) noexcept nogil:
@@ -169,7 +170,7 @@ cdef void put_target(Out *out, const Ops *ops, const RequestHead *head, const Fo
     else:
         put_rest(out, head, found, text(ops.image, path.value), path.value.n)
     if head.query.at != NULL:
-        put(out, b"?", 1)
+        say(out, b"?")
         put(out, head.query.at, head.query.n)
 
 
@@ -179,14 +180,14 @@ cdef void put_host(Out *out, const Ops *ops, const RequestHead *head, const Forw
     for i in range(total(ops)):
         if nth(ops, i).kind == OP_REWRITE_HOST:
             host = nth(ops, i)
-    put(out, b"\r\nHost: ", 8)
+    say(out, b"\r\nHost: ")
     if host != NULL:
         put_text(out, ops.image, host.value)
     elif head.authority.n:
         put(out, head.authority.at, head.authority.n)
     else:
         put(out, forward.fallback_host.at, forward.fallback_host.n)
-    put(out, b"\r\n", 2)
+    say(out, b"\r\n")
 
 
 cdef inline void hex_digits(char *at, uint64_t value, int n) noexcept nogil:
@@ -213,34 +214,34 @@ cdef void put_id(Out *out, const uint64_t *bits) noexcept nogil:
 cdef void put_forwarded(Out *out, const Ops *ops, const RequestHead *head, const Forward *forward) noexcept nogil:
     cdef uint32_t i
     if ours(ops, b"x-forwarded-for", 15):
-        put(out, b"X-Forwarded-For: ", 17)
+        say(out, b"X-Forwarded-For: ")
         if forward.trusted:
             for i in range(head.count):
                 if head.fields[i].id == FIELD_X_FORWARDED_FOR and head.fields[i].value_len:
                     put(out, head.fields[i].value, head.fields[i].value_len)
-                    put(out, b", ", 2)
+                    say(out, b", ")
         put(out, forward.client.at, forward.client.n)
-        put(out, b"\r\n", 2)
+        say(out, b"\r\n")
     if not (forward.trusted and field_of(head, FIELD_X_FORWARDED_PROTO) != NULL) and ours(ops, b"x-forwarded-proto", 17):
         if forward.https:
-            put(out, b"X-Forwarded-Proto: https\r\n", 26)
+            say(out, b"X-Forwarded-Proto: https\r\n")
         else:
-            put(out, b"X-Forwarded-Proto: http\r\n", 25)
+            say(out, b"X-Forwarded-Proto: http\r\n")
     if (head.authority.n and not (forward.trusted and field_of(head, FIELD_X_FORWARDED_HOST) != NULL)
             and ours(ops, b"x-forwarded-host", 16)):
-        put(out, b"X-Forwarded-Host: ", 18)
+        say(out, b"X-Forwarded-Host: ")
         put(out, head.authority.at, head.authority.n)
-        put(out, b"\r\n", 2)
+        say(out, b"\r\n")
     if (forward.request_id and not (forward.trusted and field_of(head, FIELD_X_REQUEST_ID) != NULL)
             and ours(ops, b"x-request-id", 12)):
-        put(out, b"X-Request-Id: ", 14)
+        say(out, b"X-Request-Id: ")
         put_id(out, forward.id)
-        put(out, b"\r\n", 2)
+        say(out, b"\r\n")
     if forward.via.n:
-        put(out, b"Via: 1.", 7)
+        say(out, b"Via: 1.")
         put(out, b"1 " if head.minor else b"0 ", 2)
         put(out, forward.via.at, forward.via.n)
-        put(out, b"\r\n", 2)
+        say(out, b"\r\n")
 
 
 cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const Found *found,
@@ -248,9 +249,9 @@ cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const
     cdef uint32_t drop = OURS if forward.trusted else OURS | ORIGIN
     cdef const Field *upgrade
     put(out, head.method.at, head.method.n)
-    put(out, b" ", 1)
+    say(out, b" ")
     put_target(out, ops, head, found)
-    put(out, b" HTTP/1.1", 9)
+    say(out, b" HTTP/1.1")
     put_host(out, ops, head, forward)
     if not forward.request_id:
         drop &= ~<uint32_t>(1 << FIELD_X_REQUEST_ID)
@@ -258,59 +259,63 @@ cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const
     put_forwarded(out, ops, head, forward)
     put_ops(out, ops, False)
     if head.framing == FRAMING_CHUNKED:
-        put(out, b"Transfer-Encoding: chunked\r\n", 28)
+        say(out, b"Transfer-Encoding: chunked\r\n")
+    elif head.framing == FRAMING_LENGTH:   # anew: '005' is read as octal by some
+        say(out, b"Content-Length: ")
+        put_number(out, head.content_length)
+        say(out, b"\r\n")
     if head.upgrade:
         upgrade = field_of(head, FIELD_UPGRADE)
         if upgrade != NULL:
-            put(out, b"Connection: Upgrade\r\nUpgrade: ", 30)
+            say(out, b"Connection: Upgrade\r\nUpgrade: ")
             put(out, upgrade.value, upgrade.value_len)
-            put(out, b"\r\n", 2)
+            say(out, b"\r\n")
     elif head.trailers:
-        put(out, b"TE: trailers\r\nConnection: TE\r\n", 30)
-    put(out, b"\r\n", 2)
+        say(out, b"TE: trailers\r\nConnection: TE\r\n")
+    say(out, b"\r\n")
 
 
 cdef inline void put_connection(Out *out, int connection) noexcept nogil:
     if connection == 1:
-        put(out, b"Connection: close\r\n", 19)
+        say(out, b"Connection: close\r\n")
     elif connection == 2:
-        put(out, b"Connection: keep-alive\r\n", 24)
+        say(out, b"Connection: keep-alive\r\n")
 
 
 cdef inline void put_date(Out *out, const char *date) noexcept nogil:
-    put(out, b"Date: ", 6)
+    say(out, b"Date: ")
     put(out, date, 29)
-    put(out, b"\r\n", 2)
+    say(out, b"\r\n")
 
 
 cdef void write_answer(Out *out, const Ops *ops, int status, const char *date, int connection, const char *location,
                        size_t n, bint head_only) noexcept nogil:
     cdef const char *phrase = reason_phrase(status)
     cdef size_t phrase_n = strlen(phrase)
-    put(out, b"HTTP/1.1 ", 9)
+    say(out, b"HTTP/1.1 ")
     put_number(out, status)
-    put(out, b" ", 1)
+    say(out, b" ")
     put(out, phrase, phrase_n)
-    put(out, b"\r\n", 2)
+    say(out, b"\r\n")
     put_date(out, date)
     if ops != NULL:
         put_ops(out, ops, True)
     if status == 405:
-        put(out, b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n", 53)
+        say(out, b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n")
     put_connection(out, connection)
     if location != NULL:
-        put(out, b"Location: ", 10)
+        say(out, b"Location: ")
         put(out, location, n)
-        put(out, b"\r\nContent-Length: 0\r\n\r\n", 23)
+        say(out, b"\r\nContent-Length: 0\r\n\r\n")
         return
-    put(out, b"Content-Type: text/plain\r\nContent-Length: ", 42)
+    say(out, b"Content-Type: text/plain\r\nContent-Length: ")
     put_number(out, phrase_n + 5)
-    put(out, b"\r\n\r\n", 4)
+    say(out, b"\r\n\r\n")
     if not head_only:
         put_number(out, status)
-        put(out, b" ", 1)
+        say(out, b" ")
         put(out, phrase, phrase_n)
-        put(out, b"\n", 1)
+        say(out, b"\n")
 
 
 cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, const char *date,
@@ -324,11 +329,11 @@ cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, con
             dated = True
         elif head.fields[i].id == FIELD_UPGRADE:
             upgrade = &head.fields[i]
-    put(out, b"HTTP/1.1 ", 9)
+    say(out, b"HTTP/1.1 ")
     put_number(out, head.status)
-    put(out, b" ", 1)
+    say(out, b" ")
     put(out, head.reason.at, head.reason.n)
-    put(out, b"\r\n", 2)
+    say(out, b"\r\n")
     if drop_length:
         drop |= 1 << FIELD_CONTENT_LENGTH
     copy_fields(out, ops, True, head.fields, head.count, drop, FIELD_HOP)
@@ -336,14 +341,14 @@ cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, con
     if not dated and head.status >= 200:
         put_date(out, date)
     if chunked:
-        put(out, b"Transfer-Encoding: chunked\r\n", 28)
+        say(out, b"Transfer-Encoding: chunked\r\n")
     if head.status == 101 and upgrade != NULL:
-        put(out, b"Connection: Upgrade\r\nUpgrade: ", 30)
+        say(out, b"Connection: Upgrade\r\nUpgrade: ")
         put(out, upgrade.value, upgrade.value_len)
-        put(out, b"\r\n", 2)
+        say(out, b"\r\n")
     else:
         put_connection(out, connection)
-    put(out, b"\r\n", 2)
+    say(out, b"\r\n")
 
 
 cdef void put_new_path(Out *out, const Image *image, const Redirect *redirect, Slice path, const RequestHead *head,
@@ -355,7 +360,7 @@ cdef void put_new_path(Out *out, const Image *image, const Redirect *redirect, S
     else:
         put(out, path.at, path.n)
     if head.query.at != NULL:
-        put(out, b"?", 1)
+        say(out, b"?")
         put(out, head.query.at, head.query.n)
 
 
@@ -371,10 +376,10 @@ cdef void write_location(Out *out, const Image *image, const Redirect *redirect,
         https = redirect.scheme.n == 5
         put_text(out, image, redirect.scheme)
     elif bind.https:
-        put(out, b"https", 5)
+        say(out, b"https")
     else:
-        put(out, b"http", 4)
-    put(out, b"://", 3)
+        say(out, b"http")
+    say(out, b"://")
     if redirect.host.n:
         put_text(out, image, redirect.host)
     else:
@@ -382,6 +387,6 @@ cdef void write_location(Out *out, const Image *image, const Redirect *redirect,
     if port == 0:
         port = (443 if https else 80) if redirect.scheme.n else bind.port
     if port != (443 if https else 80):
-        put(out, b":", 1)
+        say(out, b":")
         put_number(out, port)
     put_new_path(out, image, redirect, head.path, head, found)

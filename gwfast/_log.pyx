@@ -13,7 +13,7 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-from gwfast._filter cimport Out, put, put_number
+from gwfast._filter cimport Out, put, put_number, say
 from gwfast._head cimport Slice
 from gwfast._sys cimport EINTR, POLLOUT, errno, poll, pollfd, write
 
@@ -56,26 +56,19 @@ cdef void put_escaped(Out *out, Slice value, bint json) noexcept nogil:
     put(out, value.at + run, value.n - run)
 
 
-cdef inline void word(Out *out, const char *at) noexcept nogil:
-    cdef size_t n = 0
-    while at[n]:
-        n += 1
-    put(out, at, n)
-
-
 cdef void member(Out *out, const char *name, Slice value) noexcept nogil:
     if value.n:
-        put(out, b',"', 2)
-        word(out, name)
-        put(out, b'":"', 3)
+        say(out, b',"')
+        say(out, name)
+        say(out, b'":"')
         put_escaped(out, value, True)
-        put(out, b'"', 1)
+        say(out, b'"')
 
 
 cdef void number(Out *out, const char *name, uint64_t value) noexcept nogil:
-    put(out, b',"', 2)
-    word(out, name)
-    put(out, b'":', 2)
+    say(out, b',"')
+    say(out, name)
+    say(out, b'":')
     put_number(out, value)
 
 
@@ -116,7 +109,7 @@ cdef class AccessLog:
             self.json(&out, record)
         else:
             self.common(&out, record)
-        put(&out, b"\n", 1)
+        say(&out, b"\n")
         if out.full:           # a line of more than 96 KiB, or a log that nobody takes
             self.loop.counters.totals.log_dropped += 1
         else:
@@ -125,19 +118,19 @@ cdef class AccessLog:
             self.flush()
 
     cdef void json(self, Out *out, const Record *record) noexcept:
-        put(out, b'{"time":"', 9)
+        say(out, b'{"time":"')
         put(out, self.loop.stamp, 19)
-        put(out, b'Z"', 2)
+        say(out, b'Z"')
         member(out, "client", record.client)
         member(out, "method", record.method)
         member(out, "host", record.host)
         member(out, "target", record.target)
         if record.method.n:
-            word(out, b',"protocol":"HTTP/1.1"' if record.minor else b',"protocol":"HTTP/1.0"')
+            say(out, b',"protocol":"HTTP/1.1"' if record.minor else b',"protocol":"HTTP/1.0"')
         number(out, "status", record.status)
-        word(out, b',"flags":"')
-        word(out, record.flags)
-        put(out, b'"', 1)
+        say(out, b',"flags":"')
+        say(out, record.flags)
+        say(out, b'"')
         millis(out, "duration_ms", record.duration_us)
         if record.upstream_us:
             millis(out, "upstream_ms", record.upstream_us)
@@ -151,33 +144,33 @@ cdef class AccessLog:
         member(out, "endpoint", record.endpoint)
         member(out, "request_id", record.request_id)
         member(out, "user_agent", record.agent)
-        put(out, b"}", 1)
+        say(out, b"}")
 
     cdef void common(self, Out *out, const Record *record) noexcept:
         # host ident user [time] "request" status bytes "referer" "agent": the combined form of the common log format
         put(out, record.client.at, record.client.n)
-        put(out, b" - - [", 6)
+        say(out, b" - - [")
         put(out, self.loop.clf, 26)
-        put(out, b'] "', 3)
+        say(out, b'] "')
         if record.method.n:
             put_escaped(out, record.method, False)
-            put(out, b" ", 1)
+            say(out, b" ")
             put_escaped(out, record.target, False)
-            word(out, b" HTTP/1.1" if record.minor else b" HTTP/1.0")
-        put(out, b'" ', 2)
+            say(out, b" HTTP/1.1" if record.minor else b" HTTP/1.0")
+        say(out, b'" ')
         put_number(out, record.status)
-        put(out, b" ", 1)
+        say(out, b" ")
         put_number(out, record.bytes_out)
         self.quoted(out, record.referer)
         self.quoted(out, record.agent)
 
     cdef void quoted(self, Out *out, Slice value) noexcept:
-        put(out, b' "', 2)
+        say(out, b' "')
         if value.n:
             put_escaped(out, value, False)
         else:
-            put(out, b"-", 1)
-        put(out, b'"', 1)
+            say(out, b"-")
+        say(out, b'"')
 
     cdef void flush(self) noexcept:
         cdef uint32_t at = 0, piece

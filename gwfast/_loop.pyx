@@ -224,9 +224,9 @@ cdef class Loop:
         self.graveyard.clear()
 
     cdef void run(self) noexcept:
-        cdef int n, i, rounds
+        cdef int n, i, _
         cdef Peer peer
-        for rounds in range(ROUNDS):  # no-cython-lint
+        for _ in range(ROUNDS):
             n = epoll_wait(self.epoll, self.events, ROUND, 0)
             if n <= 0:
                 break

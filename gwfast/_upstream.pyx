@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset, strlen
 
-from gwfast._filter cimport Out, put, put_number
+from gwfast._filter cimport Out, put_number, say
 from gwfast._loop cimport release
 from gwfast._sys cimport *
 from gwfast._table cimport NO_BACKEND, Backend, Endpoint, Image, endpoint_at
@@ -156,11 +156,11 @@ cdef class Upstreams:
             memcpy(&v6.sin6_addr, endpoint.address, 16)
             v6.sin6_scope_id = endpoint.scope
             state.address_n = sizeof(sockaddr_in6)
-            put(&out, b"[", 1)
+            say(&out, b"[")
             inet_ntop(AF_INET6, endpoint.address, out.at, <socklen_t>(out.end - out.at))
             out.at += strlen(out.at)
-            put(&out, b"]", 1)
-        put(&out, b":", 1)
+            say(&out, b"]")
+        say(&out, b":")
         put_number(&out, endpoint.port)
         state.name_n = <uint8_t>(out.at - state.name)
         return state
