@@ -1,11 +1,24 @@
-"""What holds for all tests: no test may fail because the machine was slow, so hypothesis has no deadline.
+"""What holds for all tests: no test may fail because the machine was slow, so hypothesis has no deadline; and what needs
+the Gateway API's own manifests and the corpora (../shared beside the project) is left out, and named, where they are not.
 
 GWFAST_EXAMPLES raises the number of examples for a deeper search.
 """
 import os
+import re
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("gwfast", deadline=None, max_examples=int(os.environ.get("GWFAST_EXAMPLES", "100")),
                           suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gwfast")
+
+TESTS = Path(__file__).parent
+SHARED = TESTS.parent.parent / "shared"
+collect_ignore = [] if SHARED.is_dir() else [
+    str(file.relative_to(TESTS)) for file in sorted(TESTS.rglob("test_*.py")) if re.search(r'/ "shared["/]', file.read_text())]
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    if collect_ignore:
+        terminalreporter.write_line(f"left out, for {SHARED} is not here: {', '.join(collect_ignore)}")
