@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 TIMEOUT = 10.0
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~]+) HTTP/1\.([01])")
+REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") (/[!\"$-~]*|\*) HTTP/1\.([01])")  # a gateway sends origin-form only, no '#'
 STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d) ?([\t -~\x80-\xff]*)")
 FIELD_LINE = re.compile(rb"(" + TOKEN + rb"):[\t ]*((?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?)[\t ]*")
-CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:;[\t -~\x80-\xff]*)?)")
+CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})")  # extensions end at a gateway
+NO_TRAILERS = ("content-length", "transfer-encoding", "host", "authorization", "trailer", "te")
 
 
 class Dirty(Exception):
@@ -197,7 +198,10 @@ class Stream:
             for chunk in self.chunks(keep):
                 chunks.append(chunk[1])
                 size += chunk[0]
-            return message._replace(body=b"".join(chunks), size=size, trailers=self.fields()[0])
+            trailers = self.fields()[0]
+            if bad := [name for name, _ in trailers if name.lower() in NO_TRAILERS]:
+                raise Dirty(f"trailers: {bad}")
+            return message._replace(body=b"".join(chunks), size=size, trailers=trailers)
         except Closed:
             raise Cut("ended within a chunked body") from None
 
