@@ -162,6 +162,8 @@ class Stream:
         """The next request, whole. `before_body(message)` is called between head and body. Closed at a clean end."""
         match, fields, raw = self.head(REQUEST_LINE)
         message = Message((match[1].decode(), match[2].decode(), int(match[3])), fields, raw)
+        if message.target == "*" and message.method != "OPTIONS":
+            raise Dirty(f"target: {raw!r}")
         hosts = fields.all("Host")
         if len(hosts) != 1 or re.search(r"[,@/\s]", hosts[0]):
             raise Dirty(f"Host: {raw!r}")
