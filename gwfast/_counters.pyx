@@ -2,6 +2,7 @@
 import mmap
 import os
 
+cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -35,6 +36,7 @@ def create(int workers, int slots) -> int:
     return fd
 
 
+@cython.final
 cdef class Counters:
     """One worker's part, mapped for writing."""
 

@@ -9,6 +9,7 @@ Nothing here runs per request.
 import os
 import resource
 
+cimport cython
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
@@ -27,6 +28,7 @@ cdef enum:
     QUEUED = 65536         # connections taken from a queue before its socket is closed
 
 
+@cython.final
 cdef class Engine:
     """Serve traffic with a table image, nested in an event loop that watches `epoll_fd`.
 

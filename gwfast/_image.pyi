@@ -1,5 +1,5 @@
 from collections.abc import Mapping
-from typing import final
+from typing import Self, final
 
 from gwfast.plan.ir import Plan
 
@@ -18,7 +18,7 @@ class Image:
 
 @final
 class Writer:
-    def __init__(self, registry: object) -> None: ...
+    def __new__(cls, registry: object) -> Self: ...
     @property
     def wasteful(self) -> bool: ...
     def write(self, plan: Plan, bind_ids: Mapping[str, int], generation: int) -> Image: ...

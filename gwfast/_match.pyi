@@ -1,9 +1,11 @@
 from collections.abc import Iterable, Sequence
-from typing import Literal, final
+from typing import Literal, Self, final
+
+from typing_extensions import Buffer
 
 @final
 class Table:
-    def __init__(self, buffer: object) -> None: ...
+    def __new__(cls, buffer: Buffer) -> Self: ...
     @property
     def generation(self) -> int: ...
     def find(
@@ -11,8 +13,8 @@ class Table:
         bind_id: int,
         method: str,
         target: str,
-        headers: Iterable[tuple[str, str]] = ...,
-        slash_path: str = ...,
+        headers: Iterable[tuple[str, str]] = (),
+        slash_path: str = "",
     ) -> tuple[str, str, int] | Literal["ambiguous"] | None: ...
     def spin(
         self, bind_id: int, method: str, paths: Sequence[str], headers: Iterable[tuple[str, str]], n: int

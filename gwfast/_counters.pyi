@@ -1,0 +1,11 @@
+from typing import Any, final
+
+BUCKETS_US: tuple[int, ...]
+CLASSES: tuple[str, ...]
+
+def create(workers: int, slots: int) -> int: ...
+def read(fd: int) -> dict[str, Any]: ...
+
+@final
+class Counters:
+    def __init__(self, fd: int, worker: int) -> None: ...
