@@ -367,3 +367,23 @@ def test_streams_the_request_before_it_is_complete(proxy) -> None:
     stream.send(b"second")
     assert json.loads(stream.response().body)["body"] == "firstsecond"
     stream.close()
+
+
+@pytest.mark.parametrize("sent,expected", [
+    (b"Date: Tue, 15 Nov 1994 08:12:31 GMT\r\n", ["Tue, 15 Nov 1994 08:12:31 GMT"]), (b"", 1)], ids=["kept", "added"])
+def test_one_date(proxy, sent: bytes, expected) -> None:
+    """RFC 9110 6.6.1: a recipient with a clock adds Date where it is missing; what the backend said stays."""
+    gateway, backend = proxy
+    backend.on("/date", b"HTTP/1.1 200 OK\r\n" + sent + b"Content-Length: 0\r\n\r\n", close=False)
+    dates = gateway.get("/date").fields.all("Date")
+    assert dates == expected or (expected == 1 and len(dates) == 1)
+
+
+def test_fields_of_responses_are_forwarded_as_they_are(proxy) -> None:
+    gateway, backend = proxy
+    fields = ["Server: one/1 (two)", "Set-Cookie: a=1; Path=/", "Set-Cookie: b=2", "X-Empty:", "x_under: kept", "X-Obs: \xe9",
+              "Vary: *", "Content-Type: application/json"]
+    backend.on("/fields", ("HTTP/1.1 200 OK\r\n" + "".join(f"{f}\r\n" for f in fields) + "Content-Length: 2\r\n\r\n{}").encode("latin-1"),
+               close=False)
+    sent = [tuple(part.strip() for part in field.split(":", 1)) for field in fields]
+    assert [pair for pair in gateway.get("/fields").fields if pair in sent] == sent
