@@ -1,6 +1,6 @@
 """Prometheus text from the workers' counters and the supervisor's own numbers.
 
-Labels are bounded: routes by the counter slots (those beyond share one, named 'other'), the rest by tables.
+Labels are bounded: routes by the counter slots (those beyond share one), the rest by tables.
 """
 import platform
 from collections.abc import Iterable
@@ -11,15 +11,14 @@ from gwfast import __version__
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 GAUGES = {"connections_open", "requests_open", "upstream_open", "upstream_idle", "table_generation"}
-OTHER = ("", "other")  # routes beyond the bound
 HELP = {
     "connections": "Client connections accepted.",
     "connections_open": "Client connections open now.",
     "connections_refused": "Client connections closed because of a cap.",
     "requests": "Requests read, also those that no route took.",
     "requests_open": "Requests in flight.",
-    "bytes_in": "Bytes of request bodies and heads.",
-    "bytes_out": "Bytes of response bodies and heads.",
+    "bytes_in": "Bytes of request bodies.",
+    "bytes_out": "Bytes of response bodies.",
     "upstream_connects": "Connections opened to backends.",
     "upstream_connect_errors": "Connections to backends that failed.",
     "upstream_reused": "Requests sent on a pooled connection.",
@@ -31,6 +30,8 @@ HELP = {
     "table_generation": "The oldest table that a worker serves.",
     "tables_swapped": "Tables taken over by workers.",
     "bugs": "Requests ended by a bug of gwfast.",
+    "drains": "Times that an engine took the events that waited.",
+    "events": "Events that it took.",
 }
 
 
@@ -55,13 +56,13 @@ class Stats(msgspec.Struct):
     problems: dict[str, int] = {}
 
 
-def render(counters: dict, names: dict[int, tuple[str, str]], stats: Stats) -> bytes:
-    """Render one scrape. counters: as `_counters.read` gives them; names: counter slot -> (kind, route)."""
+def render(counters: dict, stats: Stats) -> bytes:
+    """Render one scrape. counters: as `RouteCounts.read` gives them."""
     lines: list[str] = []
     _globals(lines, counters["global"])
     _family(lines, "faults_total", "counter", "Requests that failed, by the word of the access log.",
             ((f'{{fault="{_escape(word)}"}}', n) for word, n in counters.get("faults", {}).items()))
-    _routes(lines, counters, names)
+    _routes(lines, counters)
     _own(lines, stats)
     return ("\n".join(lines) + "\n").encode()
 
@@ -73,8 +74,8 @@ def _globals(lines: list[str], totals: dict[str, int]) -> None:
         _family(lines, name + suffix, kind, HELP.get(name, name.replace("_", " ")), [("", n)])
 
 
-def _routes(lines: list[str], counters: dict, names: dict[int, str]) -> None:
-    routes = [(_labels(*names.get(slot, OTHER)), row) for slot, row in sorted(counters["routes"].items())]
+def _routes(lines: list[str], counters: dict) -> None:
+    routes = [(_labels(*name), row) for name, row in sorted(counters["routes"].items())]
     _family(lines, "route_requests_total", "counter", "Requests by route and class of status.", (
         (f'{{{labels},code="{code}"}}', row[code])
         for labels, row in routes for code in ("1xx", "2xx", "3xx", "4xx", "5xx", "none") if row.get(code)))

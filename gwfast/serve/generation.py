@@ -6,11 +6,12 @@ from collections.abc import Set
 import msgspec
 
 from gwfast.config.load import Loader
-from gwfast.endpoints.registry import UNROUTED, Registry
+from gwfast.endpoints.registry import SHARED, UNROUTED, Registry
 from gwfast.errors import Problem
 from gwfast.graph.attach import Attacher
 from gwfast.graph.conditions import problems
 from gwfast.graph.model import Graph, GraphOptions
+from gwfast.observe import routes
 from gwfast.plan import regex
 from gwfast.plan.build import Builder
 from gwfast.plan.image import Images, publish
@@ -43,7 +44,7 @@ class Pipeline:
         self._registry = Registry(options.route_counters)
         self._images = Images(self._registry)
         self._named: Set[str] = frozenset()  # backends whose addresses were looked up
-        self.counter_names: dict[int, tuple[str, str]] = {}  # slot -> (kind, 'namespace/name'); replaced as a whole
+        self.counter_names: dict[int, routes.Name] = {}  # by slot, of the last image
 
     def read(self, changed: set[str] | None) -> Reading:
         """Read what changed (files and folders; None: anything may have), attach and plan it."""
@@ -65,5 +66,5 @@ class Pipeline:
             self._registry.resolved(key, found)
         self._named = addresses.keys()
         image = self._images.build(plan, binds, generation)
-        self.counter_names = {UNROUTED: ("", "none")} | self._registry.counters
+        self.counter_names = {SHARED: routes.SHARED, UNROUTED: routes.UNROUTED} | self._registry.counters
         return publish(image), image.size

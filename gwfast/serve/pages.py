@@ -1,10 +1,12 @@
 """What the admin server says about a supervisor: a page each for people, probes, Prometheus and `gwfast reload`."""
 import json
+from collections.abc import Awaitable
 
 import msgspec
 
-from gwfast import __version__, _counters
+from gwfast import __version__
 from gwfast.config.locate import locate
+from gwfast.errors import Problem
 from gwfast.observe import metrics
 from gwfast.observe.admin import Page
 from gwfast.observe.h11_server import Answer
@@ -44,8 +46,7 @@ class Pages:
 
     async def metrics(self) -> Answer:
         stats = msgspec.structs.replace(self._of.stats, ready=self._of.ready)
-        counters = _counters.read(self._of.counters)
-        return Answer(200, metrics.render(counters, self._of.pipeline.counter_names, stats), metrics.CONTENT_TYPE)
+        return Answer(200, metrics.render(self._of.counted.read(), stats), metrics.CONTENT_TYPE)
 
     async def status(self) -> Answer:
         return _json({
@@ -56,7 +57,7 @@ class Pages:
                         for member in self._of.crew.members],
             "ports": [_port(port) for port in self._of.ports],
             "unresolved": self._of.resolver.failed,
-            "problems": [str(problem) for problem in self._of.problems],
+            "problems": [str(problem) for problem in await self._located()],
         })
 
     async def config(self) -> Answer:
@@ -69,9 +70,12 @@ class Pages:
         await self._of.reload()
         failed = self._of.stats.reload_failures > failures
         problems = [msgspec.to_builtins(problem) | {"text": str(problem)}
-                    for problem in await self._of.aside.run(locate, self._of.problems)]
+                    for problem in await self._located()]
         return _json({"generation": self._of.stats.generation, "failed": failed, "problems": problems},
                      500 if failed else 200)
+
+    def _located(self) -> Awaitable[list[Problem]]:
+        return self._of.aside.run(locate, self._of.problems)
 
 
 def _port(port: Port) -> dict:

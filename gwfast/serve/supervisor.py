@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import time
+from functools import partial
 
 from gwfast import __version__, _counters
 from gwfast.config.locate import locate
@@ -21,6 +22,7 @@ from gwfast.errors import Problem
 from gwfast.observe import metrics
 from gwfast.observe.admin import Admin
 from gwfast.observe.log import Log
+from gwfast.observe.routes import RouteCounts
 from gwfast.plan.ir import Plan
 from gwfast.serve.aside import Aside
 from gwfast.serve.crew import Crew
@@ -53,6 +55,7 @@ class Supervisor:
         self.pipeline = Pipeline(options)
         self.ports = Ports(options.workers, options.bind, options.port_map, options.backlog)
         self.counters = _counters.create(options.workers, options.route_counters)
+        self.counted = RouteCounts(partial(_counters.read, self.counters))
         self.crew = Crew(loop, options, self.counters, self.ports, self.stats, log)
         self.resolver = Resolver(loop, lambda: self._ask(set()), options.dns_refresh)
         self._admin = Admin(pages(self), log.bug)
@@ -161,6 +164,7 @@ class Supervisor:
     async def _publish(self, plan: Plan, addresses: dict[str, tuple]) -> None:
         generation = self.stats.generation + 1
         image, size = await self.aside.run(self.pipeline.image, plan, self.ports.ids, addresses, generation)
+        self.counted.assign(self.pipeline.counter_names)
         self.crew.publish(generation, image)
         self.stats.generation, self.stats.image_bytes = generation, size
         self._tell_unresolved(addresses)

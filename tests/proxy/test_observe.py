@@ -142,6 +142,17 @@ def test_metrics_survive_a_reload(run, backend) -> None:
     assert sum(n for name, n in got.items() if '"default/another"' in name) == 1
 
 
+def test_a_route_in_the_place_of_another_is_counted_from_zero(run, backend) -> None:
+    gw = run(gateway(free_port()), service("one", backend("one")))
+    for name, asked in (("first", 3), ("second", 1), ("third", 2)):  # freed slots are used again
+        gw.write("route.yaml", route(name, rule("one", path=f"/{name}")))
+        gw.serves(f"/{name}")
+        for _ in range(asked - 1):
+            gw.get(f"/{name}")
+        counted = {key: n for key, n in gw.metrics().items() if key.startswith("gwfast_route_requests_total") and "2xx" in key}
+        assert counted == {f'gwfast_route_requests_total{{kind="HTTPRoute",route="default/{name}",code="2xx"}}': asked}
+
+
 def test_pages(make) -> None:
     gw = make()
     assert gw.ask("/healthz") == (200, "ok\n")

@@ -3,24 +3,25 @@ import re
 
 import pytest
 
-from gwfast.observe.metrics import Stats, render
+from gwfast.observe.metrics import HELP, Stats, render
+from gwfast.observe.routes import RouteCounts
 
 SAMPLE = re.compile(r'(gwfast_[a-z0-9_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (-?[0-9.e+-]+)')
 COUNTERS = {
     "global": {"requests": 12, "connections_open": 3, "something_new": 4},
     "faults": {"no_rule": 2},
     "routes": {
-        5: {"2xx": 7, "5xx": 1, "4xx": 0, "bytes_in": 10, "bytes_out": 20, "duration_us": 1_500_000,
-            "buckets": [1, 2, 5]},
-        0: {"2xx": 1, "bytes_in": 1, "bytes_out": 2, "duration_us": 3, "buckets": [1, 0, 0]},
+        ("HTTPRoute", "shop/api"): {"2xx": 7, "5xx": 1, "4xx": 0, "bytes_in": 10, "bytes_out": 20,
+                                    "duration_us": 1_500_000, "buckets": [1, 2, 5]},
+        ("", "other"): {"2xx": 1, "bytes_in": 1, "bytes_out": 2, "duration_us": 3, "buckets": [1, 0, 0]},
     },
     "buckets_us": (100, 2500),
 }
 
 
-def scrape(counters=COUNTERS, names=None, stats=None):
+def scrape(counters=COUNTERS, stats=None):
     """Parse the text strictly: HELP, TYPE, then that family's samples."""
-    text = render(counters, names or {5: ("HTTPRoute", "shop/api")}, stats or Stats()).decode()
+    text = render(counters, stats or Stats()).decode()
     assert text.endswith("\n")
     samples, family = {}, ""
     for line in text.splitlines():
@@ -68,11 +69,44 @@ def test_a_class_that_nothing_counted_has_no_sample():
 
 
 def test_labels_are_escaped():
-    samples = scrape(names={5: ("HTTPRoute", 'a"b\\c\nd/e')})
+    route = COUNTERS["routes"]["HTTPRoute", "shop/api"]
+    samples = scrape(COUNTERS | {"routes": {("HTTPRoute", 'a"b\\c\nd/e'): route}})
     assert r'gwfast_route_bytes_in_total{kind="HTTPRoute",route="a\"b\\c\nd/e"}' in samples
 
 
 def test_what_the_counters_give_is_what_is_rendered():
     counters = pytest.importorskip("gwfast._counters")
-    samples = scrape(counters.read(counters.create(2, 16)), {})
+    samples = scrape(RouteCounts(lambda: counters.read(counters.create(2, 16))).read())
     assert samples["gwfast_requests_total"] == 0
+
+
+def test_every_counter_of_the_engine_says_what_it_is():
+    counters = pytest.importorskip("gwfast._counters")
+    assert set(counters.read(counters.create(1, 2))["global"]) == set(HELP)
+
+
+# What the slots counted, each by a number, at the times that `assign` names them; then what the routes counted.
+A, B = ("HTTPRoute", "n/a"), ("HTTPRoute", "n/b")
+
+
+@pytest.mark.parametrize("steps, expected", [
+    ([({2: A}, {}), (None, {2: 5})], {A: 5}),
+    ([({2: A}, {}), ({2: A}, {2: 5}), (None, {2: 7})], {A: 7}),
+    ([({2: A}, {}), ({2: B}, {2: 5}), (None, {2: 7})], {B: 2}),
+    ([({2: A}, {}), ({2: B}, {2: 5}), ({2: B, 3: A}, {2: 6}), (None, {2: 7, 3: 1})], {B: 2, A: 1}),
+    ([({2: A}, {}), ({}, {2: 5}), (None, {2: 7})], {}),
+    ([({2: A}, {}), ({}, {2: 5}), ({2: A}, {2: 7}), (None, {2: 8})], {A: 1}),
+    ([({2: A}, {}), ({2: B}, {2: 5}), (None, {2: 5})], {}),
+], ids=["first", "stays", "another", "another-stays", "gone", "comes-back", "nothing-yet"])
+def test_a_route_begins_at_zero(steps, expected):
+    counted = {}
+    counts = RouteCounts(lambda: {"routes": {slot: row(n) for slot, n in counted.items()}})
+    for names, now in steps:
+        counted |= now
+        if names is not None:
+            counts.assign(names)
+    assert counts.read() == {"routes": {name: row(n) for name, n in expected.items()}}
+
+
+def row(n: int) -> dict:
+    return {"2xx": n, "bytes_in": 3 * n, "buckets": [0, n]}
