@@ -86,5 +86,6 @@ cdef class Conn(Downstream):
     cdef int sent(self, int result) noexcept
     cdef void idle(self) noexcept
     cdef void body_clock(self) noexcept
+    cdef void body_ended(self) noexcept
     cdef void log_refusal(self, int fault) noexcept
     cdef int body_out(self, iovec *parts, int count, const char *at, size_t n, bint end) noexcept

@@ -198,17 +198,17 @@ cdef class Conn(Downstream):
     # -- events --------------------------------------------------------------------------------------------------------
 
     cdef void on_events(self, uint32_t events) noexcept:
-        if events & (EPOLLERR | EPOLLHUP):
+        if events & EPOLLERR:
             if self.exchange is not None:
                 self.exchange.client_gone()
             self.close()
             return
-        if events & EPOLLRDHUP:
+        if events & (EPOLLRDHUP | EPOLLHUP):
             self.hangup = True
         if events & EPOLLOUT and self.out.base != NULL:
             if self.sent(self.flush()) < 0:
                 return
-        if events & (EPOLLIN | EPOLLRDHUP):
+        if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP):
             self.readable = True
             self.pump()
 
@@ -238,11 +238,11 @@ cdef class Conn(Downstream):
     cdef void on_deadline(self) noexcept:
         cdef Exchange exchange = self.exchange
         cdef uint64_t now = self.loop.now_ms
-        if self.out.base != NULL and self.phase != LINGER:
+        if self.out.base != NULL:  # an RST: what is missing shows, and the kernel keeps nothing for a client that is not there
             if exchange is not None:
-                exchange.fault = FAULT_SEND_TIMEOUT
-                exchange.finish(False)
-            self.close()
+                exchange.fail(FAULT_SEND_TIMEOUT)
+            else:
+                self.abort()
         elif self.phase == HEAD and self.input.base == NULL and self.arrived():
             self.readable = True   # a request came in the last moment: it is served
             self.pump()
@@ -466,8 +466,7 @@ cdef class Conn(Downstream):
             if result < 0:
                 exchange.fail(FAULT_BAD_BODY)
                 return n
-            self.phase = WAIT
-            self.loop.arm(self, 0)
+            self.body_ended()
             if result > 2:
                 exchange.request_trailers(at, keep_trailers(at, fields, count, FIELD_HOP | FIELD_UNDERSCORE))
             else:
@@ -480,10 +479,14 @@ cdef class Conn(Downstream):
         self.since_ms = self.loop.now_ms
         self.window_bytes += payload
         if result == BODY_END:
-            self.phase = WAIT
-            self.loop.arm(self, 0)
+            self.body_ended()
         exchange.request_data(data, payload, result == BODY_END)
         return used
+
+    cdef void body_ended(self) noexcept:
+        self.phase = WAIT
+        if self.out.base == NULL:
+            self.loop.arm(self, 0)
 
     cdef void body_clock(self) noexcept:
         self.since_ms = self.loop.now_ms
@@ -502,19 +505,33 @@ cdef class Conn(Downstream):
         else:
             self.close()
 
+    # -- sending: whatever the socket does not take is timed -----------------------------------------------------------
+
+    cdef int send(self, const char *at, size_t n) noexcept:
+        cdef int result = Peer.send(self, at, n)
+        if self.out.base != NULL:
+            self.loop.arm(self, self.loop.now_ms + self.clients.send_ms)
+        return result
+
+    cdef int sendv(self, iovec *parts, int count, size_t n) noexcept:
+        cdef int result = Peer.sendv(self, parts, count, n)
+        if self.out.base != NULL:
+            self.loop.arm(self, self.loop.now_ms + self.clients.send_ms)
+        return result
+
     # -- the response (Downstream) -------------------------------------------------------------------------------------
 
     cdef int respond(self, const ResponseHead *head, const Ops *ops, const char *at, size_t n, bint end) noexcept:
         cdef Out out
         cdef iovec parts[2]
-        cdef bint bodiless = self.head_only or head.status == 204 or head.status == 304
-        cdef bint sized = head.framing == FRAMING_LENGTH or bodiless
-        cdef int result
+        cdef bint bodiless, sized
         if head.status == 101:
             self.phase = TUNNEL
-            self.keep = False
+            self.keep = self.head_only = False
         elif self.gateway.draining or not self.exchange.requested:
             self.keep = False      # an early answer: the rest of the request will not be read
+        bodiless = self.head_only or head.status == 204 or head.status == 304
+        sized = head.framing == FRAMING_LENGTH or bodiless
         self.chunked = not sized and self.minor > 0 and head.status != 101
         if not sized and not self.chunked:
             self.keep = False      # HTTP/1.0: the end of the connection ends the body
@@ -533,10 +550,7 @@ cdef class Conn(Downstream):
             parts[0].iov_len = out.at - self.loop.output
             return self.body_out(parts, 1, at, n, end)
         put(&out, at, n)
-        result = self.send(self.loop.output, out.at - self.loop.output)
-        if self.out.base != NULL:
-            self.loop.arm(self, self.loop.now_ms + self.clients.send_ms)
-        return result
+        return self.send(self.loop.output, out.at - self.loop.output)
 
     cdef int data(self, const char *at, size_t n, bint end) noexcept:
         cdef iovec parts[4]
@@ -550,7 +564,7 @@ cdef class Conn(Downstream):
         """Send parts[:count], then n bytes of body in the framing of this response."""
         cdef char line[18]
         cdef iovec all[5]
-        cdef int i, result
+        cdef int i
         cdef size_t total = 0
         for i in range(count):
             all[i] = parts[i]
@@ -568,10 +582,7 @@ cdef class Conn(Downstream):
             count += 1
         for i in range(count):
             total += all[i].iov_len
-        result = self.sendv(all, count, total)
-        if self.out.base != NULL:
-            self.loop.arm(self, self.loop.now_ms + self.clients.send_ms)
-        return result
+        return self.sendv(all, count, total)
 
     cdef int trailers(self, const char *at, size_t n) noexcept:
         cdef iovec parts[3]
@@ -606,11 +617,7 @@ cdef class Conn(Downstream):
         out.full = False
         write_answer(&out, ops, status, self.loop.date, 1 if self.closing else 0 if self.minor else 2, location, n,
                      self.head_only)
-        if out.full or self.send(self.loop.output, out.at - self.loop.output) < 0:
-            return -1
-        if self.out.base != NULL:
-            self.loop.arm(self, self.loop.now_ms + self.clients.send_ms)
-        return 0
+        return -1 if out.full else self.send(self.loop.output, out.at - self.loop.output)
 
     cdef void refuse(self, int fault) noexcept:
         """Answer bytes that are no request, and end the connection."""

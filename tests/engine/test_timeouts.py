@@ -133,3 +133,25 @@ def test_an_idle_pooled_connection_is_closed(start, backend):
     assert head(client).startswith(b"HTTP/1.1 204 ")
     assert rest(upstream) == b""
     engine.wait("upstream_open", 0)
+
+
+@pytest.mark.parametrize("how", ["trailers", "body ends"])
+def test_whatever_a_client_does_not_take_is_timed(start, backend, how):
+    """No matter what filled the socket, and what else happened since."""
+    engine = start([("127.0.0.1", backend.port)], send_timeout=2 * SHORT)
+    client = engine.connect()
+    client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n" + (b"" if how == "body ends" else b"1"))
+    upstream = backend.accept()
+    head(upstream)
+    upstream.settimeout(SHORT)
+    upstream.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    chunk = b"7f00\r\n" + bytes(0x7f00) + b"\r\n"
+    try:
+        while True:
+            upstream.sendall(chunk)
+    except (TimeoutError, ConnectionError):
+        pass
+    if how == "body ends":
+        client.sendall(b"1")
+    engine.wait("send_timeout", 1)
+    engine.wait("connections_open", 0)
