@@ -137,14 +137,14 @@ cdef class Clients:
         return self.idle_ms
 
     def drain(self):
-        """Tell every idle connection that its time is over soon; the others when they answer."""
+        """Tell every idle connection that its time is over soon; the others when they answer or have sent what waits."""
         cdef PyObject *at = self.first
         cdef Conn conn
         self.gateway.loop.clock()
         while at != NULL:
             conn = <Conn>at
             at = conn.older
-            if conn.exchange is None and conn.phase <= HEAD:
+            if conn.exchange is None and conn.phase <= HEAD and conn.input.base == NULL and conn.out.base == NULL:
                 self.gateway.loop.arm(conn, self.gateway.loop.now_ms + DRAIN_IDLE_MS)
 
     def close_all(self):
@@ -153,7 +153,9 @@ cdef class Clients:
         while self.first != NULL:
             conn = <Conn>self.first
             if conn.exchange is not None:
-                conn.exchange.client_gone()
+                conn.exchange.fail(FAULT_DRAINING)
+            if conn.out.base != NULL:
+                conn.abort()       # what is cut must not look whole
             conn.close()
         self.gateway.loop.graveyard.clear()
 
@@ -246,13 +248,15 @@ cdef class Conn(Downstream):
         elif self.phase == HEAD and self.input.base == NULL and self.arrived():
             self.readable = True   # a request came in the last moment: it is served
             self.pump()
-        elif self.phase == HEAD and self.input.base != NULL and not self.gateway.draining:
+        elif self.phase == HEAD and self.input.base != NULL:
             self.refuse(FAULT_HEAD_TIMEOUT)
         elif self.phase == BODY and exchange is not None:
             if not exchange.wants():
                 if now - self.since_ms >= 2 * self.clients.body_ms:
                     exchange.fail(FAULT_UPSTREAM_TIMEOUT)
-                else:
+                else:              # that time is the upstream's: it does not count for the client's rate
+                    self.window_ms = now
+                    self.window_bytes = 0
                     self.loop.arm(self, now + self.clients.body_ms)
             elif (now - self.since_ms >= self.clients.body_ms
                     or self.window_bytes < MINIMUM_RATE * (now - self.window_ms) // 1000):

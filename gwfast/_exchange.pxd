@@ -140,7 +140,7 @@ cdef class Exchange(Waiter):
     cdef size_t take_body(self, char *at, size_t n, bint first) noexcept
     cdef size_t take_trailers(self, char *at, size_t n) noexcept
     cdef void reply_ended(self) noexcept
-    cdef void upstream_eof(self) noexcept
+    cdef void upstream_eof(self, bint reset) noexcept
     cdef void close_half(self) noexcept
     cdef void record(self) noexcept
     cdef void reset(self) noexcept

@@ -444,11 +444,11 @@ cdef class Exchange(Waiter):
                     continue
                 upstream.readable = False
                 if errno != EAGAIN:
-                    self.upstream_eof()
+                    self.upstream_eof(True)
                 return
             if n == 0:
                 upstream.readable = False
-                self.upstream_eof()
+                self.upstream_eof(False)
                 return
             if n < READ and not upstream.hangup:
                 upstream.readable = False     # edge-triggered: what comes later is announced
@@ -468,13 +468,16 @@ cdef class Exchange(Waiter):
             if self.replied:
                 loop.arm(upstream, loop.now_ms + (self.gateway.tunnel_ms if self.tunnel else self.gateway.reply_body_ms))
 
-    cdef void upstream_eof(self) noexcept:
-        if self.tunnel:
+    cdef void upstream_eof(self, bint reset) noexcept:
+        if self.tunnel and reset:
+            self.fault = FAULT_UPSTREAM_CUT
+            self.finish(False)
+        elif self.tunnel:
             self.upstream_ended = True
             self.close_half()
         elif not self.replied:
             self.broken()
-        elif self.body.framing == FRAMING_CLOSE:
+        elif self.body.framing == FRAMING_CLOSE and not reset:
             self.keep_upstream = False
             if self.client.data(NULL, 0, True) < 0:
                 self.client_gone()
@@ -630,7 +633,6 @@ cdef class Exchange(Waiter):
 
     cdef void fail(self, int fault) noexcept:
         cdef int status = fault_row(fault).status
-        self.drop_upstream()
         if self.replied or status == 0:
             self.fault = fault
             self.client.abort()

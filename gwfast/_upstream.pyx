@@ -38,28 +38,30 @@ cdef class Waiter:
 cdef class Upstream(Peer):
     cdef void on_events(self, uint32_t events) noexcept:
         cdef Waiter waiter = self.waiter
+        cdef bint heard = events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR) != 0
+        if self.status == IDLE:
+            if heard:
+                self.close()   # nobody asked: it was closed, or says what it should not
+            return
         if events & EPOLLRDHUP:
             self.hangup = True
-        if self.status == BUSY:
-            if events & EPOLLOUT and self.out.base != NULL:
-                if self.flush() == 1:
-                    waiter.upstream_drained()
-                # a broken pipe shows when the answer is read: it may have been sent before the break
-            if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-                self.readable = True
-                if self.waiter is waiter and not self.closed:
-                    waiter.upstream_readable()
-        elif self.status == CONNECTING:
+        if heard:
+            self.readable = True
+        if self.status == CONNECTING:
             if events & (EPOLLERR | EPOLLHUP):
                 waiter.upstream_failed()
-            elif events & EPOLLOUT:
-                self.status = BUSY
-                if events & EPOLLIN:
-                    self.readable = True
-                self.loop.arm(self, 0)
-                waiter.upstream_open()
-        elif events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-            self.close()   # nobody asked: it was closed, or says what it should not
+                return
+            if not events & EPOLLOUT:
+                return
+            self.status = BUSY
+            self.loop.arm(self, 0)
+            waiter.upstream_open()
+        elif events & EPOLLOUT and self.out.base != NULL:
+            if self.flush() == 1:
+                waiter.upstream_drained()
+            # a broken pipe shows when the answer is read: it may have been sent before the break
+        if heard and self.waiter is waiter and not self.closed:
+            waiter.upstream_readable()
 
     cdef void on_deadline(self) noexcept:
         if self.status == IDLE:

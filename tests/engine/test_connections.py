@@ -110,6 +110,43 @@ def test_drain_answers_what_is_in_flight_and_says_close(start, backend):
     engine.wait("connections_open", 0)
 
 
+def drain_until_idle_ones_end(engine):
+    idle = engine.connect()
+    engine.wait("connections_open", 2)
+    with engine.lock:
+        engine.engine.finish()
+    assert rest(idle) == b""
+
+
+def test_drain_waits_for_a_client_that_reads_slowly(start):
+    """Answers that are complete for the gateway are not yet so for the client."""
+    engine = start([], nowhere, keepalive_requests=200000)
+    client = engine.connect()
+    client.setblocking(False)
+    sent = 0
+    try:
+        while sent < 100 << 20:
+            sent += client.send(GET % 7 * 1000)
+    except BlockingIOError:
+        client.settimeout(5)
+    drain_until_idle_ones_end(engine)
+    answers = rest(client)
+    assert answers.count(b"HTTP/1.1 404 ") == answers.count(b"404 Not Found\n") == engine.count("requests")
+    assert answers.endswith(b"404 Not Found\n") and answers.count(b"Connection: close") == 1
+
+
+def test_drain_lets_a_request_arrive(start):
+    engine = start([], nowhere)
+    client = engine.connect()
+    client.sendall(b"GET / HT")
+    engine.wait("connections_open", 1)
+    with engine.lock:
+        engine.engine.drain()
+    drain_until_idle_ones_end(engine)
+    client.sendall(b"TP/1.1\r\nHost: a\r\n\r\n")
+    assert rest(client).startswith(b"HTTP/1.1 404 ")
+
+
 @pytest.mark.parametrize(("line", "address"), [
     (b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 80\r\n", b"192.0.2.7"),
     (b"PROXY TCP6 2001:db8::7 ::1 4711 80\r\n", b"2001:db8::7"),
