@@ -19,15 +19,16 @@ import yaml
 
 from gwfast.config.load import load
 from gwfast.config.locate import locate
-from gwfast.errors import Problem, Source, UsageError
+from gwfast.errors import Problem, UsageError
 from gwfast.graph import conditions
 from gwfast.graph.attach import Attacher
 from gwfast.graph.conditions import ConditionStatus, ParentRef, Status
 from gwfast.graph.model import Graph, GraphOptions
-from gwfast.plan import dump, explain, regex, shadow
+from gwfast.plan import dump, explain, regex
+from gwfast.plan import problems as plan_problems
 from gwfast.plan.build import build
 from gwfast.plan.explain import Explanation, Share
-from gwfast.plan.ir import AnswerFilter, Bind, Entry, Filter, Plan, RedirectFilter, Rule
+from gwfast.plan.ir import Bind, Entry, Filter, Plan, Rule
 
 WIDEST = 60  # characters of a cell that the others line up with
 SHOWN = 5  # losers of each sort that `explain` names without --all
@@ -117,39 +118,12 @@ def explain_request(arguments: argparse.Namespace) -> int:
 def problems(reading: Reading) -> list[Problem]:
     """Return what is wrong in the files, in what they mean together, and in what would run; by file and line."""
     found = [*reading.problems, *conditions.problems(reading.graph)]
-    told: dict[str, list[str]] = {}
-    for each in found:
-        told.setdefault(each.resource, []).append(each.field)
-    found += [each for each in _of_plan(reading.plan)
-              if not any(field.startswith(each.field) for field in told.get(each.resource, ()))]
+    found += plan_problems.problems(reading.plan, found) + plan_problems.shadowed(reading.plan)
+    return _in_order(found)
+
+
+def _in_order(found: list[Problem]) -> list[Problem]:
     return sorted(locate(found), key=lambda each: (each.source.file, each.source.line, each.field))
-
-
-def _of_plan(plan: Plan) -> Iterator[Problem]:
-    """Filters that became answers, and entries that never match."""
-    rules = {entry.rule.id: entry.rule for bind in plan.binds for listener in bind.listeners for host in listener.hosts
-             for entry in host.entries}
-    for rule in rules.values():
-        chains = [(f"spec.rules[{rule.index}]", rule.filters)]
-        chains += [(f"{chains[0][0]}.backendRefs[{i}]", each.filters) for i, each in enumerate(rule.backends)]
-        for path, filters in chains:
-            for i, each in enumerate(filters):
-                if isinstance(each, AnswerFilter):
-                    yield _rule_problem(rule, f"{path}.filters[{i}]", "UnsupportedValue", each.reason, "error")
-        if not any(each.weight for each in rule.backends) and not any(map(_answers, rule.filters)):
-            words = "every weight is 0" if rule.backends else "there are no backendRefs"
-            yield _rule_problem(rule, f"{chains[0][0]}.backendRefs", "NoBackends", f"{words}: answers 500", "warning")
-    for each in shadow.shadows(plan):
-        field = f"spec.rules[{each.entry.rule.index}].matches[{each.entry.match.index}]"
-        message = (f"never matches on {each.host.hostname or 'any host'} of listener {each.listener.id}: "
-                   f"{dump.rule_words(each.by)} comes first and takes all of its requests")
-        yield _rule_problem(each.entry.rule, field, "Shadowed", message, "note")
-
-
-def _rule_problem(rule: Rule, field: str, reason: str, message: str, severity: str) -> Problem:
-    file, _, line = rule.source.rpartition(":")
-    return Problem(source=Source(file, int(line)), resource=f"{rule.kind} {rule.namespace}/{rule.route}", field=field,
-                   reason=reason, message=message, severity=severity)
 
 
 def check_text(found: list[Problem], statuses: list[Status]) -> str:
@@ -226,7 +200,7 @@ def routes_text(plan: Plan) -> str:
                 lines += ["", "    no route"]
         lines += [""]
     lines += ["nothing listens"] if not plan.binds else []
-    lines += [str(each) for each in _of_plan(plan)]
+    lines += map(str, _in_order(plan_problems.shadowed(plan)))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -244,7 +218,7 @@ def _entry_rows(number: int, entry: Entry) -> list[list[str]]:
 def rule_lines(rule: Rule) -> list[str]:
     """Say what a rule gives its requests, one line per backend or answer, then one per change."""
     changes = _filter_lines(rule.filters)
-    if any(map(_answers, rule.filters)):
+    if any(map(plan_problems.answers, rule.filters)):
         return changes[-1:] + changes[:-1]
     total = sum(each.weight for each in rule.backends)
     if not total:
@@ -262,13 +236,9 @@ def _filter_lines(filters: tuple[Filter, ...]) -> list[str]:
     lines = []
     for each in filters:
         lines += dump.filter_words(each)
-        if _answers(each):
+        if plan_problems.answers(each):
             break
     return lines
-
-
-def _answers(each: Filter) -> bool:
-    return isinstance(each, RedirectFilter | AnswerFilter)
 
 
 def percent(value: float) -> str:

@@ -8,14 +8,15 @@ import msgspec
 from gwfast.config.load import Loader
 from gwfast.endpoints.registry import SHARED, UNROUTED, Registry
 from gwfast.errors import Problem
+from gwfast.graph import conditions
 from gwfast.graph.attach import Attacher
-from gwfast.graph.conditions import problems
 from gwfast.graph.model import Graph, GraphOptions
 from gwfast.observe import routes
 from gwfast.plan import regex
 from gwfast.plan.build import Builder
 from gwfast.plan.image import Images, publish
 from gwfast.plan.ir import Plan
+from gwfast.plan.problems import problems
 from gwfast.serve.options import ServeOptions
 
 
@@ -29,7 +30,8 @@ class Reading(msgspec.Struct, frozen=True):
 
     def problems(self) -> list[Problem]:
         """Return everything that is wrong, and why what is not served is not."""
-        return [*self.unreadable, *problems(self.graph)]
+        found = [*self.unreadable, *conditions.problems(self.graph)]
+        return found + problems(self.plan, found)
 
 
 class Pipeline:

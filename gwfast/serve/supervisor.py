@@ -213,8 +213,8 @@ class Supervisor:
         new = [problem for problem in problems if _what(problem) not in known]
         for problem in await self.aside.run(locate, new[:PROBLEMS]):
             write = {"error": self._log.error, "warning": self._log.warning}.get(problem.severity, self._log.info)
-            write(problem.message, source=str(problem.source), resource=problem.resource,
-                  field=problem.field, reason=problem.reason)
+            where = {name: text for name in ("resource", "field") if (text := getattr(problem, name))}
+            write(problem.message, source=str(problem.source), **where, reason=problem.reason)
         if len(new) > PROBLEMS:
             self._log.warning("more problems: gwfast check names them all", number=len(new) - PROBLEMS)
         if gone := known - now:
@@ -267,11 +267,17 @@ class Supervisor:
 
 
 def _port_problem(port: Port, reading: Reading) -> Problem:
-    listener = next(bind.listeners[0].id for bind in reading.plan.binds if bind.key == port.key)
-    gateway = reading.graph.gateways[reading.graph.listeners[listener].gateway].resource
-    return Problem(source=gateway.source, resource=str(gateway.key), field="spec.addresses" if port.address else "",
-                   reason="AddressNotUsable",
-                   message=f"listener {listener} cannot listen on {port.where}: {port.error}")
+    graph = reading.graph
+    bind = next(bind for bind in reading.plan.binds if bind.key == port.key)
+    listener = graph.listeners[bind.listeners[0].id]
+    if bind.address:
+        resource, field = graph.gateways[listener.gateway].resource, "spec.addresses"
+    else:
+        resource = (graph.gateways | graph.listener_sets)[listener.owner].resource
+        names = [each.name for each in resource.spec.listeners]
+        field = f"spec.listeners[{names.index(listener.name)}].port"
+    return Problem(source=resource.source, resource=str(resource.key), field=field, reason="AddressNotUsable",
+                   message=f"listener {listener.id} cannot listen on {port.where}: {port.error}")
 
 
 def _what(problem: Problem) -> tuple[str, ...]:

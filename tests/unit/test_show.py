@@ -164,7 +164,7 @@ def test_check_fails_for_an_error(ask, tmp_path):
 def test_routes(ask):
     status, text, _ = ask("routes", "config.yaml")
     assert (status, text.partition("config.yaml:")[0]) == (0, ROUTES)
-    assert text.count("note: ") == 2 and text.count("warning: ") == 2
+    assert text.count("config.yaml:39: note: ") == 2 and text.endswith("(Shadowed)\n")
 
 
 def test_explain(ask):

@@ -272,7 +272,8 @@ def test_a_port_that_is_taken_is_said_and_tried_again(start, conf):
         gateway = start("--port-map", f"80:0,81:{taken}")
         gateway.event("table serves")
         problem = gateway.event("listener default/gw/l81 cannot listen on")
-        assert "something else listens there" in problem["msg"] and "gateway.yaml:2" in problem["source"]
+        assert "something else listens there" in problem["msg"] and "gateway.yaml:9" in problem["source"]
+        assert problem["field"] == "spec.listeners[1].port"
         assert service(gateway.get()) == "one"
         assert gateway.page("/readyz")[0] == 503
         assert "gwfast_ports_failed 1" in gateway.page("/metrics")[1]

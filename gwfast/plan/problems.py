@@ -1,0 +1,57 @@
+"""What is wrong with what would run: filters that became answers, rules without backends, entries that never match.
+
+Rule: what an earlier stage has told about a field, or about one below it, is not told again.
+"""
+from collections.abc import Iterable, Iterator
+
+from gwfast.errors import Problem, Source
+from gwfast.plan import dump, shadow
+from gwfast.plan.ir import AnswerFilter, Filter, Plan, RedirectFilter, Rule
+
+
+def problems(plan: Plan, told: Iterable[Problem] = ()) -> list[Problem]:
+    """Return what is wrong with rules, unless `told` says so already; a problem has the line of its route."""
+    fields: dict[str, list[str]] = {}
+    for each in told:
+        fields.setdefault(each.resource, []).append(each.field)
+    rules = {entry.rule.id: entry.rule for bind in plan.binds for listener in bind.listeners for host in listener.hosts
+             for entry in host.entries}
+    found = (each for rule in rules.values() for each in _of_rule(rule))
+    return [each for each in found
+            if not any(field.startswith(each.field) for field in fields.get(each.resource, ()))]
+
+
+def shadowed(plan: Plan) -> list[Problem]:
+    """Return a note for each entry that never matches because earlier ones take all of its requests."""
+    found = []
+    for each in shadow.shadows(plan):
+        field = f"spec.rules[{each.entry.rule.index}].matches[{each.entry.match.index}]"
+        message = (f"never matches on {each.host.hostname or 'any host'} of listener {each.listener.id}: "
+                   f"{dump.rule_words(each.by)} comes first and takes all of its requests")
+        found.append(_problem(each.entry.rule, field, "Shadowed", message, "note"))
+    return found
+
+
+def answers(each: Filter) -> bool:
+    """Return whether a filter ends the request's way here."""
+    return isinstance(each, RedirectFilter | AnswerFilter)
+
+
+def _of_rule(rule: Rule) -> Iterator[Problem]:
+    path = f"spec.rules[{rule.index}]"
+    chains = [(path, rule.filters), *((f"{path}.backendRefs[{i}]", each.filters)
+                                      for i, each in enumerate(rule.backends) if each.filters)]
+    for place, filters in chains:
+        for i, each in enumerate(filters):
+            if isinstance(each, AnswerFilter):
+                yield _problem(rule, f"{place}.filters[{i}]", "UnsupportedValue",
+                               f"{each.reason}: answers {each.status}", "error")
+    if not any(each.weight for each in rule.backends) and not any(map(answers, rule.filters)):
+        words = "every weight is 0" if rule.backends else "there are no backendRefs"
+        yield _problem(rule, f"{path}.backendRefs", "NoBackends", f"{words}: answers 500", "warning")
+
+
+def _problem(rule: Rule, field: str, reason: str, message: str, severity: str) -> Problem:
+    file, _, line = rule.source.rpartition(":")
+    return Problem(source=Source(file, int(line)), resource=f"{rule.kind} {rule.namespace}/{rule.route}", field=field,
+                   reason=reason, message=message, severity=severity)

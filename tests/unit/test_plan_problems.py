@@ -1,0 +1,62 @@
+"""What is wrong is told by `gwfast run` as by `gwfast check`, and once."""
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from gwfast import show
+from gwfast.config.locate import locate
+from gwfast.graph.model import GraphOptions
+from gwfast.serve.generation import Pipeline
+from gwfast.serve.options import ServeOptions
+
+GOLDEN = sorted(Path(__file__).parents[1].glob("golden/*.in.yaml"))
+FRAMING = """\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw}
+spec:
+  gatewayClassName: any
+  listeners: [{name: web, protocol: HTTP, port: 80}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec:
+  parentRefs: [{name: gw}]
+  rules:
+  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}]
+    backendRefs: [{name: a, port: 80}]
+  - matches: [{path: {value: /b}}]
+    backendRefs:
+    - name: a
+      port: 80
+      filters:
+      - {type: RequestHeaderModifier, requestHeaderModifier: {remove: [Connection]}}
+"""
+
+
+def told_by_check(*paths: Path) -> list[str]:
+    reading = show.read(Namespace(paths=list(map(str, paths)), graph_options=lambda _: GraphOptions()))
+    return sorted(str(each) for each in show.problems(reading) if each.reason != "Shadowed")
+
+
+def told_by_run(*paths: Path) -> list[str]:
+    reading = Pipeline(ServeOptions(paths=tuple(map(str, paths)))).read(None)
+    return sorted(map(str, locate(reading.problems())))
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.name.partition(".")[0])
+def test_run_tells_what_check_tells(path):
+    assert told_by_run(path) == told_by_check(path)
+
+
+def test_a_filter_that_became_an_answer_is_told_once(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(FRAMING)
+    assert told_by_run(path) == told_by_check(path) == [
+        f"{path}:14: error: HTTPRoute default/r spec.rules[0].filters[0]: "
+        "filter RequestMirror is not served by this version (UnsupportedValue)",
+        f"{path}:21: error: HTTPRoute default/r spec.rules[1].backendRefs[0].filters[0]: "
+        "RequestHeaderModifier may not change the field 'connection': answers 500 (UnsupportedValue)",
+    ]
