@@ -21,7 +21,7 @@ from gwfast._filter cimport Out, put, write_answer, write_response
 from gwfast._head cimport *
 from gwfast._log cimport Record
 from gwfast._http1 cimport keep_trailers, parse_request, parse_trailers
-from gwfast._loop cimport READ, SCRATCH, append, consume, release, reserve, waiting
+from gwfast._loop cimport READ, SCRATCH, append, consume, release, waiting
 from gwfast._proxyline cimport parse_proxy
 from gwfast._sys cimport *
 from gwfast._table cimport Bind
@@ -313,13 +313,7 @@ cdef class Conn(Downstream):
                         continue
             if not self.readable or self.blocked():
                 break
-            if self.input.base != NULL:
-                if reserve(&self.loop.pool, &self.input, READ) < 0:
-                    self.close()
-                    break
-                at = self.input.base + self.input.end
-            else:
-                at = self.loop.input
+            at = self.loop.input       # copied behind what waits: a head in pieces must not cost a large buffer
             reads += 1
             if reads > READS:      # others want their turn: the kernel announces the rest again
                 self.loop.watch(self, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
@@ -341,7 +335,9 @@ cdef class Conn(Downstream):
             if n < READ and not self.hangup:
                 self.readable = False      # edge-triggered: what comes later is announced
             if self.input.base != NULL:
-                self.input.end += <uint32_t>n
+                if append(&self.loop.pool, &self.input, at, n) < 0:
+                    self.close()
+                    break
                 used = self.process(self.input.base + self.input.start, waiting(&self.input))
                 if not self.closed and self.input.base != NULL:
                     consume(&self.loop.pool, &self.input, <uint32_t>used)

@@ -1,0 +1,56 @@
+"""Doors of the pure stages, good input and bad, over and over; tables made of images, asked, and dropped."""
+from measure import steady
+from scripted import one_rule
+
+from gwfast import _chunked, _http1, _inspect, _match, _pick, _proxyline, _target
+from gwfast.endpoints.registry import Registry
+from gwfast.plan import ir, regex
+from gwfast.plan.image import Images
+
+REQUEST = (b"POST /a%2Fb/../c?x=1 HTTP/1.1\r\nHost: a.example\r\nX-A: b\r\nTransfer-Encoding: chunked\r\n\r\n"
+           b"5;x=y\r\nhello\r\n0\r\nX-T: 1\r\n\r\n")
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\n\r\nhello"
+
+
+def matching() -> ir.Plan:
+    plan = one_rule([("10.0.0.1", 80)])
+    rule = plan.binds[0].listeners[0].hosts[0].entries[0].rule
+    entries = tuple(ir.Entry(match=match, rule=rule) for match in (
+        ir.Match(path_type="RegularExpression", path="/[a-z]+/[0-9]{2,9}"),
+        ir.Match(path="/a", headers=(ir.ValueMatch(name="x-a", regex=True, value="b+"),)), ir.Match(path="/b")))
+    listener = ir.Listener(id="d/g/web", hosts=(ir.Host(hostname="*.example", entries=entries),))
+    return ir.Plan(binds=(ir.Bind(address="", port=80, listeners=(listener,)),), backends=plan.backends, endpoints=plan.endpoints)
+
+
+def main() -> None:
+    plan, images = matching(), Images(Registry())
+
+    def turn(n: int) -> None:
+        for cut in range(len(REQUEST)):
+            _http1.request_of(REQUEST[:cut])
+            _http1.request_of(REQUEST[:cut] + b"\0" + REQUEST[cut:])
+        _chunked.chunks_of(b"5;x=y\r\nhello\r\n0\r\nX-T: 1\r\n\r\n", (1, 2, 9))
+        _chunked.trailers_of(b"X-T: 1\r\n\r\n")
+        _http1.response_of(RESPONSE)
+        _http1.response_of(RESPONSE.replace(b"200", b"2000"))
+        _proxyline.parse(b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n")
+        _target.normalised(b"/a/../b%41")
+        _pick.sequence([1, 5, 100], 50)
+        image = images.build(plan, {bind.key: 1 for bind in plan.binds}, n)
+        table = _match.Table(image)
+        for path in ("/a", "/b/c", "/word/1234", "/none"):
+            table.find(1, "GET", path, [("host", "x.example"), ("x-a", "bb")])
+        table.spin(1, "GET", ["/a", "/b"], [("host", "x.example")], 100)
+        assert _inspect.verify(image) is None and _inspect.rules(image)
+        regex.compile.cache_clear()
+        regex._utf8_of.cache_clear()
+        regex.compile("/(a|b)+c{2,5}[^x]*")
+        try:
+            _match.Table(b"\0" * 500)
+        except ValueError:
+            pass
+
+    steady(turn, 1500, warm=50, allocated=64 << 10)
+
+
+main()

@@ -1,0 +1,58 @@
+"""What a process holds: bytes that were allocated and not freed, pages, descriptors, mappings.
+
+Allocated bytes are exact where Python's own allocator is out of the way (PYTHONMALLOC=malloc, set by test_isolated.py):
+a leak of one struct per request stands out of nothing, however the heap is fragmented.
+"""
+import ctypes
+import gc
+import os
+import re
+from typing import NamedTuple
+
+
+class _Mallinfo(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in
+                ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")]
+
+
+_mallinfo = ctypes.CDLL(None).mallinfo2
+_mallinfo.restype = _Mallinfo
+
+
+class Held(NamedTuple):
+    allocated: int   # bytes
+    private: int     # bytes of memory that is this process's alone, resident
+    files: int
+    maps: int
+
+
+def allocated() -> int:
+    """Bytes that malloc gave out and did not get back."""
+    found = _mallinfo()
+    return found.uordblks + found.hblkhd
+
+
+def private() -> int:
+    with open("/proc/self/smaps_rollup") as file:
+        return sum(int(n) for n in re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", file.read(), re.M)) * 1024
+
+
+def held() -> Held:
+    gc.collect()
+    with open("/proc/self/maps") as file:
+        maps = sum(1 for _ in file)
+    return Held(allocated(), private(), len(os.listdir("/proc/self/fd")), maps)
+
+
+def steady(turn, turns: int, *, warm: int, allocated: int, private: int = 1 << 20, files: int = 0, maps: int = 2) -> None:
+    """Do `turn(n)` some times to fill what is kept for reuse, then `turns` times more: nothing may have grown by more
+    than this."""
+    for n in range(warm):
+        turn(n)
+    before = held()
+    for n in range(warm, warm + turns):
+        turn(n)
+    grown = Held(*(b - a for a, b in zip(before, held(), strict=True)))
+    print(f"{turns} turns: {grown}")
+    for name, most in (("allocated", allocated), ("private", private), ("files", files), ("maps", maps)):
+        assert getattr(grown, name) <= most, f"{name} grew by {getattr(grown, name)} in {turns} turns, {most} at most"
