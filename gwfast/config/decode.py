@@ -9,7 +9,8 @@ Rules:
 """
 import re
 from collections.abc import Iterator
-from functools import cache
+from difflib import get_close_matches
+from functools import cache, lru_cache
 from typing import Literal
 
 import msgspec
@@ -75,6 +76,12 @@ def _fields(kind: type) -> dict[str, inspect.Type]:
     return fields | {"kind": inspect.StrType()} if issubclass(kind, Resource) else fields
 
 
+@lru_cache(1000)
+def _meant(name: str, kind: type) -> str:
+    near = get_close_matches(name[:100], _fields(kind), 1)
+    return f" (is {near[0]} meant?)" if near else ""
+
+
 def _inner(kind: inspect.Type, container: type) -> inspect.Type | None:
     """Find the alternative of a type that a mapping or a list can be."""
     wanted = (inspect.StructType, inspect.DictType) if container is dict else inspect.VarTupleType
@@ -100,7 +107,8 @@ def _pruned(value: object, kind: inspect.Type | None, path: str, findings: list[
             fields = _fields(inner.cls)
             if name not in fields:
                 if inner.cls.__struct_config__.forbid_unknown_fields:
-                    findings.append(Finding(at, "unknown field, ignored", "warning", "UnknownField"))
+                    message = f"unknown field, ignored{_meant(name, inner.cls)}"
+                    findings.append(Finding(at, message, "warning", "UnknownField"))
                 continue
             pruned[name] = _pruned(child, fields[name], at, findings)
         else:

@@ -172,6 +172,10 @@ class Loader:
         if len(items) > 1 or key in self._refused:
             self._rivals.add(key)
 
+    def _used(self, key: m.Key) -> Item | None:
+        """Find the item that is served; None where none of those that are written is."""
+        return next((item for item in self._claims[key] if item.resource and item.resource is self._good.get(key)), None)
+
     def _replace(self, key: m.Key, item: Item, current: m.Resource | None) -> None:
         new = item.resource
         if current is None:
@@ -237,7 +241,8 @@ class Loader:
     def _findings(self, file: File, item: Item) -> Iterator[Problem]:
         kept = ""
         if item.resource is None and item.key in self._good and self._claims[item.key][0] is item:
-            kept = "; the last good version keeps serving"
+            used = self._used(item.key)
+            kept = f"; {used.file.path}:{used.line} is used" if used else "; the last good version keeps serving"
         elif item.broken and (held := sum(holder is file for holder in self._held.values())):
             kept = f"; the last good versions of the {held} resources that it held keep serving"
         for line, finding in item.findings:
@@ -246,11 +251,13 @@ class Loader:
 
     def _rival_problems(self, key: m.Key, items: tuple[Item, ...]) -> Iterator[Problem]:
         first, *others = items
+        used = self._used(key) or first
         for finding in self._refused.get(key, ()):
             yield first.file.problem(first.line, finding, key, "; the last good version keeps serving")
         for other in others:
             equal = first.resource and other.resource and _content(first.resource) == _content(other.resource)
-            message = f"is already written at {first.file.path}:{first.line}, which is used"
+            which = "is used" if used is first else "is invalid"
+            message = f"is already written at {first.file.path}:{first.line}, which {which}"
             finding = Finding("metadata.name", message, "warning" if equal else "error", "Duplicate")
             yield other.file.problem(other.line, finding, key)
 

@@ -12,6 +12,7 @@ Rules:
       HTTPRoute, Gateway, ...   spec
       EndpointSlice, Secret, ConfigMap, Namespace   their fields directly, as in Kubernetes
 """
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
@@ -159,10 +160,27 @@ class LabelSelectorRequirement(_Type, kw_only=True):
     operator: str
     values: tuple[str, ...] = ()
 
+    def meets(self, labels: Mapping[str, str]) -> bool:
+        match self.operator:
+            case "In":
+                return labels.get(self.key) in self.values
+            case "NotIn":
+                return labels.get(self.key) not in self.values
+            case "Exists":
+                return self.key in labels
+            case "DoesNotExist":
+                return self.key not in labels
+        return False
+
 
 class LabelSelector(_Type, kw_only=True):
     match_labels: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
     match_expressions: tuple[LabelSelectorRequirement, ...] = ()
+
+    def selects(self, labels: Mapping[str, str]) -> bool:
+        """Return whether this selects what carries `labels`; an empty selector selects everything."""
+        return (all(labels.get(key) == value for key, value in self.match_labels.items())
+                and all(each.meets(labels) for each in self.match_expressions))
 
 
 # ---- GatewayClass, Gateway, ListenerSet (gatewayclass_types.go, gateway_types.go, listenerset_types.go)

@@ -217,8 +217,7 @@ def _item(value: Any, head: _Head, version: versions.Version | None, line: int, 
         finding = Finding(missing, "is required and must be a string")
         return Item(line, findings=((line, finding),), broken=True)
     if not version:
-        finding = Finding("", f"{head.api_version} {head.kind} is not read here, skipped", "note", "UnknownKind")
-        return Item(line, findings=((line, finding),))
+        return Item(line, findings=((line, _unknown(head)),))
     findings: list[Finding] = []
     selection = version.convert(value, findings) if version.convert else None
     value["kind"] = version.kind.kind
@@ -229,6 +228,15 @@ def _item(value: Any, head: _Head, version: versions.Version | None, line: int, 
         return _finished(resource, findings, version, selection, line, locate)
     key = _key(value.get("metadata"), version.kind)
     return Item(line, key, None, _located(findings, locate), key is None, version.finding)
+
+
+def _unknown(head: _Head) -> Finding:
+    """A kind that is not ours is skipped with a note; one that is all but ours was meant, and is a warning."""
+    group = head.api_version.rpartition("/")[0]
+    near = next((kind for of, kind in m.KINDS if of == group and kind.lower() == head.kind.lower()), "")
+    meant = f"; {group}/v1 {near} would be".replace("; /", "; ") if near else ""
+    return Finding("", f"{head.api_version} {head.kind} is not read here, skipped{meant}",
+                   "warning" if near else "note", "UnknownKind")
 
 
 def _key(metadata: Any, kind: type[m.Resource]) -> m.Key | None:

@@ -371,23 +371,11 @@ def _parents(
     labels = resources[route].metadata.labels
     space = resources.get(m.Key("Namespace", "", route.namespace))
     for each in chosen if lets else ():
+        selector = each.namespaces.selector
         near = {
             "All": True,
             "Same": gateway.namespace == route.namespace,
-            "Selector": space is not None and selects(each.namespaces.selector, space.metadata.labels),
+            "Selector": space is not None and selector is not None and selector.selects(space.metadata.labels),
         }[each.namespaces.from_]
-        if near and each.kind == route.kind and selects(each.labels, labels):
+        if near and each.kind == route.kind and each.labels.selects(labels):
             yield m.ParentReference(namespace=gateway.namespace, name=gateway.name, section_name=each.section_name)
-
-
-def selects(selector: m.LabelSelector | None, labels: Mapping[str, str]) -> bool:
-    """Return whether a label selector selects what carries `labels`; an empty one selects everything."""
-    if selector is None or any(labels.get(key) != value for key, value in selector.match_labels.items()):
-        return False
-    tests = {
-        "In": lambda each: labels.get(each.key) in each.values,
-        "NotIn": lambda each: labels.get(each.key) not in each.values,
-        "Exists": lambda each: each.key in labels,
-        "DoesNotExist": lambda each: each.key not in labels,
-    }
-    return all(each.operator in tests and tests[each.operator](each) for each in selector.match_expressions)

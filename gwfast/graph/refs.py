@@ -15,15 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from gwfast.config.model import (
-    BackendTLSPolicy,
-    EndpointSlice,
-    Key,
-    LabelSelector,
-    LabelSelectorRequirement,
-    ReferenceGrant,
-    Resource,
-)
+from gwfast.config.model import BackendTLSPolicy, EndpointSlice, Key, ReferenceGrant, Resource
 from gwfast.graph.model import age
 
 SERVICE_NAME = "kubernetes.io/service-name"
@@ -115,29 +107,8 @@ class Resources:
             case "Same":
                 return owner == namespace
             case "Selector":
-                return namespaces.selector is not None and selects(namespaces.selector, self.labels(namespace))
+                return namespaces.selector is not None and namespaces.selector.selects(self.labels(namespace))
         return False
-
-
-def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
-    """Return whether a label selector selects what carries `labels`; an empty selector selects everything."""
-    return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
-        _meets(requirement, labels) for requirement in selector.match_expressions
-    )
-
-
-def _meets(requirement: LabelSelectorRequirement, labels: Mapping[str, str]) -> bool:
-    value = labels.get(requirement.key)
-    match requirement.operator:
-        case "In":
-            return value in requirement.values
-        case "NotIn":
-            return value not in requirement.values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-    return False
 
 
 def _permissions(grant: ReferenceGrant):

@@ -135,7 +135,7 @@ class Judge:
         if not route.spec.parent_refs:
             message = "a route without parentRefs attaches to nothing"
             if route.spec.use_default_gateways is not None:
-                message += ": useDefaultGateways is not honoured by this version"
+                message += ": useDefaultGateways is not followed by this version"
             notes.append(Note(resource=route, field="spec.parentRefs", reason="NoMatchingParent", message=message))
         places: dict[str, tuple[str, ...]] = {}
         parents = []
@@ -227,7 +227,7 @@ class _Rules:
         dropped = self._dropped(index, rule)
         for name, written in _NOT_HONOURED.items():
             if getattr(rule, name, None) is not None:
-                self._warn(f"{field}.{written}", f"{written} of a rule is not honoured by this version")
+                self._warn(f"{field}.{written}", f"{written}: not followed by this version")
         return RuleNode(index=index, rule=rule, backends=backends, refused=refused, dropped=dropped)
 
     def _warn(self, field: str, message: str) -> None:

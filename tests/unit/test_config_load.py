@@ -261,6 +261,24 @@ def test_duplicates_name_both_places(tmp_path):
     assert f"{tmp_path}/a.yaml:10" in other.message
 
 
+def test_duplicate_of_what_is_invalid_is_used_and_said_to_be(tmp_path):
+    (tmp_path / "a.yaml").write_text(route("a", "no-slash"))
+    (tmp_path / "b.yaml").write_text(route("a", "/two"))
+    loaded = load([str(tmp_path)])
+    assert path_of(loaded.resources[key("a")]) == "/two"
+    (invalid, duplicate) = loaded.problems
+    assert invalid.message.endswith(f"; {tmp_path}/b.yaml:1 is used")
+    assert duplicate.message == f"is already written at {tmp_path}/a.yaml:1, which is invalid"
+
+
+@pytest.mark.parametrize("wrong, meant", [("backendRef: []", "backendRefs"), ("match: []", "matches"), ("x: 1", "")])
+def test_unknown_field_is_ignored_with_a_guess(tmp_path, wrong, meant):
+    (tmp_path / "a.yaml").write_text(route("a") + f"    {wrong}\n")
+    (problem,) = load([str(tmp_path)]).problems
+    assert (problem.severity, problem.reason) == ("warning", "UnknownField")
+    assert problem.message == "unknown field, ignored" + (f" (is {meant} meant?)" if meant else "")
+
+
 def test_order_of_paths_decides(tmp_path):
     (tmp_path / "a.yaml").write_text(route("a", "/one"))
     (tmp_path / "b.yaml").write_text(route("a", "/two"))

@@ -358,9 +358,20 @@ spec: {ports: [{port: 1}, {port: 2, name: x, appProtocol: http}]}
 
 @pytest.mark.parametrize("api_version, kind", [
     ("gateway.networking.x-k8s.io/v1alpha1", "XBackendTrafficPolicy"), ("apps/v1", "Deployment"),
-    ("gateway.networking.k8s.io/v2", "HTTPRoute"), ("v1", "HTTPRoute"), ("networking.k8s.io/v1", "Ingress"),
+    ("v1", "HTTPRoute"), ("networking.k8s.io/v1", "Ingress"), ("networking.istio.io/v1", "Gateway"),
 ])
 def test_other_kinds_are_skipped_with_a_note(tmp_path, api_version, kind):
     result = loaded(tmp_path, f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {{}}\n")
     assert result.resources == {}
     assert [(problem.severity, problem.reason) for problem in result.problems] == [("note", "UnknownKind")]
+
+
+@pytest.mark.parametrize("api_version, kind, meant", [
+    ("gateway.networking.k8s.io/v2", "HTTPRoute", "gateway.networking.k8s.io/v1 HTTPRoute"),
+    ("gateway.networking.k8s.io/v1", "HttpRoute", "gateway.networking.k8s.io/v1 HTTPRoute"),
+    ("v2", "service", "v1 Service"),
+])
+def test_kinds_that_are_all_but_ours_are_skipped_with_a_warning(tmp_path, api_version, kind, meant):
+    (problem,) = loaded(tmp_path, f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: x}}\n").problems
+    assert (problem.severity, problem.reason) == ("warning", "UnknownKind")
+    assert problem.message == f"{api_version} {kind} is not read here, skipped; {meant} would be"

@@ -8,7 +8,6 @@ from gwfast.graph.attach import attach
 from gwfast.graph.conditions import problems
 from gwfast.graph.hostnames import Hostnames, common, covers, intersection
 from gwfast.graph.model import GraphOptions
-from gwfast.graph.refs import selects
 
 ALONE = msgspec.structs.replace(EVERYTHING, own_addresses=False)
 
@@ -99,7 +98,7 @@ def test_selector(selector, labels, expected):
     more = "|allowedRoutes: {namespaces: {from: Selector, selector: " + selector + "}}"
     found = of(gateway("g", "web|HTTP|80|" + more))
     parsed = found[Key("Gateway", "default", "g")].spec.listeners[0].allowed_routes.namespaces.selector
-    assert selects(parsed, labels) is expected
+    assert parsed.selects(labels) is expected
 
 
 # ---- Conflicts, ListenerSets, addresses: listeners, and what their status must say
