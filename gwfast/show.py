@@ -19,7 +19,7 @@ import yaml
 
 from gwfast.config.load import load
 from gwfast.config.locate import locate
-from gwfast.errors import Problem, UsageError
+from gwfast.errors import Problem, Source, UsageError
 from gwfast.graph import conditions
 from gwfast.graph.attach import Attacher
 from gwfast.graph.conditions import ConditionStatus, ParentRef, Status
@@ -28,7 +28,7 @@ from gwfast.plan import dump, explain, regex
 from gwfast.plan import problems as plan_problems
 from gwfast.plan.build import build
 from gwfast.plan.explain import Explanation, Share
-from gwfast.plan.ir import Bind, Entry, Filter, Plan, Rule
+from gwfast.plan.ir import Bind, Endpoints, Entry, Filter, Plan, Rule
 
 WIDEST = 60  # characters of a cell that the others line up with
 SHOWN = 5  # losers of each sort that `explain` names without --all
@@ -45,11 +45,12 @@ def add_parsers(subparsers: Any, common: argparse.ArgumentParser, options: Optio
         parser.set_defaults(run=verb, graph_options=options)
         if name == "explain":
             parser.add_argument("method", metavar="METHOD", help="GET, POST, ...")
-            parser.add_argument("url", metavar="URL", help="http://host[:port]/path?query")
+            parser.add_argument("url", metavar="URL", help="http://host[:port]/path?query; a path alone is asked of every port")
             parser.add_argument("-H", "--header", action="append", default=[], metavar="'NAME: VALUE'", dest="headers",
                                 help="a header of the request; may be repeated")
             parser.add_argument("--all", action="store_true", help="name every rule that lost")
-        parser.add_argument("-o", "--output", choices=("text", "json", "yaml"), default="text")
+        parser.add_argument("-o", "--output", choices=("text", "json", "yaml"), default="text",
+                            help="for people or for programs (text)")
 
 
 class Reading(msgspec.Struct):
@@ -99,17 +100,18 @@ def routes(arguments: argparse.Namespace) -> int:
 
 
 def explain_request(arguments: argparse.Namespace) -> int:
-    """Print what a request gets on each bind that it can reach; exit status 1 if it is not served."""
+    """Print what a request gets on each bind that it can reach; exit status 1 if none serves it."""
     request = explain.read_request(arguments.method, arguments.url, arguments.headers)
     plan = read(arguments).plan
     found = [explain.explain(bind, request) for bind in explain.binds_for(plan, request)]
     if not found:
         others = ", ".join(_bind_words(bind) for bind in plan.binds)
-        why = f"nothing listens on port {request.port}" + (f", but {others}" if others else "")
+        why = f"nothing listens on port {request.port}, but {others}" if others else "nothing listens"
         found = [Explanation(request=request, status=404, why=why)]
-    text = "\n".join(explain_text(each, arguments.all) for each in found)
+    places = {each.key: _place_words(each) for each in plan.endpoints}
+    text = "\n".join(explain_text(each, places, arguments.all) for each in found)
     write(arguments.output, text, [explain_data(each) for each in found])
-    return 0 if all(each.entry and not each.status for each in found) else 1
+    return 0 if any(share.status < 400 for each in found for share in each.shares) else 1
 
 
 # ---- check
@@ -200,8 +202,15 @@ def routes_text(plan: Plan) -> str:
                 lines += ["", "    no route"]
         lines += [""]
     lines += ["nothing listens"] if not plan.binds else []
+    lines += ["backends", "", *columns(_backend_rows(plan)), ""] if plan.endpoints else []
     lines += map(str, _in_order(plan_problems.shadowed(plan)))
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _backend_rows(plan: Plan) -> list[list[str]]:
+    named = {each.backend.key: dump.backend_words(each.backend) for bind in plan.binds for listener in bind.listeners
+             for host in listener.hosts for entry in host.entries for each in entry.rule.backends if each.backend}
+    return [[named[each.key], _place_words(each)] for each in plan.endpoints if each.key in named]
 
 
 def _bind_words(bind: Bind) -> str:
@@ -257,8 +266,8 @@ def columns(rows: list[list[str]], indent: int = 2, gap: int = 3) -> list[str]:
 # ---- explain
 
 
-def explain_text(found: Explanation, every: bool = False) -> str:
-    """Print the way of one request, what it gets, and why the others lost."""
+def explain_text(found: Explanation, places: dict[str, str], every: bool = False) -> str:
+    """Print the way of one request, what it gets (`places`: where backends are, by key), and why the others lost."""
     request = found.request
     query = f"?{request.query}" if request.query else ""
     rows = [["port", _bind_words(found.bind)]] if found.bind else []
@@ -267,14 +276,15 @@ def explain_text(found: Explanation, every: bool = False) -> str:
     if found.entry:
         rule = found.entry.rule
         rows += [["host", found.host.hostname or "any host"],
-                 ["rule", "   ".join(filter(None, (dump.rule_words(found.entry), rule.name, rule.source)))],
+                 ["rule", "   ".join(filter(None, (dump.rule_words(found.entry), rule.name, _line_of(rule))))],
                  ["", dump.match_words(found.entry.match)]]
     if found.status:
         rows.append(["answer", f"{found.status}: {found.why}"])
     else:
-        rows += [row for share in found.shares for row in _share_rows(share, request)]
+        rows += [row for share in found.shares for row in _share_rows(share, request, places)]
     port = "" if request.port == explain.DEFAULT_PORTS[request.scheme] else f":{request.port}"
-    lines = [f"{request.method} {request.scheme}://{request.host}{port}{request.path}{query}", "", *columns(rows)]
+    url = f"{request.scheme}://{request.host}{port}" if request.host else ""
+    lines = [f"{request.method} {url}{request.path}{query}", "", *columns(rows)]
     near = sorted((each for each in found.losers if not each.matched), key=_distance)
     if found.entry and not every:
         near = [each for each in near if not _distance(each)]
@@ -288,9 +298,26 @@ def _distance(loser: explain.Loser) -> int:
     return int(loser.why[0].startswith("path "))
 
 
-def _share_rows(share: Share, request: explain.Request) -> list[list[str]]:
+def _line_of(rule: Rule) -> str:
+    file, _, line = rule.source.rpartition(":")
+    problem = Problem(source=Source(file, int(line)), field=f"spec.rules[{rule.index}]")
+    return str(locate([problem])[0].source)
+
+
+def _place_words(each: Endpoints) -> str:
+    """Say where a backend's endpoints are: addresses, or the names that are looked up."""
+    if each.source == "dns":
+        return f"DNS {' or '.join(each.hosts)}, port {each.host_port}"
+    more = len(each.addresses) - SHOWN
+    shown = ", ".join(dump.host_port(*address) for address in each.addresses[:SHOWN])
+    return (shown + f" and {more} more" if more > 0 else shown) or "no endpoint: 503"
+
+
+def _share_rows(share: Share, request: explain.Request, places: dict[str, str]) -> list[list[str]]:
     whole = share.percent == 100
-    target = dump.backend_words(share.backend) if share.backend else f"answer {share.status}"
+    target = f"answer {share.status}"
+    if share.backend:
+        target = "   ".join(filter(None, (dump.backend_words(share.backend), places.get(share.backend.key))))
     if share.location:
         target += f"   Location: {share.location}"
     rows = [["gets", target if whole else f"{percent(share.percent):>7}  {target}"]]
@@ -320,7 +347,7 @@ def explain_data(found: Explanation) -> dict[str, Any]:
         "bind": dump.host_port(found.bind.address, found.bind.port) if found.bind else None,
         "listener": found.listener and found.listener.id,
         "host": found.host and (found.host.hostname or "*"),
-        "rule": found.entry and _entry_data(found.entry),
+        "rule": found.entry and _entry_data(found.entry) | {"source": _line_of(found.entry.rule)},
         "status": found.status,
         "why": found.why,
         "shares": [_share_data(share) for share in found.shares],

@@ -97,13 +97,20 @@ def _field(line: str) -> tuple[str, str]:
 
 
 def binds_for(plan: Plan, request: Request) -> list[Bind]:
-    """Return the binds that a client of this URL can reach: those on its port, of these the one with its address."""
+    """Return the binds that a client of this URL can reach: those on its port, of these the one with its address.
+
+    A URL that is only a path can be asked of each.
+    """
+    if not request.address:
+        return list(plan.binds)
     on_port = [bind for bind in plan.binds if bind.port == request.port]
     return [bind for bind in on_port if bind.address == request.address] or on_port
 
 
 def explain(bind: Bind, request: Request) -> Explanation:
     """Follow `request` through `bind`."""
+    if not request.address:
+        request = msgspec.structs.replace(request, scheme=bind.scheme, port=bind.port)
     result = Explanation(request=request, bind=bind)
     if bind.scheme != request.scheme:
         return _ended(result, 400, f"port {bind.port} speaks {bind.scheme}")

@@ -109,6 +109,12 @@ ROUTES = """\
         2   any path          default/old rules[2].matches[0]   answers 500: no backend
         3   path ~ /[a-z]+    default/old rules[1].matches[0]   answers 500: no backend with a weight
 
+backends
+
+  default/old:80   DNS old.default or old, port 80
+  default/v1:80    DNS v1.default or v1, port 80
+  default/v2:80    DNS v2.default or v2, port 80
+
 """
 EXPLAIN = """\
 POST http://shop.example/api/x?y=1
@@ -116,11 +122,11 @@ POST http://shop.example/api/x?y=1
   port       *:80 http
   listener   default/gw/web   any hostname
   host       shop.example
-  rule       default/shop rules[0].matches[0]   api   config.yaml:10
+  rule       default/shop rules[0].matches[0]   api   config.yaml:17
              path under /api, method POST
-  gets          90 %  default/v1:80
+  gets          90 %  default/v1:80   DNS v1.default or v1, port 80
                       path becomes /v1?y=1
-  gets          10 %  default/v2:80
+  gets          10 %  default/v2:80   DNS v2.default or v2, port 80
                       path becomes /v1?y=1
                       request header x-canary set to 'yes'
 
@@ -175,6 +181,32 @@ def test_explain_names_what_answers(ask):
     status, text, _ = ask("explain", "config.yaml", "GET", "/z", "-H", "Host: shop.example")
     assert status == 0
     assert "  gets       answer 301   Location: https://shop.example/z\n" in text
+
+
+@pytest.mark.parametrize(("url", "served"), [
+    ("http://shop.example/api", True), ("http://shop.example/elsewhere", True), ("http://x/api", True),
+    ("http://x/", False), ("/api", True), ("http://x:99/", False),
+], ids=["backend", "redirect", "another host", "no backend", "one of two ports", "no port"])
+def test_exit_status_of_explain(ask, url, served):
+    assert ask("explain", "config.yaml", "GET", url)[0] == (0 if served else 1)
+
+
+@pytest.mark.parametrize(("slices", "words"), [
+    ([["10.0.0.1"]], "10.0.0.1:8080"), ([["fd00::1"]], "[fd00::1]:8080"), ([[]], "no endpoint: 503"),
+    ([[f"10.0.0.{i}" for i in range(1, 8)]], "10.0.0.1:8080, 10.0.0.2:8080, 10.0.0.3:8080, 10.0.0.4:8080, 10.0.0.5:8080 and 2 more"),
+], ids=["one", "IPv6", "none", "many"])
+def test_where_backends_are(ask, tmp_path, slices, words):
+    for i, addresses in enumerate(slices):
+        (tmp_path / "config.yaml").write_text(CONFIG + f"""---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: old-{i}, labels: {{kubernetes.io/service-name: old}}}}
+addressType: {"IPv6" if ":" in "".join(addresses) else "IPv4"}
+ports: [{{port: 8080}}]
+endpoints: [{", ".join(f"{{addresses: ['{address}']}}" for address in addresses)}]
+""")
+    assert f"  gets       default/old:80   {words}\n" in ask("explain", "config.yaml", "GET", "http://x/api")[1]
+    assert f"  default/old:80   {words}\n" in ask("routes", "config.yaml")[1]
 
 
 @pytest.mark.parametrize(("url", "words"), [
