@@ -108,6 +108,7 @@ cdef class Clients:
         if conn.older != NULL:
             (<Conn>conn.older).newer = conn.newer
         conn.newer = conn.older = NULL
+        invariant(self.open > 0)
         self.open -= 1
         self.gateway.counters.totals.connections_open -= 1
         if conn.address_key is not None:

@@ -127,6 +127,7 @@ cdef class Exchange(Waiter):
         cdef Found found
         cdef Out out
         cdef int result
+        invariant(self.client is None and client.exchange is None)
         self.client = client
         client.exchange = self
         self.table = gateway.table
@@ -334,6 +335,7 @@ cdef class Exchange(Waiter):
             self.state = upstreams.state(endpoint) if endpoint != NULL else NULL
             if self.state == NULL:
                 break
+            invariant(self.upstream is None)
             self.state.outstanding += 1
             if not fresh:
                 upstream = upstreams.idle(self.state)
@@ -342,6 +344,7 @@ cdef class Exchange(Waiter):
                 upstream = upstreams.dial(self.state)
             if upstream is not None:
                 self.upstream = upstream
+                invariant(upstream.waiter is None and not upstream.closed)
                 upstream.waiter = self
                 if upstream.status != CONNECTING:
                     self.transmit()
@@ -651,6 +654,7 @@ cdef class Exchange(Waiter):
         cdef Gateway gateway = self.gateway
         cdef Downstream client = self.client
         cdef Counters counters = gateway.counters
+        invariant(client is not None and client.exchange is self and counters.totals.requests_open > 0)
         counters.totals.requests_open -= 1
         if self.fault:
             counters.totals.faults[self.fault] += 1

@@ -50,6 +50,7 @@ cdef int reserve(Pool *pool, Buf *buf, uint32_t n) noexcept nogil:
     cdef uint32_t have = buf.end - buf.start
     cdef uint32_t cap = have + n
     cdef char *at
+    invariant(buf.start <= buf.end and buf.end <= buf.cap)
     if buf.base != NULL:
         if buf.cap - buf.end >= n:
             return 0
@@ -76,12 +77,14 @@ cdef int append(Pool *pool, Buf *buf, const char *at, size_t n) noexcept nogil:
         return 0
     if n > 0x40000000 or reserve(pool, buf, <uint32_t>n) < 0:
         return -1
+    invariant(buf.cap - buf.end >= n)
     memcpy(buf.base + buf.end, at, n)
     buf.end += <uint32_t>n
     return 0
 
 
 cdef void consume(Pool *pool, Buf *buf, uint32_t n) noexcept nogil:
+    invariant(n <= waiting(buf))
     buf.start += n
     if buf.start == buf.end:
         release(pool, buf)
@@ -124,6 +127,7 @@ cdef class Loop:
 
     cdef int add(self, Peer peer, uint32_t events) noexcept:
         cdef epoll_event event
+        invariant(peer.fd >= 0 and not peer.closed)
         event.events = events
         event.data.ptr = <void *>peer
         if epoll_ctl(self.epoll, EPOLL_CTL_ADD, peer.fd, &event) < 0:
@@ -171,6 +175,7 @@ cdef class Loop:
     cdef void file(self, Peer peer) noexcept:
         cdef uint64_t at = peer.deadline // SLOT_MS + 1
         cdef int slot
+        invariant(peer.slot < 0 and not peer.closed)
         if at < self.wheel_at:
             at = self.wheel_at
         elif at > self.wheel_at + SLOTS - 2:     # the slot before this one may be the one that is being emptied
@@ -186,6 +191,7 @@ cdef class Loop:
     cdef void unfile(self, Peer peer) noexcept:
         if peer.slot < 0:
             return
+        invariant(peer.before != NULL or self.wheel[peer.slot] == <PyObject *>peer)
         if peer.before != NULL:
             (<Peer>peer.before).after = peer.after
         else:

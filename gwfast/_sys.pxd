@@ -1,6 +1,17 @@
 # The system calls of the hot path, as the kernel's headers declare them.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+cdef extern from * nogil:
+    """
+    #include <assert.h>
+    #ifdef NDEBUG
+    #define gw_invariant(holds) ((void)sizeof(holds))
+    #else
+    #define gw_invariant(holds) assert(holds)
+    #endif
+    """
+    void invariant "gw_invariant" (bint holds)   # or there is a bug: ends a debug build, costs a release nothing
+
 cdef extern from "errno.h" nogil:
     int errno
     enum:

@@ -75,6 +75,7 @@ cdef class Upstream(Peer):
         self.home.loop.counters.totals.upstream_open -= 1
         if self.status == IDLE:
             unlink(self)
+        invariant(self.state != NULL and self.state.connections > 0)
         release(&self.loop.pool, &self.input)
         self.waiter = None
         self.state.connections -= 1
@@ -96,6 +97,7 @@ cdef void unlink(Upstream upstream) noexcept:
             upstream.status = BUSY
             return
         at = &(<Upstream>at[0]).under
+    invariant(False)               # idle, but in nobody's list
 
 
 @cython.no_gc
@@ -209,6 +211,7 @@ cdef class Upstreams:
         return endpoint_at(image, backend.endpoints.first + a)
 
     cdef void done(self, State *state) noexcept:
+        invariant(state.outstanding > 0)
         state.outstanding -= 1
         if state.retired and state.connections == 0 and state.outstanding == 0:
             free(state)
@@ -259,6 +262,7 @@ cdef class Upstreams:
     cdef void park(self, Upstream upstream) noexcept:
         """Keep a connection whose response is complete for the next request, or close it."""
         cdef State *state = upstream.state
+        invariant(state != NULL and upstream.status == BUSY)
         upstream.waiter = None
         upstream.requests += 1
         if (upstream.closed or upstream.hangup or upstream.readable or upstream.out.base != NULL
