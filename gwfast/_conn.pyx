@@ -29,6 +29,7 @@ from gwfast._table cimport Bind
 cdef enum:
     READS = 32             # reads of one connection in one turn
     ACCEPTS = 64           # connections taken in one event
+    ACCEPT_AGAIN_MS = 100  # after the system had no room for one
     TRAILERS = 8192        # limits.TRAILER_BYTES
     SMALL_BODY = 8192      # a body this small is copied behind its head: one plain send
     LINGER_MS = 2000       # limits.LINGER_TIMEOUT
@@ -172,6 +173,10 @@ cdef class Acceptor(Peer):
     cdef void on_events(self, uint32_t events) noexcept:
         self.accept_all(ACCEPTS)
 
+    cdef void on_deadline(self) noexcept:
+        if self.clients.open < self.clients.most:
+            self.clients.pause(False)
+
     cdef int accept_all(self, uint32_t most) noexcept:
         """Take what waits in the queue, at most so many; return how many came."""
         cdef sockaddr_storage address
@@ -187,9 +192,9 @@ cdef class Acceptor(Peer):
             if fd < 0:
                 if errno == ECONNABORTED or errno == EINTR:
                     continue
-                if errno == EMFILE or errno == ENFILE:
-                    self.clients.most = max(self.clients.open, 1)
-                    self.clients.pause(True)
+                if errno != EAGAIN and not self.clients.gateway.upstreams.shed():
+                    self.clients.pause(True)       # no descriptors, no memory: tried again soon
+                    self.loop.arm(self, self.loop.now_ms + ACCEPT_AGAIN_MS)
                 return came
             self.clients.welcome(fd, &address, self.bind_id)
         return most

@@ -65,4 +65,5 @@ cdef class Upstreams:
                                 uint32_t *chosen) noexcept
     cdef Upstream idle(self, State *state)        # an open connection, or None
     cdef Upstream dial(self, State *state)        # a new one that is connecting, or None
+    cdef bint shed(self) noexcept                 # frees a descriptor
     cdef void park(self, Upstream upstream) noexcept

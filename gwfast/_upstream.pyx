@@ -237,6 +237,8 @@ cdef class Upstreams:
         cdef int on = 1
         cdef int family = AF_INET if state.address_n == sizeof(sockaddr_in) else AF_INET6
         cdef int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+        if fd < 0 and errno == EMFILE and self.shed():
+            fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
         if fd < 0:
             return None
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
@@ -258,6 +260,16 @@ cdef class Upstreams:
         self.loop.counters.totals.upstream_open += 1
         self.loop.arm(upstream, self.loop.now_ms + self.connect_ms)
         return upstream
+
+    cdef bint shed(self) noexcept:
+        """Close an idle connection, where there is one, for its descriptor."""
+        cdef uint32_t i
+        if self.loop.counters.totals.upstream_idle:
+            for i in range(self.size):
+                if self.states[i] != NULL and self.states[i].idle != NULL:
+                    (<Upstream>self.states[i].idle).close()
+                    return True
+        return False
 
     cdef void park(self, Upstream upstream) noexcept:
         """Keep a connection whose response is complete for the next request, or close it."""

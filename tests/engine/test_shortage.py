@@ -1,0 +1,89 @@
+"""Nothing left: no descriptors. What can be served is, and what could not be is as soon as it can."""
+import os
+import resource
+import select
+import socket
+
+import pytest
+from scripted import head, one_rule
+
+GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+NOTHING = b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+@pytest.fixture
+def exhaust():
+    """Take every descriptor that is left but `spare`."""
+    taken = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+
+    def take(spare=0):
+        try:
+            while True:
+                taken.append(os.dup(0))
+        except OSError:
+            pass
+        for _ in range(spare):
+            os.close(taken.pop())
+
+    def give():
+        while taken:
+            os.close(taken.pop())
+
+    take.give = give
+    yield take
+    give()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_accepting_goes_on_when_descriptors_are_free_again(start, backend, exhaust):
+    """There was no connection then: none that ends can be what goes on with accepting."""
+    engine = start([("127.0.0.1", backend.port)])
+    with engine.lock:
+        client = engine.connect()
+        client.sendall(GET % 1)
+        exhaust()
+        engine.engine.drain()
+        exhaust.give()
+        assert engine.count("connections") == 0
+    for n in range(3):                 # and not only one at a time
+        if n:
+            client = engine.connect()
+            client.sendall(GET % n)
+        upstream = backend.accept()
+        head(upstream)
+        upstream.sendall(NOTHING)
+        assert head(client).startswith(b"HTTP/1.1 204 ")
+        upstream.close()
+
+
+def test_idle_connections_to_backends_make_room(start, backend, other, exhaust):
+    """The pool holds what another endpoint, or another client, needs more."""
+    engine = start([("127.0.0.1", backend.port)])
+    clients = [engine.connect() for _ in range(2)]
+    for n, client in enumerate(clients):
+        client.sendall(GET % n)
+    upstreams = [backend.accept() for _ in clients]
+    for upstream in upstreams:
+        head(upstream)
+        upstream.sendall(NOTHING)
+    for client in clients:
+        head(client)
+    engine.wait("upstream_idle", 2)
+    engine.apply(one_rule([("127.0.0.1", backend.port), ("127.0.0.1", other.port)]))
+    with engine.lock:
+        more = [engine.connect() for _ in range(2)]
+        exhaust(spare=2)               # for the two clients: one takes an idle connection, one must open another
+        for n, client in enumerate(more):
+            client.sendall(GET % n)
+        engine.engine.drain()
+        engine.engine.drain()
+        exhaust.give()
+    reused, = (each for each in upstreams if select.select([each], [], [], 0)[0] and each.recv(1, socket.MSG_PEEK))
+    for upstream in (reused, other.accept()):
+        head(upstream)
+        upstream.sendall(NOTHING)
+    for client in more:
+        assert head(client).startswith(b"HTTP/1.1 204 ")
+    assert engine.count("upstream_connect_errors") == 0
