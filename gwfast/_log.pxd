@@ -33,10 +33,12 @@ cdef struct Record:        # one request, as it ended
 cdef class AccessLog:
     cdef Loop loop
     cdef int fd
+    cdef int own           # the same pipe, without blocking; -1: none
     cdef int format
     cdef bint pipe
     cdef char *buffer
     cdef uint32_t n
+    cdef bint begun        # the buffer begins within a line
 
     cdef void line(self, const Record *record) noexcept
     cdef void flush(self) noexcept

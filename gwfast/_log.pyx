@@ -2,8 +2,9 @@
 
 Rules
 - A line is whole or absent. Lines are written when 32 KiB are there and at every tick; to a pipe in pieces of at most
-  PIPE_BUF that end with a line, so that the lines of several workers never mix.
-- A log that nobody reads must not stop traffic: what a descriptor does not take at once is dropped and counted.
+  PIPE_BUF that end with a line, so that the lines of several workers never mix (a longer line may).
+- A log that nobody reads must not stop traffic: what a descriptor does not take at once is dropped and counted. A pipe is
+  opened anew for that, without blocking: room for one page is room to poll(), and others share the pipe.
 - Bytes from outside are escaped: nothing in a request can end a line or a string.
 """
 import os
@@ -12,10 +13,11 @@ import stat
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memmove
 
 from gwfast._filter cimport Out, put, put_number, say
 from gwfast._head cimport Slice
-from gwfast._sys cimport EINTR, POLLOUT, errno, poll, pollfd, write
+from gwfast._sys cimport EINTR, POLLOUT, close, errno, poll, pollfd, write
 
 cdef enum:
     BUFFER = 131072
@@ -85,18 +87,28 @@ cdef void millis(Out *out, const char *name, uint64_t micros) noexcept nogil:
 @cython.final
 @cython.no_gc
 cdef class AccessLog:
+    def __cinit__(self):
+        self.own = -1
+
     def __init__(self, Loop loop not None, int fd, str format):
         self.loop = loop
         self.fd = fd
         self.format = {"off": LOG_OFF, "json": LOG_JSON, "common": LOG_COMMON}[format]
         if self.format:
             self.pipe = not stat.S_ISREG(os.fstat(fd).st_mode)
+            if self.pipe:
+                try:
+                    self.fd = self.own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                except OSError:
+                    pass               # a socket, or no /proc: poll() has to do
             self.buffer = <char *>malloc(BUFFER)
             if self.buffer == NULL:
                 raise MemoryError
 
     def __dealloc__(self):
         free(self.buffer)
+        if self.own >= 0:
+            close(self.own)
 
     cdef void line(self, const Record *record) noexcept:
         cdef Out out
@@ -194,10 +206,17 @@ cdef class AccessLog:
             if done <= 0:
                 break
             at += <uint32_t>done
+        piece = 0
+        if at:
+            self.begun = self.buffer[at - 1] != 10
+        if self.begun:             # a line that has begun ends with the next batch
+            piece = first_line(self.buffer + at, self.n - at)
+            memmove(self.buffer, self.buffer + at, piece)
+            at += piece
         while at < self.n:         # what nobody took
             at += first_line(self.buffer + at, self.n - at)
             self.loop.counters.totals.log_dropped += 1
-        self.n = 0
+        self.n = piece
 
 
 cdef uint32_t first_line(const char *at, uint32_t n) noexcept nogil:

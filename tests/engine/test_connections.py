@@ -228,3 +228,32 @@ def test_json_log(start, backend, log):
     assert {name: first[name] for name in expected} == expected
     assert len(first["request_id"]) == 36
     assert (second["status"], second["flags"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("size", [100, 6000], ids=["short lines", "lines beyond PIPE_BUF"])
+def test_a_log_that_nobody_reads_stops_nothing(start, size):
+    """A full pipe would hold a worker up for ever; lines are dropped, and those that are read are whole."""
+    reader, writer = os.pipe()
+    engine = start([], nowhere, log=writer)
+    client = engine.connect()
+    for n in range(300):               # the first leaves an odd number of pages: a long one fits in half
+        client.sendall(b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * (size if n else 3500)))
+        assert head(client).startswith(b"HTTP/1.1 404 ")
+        assert client.recv(14, socket.MSG_WAITALL) == b"404 Not Found\n"
+        with engine.lock:
+            engine.engine.tick()
+    assert engine.count("log_dropped") > 0
+    os.set_blocking(reader, False)
+    got = b""
+    for _ in range(3):                 # the rest of a line that had begun comes with the next batch
+        while True:
+            try:
+                got += os.read(reader, 65536)
+            except BlockingIOError:
+                break
+        with engine.lock:
+            engine.engine.tick()
+    for line in got.splitlines():
+        assert json.loads(line)["status"] == 404
+    os.close(reader)
+    os.close(writer)
