@@ -81,6 +81,7 @@ cdef class Conn(Downstream):
     cdef size_t take_proxy_line(self, char *at, size_t n) noexcept
     cdef void refuse(self, int fault) noexcept
     cdef void eof(self) noexcept
+    cdef void gone(self) noexcept
     cdef bint arrived(self) noexcept
     cdef void linger(self) noexcept
     cdef int sent(self, int result) noexcept

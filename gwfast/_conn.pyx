@@ -207,9 +207,7 @@ cdef class Conn(Downstream):
 
     cdef void on_events(self, uint32_t events) noexcept:
         if events & EPOLLERR:
-            if self.exchange is not None:
-                self.exchange.client_gone()
-            self.close()
+            self.gone()
             return
         if events & (EPOLLRDHUP | EPOLLHUP):
             self.hangup = True
@@ -223,9 +221,7 @@ cdef class Conn(Downstream):
     cdef int sent(self, int result) noexcept:
         """After a flush: tell whoever waits for room, close where nothing more is to come. -1: closed."""
         if result < 0:
-            if self.exchange is not None:
-                self.exchange.client_gone()
-            self.close()
+            self.gone()
             return -1
         if self.out.base != NULL:
             self.loop.arm(self, self.loop.now_ms + self.clients.send_ms)
@@ -276,6 +272,11 @@ cdef class Conn(Downstream):
         else:
             self.close()
 
+    cdef void gone(self) noexcept:
+        if self.exchange is not None:
+            self.exchange.client_gone()
+        self.close()
+
     cdef bint arrived(self) noexcept:
         cdef char byte
         return recv(self.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0
@@ -319,20 +320,18 @@ cdef class Conn(Downstream):
                         continue
             if not self.readable or self.blocked():
                 break
-            at = self.loop.input       # copied behind what waits: a head in pieces must not cost a large buffer
             reads += 1
             if reads > READS:      # others want their turn: the kernel announces the rest again
                 self.loop.watch(self, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
                 break
+            at = self.loop.input
             n = recv(self.fd, at, READ, 0)
             if n < 0:
                 if errno == EINTR:
                     continue
                 self.readable = False
                 if errno != EAGAIN:
-                    if self.exchange is not None:
-                        self.exchange.client_gone()
-                    self.close()
+                    self.gone()
                 break
             if n == 0:
                 self.readable = False
@@ -340,9 +339,9 @@ cdef class Conn(Downstream):
                 break
             if n < READ and not self.hangup:
                 self.readable = False      # edge-triggered: what comes later is announced
-            if self.input.base != NULL:
+            if self.input.base != NULL:        # it grows by what came, not by what may come: many hold a few bytes
                 if append(&self.loop.pool, &self.input, at, n) < 0:
-                    self.close()
+                    self.gone()
                     break
                 used = self.process(self.input.base + self.input.start, waiting(&self.input))
                 if not self.closed and self.input.base != NULL:
@@ -351,7 +350,7 @@ cdef class Conn(Downstream):
                 used = self.process(at, n)
                 if not self.closed and used < <size_t>n:
                     if append(&self.loop.pool, &self.input, at + used, n - used) < 0:
-                        self.close()
+                        self.gone()
         self.pumping = False
 
     cdef size_t process(self, char *at, size_t n) noexcept:
@@ -545,7 +544,7 @@ cdef class Conn(Downstream):
             n = 0
         self.closing = not self.keep
         out.at = self.loop.output
-        out.end = self.loop.output + SCRATCH
+        out.end = self.loop.output + SCRATCH - SMALL_BODY
         out.full = False
         write_response(&out, ops, head, self.loop.date, 1 if self.closing else 0 if self.minor else 2, self.chunked,
                        head.status == 204 or head.framing == FRAMING_CHUNKED)
@@ -555,6 +554,7 @@ cdef class Conn(Downstream):
             parts[0].iov_base = self.loop.output
             parts[0].iov_len = out.at - self.loop.output
             return self.body_out(parts, 1, at, n, end)
+        out.end += SMALL_BODY
         put(&out, at, n)
         return self.send(self.loop.output, out.at - self.loop.output)
 

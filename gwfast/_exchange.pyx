@@ -434,13 +434,7 @@ cdef class Exchange(Waiter):
             if reads > READS:          # others want their turn: the kernel announces the rest again
                 loop.watch(upstream, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
                 return
-            if upstream.input.base != NULL:
-                if reserve(&loop.pool, &upstream.input, READ) < 0:
-                    self.fail(FAULT_INTERNAL)
-                    return
-                at = upstream.input.base + upstream.input.end
-            else:
-                at = loop.reply
+            at = loop.reply
             n = recv(upstream.fd, at, READ, 0)
             if n < 0:
                 if errno == EINTR:
@@ -456,7 +450,9 @@ cdef class Exchange(Waiter):
             if n < READ and not upstream.hangup:
                 upstream.readable = False     # edge-triggered: what comes later is announced
             if upstream.input.base != NULL:
-                upstream.input.end += <uint32_t>n
+                if append(&loop.pool, &upstream.input, at, n) < 0:
+                    self.fail(FAULT_INTERNAL)
+                    return
                 used = self.take_reply(upstream.input.base + upstream.input.start, waiting(&upstream.input))
                 if self.serial != serial or self.upstream is not upstream:
                     return
@@ -529,6 +525,7 @@ cdef class Exchange(Waiter):
         self.replied_us = self.gateway.loop.now_us
         if head.status == 101:
             self.tunnel = self.replied = True
+            release(&self.gateway.loop.pool, &self.request)    # never sent again; a tunnel is long
             self.gateway.counters.totals.tunnels += 1
             if self.client.respond(head, &self.ops, at + used, n - used, False) < 0:
                 self.client_gone()

@@ -59,8 +59,9 @@ def test_many_open_heads(proxy) -> None:
     gw, _ = proxy
     before = resident(gw)
     streams = [gw.connect() for _ in range(500)]
-    for stream in streams:
-        stream.send(b"GET / HTTP/1.1\r\nX-A: " + b"a" * 1000)
+    for piece in (b"GET / HTTP/1.1\r\nX-A: ", b"a" * 1000, b"a"):
+        for stream in streams:
+            stream.send(piece)
     assert gw.get().status == 200
     assert resident(gw) - before < MOST
     for stream in streams:
