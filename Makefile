@@ -1,8 +1,9 @@
 # make build   .venv/bin/gwfast, from nothing but Python 3.11+ and a C compiler
 # make test    the same, then the whole test suite          (make test ARGS="tests/unit -k path")
+# make bench   gwfast beside others, under 30 minutes on a quiet machine; the report is bench/results/report.html
 # make demo    echo backends and the gateway on examples/demo/, port 8080, until Ctrl-C
 .DEFAULT_GOAL := build
-.PHONY: build test demo clean
+.PHONY: build test demo bench clean
 .DELETE_ON_ERROR:
 
 COMPILED := setup.py $(wildcard gwfast/_*.pyx gwfast/_*.pxd)
@@ -24,6 +25,11 @@ test: build
 
 demo: build
 	@.venv/bin/python examples/demo.py
+
+bench: build
+	@.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]' --no-build-isolation
+	.venv/bin/python -m bench --install
+	.venv/bin/python -m bench --rounds 3 --seconds 1.5 --budget 30 --json bench/results/report.jsonl --html bench/results/report.html $(ARGS)
 
 clean:
 	rm -rf .venv build *.egg-info gwfast/*.so gwfast/*.c

@@ -1,68 +1,81 @@
-"""python -m bench load|reload|memory|tables|parse|count [--json FILE]: each prints a table; --json appends its figures
-as JSON lines, every line with the machine's facts."""
+"""python -m bench [CASE...] [--against nginx,envoy]: measure gwfast beside others. python -m bench --list: the cases.
+
+    python -m bench small latency --against nginx,haproxy --html report.html
+    python -m bench tables|parse|count ...     single stages: see python -m bench tables --help
+"""
 import argparse
 import sys
-import time
+from pathlib import Path
 
-import msgspec
-
-from bench import count, load, machine, memory, parse, reload, tables
+from bench import report, run
+from bench.cases import CASES
+from bench.contenders import CONTENDERS
+from bench.stage import Options
+from bench.tools import TOOLS, tool
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    verbs = top.add_subparsers(dest="verb", required=True)
-
-    verb = verbs.add_parser("load", help="CPU time per request beside nginx and a bare forwarder")
-    verb.add_argument("--only", default="floor,nginx,gwfast", help="contenders, with commas")
-    verb.add_argument("--rounds", type=int, default=5)
-    verb.add_argument("--seconds", type=float, default=4)
-    verb.add_argument("--connections", type=int, default=64)
-    verb.set_defaults(run=lambda o: load.run(o.only.split(","), o.rounds, o.seconds, o.connections), show=load.table)
-
-    verb = verbs.add_parser("reload", help="from a changed file to the first request that sees it")
-    verb.add_argument("--routes", type=int, default=5000)
-    verb.add_argument("--changes", type=int, default=21)
-    verb.set_defaults(run=lambda o: reload.run(o.routes, o.changes), show=reload.table)
-
-    verb = verbs.add_parser("memory", help="what idle connections and workers hold")
-    verb.add_argument("--connections", type=int, default=5000)
-    verb.set_defaults(run=lambda o: memory.run(o.connections), show=memory.table)
-
-    verb = verbs.add_parser("tables", help="time from text to a table, YAML and JSON")
-    verb.add_argument("--routes", type=int, default=100_000)
-    verb.set_defaults(run=lambda o: tables.run(o.routes), show=tables.table)
-
-    verb = verbs.add_parser("parse", help="instructions to parse a head (valgrind)")
-    verb.set_defaults(run=lambda o: parse.run(), show=parse.table)
-
-    verb = verbs.add_parser("count", help="instructions of a lookup, by callgrind")
-    verb.add_argument("--routes", type=int, default=100_000)
-    verb.set_defaults(run=lambda o: count.run(o.routes), show=count.table)
-
-    for verb in verbs.choices.values():
-        verb.add_argument("--json", metavar="FILE", help="append the figures as JSON lines ('-': standard output)")
+    top = argparse.ArgumentParser(prog="python -m bench", description=__doc__,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    top.add_argument("cases", nargs="*", metavar="CASE", help="a case, or the beginning of the names of several (all)")
+    top.add_argument("--list", action="store_true", help="the cases and the contenders, and which of them are missing")
+    top.add_argument("--install", action="store_true", help="install what is missing: apt-get as root, pip into .venv")
+    top.add_argument("--against", default=",".join(name for name in CONTENDERS if name != "gwfast"), metavar="A,B",
+                     help="whom gwfast is measured beside (%(default)s)")
+    top.add_argument("--rounds", type=int, default=5)
+    top.add_argument("--seconds", type=float, default=4.0, help="of one round of load (%(default)g)")
+    top.add_argument("--connections", type=int, default=64)
+    top.add_argument("--budget", type=float, default=60.0, help="seconds a contender where changes are counted (%(default)g)")
+    top.add_argument("--json", type=Path, metavar="FILE", help="append the figures as JSON lines")
+    top.add_argument("--html", type=Path, metavar="FILE", help="write a report with plots")
+    top.add_argument("--from", type=Path, dest="source", metavar="FILE", help="measure nothing: show what --json wrote")
     return top
 
 
-def main() -> int:
-    options = parser().parse_args()
+def chosen(words: list[str]) -> list[str]:
+    """The cases that are meant: by name, else by the beginning of their names. ValueError for a word that is none."""
+    found: list[str] = []
+    for word in words or list(CASES):
+        some = [word] if word in CASES else [name for name in CASES if name.startswith(word)]
+        if not some:
+            raise ValueError(f"no case is called {word}: python -m bench --list")
+        found += [name for name in some if name not in found]
+    return found
+
+
+def options(given: argparse.Namespace) -> Options:
+    names = list(filter(None, given.against.split(",")))
+    if unknown := set(names) - CONTENDERS.keys():
+        raise ValueError(f"nobody is called {', '.join(sorted(unknown))}: {', '.join(CONTENDERS)}")
+    return Options(contenders=tuple(name for name in CONTENDERS if name in (*names, "gwfast")), rounds=given.rounds,
+                   seconds=given.seconds, connections=given.connections, budget=given.budget)
+
+
+def main(words: list[str]) -> int:
+    if words and words[0] in TOOLS:
+        return tool(words)
+    given = parser().parse_args(words)
     try:
-        figures = options.run(options)
-    except FileNotFoundError as missing:
-        print(f"bench {options.verb}: {missing}", file=sys.stderr)
-        return 1
-    print(options.show(figures))
-    if options.json:
-        about = {"bench": options.verb, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **machine.facts()}
-        lines = "".join(msgspec.json.encode({**about, **msgspec.to_builtins(f)}).decode() + "\n" for f in figures)
-        if options.json == "-":
-            print(lines, end="")
+        if given.list:
+            print(run.listing())
+            return 0
+        if given.install:
+            run.install()
+            return 0
+        if given.source:
+            found = report.read(given.source)
         else:
-            with open(options.json, "a") as file:
-                file.write(lines)
+            found = run.run(chosen(given.cases), options(given), given.json)
+    except (ValueError, FileNotFoundError) as wrong:
+        print(f"bench: {wrong}", file=sys.stderr)
+        return 2
+    print(report.text(found))
+    if given.html:
+        from bench import page
+        given.html.parent.mkdir(parents=True, exist_ok=True)
+        given.html.write_text(page.html(found))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

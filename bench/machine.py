@@ -1,9 +1,12 @@
 """The machine: what it is, where processes run, what they have used."""
+import atexit
 import contextlib
+import functools
 import os
 import platform
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -53,6 +56,20 @@ def memory(pid: int) -> dict[str, int]:
     return {"Rss": kib["Rss"], "Pss": kib["Pss"], "Private": kib["Private_Clean"] + kib["Private_Dirty"]}
 
 
+def held(pids: list[int]) -> int:
+    """What processes hold together: the sum of their Pss, in bytes."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            total += memory(pid)["Pss"]
+    return total
+
+
+def used(pids: list[int]) -> Cpu:
+    """CPU time of all of these."""
+    return sum(map(cpu, pids), Cpu())
+
+
 def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -71,12 +88,26 @@ def until(true, seconds: float = 20.0, every: float = 0.01):
         time.sleep(every)
 
 
-def pinned(core: int | None, command: list[str]) -> list[str]:
-    return command if core is None else ["taskset", "-c", str(core), *command]
+@functools.cache
+def cores() -> list[int]:
+    """The cores that this program may use when it starts."""
+    return sorted(os.sched_getaffinity(0))
+
+
+def cpus(who: str, workers: int = 1) -> str:
+    """The cores of 'proxy' or 'load', as taskset takes them: the first against the second; '' where there is but one."""
+    own = cores()
+    if len(own) < 2:
+        return ""
+    return str(own[1]) if who == "load" else ",".join(map(str, own[:workers]))
+
+
+def pinned(core: str, command: list[str]) -> list[str]:
+    return ["taskset", "-c", core, *command] if core else command
 
 
 @contextlib.contextmanager
-def running(command: list[str], core: int | None = None, **more):
+def running(command: list[str], core: str = "", **more):
     """A process on one core for as long as the block runs; it is told to end, then killed."""
     process = subprocess.Popen(pinned(core, command), **more)
     try:
@@ -88,6 +119,16 @@ def running(command: list[str], core: int | None = None, **more):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@functools.cache
+def compiled(name: str) -> str:
+    """Compile bench/NAME.c; the path of the program. FileNotFoundError without a compiler."""
+    program = Path(tempfile.gettempdir()) / f"gwfast-bench-{os.getpid()}-{name}"
+    source = Path(__file__).parent / f"{name}.c"
+    subprocess.run([os.environ.get("CC", "cc").split()[-1], "-O2", "-o", str(program), str(source)], check=True)
+    atexit.register(program.unlink, missing_ok=True)
+    return str(program)
 
 
 def facts() -> dict[str, str | int]:

@@ -8,8 +8,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from bench.contenders import CONFIG
-from bench.reload import route
+from bench.world import Resource, gateway, prefix, route
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -19,15 +18,19 @@ class Stage(msgspec.Struct, frozen=True):
     seconds: float
 
 
+def resource(number: int) -> Resource:
+    return route(f"route-{number}", "backend", prefix(f"/route/{number}"), hostname=f"host-{number % 100}.example")
+
+
 def write(folder: Path, form: str, routes: int) -> None:
     """One file with the Gateway, one with every route."""
-    (folder / "gateway.yaml").write_text(CONFIG.format(port=8080, backend=8081))
+    (folder / "gateway.json").write_bytes(msgspec.json.encode(gateway()))
     if form == "yaml":
-        (folder / "routes.yaml").write_text("---".join(route(n, "first") for n in range(routes)))
+        texts = (yaml.dump(resource(number), Dumper=yaml.CSafeDumper) for number in range(routes))
+        (folder / "routes.yaml").write_text("---\n".join(texts))
     else:
-        document = msgspec.json.encode(yaml.load(route(123456789, "first"), yaml.CSafeLoader)).decode()
-        texts = (document.replace("host-89", f"host-{n % 100}").replace("123456789", str(n)) for n in range(routes))
-        (folder / "routes.json").write_text('{"apiVersion":"v1","kind":"List","items":[' + ",\n".join(texts) + "]}")
+        items = [resource(number) for number in range(routes)]
+        (folder / "routes.json").write_bytes(msgspec.json.encode({"apiVersion": "v1", "kind": "List", "items": items}))
 
 
 def stages(folder: Path) -> Iterator[tuple[str, float]]:

@@ -1,0 +1,32 @@
+"""The cases: a line or two each. `python -m bench NAME` runs one, `python -m bench` all of them."""
+from functools import partial
+
+from bench.kinds import Case, Change, Churn, Grow, Idle, Killed, Latency, Start, Throughput
+from bench.scenes import headers, hosts, listener_sets, paths, plain
+
+KIB, MIB = 1 << 10, 1 << 20
+
+CASES: dict[str, Case] = {each.name: each for each in (
+    Throughput(name="small", about="small requests, connections stay open"),
+    Latency(name="latency", about="small requests at 60 % of nginx's highest rate, open loop"),
+    Throughput(name="connect", about="a connection for every request", close=True),
+    *(Throughput(name=f"down-{name}", about=f"bodies of {name} to clients", size=size)
+      for name, size in (("1k", KIB), ("64k", 64 * KIB), ("1m", MIB))),
+    *(Throughput(name=f"up-{name}", about=f"bodies of {name} from clients", scene=partial(plain, size))
+      for name, size in (("1k", KIB), ("64k", 64 * KIB), ("1m", MIB))),
+    Throughput(name="workers-2", about="two workers, no core of their own", workers=2),
+    Idle(name="idle", about="10,000 connections that are open and silent"),
+    *(Throughput(name=f"{name}-{count}", about=f"first and last of {count:,} routes by {name}", share=0.5,
+                 scene=partial(scene, count))
+      for count in (1, 100, 1_000, 10_000, 100_000)
+      for name, scene in (("path", paths), ("host", hosts), ("header", headers))),
+    Start(name="start-1000", about="1,000 routes: start to first answer, memory", scene=partial(paths, 1_000)),
+    Start(name="start-5000", about="5,000 routes: start to first answer, memory", scene=partial(paths, 5_000)),
+    Start(name="sets-40000", about="40,000 routes on 2,500 ListenerSets", scene=partial(listener_sets, 2_500, 16)),
+    Change(name="change-5000", about="one route of 5,000 changed", scene=partial(paths, 5_000)),
+    Change(name="change-100000", about="one route of 100,000 changed", scene=partial(paths, 100_000)),
+    Grow(name="grow", about="routes added one by one to 3,000", scene=partial(paths, 1)),
+    Churn(name="churn-routes", about="routes changed every 200 ms under load", scene=partial(paths, 100)),
+    Churn(name="churn-endpoints", about="endpoints changed every 200 ms under load", what="endpoints"),
+    Killed(name="killed", about="one of two backends killed and back"),
+)}

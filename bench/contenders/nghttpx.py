@@ -1,0 +1,45 @@
+"""nghttpx: a backend line for each row; hosts and paths only.
+
+It insists on a backend for all other requests: one where nobody listens, so that they get 502 or 503.
+"""
+from pathlib import Path
+
+from bench.contenders.base import Contender, find
+from bench.contenders.rows import Row, Unsupported, rows, services
+from gwfast.plan.ir import Plan
+
+FRAME = """\
+frontend=127.0.0.1,{port};no-tls
+workers={workers}
+errorlog-file={directory}/error.log
+pid-file={directory}/pid
+add-x-forwarded-for=yes
+no-via=yes
+backend-connections-per-host=256
+{backends}"""
+
+
+def config(plan: Plan, directory: Path, port: int, workers: int) -> str:
+    """Return nghttpx.conf."""
+    found = services(plan)
+    patterns = [(row.service, _pattern(row)) for row in rows(plan)]
+    lines = [f"backend={ip},{port};{pattern}\n" for service, pattern in patterns for ip, port in found[service]]
+    if not any(pattern == "/" for _, pattern in patterns):
+        lines.append("backend=127.0.0.1,1;/\n")
+    return FRAME.format(port=port, workers=workers, directory=directory, backends="".join(lines))
+
+
+def _pattern(row: Row) -> str:
+    if row.header:
+        raise Unsupported("headers")
+    return row.hostname + (row.path if row.exact or row.path == "/" else f"{row.path}/")
+
+
+class Nghttpx(Contender):
+    name, program, package = "nghttpx", "nghttpx", "apt-get install nghttp2-proxy"
+
+    def write_plan(self, plan: Plan) -> None:
+        (self.directory / "nghttpx.conf").write_text(config(plan, self.directory, self.port, self.workers))
+
+    def command(self) -> list[str]:
+        return [find("nghttpx"), f"--conf={self.directory / 'nghttpx.conf'}"]

