@@ -43,7 +43,8 @@ def require_free(port: int) -> None:
         try:
             s.bind(("127.0.0.1", port))
         except OSError:
-            sys.exit(f"demo: port {port} is in use; DEMO_PORT=8081 make demo moves the gateway")
+            moved = "; DEMO_PORT=8081 make demo moves the gateway" if port == PORT else ""
+            sys.exit(f"demo: port {port} is in use{moved}")
 
 
 def ready(gateway: subprocess.Popen, seconds: float = 20) -> bool:

@@ -29,7 +29,12 @@ LOOKUP_THREADS = "16"  # of libuv, which resolves names in them; its default is 
 
 def workers(text: str) -> int:
     """'auto' (the CPUs that this process may use) or a number."""
-    return available_cpus() if text == "auto" else whole(text, least=1)
+    if text == "auto":
+        return available_cpus()
+    try:
+        return whole(text, least=1)
+    except ValueError:
+        raise ValueError("auto or a whole number from 1 is needed") from None
 
 
 def available_cpus(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
@@ -255,7 +260,7 @@ def reload(arguments: argparse.Namespace) -> int:
         print(problem["text"])
     errors = sum(problem["severity"] == "error" for problem in result["problems"])
     print("failed: the table before serves; see the gateway's log" if result["failed"]
-          else f"generation {result['generation']} serves, {errors} errors")
+          else f"generation {result['generation']} serves, {errors} error{'' if errors == 1 else 's'}")
     return 1 if result["failed"] or errors else 0
 
 
@@ -275,9 +280,14 @@ def _ask(arguments: argparse.Namespace, method: str, path: str, timeout: float) 
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
-        raise ConnectionError(f"no gateway answers at {host}:{port}: {error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise ConnectionError(f"no gateway answers at {_host_port(host, port)}: {why}") from None
     finally:
         connection.close()
+
+
+def _host_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def echo(arguments: argparse.Namespace) -> int:
@@ -329,15 +339,15 @@ def parser(verb_wanted: str = "") -> Parser:
     add_options(verb, SERVING)
     add_options(verb.add_argument_group("traffic"), TRAFFIC)
     verb.set_defaults(run=run)
+    if verb_wanted not in QUICK:
+        from gwfast.show import add_parsers
+        add_parsers(verbs, common, graph_options)
     for name, function, text in (("reload", reload, "let the running gateway read its files again"),
                                  ("healthcheck", healthcheck, "exit 0 if the running gateway is ready")):
         verb = verbs.add_parser(name, help=text, allow_abbrev=False)
         add_options(verb, CLIENT)
         verb.set_defaults(run=function)
     _add_echo(verbs)
-    if verb_wanted not in QUICK:
-        from gwfast.show import add_parsers
-        add_parsers(verbs, common, graph_options)
     return top
 
 
@@ -364,8 +374,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 1
-    except ConnectionError as error:
-        print(f"gwfast: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"gwfast: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -167,7 +167,7 @@ class Supervisor:
         self.counted.assign(self.pipeline.counter_names)
         self.crew.publish(generation, image)
         self.stats.generation, self.stats.image_bytes = generation, size
-        self._tell_unresolved(addresses)
+        self._tell_unresolved(plan, addresses)
         self._plan, self._addresses = plan, addresses
 
     def _listen(self, binds: list[tuple[str, str, int]]) -> None:
@@ -198,11 +198,13 @@ class Supervisor:
         write("table serves", generation=generation, entries=self.stats.entries,
               bytes=self.stats.image_bytes, ms=round((time.monotonic() - begin) * 1000, 1))
 
-    def _tell_unresolved(self, addresses: dict[str, tuple]) -> None:
+    def _tell_unresolved(self, plan: Plan, addresses: dict[str, tuple]) -> None:
         """Log each backend once that has come to have no address."""
+        hosts = {each.key: each.hosts for each in plan.endpoints}
         nowhere = {key for key, found in addresses.items() if not found}
         for key in sorted(nowhere - {key for key, found in self._addresses.items() if not found}):
-            self._log.warning("a backend's name resolves to nothing: its requests get 503", backend=key)
+            self._log.warning("a backend's name resolves to nothing: its requests get 503", backend=key,
+                              names=",".join(hosts[key]))
         self.stats.backends_unresolved = len(nowhere)
 
     async def _tell(self, problems: list[Problem]) -> None:

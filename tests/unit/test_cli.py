@@ -1,4 +1,6 @@
 """The command line: values, environment, exit status, one line of error."""
+import re
+import socket
 import subprocess
 import sys
 
@@ -85,7 +87,7 @@ def test_the_command_line_wins(monkeypatch):
     (["nonsense"], "invalid choice"),
     (["run"], "PATH"),
     (["run", "no-such-folder"], "no such file or folder: no-such-folder"),
-    (["run", ".", "--workers", "0"], "--workers '0': a whole number from 1 is needed"),
+    (["run", ".", "--workers", "0"], "--workers '0': auto or a whole number from 1 is needed"),
     (["run", ".", "--workers", "-1"], "--workers"),
     (["run", ".", "--work", "1"], "unrecognized arguments"),
     (["run", ".", "--admin", "9000"], "HOST:PORT is needed"),
@@ -149,3 +151,17 @@ def test_help_names_every_variable(capsys):
 def test_version():
     done = subprocess.run([sys.executable, "-m", "gwfast", "--version"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stdout.startswith("gwfast 0.")
+
+
+def test_verbs_are_told_in_the_order_of_their_use(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    told = re.findall(r"^    ([a-z]+)", capsys.readouterr().out, re.M)
+    assert told == ["run", "check", "routes", "explain", "reload", "healthcheck", "echo"]
+
+
+def test_echo_says_in_one_line_that_a_port_is_taken(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert cli.main(["echo", str(taken.getsockname()[1])]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1) and "address already in use" in err
