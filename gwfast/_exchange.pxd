@@ -122,6 +122,7 @@ cdef class Exchange(Waiter):
     cdef void launch(self) noexcept
     cdef void attempt(self, bint fresh) noexcept
     cdef void transmit(self) noexcept
+    cdef void await_reply(self) noexcept
     cdef void client_drained(self) noexcept
     cdef void client_gone(self) noexcept
     cdef void tunnel_data(self, const char *at, size_t n) noexcept

@@ -263,8 +263,8 @@ cdef class Exchange(Waiter):
             self.requested = True
         if n or end:
             self.pass_on(at, n, end)
-        if end and self.launched and self.upstream is not None and not self.replied:
-            self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + self.gateway.response_ms)
+        if end and self.launched and self.upstream is not None:
+            self.await_reply()
 
     cdef void request_trailers(self, const char *at, size_t n) noexcept:
         """End a body in chunks with these trailer lines (raw, checked)."""
@@ -274,8 +274,7 @@ cdef class Exchange(Waiter):
             self.streamed = True
             if upstream.send(b"0\r\n", 3) == 0 and upstream.send(at, n) == 0:
                 upstream.send(b"\r\n", 2)
-            if not self.replied:
-                self.gateway.loop.arm(upstream, self.gateway.loop.now_ms + self.gateway.response_ms)
+            self.await_reply()
         else:
             append(&self.gateway.loop.pool, &self.request, b"0\r\n", 3)
             append(&self.gateway.loop.pool, &self.request, at, n)
@@ -361,9 +360,14 @@ cdef class Exchange(Waiter):
             self.broken()
             return
         if self.requested:
-            self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + self.gateway.response_ms)
+            self.await_reply()
         else:
             self.client.resume()
+
+    cdef void await_reply(self) noexcept:
+        """The whole request is on its way: what comes next is the upstream's, and timed."""
+        self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + (self.gateway.reply_body_ms if self.replied
+                                                                         else self.gateway.response_ms))
 
     cdef void upstream_open(self) noexcept:
         self.transmit()
@@ -387,7 +391,7 @@ cdef class Exchange(Waiter):
                 self.fail(FAULT_CONNECT_TIMEOUT)
             else:
                 self.upstream_failed()
-        elif self.client.out.base != NULL:     # it is the client that is slow, and timed on its own
+        elif self.client.out.base != NULL or not self.requested:   # it is the client that is slow, and timed on its own
             self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + self.gateway.reply_body_ms)
         elif self.tunnel:
             self.finish(False)

@@ -1,6 +1,7 @@
 """What happens before, beside or behind its time: nothing is missed, nothing that is cut looks whole."""
 import socket
 import struct
+import threading
 
 import pytest
 from scripted import head, rest
@@ -37,3 +38,20 @@ def test_a_reset_does_not_end_a_body(start, backend, minor):
     upstream.close()
     assert rest(client) == b"<RST>"
     engine.wait("upstream_cut", 1)
+
+
+def test_an_upload_may_take_longer_than_a_response(start, backend):
+    """A backend that begins its answer first is silent because the client is not done."""
+    engine = start([("127.0.0.1", backend.port)], upstream_body_timeout=0.1)
+    client = engine.connect()
+    client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+    upstream = backend.accept()
+    head(upstream)
+    upstream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok")
+    assert head(client).startswith(b"HTTP/1.1 200 ")
+    for _ in range(10):
+        client.sendall(b"x")
+        assert upstream.recv(1) == b"x"
+        threading.Event().wait(0.05)
+    upstream.sendall(b"ay")
+    assert rest(client) == b"okay"
