@@ -10,6 +10,18 @@ import pytest
 from proxy_gateway import PROGRAM, alive, free_port, gateway, route, rule, service, until
 
 
+def held(backend, path: str) -> tuple[threading.Event, threading.Event]:
+    """Let a backend hold its answer: return what tells that the request arrived, and what lets the answer go."""
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def answer(stream, request) -> None:
+        arrived.set()
+        go_on.wait(10)
+        stream.send(backend.echo(request))
+    backend.handlers[path] = answer
+    return arrived, go_on
+
+
 @pytest.fixture
 def two(run, backend):
     """Two workers in front of one backend."""
@@ -79,13 +91,7 @@ def test_killed_supervisor_leaves_no_orphans(two) -> None:
 def test_request_in_flight_survives_the_supervisor(two) -> None:
     """Workers drain when their supervisor is killed: what has begun is answered."""
     gw, made = two
-    arrived, go_on = threading.Event(), threading.Event()
-
-    def slow(stream, request) -> None:
-        arrived.set()
-        go_on.wait(10)
-        stream.send(made.echo(request))
-    made.handlers["/slow"] = slow
+    arrived, go_on = held(made, "/slow")
     workers = gw.workers()
     stream = gw.connect()
     stream.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -104,13 +110,7 @@ def test_request_in_flight_survives_the_supervisor(two) -> None:
 def test_drain(two, number) -> None:
     """No new connections; a request in flight is answered, with Connection: close; then all ends with status 0."""
     gw, made = two
-    arrived, go_on = threading.Event(), threading.Event()
-
-    def slow(stream, request) -> None:
-        arrived.set()
-        go_on.wait(10)
-        stream.send(made.echo(request))
-    made.handlers["/slow"] = slow
+    arrived, go_on = held(made, "/slow")
     busy = gw.connect()
     busy.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
     assert arrived.wait(10)
