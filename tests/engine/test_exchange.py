@@ -102,6 +102,20 @@ CASES = {
                                                            path=ir.PathModifier(type="ReplaceFullPath", value="/y")),)}),
     "a filter that is not served": Case(GET, None, b"", refused(b"500 Internal Server Error"),
                                         rule={"filters": (ir.AnswerFilter(status=500, reason="x"),)}),
+    "redirected below a prefix": Case(
+        GET.replace(b"/x", b"/x/?q=1"), None, b"",
+        b"HTTP/1.1 302 Found\r\nDate: @\r\nLocation: http://a/y/x/?q=1\r\nContent-Length: 0\r\n\r\n",
+        rule={"filters": (ir.RedirectFilter(path=ir.PathModifier(type="ReplacePrefixMatch", value="/y")),)}),
+    "redirected where it is": Case(GET, None, b"",
+                                   b"HTTP/1.1 302 Found\r\nDate: @\r\nLocation: https://a/x\r\nContent-Length: 0\r\n\r\n",
+                                   rule={"filters": (ir.RedirectFilter(scheme="https"),)}),
+    "redirected without Host": Case(b"GET /x HTTP/1.0\r\n\r\n", None, b"",
+                                    b"HTTP/1.1 302 Found\r\nDate: @\r\nConnection: close\r\nLocation: /y\r\nContent-Length: 0\r\n\r\n",
+                                    True, rule={"filters": (ir.RedirectFilter(
+                                        scheme="https", path=ir.PathModifier(type="ReplaceFullPath", value="/y")),)}),
+    "a method that is not served": Case(b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", None, b"", refused(
+        b"405 Method Not Allowed", b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\nConnection: close\r\n"), True),
+    "a dated answer": Case(GET, ASKED, OK[:-4] + b"Date: Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\nok", GOT),
     "no backends": Case(GET, None, b"", refused(b"500 Internal Server Error"), rule={"backends": ()}),
     "an invalid backend": Case(GET, None, b"", refused(b"500 Internal Server Error"),
                                rule={"backends": (ir.WeightedBackend(backend=None, status=500),)}),
@@ -217,3 +231,20 @@ def test_an_endpoint_with_an_ipv6_address(start):
         upstream.sendall(OK)
         expect(client, GOT)
         upstream.close()
+
+
+@pytest.mark.parametrize("size", [100, 4096])
+def test_what_is_no_table_is_refused(start, backend, tmp_path, size):
+    """The table that is there goes on serving."""
+    engine = start([("127.0.0.1", backend.port)], request_id=False)
+    with open(tmp_path / "table", "w+b") as file:
+        file.write(bytes(size))
+        file.flush()
+        with engine.lock, pytest.raises(ValueError, match="not a table image"):
+            engine.engine.swap(file.fileno())
+    client = engine.connect()
+    client.sendall(GET)
+    upstream = backend.accept()
+    expect(upstream, ASKED)
+    upstream.sendall(OK)
+    expect(client, GOT)
