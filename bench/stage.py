@@ -5,6 +5,7 @@ A contender that is missing, cannot do what the scene asks, or answers wrongly i
 """
 import contextlib
 import http.client
+import itertools
 import os
 import resource
 import subprocess
@@ -117,6 +118,11 @@ class Stage:
         self.world = World(directory / "world", scene.routes, services, scene.listener_sets)
         self.notes: list[Note] = []
         self._stack = stack
+        self._turns = itertools.count()
+
+    def next(self) -> int:
+        """A number that was not given before."""
+        return next(self._turns)
 
     def note(self, contender: str, why: object) -> None:
         self.notes.append(Note(case=self.case, contender=contender, note=str(why)))

@@ -34,6 +34,8 @@ class Contender:
     version_option: ClassVar[str] = "--version"
     reload_signal: ClassVar[int | None] = signal.SIGHUP  # None: it cannot change while it runs
 
+    settles: ClassVar[float] = 0.0  # seconds that it needs between two changes; they do not count
+
     def __init__(self, directory: Path, port: int, workers: int = 1, core: str = "") -> None:
         self.directory, self.port, self.workers, self.core = directory, port, workers, core
         directory.mkdir(parents=True, exist_ok=True)

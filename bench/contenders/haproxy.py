@@ -28,8 +28,8 @@ frontend web
     http-request set-header X-Forwarded-Proto http
     http-request set-header X-Forwarded-Host %[req.hdr(host)]
     http-request set-header X-Request-Id %[uuid()]
-{use}    http-request return status 404
-{backends}"""
+    http-request return status 404
+{use}{backends}"""
 
 
 def config(plan: Plan, directory: Path, port: int, workers: int) -> tuple[str, dict[str, str]]:
@@ -88,6 +88,7 @@ def _backend(service) -> str:
 class HAProxy(Contender):
     name, program, package, version_option = "haproxy", "haproxy", "apt-get install haproxy", "-v"
     reload_signal = signal.SIGUSR2
+    settles = 0.1  # a signal that comes while the master starts anew is lost
 
     def write_plan(self, plan: Plan) -> None:
         text, maps = config(plan, self.directory, self.port, self.workers)
