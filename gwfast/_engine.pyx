@@ -18,7 +18,7 @@ from gwfast import limits
 
 from gwfast._conn cimport Acceptor, Clients
 from gwfast._counters cimport Counters
-from gwfast._exchange cimport Gateway, Table
+from gwfast._exchange cimport Exchange, Gateway, Table
 from gwfast._log cimport AccessLog
 from gwfast._loop cimport Loop
 from gwfast._sys cimport *
@@ -145,8 +145,16 @@ cdef class Engine:
 
     def abort(self) -> None:
         """Close everything now."""
+        cdef Exchange exchange
         self.finish()
         self.clients.close_all()
+        while self.gateway.upstreams.shed():
+            pass
+        while self.gateway.spare is not None:      # one by one: they refer to the gateway, and to each other
+            exchange = self.gateway.spare
+            self.gateway.spare = exchange.next_spare
+            exchange.next_spare = None
+        self.loop.graveyard.clear()
 
     def __dealloc__(self):
         if self.gateway is not None:

@@ -5,7 +5,7 @@ import select
 import socket
 
 import pytest
-from scripted import head, one_rule
+from scripted import Running, head, one_rule, rest
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 NOTHING = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -16,7 +16,7 @@ def exhaust():
     """Take every descriptor that is left but `spare`."""
     taken = []
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 64, hard))
 
     def take(spare=0):
         try:
@@ -87,3 +87,20 @@ def test_idle_connections_to_backends_make_room(start, backend, other, exhaust):
     for client in more:
         assert head(client).startswith(b"HTTP/1.1 204 ")
     assert engine.count("upstream_connect_errors") == 0
+
+
+def test_an_engine_that_ends_keeps_nothing(backend):
+    """Neither its pool nor the loop itself stays open."""
+    before = len(os.listdir("/proc/self/fd"))
+    for n in range(3):
+        engine = Running(one_rule, [("127.0.0.1", backend.port)])
+        client = engine.connect()
+        client.sendall(GET % n)
+        with backend.accept() as upstream:
+            head(upstream)
+            upstream.sendall(NOTHING)
+            assert head(client).startswith(b"HTTP/1.1 204 ")
+            engine.close()
+            assert rest(upstream) == b""
+        del engine, client
+    assert len(os.listdir("/proc/self/fd")) <= before
