@@ -3,7 +3,7 @@
 #   PROXY_LINE -> HEAD -> [BODY] -> WAIT -> HEAD ...       one exchange at a time; pipelined requests wait in `input`
 #                   |        |        |---> TUNNEL         after 101
 #                   '--------'--------'---> LINGER         answered and closing: what still comes is thrown away
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 from gwfast._address cimport Networks
 from gwfast._body cimport Body
@@ -11,6 +11,7 @@ from gwfast._exchange cimport Downstream, Gateway
 from gwfast._filter cimport Ops
 from gwfast._head cimport ResponseHead
 from gwfast._loop cimport Buf, Peer
+from gwfast._table cimport Bind
 from gwfast._sys cimport iovec, sockaddr_storage
 
 cdef enum Phase:
@@ -40,7 +41,7 @@ cdef class Clients:        # what the client connections of a worker share
 
     cdef bint admit(self, Conn conn, bytes key) noexcept
     cdef void leave(self, bytes key) noexcept
-    cdef void welcome(self, int fd, const sockaddr_storage *address, uint32_t bind_id) noexcept
+    cdef void welcome(self, int fd, const sockaddr_storage *address, Acceptor acceptor) noexcept
     cdef void pause(self, bint paused) noexcept
     cdef void forget(self, Conn conn) noexcept
     cdef uint64_t idle_for(self) noexcept
@@ -48,6 +49,7 @@ cdef class Clients:        # what the client connections of a worker share
 cdef class Acceptor(Peer):
     cdef Clients clients
     cdef uint32_t bind_id
+    cdef uint16_t port     # the spec's, of its bind; 0: none was there
     cdef int accept_all(self, uint32_t most) noexcept
 
 cdef class Conn(Downstream):
@@ -57,6 +59,7 @@ cdef class Conn(Downstream):
     cdef Buf input
     cdef Body body
     cdef uint32_t bind_id
+    cdef uint16_t port
     cdef uint32_t seen     # bytes of a partial head that were looked at
     cdef uint32_t requests
     cdef uint64_t born_ms
@@ -73,6 +76,7 @@ cdef class Conn(Downstream):
     cdef bint ended        # the client sent its last byte
     cdef object address_key
 
+    cdef const Bind *bind(self) noexcept
     cdef void pump(self) noexcept
     cdef bint blocked(self) noexcept
     cdef size_t process(self, char *at, size_t n) noexcept

@@ -9,7 +9,7 @@ Rules
 cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from gwfast import limits
 
@@ -17,14 +17,14 @@ from gwfast._address cimport ADDRESS_TEXT, Networks, address_text, raw_address, 
 from gwfast._body cimport BODY_BAD, BODY_END, body_next, body_start, hex_line
 from gwfast._exchange cimport Exchange
 from gwfast._fault cimport *
-from gwfast._filter cimport Out, put, write_answer, write_response
+from gwfast._filter cimport Out, answer_size, put, write_answer, write_response
 from gwfast._head cimport *
 from gwfast._log cimport Record
 from gwfast._http1 cimport keep_trailers, parse_request, parse_trailers
 from gwfast._loop cimport READ, SCRATCH, append, consume, release, waiting
 from gwfast._proxyline cimport parse_proxy
 from gwfast._sys cimport *
-from gwfast._table cimport Bind
+from gwfast._table cimport Bind, Image, bind_at
 
 cdef enum:
     READS = 32             # reads of one connection in one turn
@@ -55,7 +55,7 @@ cdef class Clients:
         self.keepalive_age_ms = round(limits.KEEPALIVE_AGE * 1000)
         self.trusted = Networks(options.trusted_proxies)
 
-    cdef void welcome(self, int fd, const sockaddr_storage *address, uint32_t bind_id) noexcept:
+    cdef void welcome(self, int fd, const sockaddr_storage *address, Acceptor acceptor) noexcept:
         """Begin to serve an accepted connection, or close it where its address has too many."""
         cdef Gateway gateway = self.gateway
         cdef uint8_t raw[16]
@@ -65,11 +65,12 @@ cdef class Clients:
         conn.loop = gateway.loop
         conn.gateway = gateway
         conn.clients = self
-        conn.bind_id = bind_id
+        conn.bind_id = acceptor.bind_id
+        conn.port = acceptor.port
         raw_address(address, raw)
         address_text(raw, conn.address, &conn.address_n)
         conn.trusted = self.trusted.has(raw)
-        bind = gateway.table.bind(bind_id) if gateway.table is not None else NULL
+        bind = conn.bind()
         conn.https = bind != NULL and bind.https
         conn.phase = PROXY_LINE if bind != NULL and bind.proxy_protocol else HEAD
         if self.addresses is not None and not self.admit(conn, raw[:16]):
@@ -196,7 +197,7 @@ cdef class Acceptor(Peer):
                     self.clients.pause(True)       # no descriptors, no memory: tried again soon
                     self.loop.arm(self, self.loop.now_ms + ACCEPT_AGAIN_MS)
                 return came
-            self.clients.welcome(fd, &address, self.bind_id)
+            self.clients.welcome(fd, &address, self)
         return most
 
 
@@ -398,6 +399,32 @@ cdef class Conn(Downstream):
                 self.trusted = self.clients.trusted.has(raw)
         return result
 
+    cdef const Bind *bind(self) noexcept:
+        """The bind that serves this connection; where a change took it away (its Gateway moved to another address), the one
+        of the same port that covers the address it came to."""
+        cdef const Image *image
+        cdef const Bind *other
+        cdef const Bind *found = NULL
+        cdef sockaddr_storage address
+        cdef socklen_t n = sizeof(address)
+        cdef uint8_t raw[16]
+        cdef uint32_t i
+        if self.gateway.table is None:
+            return NULL
+        found = self.gateway.table.bind(self.bind_id)
+        if found != NULL or getsockname(self.fd, <sockaddr *>&address, &n) < 0:
+            return found
+        raw_address(&address, raw)
+        image = self.gateway.table.image
+        for i in range(image.binds):
+            other = bind_at(image, i)
+            if other.port == self.port and other.https == self.https:
+                if memcmp(other.address, raw, 16) == 0:
+                    return other
+                if memcmp(other.address, b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16) == 0:
+                    found = other
+        return found
+
     cdef size_t take_head(self, char *at, size_t n) noexcept:
         """Parse a head and begin its exchange; the part of the body that came with it goes along."""
         cdef Gateway gateway = self.gateway
@@ -427,7 +454,7 @@ cdef class Conn(Downstream):
                      and self.loop.now_ms - self.born_ms < self.clients.keepalive_age_ms)
         self.chunked = False
         self.loop.arm(self, 0)
-        bind = gateway.table.bind(self.bind_id) if gateway.table is not None else NULL
+        bind = self.bind()
         if bind == NULL:
             self.refuse(FAULT_NO_RULE)
             return n
@@ -630,7 +657,7 @@ cdef class Conn(Downstream):
         self.keep = False
         self.gateway.counters.totals.requests += 1
         self.gateway.counters.totals.faults[fault] += 1
-        self.gateway.counters.count(1, fault_row(fault).status, 0, 0, 0)
+        self.gateway.counters.count(1, fault_row(fault).status, 0, answer_size(fault_row(fault).status), 0)
         if self.gateway.log.format:
             self.log_refusal(fault)
         if self.answer(fault_row(fault).status, NULL, NULL, 0) < 0:
@@ -645,6 +672,7 @@ cdef class Conn(Downstream):
         record.client.n = self.address_n
         record.flags = fault_row(fault).word
         record.status = fault_row(fault).status
+        record.bytes_out = answer_size(record.status)
         self.gateway.log.line(&record)
 
     cdef void resume(self) noexcept:

@@ -22,6 +22,7 @@ from gwfast._exchange cimport Exchange, Gateway, Table
 from gwfast._log cimport AccessLog
 from gwfast._loop cimport Loop
 from gwfast._sys cimport *
+from gwfast._table cimport Bind
 from gwfast._upstream cimport Upstreams
 
 cdef enum:
@@ -92,6 +93,7 @@ cdef class Engine:
     def listen(self, int fd, int bind_id) -> None:
         """Accept on this socket, which becomes the engine's, for the bind with this id."""
         cdef Acceptor acceptor = Acceptor.__new__(Acceptor)
+        cdef const Bind *bind
         cdef int on = 1
         if bind_id in self.acceptors:
             self.unlisten(bind_id)
@@ -99,6 +101,8 @@ cdef class Engine:
         acceptor.loop = self.loop
         acceptor.clients = self.clients
         acceptor.bind_id = bind_id
+        bind = self.gateway.table.bind(bind_id) if self.gateway.table is not None else NULL
+        acceptor.port = bind.port if bind != NULL else 0
         os.set_blocking(fd, False)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))    # what it accepts inherits this
         # level-triggered: what one event leaves in the queue is announced again

@@ -9,7 +9,7 @@ from libc.string cimport memset
 from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start, hex_line
 from gwfast._fault cimport *
 from gwfast._filter cimport (
-    Out, answering, ops_room, put_id, set_ops, write_location, write_request,
+    Out, answer_size, answering, ops_room, put_id, set_ops, write_location, write_request,
 )
 from gwfast._head cimport *
 from gwfast._http1 cimport keep_trailers, parse_response, parse_trailers
@@ -648,6 +648,10 @@ cdef class Exchange(Waiter):
         """Answer instead of an upstream."""
         self.status = status
         self.fault = fault
+        if location == NULL and self.method_id != METHOD_HEAD:
+            self.bytes_out = answer_size(status)
+        if self.gateway.loop.now_us == self.started_us:
+            self.gateway.loop.clock()      # answered in the round that it came in: the round's time says nothing
         self.finish(self.client.answer(status, &self.ops, location, n) == 0)
 
     cdef void finish(self, bint keep) noexcept:

@@ -49,6 +49,7 @@ cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, con
                          int connection, bint chunked, bint drop_length) noexcept nogil
 cdef void write_location(Out *out, const Image *image, const Redirect *redirect, const RequestHead *head,
                          const Found *found, const Bind *bind) noexcept nogil
+cdef size_t answer_size(int status) noexcept nogil      # bytes of the body of our own answer
 # Our own answer: a line of text, or (location not NULL) nothing but where to go.
 cdef void write_answer(Out *out, const Ops *ops, int status, const char *date, int connection, const char *location,
                        size_t n, bint head_only) noexcept nogil

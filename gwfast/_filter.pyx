@@ -288,6 +288,10 @@ cdef inline void put_date(Out *out, const char *date) noexcept nogil:
     say(out, b"\r\n")
 
 
+cdef size_t answer_size(int status) noexcept nogil:
+    return strlen(reason_phrase(status)) + 5     # "404 Not Found" and a line feed
+
+
 cdef void write_answer(Out *out, const Ops *ops, int status, const char *date, int connection, const char *location,
                        size_t n, bint head_only) noexcept nogil:
     cdef const char *phrase = reason_phrase(status)
@@ -309,7 +313,7 @@ cdef void write_answer(Out *out, const Ops *ops, int status, const char *date, i
         say(out, b"\r\nContent-Length: 0\r\n\r\n")
         return
     say(out, b"Content-Type: text/plain\r\nContent-Length: ")
-    put_number(out, phrase_n + 5)
+    put_number(out, answer_size(status))
     say(out, b"\r\n\r\n")
     if not head_only:
         put_number(out, status)

@@ -203,11 +203,17 @@ cdef class Writer:
         cdef ssize_t names = write_names(self.index, <uint32_t>len(listeners))
         cdef ssize_t at = self.binds.push(sizeof(Bind))
         cdef Bind *out = <Bind *>(self.binds.at + at)
+        cdef Endpoint where
         cdef Name name
         out.id = id
         out.port = bind.port
         out.https = bind.scheme == "https"
         out.proxy_protocol = bind.proxy_protocol
+        memset(out.address, 0, 16)
+        if bind.address and parse_address(bind.address, &where):
+            if where.family == 4:
+                out.address[10] = out.address[11] = 255
+            memcpy(out.address + (12 if where.family == 4 else 0), where.address, 4 if where.family == 4 else 16)
         out.hosts = <uint32_t>(names // 8)
         out.listeners.first = <uint32_t>(self.listeners.used // sizeof(Listener))
         out.listeners.count = <uint32_t>len(listeners)

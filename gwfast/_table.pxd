@@ -112,6 +112,7 @@ cdef struct Bind:
     Span listeners
     uint32_t hosts         # index of listener hostnames: private to _match
     uint32_t pad
+    uint8_t address[16]    # network byte order, IPv4 as ::ffff:a.b.c.d; all zero: any
 
 cdef struct Image:         # at offset 0
     uint64_t magic
@@ -184,7 +185,7 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 # and below count units from that HostIndex. 0 means: not there. Tables are open-addressed, a power of two in size, at
 # most half full (of paths a quarter: requests often ask for some that are not there); keys are compared in full.
 cdef enum:
-    IMAGE_VERSION = 1
+    IMAGE_VERSION = 2
     HASH_SEED = 0x2545F491
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
 

@@ -75,9 +75,9 @@ class Running:
         self.thread = threading.Thread(target=self.drive, daemon=True)
         self.thread.start()
 
-    def apply(self, plan):
+    def apply(self, plan, bind_id=0):
         self.generation += 1
-        fd = publish(self.images.build(plan, {bind.key: 0 for bind in plan.binds}, self.generation))
+        fd = publish(self.images.build(plan, {bind.key: bind_id for bind in plan.binds}, self.generation))
         with self.lock:
             self.engine.swap(fd)
         os.close(fd)

@@ -257,3 +257,30 @@ def test_a_log_that_nobody_reads_stops_nothing(start, size):
         assert json.loads(line)["status"] == 404
     os.close(reader)
     os.close(writer)
+
+
+@pytest.mark.parametrize(("address", "status"), [("", 503), ("127.0.0.1", 503), ("127.0.0.2", 404)])
+def test_a_connection_outlives_the_bind_it_came_by(start, address, status):
+    """Its Gateway moved to another address: where that covers the connection's, it is served on; else it is told so."""
+    engine = start([])
+    client = engine.connect()
+    client.sendall(GET % 1)
+    assert head(client).startswith(b"HTTP/1.1 503 ")
+    client.recv(100)
+    plan = one_rule([])
+    engine.apply(ir.Plan(binds=tuple(ir.Bind(address=address, port=80, listeners=bind.listeners) for bind in plan.binds),
+                         backends=plan.backends, endpoints=plan.endpoints), bind_id=7)
+    client.sendall(GET % 2)
+    answer = head(client)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert (b"Connection: close" in answer) == (status == 404)
+
+
+def test_our_own_answers_are_logged_with_their_size(start, log):
+    engine = start([], nowhere, log=log)
+    client = engine.connect()
+    client.sendall(GET % 1 + b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n" + b"BAD\r\n\r\n")
+    answers = rest(client)
+    lines = [json.loads(line) for line in logged(engine, log).splitlines()]
+    assert [(line["status"], line["bytes_out"]) for line in lines] == [(404, 14), (404, 0), (400, 16)]
+    assert answers.endswith(b"400 Bad Request\n")
