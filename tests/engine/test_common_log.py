@@ -30,5 +30,5 @@ def test_common_log(start, backend, tmp_path):
     assert [re.sub(time, b"[@]", line) for line in lines] == [
         rb'127.0.0.1 - - [@] "GET /a?b=\x22c HTTP/1.1" 200 2 "/from" "\x22q\x5c\xff\x22"',
         b'127.0.0.1 - - [@] "POST / HTTP/1.0" 200 2 "-" "-"',
-        b'127.0.0.1 - - [@] "" 400 0 "-" "-"',
+        b'127.0.0.1 - - [@] "" 400 16 "-" "-"',
     ]
