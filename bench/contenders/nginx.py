@@ -57,10 +57,10 @@ def _upstream(service) -> str:
 
 def _server(hostname: str, found: list[Row], port: int, maps: list[str]) -> str:
     named = f"server_name {hostname};" if hostname else ""
-    paths: dict[tuple[str, bool], list[Row]] = {}
+    paths: dict[tuple[str, bool], list[Row]] = {}  # sorted below: nginx 1.22 sorts locations by insertion
     for row in found:
         paths.setdefault((row.path, row.exact), []).append(row)
-    locations = "".join(_location(path, exact, some, maps) for (path, exact), some in paths.items())
+    locations = "".join(_location(path, exact, some, maps) for (path, exact), some in sorted(paths.items()))
     if ("/", False) not in paths:
         locations += "        location / { return 404; }\n"
     default = "" if hostname else " default_server"
