@@ -57,7 +57,8 @@ def _route(row: Row) -> dict[str, Any]:
     match: dict[str, Any] = {how: row.path}
     if row.header:
         match["headers"] = [{"name": row.header[0], "string_match": {"exact": row.header[1]}}]
-    return {"match": match, "route": {"cluster": row.service}}
+    retry = {"retry_on": "connect-failure", "num_retries": 2}  # as the others do by themselves
+    return {"match": match, "route": {"cluster": row.service, "retry_policy": retry}}
 
 
 def _cluster(name: str, directory: Path) -> dict[str, Any]:
