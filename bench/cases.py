@@ -1,7 +1,7 @@
 """The cases: a line or two each. `python -m bench NAME` runs one, `python -m bench` all of them."""
 from functools import partial
 
-from bench.kinds import Case, Change, Churn, Grow, Idle, Killed, Latency, Start, Throughput
+from bench.kinds import Case, Change, Churn, Grow, Idle, Killed, Latency, Start, Throughput, Workers
 from bench.scenes import headers, hosts, listener_sets, paths, plain
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -23,6 +23,8 @@ CASES: dict[str, Case] = {each.name: each for each in (
     Start(name="start-1000", about="1,000 routes: start to first answer, memory", scene=partial(paths, 1_000)),
     Start(name="start-5000", about="5,000 routes: start to first answer, memory", scene=partial(paths, 5_000)),
     Start(name="sets-40000", about="40,000 routes on 2,500 ListenerSets", scene=partial(listener_sets, 2_500, 16)),
+    Workers(name="workers-memory", about="what a worker holds beside 0, 1 and 3 others, 5,000 routes",
+            scene=partial(paths, 5_000)),
     Change(name="change-5000", about="one route of 5,000 changed", scene=partial(paths, 5_000)),
     Change(name="change-100000", about="one route of 100,000 changed", scene=partial(paths, 100_000)),
     Grow(name="grow", about="routes added one by one to 3,000", scene=partial(paths, 1)),

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from bench.contenders import Contender
-from bench.machine import held, until, used
+from bench.load import Answer, Load, allow_files, answer, asking, load
+from bench.machine import held, memory, until, used
 from bench.scenes import Ask, Scene, plain
-from bench.stage import Answer, Figure, Load, Note, Options, Stage, allow_files, answer, asking, load, stage
+from bench.stage import Figure, Note, Options, Stage, stage
 
 WARM_UP = 0.5  # seconds
 Found = Iterator[Figure | Note]
@@ -170,6 +171,22 @@ class Start(Case):
                         yield self.figure(contender, "start", "s", seconds, round=turn)
                         yield self.figure(contender, "memory", "MiB", held(contender.pids()) / 2**20, round=turn)
             yield from on.notes
+
+
+class Workers(Case):
+    """What one worker holds beside so many others: the routes lie in memory once, so it should not grow with their number."""
+
+    counts: tuple[int, ...] = (1, 2, 4)
+
+    def run(self, options: Options) -> Found:
+        for count in self.counts:
+            with stage(self.name, self.scene(), msgspec.structs.replace(options, contenders=("gwfast",)), workers=count) as on:
+                for contender in on.all():
+                    workers = [memory(pid) for pid in contender.pids()[1:]]
+                    for what in ("Rss", "Pss"):
+                        yield self.figure(contender, what, "MiB", max(each[what] for each in workers) / 2**20,
+                                          point=f"{count} workers")
+                yield from on.notes
 
 
 class Change(Case):

@@ -14,8 +14,9 @@ from bench import machine
 from bench.cases import CASES
 from bench.contenders import CONTENDERS
 from bench.contenders.base import BINARIES
+from bench.load import allow_files
 from bench.report import Run, table
-from bench.stage import Figure, Note, Options, allow_files, take_place
+from bench.stage import Figure, Note, Options, take_place
 
 
 def about(options: Options) -> dict:

@@ -4,11 +4,8 @@ The proxies have core 0, the client, the backends and this program have core 1 (
 A contender that is missing, cannot do what the scene asks, or answers wrongly is left out, with a note that says why.
 """
 import contextlib
-import http.client
 import itertools
 import os
-import resource
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 from bench.contenders import CONTENDERS, Contender, Unsupported
-from bench.machine import compiled, cpus, free_port, pinned, running, until
+from bench.load import Answer, answer
+from bench.machine import compiled, cpus, free_port, running, until
 from bench.scenes import Ask, Scene
 from bench.world import World
 
@@ -51,28 +49,6 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     case: str
     contender: str
     note: str
-
-
-class Answer(msgspec.Struct, frozen=True):
-    status: int
-    backend: str
-    size: int
-
-
-def answer(port: int, ask: Ask, timeout: float = 10.0) -> Answer:
-    """Ask once, over a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
-    try:
-        connection.putrequest("POST" if ask.body else "GET", ask.path, skip_host=True, skip_accept_encoding=True)
-        for name, value in [("Host", ask.host), *ask.headers, *([("Content-Length", str(ask.body))] if ask.body else [])]:
-            connection.putheader(name, value)
-        connection.endheaders(b"." * ask.body if ask.body else None)
-        response = connection.getresponse()
-        return Answer(response.status, response.getheader("X-Backend", ""), len(response.read()))
-    except http.client.HTTPException as error:
-        raise OSError(error) from error
-    finally:
-        connection.close()
 
 
 class Backends:
@@ -192,66 +168,6 @@ def stage(case: str, scene: Scene, options: Options, **more) -> Iterator[Stage]:
     with tempfile.TemporaryDirectory(prefix="gwfast-bench-") as temporary, contextlib.ExitStack() as stack:
         Path(temporary).chmod(0o755)
         yield Stage(case, scene, options, Path(temporary), stack, **more)
-
-
-class Load(msgspec.Struct, frozen=True):
-    """What the client saw; times in microseconds."""
-
-    asked: int
-    answered: int
-    wrong: int
-    broken: int
-    refused: int
-    retried: int
-    lost: int
-    seconds: float
-    p50: float
-    p99: float
-    p999: float
-    max: float
-    statuses: list[int]
-
-    @property
-    def errors(self) -> int:
-        return self.wrong + self.broken + self.refused + self.lost
-
-
-@contextlib.contextmanager
-def asking(port: int, asks: list[Ask], *, seconds: float, connections: int, rate: int = 0, close: bool = False,
-           size: int = -1, cut: bool = False) -> Iterator[list[Load]]:
-    """Load while the block runs; the list has what the client saw once the block has ended. `cut`: it ends with the block."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / str(number) for number in range(len(asks))]
-        for file, ask in zip(files, asks, strict=True):
-            file.write_bytes(ask.bytes(close))
-        command = [compiled("client"), str(port), str(seconds), str(connections), str(rate), str(int(close)), str(size),
-                   *map(str, files)]
-        client = subprocess.Popen(pinned(cpus("load"), command), stdout=subprocess.PIPE)
-        seen: list[Load] = []
-        try:
-            yield seen
-            if cut:
-                client.terminate()
-            seen.append(msgspec.json.decode(client.communicate(timeout=seconds + 60)[0], type=Load))
-        finally:
-            client.kill()
-            client.wait()
-
-
-def load(port: int, asks: list[Ask], **how) -> Load:
-    with asking(port, asks, **how) as seen:
-        pass
-    return seen[0]
-
-
-def allow_files() -> int:
-    """Raise the limit on open files as far as it goes; what it is now."""
-    want = 1 << 17
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (want, want))
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 def take_place() -> None:

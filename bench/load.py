@@ -1,0 +1,99 @@
+"""Load on one port: asked once to see that it answers rightly, or by the client (client.c) for a while.
+
+The client runs a closed loop (everybody asks again once answered), or an open one (`rate`: so many requests a second
+whatever comes back, times counted from when each was due: no coordinated omission).
+"""
+import contextlib
+import http.client
+import resource
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from bench.machine import compiled, cpus, pinned
+from bench.scenes import Ask
+
+
+class Answer(msgspec.Struct, frozen=True):
+    status: int
+    backend: str
+    size: int
+
+
+def answer(port: int, ask: Ask, timeout: float = 10.0) -> Answer:
+    """Ask once, over a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.putrequest("POST" if ask.body else "GET", ask.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in [("Host", ask.host), *ask.headers, *([("Content-Length", str(ask.body))] if ask.body else [])]:
+            connection.putheader(name, value)
+        connection.endheaders(b"." * ask.body if ask.body else None)
+        response = connection.getresponse()
+        return Answer(response.status, response.getheader("X-Backend", ""), len(response.read()))
+    except http.client.HTTPException as error:
+        raise OSError(error) from error
+    finally:
+        connection.close()
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What the client saw; times in microseconds."""
+
+    asked: int
+    answered: int
+    wrong: int
+    broken: int
+    refused: int
+    retried: int
+    lost: int
+    seconds: float
+    p50: float
+    p99: float
+    p999: float
+    max: float
+    statuses: list[int]
+
+    @property
+    def errors(self) -> int:
+        return self.wrong + self.broken + self.refused + self.lost
+
+
+@contextlib.contextmanager
+def asking(port: int, asks: list[Ask], *, seconds: float, connections: int, rate: int = 0, close: bool = False,
+           size: int = -1, cut: bool = False) -> Iterator[list[Load]]:
+    """Load while the block runs; the list has what the client saw once the block has ended. `cut`: it ends with the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / str(number) for number in range(len(asks))]
+        for file, ask in zip(files, asks, strict=True):
+            file.write_bytes(ask.bytes(close))
+        command = [compiled("client"), str(port), str(seconds), str(connections), str(rate), str(int(close)), str(size),
+                   *map(str, files)]
+        client = subprocess.Popen(pinned(cpus("load"), command), stdout=subprocess.PIPE)
+        seen: list[Load] = []
+        try:
+            yield seen
+            if cut:
+                client.terminate()
+            seen.append(msgspec.json.decode(client.communicate(timeout=seconds + 60)[0], type=Load))
+        finally:
+            client.kill()
+            client.wait()
+
+
+def load(port: int, asks: list[Ask], **how) -> Load:
+    with asking(port, asks, **how) as seen:
+        pass
+    return seen[0]
+
+
+def allow_files() -> int:
+    """Raise the limit on open files as far as it goes; what it is now."""
+    want = 1 << 17
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (want, want))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
