@@ -14,6 +14,17 @@ def ask(client, upstream, n=0):
     assert head(client).startswith(b"HTTP/1.1 204 ")
 
 
+def served(engine, backend):
+    """A client and the upstream that has answered its first request and is idle now."""
+    client = engine.connect()
+    client.sendall(GET % 0)
+    upstream = backend.accept()
+    head(upstream)
+    upstream.sendall(NOTHING)
+    assert head(client).startswith(b"HTTP/1.1 204 ")
+    return client, upstream
+
+
 def closed_port():
     with socket.create_server(("127.0.0.1", 0)) as unused:
         return unused.getsockname()[1]
@@ -21,12 +32,7 @@ def closed_port():
 
 def test_one_connection_serves_many_requests(start, backend):
     engine = start([("127.0.0.1", backend.port)])
-    client = engine.connect()
-    client.sendall(GET % 0)
-    upstream = backend.accept()
-    head(upstream)
-    upstream.sendall(NOTHING)
-    head(client)
+    client, upstream = served(engine, backend)
     for n in range(1, 10):
         ask(client, upstream, n)
     assert engine.count("upstream_connects") == 1
@@ -36,12 +42,7 @@ def test_one_connection_serves_many_requests(start, backend):
 def test_a_stale_connection_is_replaced_unnoticed(start, backend):
     """The backend closes as the request arrives: the client sees one good answer."""
     engine = start([("127.0.0.1", backend.port)])
-    client = engine.connect()
-    client.sendall(GET % 0)
-    upstream = backend.accept()
-    head(upstream)
-    upstream.sendall(NOTHING)
-    head(client)
+    client, upstream = served(engine, backend)
     client.sendall(GET % 1)
     head(upstream)
     upstream.close()
@@ -54,12 +55,7 @@ def test_a_stale_connection_is_replaced_unnoticed(start, backend):
 
 def test_a_request_that_is_not_idempotent_is_not_sent_twice(start, backend):
     engine = start([("127.0.0.1", backend.port)])
-    client = engine.connect()
-    client.sendall(GET % 0)
-    upstream = backend.accept()
-    head(upstream)
-    upstream.sendall(NOTHING)
-    head(client)
+    client, upstream = served(engine, backend)
     client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok")
     head(upstream)
     upstream.close()
@@ -124,12 +120,7 @@ def test_bytes_behind_a_response_end_its_connection(start, backend):
 
 def test_an_unasked_response_on_an_idle_connection_ends_it(start, backend):
     engine = start([("127.0.0.1", backend.port)])
-    client = engine.connect()
-    client.sendall(GET % 0)
-    upstream = backend.accept()
-    head(upstream)
-    upstream.sendall(NOTHING)
-    head(client)
+    client, upstream = served(engine, backend)
     upstream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
     assert rest(upstream) in (b"", b"<RST>")
     client.sendall(GET % 1)
