@@ -1,6 +1,7 @@
 # What is still to come of a body, in either direction. Pure.
 from libc.stdint cimport uint8_t, uint64_t
 from gwfast._http1 cimport ChunkState
+from gwfast._sys cimport iovec
 
 cdef struct Body:
     uint64_t left          # FRAMING_LENGTH: bytes still to come
@@ -15,17 +16,14 @@ cdef enum:
     BODY_TRAILERS = 2      # the trailer section begins at `used`
     BODY_BAD = -1
 
+cdef enum:
+    TRAILERS = 8192        # limits.TRAILER_BYTES
+
 cdef void body_start(Body *body, uint8_t framing, uint64_t length) noexcept nogil
 # Reads from `at` and leaves the payload in one piece at data[0:payload]: chunks are moved together in place.
 cdef int body_next(Body *body, char *at, size_t n, size_t *used, char **data, size_t *payload) noexcept nogil
 
-cdef inline int hex_line(char *line, size_t n) noexcept nogil:
-    """A chunk's first line (RFC 9112 7.1); its length. `line` has room for 18."""
-    cdef int digits = 1, i
-    while n >> (4 * digits) and digits < 16:
-        digits += 1
-    for i in range(digits):
-        line[i] = b"0123456789abcdef"[(n >> (4 * (digits - 1 - i))) & 15]
-    line[digits] = 13
-    line[digits + 1] = 10
-    return digits + 2
+# The other way: parts to send. `line` has room for 18 and lives as long as the parts. Each returns how many there are.
+cdef int body_parts(iovec *parts, char *line, bint chunked, const char *at, size_t n, bint end) noexcept nogil   # at most 3
+cdef int trailer_parts(iovec *parts, const char *at, size_t n) noexcept nogil      # 3: end a body in chunks with raw lines
+cdef size_t parts_size(const iovec *parts, int count) noexcept nogil

@@ -51,3 +51,51 @@ cdef int body_next(Body *body, char *at, size_t n, size_t *used, char **data, si
             body.trailing = True
             return BODY_TRAILERS
         return BODY_BAD
+
+
+cdef inline int hex_line(char *line, size_t n) noexcept nogil:
+    """A chunk's first line (RFC 9112 7.1); its length."""
+    cdef int digits = 1, i
+    while n >> (4 * digits) and digits < 16:
+        digits += 1
+    for i in range(digits):
+        line[i] = b"0123456789abcdef"[(n >> (4 * (digits - 1 - i))) & 15]
+    line[digits] = 13
+    line[digits + 1] = 10
+    return digits + 2
+
+
+cdef inline void part(iovec *out, const char *at, size_t n) noexcept nogil:
+    out.iov_base = <void *>at
+    out.iov_len = n
+
+
+cdef int body_parts(iovec *parts, char *line, bint chunked, const char *at, size_t n, bint end) noexcept nogil:
+    if not chunked:
+        part(parts, at, n)
+        return 1 if n else 0
+    if n == 0:
+        part(parts, b"0\r\n\r\n", 5)
+        return 1 if end else 0
+    part(parts, line, hex_line(line, n))
+    part(parts + 1, at, n)
+    if end:
+        part(parts + 2, b"\r\n0\r\n\r\n", 7)
+    else:
+        part(parts + 2, b"\r\n", 2)
+    return 3
+
+
+cdef int trailer_parts(iovec *parts, const char *at, size_t n) noexcept nogil:
+    part(parts, b"0\r\n", 3)
+    part(parts + 1, at, n)
+    part(parts + 2, b"\r\n", 2)
+    return 3
+
+
+cdef size_t parts_size(const iovec *parts, int count) noexcept nogil:
+    cdef size_t total = 0
+    cdef int i
+    for i in range(count):
+        total += parts[i].iov_len
+    return total

@@ -14,23 +14,21 @@ from libc.string cimport memcmp, memcpy, memset
 from gwfast import limits
 
 from gwfast._address cimport ADDRESS_TEXT, Networks, address_text, raw_address, text_address
-from gwfast._body cimport BODY_BAD, BODY_END, body_next, body_start, hex_line
+from gwfast._body cimport BODY_BAD, BODY_END, TRAILERS, body_next, body_parts, body_start, parts_size, trailer_parts
 from gwfast._exchange cimport Exchange
 from gwfast._fault cimport *
 from gwfast._filter cimport Out, answer_size, put, write_answer, write_response
 from gwfast._head cimport *
 from gwfast._log cimport Record
 from gwfast._http1 cimport keep_trailers, parse_request, parse_trailers
-from gwfast._loop cimport READ, SCRATCH, append, consume, release, waiting
+from gwfast._loop cimport READ, READS, SCRATCH, append, consume, release, waiting
 from gwfast._proxyline cimport parse_proxy
 from gwfast._sys cimport *
 from gwfast._table cimport Bind, Image, bind_at
 
 cdef enum:
-    READS = 32             # reads of one connection in one turn
     ACCEPTS = 64           # connections taken in one event
     ACCEPT_AGAIN_MS = 100  # after the system had no room for one
-    TRAILERS = 8192        # limits.TRAILER_BYTES
     SMALL_BODY = 8192      # a body this small is copied behind its head: one plain send
     LINGER_MS = 2000       # limits.LINGER_TIMEOUT
     DRAIN_IDLE_MS = 1000   # limits.DRAIN_IDLE
@@ -161,9 +159,6 @@ cdef class Clients:
                 conn.abort()       # what is cut must not look whole
             conn.close()
         self.gateway.loop.graveyard.clear()
-
-    def count(self) -> int:
-        return self.open
 
 
 @cython.final
@@ -555,7 +550,6 @@ cdef class Conn(Downstream):
 
     cdef int respond(self, const ResponseHead *head, const Ops *ops, const char *at, size_t n, bint end) noexcept:
         cdef Out out
-        cdef iovec parts[2]
         cdef bint bodiless, sized
         if head.status == 101:
             self.phase = TUNNEL
@@ -578,56 +572,35 @@ cdef class Conn(Downstream):
         if out.full:
             return -1
         if self.chunked or n > SMALL_BODY:
-            parts[0].iov_base = self.loop.output
-            parts[0].iov_len = out.at - self.loop.output
-            return self.body_out(parts, 1, at, n, end)
+            return self.body_out(self.loop.output, out.at - self.loop.output, at, n, end)
         out.end += SMALL_BODY
         put(&out, at, n)
         return self.send(self.loop.output, out.at - self.loop.output)
 
     cdef int data(self, const char *at, size_t n, bint end) noexcept:
-        cdef iovec parts[4]
         if self.head_only:
             n = 0
         if n == 0 and not (end and self.chunked):
             return 0
-        return self.body_out(parts, 0, at, n, end)
+        return self.body_out(NULL, 0, at, n, end)
 
-    cdef int body_out(self, iovec *parts, int count, const char *at, size_t n, bint end) noexcept:
-        """Send parts[:count], then n bytes of body in the framing of this response."""
+    cdef int body_out(self, const char *head, size_t head_n, const char *at, size_t n, bint end) noexcept:
+        """Send the head, if any, then n bytes of body in the framing of this response."""
         cdef char line[18]
-        cdef iovec all[5]
-        cdef int i
-        cdef size_t total = 0
-        for i in range(count):
-            all[i] = parts[i]
-        if n:
-            if self.chunked:
-                all[count].iov_base = line
-                all[count].iov_len = hex_line(line, n)
-                count += 1
-            all[count].iov_base = <void *>at
-            all[count].iov_len = n
-            count += 1
-        if self.chunked:
-            all[count].iov_base = <void *><const char *>(b"\r\n0\r\n\r\n" if end and n else b"0\r\n\r\n" if end else b"\r\n")
-            all[count].iov_len = 7 if end and n else 5 if end else 2 if n else 0
-            count += 1
-        for i in range(count):
-            total += all[i].iov_len
-        return self.sendv(all, count, total)
+        cdef iovec parts[4]
+        cdef int count = 1 if head_n else 0
+        parts[0].iov_base = <void *>head
+        parts[0].iov_len = head_n
+        count += body_parts(parts + count, line, self.chunked, at, n, end)
+        return self.sendv(parts, count, parts_size(parts, count))
 
     cdef int trailers(self, const char *at, size_t n) noexcept:
         cdef iovec parts[3]
+        cdef int count
         if not self.chunked:
             return 0
-        parts[0].iov_base = <void *><const char *>b"0\r\n"
-        parts[0].iov_len = 3
-        parts[1].iov_base = <void *>at
-        parts[1].iov_len = n
-        parts[2].iov_base = <void *><const char *>b"\r\n"
-        parts[2].iov_len = 2
-        return self.sendv(parts, 3, n + 5)
+        count = trailer_parts(parts, at, n)
+        return self.sendv(parts, count, parts_size(parts, count))
 
     cdef int inform(self, const ResponseHead *head) noexcept:
         cdef Out out

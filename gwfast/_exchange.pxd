@@ -22,6 +22,7 @@ from gwfast._log cimport AccessLog, Record
 from gwfast._loop cimport Buf, Loop, Peer
 from gwfast._match cimport Found
 from gwfast._pick cimport PickState
+from gwfast._sys cimport iovec
 from gwfast._table cimport Backend, Bind, Choice, Image, Listener, Rule
 from gwfast._upstream cimport State, Upstream, Upstreams, Waiter
 
@@ -130,9 +131,9 @@ cdef class Exchange(Waiter):
     cdef void fail(self, int fault) noexcept
     cdef void finish(self, bint keep) noexcept
     cdef void answer(self, int status, int fault, const char *location, size_t n) noexcept
-    cdef int prepare(self, const Bind *bind, const Found *found) noexcept
+    cdef int prepare(self, const Found *found) noexcept
     cdef void keep_facts(self) noexcept
-    cdef void pass_on(self, const char *at, size_t n, bint end) noexcept
+    cdef void pass_on(self, iovec *parts, int count) noexcept
     cdef void drop_upstream(self) noexcept
     cdef void broken(self) noexcept
     cdef bint again(self) noexcept

@@ -6,14 +6,16 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start, hex_line
+from gwfast._body cimport (
+    BODY_BAD, BODY_END, BODY_TRAILERS, TRAILERS, body_next, body_parts, body_start, parts_size, trailer_parts,
+)
 from gwfast._fault cimport *
 from gwfast._filter cimport (
     Out, answer_size, answering, ops_room, put_id, set_ops, write_location, write_request,
 )
 from gwfast._head cimport *
 from gwfast._http1 cimport keep_trailers, parse_response, parse_trailers
-from gwfast._loop cimport LARGE, READ, append, consume, release, reserve, waiting
+from gwfast._loop cimport LARGE, READ, READS, append, consume, release, reserve, waiting
 from gwfast._match cimport AMBIGUOUS, FOUND, check, find
 from gwfast._pick cimport pick
 from gwfast._sys cimport *
@@ -23,9 +25,6 @@ from gwfast._upstream cimport CONNECTING
 cdef enum:
     ATTEMPTS = 3           # limits.CONNECT_ATTEMPTS
     INFORMED = 16          # limits.INFORMATIONAL_RESPONSES
-    TRAILERS = 8192        # limits.TRAILER_BYTES
-    SUSPECT_MS = 1000
-    READS = 32             # reads of one connection in one turn
 
 
 @cython.final
@@ -181,12 +180,12 @@ cdef class Exchange(Waiter):
         if self.backend.protocol != PROTO_HTTP and self.backend.protocol != PROTO_WS:
             self.answer(500, FAULT_NO_BACKEND, NULL, 0)
             return 1
-        if self.prepare(bind, &found) < 0:
+        if self.prepare(&found) < 0:
             self.fail(FAULT_INTERNAL)
             return 1
         return 0
 
-    cdef int prepare(self, const Bind *bind, const Found *found) noexcept:
+    cdef int prepare(self, const Found *found) noexcept:
         cdef Gateway gateway = self.gateway
         cdef Downstream client = self.client
         cdef Forward forward
@@ -258,57 +257,31 @@ cdef class Exchange(Waiter):
 
     cdef void request_data(self, const char *at, size_t n, bint end) noexcept:
         """Take part of the request's body; `end` where it is complete (without trailers)."""
+        cdef iovec parts[3]
+        cdef char line[18]
         self.bytes_in += n
         if end:
             self.requested = True
         if n or end:
-            self.pass_on(at, n, end)
+            self.pass_on(parts, body_parts(parts, line, self.chunked, at, n, end))
         if end and self.launched and self.upstream is not None:
             self.await_reply()
 
     cdef void request_trailers(self, const char *at, size_t n) noexcept:
         """End a body in chunks with these trailer lines (raw, checked)."""
-        cdef Upstream upstream = self.upstream
+        cdef iovec parts[3]
         self.requested = True
-        if self.launched:
-            self.streamed = True
-            if upstream.send(b"0\r\n", 3) == 0 and upstream.send(at, n) == 0:
-                upstream.send(b"\r\n", 2)
+        self.pass_on(parts, trailer_parts(parts, at, n))
+        if self.launched and self.upstream is not None:
             self.await_reply()
-        else:
-            append(&self.gateway.loop.pool, &self.request, b"0\r\n", 3)
-            append(&self.gateway.loop.pool, &self.request, at, n)
-            append(&self.gateway.loop.pool, &self.request, b"\r\n", 2)
 
-    cdef void pass_on(self, const char *at, size_t n, bint end) noexcept:
-        cdef char line[18]
-        cdef iovec parts[4]
-        cdef int count = 0, i
-        cdef size_t total = 0
-        if self.chunked:
-            if n:
-                parts[0].iov_base = line
-                parts[0].iov_len = hex_line(line, n)
-                parts[1].iov_base = <void *>at
-                parts[1].iov_len = n
-                parts[2].iov_base = <void *><const char *>b"\r\n"
-                parts[2].iov_len = 2
-                count = 3
-            if end:
-                parts[count].iov_base = <void *><const char *>b"0\r\n\r\n"
-                parts[count].iov_len = 5
-                count += 1
-        elif n:
-            parts[0].iov_base = <void *>at
-            parts[0].iov_len = n
-            count = 1
-        for i in range(count):
-            total += parts[i].iov_len
+    cdef void pass_on(self, iovec *parts, int count) noexcept:
+        cdef int i
         if self.launched:
             # A broken pipe is not the end: the upstream may have answered before it closed, and its end is announced.
             self.streamed = True
             if count and self.upstream is not None:
-                self.upstream.sendv(parts, count, total)
+                self.upstream.sendv(parts, count, parts_size(parts, count))
         else:
             for i in range(count):
                 append(&self.gateway.loop.pool, &self.request, <char *>parts[i].iov_base, parts[i].iov_len)
@@ -349,8 +322,7 @@ cdef class Exchange(Waiter):
                     self.transmit()
                 return
             fresh = False
-            self.gateway.counters.totals.upstream_connect_errors += 1
-            self.state.suspect_until = self.gateway.loop.now_ms + SUSPECT_MS
+            upstreams.suspect(self.state)
             upstreams.done(self.state)
             self.state = NULL
         self.fail(FAULT_CONNECT)
@@ -380,8 +352,7 @@ cdef class Exchange(Waiter):
 
     cdef void upstream_failed(self) noexcept:
         """A connection could not be made: nothing was sent, so any other endpoint will do."""
-        self.gateway.counters.totals.upstream_connect_errors += 1
-        self.state.suspect_until = self.gateway.loop.now_ms + SUSPECT_MS
+        self.gateway.upstreams.suspect(self.state)
         self.drop_upstream()
         self.attempt(False)
 

@@ -16,7 +16,8 @@ cdef enum:
     ROUND = 256            # events taken at once
     ROUNDS = 16            # then Python tasks get their turn
     SCRATCH = 131072       # each of input, reply and output
-    READ = 32768           # bytes taken from a socket at once: what one direction may have to keep
+    READ = 32768           # limits.BUFFER_BYTES: taken from a socket at once, what one direction may have to keep
+    READS = 32             # reads of one connection in one turn
     SMALL = 4096           # the two sizes of pooled buffers
     LARGE = 40960
     SLOT_MS = 32           # the wheel: 2048 x 32 ms = 65 s; later deadlines are filed again

@@ -58,6 +58,7 @@ cdef class Upstreams:
     cdef State *renew(self, const Endpoint *endpoint) noexcept
     cdef void retire(self, State *state) noexcept
     cdef uint64_t load(self, State *state) noexcept
+    cdef void suspect(self, State *state) noexcept    # it could not be connected to
     cdef void done(self, State *state) noexcept   # a request that this endpoint was chosen for is over
     cdef int grow(self, uint32_t slots) except -1
     cdef State *state(self, const Endpoint *endpoint) noexcept

@@ -210,6 +210,10 @@ cdef class Upstreams:
         chosen[0] = a
         return endpoint_at(image, backend.endpoints.first + a)
 
+    cdef void suspect(self, State *state) noexcept:
+        self.loop.counters.totals.upstream_connect_errors += 1
+        state.suspect_until = self.loop.now_ms + SUSPECT_MS
+
     cdef void done(self, State *state) noexcept:
         invariant(state.outstanding > 0)
         state.outstanding -= 1

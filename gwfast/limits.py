@@ -1,7 +1,7 @@
 """Every number that bounds something, and why it is what it is.
 
-Times are seconds, sizes are bytes. The engine reads these once when it starts; nothing here is tuned per site
-unless the command line says so.
+Times are seconds, sizes are bytes. The engine reads these once when it starts or has them as constants (a test
+holds the two together); nothing here is tuned per site unless the command line says so.
 """
 
 # Request heads. nginx: 4 x 8 KiB, 8 KiB a line; HAProxy: 15 KiB, 101 fields; Envoy: 60 KiB, 100 fields.
