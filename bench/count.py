@@ -1,86 +1,144 @@
-"""What a lookup costs: instructions, counted by callgrind (the same on every run), and nanoseconds beside them.
+"""What an operation costs: instructions, counted by callgrind, the same on every run; and the gate on their growth.
 
-Only what runs inside find() is counted. Run as a script, this module is what callgrind watches: it asks the images that
-`run` wrote, and callgrind writes one profile for each call of Table.spin.
+Rules
+- Counted is what runs inside the `spin` door of a pure stage and inside the engine's Loop.run, the C library with it.
+  The kernel is not: what system calls cost is what the cases of python -m bench measure.
+- bench/baseline.json holds the figures and what they were measured with. Another compiler makes other instructions of
+  the same source, another C library brings others of its own: then the check says so and judges nothing.
 """
+import os
+import platform
+import re
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
 import msgspec
 
-from bench import plans
-from gwfast._match import Table
+from bench import operations, watched
+from gwfast import _http1
 
-TIMES = 200
-SPINS = 20_000
-ANYWHERE = 50_000
+BASELINE = Path(__file__).with_name("baseline.json")
+TOLERATED = 0.03
+ACCEPT = "if that is what it should cost: python -m bench count --accept"
+# What could make Python or the C library choose another way: hashes, and which memcpy is best for this processor.
+ENVIRONMENT = {
+    "PYTHONHASHSEED": "0", "LD_BIND_NOW": "1", "LC_ALL": "C", "PYTHONPATH": str(BASELINE.parent.parent),
+    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-ERMS,-FSRM,-SSSE3,-SSE4_1,-SSE4_2,-MOVBE,-BMI2",
+    **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}}
 
 
 class Count(msgspec.Struct, frozen=True):
-    """Of one table: the lookups of plans.WHICH. Instructions are empty where they would say nothing."""
+    """Of one operation; `baseline` is empty where there is none to compare with."""
 
-    table: str
-    routes: int
-    instructions: tuple[float, ...]
-    nanoseconds: tuple[float, ...]
+    operation: str
+    instructions: float
+    baseline: float | None = None
 
-
-def run(routes: int) -> list[Count]:
-    lookups = [(name, plan, requests) for name, plan, requests in plans.lookups(routes)]
-    images = [plans.image(plan) for _, plan, _ in lookups]
-    instructions = counted(images, [requests for _, _, requests in lookups])
-    found = []
-    for (name, plan, requests), image, counts in zip(lookups, images, instructions, strict=True):
-        size = sum(len(host.entries) for host in plan.binds[0].listeners[0].hosts)
-        times = tuple(timed(image, [path], headers, SPINS) for path, headers in requests)
-        found.append(Count(name, size, counts, times))
-    anywhere = timed(images[0], plans.anywhere(routes, ANYWHERE), lookups[0][2][0][1], ANYWHERE)
-    return [*found, Count("anywhere", routes, (), (anywhere,))]
+    @property
+    def growth(self) -> float:
+        return self.instructions / self.baseline - 1 if self.baseline else 0.0
 
 
-def timed(image, paths: list[str], headers: list[tuple[str, str]], times: int) -> float:
-    """Nanoseconds of one lookup: the best of five rounds."""
-    table = Table(image)
-    return min(table.spin(1, "GET", paths, headers, times)[1] for _ in range(5)) / times
+class Baseline(msgspec.Struct, frozen=True):
+    measured_with: dict[str, str] = {}
+    instructions: dict[str, float] = {}
 
 
-def counted(images: list, requests: list[list[plans.Request]]) -> list[tuple[float, ...]]:
-    """Instructions of one lookup, for each image and each of its requests."""
+# ---- Counting ----
+
+def run(words: list[str]) -> list[Count]:
+    """Count the operations whose names begin with one of the words (all). OSError where that is not possible here."""
+    names = [name for name in operations.OPERATIONS if not words or name.startswith(tuple(words))]
+    known = read()
+    before = known.instructions if not differences(known) else {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for n, image in enumerate(images):
-            (folder / f"image.{n}").write_bytes(image)
-        (folder / "requests").write_bytes(msgspec.json.encode(requests))
-        subprocess.run(
-            ["valgrind", "--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*_match_find",
-             "--dump-after=*pw*Table*spin*", f"--callgrind-out-file={folder}/profile", sys.executable, "-m", __name__,
-             temporary], check=True, capture_output=True)
-        profiles = iter(range(1, sum(map(len, requests)) + 1))
-        return [tuple(_total(folder / f"profile.{next(profiles)}") / TIMES for _ in each) for each in requests]
+        figures = counted(names, Path(temporary))
+    return [Count(name, figures[name], before.get(name)) for name in names]
 
 
-def _total(profile: Path) -> int:
+def counted(names: list[str], folder: Path) -> dict[str, float]:
+    desk = operations.Desk(folder)
+    jobs = folder / "jobs"
+    jobs.write_bytes(msgspec.json.encode([operations.OPERATIONS[name](desk) for name in names]))
+    done = subprocess.run(
+        ["valgrind", "--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*pw_*spin", "--toggle-collect=*Loop_run",
+         "--dump-before=*tick", f"--callgrind-out-file={folder}/profile", sys.executable, "-m", watched.__name__, str(jobs)],
+        capture_output=True, text=True, pass_fds=[desk.backend.fileno()], env=ENVIRONMENT)
+    if done.returncode:
+        raise ChildProcessError(f"valgrind ended with {done.returncode}: {done.stderr[-2000:]}")
+    each = 1 + len(watched.STEPS)      # one that says nothing: what it took to begin
+    totals = [total(folder / f"profile.{n + 1}") for n in range(each * len(names))]
+    return {name: cost(totals[n * each + 1:(n + 1) * each]) for n, name in enumerate(names)}
+
+
+def total(profile: Path) -> int:
     return next(int(line.split()[1]) for line in profile.read_text().splitlines() if line.startswith("totals:"))
 
 
-def table(found: list[Count]) -> str:
-    lines = []
-    for what in ("instructions", "nanoseconds"):
-        lines.append(f"{what:14}{'routes':>8}" + "".join(f"{which:>9}" for which in plans.WHICH))
-        lines += [f"  {count.table:12}{count.routes:8}" + "".join(f"{n:9.0f}" for n in getattr(count, what))
-                  for count in found if getattr(count, what)]
+def cost(totals: list[int]) -> float:
+    """Instructions of one time, from those of each of watched.STEPS."""
+    none, *rounds = totals
+    if min(rounds) <= none:
+        raise ChildProcessError("nothing was counted: do the spin doors, Loop.run and Engine.tick have other names now?")
+    return round((min(rounds) - none) / watched.TIMES, 1)
+
+
+# ---- The gate ----
+
+def measured_with() -> dict[str, str]:
+    """What decides how many instructions the same source is."""
+    built = Path(_http1.__file__).read_bytes()
+    compiler = re.search(rb"(?:GNU C\d+|clang version) [\d.]+", built)
+    return {"compiler": compiler[0].decode() if compiler else "unknown",
+            "flags of Python": sysconfig.get_config_var("CFLAGS") or "",
+            "cython": type(_http1.spin).__module__.removeprefix("_cython_"),
+            "python": "%d.%d" % sys.version_info[:2], "libc": " ".join(platform.libc_ver()), "machine": platform.machine()}
+
+
+def read() -> Baseline:
+    return msgspec.json.decode(BASELINE.read_bytes(), type=Baseline) if BASELINE.exists() else Baseline()
+
+
+def differences(baseline: Baseline) -> list[str]:
+    """What the baseline was measured with that is something else here."""
+    here = measured_with()
+    return [f"{name} was {baseline.measured_with.get(name, 'unknown')}, here it is {here[name]}"
+            for name in here if baseline.measured_with.get(name) != here[name]]
+
+
+def accept(figures: list[Count]) -> None:
+    made = Baseline(measured_with(), {figure.operation: figure.instructions for figure in figures})
+    BASELINE.write_bytes(msgspec.json.format(msgspec.json.encode(made)) + b"\n")
+
+
+def grown(figures: list[Count]) -> list[str]:
+    """A line for each operation that costs more than the baseline allows, or that it does not know."""
+    return [f"{figure.operation}: not in the baseline; {ACCEPT}" if figure.baseline is None else
+            f"{figure.operation}: {figure.baseline:,.0f} -> {figure.instructions:,.0f} instructions, {figure.growth:+.1%} "
+            f"({TOLERATED:.0%} are tolerated); {ACCEPT}"
+            for figure in figures if figure.baseline is None or figure.growth > TOLERATED]
+
+
+def shrunk(figures: list[Count]) -> list[str]:
+    return [f"{figure.operation}: {figure.growth:+.1%}: lower the baseline, so that it stays: python -m bench count --accept"
+            for figure in figures if figure.growth < -TOLERATED]
+
+
+def judge(figures: list[Count], other: list[str]) -> tuple[int, list[str]]:
+    """Compare with the baseline: the exit status, and what there is to say. `other`: as differences() has it."""
+    if other:
+        return 0, ["SKIPPED: the baseline says nothing about what is measured here", *other]
+    bad = grown(figures)
+    return int(bool(bad)), [*bad, *shrunk(figures)]
+
+
+def table(figures: list[Count]) -> str:
+    width = max(len(figure.operation) for figure in figures)
+    lines = [f"{'operation':{width}}{'instructions':>14}{'baseline':>10}{'':>8}"]
+    for figure in figures:
+        beside = f"{figure.baseline:10,.0f}{figure.growth:+8.1%}" if figure.baseline else ""
+        lines.append(f"{figure.operation:{width}}{figure.instructions:14,.0f}{beside}")
     return "\n".join(lines)
-
-
-def watched(folder: Path) -> None:
-    """Ask every lookup TIMES times."""
-    for n, requests in enumerate(msgspec.json.decode((folder / "requests").read_bytes())):
-        asked = Table((folder / f"image.{n}").read_bytes())
-        for path, headers in requests:
-            asked.spin(1, "GET", [path], headers, TIMES)
-
-
-if __name__ == "__main__":
-    watched(Path(sys.argv[1]))

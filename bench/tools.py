@@ -1,4 +1,4 @@
-"""Figures of single stages, without a network: what a lookup, a head and a table cost."""
+"""Figures of single stages: what a table costs, and how many instructions every operation of the hot path."""
 import argparse
 import sys
 import time
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from bench import count, machine, parse, tables
+from bench import count, machine, tables
 
-TOOLS = ("tables", "parse", "count")
+TOOLS = ("tables", "count")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -19,12 +19,11 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--routes", type=int, default=100_000)
     verb.set_defaults(run=lambda o: tables.run(o.routes), show=tables.table)
 
-    verb = verbs.add_parser("parse", help="instructions to parse a head (valgrind)")
-    verb.set_defaults(run=lambda o: parse.run(), show=parse.table)
-
-    verb = verbs.add_parser("count", help="instructions of a lookup, by callgrind")
-    verb.add_argument("--routes", type=int, default=100_000)
-    verb.set_defaults(run=lambda o: count.run(o.routes), show=count.table)
+    verb = verbs.add_parser("count", help="instructions of each operation (valgrind), beside bench/baseline.json")
+    verb.add_argument("operations", nargs="*", metavar="OPERATION", help="the beginnings of their names (all)")
+    verb.add_argument("--check", action="store_true", help="exit 1 where one has grown by more than 3 %%")
+    verb.add_argument("--accept", action="store_true", help="write the figures to bench/baseline.json")
+    verb.set_defaults(run=lambda o: count.run([] if o.check or o.accept else o.operations), show=count.table)
 
     for verb in verbs.choices.values():
         verb.add_argument("--json", type=Path, metavar="FILE", help="append the figures as JSON lines")
@@ -35,7 +34,7 @@ def tool(words: list[str]) -> int:
     options = parser().parse_args(words)
     try:
         figures = options.run(options)
-    except FileNotFoundError as missing:
+    except OSError as missing:
         print(f"bench {options.verb}: {missing}", file=sys.stderr)
         return 1
     print(options.show(figures))
@@ -44,4 +43,13 @@ def tool(words: list[str]) -> int:
         with options.json.open("ab") as file:
             for figure in figures:
                 file.write(msgspec.json.encode({**about, **msgspec.to_builtins(figure)}) + b"\n")
-    return 0
+    return gate(options, figures) if options.verb == "count" else 0
+
+
+def gate(options: argparse.Namespace, figures: list[count.Count]) -> int:
+    status, lines = count.judge(figures, count.differences(count.read())) if options.check else (0, [])
+    for line in lines:
+        print(f"bench count: {line}")
+    if options.accept:
+        count.accept(figures)
+    return status

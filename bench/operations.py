@@ -1,0 +1,107 @@
+"""What is counted: an operation is a line here (see watched.py for the kinds).
+
+    "find one of many paths, last": find(plans.prefixes, MANY, -1),
+"""
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import plans
+from bench.watched import Exchange, Find, Parse, Pick
+from gwfast.plan import ir
+
+MANY = 10_000
+
+Job = Find | Parse | Pick | Exchange
+Make = Callable[["Desk"], Job]
+
+HEADS = {
+    "wrk": b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n",
+    "curl": b"GET /api/v1/items/42?x=1 HTTP/1.1\r\nHost: www.example.com:8080\r\nUser-Agent: curl/8.5.0\r\n"
+            b"Accept: */*\r\n\r\n",
+    "browser": b"GET /search/results/page?q=gateway+api&lang=en HTTP/1.1\r\nHost: www.example.com\r\n"
+               b"Connection: keep-alive\r\nCache-Control: max-age=0\r\n"
+               b"sec-ch-ua: \"Chromium\";v=\"128\", \"Not;A=Brand\";v=\"24\"\r\nsec-ch-ua-mobile: ?0\r\n"
+               b"Upgrade-Insecure-Requests: 1\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 "
+               b"(KHTML, like Gecko) Chrome/128.0.0.0 Safari/537.36\r\nAccept: text/html,application/xhtml+xml,"
+               b"application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\nSec-Fetch-Site: none\r\n"
+               b"Accept-Encoding: gzip, deflate, br\r\nAccept-Language: en-US,en;q=0.9\r\n"
+               b"Cookie: session=0123456789abcdef0123456789abcdef; theme=dark\r\n\r\n",
+    "odd path": b"GET /a/./b//c/%7Euser/../%2e%2e/caf%c3%a9 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "response": b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Mon, 23 Nov 2026 02:00:00 GMT\r\n"
+                b"Content-Type: text/plain\r\nContent-Length: 35\r\nConnection: keep-alive\r\n\r\n",
+}
+FILTERS = (
+    ir.HeaderFilter(on="request", add=(("X-Tenant", "shop"),), set=(("User-Agent", "gateway"),), remove=("accept",)),
+    ir.HeaderFilter(on="response", add=(("X-Served-By", "gwfast"),), remove=("server",)),
+    ir.RewriteFilter(hostname="shop.internal", path=ir.PathModifier(type="ReplacePrefixMatch", value="/v2")),
+)
+PLAIN = HEADS["response"] + b"0123456789012345678901234567890123\n"
+LARGE = HEADS["response"].replace(b"35", b"65536") + b"x" * 65535 + b"\n"
+CHUNKED = HEADS["response"].replace(b"Content-Length: 35", b"Transfer-Encoding: chunked") + \
+    b"10\r\n0123456789abcdef\r\n" * 4 + b"0\r\n\r\n"
+
+
+class Desk:
+    """Where jobs are made ready: a folder for images, and the backend's socket, which the images of exchanges name."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.images: dict[object, str] = {}
+        self.backend = socket.create_server(("127.0.0.1", 0))
+
+    def image(self, key: object, make: Callable[[], ir.Plan]) -> str:
+        """The file with this plan's image, written once."""
+        if key not in self.images:
+            path = self.folder / f"image.{len(self.images)}"
+            path.write_bytes(plans.image(make()))
+            self.images[key] = str(path)
+        return self.images[key]
+
+
+def find(by: str, which: str, routes: int = MANY) -> Make:
+    """A lookup among many routes (plans.lookups)."""
+    def make(desk: Desk) -> Job:
+        plan, requests = next((plan, requests) for name, plan, requests in plans.lookups(routes) if name == by)
+        path, headers = requests[plans.WHICH.index(which)]
+        return Find(desk.image((by, routes), lambda: plan), path, headers)
+    return make
+
+
+def parse(head: str) -> Make:
+    return lambda desk: Parse(HEADS[head])
+
+
+def pick(count: int) -> Make:
+    return lambda desk: Pick([1_000_000 - n for n in range(count)])
+
+
+def exchange(answer: bytes = PLAIN, head: str = "curl", filters: tuple[ir.Filter, ...] = (), new: bool = False) -> Make:
+    """A request through the engine to a backend that gives this answer."""
+    def plan(port: int) -> ir.Plan:
+        backend = ir.Backend(namespace="bench", name="service", port=80)
+        rule = ir.Rule(kind="HTTPRoute", namespace="bench", route="all", index=0, filters=filters,
+                       backends=(ir.WeightedBackend(backend=backend),))
+        entry = ir.Entry(match=ir.Match(path="/api" if filters else "/"), rule=rule)
+        listener = ir.Listener(id="bench/gateway/web", hosts=(ir.Host(hostname="", entries=(entry,)),))
+        return ir.Plan(binds=(ir.Bind(address="", port=80, listeners=(listener,)),), backends=(backend,),
+                       endpoints=(ir.Endpoints(key=backend.key, addresses=(("127.0.0.1", port),)),))
+
+    def make(desk: Desk) -> Job:
+        image = desk.image(("exchange", filters), lambda: plan(desk.backend.getsockname()[1]))
+        return Exchange(image, desk.backend.fileno(), HEADS[head], answer, answer[-5:], new)
+    return make
+
+
+OPERATIONS: dict[str, Make] = {
+    **{f"find by {by}, {which}": find(by, which) for by in ("prefix", "host", "header") for which in ("first", "last")},
+    "find by pattern, last": find("pattern", "last", 1000),
+    **{f"pick of {count}": pick(count) for count in (2, 16)},
+    **{f"parse {head}": parse(head) for head in HEADS},
+    "exchange": exchange(),
+    "exchange, browser": exchange(head="browser"),
+    "exchange, filters": exchange(filters=FILTERS),
+    "exchange, chunks": exchange(CHUNKED),
+    "exchange, 64 KB": exchange(LARGE),
+    "exchange, new connection": exchange(new=True),
+}
