@@ -69,6 +69,7 @@ cdef class Conn(Downstream):
     cdef uint8_t phase
     cdef uint8_t minor
     cdef bint keep         # the request allows the connection to go on
+    cdef bint last         # the client said that it asks nothing more (RFC 9112 9.6)
     cdef bint closing      # the client was told that it ends
     cdef bint chunked      # the response's body leaves in chunks
     cdef bint head_only    # no body is sent to this request

@@ -445,15 +445,16 @@ cdef class Conn(Downstream):
         self.requests += 1
         self.minor = head.minor
         self.head_only = head.method_id == METHOD_HEAD
+        self.last = not head.keep_alive
         self.keep = (head.keep_alive and not gateway.draining and self.requests < self.clients.keepalive_requests
                      and self.loop.now_ms - self.born_ms < self.clients.keepalive_age_ms)
         self.chunked = False
         self.loop.arm(self, 0)
+        body_start(&self.body, head.framing, head.content_length)
         bind = self.bind()
         if bind == NULL:
             self.refuse(FAULT_NO_RULE)
             return n
-        body_start(&self.body, head.framing, head.content_length)
         self.phase = WAIT if self.body.done else BODY
         exchange = gateway.exchange()
         serial = exchange.serial
@@ -677,8 +678,8 @@ cdef class Conn(Downstream):
         release(&self.loop.pool, &self.input)
         if self.out.base != NULL:
             return                 # sent() comes back here
-        if self.ended:
-            self.close()
+        if self.ended or self.last and self.body.done and not self.readable:
+            self.close()           # nothing more can come: the kernel sends what it has
             return
         shutdown(self.fd, SHUT_WR)
         self.loop.arm(self, self.loop.now_ms + LINGER_MS)

@@ -1,8 +1,16 @@
-"""A thread beside the event loop that runs one function after the other. It is a daemon: a gateway that is told to end
-does not wait for a configuration that is still being read (an executor's thread would be waited for)."""
+"""A thread beside the event loop that runs one function after the other.
+
+Rules
+- It is a daemon: a gateway that is told to end does not wait for a configuration that is still being read (an executor's
+  thread would be waited for).
+- It is nice (Linux: each thread for itself): a worker that wakes on the same core runs at once, not when a plan is made.
+"""
 import asyncio
+import os
 import queue
 import threading
+
+NICE = 10  # a tenth of a core beside a worker that never sleeps; all of it wherever there is room
 
 
 class Aside:
@@ -24,6 +32,8 @@ class Aside:
         self._work.put(None)
 
     def _serve(self) -> None:
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
         while (work := self._work.get()) is not None:
             future, function, arguments = work
             try:

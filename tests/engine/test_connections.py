@@ -54,6 +54,29 @@ def test_requests_per_connection_are_bounded(start, backend):
     assert answers.count(b"Connection: close") == 1
 
 
+def test_a_client_that_asked_for_the_end_is_not_waited_for(start):
+    """It sends nothing more (RFC 9112 9.6): the connection is gone before the client closes its side."""
+    engine = start([], nowhere)
+    client = engine.connect()
+    client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert rest(client).startswith(b"HTTP/1.1 404 ")
+    engine.wait("connections_open", 0)
+
+
+def test_a_body_that_still_comes_does_not_cost_the_answer(start):
+    """Who asked for the end but has not sent its body yet is read on after the answer: an RST would destroy it."""
+    engine = start([], nowhere)
+    client = engine.connect()
+    client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n")
+    engine.wait("requests", 1)
+    client.sendall(b"." * 100000)
+    answer = rest(client)
+    assert answer.startswith(b"HTTP/1.1 404 ") and answer.endswith(b"404 Not Found\n")
+    assert engine.count("connections_open") == 1
+    client.close()
+    engine.wait("connections_open", 0)
+
+
 def test_connections_beyond_the_limit_wait(start):
     engine = start([], nowhere, connections=2)
     first, second, third = engine.connect(), engine.connect(), engine.connect()
