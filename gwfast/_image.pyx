@@ -174,7 +174,7 @@ cdef class Writer:
             dropped.extend((<ListenerBlock>self.listener_blocks.pop(gone)).blocks)
         for block in dropped:
             self.drop_host(block)
-        self.refresh(plan.endpoints)
+        self.refresh(tuple(plan.endpoints))
         if not self.baseline:
             self.baseline = self.appended()
         return self.assemble(generation)
@@ -239,13 +239,13 @@ cdef class Writer:
     cdef uint32_t hosts(self, object listener, list dropped) except? 0:
         cdef ListenerBlock old = <ListenerBlock>self.listener_blocks.get(listener.id, NO_HOSTS)
         cdef ListenerBlock new = ListenerBlock.__new__(ListenerBlock)
-        cdef uint32_t count = <uint32_t>len(<tuple>listener.hosts)
+        cdef uint32_t count = <uint32_t>len(listener.hosts)
         cdef ssize_t names = write_names(self.index, count)
         cdef ssize_t at
         cdef uint32_t i = 0
         cdef uint32_t j, before
         cdef HostBlock block
-        new.hosts = listener.hosts
+        new.hosts = tuple(listener.hosts)
         new.blocks = [None] * count
         for j in range(count):
             before = host_before(old, i, new.hosts[j])
@@ -269,8 +269,8 @@ cdef class Writer:
 
     # The block of a host; `old` is what became of its last version.
     cdef HostBlock host(self, object host, HostBlock old):
-        cdef tuple entries = host.entries
-        cdef tuple before = old.host.entries if old is not None else ()
+        cdef tuple entries = tuple(host.entries)
+        cdef tuple before = tuple(old.host.entries) if old is not None else ()
         cdef uint32_t count = <uint32_t>len(entries)
         cdef Term *terms = <Term *>calloc(count + 1, sizeof(Term))
         cdef dict places = None            # of `before`, where the two versions have little in common

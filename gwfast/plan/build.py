@@ -1,7 +1,7 @@
 """From the graph to the plan.
 
     Builder
-        routes     Key -> the rules and entries of one RouteNode, each entry with its place (precedence.Key)
+        routes     Key -> the rules and entries of one RouteNode
       listeners  id  -> what is attached, and per hostname the entries of all routes in order
       backends   key -> Backend and Endpoints, with the number of routes that name it
 
@@ -9,15 +9,16 @@ Rules:
 - only what the graph says is served gets in: HTTPRoutes on served listeners, without their dropped rules
 - a node of the graph that is the same object as last time is not looked into; what is made again and says the same
   as before is replaced by the object from before
-- one changed route costs the work of its own rules, and one pass over the entries of the hosts that it is on
+- one changed route costs the work of its own rules: what differs between two graphs is found by what they share
 """
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import islice
-from operator import indexOf, is_
+from itertools import chain
+from operator import attrgetter, is_
 
 from msgspec import Struct, field, msgpack
+from msgspec.structs import replace
 
 from gwfast.config.model import (HTTPHeaderMatch, HTTPQueryParamMatch, HTTPRouteFilter, HTTPRouteMatch, HTTPRouteRule,
                                  Key)
@@ -26,9 +27,12 @@ from gwfast.plan import precedence
 from gwfast.plan.filters import plan_filters
 from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Endpoints, Entry, Filter, Listener, Match, Plan, Rule,
                             ValueMatch, WeightedBackend)
-from gwfast.plan.order import Order, Row, same
+from gwfast.plan.order import Order
 from gwfast.plan.paths import normal_path, normal_prefix
+from gwfast.plan.problems import of_rule
+from gwfast.sharing import changed, changes, difference, find
 
+_key = attrgetter("key")
 
 
 def build(graph: Graph) -> Plan:
@@ -40,23 +44,18 @@ class _Route(Struct, gc=False):
     """A planned route, and on how many listeners it is."""
 
     node: RouteNode
-    rows: tuple[Row, ...]
+    entries: tuple[Entry, ...]
     targets: frozenset[str]
     users: int
 
 
-class _Attached(Struct, gc=False):
-    attachment: Attachment
-    rows: tuple[Row, ...]
-
-
 class _Table(Struct):
-    """A planned listener: what is attached, by the identity of the attachment, and its entries."""
+    """A planned listener: what is attached, the entries of each attachment by its identity, and all of them in order."""
 
     listener: Listener
     node: ListenerNode | None = None
-    attachments: tuple[Attachment, ...] = ()
-    attached: dict[int, _Attached] = {}
+    attachments: Sequence[Attachment] = ()
+    attached: dict[int, tuple[Entry, ...]] = {}
     order: Order = field(default_factory=Order)
 
 
@@ -68,84 +67,113 @@ class Builder:
         self._tables: dict[str, _Table] = {}
         self._uses: Counter[str] = Counter()
         self._backends: dict[str, Backend] = {}
-        self._keys: list[str] = []
-        self._order: tuple[Backend, ...] | None = ()  # by key; None: to be sorted anew
-        self._endpoints: dict[str, tuple[Target, Endpoints]] = {}
-        self._targets: dict[str, Target] = {}
+        self._stale: set[str] = set()  # keys of backends that came or went since the last plan
+        self._troubled: dict[Key, tuple[Rule, ...]] = {}
+        self._listeners: Mapping[str, ListenerNode] = {}  # of the last graph
+        self._targets: Mapping[str, Target] = {}
         self._plan = Plan()
+
+    @property
+    def entries(self) -> int:
+        """How many entries the last plan has, those of a listener once for each of its addresses."""
+        return sum(table.order.entries * len(table.node.addresses) for table in self._tables.values())
 
     def build(self, graph: Graph) -> Plan:
         """Return the plan of `graph`; objects that say the same as in the last plan are the same."""
-        self._targets = graph.targets
-        served = [node for node in graph.listeners.values() if node.served]
-        for gone in self._tables.keys() - {node.id for node in served}:
-            self._reattach(self._tables.pop(gone), ())
-        for node in served:
-            self._update(node.id, node)
-        endpoints = self._reached()
-        plan = Plan(binds=self._bound(served), backends=self._order, endpoints=endpoints)
+        known, self._targets = self._targets, graph.targets
+        moved, renewed = self._take(changes(self._listeners, graph.listeners))
+        self._listeners = graph.listeners
         last = self._plan
-        if not (same(plan.binds, last.binds) and same(plan.backends, last.backends)
-                and same(plan.endpoints, last.endpoints)):
-            self._plan = plan
+        binds = self._bound() if moved else self._rebound(last.binds, renewed) if renewed else last.binds
+        if not same(binds, last.binds):
+            last = self._plan = Plan(binds=binds, backends=last.backends, endpoints=last.endpoints,
+                                     troubled=tuple(chain.from_iterable(self._troubled.values())))
+        backends, endpoints = self._reached(self._stale | changes(known, graph.targets).keys())
+        self._stale.clear()
+        if backends is not last.backends or endpoints is not last.endpoints:
+            self._plan = Plan(binds=binds, backends=backends, endpoints=endpoints, troubled=last.troubled)
         return self._plan
 
     # listeners
 
-    def _update(self, id: str, node: ListenerNode) -> None:
-        table = self._tables.get(id)
-        if table is None:
-            table = self._tables[id] = _Table(Listener(id=id, hostname=node.hostname))
-        if table.node is node:
-            return
-        self._reattach(table, node.attachments)
-        if node.hostname != table.listener.hostname or not same(table.order.hosts, table.listener.hosts):
-            table.listener = Listener(id=id, hostname=node.hostname, hosts=table.order.hosts)
-        table.node = node
+    def _take(self, found: Mapping[str, tuple]) -> tuple[bool, dict[int, Listener]]:
+        """Follow what changed of the graph's listeners: whether binds change with it, and the listeners that are made
+        again by the identity of what they were."""
+        moved, renewed = False, {}
+        for name, (before, now) in found.items():
+            if before is not None and before.served and (now is None or not now.served):
+                self._reattach(self._tables.pop(name), ())
+                moved = True
+        for name, (before, now) in found.items():
+            if now is not None and now.served:
+                moved |= before is None or not before.served or _face(before) != _face(now)
+                table = self._tables.get(name)
+                was = table.listener if table else None
+                listener = self._update(name, now)
+                if listener is not was:
+                    renewed[id(was)] = listener
+        return moved, renewed
 
-    def _reattach(self, table: _Table, attachments: tuple[Attachment, ...]) -> None:
+    def _update(self, name: str, node: ListenerNode) -> Listener:
+        table = self._tables.get(name)
+        if table is None:
+            table = self._tables[name] = _Table(Listener(id=name, hostname=node.hostname))
+        self._reattach(table, node.attachments)
+        if node.hostname != table.listener.hostname or table.order.hosts is not table.listener.hosts:
+            table.listener = Listener(id=name, hostname=node.hostname, hosts=table.order.hosts)
+        table.node = node
+        return table.listener
+
+    def _reattach(self, table: _Table, attachments: Sequence[Attachment]) -> None:
         """Bring the entries of `table` to what is attached now."""
-        before, now = _difference(table.attachments, attachments)
-        stay = set(map(id, now))
-        gone = [table.attached.pop(id(each)) for each in before if id(each) in table.attached and id(each) not in stay]
-        come = [each for each in now if id(each) not in table.attached and each.route.served]
-        left: dict[str, list[Row]] = {}
+        gone, come = difference(table.attachments, attachments)
+        left: dict[str, list[Entry]] = {}
         for each in gone:
-            for hostname in each.attachment.hostnames:
-                left.setdefault(hostname, []).extend(each.rows)
-        new: dict[str, list[Row]] = {}
-        for each in come:
-            rows = self._planned(each.route)
-            table.attached[id(each)] = _Attached(each, rows)
+            entries = table.attached.get(id(each), ())
             for hostname in each.hostnames:
-                new.setdefault(hostname, []).extend(rows)
-        for each in gone:
-            self._release(each.attachment.route.key)
+                left.setdefault(hostname, []).extend(entries)
+        new: dict[str, list[Entry]] = {}
+        released = [each.route.key for each in gone if table.attached.pop(id(each), None) is not None]
+        for each in come:
+            if each.route.served:
+                entries = table.attached[id(each)] = self._planned(each.route)
+                for hostname in each.hostnames:
+                    new.setdefault(hostname, []).extend(entries)
+        for key in released:
+            self._release(key)
         table.order.change(left, new)
         table.attachments = attachments
 
     # routes
 
-    def _planned(self, node: RouteNode) -> tuple[Row, ...]:
+    def _planned(self, node: RouteNode) -> tuple[Entry, ...]:
         known = self._routes.get(node.key)
         if known is not None and known.node is node:
             known.users += 1
-            return known.rows
+            return known.entries
         targets = frozenset(each.target for rule in node.rules if not rule.dropped
                             for each in rule.backends if each.target)
         for target in targets:
             self._use(target)
-        rows = _rows(node, self._backends, known.rows if known else ())
-        self._routes[node.key] = _Route(node, rows, targets, known.users + 1 if known else 1)
+        entries = _entries(node, self._backends, known.entries if known else ())
+        self._routes[node.key] = _Route(node, entries, targets, known.users + 1 if known else 1)
+        self._judge(node.key, entries)
         for target in known.targets if known else ():
             self._unuse(target)
-        return rows
+        return entries
+
+    def _judge(self, key: Key, entries: tuple[Entry, ...]) -> None:
+        rules = {entry.rule.index: entry.rule for entry in entries}.values()
+        self._troubled.pop(key, None)
+        if troubled := tuple(rule for rule in rules if any(of_rule(rule))):
+            self._troubled[key] = troubled
 
     def _release(self, key: Key) -> None:
         route = self._routes[key]
         route.users -= 1
         if not route.users:
             del self._routes[key]
+            self._troubled.pop(key, None)
             for target in route.targets:
                 self._unuse(target)
 
@@ -157,37 +185,36 @@ class Builder:
             port = self._targets[target]
             self._backends[target] = Backend(namespace=port.namespace, name=port.name, port=port.port,
                                              protocol=port.protocol)
-            self._order = None
+            self._stale.add(target)
 
     def _unuse(self, target: str) -> None:
         self._uses[target] -= 1
         if not self._uses[target]:
             del self._uses[target], self._backends[target]
-            self._endpoints.pop(target, None)
-            self._order = None
+            self._stale.add(target)
 
-    def _reached(self) -> tuple[Endpoints, ...]:
-        """Return the endpoints of every backend in use, and bring `_order` up to date."""
-        if self._order is None:
-            self._keys = sorted(self._backends)
-            self._order = tuple(map(self._backends.__getitem__, self._keys))
-        found = []
-        for key, now in zip(self._keys, map(self._targets.__getitem__, self._keys), strict=True):
-            target, last = self._endpoints.get(key, (None, None))
-            if target is not now:
-                last = _kept(last, Endpoints(key=key, source=now.source, addresses=now.addresses, hosts=now.hosts,
-                                             host_port=now.host_port))
-                self._endpoints[key] = (now, last)
-            found.append(last)
-        return tuple(found)
+    def _reached(self, keys: Iterable[str]) -> tuple[Sequence[Backend], Sequence[Endpoints]]:
+        """Return the backends in use and their endpoints, by key; `keys` are those of which either may be new."""
+        backends, endpoints = self._plan.backends, self._plan.endpoints
+        left, new = [], []
+        for key in keys:
+            old, made = find(endpoints, key, _key), None
+            left.append((find(backends, key, _key), old))
+            if key in self._backends:
+                now = self._targets[key]
+                made = _kept(old, Endpoints(key=key, source=now.source, addresses=now.addresses, hosts=now.hosts,
+                                            host_port=now.host_port))
+            new.append((self._backends.get(key), made))
+        return (changed(backends, _present(left, 0), _present(new, 0), _key),
+                changed(endpoints, _present(left, 1), _present(new, 1), _key))
 
     # binds
 
-    def _bound(self, served: Iterable[ListenerNode]) -> tuple[Bind, ...]:
+    def _bound(self) -> tuple[Bind, ...]:
         groups: dict[tuple[str, int], list[ListenerNode]] = {}
-        for node in served:
-            for address in node.addresses:
-                groups.setdefault((address, node.port), []).append(node)
+        for table in self._tables.values():
+            for address in table.node.addresses:
+                groups.setdefault((address, table.node.port), []).append(table.node)
         last = {(bind.address, bind.port): bind for bind in self._plan.binds}
         return tuple(self._bind(*place, groups[place], last.get(place)) for place in sorted(groups))
 
@@ -201,23 +228,30 @@ class Builder:
             return last
         return bind
 
+    def _rebound(self, binds: tuple[Bind, ...], renewed: dict[int, Listener]) -> tuple[Bind, ...]:
+        """The same binds, with what listeners have become."""
+        made = []
+        for bind in binds:
+            listeners = tuple([renewed.get(id(each), each) for each in bind.listeners])
+            made.append(bind if same(listeners, bind.listeners) else replace(bind, listeners=listeners))
+        return tuple(made)
 
-def _rows(node: RouteNode, backends: dict[str, Backend], before: tuple[Row, ...]) -> tuple[Row, ...]:
-    """Return the entries of a route with their places; those that say what they said `before` are the same objects."""
-    last_rules = {entry.rule.index: entry.rule for _, entry in before}
-    last_rows = {(row[1].rule.index, row[1].match.index): row for row in before}
-    rows = []
+
+def _entries(node: RouteNode, backends: dict[str, Backend], before: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Return the entries of a route; those that say what they said `before` are the same objects."""
+    last_rules = {entry.rule.index: entry.rule for entry in before}
+    last_entries = {(entry.rule.index, entry.match.index): entry for entry in before}
+    entries = []
     for rule_node in node.rules:
         if rule_node.dropped:
             continue
         rule = _kept(last_rules.get(rule_node.index), _rule(node, rule_node, backends))
         for index, written in enumerate(rule_node.rule.matches):
             entry = Entry(match=plan_match(written, index), rule=rule)
-            row = (precedence.entry_key(entry), entry)
-            last = last_rows.get((rule.index, index))
-            unchanged = last and last[1].rule is rule and _says(last[1].match) == _says(entry.match)
-            rows.append(last if unchanged else row)
-    return tuple(rows)
+            last = last_entries.get((rule.index, index))
+            unchanged = last and last.rule is rule and _says(last.match) == _says(entry.match)
+            entries.append(last if unchanged else entry)
+    return tuple(entries)
 
 
 def _rule(node: RouteNode, rule: RuleNode, backends: dict[str, Backend]) -> Rule:
@@ -266,20 +300,18 @@ def _instant(moment: datetime | None) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else ""
 
 
-def _difference(old: tuple, new: tuple) -> tuple[tuple, tuple]:
-    """Return what is left of both without the objects that they have in common at the start and at the end."""
-    most = min(len(old), len(new))
-    start = _common(old, new, most)
-    end = _common(reversed(old), reversed(new), most - start)
-    return old[start:len(old) - end], new[start:len(new) - end]
+def _present(pairs: list[tuple], which: int) -> list:
+    return [pair[which] for pair in pairs if pair[which] is not None]
 
 
-def _common(a: Iterable, b: Iterable, most: int) -> int:
-    equal = map(is_, islice(a, most), b)
-    try:
-        return indexOf(equal, False)
-    except ValueError:
-        return most
+def _face(node: ListenerNode) -> tuple:
+    """What the binds are made of."""
+    return node.addresses, node.port, node.protocol, node.hostname, node.proxy_protocol
+
+
+def same(a: tuple, b: tuple) -> bool:
+    """Say whether two tuples have the same objects in the same order."""
+    return len(a) == len(b) and all(map(is_, a, b))
 
 
 def _kept(last, now):
@@ -288,4 +320,3 @@ def _kept(last, now):
 
 
 _says = msgpack.encode
-

@@ -13,10 +13,13 @@ covers the request's name is tried in order (spec 5.1 gives precedence to a host
 entry that matches serves it; none means 404.
 
 Every object is immutable. Building again after a change reuses each object that did not change (the same
-identity), so that whoever turns a plan into a table can keep what it made of it. Every hostname and field name is
-lower-case; every path is normalised as a request's is (absolute, unreserved octets decoded, no escapes of '/', no dot
-segments).
+identity), so that whoever turns a plan into a table can keep what it made of it. Sequences that may be long (entries,
+hosts, backends, endpoints) are tuples or sharing.Run, which shares its pieces with the one before.
+
+Every hostname and field name is lower-case; every path is normalised as a request's is (absolute, unreserved octets
+decoded, no escapes of '/', no dot segments).
 """
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -153,7 +156,7 @@ class Host(_Node):
     """hostname: 'a.example', '*.example' (any number of labels) or '' (any). `entries` in the spec's final order."""
 
     hostname: str
-    entries: tuple[Entry, ...] = ()
+    entries: Sequence[Entry] = ()
 
 
 class Listener(_Node):
@@ -161,7 +164,7 @@ class Listener(_Node):
 
     id: str
     hostname: str = ""
-    hosts: tuple[Host, ...] = ()
+    hosts: Sequence[Host] = ()
 
 
 class Bind(_Node):
@@ -181,5 +184,6 @@ class Bind(_Node):
 
 class Plan(_Node):
     binds: tuple[Bind, ...] = ()
-    backends: tuple[Backend, ...] = ()
-    endpoints: tuple[Endpoints, ...] = ()  # endpoints[i] are those of backends[i]
+    backends: Sequence[Backend] = ()
+    endpoints: Sequence[Endpoints] = ()  # endpoints[i] are those of backends[i]
+    troubled: tuple[Rule, ...] = ()  # rules of which something is wrong (plan.problems)

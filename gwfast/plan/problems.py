@@ -14,9 +14,7 @@ def problems(plan: Plan, told: Iterable[Problem] = ()) -> list[Problem]:
     fields: dict[str, list[str]] = {}
     for each in told:
         fields.setdefault(each.resource, []).append(each.field)
-    rules = {entry.rule.id: entry.rule for bind in plan.binds for listener in bind.listeners for host in listener.hosts
-             for entry in host.entries}
-    found = (each for rule in rules.values() for each in _of_rule(rule))
+    found = (each for rule in plan.troubled for each in of_rule(rule))
     return [each for each in found
             if not any(field.startswith(each.field) for field in fields.get(each.resource, ()))]
 
@@ -37,7 +35,8 @@ def answers(each: Filter) -> bool:
     return isinstance(each, RedirectFilter | AnswerFilter)
 
 
-def _of_rule(rule: Rule) -> Iterator[Problem]:
+def of_rule(rule: Rule) -> Iterator[Problem]:
+    """Yield what is wrong with one rule."""
     path = f"spec.rules[{rule.index}]"
     chains = [(path, rule.filters), *((f"{path}.backendRefs[{i}]", each.filters)
                                       for i, each in enumerate(rule.backends) if each.filters)]

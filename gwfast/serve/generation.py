@@ -53,9 +53,7 @@ class Pipeline:
         loaded = self._loader.load(changed)
         graph = self._attacher.attach(loaded.resources, loaded.added | loaded.changed | loaded.removed)
         plan = self._builder.build(graph)
-        entries = sum(len(host.entries) for bind in plan.binds for listener in bind.listeners
-                      for host in listener.hosts)
-        return Reading(plan, graph, tuple(loaded.problems), entries)
+        return Reading(plan, graph, tuple(loaded.problems), self._builder.entries)
 
     def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple], generation: int) -> tuple[int, int]:
         """Write the table of a plan; return a sealed memfd and its size.
