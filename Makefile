@@ -29,7 +29,7 @@ demo: build
 bench: build
 	@.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]' --no-build-isolation
 	.venv/bin/python -m bench --install
-	.venv/bin/python -m bench --rounds 3 --seconds 1.5 --budget 30 --json bench/results/report.jsonl --html bench/results/report.html $(ARGS)
+	.venv/bin/python -m bench --json bench/results/report.jsonl --html bench/results/report.html $(ARGS)
 
 clean:
 	rm -rf .venv build *.egg-info gwfast/*.so gwfast/*.c

@@ -22,10 +22,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--install", action="store_true", help="install what is missing: apt-get as root, pip into .venv")
     top.add_argument("--against", default=",".join(name for name in CONTENDERS if name != "gwfast"), metavar="A,B",
                      help="whom gwfast is measured beside (%(default)s)")
-    top.add_argument("--rounds", type=int, default=5)
-    top.add_argument("--seconds", type=float, default=4.0, help="of one round of load (%(default)g)")
+    top.add_argument("--rounds", type=int, default=0, help="for every case, in the place of its own number")
+    top.add_argument("--seconds", type=float, default=0.0, help="of one round of load, likewise")
     top.add_argument("--connections", type=int, default=64)
-    top.add_argument("--budget", type=float, default=60.0, help="seconds a contender where changes are counted (%(default)g)")
     top.add_argument("--json", type=Path, metavar="FILE", help="append the figures as JSON lines")
     top.add_argument("--html", type=Path, metavar="FILE", help="write a report with plots")
     top.add_argument("--from", type=Path, dest="source", metavar="FILE", help="measure nothing: show what --json wrote")
@@ -48,7 +47,7 @@ def options(given: argparse.Namespace) -> Options:
     if unknown := set(names) - CONTENDERS.keys():
         raise ValueError(f"nobody is called {', '.join(sorted(unknown))}: {', '.join(CONTENDERS)}")
     return Options(contenders=tuple(name for name in CONTENDERS if name in (*names, "gwfast")), rounds=given.rounds,
-                   seconds=given.seconds, connections=given.connections, budget=given.budget)
+                   seconds=given.seconds, connections=given.connections)
 
 
 def main(words: list[str]) -> int:
@@ -64,12 +63,13 @@ def main(words: list[str]) -> int:
             return 0
         if given.source:
             found = report.read(given.source)
+            print(report.text(found))
         else:
             found = run.run(chosen(given.cases), options(given), given.json)
+            print(report.ending(found))
     except (ValueError, FileNotFoundError) as wrong:
         print(f"bench: {wrong}", file=sys.stderr)
         return 2
-    print(report.text(found))
     if given.html:
         from bench import page
         given.html.parent.mkdir(parents=True, exist_ok=True)

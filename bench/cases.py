@@ -1,32 +1,36 @@
-"""The cases: a line or two each. `python -m bench NAME` runs one, `python -m bench` all of them."""
+"""The cases: a line or two each. `python -m bench NAME` runs one, `python -m bench` all of them.
+
+Goals rest on `small`, `latency`, the cases of 100,000 routes and of changes: these have more and longer rounds.
+"""
 from functools import partial
 
-from bench.kinds import Case, Change, Churn, Grow, Idle, Killed, Latency, Start, Throughput, Workers
+from bench.kinds import Case, Change, Churn, Grow, Idle, Killed, Latency, Routes, Start, Throughput, Workers
 from bench.scenes import headers, hosts, listener_sets, paths, plain
 
 KIB, MIB = 1 << 10, 1 << 20
 
 CASES: dict[str, Case] = {each.name: each for each in (
-    Throughput(name="small", about="small requests, connections stay open"),
+    Throughput(name="small", about="small requests, connections stay open", rounds=7, seconds=1.0),
     Latency(name="latency", about="small requests at 60 % of nginx's highest rate, open loop"),
+    Latency(name="latency-3000", about="small requests at 3,000 a second, open loop", rate=3000, rounds=5),
     Throughput(name="connect", about="a connection for every request", close=True),
     *(Throughput(name=f"down-{name}", about=f"bodies of {name} to clients", size=size)
       for name, size in (("1k", KIB), ("64k", 64 * KIB), ("1m", MIB))),
     *(Throughput(name=f"up-{name}", about=f"bodies of {name} from clients", scene=partial(plain, size))
       for name, size in (("1k", KIB), ("64k", 64 * KIB), ("1m", MIB))),
     Throughput(name="workers-2", about="two workers, no core of their own", workers=2),
-    Idle(name="idle", about="10,000 connections that are open and silent"),
-    *(Throughput(name=f"{name}-{count}", about=f"first and last of {count:,} routes by {name}", share=0.5,
-                 scene=partial(scene, count))
-      for count in (1, 100, 1_000, 10_000, 100_000)
-      for name, scene in (("path", paths), ("host", hosts), ("header", headers))),
-    Start(name="start-1000", about="1,000 routes: start to first answer, memory", scene=partial(paths, 1_000)),
+    Idle(name="idle", about="10,000 connections that are open and silent", rounds=1, seconds=1.0),
+    *(Routes(name=f"{name}-{count}", about=f"{count:,} routes by {name}: one alone, the first, the last", count=count,
+             shape=shape, rounds=rounds, seconds=seconds, setup=setup)
+      for count, rounds, seconds, setup in ((100, 2, 0.3, 3), (1_000, 2, 0.3, 4), (10_000, 2, 0.3, 8), (100_000, 5, 0.5, 50))
+      for name, shape in (("path", paths), ("host", hosts), ("header", headers))),
+    Start(name="start-1000", about="1,000 routes: start to first answer, memory", scene=partial(paths, 1_000), rounds=5),
     Start(name="start-5000", about="5,000 routes: start to first answer, memory", scene=partial(paths, 5_000)),
-    Start(name="sets-40000", about="40,000 routes on 2,500 ListenerSets", scene=partial(listener_sets, 2_500, 16)),
+    Start(name="sets-40000", about="40,000 routes on 2,500 ListenerSets", scene=partial(listener_sets, 2_500, 16), setup=15),
     Workers(name="workers-memory", about="what a worker holds beside 0, 1 and 3 others, 5,000 routes",
-            scene=partial(paths, 5_000)),
-    Change(name="change-5000", about="one route of 5,000 changed", scene=partial(paths, 5_000)),
-    Change(name="change-100000", about="one route of 100,000 changed", scene=partial(paths, 100_000)),
+            scene=partial(paths, 5_000), setup=10),
+    Change(name="change-5000", about="one route of 5,000 changed", scene=partial(paths, 5_000), budget=4),
+    Change(name="change-100000", about="one route of 100,000 changed", scene=partial(paths, 100_000), setup=40),
     Grow(name="grow", about="routes added one by one to 3,000", scene=partial(paths, 1)),
     Churn(name="churn-routes", about="routes changed every 200 ms under load", scene=partial(paths, 100)),
     Churn(name="churn-endpoints", about="endpoints changed every 200 ms under load", what="endpoints"),

@@ -1,4 +1,5 @@
-"""What gwfast must show, each goal in a line: met or missed, with the figure. Ratios are from one run."""
+"""What gwfast must show, each goal in a line: met or missed, with the figure. Ratios are from one run, round by round."""
+import statistics
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -7,53 +8,59 @@ from bench.report import Run, number
 
 
 class Goal(msgspec.Struct, frozen=True):
-    """`value` of a run (None: not measured) must be at most `limit`; `known` is the best that is known elsewhere."""
+    """What `judge` makes of the `values` of a run (none: not measured) must be at most `limit`; `known` is the best that is
+    known elsewhere."""
 
     about: str
     limit: float
     unit: str
-    value: Callable[[Run], float | None]
+    values: Callable[[Run], list[float]]
     known: str = ""
+    judge: Callable[[list[float]], float] = statistics.median
 
 
-def of(case: str, measure: str, contender: str = "gwfast", point: str | None = None) -> Callable[[Run], float | None]:
-    """The median of one figure."""
-    return lambda run: run.median(case, contender, measure, point)
+class Judged(msgspec.Struct, frozen=True):
+    goal: Goal
+    value: float
+    lowest: float
+    highest: float
+
+    @property
+    def met(self) -> bool:
+        return self.value <= self.goal.limit
 
 
-def ratio(a: Callable, b: Callable) -> Callable[[Run], float | None]:
-    def divided(run: Run) -> float | None:
-        over, under = a(run), b(run)
-        return over / under if over is not None and under else None
-    return divided
+def of(case: str, measure: str) -> Callable[[Run], list[float]]:
+    """gwfast's rounds."""
+    return lambda run: run.values(case, "gwfast", measure)
 
 
-def worst(case: str, measure: str) -> Callable[[Run], float | None]:
-    """The highest of the rounds."""
-    return lambda run: max(run.values(case, "gwfast", measure), default=None)
+def beside(case: str, measure: str, other: str) -> Callable[[Run], list[float]]:
+    """gwfast's to another's."""
+    return lambda run: run.ratios(case, measure, ("gwfast", ""), (other, ""))
 
 
-def beside(other: str) -> Callable[[Run], float | None]:
-    return ratio(of("small", "CPU"), of("small", "CPU", other))
+def last(case: str) -> Callable[[Run], list[float]]:
+    """The last of many routes to one alone."""
+    return lambda run: run.ratios(case, "CPU", ("gwfast", "last"), ("gwfast", "one"))
 
 
 GOALS = (
-    Goal("CPU time of a small request, to nginx", 1 / 1.25, "", beside("nginx")),
-    Goal("CPU time of a small request, to HAProxy", 1 / 1.6, "", beside("haproxy")),
-    Goal("CPU time of a small request, to Envoy", 1 / 5, "", beside("envoy")),
-    Goal("CPU time of a small request, to Caddy", 1 / 10, "", beside("caddy")),
-    Goal("CPU time of a small request, to the floor", 1.35, "", beside("floor"), "nginx 1.75"),
-    Goal("p99 at 60 % of nginx's highest rate, to nginx", 1.0, "", ratio(of("latency", "p99"), of("latency", "p99", "nginx"))),
-    *(Goal(f"last of 100,000 routes by {name} to the first of 1", 1.05, "",
-           ratio(of(f"{name}-100000", "CPU", point="last"), of(f"{name}-1", "CPU", point="first")), "Envoy 6 at 16,384")
+    Goal("CPU time of a small request, to nginx", 1 / 1.25, "", beside("small", "CPU", "nginx")),
+    Goal("CPU time of a small request, to HAProxy", 1 / 1.6, "", beside("small", "CPU", "haproxy")),
+    Goal("CPU time of a small request, to Envoy", 1 / 5, "", beside("small", "CPU", "envoy")),
+    Goal("CPU time of a small request, to Caddy", 1 / 10, "", beside("small", "CPU", "caddy")),
+    Goal("CPU time of a small request, to the floor", 1.35, "", beside("small", "CPU", "floor"), "nginx 1.75"),
+    Goal("p99 at 60 % of nginx's highest rate, to nginx", 1.0, "", beside("latency", "p99", "nginx")),
+    *(Goal(f"last of 100,000 routes by {name} to the first of 1", 1.05, "", last(f"{name}-100000"), "Envoy 6 at 16,384")
       for name in ("path", "host", "header")),
-    Goal("routes added one by one, mean", 10, "ms", of("grow", "mean"), "agentgateway 10-30"),
+    Goal("routes added one by one, mean", 10, "ms", of("grow", "mean"), "agentgateway 10-30, Envoy Gateway 600"),
     Goal("routes added one by one, slowest", 30, "ms", of("grow", "max")),
-    Goal("routes added one by one, wrong answers", 0, "", of("grow", "wrong"), "Envoy Gateway 14,808"),
-    *(Goal(f"{name} changed every 200 ms, {what}", limit, "", value)
+    Goal("routes added one by one, wrong answers", 0, "", of("grow", "wrong"), "Envoy Gateway 14,808", max),
+    *(Goal(f"{name} changed every 200 ms, {what}", limit, "", of(f"churn-{name}", measure), judge=judge)
       for name in ("routes", "endpoints")
-      for what, limit, value in (("errors", 0, worst(f"churn-{name}", "errors")),
-                                 ("p99 to p99 without", 1.2, of(f"churn-{name}", "p99 ratio")))),
+      for what, limit, measure, judge in (("errors", 0, "errors", max),
+                                          ("p99 to p99 without", 1.2, "p99 ratio", statistics.median))),
     Goal("memory with 5,000 routes", 46, "MiB", of("start-5000", "memory"), "agentgateway 46, Istio 1,870"),
     Goal("memory with 40,000 routes on 2,500 ListenerSets", 140, "MiB", of("sets-40000", "memory"), "agentgateway 140"),
     Goal("one route of 100,000 changed", 50, "ms", of("change-100000", "live after"), "Envoy 30,000 at 16,000"),
@@ -62,16 +69,15 @@ GOALS = (
 )
 
 
-def judged(run: Run) -> Iterator[tuple[Goal, float]]:
-    """The goals that were measured, and their figures."""
+def judged(run: Run) -> Iterator[Judged]:
+    """The goals that were measured."""
     for goal in GOALS:
-        value = goal.value(run)
-        if value is not None:
-            yield goal, value
+        if values := goal.values(run):
+            yield Judged(goal, goal.judge(values), min(values), max(values))
 
 
 def lines(run: Run) -> list[str]:
     found = list(judged(run))
-    width = max((len(goal.about) for goal, _ in found), default=0)
-    return [f"  {goal.about.ljust(width)}  {number(value):>8} of {number(goal.limit):>6} {goal.unit:3} "
-            f"{'met' if value <= goal.limit else 'missed'}".rstrip() for goal, value in found]
+    width = max((len(each.goal.about) for each in found), default=0)
+    return [f"  {each.goal.about.ljust(width)}  {number(each.value):>8} of {number(each.goal.limit):>6} {each.goal.unit:3} "
+            f"{'met' if each.met else 'missed':6}  {number(each.lowest)} to {number(each.highest)}" for each in found]

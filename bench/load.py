@@ -60,6 +60,13 @@ class Load(msgspec.Struct, frozen=True):
     def errors(self) -> int:
         return self.wrong + self.broken + self.refused + self.lost
 
+    def said(self) -> str:
+        """Which errors they were."""
+        kinds = {f"{kind}xx": self.statuses[kind] for kind in (3, 4, 5)}
+        kinds |= {"otherwise wrong": self.wrong - sum(kinds.values()), "broken": self.broken, "refused": self.refused,
+                  "never answered": self.lost}
+        return ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
+
 
 @contextlib.contextmanager
 def asking(port: int, asks: list[Ask], *, seconds: float, connections: int, rate: int = 0, close: bool = False,

@@ -1,7 +1,8 @@
 """Figures as people read them: for each case a table of contenders by measures, and the goals.
 
 A cell is the median of the rounds; the spread is half of the distance from the lowest to the highest, in per cent of the
-median. Ratios are to gwfast: 1.25 is a quarter more than gwfast's.
+median. A ratio is the median of the ratios of each round, so that what disturbs a whole round falls out of it; ratios are
+to gwfast: 1.25 is a quarter more than gwfast's.
 """
 import statistics
 from pathlib import Path
@@ -26,6 +27,14 @@ class Run(msgspec.Struct, kw_only=True):
     def values(self, case: str, contender: str, measure: str, point: str | None = None) -> list[float]:
         return [each.value for each in self.figures if (each.case, each.contender, each.measure) == (case, contender, measure)
                 and point in (None, each.point)]
+
+    def ratios(self, case: str, measure: str, over: tuple[str, str], under: tuple[str, str]) -> list[float]:
+        """For each round that has both: what (contender, point) `over` has, divided by what `under` has in that round."""
+        found: dict[tuple[str, str], dict[int, float]] = {over: {}, under: {}}
+        for each in self.figures:
+            if each.case == case and each.measure == measure and (each.contender, each.point) in found:
+                found[each.contender, each.point][each.round] = each.value
+        return [value / found[under][turn] for turn, value in found[over].items() if found[under].get(turn)]
 
 
 def read(file: Path) -> Run:
@@ -71,34 +80,40 @@ def number(value: float) -> str:
 
 def table(run: Run, case: str) -> str:
     """One case: a line for each contender and point."""
-    figures = [each for each in run.figures if each.case == case]
     lines = [f"{case}: {run.cases.get(case, '')}"]
-    if figures:
-        measures = unique((each.measure, each.unit) for each in figures)
-        rows = [_heading(measures)]
-        for point in unique(each.point for each in figures):
-            for contender in unique(each.contender for each in figures if each.point == point):
-                rows.append(_row(run, case, point, contender, [measure for measure, _ in measures]))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-            lines.append("  " + "  ".join(cells).rstrip())
-    lines += [f"  {each.contender}: {each.note}" for each in run.notes if each.case == case]
+    found = rows(run, case)
+    widths = [max(map(len, column)) for column in zip(*found, strict=True)]
+    for row in found:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  " + "  ".join(cells).rstrip())
+    lines += [f"  {contender}: {note}" for contender, note in notes(run, case)]
     return "\n".join(lines)
 
 
-def _heading(measures: list[tuple[str, str]]) -> list[str]:
+def notes(run: Run, case: str) -> list[tuple[str, str]]:
+    return unique((each.contender, each.note) for each in run.notes if each.case == case)
+
+
+def rows(run: Run, case: str) -> list[list[str]]:
+    """The cells of a case's table, its heading first; empty where nothing was measured."""
+    run = msgspec.structs.replace(run, figures=[each for each in run.figures if each.case == case])
+    if not run.figures:
+        return []
+    measures = unique((each.measure, each.unit) for each in run.figures)
     first, *rest = [f"{measure} {unit}".strip() for measure, unit in measures]
-    return ["", first, "spread", "ratio", *rest]
+    found = [["", first, "spread", "ratio", *rest]]
+    for point in unique(each.point for each in run.figures):
+        for contender in unique(each.contender for each in run.figures if each.point == point):
+            found.append(_row(run, case, point, contender, [measure for measure, _ in measures]))
+    return found
 
 
 def _row(run: Run, case: str, point: str, contender: str, measures: list[str]) -> list[str]:
     """The first measure with its spread and its ratio to gwfast's, then the medians of the others."""
     first = run.values(case, contender, measures[0], point)
-    base = run.median(case, "gwfast", measures[0], point)
-    middle = statistics.median(first)
-    ratio = f"{middle / base:.2f}" if base else "-"
-    cells = [f"{contender} {point}".strip(), number(middle), f"{spread(first):.0f} %" if len(first) > 1 else "-", ratio]
+    ratios = run.ratios(case, measures[0], (contender, point), ("gwfast", point))
+    cells = [f"{contender} {point}".strip(), number(statistics.median(first)) if first else "-",
+             f"{spread(first):.0f} %" if len(first) > 1 else "-", f"{statistics.median(ratios):.2f}" if ratios else "-"]
     for measure in measures[1:]:
         value = run.median(case, contender, measure, point)
         cells.append("-" if value is None else number(value))
@@ -109,14 +124,20 @@ def facts(run: Run) -> str:
     """The machine, in one line."""
     machine = run.about["machine"]
     versions = ", ".join(f"{name} {version}".strip() for name, version in run.about["versions"].items())
-    return (f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}, "
+    return (f"{machine['cpu']}{' (virtual)' if machine.get('virtual') else ''}, {machine['cores']} cores, "
+            f"{machine.get('memory', 0) / 1024:.0f} GiB, Linux {machine['kernel']}, Python {machine['python']}, "
             f"load {machine['load']:.1f} at the start, {run.about['at']}\n{versions}")
 
 
 def text(run: Run) -> str:
     """Everything."""
+    return "\n\n".join([*(table(run, case) for case in run.cases), ending(run)])
+
+
+def ending(run: Run) -> str:
+    """The machine, and the goals."""
     from bench.goals import lines
-    parts = [facts(run), *(table(run, case) for case in run.cases)]
+    parts = [facts(run)]
     if goals := lines(run):
         parts.append("goals\n" + "\n".join(goals))
     return "\n\n".join(parts)

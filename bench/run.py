@@ -27,11 +27,13 @@ def about(options: Options) -> dict:
 
 
 def run(names: list[str], options: Options, file: Path | None = None) -> Run:
-    """Run these cases; print each one's table when it is done, append to `file` as they come."""
+    """Run these cases; print each one's table when it is done, append to `file` as they come. What is going on, and for
+    how long still, is said on stderr."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     take_place()
     allow_files()
     found = Run(about=about(options), cases={name: CASES[name].about for name in names})
+    progress = Progress(names, options)
     with contextlib.ExitStack() as stack:
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -39,21 +41,47 @@ def run(names: list[str], options: Options, file: Path | None = None) -> Run:
         if lines:
             lines.write(msgspec.json.encode({"about": found.about, "cases": found.cases}) + b"\n")
         for name in names:
-            begin = time.monotonic()
+            progress.begins(name)
             for each in figures(name, options):
                 (found.figures if isinstance(each, Figure) else found.notes).append(each)
                 if lines:
                     lines.write(msgspec.json.encode(each) + b"\n")
                     lines.flush()
-            print(table(found, name), file=sys.stderr)
-            print(f"({time.monotonic() - begin:.0f} s)\n", file=sys.stderr, flush=True)
+            print(f"{table(found, name)}\n", flush=True)
+    progress.ends()
     return found
+
+
+class Progress:
+    """What is going on, and how long it may still take: each case's own estimate, corrected by how right they were so far."""
+
+    def __init__(self, names: list[str], options: Options) -> None:
+        there = sum(not CONTENDERS[name].missing() for name in options.contenders)
+        self._left = {name: CASES[name].told(options).takes(there) for name in names}
+        self._all, self._count, self._begin = sum(self._left.values()), len(names), time.monotonic()
+
+    def begins(self, name: str) -> None:
+        gone, left = time.monotonic() - self._begin, sum(self._left.values())
+        pace = gone / (self._all - left) if gone > 60 else 1.0
+        self._say(f"[{self._count - len(self._left) + 1}/{self._count}] {name}: {minutes(gone)} gone, "
+                  f"about {minutes(left * pace)} to go")
+        del self._left[name]
+
+    def ends(self) -> None:
+        self._say(f"done in {minutes(time.monotonic() - self._begin)}")
+
+    def _say(self, what: str) -> None:
+        print(what, file=sys.stderr, flush=True)
+
+
+def minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02} min"
 
 
 def figures(name: str, options: Options) -> Iterator[Figure | Note]:
     """What a case yields; where it fails, that is a note, and the next case has its turn."""
     try:
-        yield from CASES[name].run(options)
+        yield from CASES[name].told(options).run(options)
     except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as failed:
         yield Note(case=name, contender="the case", note=f"ended early: {failed!r}")
 
@@ -73,9 +101,11 @@ def install() -> None:
     if packages["apt-get"]:
         command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages["apt-get"]]
         if os.geteuid() == 0:
-            subprocess.run(command, check=False)
+            quietly = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # 1: no service is started
+            subprocess.run(["apt-get", "update", "-q"], check=False, env=quietly)
+            subprocess.run(command, check=False, env=quietly)
         else:
-            print("as root:", *command)
+            print("as root: apt-get update &&", *command)
     if packages["pip"]:
         folder = BINARIES.parent
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)

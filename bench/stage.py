@@ -25,10 +25,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What one run was told."""
 
     contenders: tuple[str, ...] = ("floor", "gwfast", "nginx")
-    rounds: int = 5
-    seconds: float = 4.0
+    rounds: int = 0  # 0: as each case says
+    seconds: float = 0.0
     connections: int = 64
-    budget: float = 60.0  # seconds for a contender where its number of changes is open
+    patience: float = 20.0  # seconds for a contender's first right answer
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,21 +134,28 @@ class Stage:
         """The seconds until its first right answer; 0 and a note if there is none."""
         first = next(iter(self.scene.asks.values()))
         try:
-            return made.start(lambda: self.right(made, first))
+            return made.start(lambda: self.right(made, first), self.options.patience)
         except (RuntimeError, TimeoutError) as failed:
             self.note(made.name, f"gave no right answer: {failed}")
             return 0.0
 
-    def all(self) -> list[Contender]:
-        """All contenders, started, until the stage ends."""
-        found = [self._stack.enter_context(self.started(name))[0] for name in self.options.contenders]
+    def all(self, changing: bool = False) -> list[Contender]:
+        """All contenders, started, until the stage ends. `changing`: those that can change while they run."""
+        names = [name for name in self.options.contenders if not changing or self.changes(name)]
+        found = [self._stack.enter_context(self.started(name))[0] for name in names]
         return [each for each in found if each is not None]
+
+    def changes(self, name: str) -> bool:
+        """Whether it can change while it runs; a note if it cannot."""
+        if not CONTENDERS[name].changes:
+            self.note(name, "does not change while it runs")
+        return CONTENDERS[name].changes
 
     def right(self, contender: Contender, ask: Ask) -> bool:
         """Whether this is answered as the resources say."""
         got = answer(contender.port, ask)
         if not ask.to:
-            return got.status in (404, 502, 503)  # nghttpx cannot say 404
+            return got.status in contender.nowhere
         return got == Answer(200, str(self.backends.ports[ask.to]), self.backends.size)
 
     def checked(self, contender: Contender) -> bool:

@@ -5,6 +5,7 @@ it, from which the configuration of every other one is written.
       .backends({...})       services.json    a Service and an EndpointSlice for each name, with its ports on 127.0.0.1
       .routes([...])         routes-0.json    HTTPRoutes, `per_file` in each file
       .plan()                                 the plan of what the files say now; costs what changed
+      .log                                    the files as they were written, one after the other
 
 Each contender listens on a port of its own in the place of 80.
 """
@@ -76,6 +77,7 @@ class World:
     def __init__(self, folder: Path, routes: Iterable[Resource], services: dict[str, list[int]],
                  listener_sets: Iterable[Resource] = ()) -> None:
         self.folder = folder
+        self.log: list[Path] = []
         folder.mkdir(parents=True, exist_ok=True)
         sets = list(listener_sets)
         self._write("gateway", [gateway(bool(sets)), *sets])
@@ -116,5 +118,6 @@ class World:
         file, new = self.folder / f"{name}.json", self.folder / f".{name}.new"
         new.write_bytes(msgspec.json.encode({"apiVersion": "v1", "kind": "List", "items": resources}))
         os.replace(new, file)
+        self.log.append(file)
         if getattr(self, "_changed", None) is not None:
             self._changed.add(str(file))

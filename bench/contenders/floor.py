@@ -7,17 +7,19 @@ from gwfast.plan.ir import Plan
 
 class Floor(Contender):
     name, program, package = "floor", "cc", "apt-get install gcc"
-    reload_signal = None
+    changes = False
     backend = 0
 
     @classmethod
     def version(cls) -> str:
         return ""
 
-    def write_plan(self, plan: Plan) -> None:
+    def files(self, plan: Plan) -> dict[str, bytes]:
+        """No files: it is told on the command line."""
         self.backend = config(plan)
         if self.workers != 1:
             raise Unsupported("several workers")
+        return {}
 
     def command(self) -> list[str]:
         return [compiled("floor"), str(self.port), str(self.backend)]
@@ -28,5 +30,5 @@ def config(plan: Plan) -> int:
     found = list(rows(plan))
     addresses = [address for each in services(plan).values() for address in each]
     if len(found) != 1 or found[0].path != "/" or found[0].hostname or found[0].header or len(addresses) != 1:
-        raise Unsupported("routes")
+        raise Unsupported("routes or several endpoints")
     return addresses[0][1]

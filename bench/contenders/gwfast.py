@@ -1,25 +1,37 @@
 """gwfast: it reads the resources themselves and sees by itself when a file changes."""
+import os
 import sys
 
 import gwfast
-from bench.contenders.base import Contender
+from bench.contenders.base import Contender, Moves
 from bench.machine import free_port
 from bench.world import World
 
 
 class Gwfast(Contender):
     name, program, package = "gwfast", sys.executable, "make build"
+    reload_signal = None
+    _seen = 0  # of the world's log
 
     @classmethod
     def version(cls) -> str:
         return gwfast.__version__
 
-    def write(self, world: World) -> None:
-        self.folder = world.folder
+    @property
+    def folder(self):
+        return self.directory / "resources"
+
+    def staged(self, world: World) -> Moves:
+        """The files themselves, those that are new: a link to each, moved over its place as any new file would be."""
+        self.folder.mkdir(exist_ok=True)
+        moves = []
+        for file in dict.fromkeys(world.log[self._seen:]):
+            new = self.directory / f"{next(self._numbers)}.new"
+            os.link(file, new)
+            moves.append((new, self.folder / file.name))
+        self._seen = len(world.log)
+        return moves
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "gwfast", "run", str(self.folder), "--workers", str(self.workers), "--bind", "127.0.0.1",
                 "--port-map", f"80:{self.port}", "--admin", f"127.0.0.1:{free_port()}", "--access-log", "off"]
-
-    def reload(self) -> None:
-        """The files have changed: that is all."""

@@ -33,11 +33,10 @@ def _proxy(row: Row, found: dict) -> dict[str, Any]:
 
 class H2o(Contender):
     name, program, package = "h2o", "h2o", "apt-get install h2o"
-    reload_signal = None
+    changes = False
 
-    def write_plan(self, plan: Plan) -> None:
-        made = config(plan, self.directory, self.port, self.workers)
-        (self.directory / "h2o.conf").write_bytes(msgspec.json.encode(made))
+    def files(self, plan: Plan) -> dict[str, bytes]:
+        return {"h2o.conf": msgspec.json.encode(config(plan, self.directory, self.port, self.workers))}
 
     def command(self) -> list[str]:
         return [find("h2o"), "-c", str(self.directory / "h2o.conf")]

@@ -1,6 +1,7 @@
-"""HAProxy: maps from host, path and header to backends, each looked up in a tree.
+"""HAProxy: maps from host, path and header to backends, each looked up in a tree, once.
 
 A prefix is looked up with a '/' behind it, so that it ends where an element of the path ends. Reload is by the master.
+A request whose endpoint fails goes to another one at the first retry (`redispatch 1`), not at the last.
 """
 import signal
 from pathlib import Path
@@ -13,6 +14,7 @@ FRAME = """\
 global
     nbthread {workers}
     stats socket {directory}/stats mode 600 level admin expose-fd listeners
+    hard-stop-after 30s
 defaults
     mode http
     timeout connect 5s
@@ -20,32 +22,39 @@ defaults
     timeout server 60s
     option http-keep-alive
     http-reuse always
-    retry-on conn-failure
-    option redispatch
+    retries 2
+    retry-on conn-failure empty-response
+    option redispatch 1
     option forwardfor
 frontend web
     bind 127.0.0.1:{port}
     http-request set-header X-Forwarded-Proto http
     http-request set-header X-Forwarded-Host %[req.hdr(host)]
     http-request set-header X-Request-Id %[uuid()]
+{use}{backends}{nowhere}"""
+NOWHERE = """\
+backend nowhere
     http-request return status 404
-{use}{backends}"""
+"""
 
 
 def config(plan: Plan, directory: Path, port: int, workers: int) -> tuple[str, dict[str, str]]:
     """Return haproxy.cfg and the maps that it names, by file name."""
     maps: dict[str, list[str]] = {}
-    for row in rows(plan):
+    found = list(rows(plan))
+    anything = found[0].service if len(found) == 1 and _is_for_all(found[0]) else ""
+    for row in [] if anything else found:
         kind, key = _key(row)
         maps.setdefault(kind, []).append(f"{key} {row.service}\n")
     use = "".join(_use(kind, directory) for kind in sorted(maps, key=_order))
-    backends = "".join(map(_backend, services(plan).items()))
-    # `return` ends a request before `use_backend` is asked: it is for those that no map knows.
-    known = " ".join(f"!{{ {_found(kind, directory)} -m found }}" for kind in sorted(maps, key=_order))
-    text = FRAME.format(workers=workers, directory=directory, port=port, use=use, backends=backends)
-    if known:
-        text = text.replace("return status 404\n", f"return status 404 if {known}\n")
+    use += f"    default_backend {anything or 'nowhere'}\n"
+    text = FRAME.format(workers=workers, directory=directory, port=port, use=use, nowhere="" if anything else NOWHERE,
+                        backends="".join(map(_backend, services(plan).items())))
     return text, {f"{kind}.map": "".join(lines) for kind, lines in maps.items()}
+
+
+def _is_for_all(row: Row) -> bool:
+    return row.path == "/" and not (row.exact or row.header or row.hostname)
 
 
 def _key(row: Row) -> tuple[str, str]:
@@ -75,8 +84,9 @@ def _order(kind: str) -> int:
 
 
 def _use(kind: str, directory: Path) -> str:
-    found = _found(kind, directory)
-    return f"    use_backend %[{found}] if {{ {found} -m found }}\n"
+    variable = f"txn.{kind.replace('-', '_')}"
+    return (f"    http-request set-var({variable}) {_found(kind, directory)}\n"
+            f"    use_backend %[var({variable})] if {{ var({variable}) -m found }}\n")
 
 
 def _backend(service) -> str:
@@ -90,11 +100,9 @@ class HAProxy(Contender):
     reload_signal = signal.SIGUSR2
     settles = 0.1  # a signal that comes while the master starts anew is lost
 
-    def write_plan(self, plan: Plan) -> None:
+    def files(self, plan: Plan) -> dict[str, bytes]:
         text, maps = config(plan, self.directory, self.port, self.workers)
-        for name, lines in maps.items():
-            (self.directory / name).write_text(lines)
-        (self.directory / "haproxy.cfg").write_text(text)
+        return {name: lines.encode() for name, lines in [*maps.items(), ("haproxy.cfg", text)]}
 
     def command(self) -> list[str]:
         return [find("haproxy"), "-W", "-f", str(self.directory / "haproxy.cfg")]

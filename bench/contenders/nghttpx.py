@@ -37,9 +37,10 @@ def _pattern(row: Row) -> str:
 
 class Nghttpx(Contender):
     name, program, package = "nghttpx", "nghttpx", "apt-get install nghttp2-proxy"
+    nowhere = (404, 502, 503)
 
-    def write_plan(self, plan: Plan) -> None:
-        (self.directory / "nghttpx.conf").write_text(config(plan, self.directory, self.port, self.workers))
+    def files(self, plan: Plan) -> dict[str, bytes]:
+        return {"nghttpx.conf": config(plan, self.directory, self.port, self.workers).encode()}
 
     def command(self) -> list[str]:
         return [find("nghttpx"), f"--conf={self.directory / 'nghttpx.conf'}"]

@@ -1,8 +1,9 @@
 """nginx: a `server` for each host, a `location` or two for each path, a `map` where headers decide.
 
 A location is found in a tree of prefixes, a host and a value of a map in a hash. Keep-alive to backends is on (256 a
-worker); X-Request-Id and the X-Forwarded fields are added as gwfast adds them. Bodies are passed on as
-they come, never by way of a disk.
+worker); X-Request-Id and the X-Forwarded fields are added as gwfast adds them. Bodies are passed on as they come, never
+by way of a disk, in larger pieces than by default. Who refuses a connection is left alone for a second; the request goes
+to another one.
 """
 from pathlib import Path
 
@@ -18,6 +19,8 @@ events {{ worker_connections 32768; }}
 http {{
     access_log off;
     client_max_body_size 0;
+    client_body_buffer_size 64k;
+    proxy_buffers 8 32k; proxy_busy_buffers_size 64k;
     client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
     fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
     keepalive_requests 10000000;
@@ -32,8 +35,7 @@ http {{
     proxy_set_header X-Forwarded-Proto $scheme;
     proxy_set_header X-Forwarded-Host $http_host;
     proxy_set_header X-Request-Id $request_id;
-{upstreams}{maps}{servers}    server {{ listen 127.0.0.1:{port} default_server; return 404; }}
-}}
+{upstreams}{maps}{servers}}}
 """
 
 
@@ -41,21 +43,23 @@ def config(plan: Plan, directory: Path, port: int, workers: int) -> str:
     """Return nginx.conf."""
     maps: list[str] = []
     hosts = by_host(rows(plan))
-    servers = "".join(_server(hostname, found, port, maps) for hostname, found in hosts.items())
-    text = FRAME.format(workers=workers, directory=directory, port=port, servers=servers, maps="".join(maps),
+    listen = f"listen 127.0.0.1:{port}"
+    default = f"{listen} default_server{' reuseport' if workers > 1 else ''}"
+    servers = "".join(_server(hostname, found, listen if hostname else default, maps) for hostname, found in hosts.items())
+    if "" not in hosts:
+        servers += f"    server {{ {default}; return 404; }}\n"
+    return FRAME.format(workers=workers, directory=directory, servers=servers, maps="".join(maps),
                         upstreams="".join(map(_upstream, services(plan).items())))
-    if "" in hosts:  # the host of any name is the default itself
-        text = text.replace(f"    server {{ listen 127.0.0.1:{port} default_server; return 404; }}\n", "")
-    return text
 
 
 def _upstream(service) -> str:
     name, addresses = service
-    servers = "".join(f" server {ip}:{port};" for ip, port in addresses) or " server 127.0.0.1:1 down;"
+    servers = "".join(f" server {ip}:{port} max_fails=1 fail_timeout=1s;" for ip, port in addresses)
+    servers = servers or " server 127.0.0.1:1 down;"
     return f"    upstream {name} {{{servers} keepalive 256; keepalive_requests 10000000; }}\n"
 
 
-def _server(hostname: str, found: list[Row], port: int, maps: list[str]) -> str:
+def _server(hostname: str, found: list[Row], listen: str, maps: list[str]) -> str:
     named = f"server_name {hostname};" if hostname else ""
     paths: dict[tuple[str, bool], list[Row]] = {}  # sorted below: nginx 1.22 sorts locations by insertion
     for row in found:
@@ -63,8 +67,7 @@ def _server(hostname: str, found: list[Row], port: int, maps: list[str]) -> str:
     locations = "".join(_location(path, exact, some, maps) for (path, exact), some in sorted(paths.items()))
     if ("/", False) not in paths:
         locations += "        location / { return 404; }\n"
-    default = "" if hostname else " default_server"
-    return f"    server {{ listen 127.0.0.1:{port}{default}; {named}\n{locations}    }}\n"
+    return f"    server {{ {listen}; {named}\n{locations}    }}\n"
 
 
 def _location(path: str, exact: bool, found: list[Row], maps: list[str]) -> str:
@@ -91,9 +94,9 @@ def _map(variable: str, found: list[Row]) -> str:
 class Nginx(Contender):
     name, program, package, version_option = "nginx", "nginx", "apt-get install nginx-light", "-v"
 
-    def write_plan(self, plan: Plan) -> None:
-        self.directory.chmod(0o755)
-        (self.directory / "nginx.conf").write_text(config(plan, self.directory, self.port, self.workers))
+    def files(self, plan: Plan) -> dict[str, bytes]:
+        self.directory.chmod(0o755)  # its workers have another user
+        return {"nginx.conf": config(plan, self.directory, self.port, self.workers).encode()}
 
     def command(self) -> list[str]:
         return [find("nginx"), "-p", str(self.directory), "-e", str(self.directory / "nginx.err"),

@@ -7,7 +7,9 @@ from bench.__main__ import chosen, options, parser
 from bench.cases import CASES
 from bench.goals import GOALS, judged
 from bench.kinds import Case
-from bench.stage import Figure, Note
+from bench.load import Load
+from bench.run import Progress
+from bench.stage import Figure, Note, Options
 
 ABOUT = {"at": "2026-01-01T00:00:00Z", "versions": {"gwfast": "1", "nginx": "2"},
          "machine": {"cpu": "a <b>", "cores": 2, "kernel": "6", "python": "3", "load": 0.1}}
@@ -31,7 +33,7 @@ def test_table(run):
         "small: small ones",
         "          CPU us/request  spread  ratio  rate requests/s",
         "  gwfast              11     9 %   1.00           90,000",
-        "  nginx               22     5 %   2.00                -",
+        "  nginx               22     5 %   1.92                -",
         "  caddy: caddy is not installed"]
 
 
@@ -43,6 +45,12 @@ def test_points_have_lines_and_ratios_of_their_own():
     lines = [line.split() for line in report.table(run, "path-100").splitlines()[2:]]
     assert [(line[0], line[1], line[-1]) for line in lines] == [
         ("gwfast", "first", "1.00"), ("envoy", "first", "2.00"), ("gwfast", "last", "1.00"), ("envoy", "last", "4.00")]
+
+
+def test_a_ratio_is_that_of_each_round():
+    run = report.Run(about=ABOUT, cases={"small": ""}, figures=[*figures("gwfast", 1.0, 10.0, 2.0), *figures("nginx", 2.0, 20.0)])
+    assert run.ratios("small", "CPU", ("nginx", ""), ("gwfast", "")) == [2.0, 2.0]
+    assert run.ratios("small", "CPU", ("gwfast", ""), ("envoy", "")) == []
 
 
 def test_without_gwfast_there_is_no_ratio():
@@ -62,9 +70,10 @@ def test_number(value, text):
 
 
 def test_goals_are_judged(run):
-    found = {goal.about: (value, value <= goal.limit) for goal, value in judged(run)}
-    assert found == {"CPU time of a small request, to nginx": (0.5, True)}
-    assert "0.500 of  0.800     met" in report.text(run)
+    (found,) = judged(run)
+    assert (found.goal.about, found.value, found.met) == ("CPU time of a small request, to nginx", 12 / 23, True)
+    assert (found.lowest, found.highest) == (10 / 22, 11 / 21)
+    assert "0.522 of  0.800     met     0.455 to 0.524" in report.text(run)
     run.figures += figures("gwfast", 3.0, 0.0, 0.0, case="churn-routes", measure="errors", unit="")
     assert "missed" in report.text(run)  # one round with errors is one too many
 
@@ -77,8 +86,10 @@ def test_goals_name_cases_that_there_are():
             asked.add(case)
             return []
 
+        ratios = values
+
     for goal in GOALS:
-        assert goal.value(Asked(about=ABOUT, cases={})) is None
+        assert goal.values(Asked(about=ABOUT, cases={})) == []
     assert asked <= CASES.keys() and len(asked) > 8
 
 
@@ -110,7 +121,7 @@ def test_page_is_whole_and_escaped(run):
     text = page.html(run)
     assert text.count("<svg") == 1 and text.count("</svg>") == 1
     assert "a &lt;b&gt;" in text and "a <b>" not in text
-    assert "class=met>met" in text and "caddy is not installed" in text
+    assert "class=met>met" in text and "caddy is not installed" in text and "currentColor" in text
     assert "src=" not in text and "<link" not in text
 
 
@@ -127,6 +138,41 @@ def test_options():
     assert options(parser().parse_args(["--against", ""])).contenders == ("gwfast",)
     with pytest.raises(ValueError, match="nobody is called apache"):
         options(parser().parse_args(["--against", "apache"]))
+
+
+def test_every_kind_has_its_plot():
+    pytest.importorskip("matplotlib")
+    asked = {"small": ("CPU", "rate"), "latency": ("p50", "p99", "p99.9"), "change-5000": ("live after",), "killed": ("errors",),
+             "churn-routes": ("p99 quiet", "p99 changing"), "grow": ("mean", "wrong"), "start-1000": ("start", "memory")}
+    run = report.Run(about=ABOUT, cases={case: "x" for case in (*asked, "path-100", "path-1000")}, figures=[
+        each for case, measures in asked.items() for measure in measures for who in ("gwfast", "floor", "nginx")
+        for each in figures(who, 1.0, 3.0, case=case, measure=measure)] + [
+        each for case in ("path-100", "path-1000") for point in ("one", "first", "last")
+        for each in figures("gwfast", 1.0, case=case, point=point)])
+    assert page.html(run).count("<svg") == len(asked) + 1  # all numbers of routes are one
+
+
+@pytest.mark.parametrize("text, errors", [((0, 0, 0, 0, 0), ""), ((3, 2, 1, 0, 4), "2 5xx, 1 otherwise wrong, 1 broken, 4 never answered")])
+def test_errors_are_named(text, errors):
+    wrong, bad, broken, refused, lost = text
+    load = Load(asked=9, answered=9, wrong=wrong, broken=broken, refused=refused, retried=0, lost=lost, seconds=1, p50=1, p99=1,
+                p999=1, max=1, statuses=[0, 0, 6, 0, 0, bad])
+    assert load.said() == errors and load.errors == wrong + broken + lost
+
+
+def test_the_time_that_remains(capsys):
+    progress = Progress(["small", "latency"], Options(contenders=("gwfast", "floor"), rounds=1, seconds=1.0))
+    progress.begins("small")
+    progress.begins("latency")
+    progress.ends()
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("[1/2] small: 0:00 min gone, about ") and said[1].startswith("[2/2] latency: ")
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_case_takes_longer_with_more(case):
+    assert 0 < case.told(Options()).takes(1) <= case.takes(8)
+    assert case.told(Options(rounds=2, seconds=9.0)).rounds == 2 and case.told(Options(rounds=2, seconds=9.0)).seconds == 9
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -91,7 +91,7 @@ def test_a_prefix_ends_where_an_element_ends(tmp_path):
 def test_several_endpoints(tmp_path):
     world = World(tmp_path, plain().routes, {"first": [7001, 7002]})
     made = world.plan()
-    assert "server 127.0.0.1:7001; server 127.0.0.1:7002;" in text("nginx", made)
+    assert re.search(r"server 127.0.0.1:7001 [^;]*; server 127.0.0.1:7002 [^;]*;", text("nginx", made))
     for name in ("haproxy", "envoy", "caddy", "nghttpx"):
         assert "7001" in text(name, made) and "7002" in text(name, made)
     with pytest.raises(Unsupported, match="several endpoints"):
@@ -114,6 +114,27 @@ def test_a_changed_route_is_in_the_next_plan(tmp_path):
     assert found["/api/service-000001"] == "bench-last-80" and found["/api/service-000003"] == "bench-rest-80"
     world.services({**PORTS, "last": [7004]})
     assert services(world.plan())["bench-last-80"] == (("127.0.0.1", 7004),)
+
+
+@pytest.mark.parametrize("name", [*TRANSLATORS, "gwfast"])
+def test_what_is_staged_is_what_changed(tmp_path, name):
+    """Files lie beside their places until they are moved; what says nothing new is not written again."""
+    scene = paths(3)
+    world = World(tmp_path / "world", scene.routes, PORTS)
+    made = CONTENDERS[name](tmp_path / name, 7009)
+    made.write(world)
+    before = {file: file.read_bytes() for file in made.directory.rglob("*.*") if file.is_file()}
+    assert made.staged(world) == []
+    world.put(1, scene.route(1, "last"))
+    moves = made.staged(world)
+    assert moves and all(new.parent == made.directory and place in before for new, place in moves)
+    assert {file: file.read_bytes() for file in before} == before
+    assert all(new.read_bytes() != before[place] for new, place in moves)
+
+
+def test_haproxy_asks_no_map_where_there_is_one_route(tmp_path):
+    assert "default_backend bench-first-80" in text("haproxy", plan(tmp_path, plain)) and "map_" not in text("haproxy", plan(
+        tmp_path, plain))
 
 
 def test_what_no_case_needs_is_refused(tmp_path):

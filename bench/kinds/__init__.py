@@ -1,0 +1,7 @@
+"""How a case is measured: one class for each kind of figure; cases.py says which are asked for."""
+from bench.kinds.base import Case
+from bench.kinds.changing import Change, Churn, Grow, Killed
+from bench.kinds.holding import Idle, Start, Workers
+from bench.kinds.traffic import Latency, Routes, Throughput
+
+__all__ = ["Case", "Change", "Churn", "Grow", "Idle", "Killed", "Latency", "Routes", "Start", "Throughput", "Workers"]

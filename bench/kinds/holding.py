@@ -1,0 +1,114 @@
+"""What is held: memory for connections and routes, and the time until a process is there."""
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import msgspec
+
+from bench.contenders import Contender
+from bench.kinds.base import WARM_UP, Case, Found
+from bench.load import allow_files, load
+from bench.machine import held, memory, used
+from bench.scenes import Ask
+from bench.stage import Options, Stage, stage
+
+SPARE = 500  # files for everything else
+
+
+class Idle(Case):
+    """Connections that have had one answer and stay open: memory for each, and what requests on others cost beside them.
+
+    As many as are wanted, or as the limit on open files lets one process hold: the floor needs two for each."""
+
+    connections: int = 10_000
+
+    def run(self, options: Options) -> Found:
+        with stage(self.name, self.scene(), options) as on:
+            for turn in range(self.rounds):
+                for name in options.contenders:
+                    with on.started(name) as (contender, _):
+                        if contender is not None:
+                            yield from self.measure(on, contender, options, turn)
+                if turn == 0:
+                    yield from on.notes
+
+    def takes(self, contenders: int) -> float:
+        return contenders * self.rounds * (1 + self.connections / 3000 + self.seconds)
+
+    def measure(self, on: Stage, contender: Contender, options: Options, turn: int) -> Found:
+        ask = next(iter(on.scene.asks.values()))
+        connections = min(self.connections, allow_files() // (2 if contender.name == "floor" else 1) - SPARE)
+        if connections < self.connections and turn == 0:
+            yield self.note(contender, f"{connections:,} connections: the limit on open files is {allow_files():,}")
+        load(contender.port, [ask], seconds=WARM_UP, connections=options.connections)
+        before = held(contender.pids())
+        with contextlib.ExitStack() as stack:
+            opened = 0
+            try:
+                for _ in range(connections):
+                    stack.enter_context(answered(contender.port, ask))
+                    opened += 1
+            except OSError as error:
+                yield self.note(contender, f"{opened:,} connections, then: {error}")
+            after = held(contender.pids())
+            pids = contender.pids()
+            cpu = used(pids)
+            seen = load(contender.port, [ask], seconds=self.seconds, connections=options.connections, size=35)
+            cpu = used(pids) - cpu
+        yield self.figure(contender, "memory", "B/connection", (after - before) / max(1, opened), round=turn)
+        yield self.figure(contender, "without", "MiB", before / 2**20, round=turn)
+        yield self.figure(contender, "connections", "", opened, round=turn)
+        yield self.figure(contender, "CPU", "us/request", cpu.total / max(1, seen.answered), round=turn)
+        yield self.figure(contender, "errors", "", seen.errors, round=turn)
+
+
+@contextlib.contextmanager
+def answered(port: int, ask: Ask) -> Iterator[socket.socket]:
+    """A connection that has had one whole answer."""
+    with contextlib.closing(socket.create_connection(("127.0.0.1", port), 10)) as s:
+        s.sendall(ask.bytes())
+        got = b""
+        while b"\r\n\r\n" not in got or not got.endswith(b"." * 35):
+            if not (some := s.recv(4096)):
+                raise ConnectionError("closed before its answer")
+            got += some
+        yield s
+
+
+class Start(Case):
+    """From the start of a process to its first right answer, and what all of its processes hold then."""
+
+    def run(self, options: Options) -> Found:
+        with stage(self.name, self.scene(), options) as on:
+            names = list(options.contenders)
+            for turn in range(self.rounds):
+                for name in list(names):
+                    with on.started(name) as (contender, seconds):
+                        if contender is None:
+                            names.remove(name)
+                            continue
+                        yield self.figure(contender, "start", "s", seconds, round=turn)
+                        yield self.figure(contender, "memory", "MiB", held(contender.pids()) / 2**20, round=turn)
+            yield from on.notes
+
+    def takes(self, contenders: int) -> float:
+        return self.setup * self.rounds
+
+
+class Workers(Case):
+    """What one worker holds beside so many others: the routes lie in memory once, so it should not grow with their number."""
+
+    counts: tuple[int, ...] = (1, 2, 4)
+
+    def run(self, options: Options) -> Found:
+        for count in self.counts:
+            with stage(self.name, self.scene(), msgspec.structs.replace(options, contenders=("gwfast",)), workers=count) as on:
+                for contender in on.all():
+                    workers = [memory(pid) for pid in contender.pids()[1:]]
+                    for what in ("Rss", "Pss"):
+                        yield self.figure(contender, what, "MiB", max(each[what] for each in workers) / 2**20,
+                                          point=f"{count} workers")
+                yield from on.notes
+
+    def takes(self, contenders: int) -> float:
+        return self.setup

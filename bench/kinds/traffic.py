@@ -1,0 +1,119 @@
+"""Requests that are forwarded: what each costs, how long it takes, and how that depends on the number of routes."""
+import statistics
+from collections.abc import Callable
+
+from bench.contenders import Contender
+from bench.kinds.base import WARM_UP, Case, Found
+from bench.load import Load, load
+from bench.machine import held, used
+from bench.scenes import Ask, Scene
+from bench.stage import Options, stage
+
+
+class Throughput(Case):
+    """Everybody asks as fast as they are answered: CPU time of all processes per request, and requests per second."""
+
+    size: int = 35
+    close: bool = False
+    workers: int = 1
+
+    def run(self, options: Options) -> Found:
+        with stage(self.name, self.scene(), options, size=self.size, workers=self.workers) as on:
+            points = {point: (ask, on.all()) for point, ask in on.scene.asks.items()}
+            yield from on.notes
+            yield from self.turns(points, options)
+
+    def takes(self, contenders: int) -> float:
+        return self.setup + contenders * (WARM_UP + self.rounds * (self.seconds + 0.05))
+
+    def turns(self, points: dict[str, tuple[Ask, list[Contender]]], options: Options) -> Found:
+        """Every point of every contender, in turn."""
+        for ask, contenders in points.values():
+            for contender in contenders:
+                self.load(contender, ask, options, WARM_UP)
+        for turn in range(self.rounds):
+            for point, (ask, contenders) in points.items():
+                for contender in contenders:
+                    yield from self.measure(contender, point, ask, options, turn)
+
+    def load(self, contender: Contender, ask: Ask, options: Options, seconds: float) -> Load:
+        return load(contender.port, [ask], seconds=seconds, size=self.size, close=self.close, connections=options.connections)
+
+    def measure(self, contender: Contender, point: str, ask: Ask, options: Options, turn: int) -> Found:
+        pids = contender.pids()
+        before = used(pids)
+        seen = self.load(contender, ask, options, self.seconds)
+        spent = used(pids) - before
+        at = {"point": point, "round": turn}
+        if not seen.answered:
+            yield self.note(contender, "answered nothing")
+            return
+        yield self.figure(contender, "CPU", "us/request", spent.total / seen.answered, **at)
+        yield self.figure(contender, "user", "us/request", spent.user / seen.answered, **at)
+        yield self.figure(contender, "system", "us/request", spent.system / seen.answered, **at)
+        yield self.figure(contender, "rate", "requests/s", seen.answered / seen.seconds, **at)
+        yield self.figure(contender, "memory", "MiB", held(pids) / 2**20, **at)
+        yield self.figure(contender, "errors", "", seen.errors, **at)
+
+
+class Routes(Throughput, frozen=True, kw_only=True):
+    """The first and the last of many routes, beside the same contender with one route (the point 'one'), in turn."""
+
+    count: int
+    shape: Callable[[int], Scene]
+
+    def run(self, options: Options) -> Found:
+        with (stage(self.name, self.shape(self.count), options) as on, stage(self.name, self.shape(1), options) as other):
+            many = on.all()
+            one = [each for each in other.all() if each.name in {more.name for more in many}]
+            yield from on.notes
+            points = {"one": (other.scene.asks["first"], one),
+                      **{point: (ask, many) for point, ask in on.scene.asks.items()}}
+            yield from self.turns(points, options)
+
+    def takes(self, contenders: int) -> float:
+        return self.setup + (contenders - 1) * 3 * (WARM_UP + self.rounds * (self.seconds + 0.05))
+
+
+class Latency(Case):
+    """Times at a fixed rate, the same for all, in an open loop: `rate`, or a share of nginx's highest (of the first's,
+    without nginx). Who cannot carry it is left out."""
+
+    rounds: int = 9
+    seconds: float = 1.0
+    share: float = 0.6
+    rate: int = 0
+
+    def run(self, options: Options) -> Found:
+        with stage(self.name, self.scene(), options) as on:
+            contenders = on.all()
+            yield from on.notes
+            if not contenders:
+                return
+            ask = next(iter(on.scene.asks.values()))
+            how = {"connections": options.connections, "size": 35}
+            highest = self.highest(contenders, ask, how)
+            rate = self.rate or max(1, int(highest.get("nginx", highest[contenders[0].name]) * self.share))
+            for contender in list(contenders):
+                if highest[contender.name] < rate * 1.1:
+                    contenders.remove(contender)
+                    yield self.note(contender, f"cannot carry {rate:,} requests/s: {highest[contender.name]:,.0f} at most")
+            for turn in range(self.rounds):
+                for contender in contenders:
+                    seen = load(contender.port, [ask], seconds=self.seconds, rate=rate, **how)
+                    for name, value in (("p99", seen.p99), ("p50", seen.p50), ("p99.9", seen.p999)):
+                        yield self.figure(contender, name, "us", value, round=turn)
+                    yield self.figure(contender, "offered", "requests/s", rate, round=turn)
+                    yield self.figure(contender, "errors", "", seen.errors, round=turn)
+
+    def highest(self, contenders: list[Contender], ask: Ask, how: dict) -> dict[str, float]:
+        """The highest rate of each: the middle of three rounds, which warm it up as well."""
+        rates: dict[str, list[float]] = {each.name: [] for each in contenders}
+        for _ in range(3):
+            for contender in contenders:
+                seen = load(contender.port, [ask], seconds=min(0.5, self.seconds), **how)
+                rates[contender.name].append(seen.answered / seen.seconds)
+        return {name: statistics.median(found) for name, found in rates.items()}
+
+    def takes(self, contenders: int) -> float:
+        return self.setup + contenders * (3 * min(0.5, self.seconds) + self.rounds * (self.seconds + 0.05))
