@@ -8,11 +8,15 @@
 Rules:
 - A node is made again only if something that it depends on changed, and put in place only if it came out different.
 - Endpoints belong to targets: an EndpointSlice never touches a route.
-- Nothing here costs more than linear time in the number of routes, and one route costs its own size.
+- A changed route costs its own size: the attachments of a listener are a sequence by route key, in pieces that two
+  graphs share (gwfast.sharing), as are the routes, targets and listeners by key. Only a change of a Gateway, a
+  ListenerSet or a Namespace looks at all routes, and a new route on a listener of both HTTPRoutes and GRPCRoutes at
+  those that it has.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 
 from msgspec.structs import astuple, replace
 
@@ -37,8 +41,10 @@ from gwfast.graph.model import (
 from gwfast.graph.policies import judge_policies
 from gwfast.graph.refs import Resources, policy_services, slice_services
 from gwfast.graph.routes import Judge, Parents, parent_key, service_refs
+from gwfast.sharing import Shards, changed, find
 
 
+_route_key = attrgetter("route.key")
 _DEFAULTS = GraphOptions()
 
 
@@ -59,17 +65,23 @@ class Attacher:
         self._credentials = Credentials(self._resources)
         self._backends = Backends(self._resources, options)
         self._survey = Survey(classes={})
+        self._blamed: tuple[tuple, ...] = ()
         self._faces: dict[Key, tuple] = {}
         parents = Parents(self._survey, self._resources)
         self._judge = Judge(parents, self._backends, self._resources, options, refuse_regex)
-        self._routes: dict[Key, RouteNode] = {}
+        self._routes: Shards = Shards()  # Key -> RouteNode
+        self._renewed: dict[Key, RouteNode | None] = {}  # what will be in it
         self._notes: dict[Key, tuple[Note, ...]] = {}
         self._troubled: dict[Key, None] = {}
         self._places: dict[Key, tuple[str, ...]] = {}
         self._users: dict[Key, set[Key]] = {}  # Service -> routes that name it
-        self._attachments: dict[str, dict[Key, Attachment]] = {}
+        self._attachments: dict[str, Sequence[Attachment]] = {}  # of each listener, by route key
+        self._edits: dict[str, tuple[list[Attachment], list[Attachment]]] = {}  # what goes of them and what comes
+        self._reshaped: set[str] = set()  # listeners on which another route may be first
         self._lost: dict[str, frozenset[Key]] = {}
-        self._listeners: dict[str, ListenerNode] = {}
+        self._bases: dict[str, ListenerNode] = {}  # what the listeners were made of
+        self._listeners: Shards = Shards()  # id -> ListenerNode
+        self._targets: Shards = Shards()
         self._policies: dict[Key, PolicyNode] = {}
         self._policies_stale = False
 
@@ -88,16 +100,16 @@ class Attacher:
     def _attach(self, resources: Mapping[Key, Resource], changed: Iterable[Key] | None) -> Graph:
         changes = self._resources.update(resources, changed)
         stale = dict.fromkeys(self._survey_again(changes)) | dict.fromkeys(self._refer_again(changes))
-        touched: set[str] = set()
         for key, (before, now) in changes.items():
             if key.kind in ROUTE_KINDS:
                 self._register(key, before, now)
                 stale[key] = None
         for key in stale:
-            self._judge_again(key, touched)
-        for key in self._settle_kinds(touched):
-            self._judge_again(key, touched)
-        self._refill(touched)
+            self._judge_again(key)
+        touched = self._settle()
+        for key in self._settle_kinds():
+            self._judge_again(key)
+        self._refill(touched | self._settle())
         if self._policies_stale:
             self._policies = self._judge_policies()
             self._policies_stale = False
@@ -121,6 +133,7 @@ class Attacher:
         owners = {key for key in faces.keys() | self._faces.keys() if faces.get(key) != self._faces.get(key)}
         namespaces = {key.name for key in changes if key.kind == "Namespace"}
         self._survey, self._faces = found, faces
+        self._blamed = tuple(_blamed(found))
         self._policies_stale = True
         self._judge.parents = Parents(found, self._resources)
         return [key for key, node in self._routes.items() if key.namespace in namespaces or _names(node, owners)]
@@ -158,12 +171,12 @@ class Attacher:
 
     # ---- Routes
 
-    def _judge_again(self, key: Key, touched: set[str]) -> None:
-        """Judge a route and put it in place of what it was; `touched` gathers the listeners whose routes changed."""
+    def _judge_again(self, key: Key) -> None:
+        """Judge a route and note what it will be in place of what it was."""
         before = self._routes.get(key)
         resource = self._resources.get(*key)
         if resource is None:
-            self._remove(key, before, touched)
+            self._remove(key, before)
             return
         node, places, notes, fine = self._judge.judge(resource)
         node = _reuse_route(before, node)
@@ -177,31 +190,48 @@ class Attacher:
             self._troubled[key] = None
         if node is not before:
             self._exchange_targets(before, node)
-            self._routes[key] = node
-        self._put(key, node, places, touched)
+            self._renewed[key] = node
+        self._put(key, node, places)
 
-    def _put(self, key: Key, node: RouteNode, places: dict[str, tuple[str, ...]], touched: set[str]) -> None:
-        for identity in self._places.get(key, ()):
+    def _put(self, key: Key, node: RouteNode, places: dict[str, tuple[str, ...]]) -> None:
+        before = self._places.get(key, ())
+        for identity in before:
             if identity not in places:
-                del self._attachments[identity][key]
-                touched.add(identity)
-        self._places[key] = tuple(places)
+                self._edit(identity, self._attached(identity, key), None)
         for identity, hostnames in places.items():
-            routes = self._attachments.setdefault(identity, {})
-            known = routes.get(key)
+            known = self._attached(identity, key) if identity in before else None
             if known is None or known.route is not node or known.hostnames != hostnames:
-                routes[key] = Attachment(route=node, hostnames=hostnames)
-                touched.add(identity)
+                self._edit(identity, known, Attachment(route=node, hostnames=hostnames))
+        self._places[key] = tuple(places)
 
-    def _remove(self, key: Key, before: RouteNode | None, touched: set[str]) -> None:
+    def _remove(self, key: Key, before: RouteNode | None) -> None:
         if before is not None:
             self._exchange_targets(before, None)
-            del self._routes[key]
+            self._renewed[key] = None
         for identity in self._places.pop(key, ()):
-            del self._attachments[identity][key]
-            touched.add(identity)
+            self._edit(identity, self._attached(identity, key), None)
         self._notes.pop(key, None)
         self._troubled.pop(key, None)
+
+    def _attached(self, identity: str, key: Key) -> Attachment | None:
+        return find(self._attachments[identity], key, _route_key)
+
+    def _edit(self, identity: str, gone: Attachment | None, come: Attachment | None) -> None:
+        lists = self._edits.setdefault(identity, ([], []))
+        for one, some in zip((gone, come), lists, strict=True):
+            if one is not None:
+                some.append(one)
+        if gone is None or come is None or gone.hostnames != come.hostnames or gone.route.age != come.route.age:
+            self._reshaped.add(identity)
+
+    def _settle(self) -> set[str]:
+        """Put everything that was judged in its place; return the listeners whose routes changed."""
+        edits, self._edits = self._edits, {}
+        for identity, (gone, come) in edits.items():
+            self._attachments[identity] = changed(self._attachments.get(identity, ()), gone, come, _route_key)
+        renewed, self._renewed = self._renewed, {}
+        self._routes = self._routes.changed(renewed)
+        return set(edits)
 
     def _exchange_targets(self, before: RouteNode | None, now: RouteNode | None) -> None:
         if self._policies and not self._policies_stale:
@@ -215,38 +245,45 @@ class Attacher:
 
     # ---- HTTPRoutes and GRPCRoutes on one listener (grpcroute_types.go:126-137)
 
-    def _settle_kinds(self, touched: set[str]) -> Iterable[Key]:
-        """Find who loses on the touched listeners; return the routes for which that changed."""
-        changed = set()
-        for identity in touched:
+    def _settle_kinds(self) -> Iterable[Key]:
+        """Find who loses on the listeners where that may have changed; return the routes for which it did."""
+        reshaped, self._reshaped = self._reshaped, set()
+        found = set()
+        for identity in reshaped:
             before = self._lost.get(identity, frozenset())
-            now = _losers(self._attachments.get(identity, {}))
+            now = _losers(self._attachments.get(identity, ()))
             if now == before:
                 continue
-            changed |= now ^ before
+            found |= now ^ before
             self._judge.lost -= {(identity, key) for key in before}
             self._judge.lost |= {(identity, key) for key in now}
             if now:
                 self._lost[identity] = now
             else:
                 del self._lost[identity]
-        return sorted(key for key in changed if key in self._routes)
+        return sorted(key for key in found if key in self._routes)
 
     # ---- The graph
 
     def _refill(self, touched: set[str]) -> None:
         """Give each listener its routes; one that has the same stays the same."""
-        listeners = {}
-        for identity, base in self._survey.listeners.items():
-            known = self._listeners.get(identity)
-            if known is not None and identity not in touched and _same_base(known, base):
-                listeners[identity] = known
-                continue
-            routes = self._attachments.get(identity, {})
-            lost = self._lost.get(identity, ())
-            attached = tuple([one for key, one in routes.items() if key not in lost] if lost else routes.values())
-            listeners[identity] = replace(base, attachments=attached)
-        self._listeners = listeners
+        bases = self._survey.listeners
+        renewed: dict[str, ListenerNode | None] = dict.fromkeys(touched)
+        if bases is not self._bases:  # in the order of the listeners, as far as they are new
+            renewed = dict.fromkeys(identity for identity, base in bases.items()
+                                    if identity in touched or base is not self._bases.get(identity))
+            renewed |= dict.fromkeys(self._bases.keys() - bases.keys())
+            self._bases = bases
+        for identity in renewed:
+            if base := bases.get(identity):
+                renewed[identity] = replace(base, attachments=self._winners(identity))
+        self._listeners = self._listeners.changed(renewed)
+
+    def _winners(self, identity: str) -> Sequence[Attachment]:
+        """The routes of a listener without those that lost it."""
+        routes = self._attachments.get(identity, ())
+        lost = [find(routes, key, _route_key) for key in self._lost.get(identity, ())]
+        return changed(routes, [one for one in lost if one is not None], (), _route_key)
 
     def _judge_policies(self):
         if not self._resources.of("BackendTLSPolicy"):
@@ -260,11 +297,13 @@ class Attacher:
 
     def _graph(self) -> Graph:
         found = self._survey
+        self._targets = self._targets.changed(self._backends.renewed)
+        self._backends.renewed.clear()
         notes = [*found.notes, *(note for notes in self._notes.values() for note in notes)]
         return Graph(
             classes=found.classes, gateways=found.gateways, listener_sets=found.listener_sets,
-            listeners=self._listeners, routes=dict(self._routes), targets=dict(self._backends.targets),
-            policies=self._policies, troubled=tuple(self._troubled), notes=tuple(notes),
+            listeners=self._listeners, routes=self._routes, targets=self._targets, policies=self._policies,
+            blamed=self._blamed, troubled=tuple(self._troubled), notes=tuple(notes),
         )
 
 
@@ -306,8 +345,13 @@ def _reuse_each(before: tuple, now: tuple) -> tuple:
     return tuple(old if _same(old, new) else new for old, new in paired) + now[len(before):]
 
 
-def _same_base(known: ListenerNode, base: ListenerNode) -> bool:
-    return astuple(replace(known, attachments=())) == astuple(base)
+def _blamed(found: Survey) -> Iterable[tuple]:
+    """Yield (resource, conditions) of everything but routes of which a condition says that something is wrong."""
+    nodes = [*found.classes.values(), *found.gateways.values(), *found.listener_sets.values()]
+    owners = found.gateways | found.listener_sets
+    pairs = [(node.resource, node.conditions) for node in nodes]
+    pairs += [(owners[node.owner].resource, node.conditions) for node in found.listeners.values()]
+    return (pair for pair in pairs if any(one.field for one in pair[1]))
 
 
 def _faces(found: Survey, resources: Resources) -> dict[Key, tuple]:
@@ -326,14 +370,13 @@ def _names(node: RouteNode, owners: set[Key]) -> bool:
     return bool(owners) and any(parent_key(ref, node.resource) in owners for ref in node.resource.spec.parent_refs)
 
 
-def _losers(attachments: dict[Key, Attachment]) -> frozenset[Key]:
+def _losers(attachments: Sequence[Attachment]) -> frozenset[Key]:
     """Return the routes that an older route of the other kind leaves no place for on a listener."""
-    kinds = {key.kind for key in attachments}
-    if not {"HTTPRoute", "GRPCRoute"} <= kinds:
-        return frozenset()
+    if not attachments or (attachments[0].route.kind, attachments[-1].route.kind) != ("GRPCRoute", "HTTPRoute"):
+        return frozenset()  # in the order of their keys GRPCRoutes are first, and no listener takes further kinds too
     hosts = {"HTTPRoute": Hostnames(), "GRPCRoute": Hostnames()}
     lost = set()
-    for one in sorted(attachments.values(), key=lambda one: (one.route.age, one.route.kind)):
+    for one in sorted(attachments, key=lambda one: (one.route.age, one.route.kind)):
         other = hosts["GRPCRoute" if one.route.kind == "HTTPRoute" else "HTTPRoute"]
         if any(other.meets(hostname) for hostname in one.hostnames):
             lost.add(one.route.key)

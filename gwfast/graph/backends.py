@@ -42,6 +42,7 @@ class Backends:
         self._uses: dict[str, int] = {}
         self._of_service: dict[Key, tuple[str, ...]] = {}
         self.targets: dict[str, Target] = {}
+        self.renewed: dict[str, Target | None] = {}  # of these, since whoever reads it has cleared it
 
     # ---- References
 
@@ -95,12 +96,13 @@ class Backends:
         if uses == 0:
             service, port, protocol = _split(key)
             self._of_service[service] = (*self._of_service.get(service, ()), key)
-            self.targets[key] = self._target(service, port, protocol)
+            self.targets[key] = self.renewed[key] = self._target(service, port, protocol)
 
     def release(self, key: str) -> None:
         self._uses[key] -= 1
         if self._uses[key] == 0:
             del self._uses[key], self.targets[key]
+            self.renewed[key] = None
             service, _, _ = _split(key)
             self._of_service[service] = tuple(other for other in self._of_service[service] if other != key)
             if not self._of_service[service]:
@@ -112,7 +114,7 @@ class Backends:
             _, port, protocol = _split(key)
             new = self._target(service, port, protocol)
             if _fields(new) != _fields(self.targets[key]):
-                self.targets[key] = new
+                self.targets[key] = self.renewed[key] = new
 
     def _target(self, service: Key, port: int, protocol: str) -> Target:
         resource = self._resources.get(*service)

@@ -203,15 +203,8 @@ def _policy_status(node: PolicyNode, controller_name: str) -> PolicyStatus:
 def problems(graph: Graph) -> list[Problem]:
     """Return everything that is wrong or worth saying, by file and line."""
     found: list[Problem] = []
-    for node in graph.classes.values():
-        found += _of_conditions(node.resource, node.conditions)
-    for node in graph.gateways.values():
-        found += _of_conditions(node.resource, node.conditions)
-    for node in graph.listener_sets.values():
-        found += _of_conditions(node.resource, node.conditions)
-    owners = graph.gateways | graph.listener_sets
-    for node in graph.listeners.values():
-        found += _of_conditions(owners[node.owner].resource, node.conditions)
+    for resource, told in graph.blamed:
+        found += _of_conditions(resource, told)
     for key in graph.troubled:
         found += _of_route(graph.routes[key])
     for node in graph.policies.values():

@@ -18,6 +18,7 @@ Rules:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -222,7 +223,7 @@ class ListenerNode(Node):
     served: bool = True
     supported_kinds: tuple[tuple[str, str], ...] = ()  # (group, kind)
     tls: ListenerTLS | None = None
-    attachments: tuple[Attachment, ...] = ()
+    attachments: Sequence[Attachment] = ()
     conditions: tuple[Condition, ...] = ()
 
     @property
@@ -287,15 +288,17 @@ class Note(Node):
 
 
 class Graph(Node):
-    """Everything attached. The dictionaries are not changed after the graph is handed out."""
+    """Everything attached. The mappings are not changed after the graph is handed out; two graphs share what is the
+    same in both (gwfast.sharing)."""
 
     classes: dict[Key, GatewayClassNode]
     gateways: dict[Key, GatewayNode]
     listener_sets: dict[Key, ListenerSetNode]
-    listeners: dict[str, ListenerNode]  # by id
-    routes: dict[Key, RouteNode]
-    targets: dict[str, Target]  # by key
+    listeners: Mapping[str, ListenerNode]  # by id
+    routes: Mapping[Key, RouteNode]
+    targets: Mapping[str, Target]  # by key
     policies: dict[Key, PolicyNode]
+    blamed: tuple[tuple[Resource, tuple[Condition, ...]], ...] = ()  # where a condition says that something is wrong
     troubled: tuple[Key, ...] = ()  # routes of which something is wrong or not served
     notes: tuple[Note, ...] = ()
 
