@@ -8,14 +8,14 @@
 #     |---- read ------|- too long ----|      the limit did:       missing = BAD_FIELDS_LARGE (request line:
 #                                                                  BAD_TARGET_LONG)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from gwfast._bytes cimport gw_token, gw_value_end, same
+from gwfast._bytes cimport gw_name_end, gw_value_end_in, same
 from gwfast._head cimport (
     BAD_FIELDS_LARGE, BAD_REQUEST, FIELD_AUTHORIZATION, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_COOKIE,
     FIELD_DATE, FIELD_EXPECT, FIELD_FORWARDED, FIELD_HOST, FIELD_HTTP2_SETTINGS, FIELD_KEEP_ALIVE, FIELD_LOCATION,
     FIELD_ORIGIN, FIELD_OTHER, FIELD_PROXY_AUTHENTICATE, FIELD_PROXY_AUTHORIZATION, FIELD_PROXY_CONNECTION,
     FIELD_REFERER, FIELD_SERVER, FIELD_TE, FIELD_TRAILER, FIELD_TRANSFER_ENCODING, FIELD_UNDERSCORE, FIELD_UPGRADE,
     FIELD_USER_AGENT, FIELD_VIA, FIELD_X_FORWARDED_FOR, FIELD_X_FORWARDED_HOST, FIELD_X_FORWARDED_PORT,
-    FIELD_X_FORWARDED_PROTO, FIELD_X_REAL_IP, FIELD_X_REQUEST_ID, Field, PARTIAL, Slice)
+    FIELD_X_FORWARDED_PROTO, FIELD_X_REAL_IP, FIELD_X_REQUEST_ID, Field, PARTIAL, Slice, name_hash)
 
 # Where the bytes from `at` to `end` end without white space behind them.
 cdef inline const char *trim(const char *at, const char *end) noexcept nogil:
@@ -90,33 +90,25 @@ cdef inline uint16_t field_id(const char *name, uint32_t n) noexcept nogil:
 cdef inline int field_line(const char *line, const char *end, uint32_t limit, Field *field) noexcept nogil:
     cdef const char *stop = end
     cdef int missing = PARTIAL
-    cdef const char *p = line
+    cdef const char *p
     cdef const char *last
-    cdef uint32_t h = 2166136261u
-    cdef uint8_t c
+    cdef int underscore = 0
     if end - line >= limit:
         stop = line + limit
         missing = BAD_FIELDS_LARGE
-    field.flags = 0
-    while p < stop:
-        c = gw_token[<uint8_t>p[0]]
-        if c == 0:
-            break
-        if c == b'_':
-            field.flags = FIELD_UNDERSCORE
-        h = (h ^ c) * 16777619u   # name_hash()
-        p += 1
+    p = gw_name_end(line, stop, &underscore)
     if p == stop:
         return missing
     if p[0] != b':' or p == line:
         return BAD_REQUEST
     field.name = line
     field.name_len = <uint32_t>(p - line)
-    field.hash = h
+    field.hash = name_hash(line, field.name_len)
+    field.flags = FIELD_UNDERSCORE if underscore else 0
     p += 1
     while p < stop and (p[0] == b' ' or p[0] == b'\t'):
         p += 1
-    last = gw_value_end(p, stop)
+    last = gw_value_end_in(line, p, stop)
     if last == stop:
         return missing
     if last[0] != b'\r':

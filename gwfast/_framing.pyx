@@ -40,6 +40,10 @@ cdef bint is_guarded(const char *name, uint32_t n) noexcept nogil:
 cdef int note_connection(const Field *field, Notes *notes) noexcept nogil:
     cdef Slice rest
     cdef Slice option
+    if field.value_len == 10 and same(field.value, b"keep-alive", 10):     # what nearly everybody says
+        notes.keep_alive = 1
+        notes.options += 1
+        return 0 if notes.options <= CONNECTION_OPTIONS else BAD_FIELDS_LARGE
     rest.at = field.value
     rest.n = field.value_len
     while next_member(&rest, &option):

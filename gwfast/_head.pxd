@@ -1,6 +1,7 @@
 # The head of a message as slices of the bytes that were received. Nothing is copied, nothing is owned: a head is
 # valid as long as the buffer it was parsed from.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from gwfast._bytes cimport gw_hash
 
 cdef enum:
     MAX_FIELDS = 100
@@ -109,6 +110,7 @@ cdef struct RequestHead:
     uint8_t upgrade        # Connection: upgrade with an Upgrade field, HTTP/1.1, no body, and not to h2c
     uint8_t expect         # Expect: 100-continue, HTTP/1.1, with a body to come
     uint8_t absolute       # absolute-form target
+    uint8_t odd            # the path holds what normalising could change
     uint8_t trailers       # TE: trailers
     uint16_t count
     uint32_t head_len      # bytes of the whole head
@@ -133,14 +135,7 @@ cdef struct HeadLimits:
     uint32_t line          # bytes of one line, its CRLF included
     uint32_t count         # fields
 
-# Hash of a field name in lower case: the table's predicates carry the same (32-bit FNV-1a over ASCII lower case).
+# Hash of a field name, the same in upper and lower case: the table's predicates carry it too. Names that differ may have
+# the same one, and '^' and '~' do.
 cdef inline uint32_t name_hash(const char *name, uint32_t n) noexcept nogil:
-    cdef uint32_t h = 2166136261u
-    cdef uint32_t i
-    cdef uint8_t c
-    for i in range(n):
-        c = <uint8_t>name[i]
-        if c >= 65 and c <= 90:
-            c |= 32
-        h = (h ^ c) * 16777619u
-    return h
+    return <uint32_t>(gw_hash(0, name, n, 0x20) >> 32)

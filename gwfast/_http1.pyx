@@ -8,7 +8,7 @@ import time
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy
-from gwfast._bytes cimport CHAR_TOKEN, gw_value_end, is_a, same
+from gwfast._bytes cimport CHAR_TOKEN, gw_value_end_in, is_a, same
 from gwfast._fields cimport field_line
 from gwfast._framing cimport Notes, clear, mark_named, note, wants_upgrade
 from gwfast._head cimport (
@@ -96,6 +96,8 @@ cdef int request_line(const char *line, const char *end, uint32_t limit, Request
     if end - line >= limit:
         stop = line + limit
         missing = BAD_TARGET_LONG
+    if stop - line >= 4 and is_word(line, b"GET ", 4):
+        p += 3
     while p < stop and is_a(p[0], CHAR_TOKEN):
         p += 1
         if p - line > METHOD_BYTES:
@@ -281,7 +283,7 @@ cdef int status_line(const char *line, const char *end, uint32_t limit, Response
         p += 1
     elif p[0] != b'\r':
         return BAD_RESPONSE
-    last = gw_value_end(p, stop)
+    last = gw_value_end_in(line, p, stop)
     if last == stop or last + 1 == stop:
         return missing if last == stop or last[0] == b'\r' else BAD_RESPONSE
     head.reason.at = p

@@ -16,7 +16,7 @@ from gwfast._head cimport (METHOD_CONNECT, METHOD_DELETE, METHOD_GET, METHOD_HEA
                            METHOD_POST, METHOD_PUT, METHOD_TRACE, name_hash)
 from gwfast._table cimport (ANY_DEPTH, KEY_HEADER, KEY_QUERY, Automaton, Candidate, HostIndex, KeySlot, Keys, NameSlot,
                             Names, Node, PathNode, PathSlot, Predicate, Regexes, RegexSlot, Text, Values, ValueSlot,
-                            hash_backwards, hash_bytes)
+                            hash_bytes, hash_name, hash_path)
 
 from gwfast.plan import regex
 
@@ -109,7 +109,7 @@ cdef class Terms:
             elements = self.elements(path)
             term.path = elements
             term.n = <uint32_t>len(elements)
-        term.hash = hash_bytes(term.path, term.n)
+        term.hash = hash_path(term.path, term.n)
         if headers or query:
             self.conditions(headers, query, term)
         return 0
@@ -525,7 +525,7 @@ cdef int make_name(Name *name, str hostname, Texts texts) except -1:
         hostname = hostname[1:]
         name.labels = <uint32_t>hostname.count(".")
     texts.put(hostname, &name.text)
-    name.hash = hash_backwards(texts.arena.at + name.text.at, name.text.n)
+    name.hash = hash_name(texts.arena.at + name.text.at, name.text.n)
     return 0
 
 

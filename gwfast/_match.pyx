@@ -11,13 +11,14 @@
 # looked at whose key condition the request fulfils, and at most 8 others, except: conditions that are regular
 # expressions on one and the same header or parameter, and regular expressions on paths that begin with the same
 # literal elements, are tried one after the other.
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
+from gwfast._bytes cimport gw_places, lowest
 from gwfast._conditions cimport (Asked, Parameter, Run, first_line, header_equals, header_hash, holds, name_equals,
                                  parameters, run_accepts, run_begin, run_over)
 from gwfast._head cimport (FIELD_UNDERSCORE, MAX_HOST, METHOD_CONNECT, METHOD_DELETE, METHOD_GET, METHOD_HEAD,
@@ -26,7 +27,7 @@ from gwfast._head cimport (FIELD_UNDERSCORE, MAX_HOST, METHOD_CONNECT, METHOD_DE
 from gwfast._table cimport (ANY_DEPTH, HASH_SEED, IMAGE_VERSION, KEY_HEADER, KEY_NONE, KEY_QUERY, Backend, Bind,
                             Candidate, Choice, Endpoint, HostIndex, Image, KeySlot, Keys, Listener, NameSlot, Names,
                             Node, Op, PathNode, PathSlot, Predicate, Redirect, Regexes, RegexSlot, Rule, Text, Values,
-                            ValueSlot, bind_at, hash_bytes, hash_end, hash_step, image_magic, listener_at, rule_at,
+                            ValueSlot, bind_at, hash_bytes, hash_element, hash_name, image_magic, listener_at, rule_at,
                             text)
 
 cdef enum:
@@ -34,14 +35,13 @@ cdef enum:
     MAX_ELEMENTS = 512     # of a path: a configured path has at most 1024 characters (CRD)
     NONE = 0xFFFFFFFF
 
-# The name with the hash of each of its suffixes: suffix[d] is that of the last d labels, from its dot on.
+# The name, its hash, and where its labels end: with a dot at each of dot[0..labels - 1].
 cdef struct NameHashes:
     const char *at
     uint32_t n
-    uint32_t labels
+    uint32_t labels        # behind the first dot
     uint64_t whole
-    uint64_t suffix[MAX_LABELS]
-    uint16_t start[MAX_LABELS]
+    uint16_t dot[MAX_LABELS]
 
 # The path with the hash of each prefix that ends with an element: hash[d] is that of the first d elements.
 cdef struct PathHashes:
@@ -59,7 +59,7 @@ cdef int find(const Image *image, const Bind *bind, const RequestHead *head, Fou
     asked.image = image
     asked.head = head
     asked.parameters = -1
-    hash_name(&head.host, &name)
+    read_name(&head.host, &name)
     cdef const Listener *listener = find_listener(image, bind, &name)
     found.rule = other.rule = NULL
     found.listener = other.listener = listener
@@ -75,20 +75,21 @@ cdef int find(const Image *image, const Bind *bind, const RequestHead *head, Fou
 
 # ---- Names ----
 
-cdef void hash_name(const Slice *host, NameHashes *name) noexcept nogil:
-    cdef uint64_t h = HASH_SEED
-    cdef uint32_t i = host.n
+cdef void read_name(const Slice *host, NameHashes *name) noexcept nogil:
+    cdef uint32_t i = 0
+    cdef uint32_t labels = 0
+    cdef uint32_t dots
+    while i < host.n:
+        dots = gw_places(host.at + i, host.n - i, c'.')
+        while dots and labels < MAX_LABELS:
+            name.dot[labels] = <uint16_t>(i + lowest(dots))
+            labels += 1
+            dots &= dots - 1
+        i += 16
     name.at = host.at
     name.n = host.n
-    name.labels = 0
-    while i:
-        i -= 1
-        h = hash_step(h, <uint8_t>host.at[i])
-        if host.at[i] == c'.' and name.labels < MAX_LABELS - 1:
-            name.labels += 1
-            name.suffix[name.labels] = hash_end(h)
-            name.start[name.labels] = <uint16_t>i
-    name.whole = hash_end(h)
+    name.labels = labels
+    name.whole = hash_name(host.at, host.n)
 
 
 cdef inline uint32_t name_value(const Image *image, const Names *names, const char *at, uint32_t n,
@@ -111,10 +112,10 @@ cdef inline uint32_t name_step(const Image *image, const Names *names, const Nam
         return names.any
     if step > name.labels:             # what begins with a dot is the key of a wildcard, no name
         return 0 if name.n and name.at[0] == c'.' else name_value(image, names, name.at, name.n, name.whole)
-    start = name.start[step]
+    start = name.dot[name.labels - step]
     if start == 0 or not names.depths >> min(step, <uint32_t>ANY_DEPTH) & 1:
         return 0
-    return name_value(image, names, name.at + start, name.n - start, name.suffix[step])
+    return name_value(image, names, name.at + start, name.n - start, hash_name(name.at + start, name.n - start))
 
 
 cdef inline const Names *names_at(const Image *image, uint32_t at) noexcept nogil:
@@ -135,22 +136,31 @@ cdef const Listener *find_listener(const Image *image, const Bind *bind, const N
 
 # ---- Paths ----
 
-cdef void hash_path(const Slice *path, PathHashes *hashes) noexcept nogil:
-    cdef uint64_t h = hash_step(HASH_SEED, c'/')
-    cdef uint32_t i
+cdef void read_path(const Slice *path, PathHashes *hashes) noexcept nogil:
+    cdef uint64_t h = HASH_SEED
+    cdef uint32_t at = 1
+    cdef uint32_t begin = 1
     cdef uint32_t d = 0
-    for i in range(1, path.n):
-        if path.at[i] == c'/' and d < MAX_ELEMENTS:
-            d += 1
-            hashes.hash[d] = hash_end(h)
-            hashes.end[d] = i
-        h = hash_step(h, <uint8_t>path.at[i])
+    cdef uint32_t end, slashes
+    while at < path.n:
+        slashes = gw_places(path.at + at, path.n - at, c'/')
+        while slashes:
+            end = at + lowest(slashes)
+            slashes &= slashes - 1
+            h = hash_element(h, path.at + begin, end - begin)
+            begin = end + 1
+            if d < MAX_ELEMENTS:
+                d += 1
+                hashes.hash[d] = h
+                hashes.end[d] = end
+        at += 16
+    h = hash_element(h, path.at + begin, path.n - begin)
     hashes.at = path.at
     hashes.n = path.n
-    hashes.whole = hash_end(h)
+    hashes.whole = h
     if path.n > 1 and d < MAX_ELEMENTS:
         d += 1
-        hashes.hash[d] = hashes.whole
+        hashes.hash[d] = h
         hashes.end[d] = path.n
     hashes.elements = d
 
@@ -175,7 +185,7 @@ cdef void find_path(Asked *asked, const NameHashes *name, const Slice *path, Fou
     cdef uint32_t value
     if path.n == 0 or path.at[0] != c'/':
         return                     # OPTIONS *
-    hash_path(path, &hashes)
+    read_path(path, &hashes)
     while step:
         step -= 1
         value = name_step(asked.image, names, name, step)

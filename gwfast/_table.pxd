@@ -3,6 +3,7 @@
 # index into one of the arrays that the header names. Everything is 8-byte aligned; text is (offset in bytes in the text
 # section, length).
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from gwfast._bytes cimport gw_hash
 
 cdef struct Text:
     uint32_t at            # byte offset from the start of the text section
@@ -185,7 +186,7 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 # and below count units from that HostIndex. 0 means: not there. Tables are open-addressed, a power of two in size, at
 # most half full (of paths a quarter: requests often ask for some that are not there); keys are compared in full.
 cdef enum:
-    IMAGE_VERSION = 2
+    IMAGE_VERSION = 3
     HASH_SEED = 0x2545F491
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
 
@@ -289,8 +290,7 @@ cdef struct Automaton:
 cdef inline uint64_t image_magic() noexcept nogil:
     return 0x6567616D69776721u   # '!gwimage'
 
-# A multiplicative hash, one step a byte, that can be read at any byte: hashes of all prefixes (or, run backwards, of
-# all suffixes) cost one pass.
+# Of the values of fields and parameters: one step a byte, because a value may lie in several lines.
 cdef inline uint64_t hash_step(uint64_t h, uint8_t c) noexcept nogil:
     return (h ^ c) * 0x9E3779B97F4A7C15u
 
@@ -305,9 +305,19 @@ cdef inline uint64_t hash_bytes(const char *at, uint32_t n) noexcept nogil:
         h = hash_step(h, <uint8_t>at[i])
     return hash_end(h)
 
-cdef inline uint64_t hash_backwards(const char *at, uint32_t n) noexcept nogil:
+cdef inline uint64_t hash_name(const char *at, uint32_t n) noexcept nogil:
+    return gw_hash(HASH_SEED, at, n, 0)
+
+# Of a path element by element, so that the hashes of all prefixes cost one pass: that of '/a/b' is hash_element() of 'b'
+# behind '/a', which is that of 'a' behind HASH_SEED.
+cdef inline uint64_t hash_element(uint64_t h, const char *at, uint32_t n) noexcept nogil:
+    return gw_hash(h, at, n, 0)
+
+cdef inline uint64_t hash_path(const char *at, uint32_t n) noexcept nogil:
     cdef uint64_t h = HASH_SEED
-    while n:
-        n -= 1
-        h = hash_step(h, <uint8_t>at[n])
-    return hash_end(h)
+    cdef uint32_t i, begin = 1
+    for i in range(1, n):
+        if at[i] == b'/':
+            h = hash_element(h, at + begin, i - begin)
+            begin = i + 1
+    return hash_element(h, at + begin, n - begin) if n else h

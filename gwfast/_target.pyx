@@ -7,7 +7,8 @@ backend's, their characters are checked.
 """
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp
-from gwfast._bytes cimport CHAR_HEX, CHAR_PATH, CHAR_PLAIN, CHAR_QUERY, gw_host, hex_value, is_a, lower
+from gwfast._bytes cimport (
+    CHAR_HEX, CHAR_PATH, CHAR_PLAIN, gw_host, gw_host_run, gw_path_end, gw_query_end, hex_value, is_a, lower)
 from gwfast._head cimport (
     BAD_REQUEST, MAX_HOST, MAX_LINE, METHOD_OPTIONS, RequestHead, Slice)
 
@@ -34,7 +35,9 @@ cdef int scan_target(const char *at, uint32_t n, RequestHead *head) noexcept nog
     cdef const char *stop = at + n
     cdef const char *from_
     cdef int prefix
+    cdef int odd = 0
     head.absolute = 0
+    head.odd = 0
     head.query.at = NULL
     head.query.n = 0
     if n and p[0] == b'*':
@@ -53,24 +56,19 @@ cdef int scan_target(const char *at, uint32_t n, RequestHead *head) noexcept nog
         cut(&head.authority, from_, p)
     from_ = p
     if p < stop and p[0] == b'/':
-        while p < stop and is_a(p[0], CHAR_PATH):
-            p += 1
+        p = gw_path_end(p, stop, &odd)
+        head.odd = odd != 0
     cut(&head.path, from_, p)
     if p < stop and p[0] == b'?':
         from_ = p + 1
-        p = from_
-        while p < stop and is_a(p[0], CHAR_QUERY):
-            p += 1
+        p = gw_query_end(from_, stop)
         cut(&head.query, from_, p)
     cut(&head.target, at, p)
     return <int>(p - at) if p > at else BAD_REQUEST
 
 
 cdef int resolve_target(RequestHead *head) noexcept nogil:
-    cdef uint32_t i
     cdef uint32_t port = 0
-    cdef bint odd = False
-    cdef const char *p
     head.host.at = head.host_room
     head.host.n = 0
     head.slash_path.at = NULL
@@ -87,12 +85,7 @@ cdef int resolve_target(RequestHead *head) noexcept nogil:
     head.match_path = head.path
     if head.path.at[0] == b'*':
         return 0 if head.method_id == METHOD_OPTIONS else BAD_REQUEST
-    p = head.path.at
-    for i in range(head.path.n):
-        if p[i] == b'%' or (p[i] == b'/' and i + 1 < head.path.n and (p[i + 1] == b'/' or p[i + 1] == b'.')):
-            odd = True
-            break
-    return resolve_path(head) if odd else 0
+    return resolve_path(head) if head.odd else 0
 
 
 cdef int resolve_path(RequestHead *head) noexcept nogil:
@@ -179,8 +172,10 @@ cdef int parse_authority(const Slice *authority, char *room, uint32_t *host_n, u
     cdef uint32_t i = 0
     cdef uint32_t first
     cdef uint32_t number = 0
+    cdef uint32_t run
+    cdef uint32_t dots
+    cdef uint32_t ended
     cdef char c
-    cdef char last
     port[0] = 0
     host_n[0] = 0
     if n and at[0] == b'[':
@@ -193,19 +188,23 @@ cdef int parse_authority(const Slice *authority, char *room, uint32_t *host_n, u
         i += 1
         host_n[0] = i
     else:
-        last = b'.'
+        ended = 1                            # whether a label may not end here: it is empty
         while i < most:
-            c = <char>gw_host[<uint8_t>at[i]]
-            if c == 0:
-                break
-            if c == b'.' and last == b'.':   # no empty labels
+            # 16 bytes are written at once, where there is room for them
+            run = gw_host_run(at + i, most - i if i <= MAX_HOST - 16 else min(most - i, <uint32_t>7), room + i, &dots)
+            if dots & (dots << 1 | ended):
                 return BAD_REQUEST
-            room[i] = c
-            last = c
-            i += 1
+            if run == 0:
+                c = <char>gw_host[<uint8_t>at[i]]
+                if c == 0:
+                    break
+                room[i] = c
+                run = 1
+            ended = dots >> (run - 1)
+            i += run
         if i == 0:
             return BAD_REQUEST
-        host_n[0] = i - 1 if last == b'.' else i
+        host_n[0] = i - ended
     if i == n:
         return 0
     if at[i] != b':' or n - i > 6:
