@@ -3,11 +3,11 @@
 Exit status: 0 fine, 1 problems, 2 usage. What is wrong is one line on standard error.
 """
 import argparse
-import http.client
 import ipaddress
 import json
 import os
 import re
+import resource
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -218,12 +218,21 @@ def run(arguments: argparse.Namespace) -> int:
     for path in options.paths:
         if path != "-" and not os.path.exists(path):
             raise UsageError(f"no such file or folder: {path}")
+    _raise_file_limit()
     os.environ.setdefault("UV_THREADPOOL_SIZE", LOOKUP_THREADS)
+    from gwfast.serve import nursery
+    workers = nursery.plant()  # before what follows makes this process large
     import uvloop
 
     from gwfast.observe.log import Log
     from gwfast.serve.supervisor import supervise
-    return uvloop.run(supervise(options, Log(options.log_format, options.log_level)))
+    return uvloop.run(supervise(options, Log(options.log_format, options.log_level), workers))
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def serve_options(arguments: argparse.Namespace) -> ServeOptions:
@@ -272,6 +281,7 @@ def healthcheck(arguments: argparse.Namespace) -> int:
 
 
 def _ask(arguments: argparse.Namespace, method: str, path: str, timeout: float) -> tuple[int, bytes]:
+    import http.client
     host, port = take(arguments, CLIENT)["admin"]
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     connection = http.client.HTTPConnection(host, port, timeout=timeout)

@@ -7,15 +7,13 @@ dying waits longer each time.
 import asyncio
 import os
 import signal
-import site
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from gwfast.observe.log import Log
 from gwfast.observe.metrics import Stats
 from gwfast.serve import control
+from gwfast.serve.nursery import Nursery
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.sockets import Port
 
@@ -25,12 +23,12 @@ LONGEST_DELAY = 1.0  # what waits in its queue waits no longer than this
 
 
 class Member:
-    """One place. `applied` is the generation that its process serves (0: none yet), `settled` the last one that it
-    took or refused."""
+    """One place. `pid` is of its process (0: none), `applied` the generation that it serves (0: none yet), `settled`
+    the last one that it took or refused."""
 
     def __init__(self, index: int):
         self.index = index
-        self.process: subprocess.Popen | None = None
+        self.pid = 0
         self.channel: control.Channel | None = None
         self.ready = False
         self.applied = 0
@@ -42,8 +40,10 @@ class Member:
 class Crew:
     """All workers. `ports` is iterated for a new worker; `died` and `progress` are told by `moved`."""
 
-    def __init__(self, loop, options: ServeOptions, counters: int, ports: Iterable[Port], stats: Stats, log: Log):
+    def __init__(self, loop, options: ServeOptions, counters: int, ports: Iterable[Port], stats: Stats, log: Log,
+                 nursery: Nursery):
         self._loop = loop
+        self._nursery = nursery
         self._options = options
         self._counters = counters
         self._ports = ports
@@ -83,7 +83,7 @@ class Crew:
     async def settled(self, generation: int, timeout: float) -> bool:
         """Wait until every running worker took or refused this table; False if one did not in time."""
         return await self._until(lambda: all(
-            member.settled >= generation for member in self.members if member.process), timeout)
+            member.settled >= generation for member in self.members if member.pid), timeout)
 
     def finish(self) -> None:
         """Let every worker drain and end; none is replaced any more."""
@@ -95,20 +95,18 @@ class Crew:
 
     def kill(self) -> None:
         for member in self.members:
-            if member.process is not None:
-                member.process.kill()
+            if member.pid:
+                os.kill(member.pid, signal.SIGKILL)
 
     async def gone(self, timeout: float) -> bool:
         """Wait until no worker is left; False if one is after so many seconds."""
-        return await self._until(lambda: not any(member.process for member in self.members), timeout)
+        return await self._until(lambda: not any(member.pid for member in self.members), timeout)
 
     # a worker's life
 
     def _spawn(self, member: Member) -> None:
         ours, theirs = control.pair()
-        member.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "gwfast.serve.worker", str(theirs.fileno())],
-            pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=_environment())
+        member.pid = self._nursery.fork(theirs)
         theirs.close()
         member.ready, member.applied, member.settled = False, 0, 0
         member.started = self._loop.time()
@@ -143,9 +141,8 @@ class Crew:
 
     def _ended(self, member: Member) -> None:
         """The other end of the control socket is closed: the process has ended, or soon will."""
-        status = _reap(member.process)
-        pid = member.process.pid
-        member.process, member.ready, member.applied = None, False, 0
+        pid, member.pid, member.ready, member.applied = member.pid, 0, False, 0
+        status = _reap(pid)
         self._move()
         if self.ending:
             return
@@ -164,13 +161,13 @@ class Crew:
     def _end(self, message) -> None:
         self.ending = True
         for member in self.members:
-            if member.process is not None:
+            if member.pid:
                 member.channel.send(message)
 
     # waiting
 
     def _ready(self) -> list[Member]:
-        return [member for member in self.members if member.process is not None and member.ready]
+        return [member for member in self.members if member.pid and member.ready]
 
     def _move(self) -> None:
         self._stats.workers_running = sum(member.applied > 0 for member in self.members)
@@ -187,21 +184,15 @@ class Crew:
         return True
 
 
-def _environment() -> dict[str, str]:
-    """The workers' environment: they find the package where it was found here."""
-    home = str(Path(__file__).resolve().parents[2])
-    if home in site.getsitepackages():
-        return dict(os.environ)
-    before = os.environ.get("PYTHONPATH")
-    return os.environ | {"PYTHONPATH": home + (os.pathsep + before if before else "")}
-
-
-def _reap(process: subprocess.Popen) -> int:
-    try:
-        return process.wait(1)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
+def _reap(pid: int) -> int:
+    """Wait for the end of a child that closed its control socket, for at most a second; return its exit status."""
+    for _ in range(100):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _status_words(status: int) -> str:

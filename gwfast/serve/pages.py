@@ -53,7 +53,7 @@ class Pages:
             "version": __version__,
             "ready": self._of.ready,
             "generation": self._of.stats.generation,
-            "workers": [{"pid": member.process.pid if member.process else 0, "generation": member.applied}
+            "workers": [{"pid": member.pid, "generation": member.applied}
                         for member in self._of.crew.members],
             "ports": [_port(port) for port in self._of.ports],
             "unresolved": self._of.resolver.failed,

@@ -10,7 +10,6 @@ Rounds never overlap; what changes during one makes the next. A round that fails
 import asyncio
 import gc
 import os
-import resource
 import signal
 import time
 from functools import partial
@@ -27,6 +26,7 @@ from gwfast.plan.ir import Plan
 from gwfast.serve.aside import Aside
 from gwfast.serve.crew import Crew
 from gwfast.serve.generation import Pipeline, Reading
+from gwfast.serve.nursery import Nursery
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.pages import pages
 from gwfast.serve.sockets import Port, Ports
@@ -38,15 +38,15 @@ PORT_RETRY = 2.0  # seconds until a port that could not be opened is tried again
 PROBLEMS = 100  # that one round writes to the log; `gwfast check` and /status tell all
 
 
-async def supervise(options: ServeOptions, log: Log) -> int:
+async def supervise(options: ServeOptions, log: Log, nursery: Nursery) -> int:
     """Run a gateway on this event loop until a signal ends it; return the exit status."""
-    return await Supervisor(asyncio.get_running_loop(), options, log).run()
+    return await Supervisor(asyncio.get_running_loop(), options, log, nursery).run()
 
 
 class Supervisor:
     """Everything of one gateway but its traffic."""
 
-    def __init__(self, loop, options: ServeOptions, log: Log):
+    def __init__(self, loop, options: ServeOptions, log: Log, nursery: Nursery):
         self._loop = loop
         self._options = options
         self._log = log
@@ -56,8 +56,9 @@ class Supervisor:
         self.ports = Ports(options.workers, options.bind, options.port_map, options.backlog)
         self.counters = _counters.create(options.workers, options.route_counters)
         self.counted = RouteCounts(partial(_counters.read, self.counters))
-        self.crew = Crew(loop, options, self.counters, self.ports, self.stats, log)
+        self.crew = Crew(loop, options, self.counters, self.ports, self.stats, log, nursery)
         self.resolver = Resolver(loop, lambda: self._ask(set()), options.dns_refresh)
+        self._nursery = nursery
         self._admin = Admin(pages(self), log.bug)
         self._watcher: Watcher | None = None
         self.reading: Reading | None = None
@@ -73,7 +74,6 @@ class Supervisor:
 
     async def run(self) -> int:
         """Serve until a signal ends it; return the exit status."""
-        _raise_file_limit()
         self._handle_signals()
         self._loop.set_exception_handler(self._bug)
         try:
@@ -253,6 +253,7 @@ class Supervisor:
         if not await self.crew.gone(self._options.drain_timeout + 1):
             self.crew.kill()
             await self.crew.gone(1)
+        self._nursery.close()
         self._admin.close()
         self.aside.close()
         self._log.info("gwfast ends")
@@ -285,9 +286,3 @@ def _port_problem(port: Port, reading: Reading) -> Problem:
 def _what(problem: Problem) -> tuple[str, ...]:
     """What makes a problem the same one though lines have moved."""
     return problem.source.file, problem.resource, problem.field, problem.reason, problem.message
-
-
-def _raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

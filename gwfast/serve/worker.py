@@ -1,8 +1,7 @@
 """A worker: one process, one thread, one engine nested in uvloop.
 
-Run as `python -m gwfast.serve.worker FD` by the supervisor, with one end of a control socket; everything else comes
-over it. Rules:
-- imports little, so that a worker is small and back soon;
+Forked by the nursery with one end of a control socket; everything else comes over it. Rules:
+- imports little: all of it is imported before the nursery is forked, for every worker at once;
 - ends when it has drained, when it is told to, and (after draining) when the supervisor is gone: no orphans;
 - the terminal's signals are the supervisor's business, TERM alone drains.
 """
@@ -12,7 +11,6 @@ import gc
 import os
 import signal
 import socket
-import sys
 
 import uvloop
 
@@ -77,6 +75,7 @@ class Worker:
                 self._end()
 
     def _start(self, start: Start, counters: int) -> None:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # by now the supervisor is the parent
         self._drain_timeout = start.drain_timeout
         self._engine = Engine(worker=start.worker, workers=start.workers, counters_fd=counters,
                               options=start.options)
@@ -107,22 +106,13 @@ class Worker:
         self._loop.stop()
 
 
-def main(fd: int) -> None:
-    """Serve until told to end."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    libc.prctl(PR_SET_NAME, b"gwfast-worker")
-    for ignored in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(ignored, signal.SIG_IGN)
+def main(end: socket.socket) -> None:
+    """Serve until told to end, in a process that was forked for it."""
+    ctypes.CDLL(None).prctl(PR_SET_NAME, b"gwfast-worker")
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    end = socket.socket(fileno=fd)
     end.setblocking(False)
     worker = Worker(loop, end)
     loop.add_signal_handler(signal.SIGTERM, worker.finish)
     loop.run_forever()
     loop.close()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
