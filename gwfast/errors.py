@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 
-class Source(msgspec.Struct, frozen=True):
+class Source(msgspec.Struct, frozen=True, gc=False):
     """Where a resource was written: a file ('-' is standard input) and the 1-based line it starts on."""
 
     file: str
@@ -18,7 +18,7 @@ class Source(msgspec.Struct, frozen=True):
         return f"{self.file}:{self.line}"
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
+class Problem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One thing that is wrong with the configuration.
 
     `resource` is 'Kind namespace/name' or '' where a file could not be read; `field` is a path such as

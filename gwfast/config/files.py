@@ -23,19 +23,31 @@ _RACY = 50_000_000  # ns: a file that changed this short a time before it was re
 
 
 class File:
-    """One file: its documents by the digest of their text, and the items in them."""
+    """One file: its documents by the digest of their text, and the items in them.
 
-    __slots__ = ("path", "absolute", "order", "signature", "documents", "items", "broken", "explicit")
+    `index` is the place of the path given that it was found under. There may be 100,000 files: what is small here is
+    small in memory."""
 
-    def __init__(self, path: str, order: tuple[int, str], explicit: bool) -> None:
+    __slots__ = ("path", "absolute", "index", "signature", "digests", "documents", "broken", "explicit")
+
+    def __init__(self, path: str, index: int, explicit: bool) -> None:
+        absolute = os.path.abspath(path)
         self.path = path
-        self.absolute = os.path.abspath(path)
-        self.order = order
+        self.absolute = path if path == absolute else absolute
+        self.index = index
         self.explicit = explicit  # named by the user: when it is gone, that is a problem
-        self.signature: tuple[int, ...] | None = None
-        self.documents: dict[int, list[Item]] = {}
-        self.items: list[Item] = []
-        self.broken = False
+        self.signature: int | None = None
+        self.forget()
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """What files sort by."""
+        return self.index, self.path
+
+    @property
+    def items(self) -> list[Item]:
+        """Every item, in the order of the text."""
+        return [item for items in self.documents for item in items]
 
     def refresh(self) -> list[Item]:
         """Read the file; return the items that are new or stand on another line."""
@@ -45,7 +57,7 @@ class File:
             self.signature = None
             words = getattr(error, "strerror", None) or str(error)
             item = Item(0, findings=((0, Finding("", f"cannot be read: {words}", reason="Unreadable")),), broken=True)
-            self.documents, self.items, moved = {}, [item], [item]
+            self.digests, self.documents, moved = (), ((item,),), [item]
             item.line, item.file = 1, self
         else:
             moved = self._parse(data)
@@ -54,11 +66,13 @@ class File:
 
     def forget(self) -> None:
         """Drop what the file held: it is gone."""
-        self.documents, self.items, self.broken = {}, [], False
+        self.digests: tuple[int, ...] = ()
+        self.documents: tuple[tuple[Item, ...], ...] = ()
+        self.broken = False
 
     def _data(self) -> bytes:
         if self.path == "-":
-            self.signature = ()
+            self.signature = 0
             return sys.stdin.buffer.read()
         with open(self.path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
             info = os.fstat(file.fileno())
@@ -71,26 +85,27 @@ class File:
             return file.read()
 
     def _parse(self, data: bytes) -> list[Item]:
-        before, self.documents, self.items = self.documents, {}, []
+        before = dict(zip(self.digests, self.documents, strict=False))  # a file that cannot be read has no digests
+        now: dict[int, tuple[Item, ...]] = {}
         documents = [(line, part, digest(part)) for line, part in text.documents(data.removeprefix(b"\xef\xbb\xbf"))]
         known = self._list_items(before, {name for _, _, name in documents})
         moved = []
         for line, document, name in documents:
             items = before.get(name)
-            if items is None or name in self.documents:
-                items = read(document, known)
-            while name in self.documents:
+            if items is None or name in now:
+                items = tuple(read(document, known))
+            while name in now:
                 name += 1  # the same text once more: another resource, which will be a duplicate
-            self.documents[name] = items
+            now[name] = items
             for item in items:
                 if item.line != line + item.offset or item.file is not self:
                     item.line, item.file = line + item.offset, self
                     moved.append(item)
-            self.items += items
+        self.digests, self.documents = tuple(now), tuple(now.values())
         return moved
 
     @staticmethod
-    def _list_items(documents: dict[int, list[Item]], stay: set[int]) -> dict[int, Item]:
+    def _list_items(documents: dict[int, tuple[Item, ...]], stay: set[int]) -> dict[int, Item]:
         """Find the items of Lists whose text changed: most of them will be in the new text too."""
         return {
             item.digest: item for name in documents.keys() - stay for item in documents[name] if item.digest
@@ -103,9 +118,9 @@ class File:
         )
 
 
-def signature(info: os.stat_result) -> tuple[int, ...]:
+def signature(info: os.stat_result) -> int:
     """Return what tells one state of a file from the next without reading it."""
-    return info.st_mtime_ns, info.st_size, info.st_ino, info.st_dev
+    return hash((info.st_mtime_ns, info.st_size, info.st_ino, info.st_dev))
 
 
 def matters(path: str, known: Iterable[str]) -> bool:

@@ -76,13 +76,13 @@ class Loader:
             return [(file, not file.explicit and not os.path.exists(file.path)) for file in named]
         found: dict[str, File] = {}
         stale = []
-        for path, order, explicit, now in self._walk():
-            file = found[path] = self._files.get(path) or File(path, order, explicit)
+        for path, index, explicit, now in self._walk():
+            file = found[path] = self._files.get(path) or File(path, index, explicit)
             if file.signature is None or (now and file.signature != now):
                 stale.append((file, False))
         missing = {index for index, path in enumerate(self.paths) if path != "-" and not os.path.exists(path)}
         for path, file in self._files.items():
-            if path not in found and file.order[0] in missing:
+            if path not in found and file.index in missing:
                 found[path] = file  # the folder itself cannot be read: what it held is kept
             elif path not in found:
                 stale.append((file, True))
@@ -90,24 +90,24 @@ class Loader:
         self._absolute = {file.absolute: file for path, file in found.items() if path != "-"}
         return stale
 
-    def _walk(self) -> Iterator[tuple[str, tuple[int, str], bool, tuple[int, ...]]]:
-        """Yield (path, order, named by the user, stat signature) of each file; each real file once."""
+    def _walk(self) -> Iterator[tuple[str, int, bool, int]]:
+        """Yield (path, index of the path given, named by the user, stat signature) of each file; each real file once."""
         seen: set[tuple[int, int]] = set()
         for index, path in enumerate(self.paths):
             if path == "-":
-                yield path, (index, ""), True, ()
+                yield path, index, True, 0
             elif os.path.isdir(path):
                 for name, info in folder(path, seen):
-                    yield name, (index, name), False, signature(info)
+                    yield name, index, False, signature(info)
             else:
                 try:
                     info = os.stat(path)
                 except OSError:
-                    yield path, (index, path), True, ()
+                    yield path, index, True, 0
                     continue
                 if (info.st_dev, info.st_ino) not in seen:
                     seen.add((info.st_dev, info.st_ino))
-                    yield path, (index, path), True, signature(info)
+                    yield path, index, True, signature(info)
 
     def _read(self, file: File, gone: bool) -> set[m.Key]:
         """Read a file again; return the keys that it claims, or claimed, differently."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import yaml
+from msgspec.structs import force_setattr
 
 from gwfast.config import model as m
 from gwfast.config import text as t
@@ -258,7 +259,7 @@ def _finished(
 ) -> Item:
     findings += validate.check(resource, version.version)
     metadata = resource.metadata
-    metadata.namespace = (metadata.namespace or "default") if resource.namespaced else ""
+    metadata.namespace = _shared[metadata.namespace or "default"] if resource.namespaced else ""
     key = m.Key(resource.kind, metadata.namespace, metadata.name)
     if findings and any(finding.severity == "error" for finding in findings):
         return Item(line, key, None, _located(findings, locate), False, version.finding)
@@ -281,5 +282,26 @@ def _namespace(namespace: m.Namespace) -> None:
     namespace.metadata.labels = namespace.metadata.labels | {"kubernetes.io/metadata.name": namespace.metadata.name}
 
 
+class _Shared(dict):
+    """Equal values made one: most routes of a configuration name the same few parents, namespaces and Services."""
+
+    def __missing__(self, value):
+        if len(self) >= 4096:
+            self.clear()
+        self[value] = value
+        return value
+
+
+_shared = _Shared()
+
+
+def _route(route: m.HTTPRoute | m.GRPCRoute | m.TLSRoute | m.TCPRoute | m.UDPRoute) -> None:
+    spec = route.spec
+    force_setattr(spec, "parent_refs", _shared[spec.parent_refs])
+    for rule in spec.rules:
+        force_setattr(rule, "backend_refs", _shared[rule.backend_refs])
+
+
 _API_VERSIONS = {kind: f"{group}/v1".lstrip("/") for (group, _), kind in m.KINDS.items()}
 _COMPLETE = {m.Secret: _secret, m.Namespace: _namespace, m.Service: versions.app_protocol}
+_COMPLETE |= dict.fromkeys((m.HTTPRoute, m.GRPCRoute, m.TLSRoute, m.TCPRoute, m.UDPRoute), _route)
