@@ -302,6 +302,17 @@ def test_what_did_not_change_is_the_same_object(folder):
     assert third.removed == {key("a"), key("b"), key("d")} and third.resources[key("c")] is first.resources[key("c")]
 
 
+def test_equal_references_are_one_object(tmp_path):
+    """40,000 routes that name a few hundred Services hold a few hundred references."""
+    spec = "{parentRefs: [{name: gw}], rules: [{backendRefs: [{name: a, port: 80}]}]}"
+    for name in ("one", "two"):
+        head = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n"
+        (tmp_path / f"{name}.yaml").write_text(f"{head}metadata: {{name: {name}, namespace: apps}}\nspec: {spec}\n")
+    one, two = (load([str(tmp_path)]).resources[Key("HTTPRoute", "apps", name)] for name in ("one", "two"))
+    assert one.spec.parent_refs is two.spec.parent_refs and one.metadata.namespace is two.metadata.namespace
+    assert one.spec.rules[0].backend_refs is two.spec.rules[0].backend_refs
+
+
 def test_comments_and_order_change_nothing(folder):
     first = folder.write(x=route("a"))
     second = folder.write(x="# a comment\n" + route("a").replace("value: /", "value: '/'"))
