@@ -12,6 +12,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -240,6 +241,9 @@ int main(int argc, char **argv) {
     struct itimerspec every = {.it_interval = {.tv_nsec = rate ? 100000 : 20000000}, .it_value = {.tv_nsec = 1}};
     timerfd_settime(timer, 0, &every, NULL);
 
+    /* In an open loop the client is late for nobody: what it measures is the others' time, not its own place in the
+     * queue for the core that it shares with the backend. Where it may not be first, its times have that in them. */
+    int first = rate && !sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = 1});
     signal(SIGTERM, end_early);
     start = now = clock_ns(), stop = start + (int64_t)(seconds * 1e9);
     ask_what_is_due();
@@ -264,9 +268,9 @@ int main(int argc, char **argv) {
     long long lost = (count - idle_count) + (due > asked ? due - asked : 0);
     printf("{\"asked\": %lld, \"answered\": %lld, \"wrong\": %lld, \"broken\": %lld, \"refused\": %lld, \"retried\": %lld, \"lost\": %lld, "
            "\"statuses\": [0, %lld, %lld, %lld, %lld, %lld], \"seconds\": %.6f, \"mean\": %.1f, \"p50\": %.1f, \"p90\": %.1f, "
-           "\"p99\": %.1f, \"p999\": %.1f, \"max\": %lld}\n",
+           "\"p99\": %.1f, \"p999\": %.1f, \"max\": %lld, \"first\": %d}\n",
            asked, answered, wrong, broken, refused, retried, lost, statuses[1], statuses[2], statuses[3], statuses[4], statuses[5],
            lasted, answered ? total / (double)answered : 0, percentile(0.5),
-           percentile(0.9), percentile(0.99), percentile(0.999), (long long)slowest);
+           percentile(0.9), percentile(0.99), percentile(0.999), (long long)slowest, first);
     return 0;
 }

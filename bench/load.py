@@ -55,6 +55,7 @@ class Load(msgspec.Struct, frozen=True):
     p999: float
     max: float
     statuses: list[int]
+    first: int = 1  # whether the client of an open loop was let before everybody else on its core
 
     @property
     def errors(self) -> int:

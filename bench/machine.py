@@ -108,7 +108,8 @@ def cpus(who: str, workers: int = 1) -> str:
 
 
 def pinned(core: str, command: list[str]) -> list[str]:
-    return ["taskset", "-c", core, *command] if core else command
+    """The command on its core, and told to end if this program dies, however it dies."""
+    return ["setpriv", "--pdeathsig", "TERM", *(["taskset", "-c", core] if core else []), *command]
 
 
 @contextlib.contextmanager

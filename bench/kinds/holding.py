@@ -18,28 +18,28 @@ SPARE = 500  # files for everything else
 class Idle(Case):
     """Connections that have had one answer and stay open: memory for each, and what requests on others cost beside them.
 
-    As many as are wanted, or as the limit on open files lets one process hold: the floor needs two for each."""
+    As many as are wanted, or as the limit on open files allows everybody: a gateway keeps two files ready for each."""
 
     connections: int = 10_000
 
     def run(self, options: Options) -> Found:
+        connections = min(self.connections, allow_files() // 2 - SPARE)
         with stage(self.name, self.scene(), options) as on:
+            if connections < self.connections:
+                on.note("everybody", f"{connections:,} connections: the limit on open files is {allow_files():,}")
             for turn in range(self.rounds):
                 for name in options.contenders:
                     with on.started(name) as (contender, _):
                         if contender is not None:
-                            yield from self.measure(on, contender, options, turn)
+                            yield from self.measure(on, contender, connections, options, turn)
                 if turn == 0:
                     yield from on.notes
 
     def takes(self, contenders: int) -> float:
         return contenders * self.rounds * (1 + self.connections / 3000 + self.seconds)
 
-    def measure(self, on: Stage, contender: Contender, options: Options, turn: int) -> Found:
+    def measure(self, on: Stage, contender: Contender, connections: int, options: Options, turn: int) -> Found:
         ask = next(iter(on.scene.asks.values()))
-        connections = min(self.connections, allow_files() // (2 if contender.name == "floor" else 1) - SPARE)
-        if connections < self.connections and turn == 0:
-            yield self.note(contender, f"{connections:,} connections: the limit on open files is {allow_files():,}")
         load(contender.port, [ask], seconds=WARM_UP, connections=options.connections)
         before = held(contender.pids())
         with contextlib.ExitStack() as stack:

@@ -105,6 +105,8 @@ class Latency(Case):
                         yield self.figure(contender, name, "us", value, round=turn)
                     yield self.figure(contender, "offered", "requests/s", rate, round=turn)
                     yield self.figure(contender, "errors", "", seen.errors, round=turn)
+                    if not seen.first:
+                        yield self.note(contender, "the client had to wait for its core: times have that in them (it needs root)")
 
     def highest(self, contenders: list[Contender], ask: Ask, how: dict) -> dict[str, float]:
         """The highest rate of each: the middle of three rounds, which warm it up as well."""
