@@ -1,6 +1,6 @@
 """Configuration text into resources: `pytest bench/test_load.py --benchmark-enable`.
 
-Times are for GWFAST_BENCH_ROUTES HTTPRoutes (5,000); divide by their number to compare runs.
+Times are for GWFAST_BENCH_ROUTES HTTPRoutes (1,000); divide by their number to compare runs.
 """
 import os
 from itertools import count
@@ -11,7 +11,7 @@ import yaml
 
 from gwfast.config.load import Loader, load
 
-ROUTES = int(os.environ.get("GWFAST_BENCH_ROUTES", "5000"))
+ROUTES = int(os.environ.get("GWFAST_BENCH_ROUTES", "1000"))
 
 
 def route(number: int, path: str = "things") -> str:

@@ -1,13 +1,19 @@
-"""Times of single functions of the table: find, pick, writing an image. `pytest bench --benchmark-enable`."""
+"""Times of single functions of the hot path: find, pick, parse, writing an image. `pytest bench --benchmark-enable`.
+
+Tables have GWFAST_BENCH_ROUTES routes (1,000).
+"""
+import os
+
 import pytest
 
 from bench import plans
+from bench.operations import HEADS
+from gwfast import _http1, _pick
 from gwfast._match import Table
-from gwfast._pick import sequence
 from gwfast.endpoints.registry import Registry
 from gwfast.plan.image import Images
 
-ROUTES = 100_000
+ROUTES = int(os.environ.get("GWFAST_BENCH_ROUTES", "1000"))
 TIMES = 1000  # lookups a call: what the call itself costs does not count
 
 
@@ -29,25 +35,30 @@ def test_find(benchmark, tables, name, which):
 @pytest.mark.parametrize("count", [2, 4, 16])
 def test_pick(benchmark, count):
     weights = [1_000_000 - n for n in range(count)]
-    assert len(benchmark(sequence, weights, TIMES)) == TIMES
+    assert 0 <= benchmark(_pick.spin, weights, TIMES)[0] < count
 
 
-@pytest.mark.parametrize("routes", [5_000, ROUTES])
+@pytest.mark.parametrize("head", HEADS)
+def test_parse(benchmark, head):
+    data = HEADS[head]
+    assert benchmark(_http1.spin, data, data.startswith(b"HTTP/"), TIMES)[0] == len(data)
+
+
 @pytest.mark.parametrize("made", [plans.prefixes, plans.hosts], ids=["one host", "a host each"])
 class TestImage:
-    def test_from_scratch(self, benchmark, made, routes):
-        plan = made(routes)
+    def test_from_scratch(self, benchmark, made):
+        plan = made(ROUTES)
         image = benchmark.pedantic(lambda: Images(Registry()).build(plan, plans.BIND), rounds=3)
-        assert len(image) > routes * 100
+        assert len(image) > ROUTES * 100
 
-    def test_one_change(self, benchmark, made, routes):
-        images, plan, turn = Images(Registry()), made(routes), 0
+    def test_one_change(self, benchmark, made):
+        images, plan, turn = Images(Registry()), made(ROUTES), 0
         images.build(plan, plans.BIND)
 
         def change():
             nonlocal plan, turn
             turn += 1
-            plan = plans.changed(plan, turn * 7919 % routes, turn)
+            plan = plans.changed(plan, turn * 7919 % ROUTES, turn)
             return (plan, plans.BIND), {}
 
-        assert len(benchmark.pedantic(images.build, setup=change, rounds=9)) > routes * 100
+        assert len(benchmark.pedantic(images.build, setup=change, rounds=9)) > ROUTES * 100
