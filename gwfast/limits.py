@@ -13,6 +13,10 @@ TRAILER_BYTES = 8 * 1024  # of one trailer section, both directions
 CHUNK_EXTENSION_BYTES = 256  # of one chunk: extensions are dropped, nobody needs long ones
 INFORMATIONAL_RESPONSES = 16  # 1xx before the final response; then 502
 
+# HTTP/2. A field list is bounded by HEAD_BYTES, as RFC 9113 6.5.2 counts it, and by FIELD_COUNT; it is counted while it is
+# decoded, so that a few bytes that name a large entry again and again (an "HPACK bomb") end there.
+HEADER_TABLE_BYTES = 4096  # SETTINGS_HEADER_TABLE_SIZE, both directions; the RFC's default (nginx, HAProxy, Envoy: 4096)
+
 # Time, downstream. nginx: 60 s for a head, 75 s idle; Envoy: unset, 1 h.
 HEAD_TIMEOUT = 10.0  # absolute, from its first byte (or from accept) to the end of the head; 408
 BODY_TIMEOUT = 30.0  # between two reads of a request body; 408

@@ -1,4 +1,4 @@
-/* libFuzzer's main: starts Python once, imports gwfast._fuzz, and calls its C function from then on. */
+/* libFuzzer's main: starts Python once, imports the module TARGET, and calls its C function from then on. */
 #include <Python.h>
 
 typedef int (*fuzz_one)(const uint8_t *, size_t);
@@ -10,7 +10,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     (void)argc;
     (void)argv;
     Py_InitializeEx(0);
-    module = PyImport_ImportModule("gwfast._fuzz");
+    module = PyImport_ImportModule(TARGET);
     function = module ? PyObject_GetAttrString(module, "target") : NULL;
     if (!function) {
         PyErr_Print();

@@ -5,13 +5,29 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "wire"))
 import test_wire_chunks
+import test_wire_hpack
 import test_wire_requests
 import test_wire_responses
 
 REQUEST, RESPONSE, CHUNKS, TRAILERS = range(4)
 
 
-def seeds():
+def http1():
+    """Yield inputs of _fuzz_http1.pyx."""
+    yield from (bytes([parser, 128]) + data for parser, data in heads())
+
+
+def hpack():
+    """Yield inputs of _fuzz_hpack.pyx."""
+    for most, blocks, _, _ in test_wire_hpack.EXAMPLES.values():
+        parts = [bytes.fromhex(block) for block in blocks]
+        padded = [part + b"\x82" * (-len(part) % 4) for part in parts]
+        yield bytes([255 if most > 256 else 0x44, 255, 3]) + b"".join(bytes([len(part) // 4]) + part for part in padded)
+    for table in (test_wire_hpack.REFUSED.values(), (data for data, _ in test_wire_hpack.SERVED.values())):
+        yield from (bytes([255, 255, 3, 255]) + bytes.fromhex(data) for data in table)
+
+
+def heads():
     """Yield (parser, bytes)."""
     for table in (test_wire_requests.SERVED, test_wire_requests.REFUSED):
         yield from ((REQUEST, data) for data, _ in table.values())
@@ -24,7 +40,8 @@ def seeds():
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    for parser, data in seeds():
-        (folder / hashlib.sha1(data).hexdigest()).write_bytes(bytes([parser, 128]) + data)
+    for target in (http1, hpack):
+        folder = Path(sys.argv[1]) / target.__name__
+        folder.mkdir(parents=True, exist_ok=True)
+        for data in target():
+            (folder / hashlib.sha1(data).hexdigest()).write_bytes(data)

@@ -1,0 +1,45 @@
+# Header compression for HTTP/2 (RFC 7541). Pure: bytes in, fields out, and back; nothing is raised, and nothing allocated
+# but what the caller allocates once: a table for each direction of a connection.
+#
+# What arrives is decoded into lines, one behind the other, as HTTP/1.1 has them; the fields are slices of those:
+#
+#     :method: GET CRLF :path: /a CRLF ... accept: */* CRLF user-agent: ... CRLF |  free  |
+#     ^ pseudo-header fields come first    ^ fields[i].name            ^ next: at
+from libc.stdint cimport uint8_t, uint32_t
+from gwfast._head cimport Field
+from gwfast._hpack_encode cimport (
+    Encoding, encoding_bytes, encoding_limit, encoding_start, hpack_begin, hpack_encode, hpack_pseudo, hpack_status)
+from gwfast._hpack_table cimport (
+    FIELD_BAD_NAME, FIELD_BAD_VALUE, FIELD_NEVER_INDEXED, PSEUDO_AUTHORITY, PSEUDO_METHOD, PSEUDO_OTHER, PSEUDO_PATH,
+    PSEUDO_PROTOCOL, PSEUDO_SCHEME, PSEUDO_STATUS, Table, table_bytes, table_start)
+
+cdef enum:
+    HPACK_OK = 0           # the whole block was read
+    HPACK_LARGE = 1        # the same, but its fields are more or larger than allowed: those beyond are left out. The table
+                           # is right and the connection may go on; this message is refused (431)
+    HPACK_MORE = 2         # not the last part: what is behind `used` is to be given again, before what follows it
+    HPACK_BAD = -1         # COMPRESSION_ERROR: the connection ends
+
+cdef enum:
+    HEADER_TABLE_BYTES = 4096      # of a table (limits.HEADER_TABLE_BYTES)
+
+# A field block while it is read.
+cdef struct FieldBlock:
+    Field *fields
+    uint32_t room          # how many fields there may be (limits.FIELD_COUNT)
+    uint32_t count
+    char *at               # behind the last line; there is room for arena_bytes(left, table.most) from the first on
+    uint32_t left          # bytes that the list may still have, as RFC 9113 6.5.2 counts them (limits.HEAD_BYTES)
+    uint8_t begun          # 0 at first
+    uint8_t large          # 0 at first
+
+cdef inline size_t arena_bytes(uint32_t left, uint32_t most) noexcept nogil:
+    return <size_t>left + most + 64
+
+# Reads a part of a field block: whole fields of it, and says how many bytes those were. The result of a block does not
+# depend on how it was cut. The time is in proportion to the bytes read, the fields handed out, and for each field that
+# is added to the table, the table.
+cdef int hpack_decode(Table *table, const uint8_t *at, uint32_t n, bint last, FieldBlock *block,
+                      uint32_t *used) noexcept nogil
+# Our SETTINGS_HEADER_TABLE_SIZE, once it is acknowledged: at most what the table was made for.
+cdef void hpack_limit(Table *table, uint32_t most) noexcept nogil
