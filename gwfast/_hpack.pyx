@@ -7,10 +7,10 @@ literals; entries of the table keep the verdict, the name's hash and its id.
 import time
 
 import cython
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
-from gwfast._bytes cimport gw_token, gw_value_end
+from gwfast._bytes cimport gw_name_end, gw_value_end_in
 from gwfast._head cimport FIELD_OTHER, FIELD_UNDERSCORE, Field, name_hash
 from gwfast._hpack_table cimport *
 from gwfast._huffman cimport HUFFMAN_BAD, huffman_decode
@@ -109,22 +109,18 @@ cdef inline void hand_out(FieldBlock *block, const Entry *entry, const char *lin
 
 # Hash, id and flags of a name that arrived as a literal (RFC 9113 8.2.1, RFC 9110 5.1).
 cdef void judge_name(Field *field) noexcept nogil:
-    cdef uint32_t h = 2166136261u
-    cdef uint32_t i
-    cdef uint8_t c
+    cdef const char *stop = field.name + field.name_len
     cdef bint pseudo = field.name_len > 1 and field.name[0] == b':'
-    cdef uint8_t wrong = field.name_len == 0
-    for i in range(field.name_len):
-        c = <uint8_t>field.name[i]
-        if i or not pseudo:
-            wrong |= (gw_token[c] ^ c) | (c == 0)
-        if c == b'_':
-            field.flags |= FIELD_UNDERSCORE
-        h = (h ^ c) * 16777619u   # name_hash()
-    field.hash = h if not wrong else name_hash(field.name, field.name_len)
-    field.id = name_id(field.name, field.name_len) if not wrong else <uint16_t>FIELD_OTHER
-    if wrong:
+    cdef int underscore = 0
+    field.hash = name_hash(field.name, field.name_len)
+    field.id = FIELD_OTHER
+    if field.name_len and gw_name_end(field.name + pseudo, stop, &underscore) == stop \
+            and same_name(field.name, field.name, field.name_len):   # it is its own lower case
+        field.id = name_id(field.name, field.name_len)
+    else:
         field.flags |= FIELD_BAD_NAME
+    if underscore:
+        field.flags |= FIELD_UNDERSCORE
 
 
 cdef inline bint is_blank(char c) noexcept nogil:
@@ -135,7 +131,7 @@ cdef inline void judge_value(Field *field) noexcept nogil:
     cdef const char *end = field.value + field.value_len
     if field.value_len == 0:
         return
-    if is_blank(field.value[0]) or is_blank((end - 1)[0]) or gw_value_end(field.value, end) != end:
+    if is_blank(field.value[0]) or is_blank((end - 1)[0]) or gw_value_end_in(field.name, field.value, end) != end:
         field.flags |= FIELD_BAD_VALUE
 
 

@@ -9,31 +9,15 @@ import cython
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
-from gwfast._bytes cimport lower
+from gwfast._bytes cimport gw_hash, lower
 from gwfast._head cimport FIELD_X_REQUEST_ID, Field, name_hash
 from gwfast._hpack_table cimport *
 from gwfast._huffman cimport huffman_encode, huffman_length
 
-cdef extern from *:
-    """
-    /* A hash of a value under its name's hash, eight bytes at a time. */
-    static inline uint32_t gw_mark(uint32_t hash, const char *at, uint32_t n)
-    {
-        uint64_t h = ((uint64_t)hash << 32 | n) * 0x9e3779b97f4a7c15ull, x;
-        if (n < 8) {
-            h = (h ^ gw_load_name(at, n)) * 0x9e3779b97f4a7c15ull;
-            return (uint32_t)(h >> 32);
-        }
-        for (; n > 8; n -= 8, at += 8) {
-            __builtin_memcpy(&x, at, 8);
-            h = (h ^ (h >> 32) ^ x) * 0x9e3779b97f4a7c15ull;
-        }
-        __builtin_memcpy(&x, at + n - 8, 8);
-        h = (h ^ (h >> 32) ^ x) * 0x9e3779b97f4a7c15ull;
-        return (uint32_t)(h >> 32);
-    }
-    """
-    uint32_t mark_of "gw_mark"(uint32_t hash, const char *at, uint32_t n) noexcept nogil
+# Of a name and a value.
+cdef inline uint32_t mark_of(const Field *field) noexcept nogil:
+    return <uint32_t>(gw_hash(field.hash, field.value, field.value_len, 0) >> 32)
+
 
 # How a literal is written (RFC 7541 6.2).
 cdef enum Indexing:
@@ -223,7 +207,7 @@ cdef int32_t hpack_encode(Encoding *encoding, const Field *field, uint8_t *to, u
     if end - to < <int64_t>field.name_len + field.value_len + HPACK_FIELD_ROOM:
         return -1
     if not field.flags & FIELD_NEVER_INDEXED:
-        mark = mark_of(field.hash, field.value, field.value_len)
+        mark = mark_of(field)
         index = find_field(encoding, field, mark)
     if index == 0:
         known = static_name(field.name, field.name_len, field.hash)

@@ -9,6 +9,7 @@ from hpack.table import HeaderTable
 from gwfast import limits
 from gwfast._hpack import Decoder
 from gwfast._hpack_encode import Encoder
+from gwfast._http1 import request_of
 
 OK, LARGE, MORE, BAD = 0, 1, 2, -1
 UNDERSCORE, NEVER, BAD_NAME, BAD_VALUE = 2, 4, 8, 16
@@ -164,6 +165,20 @@ def test_ids():
     block = b"".join(b"\x40" + bytes([len(name)]) + name + b"\x01x" for name in names)
     assert [field[2] for field in decoder.decode(block)] == list(names.values())
     assert [field[2] for field in decoder.decode(bytes(128 | 62 + i for i in range(len(names))))] == list(names.values())[::-1]
+
+
+def test_hashes():
+    """A name has the hash that it has in HTTP/1.1, wherever it comes from: routes look for it by that."""
+    names = [b"a", b"te", b"x-a", b"host", b"accept", b"x_name", b"if-none-match", b"x-a-much-longer-name-than-others"]
+    head = request_of(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(name.upper() + b": 1\r\n" for name in names if name != b"host") + b"\r\n")
+    hashes = {name.lower(): hashed for name, _, _, _, hashed, _ in head["fields"]}
+    decoder = Decoder()
+    for block in (b"".join(literal(0x40, name, b"1") for name in names),   # as literals, and from the table
+                  bytes(128 | 61 + i for i in range(len(names), 0, -1))):
+        assert [(name, hashed) for name, _, _, _, hashed in decoder.decode(block)] == [(name, hashes[name]) for name in names]
+    for index in (19, 38, 41):
+        name, _, _, _, hashed = decoder.decode(bytes([128 | index]))[0]
+        assert hashed == hashes[name]
 
 
 def literal(first, name, value):
