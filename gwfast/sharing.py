@@ -7,6 +7,7 @@
                   the one after ──> (same,  new,  same, ...)
 
     Shards      a mapping: dicts by the hash of the key, of which a change copies those that it touches
+    together    short tuples of the same few objects, made once
 
 Rules:
 - items compare by identity, keys of one sequence are distinct
@@ -15,8 +16,10 @@ Rules:
 """
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import accumulate, chain
 
+SHARED = 4096  # values that are remembered for those that are equal and come later
 PIECE = 256
 FEW = 16  # a change of more than one of FEW items sorts everything anew
 
@@ -121,6 +124,12 @@ def _cut(piece: Sequence) -> Iterable[tuple]:
     if len(piece) <= 2 * PIECE:
         return (tuple(piece),)
     return (tuple(piece[at:at + PIECE]) for at in range(0, len(piece), PIECE))
+
+
+@lru_cache(SHARED)
+def together(*items) -> tuple:
+    """Return a tuple of these items (all hashable); of those that were asked for lately the same tuple."""
+    return items
 
 
 # ---- What differs

@@ -19,7 +19,7 @@ import yaml
 
 from gwfast.config.load import load
 from gwfast.config.locate import locate
-from gwfast.errors import Problem, Source, UsageError
+from gwfast.errors import Problem, UsageError
 from gwfast.graph import conditions
 from gwfast.graph.attach import Attacher
 from gwfast.graph.conditions import ConditionStatus, ParentRef, Status
@@ -299,8 +299,7 @@ def _distance(loser: explain.Loser) -> int:
 
 
 def _line_of(rule: Rule) -> str:
-    file, _, line = rule.source.rpartition(":")
-    problem = Problem(source=Source(file, int(line)), field=f"spec.rules[{rule.index}]")
+    problem = Problem(source=rule.source, field=f"spec.rules[{rule.index}]")
     return str(locate([problem])[0].source)
 
 
@@ -363,4 +362,4 @@ def _share_data(share: Share) -> dict[str, Any]:
 
 def _entry_data(entry: Entry) -> dict[str, Any]:
     return {"rule": entry.rule.id, "index": entry.match.index, "match": dump.match_data(entry.match),
-            "source": entry.rule.source}
+            "source": str(entry.rule.source)}

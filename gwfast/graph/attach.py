@@ -41,7 +41,7 @@ from gwfast.graph.model import (
 from gwfast.graph.policies import judge_policies
 from gwfast.graph.refs import Resources, policy_services, slice_services
 from gwfast.graph.routes import Judge, Parents, parent_key, service_refs
-from gwfast.sharing import Shards, changed, find
+from gwfast.sharing import Shards, changed, find, together
 
 
 _route_key = attrgetter("route.key")
@@ -178,7 +178,7 @@ class Attacher:
         if resource is None:
             self._remove(key, before)
             return
-        node, places, notes, fine = self._judge.judge(resource)
+        node, places, notes, fine = self._judge.judge(key, resource)
         node = _reuse_route(before, node)
         if notes:
             self._notes[key] = notes
@@ -202,7 +202,7 @@ class Attacher:
             known = self._attached(identity, key) if identity in before else None
             if known is None or known.route is not node or known.hostnames != hostnames:
                 self._edit(identity, known, Attachment(route=node, hostnames=hostnames))
-        self._places[key] = tuple(places)
+        self._places[key] = together(*places)
 
     def _remove(self, key: Key, before: RouteNode | None) -> None:
         if before is not None:

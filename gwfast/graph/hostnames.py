@@ -7,6 +7,8 @@ Rules:
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from gwfast.sharing import together
+
 
 def covers(pattern: str, hostname: str) -> bool:
     """Return whether every host that `hostname` stands for is one that `pattern` stands for."""
@@ -25,7 +27,7 @@ def common(a: str, b: str) -> str | None:
 def intersection(listener: str, hostnames: tuple[str, ...]) -> tuple[str, ...]:
     """Return the hostnames of a route that a listener takes: () if there are none, ('',) if it is any host."""
     if not hostnames:
-        return (listener,)
+        return together(listener)
     if not listener:
         return hostnames
     shared = (common(listener, hostname) for hostname in hostnames)

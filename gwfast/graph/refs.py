@@ -26,7 +26,6 @@ class Resources:
     """The resources of one configuration, kept up to date change by change."""
 
     def __init__(self):
-        self._all: dict[Key, Resource] = {}
         self._kinds: dict[str, dict[Key, Resource]] = {}
         self._grants: dict[str, Counter[tuple]] = {}
         self._slices: dict[Key, dict[Key, EndpointSlice]] = {}
@@ -39,25 +38,24 @@ class Resources:
         """
         changes = {}
         for key in self._suspects(resources) if keys is None else keys:
-            before, now = self._all.get(key), resources.get(key)
+            before, now = self.get(*key), resources.get(key)
             if before is not now:
                 changes[key] = (before, now)
                 self._replace(key, before, now)
         return changes
 
     def _suspects(self, resources: Mapping[Key, Resource]) -> list[Key]:
-        known = self._all
-        changed = [key for key, resource in resources.items() if known.get(key) is not resource]
-        if changed or len(known) != len(resources):
-            changed += [key for key in known if key not in resources]
+        changed = [key for key, resource in resources.items() if self.get(*key) is not resource]
+        if changed or sum(map(len, self._kinds.values())) != len(resources):
+            changed += [key for kind in self._kinds.values() for key in kind if key not in resources]
         return changed
 
     def _replace(self, key: Key, before: Resource | None, now: Resource | None) -> None:
         kind = self._kinds.setdefault(key.kind, {})
         if now is None:
-            del self._all[key], kind[key]
+            del kind[key]
         else:
-            self._all[key] = kind[key] = now
+            kind[key] = now
         if key.kind == "ReferenceGrant":
             self._count_permissions(key.namespace, before, now)
         elif key.kind == "EndpointSlice":

@@ -33,6 +33,7 @@ from gwfast.graph.model import (
     RuleNode,
 )
 from gwfast.graph.refs import Resources
+from gwfast.sharing import SHARED, together
 
 _WITHOUT_HOSTNAMES = ("TCPRoute", "UDPRoute")
 _NOT_HONOURED = {"timeouts": "timeouts", "retry": "retry", "session_persistence": "sessionPersistence"}
@@ -77,7 +78,7 @@ class Parents:
         if fault is not None:
             return Place({}, fault)
         if route.kind in _WITHOUT_HOSTNAMES:
-            return Place({node.id: ("",) for node in listeners})
+            return Place({node.id: together("") for node in listeners})
         hostnames = route.spec.hostnames
         shared = {node.id: names for node in listeners if (names := intersection(node.hostname, hostnames))}
         if shared:
@@ -127,10 +128,9 @@ class Judge:
         self._options = options
         self._refuse_regex = refuse_regex
 
-    def judge(self, route: Route) -> Judgement:
-        """Judge one route; parentRefs that name nothing which is served here leave no ParentNode."""
+    def judge(self, key: Key, route: Route) -> Judgement:
+        """Judge one route, known by `key`; parentRefs that name nothing which is served here leave no ParentNode."""
         rules = _Rules(route, self._backends, self._options, self._refuse_regex)
-        key = route.key
         notes = rules.notes
         if not route.spec.parent_refs:
             message = "a route without parentRefs attaches to nothing"
@@ -150,10 +150,10 @@ class Judge:
             if rules.refused is None:
                 places.update(place.listeners)
         node = RouteNode(
-            key=key, resource=route, parents=tuple(parents), rules=rules.nodes,
+            key=key, resource=route, parents=together(*parents), rules=rules.nodes,
             served=route.kind in self._options.route_kinds,
         )
-        fine = node.served and all(parent.conditions is rules.fine for parent in parents)
+        fine = node.served and all(parent.conditions == rules.fine for parent in parents)
         return Judgement(node, places, tuple(notes), fine)
 
     def _parent(
@@ -166,6 +166,8 @@ class Judge:
         if fault is None and not listeners:
             fault = Fault(*(place.fault or _LOST), f"spec.parentRefs[{index}]")
         conditions = rules.conditions(fault)
+        if conditions is rules.fine:
+            return _fine_parent(index, ref, gateway, conditions, *listeners)
         accepted = fault is None
         return ParentNode(
             index=index, ref=ref, gateway=gateway, accepted=accepted,
@@ -189,6 +191,23 @@ _LOST = ("HostnameConflict", "an older route of another kind has its hostnames o
 @lru_cache(maxsize=1024)
 def _fine(generation: int) -> tuple[Condition, ...]:
     return (condition("Accepted", None, generation), condition("ResolvedRefs", None, generation))
+
+
+# Of many routes, what nothing is wrong with comes out the same, and is one object.
+
+
+@lru_cache(SHARED)
+def _fine_parent(
+    index: int, ref: ParentReference, gateway: Key, conditions: tuple[Condition, ...], *listeners: str
+) -> ParentNode:
+    return ParentNode(
+        index=index, ref=ref, gateway=gateway, accepted=True, listeners=listeners, conditions=conditions,
+    )
+
+
+@lru_cache(SHARED)
+def _fine_backend(index: int, weight: int, target: str) -> BackendNode:
+    return BackendNode(index=index, weight=weight, target=target)
 
 
 class _Rules:
@@ -220,7 +239,7 @@ class _Rules:
 
     def _rule(self, index: int, rule) -> RuleNode:
         field = f"spec.rules[{index}]"
-        backends = tuple([self._backend(field, i, ref) for i, ref in enumerate(rule.backend_refs)])
+        backends = together(*[self._backend(field, i, ref) for i, ref in enumerate(rule.backend_refs)])
         if not self._filtered:
             return RuleNode(index=index, rule=rule, backends=backends)
         refused = self._refuse(field, rule.filters) if rule.filters else ()
@@ -243,6 +262,8 @@ class _Rules:
         target, status, reason, message = self._resolve(ref, f"{field}.backendRefs[{index}]")
         filters = ref.filters if self._filtered else ()
         refused = self._refuse(f"{field}.backendRefs[{index}]", filters) if filters else ()
+        if target and not refused:
+            return _fine_backend(index, ref.weight, target)
         return BackendNode(
             index=index, weight=ref.weight, target=target, status=status, reason=reason, message=message,
             refused=refused,

@@ -14,6 +14,7 @@ Rules:
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import chain
 from operator import attrgetter, is_
 
@@ -30,7 +31,7 @@ from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Endpoints, Entry, Filte
 from gwfast.plan.order import Order
 from gwfast.plan.paths import normal_path, normal_prefix
 from gwfast.plan.problems import of_rule
-from gwfast.sharing import changed, changes, difference, find
+from gwfast.sharing import SHARED, changed, changes, difference, find, together
 
 _key = attrgetter("key")
 
@@ -45,7 +46,6 @@ class _Route(Struct, gc=False):
 
     node: RouteNode
     entries: tuple[Entry, ...]
-    targets: frozenset[str]
     users: int
 
 
@@ -151,14 +151,12 @@ class Builder:
         if known is not None and known.node is node:
             known.users += 1
             return known.entries
-        targets = frozenset(each.target for rule in node.rules if not rule.dropped
-                            for each in rule.backends if each.target)
-        for target in targets:
+        for target in _targets(node):
             self._use(target)
         entries = _entries(node, self._backends, known.entries if known else ())
-        self._routes[node.key] = _Route(node, entries, targets, known.users + 1 if known else 1)
+        self._routes[node.key] = _Route(node, entries, known.users + 1 if known else 1)
         self._judge(node.key, entries)
-        for target in known.targets if known else ():
+        for target in _targets(known.node) if known else ():
             self._unuse(target)
         return entries
 
@@ -174,7 +172,7 @@ class Builder:
         if not route.users:
             del self._routes[key]
             self._troubled.pop(key, None)
-            for target in route.targets:
+            for target in _targets(route.node):
                 self._unuse(target)
 
     # backends
@@ -237,6 +235,11 @@ class Builder:
         return tuple(made)
 
 
+def _targets(node: RouteNode) -> set[str]:
+    """The targets that a planned route uses."""
+    return {each.target for rule in node.rules if not rule.dropped for each in rule.backends if each.target}
+
+
 def _entries(node: RouteNode, backends: dict[str, Backend], before: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """Return the entries of a route; those that say what they said `before` are the same objects."""
     last_rules = {entry.rule.index: entry.rule for entry in before}
@@ -257,8 +260,8 @@ def _entries(node: RouteNode, backends: dict[str, Backend], before: tuple[Entry,
 def _rule(node: RouteNode, rule: RuleNode, backends: dict[str, Backend]) -> Rule:
     metadata, source = node.resource.metadata, node.resource.source
     return Rule(kind=node.key.kind, namespace=metadata.namespace, route=metadata.name, index=rule.index,
-                name=rule.rule.name or "", filters=_filters(rule.rule.filters, rule.refused), source=str(source),
-                backends=tuple(_weighted(each, rule.rule, backends) for each in rule.backends),
+                name=rule.rule.name or "", filters=_filters(rule.rule.filters, rule.refused), source=source,
+                backends=together(*[_weighted(each, rule.rule, backends) for each in rule.backends]),
                 created=_instant(metadata.creation_timestamp))
 
 
@@ -266,7 +269,14 @@ def _weighted(node: BackendNode, rule: HTTPRouteRule, backends: dict[str, Backen
     filters = _filters(rule.backend_refs[node.index].filters, node.refused)
     if not node.target:
         return WeightedBackend(weight=node.weight, status=node.status or 500, filters=filters)
+    if not filters:
+        return _plain(node.weight, backends[node.target])
     return WeightedBackend(weight=node.weight, backend=backends[node.target], filters=filters)
+
+
+@lru_cache(SHARED)
+def _plain(weight: int, backend: Backend) -> WeightedBackend:
+    return WeightedBackend(weight=weight, backend=backend)
 
 
 def _filters(written: tuple[HTTPRouteFilter, ...], refused: tuple[Refused, ...]) -> tuple[Filter, ...]:

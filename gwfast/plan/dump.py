@@ -50,8 +50,8 @@ def match_data(match: Match) -> dict[str, Any]:
 
 def rule_data(rule: Rule) -> dict[str, Any]:
     """Return `rule` with its filters and backends; without a backend it answers 500."""
-    return _kept(name=rule.name, source=rule.source, filters=[filter_data(each) for each in rule.filters],
-                 backends=[_weighted(each) for each in rule.backends])
+    return _kept(name=rule.name, source=str(rule.source) if rule.source.file else "",
+                 filters=[filter_data(each) for each in rule.filters], backends=[_weighted(each) for each in rule.backends])
 
 
 def filter_data(each: Filter) -> dict[str, Any]:

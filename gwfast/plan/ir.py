@@ -24,6 +24,10 @@ from typing import Literal
 
 import msgspec
 
+from gwfast.errors import Source
+
+NOWHERE = Source("", 0)
+
 
 class _Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
     pass
@@ -137,7 +141,7 @@ class Rule(_Node):
     name: str = ""
     filters: tuple[Filter, ...] = ()
     backends: tuple[WeightedBackend, ...] = ()
-    source: str = ""  # file:line of the route, for people
+    source: Source = NOWHERE  # of the route, for people
     created: str = ""  # creationTimestamp of the route, RFC 3339 in UTC; '' if unknown
 
     @property

@@ -4,7 +4,7 @@ Rule: what an earlier stage has told about a field, or about one below it, is no
 """
 from collections.abc import Iterable, Iterator
 
-from gwfast.errors import Problem, Source
+from gwfast.errors import Problem
 from gwfast.plan import dump, shadow
 from gwfast.plan.ir import AnswerFilter, Filter, Plan, RedirectFilter, Rule
 
@@ -51,6 +51,5 @@ def of_rule(rule: Rule) -> Iterator[Problem]:
 
 
 def _problem(rule: Rule, field: str, reason: str, message: str, severity: str) -> Problem:
-    file, _, line = rule.source.rpartition(":")
-    return Problem(source=Source(file, int(line)), resource=f"{rule.kind} {rule.namespace}/{rule.route}", field=field,
+    return Problem(source=rule.source, resource=f"{rule.kind} {rule.namespace}/{rule.route}", field=field,
                    reason=reason, message=message, severity=severity)
