@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import plans
-from bench.watched import Exchange, Find, Parse, Pick
+from bench.watched import Decode, Encode, Exchange, Find, Parse, Pick
+from gwfast._hpack_encode import Encoder
 from gwfast.plan import ir
 
 MANY = 10_000
 
-Job = Find | Parse | Pick | Exchange
+Job = Find | Parse | Pick | Decode | Encode | Exchange
 Make = Callable[["Desk"], Job]
 
 HEADS = {
@@ -76,6 +77,28 @@ def pick(count: int) -> Make:
     return lambda desk: Pick([1_000_000 - n for n in range(count)])
 
 
+def decode(warm: bool) -> Make:
+    """What a browser sends with its first request, or with one of its next."""
+    def make(desk: Desk) -> Job:
+        lines = HEADS["browser"].replace(b"Connection: keep-alive\r\n", b"").split(b"\r\n")[2:-2]
+        fields = [(b":method", b"GET"), (b":authority", b"www.example.com"), (b":scheme", b"https"),
+                  (b":path", b"/search/results/page?q=gateway+api&lang=en"), *named(lines)]
+        encoder = Encoder()
+        blocks = [encoder.encode(fields), encoder.encode(fields)]
+        return Decode(blocks if warm else blocks[:1])
+    return make
+
+
+def encode(desk: Desk) -> Job:
+    return Encode(named([*HEADS["response"].replace(b"Connection: keep-alive\r\n", b"").split(b"\r\n")[1:-2],
+                         b"cache-control: private, max-age=0", b"etag: W/\"5fc-1a2b3c4d5e\"", b"vary: Accept-Encoding",
+                         b"strict-transport-security: max-age=31536000; includeSubDomains"]))
+
+
+def named(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower(), value) for name, _, value in (line.partition(b": ") for line in lines)]
+
+
 def exchange(answer: bytes = PLAIN, head: str = "curl", filters: tuple[ir.Filter, ...] = (), new: bool = False) -> Make:
     """A request through the engine to a backend that gives this answer."""
     def plan(port: int) -> ir.Plan:
@@ -98,6 +121,9 @@ OPERATIONS: dict[str, Make] = {
     "find by pattern, last": find("pattern", "last", 1000),
     **{f"pick of {count}": pick(count) for count in (2, 16)},
     **{f"parse {head}": parse(head) for head in HEADS},
+    "hpack decode, first": decode(warm=False),
+    "hpack decode, warm": decode(warm=True),
+    "hpack encode, warm": encode,
     "exchange": exchange(),
     "exchange, browser": exchange(head="browser"),
     "exchange, filters": exchange(filters=FILTERS),

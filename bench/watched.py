@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from gwfast import _counters, _http1, _match, _pick
+from gwfast import _counters, _hpack, _hpack_encode, _http1, _match, _pick
 from gwfast._engine import Engine
 from gwfast.serve.options import EngineOptions
 
@@ -54,6 +54,28 @@ class Pick(msgspec.Struct, tag=True):
 
     def begin(self) -> Run:
         return lambda times: _pick.spin(self.weights, times)
+
+
+class Decode(msgspec.Struct, tag=True):
+    """A field block of HTTP/2, behind others that its table is from."""
+
+    blocks: list[bytes]
+
+    def begin(self) -> Run:
+        decoder = _hpack.Decoder()
+        for block in self.blocks:
+            assert decoder.spin(block, 1)[0] == 0
+        return lambda times: decoder.spin(self.blocks[-1], times)
+
+
+class Encode(msgspec.Struct, tag=True):
+    """The field block of a response with status 200, whose fields were sent before."""
+
+    fields: list[tuple[bytes, bytes]]
+
+    def begin(self) -> Run:
+        encoder = _hpack_encode.Encoder()
+        return lambda times: encoder.spin(self.fields, times)
 
 
 class Exchange(msgspec.Struct, tag=True):
@@ -128,7 +150,7 @@ class Stage:
 
 def main(jobs: Path) -> None:
     mark = Engine(worker=0, workers=1, counters_fd=_counters.create(1, 64), options=EngineOptions()).tick
-    for job in msgspec.json.decode(jobs.read_bytes(), type=list[Find | Parse | Pick | Exchange]):
+    for job in msgspec.json.decode(jobs.read_bytes(), type=list[Find | Parse | Pick | Decode | Encode | Exchange]):
         run = job.begin()
         mark()
         for times in STEPS:

@@ -2,7 +2,7 @@
 from measure import steady
 from scripted import one_rule
 
-from gwfast import _chunked, _http1, _inspect, _match, _pick, _proxyline, _target
+from gwfast import _chunked, _hpack, _hpack_encode, _http1, _inspect, _match, _pick, _proxyline, _target
 from gwfast.endpoints.registry import Registry
 from gwfast.plan import ir, regex
 from gwfast.plan.image import Images
@@ -33,6 +33,12 @@ def main() -> None:
         _chunked.trailers_of(b"X-T: 1\r\n\r\n")
         _http1.response_of(RESPONSE)
         _http1.response_of(RESPONSE.replace(b"200", b"2000"))
+        decoder, encoder = _hpack.Decoder(), _hpack_encode.Encoder()
+        for size in (4096, 0, 4096):
+            encoder.limit(size)
+            block = encoder.encode([(b"x-a", b"b" * 100), (b"cookie", b"a=b"), (b":path", b"/c")])
+            decoder.decode(block)
+            decoder.decode(block[:-1], left=10)
         _proxyline.parse(b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n")
         _target.normalised(b"/a/../b%41")
         _pick.sequence([1, 5, 100], 50)
