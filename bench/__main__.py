@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--json", type=Path, metavar="FILE", help="append the figures as JSON lines")
     top.add_argument("--html", type=Path, metavar="FILE", help="write a report with plots")
     top.add_argument("--from", type=Path, dest="source", metavar="FILE", help="measure nothing: show what --json wrote")
+    top.add_argument("--beside", type=Path, metavar="FILE", help="with --from: which ratios differ from those of this other run")
     return top
 
 
@@ -63,7 +64,7 @@ def main(words: list[str]) -> int:
             return 0
         if given.source:
             found = report.read(given.source)
-            print(report.text(found))
+            print(report.apart(found, report.read(given.beside)) if given.beside else report.text(found))
         else:
             found = run.run(chosen(given.cases), options(given), given.json)
             print(report.ending(found))

@@ -5,6 +5,7 @@ import inspect
 from bench import plots
 from bench.cases import CASES
 from bench.goals import judged
+from bench.kinds import Routes
 from bench.report import Run, notes, number, rows
 
 STYLE = """
@@ -68,7 +69,9 @@ def _section(run: Run, title: str, cases: list[str]) -> list[str]:
         if case in CASES and type(CASES[case]) is not kind:
             kind = type(CASES[case])
             parts.append(f"<p class=how>{_text(inspect.cleandoc(kind.__doc__))}</p>")
-        parts += [plots.plot(run, case), _table(run, case)]
+        table = _table(run, case)
+        folded = f"<details><summary>figures</summary>{table}</details>" if kind is Routes else table
+        parts += [plots.plot(run, case), folded]
     return parts
 
 

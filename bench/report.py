@@ -134,6 +134,31 @@ def text(run: Run) -> str:
     return "\n\n".join([*(table(run, case) for case in run.cases), ending(run)])
 
 
+def apart(run: Run, other: Run, share: float = 0.1) -> str:
+    """Two runs: how many ratios there are, and which differ by more than this share."""
+    mine, theirs = _all_ratios(run), _all_ratios(other)
+    both = [key for key in mine if key in theirs]
+    far = sorted((abs(mine[key] / theirs[key] - 1), key) for key in both)
+    lines = [f"{' '.join(filter(None, key))}: {number(theirs[key])} and {number(mine[key])}, {off:.0%}"
+             for off, key in far[::-1] if off > share]
+    middle = statistics.median([off for off, _ in far]) if far else 0.0
+    near = len(both) - len(lines)
+    return "\n".join([f"{len(both)} ratios, {near} within {share:.0%}; half of them within {middle:.1%}", *lines])
+
+
+def _all_ratios(run: Run) -> dict[tuple[str, str, str], float]:
+    """The ratios of the tables, and the goals that are ratios, by case (or goal), contender and point."""
+    from bench.goals import judged
+    found = {(each.goal.about, "", ""): each.value for each in judged(run) if not each.goal.unit and each.value}
+    for case, measure in {each.case: each.measure for each in reversed(run.figures)}.items():
+        others = [each for each in run.figures if each.case == case and each.contender != "gwfast"]
+        for who in unique((each.contender, each.point) for each in others):
+            ratios = run.ratios(case, measure, who, ("gwfast", who[1]))
+            if ratios and statistics.median(ratios):
+                found[case, *who] = statistics.median(ratios)
+    return found
+
+
 def ending(run: Run) -> str:
     """The machine, and the goals."""
     from bench.goals import lines

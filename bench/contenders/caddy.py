@@ -2,6 +2,8 @@
 
 Nothing is asked for in compressed form (its transport would, and unpack it). A request whose endpoint fails goes to
 another one, and who fails is left alone for a second: passive health checks, without which retries may choose it again.
+Every change loads everything anew, on a listener beside the old one (SO_REUSEPORT): connections that wait in the old one's
+queue are lost with it, which is where its errors during changes come from (net.ipv4.tcp_migrate_req=1 makes them fewer).
 """
 import http.client
 from pathlib import Path

@@ -1,7 +1,8 @@
 """HAProxy: maps from host, path and header to backends, each looked up in a tree, once.
 
 A prefix is looked up with a '/' behind it, so that it ends where an element of the path ends. Reload is by the master.
-A request whose endpoint fails goes to another one at the first retry (`redispatch 1`), not at the last.
+A request whose endpoint fails goes to another one at the first retry (`redispatch 1`), not at the last. Connections to
+backends are kept even where clients hold most of the files (tune.pool-*-fd-ratio; by default above a quarter they are not).
 """
 import signal
 from pathlib import Path
@@ -15,6 +16,8 @@ global
     nbthread {workers}
     stats socket {directory}/stats mode 600 level admin expose-fd listeners
     hard-stop-after 30s
+    tune.pool-low-fd-ratio 80
+    tune.pool-high-fd-ratio 90
 defaults
     mode http
     timeout connect 5s

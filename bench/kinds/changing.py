@@ -46,8 +46,8 @@ def change(on: Stage, contender: Contender, number: int, ask: Ask, patience: flo
 
 
 class Change(Case):
-    """One route among many goes to another service: from the change to the first answer from there. `rounds` changes,
-    or as many as `budget` seconds hold."""
+    """One route among many goes to another service: from the change to the first answer from there. As many
+    changes as there are rounds, or as hold in the seconds of the budget."""
 
     rounds: int = 11
     budget: float = 15.0
@@ -81,7 +81,7 @@ class Change(Case):
 
 class Grow(Case):
     """Routes come one by one, beside steady load on the first: time until each answers, and every wrong answer. gwfast
-    has to reach `count`; the others add what they can in `budget` seconds, fewer routes being easier.
+    has to add them all; the others add what they can in the seconds of the budget, fewer routes being easier.
 
     Wrong: anything but 404 before a route's first 200, anything but 200 from the first route, and anything but 200 from
     the route before when the next has come."""
@@ -190,7 +190,7 @@ class Churn(Case):
 
 class Killed(Case):
     """One of two backends is killed under steady load, and comes back: errors, and the time until it is asked again
-    (at most `patience`)."""
+    (12 s at most)."""
 
     rounds: int = 2
     seconds: float = 2.0

@@ -76,8 +76,8 @@ class Routes(Throughput, frozen=True, kw_only=True):
 
 
 class Latency(Case):
-    """Times at a fixed rate, the same for all, in an open loop: `rate`, or a share of nginx's highest (of the first's,
-    without nginx). Who cannot carry it is left out."""
+    """Times at a fixed rate, the same for all, in an open loop: so many requests a second, or a share of nginx's highest
+    rate (of the first's, without nginx). Who cannot carry it is left out."""
 
     rounds: int = 9
     seconds: float = 1.0

@@ -53,6 +53,14 @@ def test_a_ratio_is_that_of_each_round():
     assert run.ratios("small", "CPU", ("gwfast", ""), ("envoy", "")) == []
 
 
+def test_two_runs_apart(run):
+    other = msgspec.structs.replace(run, figures=[*figures("gwfast", 10.0, 11.0, 12.0), *figures("nginx", 30.0, 22.0, 24.0)])
+    assert report.apart(run, run) == "2 ratios, 2 within 10%; half of them within 0.0%"
+    assert report.apart(run, other, 0.01).splitlines() == [
+        "2 ratios, 0 within 1%; half of them within 4.3%", "CPU time of a small request, to nginx: 0.500 and 0.522, 4%",
+        "small nginx: 2 and 1.92, 4%"]
+
+
 def test_without_gwfast_there_is_no_ratio():
     run = report.Run(about=ABOUT, cases={"small": ""}, figures=figures("nginx", 20.0))
     assert report.table(run, "small").splitlines()[-1].split() == ["nginx", "20", "-", "-"]
