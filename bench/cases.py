@@ -12,7 +12,7 @@ KIB, MIB = 1 << 10, 1 << 20
 CASES: dict[str, Case] = {each.name: each for each in (
     Throughput(name="small", about="small requests, connections stay open", rounds=7, seconds=1.0),
     Latency(name="latency", about="small requests at 60 % of nginx's highest rate, open loop"),
-    Latency(name="latency-3000", about="small requests at 3,000 a second, open loop", rate=3000, rounds=5),
+    Latency(name="latency-3000", about="small requests at 3,000 a second, open loop", rate=3000, rounds=3),
     Throughput(name="connect", about="a connection for every request", close=True),
     *(Throughput(name=f"down-{name}", about=f"bodies of {name} to clients", size=size)
       for name, size in (("1k", KIB), ("64k", 64 * KIB), ("1m", MIB))),
@@ -30,7 +30,7 @@ CASES: dict[str, Case] = {each.name: each for each in (
     Workers(name="workers-memory", about="what a worker holds beside 0, 1 and 3 others, 5,000 routes",
             scene=partial(paths, 5_000), setup=10),
     Change(name="change-5000", about="one route of 5,000 changed", scene=partial(paths, 5_000), budget=4),
-    Change(name="change-100000", about="one route of 100,000 changed", scene=partial(paths, 100_000), setup=40),
+    Change(name="change-100000", about="one route of 100,000 changed", scene=partial(paths, 100_000), setup=40, budget=10),
     Grow(name="grow", about="routes added one by one to 3,000", scene=partial(paths, 1)),
     Churn(name="churn-routes", about="routes changed every 200 ms under load", scene=partial(paths, 100)),
     Churn(name="churn-endpoints", about="endpoints changed every 200 ms under load", what="endpoints"),

@@ -1,6 +1,8 @@
 """gwfast: it reads the resources themselves and sees by itself when a file changes."""
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import gwfast
 from bench.contenders.base import Contender, Moves
@@ -15,7 +17,10 @@ class Gwfast(Contender):
 
     @classmethod
     def version(cls) -> str:
-        return gwfast.__version__
+        """With the commit, where there is one."""
+        here = Path(gwfast.__file__).parent
+        said = subprocess.run(["git", "-C", str(here), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+        return f"{gwfast.__version__} {said.stdout}".strip()
 
     @property
     def folder(self):

@@ -22,7 +22,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     about: str
     scene: Callable[[], Scene] = plain
     rounds: int = 3
-    seconds: float = 0.6
+    seconds: float = 0.5
     setup: float = 4.0  # seconds until everybody is started, about
 
     def told(self, options: Options) -> "Case":

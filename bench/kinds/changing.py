@@ -17,6 +17,8 @@ from bench.machine import until
 from bench.scenes import Ask
 from bench.stage import Options, Stage, stage
 
+STATIC = 2  # contenders that do not change while they run: for the time that remains
+
 
 def changing(on: Stage, name: str):
     """Start a contender, if it is one that can change while it runs."""
@@ -61,7 +63,7 @@ class Change(Case):
             yield from on.notes
 
     def takes(self, contenders: int) -> float:
-        return self.setup + contenders * self.budget
+        return self.setup + max(1, contenders - STATIC) * self.budget
 
     def measure(self, on: Stage, contender: Contender) -> Found:
         count, end = len(on.scene.routes), time.monotonic() + self.budget
@@ -99,7 +101,7 @@ class Grow(Case):
                 yield from on.notes
 
     def takes(self, contenders: int) -> float:
-        return (contenders + 2) * self.budget
+        return (2 + max(1, contenders - STATIC)) * self.budget
 
     def measure(self, on: Stage, contender: Contender, budget: float) -> Found:
         times: list[float] = []
@@ -152,7 +154,7 @@ class Churn(Case):
                     yield from self.measure(on, contender, turn)
 
     def takes(self, contenders: int) -> float:
-        return self.setup + contenders * self.rounds * (2 * self.seconds + 0.2)
+        return self.setup + max(1, contenders - STATIC) * self.rounds * (2 * self.seconds + 0.2)
 
     def measure(self, on: Stage, contender: Contender, turn: int) -> Found:
         asks = list(on.scene.asks.values())
@@ -208,7 +210,7 @@ class Killed(Case):
                         yield from on.notes
 
     def takes(self, contenders: int) -> float:
-        return contenders * self.rounds * (self.seconds + 3)
+        return max(1, contenders - STATIC) * self.rounds * (self.seconds + 3)
 
     def measure(self, on: Stage, name: str, turn: int) -> Found:
         contender = on.contender(name)

@@ -118,4 +118,5 @@ class Latency(Case):
         return {name: statistics.median(found) for name, found in rates.items()}
 
     def takes(self, contenders: int) -> float:
-        return self.setup + contenders * (3 * min(0.5, self.seconds) + self.rounds * (self.seconds + 0.05))
+        carry = contenders if self.rate else max(1, contenders - 2)
+        return self.setup + contenders * 3 * min(0.5, self.seconds) + carry * self.rounds * (self.seconds + 0.05)
