@@ -26,7 +26,7 @@ ACCEPT = "if that is what it should cost: python -m bench count --accept"
 # What could make Python or the C library choose another way: hashes, and which memcpy is best for this processor.
 ENVIRONMENT = {
     "PYTHONHASHSEED": "0", "LD_BIND_NOW": "1", "LC_ALL": "C", "PYTHONPATH": str(BASELINE.parent.parent),
-    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-ERMS,-FSRM,-SSSE3,-SSE4_1,-SSE4_2,-MOVBE,-BMI2",
+    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-AVX_Fast_Unaligned_Load,-ERMS,-FSRM,-SSSE3,-SSE4_1,-SSE4_2,-MOVBE,-BMI2",
     **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}}
 
 

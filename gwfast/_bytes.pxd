@@ -173,14 +173,21 @@ cdef extern from *:
         return mask;
     }
 
+    #ifdef GW_SSE2
+    /* A bit for each that is neither letter nor digit nor '-'. */
+    static inline uint32_t gw_no_name(__m128i x)
+    {
+        return GW_MASK(_mm_or_si128(gw_alphanumeric(x), GW_IS(x, '-'))) ^ 0xffff;
+    }
+    #endif
+
     /* The first byte at or behind p that a field name may not have, or stop; sets `underscore` where it passes one. */
     static inline const char *gw_name_end(const char *p, const char *stop, int *underscore)
     {
         uint8_t c;
     #ifdef GW_SSE2
         while (stop - p >= 16) {
-            __m128i x = _mm_loadu_si128((const __m128i *)p);
-            uint32_t other = GW_MASK(_mm_or_si128(gw_alphanumeric(x), GW_IS(x, '-'))) ^ 0xffff;
+            uint32_t other = gw_no_name(_mm_loadu_si128((const __m128i *)p));
             if (other) {
                 p += __builtin_ctz(other);
                 if (*p == ':') return p;

@@ -109,14 +109,8 @@ cdef inline int field_line(const char *line, const char *end, uint32_t limit, Fi
     while p < stop and (p[0] == b' ' or p[0] == b'\t'):
         p += 1
     last = gw_value_end_in(line, p, stop)
-    if last == stop:
-        return missing
-    if last[0] != b'\r':
-        return BAD_REQUEST
-    if last + 1 == stop:
-        return missing
-    if last[1] != b'\n':
-        return BAD_REQUEST
+    if stop - last < 2 or last[0] != b'\r' or last[1] != b'\n':
+        return missing if last == stop or (last + 1 == stop and last[0] == b'\r') else BAD_REQUEST
     field.line_len = <uint32_t>(last + 2 - line)
     field.value = p
     field.value_len = <uint32_t>(trim(p, last) - p)

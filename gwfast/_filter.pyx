@@ -144,12 +144,19 @@ cdef inline bint ours(const Ops *ops, const char *name, uint32_t n) noexcept nog
     return total(ops) == 0 or not overridden(ops, 0, False, name_hash(name, n), name, n)
 
 
-cdef const Field *field_of(const RequestHead *head, uint16_t id) noexcept nogil:
+cdef inline bint has(const RequestHead *head, uint16_t id) noexcept nogil:
+    return head.ids >> id & 1
+
+
+cdef void put_upgrade(Out *out, const Field *fields, uint32_t count) noexcept nogil:
+    """The one Upgrade field of a message that upgrades."""
     cdef uint32_t i
-    for i in range(head.count):
-        if head.fields[i].id == id:
-            return &head.fields[i]
-    return NULL
+    for i in range(count):
+        if fields[i].id == FIELD_UPGRADE:
+            say(out, b"Connection: Upgrade\r\nUpgrade: ")
+            put(out, fields[i].value, fields[i].value_len)
+            say(out, b"\r\n")
+            return
 
 
 cdef void put_rest(Out *out, const RequestHead *head, const Found *found, const char *path, uint32_t n) noexcept nogil:
@@ -232,17 +239,17 @@ cdef void put_forwarded(Out *out, const Ops *ops, const RequestHead *head, const
                     say(out, b", ")
         put(out, forward.client.at, forward.client.n)
         say(out, b"\r\n")
-    if not (forward.trusted and field_of(head, FIELD_X_FORWARDED_PROTO) != NULL) and ours(ops, b"x-forwarded-proto", 17):
+    if not (forward.trusted and has(head, FIELD_X_FORWARDED_PROTO)) and ours(ops, b"x-forwarded-proto", 17):
         if forward.https:
             say(out, b"X-Forwarded-Proto: https\r\n")
         else:
             say(out, b"X-Forwarded-Proto: http\r\n")
-    if (head.authority.n and not (forward.trusted and field_of(head, FIELD_X_FORWARDED_HOST) != NULL)
+    if (head.authority.n and not (forward.trusted and has(head, FIELD_X_FORWARDED_HOST))
             and ours(ops, b"x-forwarded-host", 16)):
         say(out, b"X-Forwarded-Host: ")
         put(out, head.authority.at, head.authority.n)
         say(out, b"\r\n")
-    if (forward.request_id and not (forward.trusted and field_of(head, FIELD_X_REQUEST_ID) != NULL)
+    if (forward.request_id and not (forward.trusted and has(head, FIELD_X_REQUEST_ID))
             and ours(ops, b"x-request-id", 12)):
         say(out, b"X-Request-Id: ")
         put_id(out, forward.id)
@@ -257,7 +264,6 @@ cdef void put_forwarded(Out *out, const Ops *ops, const RequestHead *head, const
 cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const Found *found,
                         const Forward *forward) noexcept nogil:
     cdef uint32_t drop = OURS if forward.trusted else OURS | ORIGIN
-    cdef const Field *upgrade
     put(out, head.method.at, head.method.n)
     say(out, b" ")
     put_target(out, ops, head, found)
@@ -275,11 +281,7 @@ cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const
         put_number(out, head.content_length)
         say(out, b"\r\n")
     if head.upgrade:
-        upgrade = field_of(head, FIELD_UPGRADE)
-        if upgrade != NULL:
-            say(out, b"Connection: Upgrade\r\nUpgrade: ")
-            put(out, upgrade.value, upgrade.value_len)
-            say(out, b"\r\n")
+        put_upgrade(out, head.fields, head.count)
     elif head.trailers:
         say(out, b"TE: trailers\r\nConnection: TE\r\n")
     say(out, b"\r\n")
@@ -290,6 +292,15 @@ cdef inline void put_connection(Out *out, int connection) noexcept nogil:
         say(out, b"Connection: close\r\n")
     elif connection == 2:
         say(out, b"Connection: keep-alive\r\n")
+
+
+cdef inline void put_status(Out *out, uint32_t status) noexcept nogil:
+    cdef char line[13]
+    memcpy(line, b"HTTP/1.1 000 ", 13)
+    line[9] = <char>(48 + status // 100)
+    line[10] = <char>(48 + status // 10 % 10)
+    line[11] = <char>(48 + status % 10)
+    put(out, line, 13)
 
 
 cdef inline void put_date(Out *out, const char *date) noexcept nogil:
@@ -306,9 +317,7 @@ cdef void write_answer(Out *out, const Ops *ops, int status, const char *date, i
                        size_t n, bint head_only) noexcept nogil:
     cdef const char *phrase = reason_phrase(status)
     cdef size_t phrase_n = strlen(phrase)
-    say(out, b"HTTP/1.1 ")
-    put_number(out, status)
-    say(out, b" ")
+    put_status(out, status)
     put(out, phrase, phrase_n)
     say(out, b"\r\n")
     put_date(out, date)
@@ -335,31 +344,19 @@ cdef void write_answer(Out *out, const Ops *ops, int status, const char *date, i
 cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, const char *date,
                          int connection, bint chunked, bint drop_length) noexcept nogil:
     cdef uint32_t drop = 1 << FIELD_TRANSFER_ENCODING
-    cdef uint32_t i
-    cdef const Field *upgrade = NULL
-    cdef bint dated = False
-    for i in range(head.count):
-        if head.fields[i].id == FIELD_DATE:
-            dated = True
-        elif head.fields[i].id == FIELD_UPGRADE:
-            upgrade = &head.fields[i]
-    say(out, b"HTTP/1.1 ")
-    put_number(out, head.status)
-    say(out, b" ")
+    put_status(out, head.status)
     put(out, head.reason.at, head.reason.n)
     say(out, b"\r\n")
     if drop_length:
         drop |= 1 << FIELD_CONTENT_LENGTH
     copy_fields(out, ops, True, head.fields, head.count, drop, FIELD_HOP)
     put_ops(out, ops, True)
-    if not dated and head.status >= 200:
+    if not head.ids >> FIELD_DATE & 1 and head.status >= 200:
         put_date(out, date)
     if chunked:
         say(out, b"Transfer-Encoding: chunked\r\n")
-    if head.status == 101 and upgrade != NULL:
-        say(out, b"Connection: Upgrade\r\nUpgrade: ")
-        put(out, upgrade.value, upgrade.value_len)
-        say(out, b"\r\n")
+    if head.status == 101:
+        put_upgrade(out, head.fields, head.count)
     else:
         put_connection(out, connection)
     say(out, b"\r\n")

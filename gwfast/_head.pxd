@@ -114,6 +114,7 @@ cdef struct RequestHead:
     uint8_t trailers       # TE: trailers
     uint16_t count
     uint32_t head_len      # bytes of the whole head
+    uint32_t ids           # a bit for each FieldId that a field has, FIELD_OTHER aside
     Field fields[MAX_FIELDS]
     char host_room[MAX_HOST]
     char room[2 * MAX_LINE]
@@ -128,6 +129,7 @@ cdef struct ResponseHead:
     uint8_t upgrade        # Connection: upgrade with an Upgrade field
     uint16_t count
     uint32_t head_len
+    uint32_t ids           # a bit for each FieldId that a field has, FIELD_OTHER aside
     Field fields[MAX_FIELDS]
 
 cdef struct HeadLimits:

@@ -194,6 +194,7 @@ cdef int request(const char *at, const char *end, const HeadLimits *limits, Requ
     clear(&notes)
     notes.minor = head.minor
     head.count = 0
+    head.ids = 0
     while True:
         if p == end:
             return PARTIAL
@@ -214,6 +215,7 @@ cdef int request(const char *at, const char *end, const HeadLimits *limits, Requ
         p += n
         head.count += 1
         if field.id != FIELD_OTHER:
+            head.ids |= <uint32_t>1 << field.id
             if field.id == FIELD_HOST:
                 n = note_host(field, &notes, head)
             elif field.id == FIELD_EXPECT:
@@ -236,14 +238,18 @@ cdef const char *open_line(const char *at, uint32_t n, uint32_t seen) noexcept n
     return line + 1
 
 
+cdef int judge_line(const char *line, const char *end, const HeadLimits *limits) noexcept nogil:
+    cdef Field scratch
+    return field_line(line, end, min(limits.line, <uint32_t>MAX_LINE), &scratch)
+
+
 cdef int parse_request(const char *at, uint32_t n, uint32_t seen, const HeadLimits *limits,
                        RequestHead *head) noexcept nogil:
     cdef uint32_t m = min(n, limits.head)
     cdef const char *line = open_line(at, m, seen) if seen else NULL
-    cdef Field scratch
     cdef int result
     if line is not NULL:
-        result = field_line(line, at + m, min(limits.line, <uint32_t>MAX_LINE), &scratch)
+        result = judge_line(line, at + m, limits)
     else:
         result = request(at, at + m, limits, head)
     return BAD_FIELDS_LARGE if result == PARTIAL and n >= limits.head else result
@@ -338,6 +344,7 @@ cdef int response(const char *at, const char *end, const HeadLimits *limits, uin
     clear(&notes)
     notes.minor = head.minor
     head.count = 0
+    head.ids = 0
     while True:
         if p == end:
             return PARTIAL
@@ -358,6 +365,7 @@ cdef int response(const char *at, const char *end, const HeadLimits *limits, uin
         p += n
         head.count += 1
         if field.id != FIELD_OTHER:
+            head.ids |= <uint32_t>1 << field.id
             n = note(field, &notes)
             if n < 0:
                 return n
@@ -367,10 +375,9 @@ cdef int parse_response(const char *at, uint32_t n, uint32_t seen, const HeadLim
                         ResponseHead *head) noexcept nogil:
     cdef uint32_t m = min(n, limits.head)
     cdef const char *line = open_line(at, m, seen) if seen else NULL
-    cdef Field scratch
     cdef int result
     if line is not NULL:
-        result = field_line(line, at + m, min(limits.line, <uint32_t>MAX_LINE), &scratch)
+        result = judge_line(line, at + m, limits)
     else:
         result = response(at, at + m, limits, method_id, head)
     return BAD_RESPONSE if result < 0 or (result == PARTIAL and n >= limits.head) else result

@@ -118,6 +118,11 @@ cdef inline uint32_t name_step(const Image *image, const Names *names, const Nam
     return name_value(image, names, name.at + start, name.n - start, hash_name(name.at + start, name.n - start))
 
 
+# Behind the name itself come its suffixes, but not where there are no wildcards.
+cdef inline uint32_t next_step(const Names *names, const NameHashes *name, uint32_t step) noexcept nogil:
+    return step - 1 if names.depths or step > name.labels + 1 else 0
+
+
 cdef inline const Names *names_at(const Image *image, uint32_t at) noexcept nogil:
     return <const Names *>(<const char *>image + image.index_at + <uint64_t>at * 8)
 
@@ -127,7 +132,7 @@ cdef const Listener *find_listener(const Image *image, const Bind *bind, const N
     cdef uint32_t step = name.labels + 2
     cdef uint32_t value
     while step:
-        step -= 1
+        step = next_step(names, name, step)
         value = name_step(image, names, name, step)
         if value:
             return listener_at(image, value - 1)
@@ -187,7 +192,7 @@ cdef void find_path(Asked *asked, const NameHashes *name, const Slice *path, Fou
         return                     # OPTIONS *
     read_path(path, &hashes)
     while step:
-        step -= 1
+        step = next_step(names, name, step)
         value = name_step(asked.image, names, name, step)
         if value and find_in_host(asked, <const HostIndex *>(<const char *>names + <uint64_t>value * 8), &hashes,
                                   found):

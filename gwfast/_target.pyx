@@ -189,7 +189,7 @@ cdef int parse_authority(const Slice *authority, char *room, uint32_t *host_n, u
         host_n[0] = i
     else:
         ended = 1                            # whether a label may not end here: it is empty
-        while i < most:
+        while i < most and at[i] != b':':
             # 16 bytes are written at once, where there is room for them
             run = gw_host_run(at + i, most - i if i <= MAX_HOST - 16 else min(most - i, <uint32_t>7), room + i, &dots)
             if dots & (dots << 1 | ended):
