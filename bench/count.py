@@ -26,7 +26,8 @@ ACCEPT = "if that is what it should cost: python -m bench count --accept"
 # What could make Python or the C library choose another way: hashes, and which memcpy is best for this processor.
 ENVIRONMENT = {
     "PYTHONHASHSEED": "0", "LD_BIND_NOW": "1", "LC_ALL": "C", "PYTHONPATH": str(BASELINE.parent.parent),
-    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-AVX_Fast_Unaligned_Load,-ERMS,-FSRM,-SSSE3,-SSE4_1,-SSE4_2,-MOVBE,-BMI2",
+    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-AVX_Fast_Unaligned_Load,-ERMS,-FSRM,"
+                      "-SSSE3,-SSE4_1,-SSE4_2,-MOVBE,-BMI2",
     **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}}
 
 
@@ -61,29 +62,31 @@ def run(words: list[str]) -> list[Count]:
 
 def counted(names: list[str], folder: Path) -> dict[str, float]:
     desk = operations.Desk(folder)
-    jobs = folder / "jobs"
-    jobs.write_bytes(msgspec.json.encode([operations.OPERATIONS[name](desk) for name in names]))
+    jobs = [operations.OPERATIONS[name](desk) for name in names]
+    (folder / "jobs").write_bytes(msgspec.json.encode(jobs))
     done = subprocess.run(
         ["valgrind", "--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*pw_*spin", "--toggle-collect=*Loop_run",
-         "--dump-before=*tick", f"--callgrind-out-file={folder}/profile", sys.executable, "-m", watched.__name__, str(jobs)],
+         "--dump-before=*tick", f"--callgrind-out-file={folder}/profile", sys.executable, "-m", watched.__name__,
+         f"{folder}/jobs"],
         capture_output=True, text=True, pass_fds=[desk.backend.fileno()], env=ENVIRONMENT)
     if done.returncode:
         raise ChildProcessError(f"valgrind ended with {done.returncode}: {done.stderr[-2000:]}")
     each = 1 + len(watched.STEPS)      # one that says nothing: what it took to begin
     totals = [total(folder / f"profile.{n + 1}") for n in range(each * len(names))]
-    return {name: cost(totals[n * each + 1:(n + 1) * each]) for n, name in enumerate(names)}
+    return {name: cost(totals[n * each + 1:(n + 1) * each], watched.times(job))
+            for n, (name, job) in enumerate(zip(names, jobs, strict=True))}
 
 
 def total(profile: Path) -> int:
     return next(int(line.split()[1]) for line in profile.read_text().splitlines() if line.startswith("totals:"))
 
 
-def cost(totals: list[int]) -> float:
+def cost(totals: list[int], times: int) -> float:
     """Instructions of one time, from those of each of watched.STEPS."""
     none, *rounds = totals
     if min(rounds) <= none:
         raise ChildProcessError("nothing was counted: do the spin doors, Loop.run and Engine.tick have other names now?")
-    return round((min(rounds) - none) / watched.TIMES, 1)
+    return round((min(rounds) - none) / times, 1)
 
 
 # ---- The gate ----

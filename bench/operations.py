@@ -7,13 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import plans
-from bench.watched import Decode, Encode, Exchange, Find, Parse, Pick
+from bench.watched import Decode, Encode, Exchange, Find, Job, Parse, Pick
 from gwfast._hpack_encode import Encoder
 from gwfast.plan import ir
 
 MANY = 10_000
 
-Job = Find | Parse | Pick | Decode | Encode | Exchange
 Make = Callable[["Desk"], Job]
 
 HEADS = {
