@@ -1,37 +1,38 @@
 # Writes table images: see _table.pxd for the layout, plan/image.py for who calls this.
 #
 # Rules:
-# - what a Rule, a Backend or a Host became is kept while that object lives in the plan, at the same place: an image
-#   after a change costs the change and a copy
+# - the sections are the image in the making: what a Rule, a Backend, a Host or a Listener became stays at its place while
+#   that object lives in the plan; an image after a change costs the change and one copy
+# - what differs from the last plan is found by what the two share (gwfast.sharing)
 # - rules and backends are counted by who refers to them; places are given back when nobody does
-# - runs of operations, choices, endpoints, predicates and text are only appended; when they have doubled since the
-#   writer began (`wasteful`), a new writer starts over
+# - runs of operations, choices, endpoints, predicates and text, and what is written of hosts and names, are only
+#   appended; when they have doubled since the writer began (`wasteful`), a new writer starts over
 import fcntl
 import os
 import socket
+from operator import attrgetter
 
 import cython
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.object cimport PyObject
-from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from posix.mman cimport MAP_FAILED, MAP_PRIVATE, PROT_READ, mmap, munmap
 from posix.unistd cimport pwrite
 
 from gwfast._head cimport name_hash
-from gwfast._index cimport (Arena, HostBlock, Name, Term, Terms, Texts, make_name, set_name, write_host,
-                             write_names)
+from gwfast._index cimport (Arena, HostBlock, Name, Term, Terms, Texts, make_name, patch_host, remove_name,
+                             room_for_names, set_name, write_host, write_names)
 from gwfast._table cimport (IMAGE_VERSION, NO_BACKEND, OP_ANSWER, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE,
                             OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST,
                             OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, PROTO_H2C, PROTO_HTTP, PROTO_HTTPS,
                             PROTO_TCP, PROTO_UDP, PROTO_WS, PROTO_WSS, RULE_ANSWERS, RULE_NEEDS_REQUEST,
                             RULE_NEEDS_RESPONSE, Backend, Bind, Choice, Endpoint, Listener, Op, Predicate, Redirect,
-                            Rule, Span, image_magic)
+                            Rule, Span, Text, image_magic)
 from gwfast._table cimport Image as Header
 
 from gwfast.plan import ir
+from gwfast.sharing import find, items_of, spans
 
 PROTOCOLS = {"http": PROTO_HTTP, "h2c": PROTO_H2C, "ws": PROTO_WS, "https": PROTO_HTTPS, "wss": PROTO_WSS,
              "tcp": PROTO_TCP, "udp": PROTO_UDP}
@@ -40,9 +41,7 @@ ON = {"request": (OP_REQUEST_SET, OP_REQUEST_ADD, OP_REQUEST_REMOVE),
 PATH_KINDS = {"ReplaceFullPath": 1, "ReplacePrefixMatch": 2}
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
-cdef enum:
-    LOOKAHEAD = 16         # how far the last version of a tuple is searched for the next item of this one
-    NOWHERE = 0xFFFFFFFF
+KEY = attrgetter("key")
 
 
 @cython.final
@@ -99,7 +98,7 @@ cdef class BackendBlock:
 @cython.final
 cdef class RuleBlock:
     cdef object rule
-    cdef list backends         # BackendBlocks
+    cdef tuple backends        # BackendBlocks
     cdef tuple weights         # of the selector state that it holds; None: none
     cdef uint32_t counter
     cdef uint32_t slot
@@ -107,16 +106,15 @@ cdef class RuleBlock:
 
 @cython.final
 cdef class ListenerBlock:
-    cdef tuple hosts
-    cdef dict places           # hostname -> index, once it is needed
-    cdef list blocks           # HostBlocks
+    cdef object hosts          # of the plan's Listener
+    cdef list blocks           # their HostBlocks
+    cdef list places           # its indexes among the listeners: a listener on several addresses has as many
+    cdef ssize_t names         # where its Names lie in the index
 
     def __cinit__(self):
         self.hosts = ()
         self.blocks = []
-
-
-NO_HOSTS = ListenerBlock()
+        self.places = []
 
 
 @cython.final
@@ -135,7 +133,11 @@ cdef class Writer:
     cdef list free_rules
     cdef list free_backends
     cdef dict fresh            # Backend.key -> BackendBlock without endpoints yet
-    cdef tuple last_endpoints  # of the last plan
+    cdef list last_binds       # (Bind, id) of the last plan
+    cdef object last_endpoints # of the last plan
+    cdef Arena left            # uint32_t: the rule of each term that went while this image is written
+    cdef str route             # that was written last, and where
+    cdef Text route_text
     cdef size_t baseline       # what is only appended, after the first image
 
     def __cinit__(self, registry):
@@ -151,6 +153,9 @@ cdef class Writer:
         self.backends = Arena()
         self.endpoints = Arena()
         self.index = Arena()
+        self.index.take(8)                 # offset 0 stands for none
+        self.left = Arena()
+        self.last_binds = []
         self.rule_refs = Arena()
         self.rule_blocks = {}
         self.backend_blocks = {}
@@ -163,18 +168,16 @@ cdef class Writer:
 
     def write(self, plan, bind_ids, uint64_t generation):
         """Return the Image of `plan`; binds that `bind_ids` {Bind.key: id} does not name are left out."""
-        cdef list dropped = []
-        cdef dict seen = {}
-        self.binds.used = self.listeners.used = self.index.used = 0
-        self.index.take(8)                 # offset 0 stands for none
-        for bind in plan.binds:
-            if bind.key in bind_ids:
-                self.bind(bind, bind_ids[bind.key], seen, dropped)
-        for gone in self.listener_blocks.keys() - {listener.id for listener in seen}:
-            dropped.extend((<ListenerBlock>self.listener_blocks.pop(gone)).blocks)
-        for block in dropped:
-            self.drop_host(block)
-        self.refresh(tuple(plan.endpoints))
+        cdef list binds = [(bind, bind_ids[bind.key]) for bind in plan.binds if bind.key in bind_ids]
+        cdef list changed = []
+        if self.same_binds(binds, changed):
+            for listener in changed:
+                self.renew(listener)
+        else:
+            self.write_binds(binds)
+        self.last_binds = binds
+        self.drop_left()
+        self.refresh(plan.endpoints)
         if not self.baseline:
             self.baseline = self.appended()
         return self.assemble(generation)
@@ -185,7 +188,7 @@ cdef class Writer:
 
     cdef size_t appended(self) noexcept:
         return (self.texts.arena.used + self.terms.predicates.used + self.terms.automata.used + self.ops.used
-                + self.redirects.used + self.choices.used + self.endpoints.used)
+                + self.redirects.used + self.choices.used + self.endpoints.used + self.index.used)
 
     def close(self):
         """Let go of everything that the registry holds for this writer."""
@@ -196,9 +199,43 @@ cdef class Writer:
         self.rule_blocks.clear()
         self.backend_blocks.clear()
 
-    # ---- Binds, listeners, hosts ----
+    # ---- Binds and listeners ----
 
-    cdef int bind(self, object bind, uint32_t id, dict seen, list dropped) except -1:
+    # Whether binds and the names of their listeners are those of the last plan; gathers the listeners that are others.
+    cdef bint same_binds(self, list binds, list changed) except *:
+        if len(binds) != len(self.last_binds):
+            return False
+        for (old, old_id), (bind, id) in zip(self.last_binds, binds):
+            if old is bind and old_id == id:
+                continue
+            if (old_id, old.address, old.port, old.scheme, old.proxy_protocol, len(old.listeners)) != (
+                    id, bind.address, bind.port, bind.scheme, bind.proxy_protocol, len(bind.listeners)):
+                return False
+            for before, listener in zip(<tuple>old.listeners, <tuple>bind.listeners):
+                if before is not listener:
+                    if (before.id, before.hostname) != (listener.id, listener.hostname):
+                        return False
+                    changed.append(listener)
+        return True
+
+    cdef int write_binds(self, list binds) except -1:
+        cdef dict known = self.listener_blocks
+        cdef ListenerBlock block
+        self.binds.used = self.listeners.used = 0
+        self.listener_blocks = {}
+        for bind, id in binds:
+            for listener in bind.listeners:
+                if listener.id not in self.listener_blocks:
+                    block = <ListenerBlock>known.pop(listener.id, None) or ListenerBlock()
+                    block.places = []
+                    self.listener_blocks[listener.id] = block
+            self.bind(bind, id)
+        for block in known.values():
+            for host in block.blocks:
+                self.drop_host(host)
+        return 0
+
+    cdef int bind(self, object bind, uint32_t id) except -1:
         cdef tuple listeners = bind.listeners
         cdef ssize_t names = write_names(self.index, <uint32_t>len(listeners))
         cdef ssize_t at = self.binds.push(sizeof(Bind))
@@ -218,91 +255,168 @@ cdef class Writer:
         out.listeners.first = <uint32_t>(self.listeners.used // sizeof(Listener))
         out.listeners.count = <uint32_t>len(listeners)
         for listener in listeners:
-            at = 1 + self.listener(listener, seen, dropped)
-            make_name(&name, listener.hostname, self.texts)
-            set_name(self.index, names, &name, at)
+            at = 1 + self.listener(listener)
+            make_name(&name, listener.hostname, self.texts, True)
+            set_name(self.index, names, &name, <uint32_t>at, False)
         return 0
 
     # Its index. A listener on several addresses is written once for each of them but its hosts only once.
-    cdef uint32_t listener(self, object listener, dict seen, list dropped) except? 0:
+    cdef uint32_t listener(self, object listener) except? 0:
         cdef ssize_t at = self.listeners.push(sizeof(Listener))
         cdef Listener *out = <Listener *>(self.listeners.at + at)
         self.texts.put(listener.id, &out.id)
         self.texts.put(listener.hostname, &out.hostname)
-        hosts = seen.get(listener)
-        if hosts is None:
-            hosts = seen[listener] = self.hosts(listener, dropped)
-        out.hosts = hosts
+        (<ListenerBlock>self.listener_blocks[listener.id]).places.append(at)
+        self.renew(listener)
         return <uint32_t>(at // sizeof(Listener))
 
-    # Its Names with the hosts behind them. Hosts that are the same objects as before keep their blocks.
-    cdef uint32_t hosts(self, object listener, list dropped) except? 0:
-        cdef ListenerBlock old = <ListenerBlock>self.listener_blocks.get(listener.id, NO_HOSTS)
-        cdef ListenerBlock new = ListenerBlock.__new__(ListenerBlock)
-        cdef uint32_t count = <uint32_t>len(listener.hosts)
-        cdef ssize_t names = write_names(self.index, count)
-        cdef ssize_t at
-        cdef uint32_t i = 0
-        cdef uint32_t j, before
-        cdef HostBlock block
-        new.hosts = tuple(listener.hosts)
-        new.blocks = [None] * count
-        for j in range(count):
-            before = host_before(old, i, new.hosts[j])
-            if before == NOWHERE:
-                block = self.host(new.hosts[j], None)
-            else:
-                if before > i:
-                    dropped.extend(old.blocks[i:before])
-                block = <HostBlock>old.blocks[before]
-                i = before + 1
-                if block.host is not new.hosts[j]:
-                    dropped.append(block)
-                    block = self.host(new.hosts[j], block)
-            new.blocks[j] = block
-            at = self.index.push(block.blob.used)
-            memcpy(self.index.at + at, block.blob.at, block.blob.used)
-            set_name(self.index, names, &block.name, <uint32_t>((at - names) // 8))
-        dropped.extend(old.blocks[i:])
-        self.listener_blocks[listener.id] = new
-        return <uint32_t>(names // 8)
+    # Brings what is written of a listener to what its hosts are now.
+    cdef int renew(self, object listener) except -1:
+        cdef ListenerBlock block = self.listener_blocks[listener.id]
+        if listener.hosts is not block.hosts or not block.names:
+            self.write_hosts(block, listener.hosts)
+            block.hosts = listener.hosts
+        for at in block.places:
+            (<Listener *>(self.listeners.at + <ssize_t>at)).hosts = <uint32_t>(block.names // 8)
+        return 0
 
-    # The block of a host; `old` is what became of its last version.
-    cdef HostBlock host(self, object host, HostBlock old):
-        cdef tuple entries = tuple(host.entries)
-        cdef tuple before = tuple(old.host.entries) if old is not None else ()
-        cdef uint32_t count = <uint32_t>len(entries)
-        cdef Term *terms = <Term *>calloc(count + 1, sizeof(Term))
-        cdef dict places = None            # of `before`, where the two versions have little in common
-        cdef uint32_t misses = 0
-        cdef uint32_t i = 0
-        cdef uint32_t j, at
-        if terms == NULL:
+    # ---- Hosts ----
+
+    cdef int write_hosts(self, ListenerBlock listener, object hosts) except -1:
+        cdef dict old = {}
+        cdef list made = []
+        cdef HostBlock block
+        cdef bint room = listener.names and <uint32_t>len(hosts) <= room_for_names(self.index, listener.names)
+        found = spans(listener.hosts, hosts)
+        for a, b, _, _ in found:
+            for block in listener.blocks[a:b]:
+                old[block.host.hostname] = block
+        for a, b, c, d in reversed(found):
+            some = [self.host(host, <HostBlock>old.pop(host.hostname, None)) for host in items_of(hosts, c, d)]
+            listener.blocks[a:b] = some
+            made += some
+        for block in old.values():
+            self.drop_host(block)
+            if room:
+                remove_name(self.index, listener.names, &block.name, self.texts)
+        if not room:
+            listener.names = write_names(self.index, <uint32_t>len(hosts))
+            made = listener.blocks
+        for block in made:
+            set_name(self.index, listener.names, &block.name, <uint32_t>(block.at // 8), True)
+        return 0
+
+    # The block of a host; `block` is what became of its last version.
+    cdef HostBlock host(self, object host, HostBlock block):
+        cdef Arena touched = Arena()       # Terms that came or went
+        cdef Term *before
+        cdef bint same_order
+        if block is None:
+            block = HostBlock.__new__(HostBlock)
+            make_name(&block.name, host.hostname, self.texts, False)
+        elif block.host is host:
+            return block
+        before = block.terms
+        try:
+            same_order = self.renew_terms(host, block, touched)
+            if not (before != NULL and same_order and self.patch(block, touched)):
+                self.write_whole(block)
+        finally:
+            free(before)
+        block.host = host
+        return block
+
+    # Gives a block the terms of a host. False where what stays is not in the order in which it was.
+    cdef bint renew_terms(self, object host, HostBlock block, Arena touched) except *:
+        cdef object entries = host.entries
+        cdef object known = block.host.entries if block.host is not None else ()
+        cdef Term *old = block.terms
+        cdef Term *new = <Term *>malloc((len(entries) + 1) * sizeof(Term))
+        cdef ssize_t a, b, c, d
+        cdef ssize_t i = 0
+        cdef ssize_t j = 0
+        cdef bint same_order = True
+        if new == NULL:
             raise MemoryError
-        for j in range(count):
-            at = place_before(before, i, entries[j])
-            if at == NOWHERE and before:
-                misses += 1
-                if misses == LOOKAHEAD:
-                    places = {one: place for place, one in enumerate(before)}
-                if places is not None and entries[j] in places:
-                    at = places[entries[j]]
-            if at != NOWHERE:
-                terms[j] = old.terms[at]
-                i = at + 1
-            else:
-                self.terms.put(entries[j].match, self.rule(entries[j].rule), &terms[j])
-            (<uint32_t *>self.rule_refs.at)[terms[j].rule] += 1
-        return write_host(host, terms, count, self.terms)
+        block.terms = new                  # `old` is the caller's
+        for a, b, c, d in spans(known, entries):
+            memcpy(new + j, old + i, (a - i) * sizeof(Term))
+            places = {id(entry): at for at, entry in enumerate(items_of(known, a, b), a)}
+            i = a
+            for j, entry in enumerate(items_of(entries, c, d), c):
+                at = places.pop(id(entry), None)
+                if at is None:
+                    self.come(entry, new + j, touched)
+                else:
+                    new[j] = old[<ssize_t>at]
+                    same_order = same_order and <ssize_t>at >= i
+                    i = at
+            for at in places.values():
+                self.go(old + <ssize_t>at, touched)
+            i = b
+            j = d
+        memcpy(new + j, old + i, (<ssize_t>len(entries) - j) * sizeof(Term))
+        block.count = <uint32_t>len(entries)
+        return same_order
+
+    cdef int come(self, object entry, Term *term, Arena touched) except -1:
+        self.terms.put(entry.match, self.rule(entry.rule), term)
+        (<uint32_t *>self.rule_refs.at)[term.rule] += 1
+        (<Term *>(touched.at + touched.push(sizeof(Term))))[0] = term[0]
+        return 0
+
+    cdef int go(self, const Term *term, Arena touched) except -1:
+        (<uint32_t *>(self.left.at + self.left.push(sizeof(uint32_t))))[0] = term.rule
+        if touched is not None:
+            (<Term *>(touched.at + touched.push(sizeof(Term))))[0] = term[0]
+        return 0
+
+    cdef bint patch(self, HostBlock block, Arena touched) except *:
+        self.index.rebase(block.at)
+        try:
+            return patch_host(self.index, block, <Term *>touched.at, <uint32_t>(touched.used // sizeof(Term)),
+                              self.terms)
+        finally:
+            self.index.rebase(0)
+
+    # At its place if it fits there, else at the end of the index.
+    cdef int write_whole(self, HostBlock block) except -1:
+        cdef Arena blob
+        if block.room:
+            blob = Arena()
+            block.paths = write_host(blob, block.terms, block.count, self.terms)
+            if blob.used > block.room:
+                block.room = blob.used
+                block.at = self.index.take(blob.used)
+            memcpy(self.index.at + block.at, blob.at, blob.used)
+            return 0
+        block.at = self.index.used
+        self.index.rebase(block.at)
+        try:
+            block.paths = write_host(self.index, block.terms, block.count, self.terms)
+        finally:
+            block.room = self.index.used
+            self.index.rebase(0)
+        return 0
 
     cdef int drop_host(self, HostBlock block) except -1:
-        cdef uint32_t *refs
         cdef uint32_t i
         for i in range(block.count):
-            refs = <uint32_t *>self.rule_refs.at + block.terms[i].rule
+            self.go(&block.terms[i], None)
+        return 0
+
+    # Rules go last, so that those that only move keep what the registry holds for them.
+    cdef int drop_left(self) except -1:
+        cdef uint32_t *refs
+        cdef size_t i
+        cdef uint32_t rule
+        for i in range(self.left.used // sizeof(uint32_t)):
+            rule = (<uint32_t *>self.left.at)[i]
+            refs = <uint32_t *>self.rule_refs.at + rule
             refs[0] -= 1
             if refs[0] == 0:
-                self.drop_rule(block.terms[i].rule)
+                self.drop_rule(rule)
+        self.left.used = 0
         return 0
 
     # ---- Rules ----
@@ -313,7 +427,7 @@ cdef class Writer:
             return block.slot
         block = RuleBlock()
         block.rule = rule
-        block.backends = []
+        block.backends = ()
         if self.free_rules:
             block.slot = self.free_rules.pop()
             self.rule_slots[block.slot] = block
@@ -332,7 +446,10 @@ cdef class Writer:
         route = f"{rule.namespace}/{rule.route}"
         out.empty_status = 500             # no backendRefs, or all of weight 0 (spec 5.4)
         out.rule_index = rule.index
-        self.texts.put(route, &out.route)
+        if route != self.route:            # its rules come one after the other
+            self.texts.append(route, &self.route_text)
+            self.route = route
+        out.route = self.route_text
         self.texts.put(rule.name, &out.name)
         self.texts.put(rule.kind, &out.kind)
         block.counter = out.counter = self.registry.take_counter(rule.kind, route)
@@ -473,7 +590,7 @@ cdef class Writer:
             self.texts.put(f"{backend.namespace}/{backend.name}:{backend.port}", &out.name)
             out.protocol = PROTOCOLS[backend.protocol]
         block.refs += 1
-        rule.backends.append(block)
+        rule.backends += (block,)
         return block.index
 
     cdef int write_endpoints(self, BackendBlock block) except -1:
@@ -502,20 +619,15 @@ cdef class Writer:
         return 0
 
     # What the plan or the registry says anew about where endpoints are.
-    cdef int refresh(self, tuple endpoints) except -1:
-        cdef uint32_t i = 0
-        cdef uint32_t j, at
+    cdef int refresh(self, object endpoints) except -1:
         cdef BackendBlock block
-        for j in range(<uint32_t>len(endpoints)):
-            at = place_before(self.last_endpoints, i, endpoints[j])
-            if at != NOWHERE:
-                i = at + 1
-                if not self.fresh or endpoints[j].key not in self.fresh:
-                    continue
-            block = <BackendBlock>self.backend_blocks.get(endpoints[j].key)
-            if block is not None:
-                block.endpoints = endpoints[j]
-                self.write_endpoints(block)
+        for _, _, c, d in spans(self.last_endpoints, endpoints):
+            for one in items_of(endpoints, c, d):
+                self.locate(one)
+        if self.fresh:                     # named by rules again, or now that there is a socket
+            for one in [find(endpoints, key, KEY) for key in self.fresh] if len(self.fresh) < 16 else endpoints:
+                if one is not None and one.key in self.fresh:
+                    self.locate(one)
         self.last_endpoints = endpoints
         self.fresh.clear()
         for key in self.registry.changed:
@@ -523,6 +635,13 @@ cdef class Writer:
             if block is not None and block.endpoints is not None:
                 self.write_endpoints(block)
         self.registry.changed.clear()
+        return 0
+
+    cdef int locate(self, object endpoints) except -1:
+        cdef BackendBlock block = <BackendBlock>self.backend_blocks.get(endpoints.key)
+        if block is not None:
+            block.endpoints = endpoints
+            self.write_endpoints(block)
         return 0
 
     cdef int drop_endpoints(self, BackendBlock block) except -1:
@@ -592,29 +711,6 @@ cdef class Writer:
         image.put(arena.at, arena.used, at)
         end[0] = (at + arena.used + 7) & ~<uint64_t>7
         return at
-
-
-# Where `item` was in the last version of a tuple, if it is near `i`; else NOWHERE.
-cdef inline uint32_t place_before(tuple before, uint32_t i, object item) noexcept:
-    cdef uint32_t end = <uint32_t>min(<Py_ssize_t>i + LOOKAHEAD, len(before))
-    while i < end:
-        if <PyObject *>PyTuple_GET_ITEM(before, i) == <PyObject *>item:
-            return i
-        i += 1
-    return NOWHERE
-
-
-# The same for a host, which may have become another object.
-cdef uint32_t host_before(ListenerBlock old, uint32_t i, object host) except? 0:
-    cdef uint32_t at = place_before(old.hosts, i, host)
-    if at != NOWHERE or i == <uint32_t>len(old.hosts):
-        return at
-    if old.hosts[i].hostname == host.hostname:
-        return i
-    if old.places is None:
-        old.places = {one.hostname: place for place, one in enumerate(old.hosts)}
-    place = old.places.get(host.hostname)
-    return NOWHERE if place is None or place < i else <uint32_t>place
 
 
 cdef bint parse_address(str ip, Endpoint *out) except -1:

@@ -2,20 +2,23 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from gwfast._table cimport Text
 
-# Memory that grows; what was written stays at its offset.
+# Memory that grows; what was written stays at its offset. Offsets count from `base`, which may be moved for a while.
 cdef class Arena:
     cdef char *at
     cdef size_t used
     cdef size_t room
+    cdef size_t base
+    cdef void rebase(self, size_t base) noexcept
     cdef ssize_t push(self, size_t n) except -1        # offset of n zeroed bytes
     cdef ssize_t take(self, size_t n) except -1        # the same, n rounded up to a multiple of 8
     cdef int reserve(self, size_t n) except -1
 
-# The text section: each string once.
+# The text section.
 cdef class Texts:
     cdef Arena arena
     cdef dict places
-    cdef int put(self, str s, Text *text) except -1
+    cdef int put(self, str s, Text *text) except -1       # each string once
+    cdef int append(self, str s, Text *text) except -1    # for what is not asked for again
 
 # One plan Entry in the terms of the image.
 cdef struct Term:
@@ -54,17 +57,27 @@ cdef struct Name:
     uint64_t hash
     uint32_t labels        # of a wildcard; else 0
 
-# The block of one plan Host.
+# What became of one plan Host.
 cdef class HostBlock:
-    cdef readonly object host
+    cdef object host
     cdef Name name
     cdef Term *terms
     cdef uint32_t count
-    cdef Arena blob
+    cdef uint32_t paths
+    cdef size_t at         # in the index
+    cdef size_t room       # what it took when it was written as a whole
 
-cdef HostBlock write_host(object host, Term *terms, uint32_t count, Terms shared)
-cdef int make_name(Name *name, str hostname, Texts texts) except -1
+# Writes a HostIndex and what hangs below it to the end of an arena whose base is there; returns how many paths it has.
+cdef uint32_t write_host(Arena blob, Term *terms, uint32_t count, Terms shared) except? 0
+# Brings a HostIndex, at the base of the arena, to what its terms are after those of `touched` came or went; what is new
+# is written to the arena's end. False: it must be written as a whole.
+cdef bint patch_host(Arena blob, HostBlock block, const Term *touched, uint32_t n, Terms shared) except? False
+# `once`: its text is that of every equal name.
+cdef int make_name(Name *name, str hostname, Texts texts, bint once) except -1
 # An empty Names table for `count` names at the end of the arena; returns its offset.
 cdef ssize_t write_names(Arena arena, uint32_t count) except -1
-# Adds to it; the first value for a name stays.
-cdef void set_name(Arena arena, ssize_t at, const Name *name, uint32_t value) noexcept
+# How many names it has room for.
+cdef uint32_t room_for_names(Arena arena, ssize_t at) noexcept
+# Adds to it; of several values for a name the first stays, unless `again`.
+cdef void set_name(Arena arena, ssize_t at, const Name *name, uint32_t value, bint again) noexcept
+cdef void remove_name(Arena arena, ssize_t at, const Name *name, Texts texts) noexcept

@@ -1,8 +1,9 @@
 # Writes the part of an image that find() reads: see _table.pxd for its layout.
 #
 # Rules:
-# - a HostBlock depends on its Host alone (and on the places of what all hosts share), so that it can be kept and
-#   copied while that Host does not change
+# - what is written of a host depends on that Host alone (and on the places of what all hosts share), so that it stays
+#   while the Host does; of one that changes, the paths are written anew whose entries change, and nothing else
+# - ordinals of patterns are places in their host: where a pattern comes or goes the host is written as a whole
 # - what comes behind a candidate without conditions is not written: it can never win
 # - a list of more than LEAF candidates is indexed: each candidate is filed under that of its exact conditions
 #   (method, header, query parameter) that fewest others of the list share, and the lists that result are treated alike
@@ -28,22 +29,31 @@ KINDS = {"Exact": TERM_EXACT, "PathPrefix": TERM_PREFIX, "RegularExpression": TE
 
 cdef enum:
     LEAF = 8               # candidates that are tried one by one
+    FEW = 16               # entries that change one by one
     END = 0xFFFFFFFF       # of a chain
 
 
 @cython.final
 cdef class Arena:
     def __dealloc__(self):
+        self.rebase(0)
         free(self.at)
+
+    cdef void rebase(self, size_t base) noexcept:
+        if self.at != NULL:
+            self.at = self.at - self.base + base
+        self.used = self.used + self.base - base
+        self.room = self.room + self.base - base
+        self.base = base
 
     cdef int reserve(self, size_t n) except -1:
         if self.used + n <= self.room:
             return 0
         cdef size_t room = max(self.room * 2, self.used + n, <size_t>256)
-        cdef char *at = <char *>realloc(self.at, room)
+        cdef char *at = <char *>realloc(NULL if self.at == NULL else self.at - self.base, room + self.base)
         if at == NULL:
             raise MemoryError
-        self.at = at
+        self.at = at + self.base
         self.room = room
         return 0
 
@@ -67,17 +77,24 @@ cdef class Texts:
 
     cdef int put(self, str s, Text *text) except -1:
         cdef ssize_t n
-        cdef const char *utf8 = PyUnicode_AsUTF8AndSize(s, &n)
         cdef object place = self.places.get(s)
-        text.n = <uint32_t>n
         if place is not None:
+            PyUnicode_AsUTF8AndSize(s, &n)
+            text.n = <uint32_t>n
             text.at = place
             return 0
+        self.append(s, text)
+        self.places[s] = text.at
+        return 0
+
+    cdef int append(self, str s, Text *text) except -1:
+        cdef ssize_t n
+        cdef const char *utf8 = PyUnicode_AsUTF8AndSize(s, &n)
         cdef Arena arena = self.arena
         arena.reserve(n)
         memcpy(arena.at + arena.used, utf8, n)
+        text.n = <uint32_t>n
         text.at = <uint32_t>arena.used
-        self.places[s] = text.at
         arena.used += n
         return 0
 
@@ -196,14 +213,8 @@ cdef class HostBlock:
         free(self.terms)
 
 
-cdef HostBlock write_host(object host, Term *terms, uint32_t count, Terms shared):
-    cdef HostBlock block = HostBlock.__new__(HostBlock)
+cdef uint32_t write_host(Arena blob, Term *terms, uint32_t count, Terms shared) except? 0:
     cdef Draft draft
-    block.host = host
-    block.terms = terms                    # owned from here on
-    block.count = count
-    block.blob = Arena()
-    make_name(&block.name, host.hostname, shared.texts)
     draft.terms = terms
     draft.count = count
     draft.groups = 0
@@ -215,12 +226,104 @@ cdef HostBlock write_host(object host, Term *terms, uint32_t count, Terms shared
         if draft.group == NULL or draft.next == NULL or draft.slot == NULL:
             raise MemoryError
         group_paths(&draft)
-        write_paths(block.blob, &draft, shared)
+        write_paths(blob, &draft, shared)
+        return draft.groups
     finally:
         free(draft.group)
         free(draft.next)
         free(draft.slot)
-    return block
+
+
+cdef bint patch_host(Arena blob, HostBlock block, const Term *touched, uint32_t n, Terms shared) except? False:
+    cdef Draft draft
+    cdef Group groups[FEW]
+    cdef const Term *paths[FEW]            # of the groups
+    cdef uint32_t g
+    cdef uint32_t room = (<HostIndex *>blob.at).mask + 1
+    if n > FEW or <uint64_t>(block.paths + n) * 8 > <uint64_t>room * 3:
+        return False
+    draft.terms = block.terms
+    draft.count = block.count
+    draft.groups = 0
+    draft.group = groups
+    draft.next = <uint32_t *>malloc((block.count + 1) * sizeof(uint32_t))
+    try:
+        if draft.next == NULL:
+            raise MemoryError
+        if not regroup(&draft, touched, n, paths):
+            return False
+        for g in range(draft.groups):
+            patch_path(blob, block, &draft, &groups[g], paths[g], shared)
+        return True
+    finally:
+        free(draft.next)
+
+
+# The groups of the paths of `touched`, with what they are now. False where there is a pattern among them.
+cdef bint regroup(Draft *draft, const Term *touched, uint32_t n, const Term **paths) noexcept nogil:
+    cdef uint32_t i, g
+    for i in range(n):
+        for g in range(draft.groups):
+            if same_path(paths[g], &touched[i]):
+                break
+        else:
+            paths[draft.groups] = &touched[i]
+            memset(draft.group[draft.groups].first, 0xFF, 3 * sizeof(uint32_t))
+            draft.groups += 1
+        if touched[i].kind == TERM_REGEX:
+            return False
+    for i in range(draft.count):
+        for g in range(draft.groups):
+            if same_path(paths[g], &draft.terms[i]):
+                if draft.terms[i].kind == TERM_REGEX:
+                    return False
+                draft.group[g].some = i
+                chain(draft, &draft.group[g], i, draft.terms[i].kind)
+    return True
+
+
+cdef inline bint same_path(const Term *a, const Term *b) noexcept nogil:
+    return a.hash == b.hash and a.n == b.n and memcmp(a.path, b.path, a.n) == 0
+
+
+# Writes one path anew, or takes it out where it has no entries any more.
+cdef int patch_path(Arena blob, HostBlock block, Draft *draft, Group *group, const Term *path, Terms shared) except -1:
+    cdef bint left = group.first[<int>TERM_EXACT] != END or group.first[<int>TERM_PREFIX] != END
+    cdef ssize_t at = write_path(blob, draft, group, shared) if left else 0
+    cdef HostIndex *host = <HostIndex *>blob.at
+    cdef PathSlot *slots = <PathSlot *>(blob.at + <size_t>host.paths * 8)
+    cdef const PathNode *node
+    cdef uint32_t i = <uint32_t>path.hash & host.mask
+    while slots[i].path:
+        node = <const PathNode *>(blob.at + <size_t>slots[i].path * 8)
+        if node.n == path.n and memcmp(<const char *>(node + 1), path.path, path.n) == 0:
+            break
+        i = (i + 1) & host.mask
+    if left:
+        block.paths += slots[i].path == 0
+        slots[i].hash = <uint32_t>(path.hash >> 32)
+        slots[i].path = <uint32_t>(at // 8)
+    elif slots[i].path:
+        block.paths -= 1
+        remove_path(blob, host, slots, i)
+        if path.n == 1:
+            host.root = 0
+    return 0
+
+
+# Empties a slot; those behind it that could not be nearer to their place move up.
+cdef void remove_path(Arena blob, const HostIndex *host, PathSlot *slots, uint32_t i) noexcept nogil:
+    cdef const PathNode *node
+    cdef uint32_t home
+    cdef uint32_t j = (i + 1) & host.mask
+    while slots[j].path:
+        node = <const PathNode *>(blob.at + <size_t>slots[j].path * 8)
+        home = <uint32_t>hash_path(<const char *>(node + 1), node.n) & host.mask
+        if ((j - home) & host.mask) >= ((j - i) & host.mask):
+            slots[i] = slots[j]
+            i = j
+        j = (j + 1) & host.mask
+    memset(&slots[i], 0, sizeof(PathSlot))
 
 
 # Slots - 1 of a table for n keys: at most half of it is used.
@@ -248,10 +351,10 @@ cdef void group_paths(Draft *draft) noexcept nogil:
             memset(draft.group[draft.groups].first, 0xFF, 3 * sizeof(uint32_t))
             draft.groups += 1
             draft.slot[at] = draft.groups
-        append(draft, &draft.group[draft.slot[at] - 1], i, term.kind)
+        chain(draft, &draft.group[draft.slot[at] - 1], i, term.kind)
 
 
-cdef inline void append(Draft *draft, Group *group, uint32_t i, uint8_t kind) noexcept nogil:
+cdef inline void chain(Draft *draft, Group *group, uint32_t i, uint8_t kind) noexcept nogil:
     draft.next[i] = END
     if group.first[kind] == END:
         group.first[kind] = i
@@ -519,29 +622,63 @@ cdef ssize_t write_names(Arena arena, uint32_t count) except -1:
     return at
 
 
-cdef int make_name(Name *name, str hostname, Texts texts) except -1:
+cdef uint32_t room_for_names(Arena arena, ssize_t at) noexcept:
+    return ((<Names *>(arena.at + at)).mask + 1) // 2
+
+
+cdef int make_name(Name *name, str hostname, Texts texts, bint once) except -1:
     name.labels = 0
     if hostname[:2] == "*.":
         hostname = hostname[1:]
         name.labels = <uint32_t>hostname.count(".")
-    texts.put(hostname, &name.text)
+    if once:
+        texts.put(hostname, &name.text)
+    else:
+        texts.append(hostname, &name.text)
     name.hash = hash_name(texts.arena.at + name.text.at, name.text.n)
     return 0
 
 
-cdef void set_name(Arena arena, ssize_t at, const Name *name, uint32_t value) noexcept:
+cdef void set_name(Arena arena, ssize_t at, const Name *name, uint32_t value, bint again) noexcept:
     cdef Names *names = <Names *>(arena.at + at)
     cdef NameSlot *slots = <NameSlot *>(names + 1)
-    cdef uint32_t i = <uint32_t>name.hash & names.mask
+    cdef uint32_t i
     if name.text.n == 0:
-        names.any = names.any or value
+        if again or not names.any:
+            names.any = value
         return
     if name.labels:
         names.depths |= <uint64_t>1 << min(name.labels, <uint32_t>ANY_DEPTH)
-    while slots[i].value:
-        if slots[i].name.at == name.text.at and slots[i].name.n == name.text.n:
-            return
-        i = (i + 1) & names.mask
+    i = name_slot(names, name)
+    if slots[i].value and not again:
+        return
     slots[i].hash = <uint32_t>(name.hash >> 32)
     slots[i].value = value
     slots[i].name = name.text
+
+
+# Where a name is, or would be.
+cdef uint32_t name_slot(const Names *names, const Name *name) noexcept nogil:
+    cdef const NameSlot *slots = <const NameSlot *>(names + 1)
+    cdef uint32_t i = <uint32_t>name.hash & names.mask
+    while slots[i].value and not (slots[i].name.at == name.text.at and slots[i].name.n == name.text.n):
+        i = (i + 1) & names.mask
+    return i
+
+
+cdef void remove_name(Arena arena, ssize_t at, const Name *name, Texts texts) noexcept:
+    cdef Names *names = <Names *>(arena.at + at)
+    cdef NameSlot *slots = <NameSlot *>(names + 1)
+    cdef uint32_t i = name_slot(names, name)
+    cdef uint32_t j, home
+    if name.text.n == 0:
+        names.any = 0
+        return
+    j = (i + 1) & names.mask
+    while slots[j].value:
+        home = <uint32_t>hash_name(texts.arena.at + slots[j].name.at, slots[j].name.n) & names.mask
+        if ((j - home) & names.mask) >= ((j - i) & names.mask):
+            slots[i] = slots[j]
+            i = j
+        j = (j + 1) & names.mask
+    memset(&slots[i], 0, sizeof(NameSlot))

@@ -229,30 +229,31 @@ cdef bint names_whole(const Image *image, uint32_t at, uint32_t listeners) noexc
     if not inside(image, index, at, sizeof(Names)) or not is_mask(names.mask) or \
             not inside(image, index, at, sizeof(Names) + (<uint64_t>names.mask + 1) * sizeof(NameSlot)):
         return False
-    if names.any and not value_whole(image, names, names.any, listeners):
+    if names.any and not value_whole(image, names.any, listeners):
         return False
     for i in range(names.mask + 1):
         if slots[i].value == 0:
             continue
         used += 1
-        if not (text_whole(image, slots[i].name) and value_whole(image, names, slots[i].value, listeners)):
+        if not (text_whole(image, slots[i].name) and value_whole(image, slots[i].value, listeners)):
             return False
     return used <= names.mask
 
 
-cdef bint value_whole(const Image *image, const Names *names, uint32_t value, uint32_t listeners) noexcept nogil:
-    return value <= listeners if listeners else host_whole(image, <const char *>names, value)
+cdef bint value_whole(const Image *image, uint32_t value, uint32_t listeners) noexcept nogil:
+    return value <= listeners if listeners else host_whole(image, value)
 
 
 # ---- Hosts ----
 
-cdef bint host_whole(const Image *image, const char *names, uint32_t at) noexcept nogil:
-    cdef const char *host = names + <uint64_t>at * 8
+cdef bint host_whole(const Image *image, uint32_t at) noexcept nogil:
+    cdef const char *section = <const char *>image + image.index_at
+    cdef const char *host = section + <uint64_t>at * 8
     cdef const HostIndex *index = <const HostIndex *>host
     cdef const PathSlot *slots
     cdef uint32_t i
     cdef uint32_t used = 0
-    if not inside(image, names, at, sizeof(HostIndex)) or not is_mask(index.mask) or \
+    if not inside(image, section, at, sizeof(HostIndex)) or not is_mask(index.mask) or \
             not inside(image, host, index.paths, (<uint64_t>index.mask + 1) * sizeof(PathSlot)):
         return False
     slots = <const PathSlot *>(host + <uint64_t>index.paths * 8)

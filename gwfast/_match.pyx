@@ -127,6 +127,10 @@ cdef inline const Names *names_at(const Image *image, uint32_t at) noexcept nogi
     return <const Names *>(<const char *>image + image.index_at + <uint64_t>at * 8)
 
 
+cdef inline const HostIndex *host_at(const Image *image, uint32_t at) noexcept nogil:
+    return <const HostIndex *>(<const char *>image + image.index_at + <uint64_t>at * 8)
+
+
 cdef const Listener *find_listener(const Image *image, const Bind *bind, const NameHashes *name) noexcept nogil:
     cdef const Names *names = names_at(image, bind.hosts)
     cdef uint32_t step = name.labels + 2
@@ -194,8 +198,7 @@ cdef void find_path(Asked *asked, const NameHashes *name, const Slice *path, Fou
     while step:
         step = next_step(names, name, step)
         value = name_step(asked.image, names, name, step)
-        if value and find_in_host(asked, <const HostIndex *>(<const char *>names + <uint64_t>value * 8), &hashes,
-                                  found):
+        if value and find_in_host(asked, host_at(asked.image, value), &hashes, found):
             found.rule_index = asked.rule
             found.rule = rule_at(asked.image, asked.rule)
             return

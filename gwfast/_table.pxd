@@ -181,12 +181,12 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 #                                                                                  |          +-> Predicate
 #                                                                                  +-> Keys -> Values -> Node
 #
-# `Bind.hosts` and `Listener.hosts` count units of 8 bytes from index_at. A Names table and what hangs below it is one
-# block that can be copied anywhere: its values count units from the table's own start, all offsets in a HostIndex
-# and below count units from that HostIndex. 0 means: not there. Tables are open-addressed, a power of two in size, at
-# most half full (of paths a quarter: requests often ask for some that are not there); keys are compared in full.
+# `Bind.hosts`, `Listener.hosts` and the values of names count units of 8 bytes from index_at; all offsets in a HostIndex
+# and below count units from that HostIndex, and lead on from it. 0 means: not there. Tables are open-addressed, a power of
+# two in size, at most half full (of paths three eighths: requests often ask for some that are not there); keys are
+# compared in full. Between what is in use lies what no longer is.
 cdef enum:
-    IMAGE_VERSION = 3
+    IMAGE_VERSION = 4
     HASH_SEED = 0x2545F491
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
 
