@@ -17,6 +17,9 @@ INFORMATIONAL_RESPONSES = 16  # 1xx before the final response; then 502
 # decoded, so that a few bytes that name a large entry again and again (an "HPACK bomb") end there.
 HEADER_TABLE_BYTES = 4096  # SETTINGS_HEADER_TABLE_SIZE, both directions; the RFC's default (nginx, HAProxy, Envoy: 4096)
 
+FRAME_BYTES = 16 * 1024  # of a frame's payload, SETTINGS_MAX_FRAME_SIZE: the least that may be said (nginx, HAProxy: the same)
+CONTINUATIONS = 8  # of one field block (nghttp2: 8); one more ends the connection: ENHANCE_YOUR_CALM
+
 # Time, downstream. nginx: 60 s for a head, 75 s idle; Envoy: unset, 1 h.
 HEAD_TIMEOUT = 10.0  # absolute, from its first byte (or from accept) to the end of the head; 408
 BODY_TIMEOUT = 30.0  # between two reads of a request body; 408

@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "wire"))
 import test_wire_chunks
+import test_wire_frames
 import test_wire_hpack
 import test_wire_requests
 import test_wire_responses
@@ -27,6 +28,13 @@ def hpack():
         yield from (bytes([255, 255, 3, 255]) + bytes.fromhex(data) for data in table)
 
 
+def frames():
+    """Yield inputs of _fuzz_frames.pyx."""
+    for table in (test_wire_frames.SERVED, test_wire_frames.REFUSED):
+        yield from (b"\x0e" + test_wire_frames.BEGIN + data for data, _ in table.values())
+    yield b"\x0e" + test_wire_frames.BEGIN + test_wire_frames.OPEN + test_wire_frames.GOES_ON * 9
+
+
 def heads():
     """Yield (parser, bytes)."""
     for table in (test_wire_requests.SERVED, test_wire_requests.REFUSED):
@@ -40,7 +48,7 @@ def heads():
 
 
 if __name__ == "__main__":
-    for target in (http1, hpack):
+    for target in (http1, hpack, frames):
         folder = Path(sys.argv[1]) / target.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for data in target():
