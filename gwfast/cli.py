@@ -220,8 +220,10 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"no such file or folder: {path}")
     _raise_file_limit()
     os.environ.setdefault("UV_THREADPOOL_SIZE", LOOKUP_THREADS)
-    from gwfast.serve import nursery
-    workers = nursery.plant()  # before what follows makes this process large
+    from gwfast.serve import lean
+    lean.load()
+    from gwfast.serve import spawn
+    workers = spawn.crew(options.workers)  # before what follows makes this process large
     import uvloop
 
     from gwfast.observe.log import Log

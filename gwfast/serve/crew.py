@@ -7,13 +7,11 @@ dying waits longer each time.
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Callable, Iterable
 
 from gwfast.observe.log import Log
 from gwfast.observe.metrics import Stats
-from gwfast.serve import control
-from gwfast.serve.nursery import Nursery
+from gwfast.serve import control, spawn
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.sockets import Port
 
@@ -38,12 +36,12 @@ class Member:
 
 
 class Crew:
-    """All workers. `ports` is iterated for a new worker; `died` and `progress` are told by `moved`."""
+    """All workers. `ports` is iterated for a new worker; `processes` are there already (`spawn.crew`)."""
 
     def __init__(self, loop, options: ServeOptions, counters: int, ports: Iterable[Port], stats: Stats, log: Log,
-                 nursery: Nursery):
+                 processes: Iterable[spawn.Process] = ()):
         self._loop = loop
-        self._nursery = nursery
+        self._processes = list(processes)
         self._options = options
         self._counters = counters
         self._ports = ports
@@ -105,13 +103,12 @@ class Crew:
     # a worker's life
 
     def _spawn(self, member: Member) -> None:
-        ours, theirs = control.pair()
-        member.pid = self._nursery.fork(theirs)
-        theirs.close()
+        process = self._processes.pop() if self._processes else spawn.another()
+        member.pid = process.pid
         member.ready, member.applied, member.settled = False, 0, 0
         member.started = self._loop.time()
         channel = member.channel = control.Channel(
-            self._loop, ours, lambda message, _: self._received(member, message), lambda: self._ended(member))
+            self._loop, process.end, lambda message, _: self._received(member, message), lambda: self._ended(member))
         channel.send(control.Start(member.index, len(self.members), self._options.drain_timeout,
                                    self._options.engine), (self._counters,))
 
@@ -142,7 +139,7 @@ class Crew:
     def _ended(self, member: Member) -> None:
         """The other end of the control socket is closed: the process has ended, or soon will."""
         pid, member.pid, member.ready, member.applied = member.pid, 0, False, 0
-        status = _reap(pid)
+        status = spawn.reap(pid)
         self._move()
         if self.ending:
             return
@@ -182,17 +179,6 @@ class Crew:
         except TimeoutError:
             return False
         return True
-
-
-def _reap(pid: int) -> int:
-    """Wait for the end of a child that closed its control socket, for at most a second; return its exit status."""
-    for _ in range(100):
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _status_words(status: int) -> str:

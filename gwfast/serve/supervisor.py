@@ -26,10 +26,10 @@ from gwfast.plan.ir import Plan
 from gwfast.serve.aside import Aside
 from gwfast.serve.crew import Crew
 from gwfast.serve.generation import Pipeline, Reading
-from gwfast.serve.nursery import Nursery
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.pages import pages
 from gwfast.serve.sockets import Port, Ports
+from gwfast.serve.spawn import Process
 from gwfast.serve.watch import Watcher
 
 NAMES_WAIT = 1.5  # seconds that a table waits for the first lookup of new names
@@ -38,15 +38,15 @@ PORT_RETRY = 2.0  # seconds until a port that could not be opened is tried again
 PROBLEMS = 100  # that one round writes to the log; `gwfast check` and /status tell all
 
 
-async def supervise(options: ServeOptions, log: Log, nursery: Nursery) -> int:
+async def supervise(options: ServeOptions, log: Log, processes: list[Process]) -> int:
     """Run a gateway on this event loop until a signal ends it; return the exit status."""
-    return await Supervisor(asyncio.get_running_loop(), options, log, nursery).run()
+    return await Supervisor(asyncio.get_running_loop(), options, log, processes).run()
 
 
 class Supervisor:
     """Everything of one gateway but its traffic."""
 
-    def __init__(self, loop, options: ServeOptions, log: Log, nursery: Nursery):
+    def __init__(self, loop, options: ServeOptions, log: Log, processes: list[Process]):
         self._loop = loop
         self._options = options
         self._log = log
@@ -56,9 +56,8 @@ class Supervisor:
         self.ports = Ports(options.workers, options.bind, options.port_map, options.backlog)
         self.counters = _counters.create(options.workers, options.route_counters)
         self.counted = RouteCounts(partial(_counters.read, self.counters))
-        self.crew = Crew(loop, options, self.counters, self.ports, self.stats, log, nursery)
+        self.crew = Crew(loop, options, self.counters, self.ports, self.stats, log, processes)
         self.resolver = Resolver(loop, lambda: self._ask(set()), options.dns_refresh)
-        self._nursery = nursery
         self._admin = Admin(pages(self), log.bug)
         self._watcher: Watcher | None = None
         self.reading: Reading | None = None
@@ -253,7 +252,6 @@ class Supervisor:
         if not await self.crew.gone(self._options.drain_timeout + 1):
             self.crew.kill()
             await self.crew.gone(1)
-        self._nursery.close()
         self._admin.close()
         self.aside.close()
         self._log.info("gwfast ends")

@@ -10,13 +10,16 @@ Rules:
 - Where the kernel gives no more watches, modification times are polled every second instead, and `warn` says so.
 """
 import asyncio
+import ctypes
 import os
 from collections.abc import Callable, Iterable
 
+import inotify_simple
 from inotify_simple import INotify, flags
 
 from gwfast.config.files import SUFFIXES
 
+inotify_simple._libc = ctypes.CDLL(None, use_errno=True)  # it would run ldconfig to find it: 10 ms of a start
 SETTLE = 0.002
 BURST = 0.010
 POLL = 1.0

@@ -1,7 +1,8 @@
 """A worker: one process, one thread, one engine nested in uvloop.
 
-Forked by the nursery with one end of a control socket; everything else comes over it. Rules:
-- imports little: all of it is imported before the nursery is forked, for every worker at once;
+Forked from the supervisor before it grew, or run as `python -m gwfast.serve.worker FD` in the place of one that died
+(see `spawn`), with one end of a control socket; everything else comes over it. Rules:
+- imports little, so that a worker is small and back soon;
 - ends when it has drained, when it is told to, and (after draining) when the supervisor is gone: no orphans;
 - the terminal's signals are the supervisor's business, TERM alone drains.
 """
@@ -11,6 +12,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 
 import uvloop
 
@@ -75,7 +77,6 @@ class Worker:
                 self._end()
 
     def _start(self, start: Start, counters: int) -> None:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # by now the supervisor is the parent
         self._drain_timeout = start.drain_timeout
         self._engine = Engine(worker=start.worker, workers=start.workers, counters_fd=counters,
                               options=start.options)
@@ -107,8 +108,12 @@ class Worker:
 
 
 def main(end: socket.socket) -> None:
-    """Serve until told to end, in a process that was forked for it."""
-    ctypes.CDLL(None).prctl(PR_SET_NAME, b"gwfast-worker")
+    """Serve until told to end."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    libc.prctl(PR_SET_NAME, b"gwfast-worker")
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     end.setblocking(False)
@@ -116,3 +121,7 @@ def main(end: socket.socket) -> None:
     loop.add_signal_handler(signal.SIGTERM, worker.finish)
     loop.run_forever()
     loop.close()
+
+
+if __name__ == "__main__":
+    main(socket.socket(fileno=int(sys.argv[1])))

@@ -146,7 +146,7 @@ class Gateway:
 
     def workers(self) -> list[int]:
         """Process ids of the workers."""
-        return [pid for pid in children(self.process.pid) if name(pid) == "gwfast-worker"]
+        return [pid for pid in children(self.process.pid) if b"resource_tracker" not in command_line(pid)]
 
     def connect(self, port: int | None = None) -> Stream:
         return Stream(socket.create_connection(("127.0.0.1", port or self.port), TIMEOUT))
@@ -185,7 +185,7 @@ class Gateway:
     def kill(self) -> None:
         """End everything at once."""
         self.ended = True
-        for pid in (self.process.pid, *children(self.process.pid)):
+        for pid in (self.process.pid, *self.workers()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
@@ -224,12 +224,11 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def name(pid: int) -> str:
-    """What a process calls itself."""
+def command_line(pid: int) -> bytes:
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return ""
+        return b""
 
 
 def alive(pid: int) -> bool:

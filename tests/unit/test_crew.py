@@ -5,7 +5,6 @@ import io
 import json
 import os
 import signal
-from pathlib import Path
 
 import pytest
 import uvloop
@@ -19,7 +18,6 @@ from gwfast.observe.metrics import Stats
 from gwfast.plan.image import Images, publish
 from gwfast.plan.ir import AnswerFilter, Bind, Entry, Host, Listener, Match, Plan, Rule
 from gwfast.serve.crew import Crew
-from gwfast.serve.nursery import Nursery
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.sockets import Ports
 
@@ -45,9 +43,8 @@ class Stage:
         self.ports = Ports(workers, port_map={80: 0})
         self.ports.open([(bind.key, bind.address, bind.port) for bind in plan(200).binds])
         self.counters = _counters.create(workers, 16)
-        self.nursery = Nursery()
         self.crew = Crew(loop, ServeOptions(paths=(), workers=workers, drain_timeout=5.0), self.counters, self.ports,
-                         self.stats, Log("json", "debug", self.stream), self.nursery)
+                         self.stats, Log("json", "debug", self.stream))
         self.images = Images(Registry(16))
         self.port, = self.ports
 
@@ -77,7 +74,6 @@ def run(scenario, workers=1):
             stage.crew.finish()
             stage.ports.close()
             assert await stage.crew.gone(PATIENCE)
-            stage.nursery.close()
             os.close(stage.counters)
     uvloop.run(main())
 
@@ -133,28 +129,6 @@ def test_who_dies_is_back_at_once_and_who_keeps_dying_waits():
         if all(event["after_s"] < 1 for event in deaths):
             assert [event["wait_s"] for event in deaths] == [0.0, 0.1, 0.2]
     run(scenario)
-
-
-def test_a_nursery_that_is_killed_takes_no_worker_along_and_is_replaced():
-    async def scenario(stage):
-        stage.crew.start()
-        await stage.publish(418, 1)
-        member, = stage.crew.members
-        nursery, = (pid for pid in children(os.getpid()) if comm(pid) == "gwfast-nursery")
-        os.kill(nursery, signal.SIGKILL)
-        assert await stage.status() == 418 and not stage.events("a worker died and is replaced")
-        os.kill(member.pid, signal.SIGKILL)
-        assert await stage.status() == 418
-    run(scenario)
-
-
-def children(pid):
-    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir()
-            for child in (task / "children").read_text().split()]
-
-
-def comm(pid):
-    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def test_a_port_that_is_taken_away_is_closed_everywhere():
