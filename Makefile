@@ -16,6 +16,7 @@ COMPILED := setup.py $(wildcard gwfast/_*.pyx gwfast/_*.pxd)
 .venv/.built: .venv/.installed $(COMPILED)
 	@echo "gwfast: compiling"
 	@.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@.venv/bin/python -m compileall -q gwfast
 	@touch $@
 
 build: .venv/.built

@@ -9,7 +9,6 @@ Rules:
 """
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
 from functools import cache, lru_cache
 from typing import Literal
 
@@ -78,6 +77,7 @@ def _fields(kind: type) -> dict[str, inspect.Type]:
 
 @lru_cache(1000)
 def _meant(name: str, kind: type) -> str:
+    from difflib import get_close_matches  # rarely needed
     near = get_close_matches(name[:100], _fields(kind), 1)
     return f" (is {near[0]} meant?)" if near else ""
 

@@ -8,6 +8,8 @@ One round turns what changed into what serves:
 Rounds never overlap; what changes during one makes the next. A round that fails leaves everything as it was.
 """
 import asyncio
+import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -135,6 +137,7 @@ class Supervisor:
             if not gc.isenabled():
                 gc.freeze()
                 gc.enable()
+                _trim()
 
     async def _round(self, changed: set[str] | None) -> None:
         begin = time.monotonic()
@@ -279,6 +282,12 @@ def _port_problem(port: Port, reading: Reading) -> Problem:
         field = f"spec.listeners[{names.index(listener.name)}].port"
     return Problem(source=resource.source, resource=str(resource.key), field=field, reason="AddressNotUsable",
                    message=f"listener {listener.id} cannot listen on {port.where}: {port.error}")
+
+
+def _trim() -> None:
+    """Give back what the C library keeps of what was freed."""
+    with contextlib.suppress(AttributeError):  # it is not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _what(problem: Problem) -> tuple[str, ...]:

@@ -10,24 +10,21 @@ Rules:
 - Where the kernel gives no more watches, modification times are polled every second instead, and `warn` says so.
 """
 import asyncio
-import ctypes
 import os
 from collections.abc import Callable, Iterable
 
-import inotify_simple
-from inotify_simple import INotify, flags
-
 from gwfast.config.files import SUFFIXES
+from gwfast.serve import inotify
+from gwfast.serve.inotify import Event, INotify
 
-inotify_simple._libc = ctypes.CDLL(None, use_errno=True)  # it would run ldconfig to find it: 10 ms of a start
 SETTLE = 0.002
 BURST = 0.010
 POLL = 1.0
 LINKS = 40  # of one path, as the kernel's limit
 DATA = "..data"  # the link that a mounted ConfigMap or Secret swaps; other names that begin so are its versions
 
-_MASK = (flags.CREATE | flags.CLOSE_WRITE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE
-         | flags.ONLYDIR)
+_MASK = (inotify.CREATE | inotify.CLOSE_WRITE | inotify.MOVED_TO | inotify.MOVED_FROM | inotify.DELETE
+         | inotify.ONLYDIR)
 
 
 class Watcher:
@@ -49,7 +46,7 @@ class Watcher:
         self._inotify: INotify | None = None
         self.started = asyncio.Event()  # what changes from now on is told
         try:
-            self._inotify = INotify(nonblocking=True)
+            self._inotify = INotify()
             self._add_all()
         except OSError as error:
             self._poll_instead(error)
@@ -108,23 +105,23 @@ class Watcher:
 
     def _read(self) -> None:
         try:
-            for event in self._inotify.read(timeout=0):
+            for event in self._inotify.read():
                 self._take(event)
         except OSError as error:
             self._poll_instead(error)
 
-    def _take(self, event) -> None:
-        if event.mask & flags.Q_OVERFLOW:
+    def _take(self, event: Event) -> None:
+        if event.mask & inotify.Q_OVERFLOW:
             self._add_all()
             self._note(None)
-        elif event.mask & flags.IGNORED:
+        elif event.mask & inotify.IGNORED:
             for folder in self._folders.pop(event.wd, ()):
                 self._note(folder)
         elif event.name:
             for folder in self._folders.get(event.wd, ()):
                 self._take_name(folder, event)
 
-    def _take_name(self, folder: str, event) -> None:
+    def _take_name(self, folder: str, event: Event) -> None:
         path = os.path.join(folder, event.name)
         if _unfinished(path, event.mask):
             return
@@ -202,16 +199,16 @@ def _steps(path: str) -> list[tuple[str, str]]:
     return steps
 
 
-def _matters(path: str, event) -> bool:
+def _matters(path: str, event: Event) -> bool:
     """Whether a name in a watched folder is one that is read, or a folder or link that may lead to such."""
     if event.name.startswith("."):
         return False
-    return event.name.endswith(SUFFIXES) or bool(event.mask & flags.ISDIR) or os.path.islink(path)
+    return event.name.endswith(SUFFIXES) or bool(event.mask & inotify.ISDIR) or os.path.islink(path)
 
 
 def _unfinished(path: str, mask: int) -> bool:
     """Whether a created regular file is yet to be written: it will be closed."""
-    if not mask & flags.CREATE or mask & flags.ISDIR:
+    if not mask & inotify.CREATE or mask & inotify.ISDIR:
         return False
     try:
         status = os.lstat(path)

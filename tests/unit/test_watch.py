@@ -184,7 +184,7 @@ def test_an_unwatched_neighbour_is_not_told(tmp_path):
 
 def test_without_watches_modification_times_are_polled(tmp_path, monkeypatch):
     class Exhausted:
-        def __init__(self, nonblocking):
+        def __init__(self):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     monkeypatch.setattr(watch, "INotify", Exhausted)
     monkeypatch.setattr(watch, "POLL", 0.01)

@@ -1,0 +1,63 @@
+"""inotify(7), what the watcher needs of it: the C library's three calls and the layout of an event.
+
+    struct inotify_event    int wd | u32 mask | u32 cookie | u32 len | char name[len], padded with zeros
+"""
+import ctypes
+import os
+import struct
+from typing import NamedTuple
+
+MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x40, 0x80, 0x100, 0x200
+CLOSE_WRITE = 0x8
+Q_OVERFLOW, IGNORED = 0x4000, 0x8000
+ONLYDIR, ISDIR = 0x0100_0000, 0x4000_0000
+ROOM = 64 * 1024  # bytes of events read at once
+_HEAD = struct.Struct("iIII")
+
+
+class Event(NamedTuple):
+    """`wd` is the watch; `name` is '' for the watched folder itself."""
+
+    wd: int
+    mask: int
+    name: str
+
+
+class INotify:
+    """One queue of events. OSError from whatever the kernel refuses."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = self._call(self._libc.inotify_init1, os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def add_watch(self, path: str, mask: int) -> int:
+        """Watch a path, or change what is watched of it; return its watch."""
+        return self._call(self._libc.inotify_add_watch, self._fd, os.fsencode(path), ctypes.c_uint32(mask))
+
+    def read(self) -> list[Event]:
+        """Return the events that have come."""
+        events: list[Event] = []
+        try:
+            data = os.read(self._fd, ROOM)
+        except BlockingIOError:
+            return events
+        at = 0
+        while at < len(data):
+            wd, mask, _, length = _HEAD.unpack_from(data, at)
+            at += _HEAD.size + length
+            events.append(Event(wd, mask, os.fsdecode(data[at - length:at].rstrip(b"\0"))))
+        return events
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    @staticmethod
+    def _call(function, *arguments) -> int:
+        result = function(*arguments)
+        if result < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return result
