@@ -647,8 +647,7 @@ cdef void set_name(Arena arena, ssize_t at, const Name *name, uint32_t value, bi
         if again or not names.any:
             names.any = value
         return
-    if name.labels:
-        names.depths |= <uint64_t>1 << min(name.labels, <uint32_t>ANY_DEPTH)
+    names.depths |= <uint64_t>1 << min(name.labels, <uint32_t>ANY_DEPTH)
     i = name_slot(names, name)
     if slots[i].value and not again:
         return

@@ -34,20 +34,21 @@ cdef enum:
     MAX_LABELS = MAX_HOST // 2 + 1
     MAX_ELEMENTS = 512     # of a path: a configured path has at most 1024 characters (CRD)
     NONE = 0xFFFFFFFF
+    UNREAD = 0xFFFFFFFF
 
-# The name, its hash, and where its labels end: with a dot at each of dot[0..labels - 1].
-cdef struct NameHashes:
+# The name, and where its labels end: with a dot at each of dot[0..labels - 1]. Read when first asked for.
+cdef struct NameParts:
     const char *at
     uint32_t n
-    uint32_t labels        # behind the first dot
-    uint64_t whole
+    uint32_t labels        # behind the first dot; UNREAD at first
     uint16_t dot[MAX_LABELS]
 
-# The path with the hash of each prefix that ends with an element: hash[d] is that of the first d elements.
+# The path with the hash of each prefix that ends with an element: hash[d] is that of the first d elements. Read when
+# first asked for.
 cdef struct PathHashes:
     const char *at
     uint32_t n
-    uint32_t elements
+    uint32_t elements      # UNREAD at first
     uint64_t whole
     uint64_t hash[MAX_ELEMENTS + 1]
     uint32_t end[MAX_ELEMENTS + 1]
@@ -55,11 +56,13 @@ cdef struct PathHashes:
 cdef int find(const Image *image, const Bind *bind, const RequestHead *head, Found *found) noexcept nogil:
     cdef Found other
     cdef Asked asked
-    cdef NameHashes name
+    cdef NameParts name
     asked.image = image
     asked.head = head
     asked.parameters = -1
-    read_name(&head.host, &name)
+    name.at = head.host.at
+    name.n = head.host.n
+    name.labels = UNREAD
     cdef const Listener *listener = find_listener(image, bind, &name)
     found.rule = other.rule = NULL
     found.listener = other.listener = listener
@@ -75,21 +78,17 @@ cdef int find(const Image *image, const Bind *bind, const RequestHead *head, Fou
 
 # ---- Names ----
 
-cdef void read_name(const Slice *host, NameHashes *name) noexcept nogil:
+cdef void read_name(NameParts *name) noexcept nogil:
     cdef uint32_t i = 0
-    cdef uint32_t labels = 0
     cdef uint32_t dots
-    while i < host.n:
-        dots = gw_places(host.at + i, host.n - i, c'.')
-        while dots and labels < MAX_LABELS:
-            name.dot[labels] = <uint16_t>(i + lowest(dots))
-            labels += 1
+    name.labels = 0
+    while i < name.n:
+        dots = gw_places(name.at + i, name.n - i, c'.')
+        while dots and name.labels < MAX_LABELS:
+            name.dot[name.labels] = <uint16_t>(i + lowest(dots))
+            name.labels += 1
             dots &= dots - 1
         i += 16
-    name.at = host.at
-    name.n = host.n
-    name.labels = labels
-    name.whole = hash_name(host.at, host.n)
 
 
 cdef inline uint32_t name_value(const Image *image, const Names *names, const char *at, uint32_t n,
@@ -104,23 +103,28 @@ cdef inline uint32_t name_value(const Image *image, const Names *names, const ch
     return 0
 
 
-# The value for a name at one step from the most specific (labels + 1: the name itself) to the least (0: any).
-cdef inline uint32_t name_step(const Image *image, const Names *names, const NameHashes *name,
+# How many steps there are from the most specific (labels + 1: the name itself) to the least (0: any).
+cdef inline uint32_t steps(const Names *names, NameParts *name) noexcept nogil:
+    if names.depths == 0:
+        return 1
+    if name.labels == UNREAD:
+        read_name(name)
+    return name.labels + 2
+
+
+# The value for a name at one step.
+cdef inline uint32_t name_step(const Image *image, const Names *names, const NameParts *name,
                                uint32_t step) noexcept nogil:
-    cdef uint32_t start
+    cdef uint32_t start = 0
     if step == 0:
         return names.any
-    if step > name.labels:             # what begins with a dot is the key of a wildcard, no name
-        return 0 if name.n and name.at[0] == c'.' else name_value(image, names, name.at, name.n, name.whole)
-    start = name.dot[name.labels - step]
-    if start == 0 or not names.depths >> min(step, <uint32_t>ANY_DEPTH) & 1:
+    if step <= name.labels:
+        start = name.dot[name.labels - step]
+        if start == 0 or not names.depths >> min(step, <uint32_t>ANY_DEPTH) & 1:
+            return 0
+    elif not names.depths & 1 or name.n == 0 or name.at[0] == c'.':   # what begins with a dot is the key of a wildcard
         return 0
     return name_value(image, names, name.at + start, name.n - start, hash_name(name.at + start, name.n - start))
-
-
-# Behind the name itself come its suffixes, but not where there are no wildcards.
-cdef inline uint32_t next_step(const Names *names, const NameHashes *name, uint32_t step) noexcept nogil:
-    return step - 1 if names.depths or step > name.labels + 1 else 0
 
 
 cdef inline const Names *names_at(const Image *image, uint32_t at) noexcept nogil:
@@ -131,12 +135,12 @@ cdef inline const HostIndex *host_at(const Image *image, uint32_t at) noexcept n
     return <const HostIndex *>(<const char *>image + image.index_at + <uint64_t>at * 8)
 
 
-cdef const Listener *find_listener(const Image *image, const Bind *bind, const NameHashes *name) noexcept nogil:
+cdef const Listener *find_listener(const Image *image, const Bind *bind, NameParts *name) noexcept nogil:
     cdef const Names *names = names_at(image, bind.hosts)
-    cdef uint32_t step = name.labels + 2
+    cdef uint32_t step = steps(names, name)
     cdef uint32_t value
     while step:
-        step = next_step(names, name, step)
+        step -= 1
         value = name_step(image, names, name, step)
         if value:
             return listener_at(image, value - 1)
@@ -145,7 +149,7 @@ cdef const Listener *find_listener(const Image *image, const Bind *bind, const N
 
 # ---- Paths ----
 
-cdef void read_path(const Slice *path, PathHashes *hashes) noexcept nogil:
+cdef void read_path(PathHashes *path) noexcept nogil:
     cdef uint64_t h = HASH_SEED
     cdef uint32_t at = 1
     cdef uint32_t begin = 1
@@ -160,18 +164,16 @@ cdef void read_path(const Slice *path, PathHashes *hashes) noexcept nogil:
             begin = end + 1
             if d < MAX_ELEMENTS:
                 d += 1
-                hashes.hash[d] = h
-                hashes.end[d] = end
+                path.hash[d] = h
+                path.end[d] = end
         at += 16
     h = hash_element(h, path.at + begin, path.n - begin)
-    hashes.at = path.at
-    hashes.n = path.n
-    hashes.whole = h
+    path.whole = h
     if path.n > 1 and d < MAX_ELEMENTS:
         d += 1
-        hashes.hash[d] = h
-        hashes.end[d] = path.n
-    hashes.elements = d
+        path.hash[d] = h
+        path.end[d] = path.n
+    path.elements = d
 
 
 cdef inline const PathNode *path_node(const HostIndex *host, const char *at, uint32_t n, uint64_t hash) noexcept nogil:
@@ -187,16 +189,18 @@ cdef inline const PathNode *path_node(const HostIndex *host, const char *at, uin
     return NULL
 
 
-cdef void find_path(Asked *asked, const NameHashes *name, const Slice *path, Found *found) noexcept nogil:
+cdef void find_path(Asked *asked, NameParts *name, const Slice *path, Found *found) noexcept nogil:
     cdef const Names *names = names_at(asked.image, found.listener.hosts)
     cdef PathHashes hashes
-    cdef uint32_t step = name.labels + 2
+    cdef uint32_t step = steps(names, name)
     cdef uint32_t value
     if path.n == 0 or path.at[0] != c'/':
         return                     # OPTIONS *
-    read_path(path, &hashes)
+    hashes.at = path.at
+    hashes.n = path.n
+    hashes.elements = UNREAD
     while step:
-        step = next_step(names, name, step)
+        step -= 1
         value = name_step(asked.image, names, name, step)
         if value and find_in_host(asked, host_at(asked.image, value), &hashes, found):
             found.rule_index = asked.rule
@@ -204,9 +208,11 @@ cdef void find_path(Asked *asked, const NameHashes *name, const Slice *path, Fou
             return
 
 
-cdef bint find_in_host(Asked *asked, const HostIndex *host, const PathHashes *path, Found *found) noexcept nogil:
+cdef bint find_in_host(Asked *asked, const HostIndex *host, PathHashes *path, Found *found) noexcept nogil:
     cdef const PathNode *node = NULL
     cdef uint32_t d
+    if path.elements == UNREAD and host.depths | host.exact_depths | host.regex_depths:
+        read_path(path)
     if (host.depths | host.exact_depths) >> min(max(path.elements, <uint32_t>1), <uint32_t>ANY_DEPTH) & 1:
         node = path_node(host, path.at, path.n, path.whole)
     asked.host = <const char *>host

@@ -186,7 +186,7 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 # two in size, at most half full (of paths three eighths: requests often ask for some that are not there); keys are
 # compared in full. Between what is in use lies what no longer is.
 cdef enum:
-    IMAGE_VERSION = 4
+    IMAGE_VERSION = 5
     HASH_SEED = 0x2545F491
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
 
@@ -198,7 +198,7 @@ cdef struct NameSlot:
 cdef struct Names:         # slots follow
     uint32_t mask          # slots - 1
     uint32_t any           # value for every name
-    uint64_t depths        # bit d: there is a wildcard of d labels
+    uint64_t depths        # bit d: there is a wildcard of d labels; bit 0: there is a name
 
 cdef struct HostIndex:
     uint32_t mask          # path slots - 1
