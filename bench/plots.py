@@ -1,5 +1,6 @@
 """The report's plots, drawn by matplotlib as SVG in the colours of the page (light or dark)."""
 import io
+import math
 import statistics
 from collections.abc import Callable
 
@@ -41,14 +42,14 @@ def bars(run: Run, case: str, measures: list[tuple[str, str]], log: bool = False
         floor = run.median(case, "floor", measure)
         if floor and measure == "CPU":
             axis.axvline(floor, color=COLOURS["floor"], linewidth=1, linestyle="--", zorder=0)
-        highest = max(run.median(case, *each, measure) or 0 for each in [(name,) for name, _ in who])
-        some_zero = any(run.median(case, name, measure) == 0 for name, _ in who)
-        if log and not some_zero and highest:
+        values = [value for each in who for value in run.values(case, each[0], measure, each[1])]
+        by_tens = log and min(values, default=0) > 0
+        if by_tens:
             axis.set_xscale("log")
-            axis.set_xlim(right=axis.get_xlim()[1] * 3)
+            axis.set_xlim(10 ** math.floor(math.log10(min(values) / 2)), max(values) * 4)
         else:
-            axis.set_xlim(0, (highest or 1) * 1.28)
-        axis.set_title(_label(measure, unit, log and not some_zero), fontsize=9, loc="left")
+            axis.set_xlim(0, max(values, default=0) * 1.22 or 1)
+        axis.set_title(_label(measure, unit, by_tens), fontsize=9, loc="left")
         axis.tick_params(left=False, labelsize=8)
     axes[0][0].set_yticks(range(len(who)), [f"{contender} {point}".strip() for contender, point in who], fontsize=9)
     axes[0][0].invert_yaxis()

@@ -107,7 +107,7 @@ class Workers(Case):
                     workers = [memory(pid) for pid in contender.pids()[1:]]
                     for what in ("Rss", "Pss"):
                         yield self.figure(contender, what, "MiB", max(each[what] for each in workers) / 2**20,
-                                          point=f"{count} workers")
+                                          point=f"of {count}")
                 yield from on.notes
 
     def takes(self, contenders: int) -> float:
