@@ -22,11 +22,12 @@ CASES: dict[str, Case] = {each.name: each for each in (
     Idle(name="idle", about="10,000 connections that are open and silent", rounds=1, seconds=1.0),
     *(Routes(name=f"{name}-{count}", about=f"{count:,} routes by {name}: one alone, the first, the last", count=count,
              shape=shape, rounds=rounds, seconds=seconds, setup=setup)
-      for count, rounds, seconds, setup in ((100, 2, 0.3, 3), (1_000, 2, 0.3, 4), (10_000, 2, 0.3, 8), (100_000, 5, 0.4, 40))
+      for count, rounds, seconds, setup in ((100, 2, 0.2, 3), (1_000, 2, 0.2, 3), (10_000, 2, 0.2, 6), (100_000, 5, 0.4, 50))
       for name, shape in (("path", paths), ("host", hosts), ("header", headers))),
     Start(name="start-1000", about="1,000 routes: start to first answer, memory", scene=partial(paths, 1_000), rounds=5),
     Start(name="start-5000", about="5,000 routes: start to first answer, memory", scene=partial(paths, 5_000)),
-    Start(name="sets-40000", about="40,000 routes on 2,500 ListenerSets", scene=partial(listener_sets, 2_500, 16), setup=15),
+    Start(name="sets-40000", about="40,000 routes on 2,500 ListenerSets", scene=partial(listener_sets, 2_500, 16), setup=15,
+          rounds=2),
     Workers(name="workers-memory", about="what a worker holds beside 0, 1 and 3 others, 5,000 routes",
             scene=partial(paths, 5_000), setup=10),
     Change(name="change-5000", about="one route of 5,000 changed", scene=partial(paths, 5_000), budget=4),

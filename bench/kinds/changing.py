@@ -90,18 +90,18 @@ class Grow(Case):
 
     count: int = 3000
     rate: int = 500
-    budget: float = 15.0
+    budget: float = 10.0
 
     def run(self, options: Options) -> Found:
         for name in options.contenders:
             with stage(self.name, self.scene(), options) as on:
                 with changing(on, name) as (contender, _):
                     if contender is not None:
-                        yield from self.measure(on, contender, 10 * self.budget if name == "gwfast" else self.budget)
+                        yield from self.measure(on, contender, 15 * self.budget if name == "gwfast" else self.budget)
                 yield from on.notes
 
     def takes(self, contenders: int) -> float:
-        return (2 + max(1, contenders - STATIC)) * self.budget
+        return 4 * self.budget + max(0, contenders - STATIC - 1) * (self.budget + 1)
 
     def measure(self, on: Stage, contender: Contender, budget: float) -> Found:
         times: list[float] = []
