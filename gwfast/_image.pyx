@@ -93,6 +93,8 @@ cdef class BackendBlock:
     cdef list held             # endpoints, as the registry knows them
     cdef uint32_t index
     cdef uint32_t refs
+    cdef uint32_t choice       # where it is chosen alone, with this weight
+    cdef uint32_t weight
 
 
 @cython.final
@@ -461,10 +463,13 @@ cdef class Writer:
 
     cdef int write_choices(self, object rule, RuleBlock block, Rule *out) except -1:
         cdef list weighted = [backend for backend in rule.backends if backend.weight > 0]
-        cdef ssize_t at = self.choices.push(len(weighted) * sizeof(Choice))
+        cdef ssize_t at
         cdef Choice choice
         cdef uint32_t i
         cdef uint32_t flags
+        if len(weighted) == 1 and weighted[0].backend is not None and not weighted[0].filters:
+            return self.share_choice(weighted[0], block, out)
+        at = self.choices.push(len(weighted) * sizeof(Choice))
         out.choices.first = <uint32_t>(at // sizeof(Choice))
         out.choices.count = <uint32_t>len(weighted)
         for i, item in enumerate(weighted):
@@ -483,6 +488,22 @@ cdef class Writer:
         if len(weighted) > 1:
             block.weights = tuple([item.weight for item in weighted])
             out.pick_at, out.pick_sign = self.registry.take_pick(rule.id, block.weights)
+        return 0
+
+    # Rules that send everything to one backend share its Choice.
+    cdef int share_choice(self, object item, RuleBlock rule, Rule *out) except -1:
+        cdef uint32_t index = self.backend(item.backend, rule)
+        cdef BackendBlock backend = rule.backends[0]
+        cdef ssize_t at
+        if backend.weight != <uint32_t>item.weight:
+            at = self.choices.push(sizeof(Choice))
+            (<Choice *>(self.choices.at + at)).weight = backend.weight = item.weight
+            (<Choice *>(self.choices.at + at)).status = item.status
+            (<Choice *>(self.choices.at + at)).backend = index
+            backend.choice = <uint32_t>(at // sizeof(Choice))
+        out.choices.first = backend.choice
+        out.choices.count = 1
+        out.total = backend.weight
         return 0
 
     cdef int drop_rule(self, uint32_t slot) except -1:

@@ -48,6 +48,7 @@ class Crew:
         self._stats = stats
         self._log = log
         self._table: tuple[int, int] | None = None  # generation, memfd
+        self._former: list[int] = []  # memfds that workers may still be on: freeing their memory is no work for them
         self._moved = asyncio.Event()
         self.ending = False
         self.members = [Member(index) for index in range(options.workers)]
@@ -65,7 +66,7 @@ class Crew:
         for member in self._ready():
             member.channel.send(control.Swap(generation), (image,))
         if before is not None:
-            os.close(before[1])
+            self._former.append(before[1])
 
     def listen(self, port: Port) -> None:
         """Let every worker accept on its socket of a port."""
@@ -80,8 +81,11 @@ class Crew:
 
     async def settled(self, generation: int, timeout: float) -> bool:
         """Wait until every running worker took or refused this table; False if one did not in time."""
-        return await self._until(lambda: all(
+        settled = await self._until(lambda: all(
             member.settled >= generation for member in self.members if member.pid), timeout)
+        while self._former:
+            os.close(self._former.pop())
+        return settled
 
     def finish(self) -> None:
         """Let every worker drain and end; none is replaced any more."""
