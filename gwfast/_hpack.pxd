@@ -19,6 +19,7 @@ cdef enum:
                            # is right and the connection may go on; this message is refused (431)
     HPACK_MORE = 2         # not the last part: what is behind `used` is to be given again, before what follows it
     HPACK_BAD = -1         # COMPRESSION_ERROR: the connection ends
+    HPACK_CALM = -2        # ENHANCE_YOUR_CALM: what would be left out is more than `spare` as well; the connection ends
 
 cdef enum:
     HEADER_TABLE_BYTES = 4096      # of a table (limits.HEADER_TABLE_BYTES)
@@ -30,6 +31,7 @@ cdef struct FieldBlock:
     uint32_t count
     char *at               # behind the last line; there is room for arena_bytes(left, table.most) from the first on
     uint32_t left          # bytes that the list may still have, as RFC 9113 6.5.2 counts them (limits.HEAD_BYTES)
+    uint32_t spare         # the same of what is left out: the table wants it read, but not without end (limits.HEAD_BYTES)
     uint8_t begun          # 0 at first
     uint8_t large          # 0 at first
 
@@ -37,8 +39,7 @@ cdef inline size_t arena_bytes(uint32_t left, uint32_t most) noexcept nogil:
     return <size_t>left + most + 64
 
 # Reads a part of a field block: whole fields of it, and says how many bytes those were. The result of a block does not
-# depend on how it was cut. The time is in proportion to the bytes read, the fields handed out, and for each field that
-# is added to the table, the table.
+# depend on how it was cut. The time is in proportion to the bytes read, and to `left` and `spare`.
 cdef int hpack_decode(Table *table, const uint8_t *at, uint32_t n, bint last, FieldBlock *block,
                       uint32_t *used) noexcept nogil
 # Our SETTINGS_HEADER_TABLE_SIZE, once it is acknowledged: at most what the table was made for.

@@ -19,6 +19,8 @@ cdef enum:
     BAD = -1               # what reading a part returns instead of its length
     MISSING = 0
     INTEGER_OCTETS = 5     # prefix included: 28 bits and more, whatever zeros are in front (RFC 7541 5.1)
+    LEFT_OUT = 1           # FieldBlock.large
+    FLOOD = 2
 
 
 # ---- decoding -------------------------------------------------------------------------------------------------------
@@ -88,12 +90,18 @@ cdef inline const Entry *entry_at(const Table *table, uint32_t index, const char
     return entry
 
 
+# Leaves a field out that has this size, and all that follow it.
+cdef void leave_out(FieldBlock *block, uint32_t size) noexcept nogil:
+    block.left = 0
+    block.large = max(block.large, <uint8_t>(LEFT_OUT if size <= block.spare else FLOOD))
+    block.spare -= min(size, block.spare)
+
+
 # Whether another field may be handed out; if not, none will be any more.
 cdef inline bint take(FieldBlock *block, uint32_t name_len, uint32_t value_len) noexcept nogil:
     cdef uint32_t size = name_len + value_len + ENTRY_OVERHEAD
     if size > block.left or block.count == block.room:
-        block.large = 1
-        block.left = 0
+        leave_out(block, size)
         return False
     block.left -= size
     block.count += 1
@@ -157,9 +165,9 @@ cdef int write_line(const Table *table, uint32_t index, const Coded *name, const
         n = decoded(name, line, <uint32_t>most if most > 0 else 0)
         if n == BAD:
             return BAD
+    field.name_len = <uint32_t>n
     if n > most:
         return 0
-    field.name_len = <uint32_t>n
     if not index:
         judge_name(field)
     line += n
@@ -212,8 +220,7 @@ cdef int64_t literal(Table *table, const uint8_t *p, const uint8_t *end, FieldBl
     if written == BAD:
         return BAD
     if written == 0:
-        block.large = 1
-        block.left = 0
+        leave_out(block, field.name_len if index else 0)   # a name from a table is copied for an octet or two
         if indexing:
             table_add(table, table.max, 0)   # larger than the table: empties it
         return used + n
@@ -271,8 +278,8 @@ cdef int hpack_decode(Table *table, const uint8_t *at, uint32_t n, bint last, Fi
                 hand_out(block, entry, line)
         else:
             step = literal(table, p, end, block) if p[0] & 0xe0 != 0x20 else BAD
-        if step == BAD:
-            return HPACK_BAD
+        if step == BAD or block.large == FLOOD:
+            return HPACK_BAD if step == BAD else HPACK_CALM
         if step == MISSING:
             break
         p += step
@@ -333,8 +340,8 @@ cdef class Decoder:
             raise ValueError(f"the table was made for {self.most} bytes")
         hpack_limit(self.table, most)
 
-    def begin(self, *, uint32_t fields=100, uint32_t left=32768):
-        """Begin a field block of at most so many fields and bytes (RFC 9113 6.5.2)."""
+    def begin(self, *, uint32_t fields=100, uint32_t left=32768, uint32_t spare=32768):
+        """Begin a field block of at most so many fields and bytes (RFC 9113 6.5.2), and as many bytes that are left out."""
         free(self.arena)
         free(self.block.fields)
         self.arena = <char *>malloc(arena_bytes(left, self.most))
@@ -342,7 +349,7 @@ cdef class Decoder:
         if self.arena is NULL or self.block.fields is NULL:
             raise MemoryError
         self.block.at = self.arena
-        self.block.room, self.block.left = fields, left
+        self.block.room, self.block.left, self.block.spare = fields, left, spare
         self.block.count = self.block.begun = self.block.large = 0
 
     def part_at(self, size_t address, uint32_t n, bint last=True):
@@ -362,7 +369,7 @@ cdef class Decoder:
         return self.arena[:self.block.at - self.arena]
 
     def decode(self, data: bytes, **limits):
-        """Read a whole field block: `fields`, or the int that refuses it (HPACK_LARGE, HPACK_BAD)."""
+        """Read a whole field block: `fields`, or the int that refuses it (HPACK_LARGE, HPACK_BAD, HPACK_CALM)."""
         self.begin(**limits)
         result, _ = self.part_at(<size_t><const char *>data, <uint32_t>len(data))
         return self.fields if result == HPACK_OK else result

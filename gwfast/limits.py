@@ -13,8 +13,9 @@ TRAILER_BYTES = 8 * 1024  # of one trailer section, both directions
 CHUNK_EXTENSION_BYTES = 256  # of one chunk: extensions are dropped, nobody needs long ones
 INFORMATIONAL_RESPONSES = 16  # 1xx before the final response; then 502
 
-# HTTP/2. A field list is bounded by HEAD_BYTES, as RFC 9113 6.5.2 counts it, and by FIELD_COUNT; it is counted while it is
-# decoded, so that a few bytes that name a large entry again and again (an "HPACK bomb") end there.
+# HTTP/2. A field list is bounded by HEAD_BYTES, as RFC 9113 6.5.2 counts it, and by FIELD_COUNT: 431. It is counted while it
+# is decoded, so that a few bytes that name a large entry again and again (an "HPACK bomb") end there; after as much again
+# the connection ends: ENHANCE_YOUR_CALM.
 HEADER_TABLE_BYTES = 4096  # SETTINGS_HEADER_TABLE_SIZE, both directions; the RFC's default (nginx, HAProxy, Envoy: 4096)
 
 FRAME_BYTES = 16 * 1024  # of a frame's payload, SETTINGS_MAX_FRAME_SIZE: the least that may be said (nginx, HAProxy: the same)

@@ -39,7 +39,7 @@ cdef void start(Side *side, uint32_t most) noexcept nogil:
 cdef void begin(Side *side, uint32_t left, uint32_t most) noexcept nogil:
     free(side.arena)
     side.arena = side.block.at = <char *>malloc(arena_bytes(left, most))
-    side.block.fields, side.block.room, side.block.left = side.fields, ROOM, left
+    side.block.fields, side.block.room, side.block.left, side.block.spare = side.fields, ROOM, left, left
     side.block.count = side.block.begun = side.block.large = 0
 
 
@@ -150,7 +150,7 @@ cdef void blocks(const uint8_t *at, uint32_t n, uint32_t most, uint32_t left, ui
         begin(&one, left, most)
         begin(&other, left, most)
         result = part(&one, at + 1, length, True, &used)
-        must(result == HPACK_OK or result == HPACK_LARGE or result == HPACK_BAD, b"result")
+        must(HPACK_CALM <= result <= HPACK_LARGE, b"result")
         must(in_parts(&other, at + 1, length, size) == result, b"parts come to the same")
         if result >= 0:
             must(used == length, b"all of it")
