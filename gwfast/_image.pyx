@@ -342,7 +342,8 @@ cdef class Writer:
             raise MemoryError
         block.terms = new                  # `old` is the caller's
         for a, b, c, d in spans(known, entries):
-            memcpy(new + j, old + i, (a - i) * sizeof(Term))
+            if a > i:                      # else there may be no old ones at all
+                memcpy(new + j, old + i, (a - i) * sizeof(Term))
             places = {id(entry): at for at, entry in enumerate(items_of(known, a, b), a)}
             i = a
             for j, entry in enumerate(items_of(entries, c, d), c):
@@ -357,20 +358,22 @@ cdef class Writer:
                 self.go(old + <ssize_t>at, touched)
             i = b
             j = d
-        memcpy(new + j, old + i, (<ssize_t>len(entries) - j) * sizeof(Term))
+        if <ssize_t>len(entries) > j:
+            memcpy(new + j, old + i, (<ssize_t>len(entries) - j) * sizeof(Term))
         block.count = <uint32_t>len(entries)
         return same_order
 
     cdef int come(self, object entry, Term *term, Arena touched) except -1:
         self.terms.put(entry.match, self.rule(entry.rule), term)
         (<uint32_t *>self.rule_refs.at)[term.rule] += 1
-        (<Term *>(touched.at + touched.push(sizeof(Term))))[0] = term[0]
+        note_term(touched, term)
         return 0
 
     cdef int go(self, const Term *term, Arena touched) except -1:
-        (<uint32_t *>(self.left.at + self.left.push(sizeof(uint32_t))))[0] = term.rule
+        cdef ssize_t at = self.left.push(sizeof(uint32_t))
+        (<uint32_t *>(self.left.at + at))[0] = term.rule
         if touched is not None:
-            (<Term *>(touched.at + touched.push(sizeof(Term))))[0] = term[0]
+            note_term(touched, term)
         return 0
 
     cdef bint patch(self, HostBlock block, Arena touched) except *:
@@ -732,6 +735,12 @@ cdef class Writer:
         image.put(arena.at, arena.used, at)
         end[0] = (at + arena.used + 7) & ~<uint64_t>7
         return at
+
+
+cdef int note_term(Arena terms, const Term *term) except -1:
+    cdef ssize_t at = terms.push(sizeof(Term))
+    memcpy(terms.at + at, term, sizeof(Term))
+    return 0
 
 
 cdef bint parse_address(str ip, Endpoint *out) except -1:
