@@ -283,6 +283,51 @@ cdef extern from *:
         return i;
     }
 
+    /* ---- Names, 8 bytes at a time ---- */
+
+    /* Eight bytes in lower case. */
+    static inline uint64_t gw_lower8(uint64_t x)
+    {
+        uint64_t tops = 0x8080808080808080ull, ones = 0x0101010101010101ull, low = x & ~tops;
+        return x | ((((low + ones * (0x80 - 'A')) ^ (low + ones * (0x7f - 'Z'))) & ~x & tops) >> 2);
+    }
+
+    /* Less than 8 bytes, the same ones at the same places. */
+    static inline uint64_t gw_load_few(const char *at, uint32_t n)
+    {
+        uint64_t x = 0;
+        uint32_t a, b;
+        if (n >= 4) {
+            __builtin_memcpy(&a, at, 4);
+            __builtin_memcpy(&b, at + n - 4, 4);
+            return a | (uint64_t)b << 32;
+        }
+        while (n--) x = x << 8 | (uint8_t)at[n];
+        return x;
+    }
+
+    /* Whether n bytes in lower case are these in any case. */
+    static inline int gw_same_name(const char *lower, const char *at, uint32_t n)
+    {
+        if (n < 8) return gw_lower8(gw_load_few(at, n)) == gw_load_few(lower, n);
+        for (; n > 8; n -= 8, at += 8, lower += 8) {
+            if (gw_lower8(gw_load(at)) != gw_load(lower)) return 0;
+            if (n < 16) return gw_lower8(gw_load(at + n - 8)) == gw_load(lower + n - 8);
+        }
+        return gw_lower8(gw_load(at)) == gw_load(lower);
+    }
+
+    /* Whether both are the same but for their case. */
+    static inline int gw_alike(const char *a, const char *b, uint32_t n)
+    {
+        if (n < 8) return gw_lower8(gw_load_few(a, n)) == gw_lower8(gw_load_few(b, n));
+        for (; n > 8; n -= 8, a += 8, b += 8) {
+            if (gw_lower8(gw_load(a)) != gw_lower8(gw_load(b))) return 0;
+            if (n < 16) return gw_lower8(gw_load(a + n - 8)) == gw_lower8(gw_load(b + n - 8));
+        }
+        return gw_lower8(gw_load(a)) == gw_lower8(gw_load(b));
+    }
+
     /* ---- Hashes: 8 bytes at a time, the last 8 perhaps once more ---- */
 
     static inline uint64_t gw_mix(uint64_t h, uint64_t x)
@@ -330,6 +375,8 @@ cdef extern from *:
     const char *gw_query_end(const char *p, const char *stop) noexcept nogil
     uint32_t gw_host_run(const char *at, uint32_t n, char *room, uint32_t *dots) noexcept nogil
     uint32_t gw_places(const char *at, uint32_t n, char c) noexcept nogil
+    bint same_name "gw_same_name"(const char *lower, const char *at, uint32_t n) noexcept nogil
+    bint alike "gw_alike"(const char *a, const char *b, uint32_t n) noexcept nogil
     int lowest "__builtin_ctz"(uint32_t bits) noexcept nogil
     uint64_t gw_hash(uint64_t h, const char *at, uint32_t n, uint8_t cases) noexcept nogil
 

@@ -34,7 +34,6 @@ cdef bint holds(Asked *asked, const Candidate *candidate) noexcept nogil
 
 # ---- Header fields: `i` is the index of a line in head.fields; -1: none ----
 cdef int first_line(const RequestHead *head, uint32_t hash, const char *name, uint32_t n) noexcept nogil
-cdef bint name_equals(const char *received, const char *name, uint32_t n) noexcept nogil   # `name` in lower case
 # The value that begins with line `i`; the hash is that of hash_bytes().
 cdef bint header_equals(const RequestHead *head, int i, const char *value, uint32_t n) noexcept nogil
 cdef uint64_t header_hash(const RequestHead *head, int i) noexcept nogil

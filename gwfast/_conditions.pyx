@@ -9,6 +9,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memset
 
+from gwfast._bytes cimport alike, same_name
 from gwfast._head cimport FIELD_UNDERSCORE, MAX_LINE, Field, RequestHead, name_hash
 from gwfast._table cimport HASH_SEED, Automaton, Candidate, Image, Predicate, hash_end, hash_step, text
 
@@ -34,24 +35,11 @@ cdef bint holds(Asked *asked, const Candidate *candidate) noexcept nogil:
 
 # ---- Header fields ----
 
-# Whether a name as received is `name`, which is in lower case.
-cdef bint name_equals(const char *received, const char *name, uint32_t n) noexcept nogil:
-    cdef uint32_t i
-    cdef uint8_t c
-    for i in range(n):
-        c = <uint8_t>received[i]
-        if c >= 65 and c <= 90:
-            c |= 32
-        if c != <uint8_t>name[i]:
-            return False
-    return True
-
-
 cdef int first_line(const RequestHead *head, uint32_t hash, const char *name, uint32_t n) noexcept nogil:
     cdef int i
     for i in range(head.count):
         if head.fields[i].hash == hash and head.fields[i].name_len == n and \
-                not head.fields[i].flags & FIELD_UNDERSCORE and name_equals(head.fields[i].name, name, n):
+                not head.fields[i].flags & FIELD_UNDERSCORE and same_name(name, head.fields[i].name, n):
             return i
     return -1
 
@@ -60,22 +48,9 @@ cdef inline int line_after(const RequestHead *head, int i) noexcept nogil:
     cdef const Field *field = &head.fields[i]
     for i in range(i + 1, head.count):
         if head.fields[i].hash == field.hash and head.fields[i].name_len == field.name_len and \
-                not head.fields[i].flags & FIELD_UNDERSCORE and same_name(head.fields[i].name, field.name,
-                                                                          field.name_len):
+                not head.fields[i].flags & FIELD_UNDERSCORE and alike(head.fields[i].name, field.name, field.name_len):
             return i
     return -1
-
-
-cdef inline bint same_name(const char *a, const char *b, uint32_t n) noexcept nogil:
-    cdef uint32_t i
-    for i in range(n):
-        if lower(a[i]) != lower(b[i]):
-            return False
-    return True
-
-
-cdef inline uint8_t lower(uint8_t c) noexcept nogil:
-    return c | 32 if c >= 65 and c <= 90 else c
 
 
 # Whether the value whose first line is `i` equals these bytes.

@@ -9,9 +9,10 @@ Rules
 - Hop-by-hop fields, and those Connection names, were flagged by the parser and never leave (RFC 9110 7.6.1).
 - What says where a request came from is overwritten unless the peer is trusted.
 """
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
 
+from gwfast._bytes cimport alike
 from gwfast._fault cimport reason_phrase
 from gwfast._head cimport *
 from gwfast._table cimport *
@@ -75,20 +76,17 @@ cdef const Op *answering(const Ops *ops) noexcept nogil:
     return NULL
 
 
-cdef inline bint same_name(const char *a, const char *b, uint32_t n) noexcept nogil:
+# Which names an op sets or removes: a bit for each hash, so that most fields need no second look.
+cdef uint64_t overriding(const Ops *ops, bint response) noexcept nogil:
+    cdef uint64_t bits = 0
     cdef uint32_t i
-    cdef uint8_t x, y
-    for i in range(n):
-        x = <uint8_t>a[i]
-        y = <uint8_t>b[i]
-        if x != y:
-            if x >= 65 and x <= 90:
-                x |= 32
-            if y >= 65 and y <= 90:
-                y |= 32
-            if x != y:
-                return False
-    return True
+    cdef const Op *op
+    for i in range(total(ops)):
+        op = nth(ops, i)
+        if (op.kind == OP_RESPONSE_SET or op.kind == OP_RESPONSE_REMOVE if response
+                else op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_REMOVE):
+            bits |= <uint64_t>1 << (op.hash & 63)
+    return bits
 
 
 cdef bint overridden(const Ops *ops, uint32_t since, bint response, uint32_t hash, const char *name,
@@ -101,34 +99,34 @@ cdef bint overridden(const Ops *ops, uint32_t since, bint response, uint32_t has
         if op.hash == hash and op.name.n == n and (
                 op.kind == OP_RESPONSE_SET or op.kind == OP_RESPONSE_REMOVE if response
                 else op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_REMOVE):
-            if same_name(text(ops.image, op.name), name, n):
+            if alike(text(ops.image, op.name), name, n):
                 return True
     return False
 
 
-cdef void put_ops(Out *out, const Ops *ops, bint response) noexcept nogil:
+cdef void put_ops(Out *out, const Ops *ops, bint response, uint64_t named) noexcept nogil:
     cdef uint32_t i
     cdef const Op *op
     for i in range(total(ops)):
         op = nth(ops, i)
         if (op.kind == OP_RESPONSE_SET or op.kind == OP_RESPONSE_ADD if response
                 else op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_ADD):
-            if not overridden(ops, i + 1, response, op.hash, text(ops.image, op.name), op.name.n):
+            if not (named >> (op.hash & 63) & 1
+                    and overridden(ops, i + 1, response, op.hash, text(ops.image, op.name), op.name.n)):
                 put_text(out, ops.image, op.line)
 
 
-cdef void copy_fields(Out *out, const Ops *ops, bint response, const Field *fields, uint32_t count, uint32_t drop,
-                      uint16_t flags) noexcept nogil:
+cdef void copy_fields(Out *out, const Ops *ops, bint response, uint64_t named, const Field *fields, uint32_t count,
+                      uint32_t drop, uint16_t flags) noexcept nogil:
     cdef const char *run = NULL
     cdef size_t n = 0
     cdef uint32_t i
     cdef const Field *field
-    cdef bint checked = total(ops) > 0
     for i in range(count):
         field = fields + i
         if field.flags & flags or (drop >> field.id) & 1:
             continue
-        if checked and overridden(ops, 0, response, field.hash, field.name, field.name_len):
+        if named >> (field.hash & 63) & 1 and overridden(ops, 0, response, field.hash, field.name, field.name_len):
             continue
         if run + n == field.name:
             n += field.line_len
@@ -139,9 +137,9 @@ cdef void copy_fields(Out *out, const Ops *ops, bint response, const Field *fiel
     put(out, run, n)
 
 
-cdef inline bint ours(const Ops *ops, const char *name, uint32_t n) noexcept nogil:
+cdef inline bint ours(const Ops *ops, uint64_t named, const char *name, uint32_t n) noexcept nogil:
     """Whether a field that the gateway would write is left to it by the filters."""
-    return total(ops) == 0 or not overridden(ops, 0, False, name_hash(name, n), name, n)
+    return not named or not overridden(ops, 0, False, name_hash(name, n), name, n)
 
 
 cdef inline bint has(const RequestHead *head, uint16_t id) noexcept nogil:
@@ -228,9 +226,10 @@ cdef void put_id(Out *out, const uint64_t *bits) noexcept nogil:
     put(out, hex, 36)
 
 
-cdef void put_forwarded(Out *out, const Ops *ops, const RequestHead *head, const Forward *forward) noexcept nogil:
+cdef void put_forwarded(Out *out, const Ops *ops, uint64_t named, const RequestHead *head,
+                        const Forward *forward) noexcept nogil:
     cdef uint32_t i
-    if ours(ops, b"x-forwarded-for", 15):
+    if ours(ops, named, b"x-forwarded-for", 15):
         say(out, b"X-Forwarded-For: ")
         if forward.trusted:
             for i in range(head.count):
@@ -239,18 +238,18 @@ cdef void put_forwarded(Out *out, const Ops *ops, const RequestHead *head, const
                     say(out, b", ")
         put(out, forward.client.at, forward.client.n)
         say(out, b"\r\n")
-    if not (forward.trusted and has(head, FIELD_X_FORWARDED_PROTO)) and ours(ops, b"x-forwarded-proto", 17):
+    if not (forward.trusted and has(head, FIELD_X_FORWARDED_PROTO)) and ours(ops, named, b"x-forwarded-proto", 17):
         if forward.https:
             say(out, b"X-Forwarded-Proto: https\r\n")
         else:
             say(out, b"X-Forwarded-Proto: http\r\n")
     if (head.authority.n and not (forward.trusted and has(head, FIELD_X_FORWARDED_HOST))
-            and ours(ops, b"x-forwarded-host", 16)):
+            and ours(ops, named, b"x-forwarded-host", 16)):
         say(out, b"X-Forwarded-Host: ")
         put(out, head.authority.at, head.authority.n)
         say(out, b"\r\n")
     if (forward.request_id and not (forward.trusted and has(head, FIELD_X_REQUEST_ID))
-            and ours(ops, b"x-request-id", 12)):
+            and ours(ops, named, b"x-request-id", 12)):
         say(out, b"X-Request-Id: ")
         put_id(out, forward.id)
         say(out, b"\r\n")
@@ -264,6 +263,7 @@ cdef void put_forwarded(Out *out, const Ops *ops, const RequestHead *head, const
 cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const Found *found,
                         const Forward *forward) noexcept nogil:
     cdef uint32_t drop = OURS if forward.trusted else OURS | ORIGIN
+    cdef uint64_t named = overriding(ops, False)
     put(out, head.method.at, head.method.n)
     say(out, b" ")
     put_target(out, ops, head, found)
@@ -271,9 +271,9 @@ cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const
     put_host(out, ops, head, forward)
     if not forward.request_id:
         drop &= ~<uint32_t>(1 << FIELD_X_REQUEST_ID)
-    copy_fields(out, ops, False, head.fields, head.count, drop, FIELD_HOP | FIELD_UNDERSCORE)
-    put_forwarded(out, ops, head, forward)
-    put_ops(out, ops, False)
+    copy_fields(out, ops, False, named, head.fields, head.count, drop, FIELD_HOP | FIELD_UNDERSCORE)
+    put_forwarded(out, ops, named, head, forward)
+    put_ops(out, ops, False, named)
     if head.framing == FRAMING_CHUNKED:
         say(out, b"Transfer-Encoding: chunked\r\n")
     elif head.framing == FRAMING_LENGTH:   # anew: '005' is read as octal by some
@@ -322,7 +322,7 @@ cdef void write_answer(Out *out, const Ops *ops, int status, const char *date, i
     say(out, b"\r\n")
     put_date(out, date)
     if ops != NULL:
-        put_ops(out, ops, True)
+        put_ops(out, ops, True, overriding(ops, True))
     if status == 405:
         say(out, b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n")
     put_connection(out, connection)
@@ -344,13 +344,14 @@ cdef void write_answer(Out *out, const Ops *ops, int status, const char *date, i
 cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, const char *date,
                          int connection, bint chunked, bint drop_length) noexcept nogil:
     cdef uint32_t drop = 1 << FIELD_TRANSFER_ENCODING
+    cdef uint64_t named = overriding(ops, True)
     put_status(out, head.status)
     put(out, head.reason.at, head.reason.n)
     say(out, b"\r\n")
     if drop_length:
         drop |= 1 << FIELD_CONTENT_LENGTH
-    copy_fields(out, ops, True, head.fields, head.count, drop, FIELD_HOP)
-    put_ops(out, ops, True)
+    copy_fields(out, ops, True, named, head.fields, head.count, drop, FIELD_HOP)
+    put_ops(out, ops, True, named)
     if not head.ids >> FIELD_DATE & 1 and head.status >= 200:
         put_date(out, date)
     if chunked:

@@ -5,7 +5,7 @@ between neighbours are flagged here and forwarded by nobody.
 """
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
-from gwfast._bytes cimport CHAR_TOKEN, is_a, same
+from gwfast._bytes cimport CHAR_TOKEN, alike, is_a, same
 from gwfast._fields cimport field_id, next_member
 from gwfast._head cimport (
     BAD_FIELDS_LARGE, BAD_REQUEST, FIELD_AUTHORIZATION, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_COOKIE,
@@ -143,16 +143,8 @@ cdef void mark(Field *fields, uint32_t count, const Slice *option) noexcept nogi
     cdef uint32_t h = name_hash(option.at, option.n)
     cdef uint32_t i
     for i in range(count):
-        if fields[i].hash == h and fields[i].name_len == option.n and same_name(fields[i].name, option.at, option.n):
+        if fields[i].hash == h and fields[i].name_len == option.n and alike(fields[i].name, option.at, option.n):
             fields[i].flags |= FIELD_HOP
-
-
-cdef bint same_name(const char *a, const char *b, uint32_t n) noexcept nogil:
-    cdef uint32_t i
-    for i in range(n):
-        if a[i] != b[i] and ((a[i] ^ b[i]) != 32 or not 97 <= (a[i] | 32) <= 122):
-            return False
-    return True
 
 
 # One Upgrade field, asked for by Connection, in HTTP/1.1 (RFC 9110 7.8). h2c would let a client speak to the upstream

@@ -10,7 +10,7 @@ import cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
-from gwfast._bytes cimport gw_name_end, gw_value_end_in
+from gwfast._bytes cimport gw_name_end, gw_value_end_in, same_name
 from gwfast._head cimport FIELD_OTHER, FIELD_UNDERSCORE, Field, name_hash
 from gwfast._hpack_table cimport *
 from gwfast._huffman cimport HUFFMAN_BAD, huffman_decode

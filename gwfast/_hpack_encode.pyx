@@ -9,7 +9,7 @@ import cython
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
-from gwfast._bytes cimport gw_hash, lower
+from gwfast._bytes cimport gw_hash, lower, same_name
 from gwfast._head cimport FIELD_X_REQUEST_ID, Field, name_hash
 from gwfast._hpack_table cimport *
 from gwfast._huffman cimport huffman_encode, huffman_length

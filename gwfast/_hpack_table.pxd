@@ -95,42 +95,8 @@ cdef extern from *:
         uint32_t i;
         for (i = 0; i < n; i += 16) __builtin_memcpy(to + i, at + i, 16);
     }
-
-    /* Whether n bytes in lower case are these token characters in any case. */
-    static inline uint64_t gw_lower8(uint64_t x)
-    {
-        uint64_t tops = 0x8080808080808080ull, ones = 0x0101010101010101ull, low = x & ~tops;
-        return x | ((((low + ones * (0x80 - 'A')) ^ (low + ones * (0x7f - 'Z'))) & ~x & tops) >> 2);
-    }
-    static inline uint64_t gw_load_name(const char *at, uint32_t n)
-    {
-        uint64_t x = 0;
-        uint32_t a, b;
-        if (n >= 4) {
-            __builtin_memcpy(&a, at, 4);
-            __builtin_memcpy(&b, at + n - 4, 4);
-            return a | (uint64_t)b << 32;
-        }
-        while (n--) x = x << 8 | (uint8_t)at[n];
-        return x;
-    }
-    static inline int gw_same_name(const char *lower, const char *at, uint32_t n)
-    {
-        uint64_t x, y;
-        if (n < 8) return gw_lower8(gw_load_name(at, n)) == gw_load_name(lower, n);
-        for (; n >= 8; n -= 8, at += 8, lower += 8) {
-            __builtin_memcpy(&x, at, 8);
-            __builtin_memcpy(&y, lower, 8);
-            if (gw_lower8(x) != y) return 0;
-        }
-        if (!n) return 1;
-        __builtin_memcpy(&x, at + n - 8, 8);
-        __builtin_memcpy(&y, lower + n - 8, 8);
-        return gw_lower8(x) == y;
-    }
     """
     void copy_line "gw_copy_line"(char *to, const char *at, uint32_t n) noexcept nogil
-    bint same_name "gw_same_name"(const char *lower, const char *at, uint32_t n) noexcept nogil
 
 # Fills in a field whose line lies at `line`.
 cdef inline void set_field(Field *field, const Entry *entry, const char *line, uint16_t flags) noexcept nogil:

@@ -1,6 +1,7 @@
 """The tables of HPACK: the static one, made when this module is imported, and what adds to and evicts from a dynamic one."""
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy, memmove
+from gwfast._bytes cimport same_name
 from gwfast._fields cimport field_id
 from gwfast._head cimport name_hash
 

@@ -18,8 +18,8 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
-from gwfast._bytes cimport gw_places, lowest
-from gwfast._conditions cimport (Asked, Parameter, Run, first_line, header_equals, header_hash, holds, name_equals,
+from gwfast._bytes cimport gw_places, lowest, same_name
+from gwfast._conditions cimport (Asked, Parameter, Run, first_line, header_equals, header_hash, holds,
                                  parameters, run_accepts, run_begin, run_over)
 from gwfast._head cimport (FIELD_UNDERSCORE, MAX_HOST, METHOD_CONNECT, METHOD_DELETE, METHOD_GET, METHOD_HEAD,
                            METHOD_OPTIONS, METHOD_OTHER, METHOD_PATCH, METHOD_POST, METHOD_PUT, METHOD_TRACE, Field,
@@ -339,7 +339,7 @@ cdef const KeySlot *find_key(const Image *image, const Keys *keys, uint32_t kind
     cdef uint32_t i = hash & keys.mask
     while slots[i].kind != KEY_NONE:
         if slots[i].hash == hash and slots[i].kind == kind and slots[i].name.n == n and (
-                name_equals(name, text(image, slots[i].name), n) if kind == KEY_HEADER
+                same_name(text(image, slots[i].name), name, n) if kind == KEY_HEADER
                 else memcmp(name, text(image, slots[i].name), n) == 0):
             return &slots[i]
         i = (i + 1) & keys.mask
