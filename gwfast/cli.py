@@ -10,9 +10,9 @@ import re
 import resource
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from gwfast import __version__, limits
 from gwfast.errors import UsageError
@@ -37,11 +37,12 @@ def workers(text: str) -> int:
         raise ValueError("auto or a whole number from 1 is needed") from None
 
 
-def available_cpus(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+def available_cpus(quota: str = "/sys/fs/cgroup/cpu.max") -> int:
     """Count the CPUs of the affinity mask, at most those that the container's quota pays for (rounded up)."""
     count = len(os.sched_getaffinity(0))
     try:
-        most, period = quota.read_text().split()
+        with open(quota) as file:
+            most, period = file.read().split()
         return max(1, min(count, -(-int(most) // int(period))))
     except (OSError, ValueError):
         return count
@@ -125,8 +126,7 @@ def switch(text: str) -> bool:
 # ---- options
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """One option: its value comes from the command line, else from the environment, else it is `default`."""
 
     flag: str

@@ -23,12 +23,12 @@ _RACY = 50_000_000  # ns: a file that changed this short a time before it was re
 
 
 class File:
-    """One file: its documents by the digest of their text, and the items in them.
+    """One file: the items in it, each with the digest of its document.
 
     `index` is the place of the path given that it was found under. There may be 100,000 files: what is small here is
     small in memory."""
 
-    __slots__ = ("path", "absolute", "index", "signature", "digests", "documents", "broken", "explicit")
+    __slots__ = ("path", "absolute", "index", "signature", "items", "broken", "explicit")
 
     def __init__(self, path: str, index: int, explicit: bool) -> None:
         absolute = os.path.abspath(path)
@@ -44,11 +44,6 @@ class File:
         """What files sort by."""
         return self.index, self.path
 
-    @property
-    def items(self) -> list[Item]:
-        """Every item, in the order of the text."""
-        return [item for items in self.documents for item in items]
-
     def refresh(self) -> list[Item]:
         """Read the file; return the items that are new or stand on another line."""
         try:
@@ -56,8 +51,8 @@ class File:
         except (OSError, ValueError) as error:
             self.signature = None
             words = getattr(error, "strerror", None) or str(error)
-            item = Item(0, findings=((0, Finding("", f"cannot be read: {words}", reason="Unreadable")),), broken=True)
-            self.digests, self.documents, moved = (), ((item,),), [item]
+            item = Item(0, findings=((0, Finding("", f"cannot be read: {words}", reason="Unreadable")),))
+            self.items, moved = (item,), [item]
             item.line, item.file = 1, self
         else:
             moved = self._parse(data)
@@ -66,8 +61,7 @@ class File:
 
     def forget(self) -> None:
         """Drop what the file held: it is gone."""
-        self.digests: tuple[int, ...] = ()
-        self.documents: tuple[tuple[Item, ...], ...] = ()
+        self.items: tuple[Item, ...] = ()
         self.broken = False
 
     def _data(self) -> bytes:
@@ -85,27 +79,30 @@ class File:
             return file.read()
 
     def _parse(self, data: bytes) -> list[Item]:
-        before = dict(zip(self.digests, self.documents, strict=False))  # a file that cannot be read has no digests
-        now: dict[int, tuple[Item, ...]] = {}
+        before: dict[int, list[Item]] = {}
+        for item in self.items:
+            before.setdefault(item.document, []).append(item)
+        now: dict[int, list[Item]] = {}
         documents = [(line, part, digest(part)) for line, part in text.documents(data.removeprefix(b"\xef\xbb\xbf"))]
         known = self._list_items(before, {name for _, _, name in documents})
         moved = []
         for line, document, name in documents:
             items = before.get(name)
             if items is None or name in now:
-                items = tuple(read(document, known))
+                items = read(document, known)
             while name in now:
                 name += 1  # the same text once more: another resource, which will be a duplicate
             now[name] = items
             for item in items:
+                item.document = name
                 if item.line != line + item.offset or item.file is not self:
                     item.line, item.file = line + item.offset, self
                     moved.append(item)
-        self.digests, self.documents = tuple(now), tuple(now.values())
+        self.items = tuple(item for items in now.values() for item in items)
         return moved
 
     @staticmethod
-    def _list_items(documents: dict[int, tuple[Item, ...]], stay: set[int]) -> dict[int, Item]:
+    def _list_items(documents: dict[int, list[Item]], stay: set[int]) -> dict[int, Item]:
         """Find the items of Lists whose text changed: most of them will be in the new text too."""
         return {
             item.digest: item for name in documents.keys() - stay for item in documents[name] if item.digest

@@ -21,20 +21,24 @@ from gwfast.config.decode import Finding, decode, decoder
 class Item(msgspec.Struct):
     """One resource as it is written in one place.
 
-    `resource` is None where a finding is an error or the kind is not ours; `broken` says that something of ours may
-    have been meant, but not what. `digest` is set for items of a List only.
+    `resource` is None where a finding is an error or the kind is not ours. `digest` is set for items of a List only.
     """
 
     offset: int
     key: m.Key | None = None
     resource: m.Resource | None = None
     findings: tuple[tuple[int, Finding], ...] = ()  # (line, what)
-    broken: bool = False
     note: Finding | None = None  # about the version: said once per file
     selection: versions.Selection | None = None
     digest: int = 0
-    line: int = 0  # in the file; kept up to date by the file
+    document: int = 0  # its digest; kept up to date by the file, with
+    line: int = 0
     file: object = None  # a file holds its items: the one cycle here, so items are tracked by the collector
+
+    @property
+    def broken(self) -> bool:
+        """Whether something of ours may have been meant, but not what."""
+        return self.key is None and any(finding.severity == "error" for _, finding in self.findings)
 
 
 class _Head(msgspec.Struct, rename="camel", gc=False):
@@ -60,7 +64,7 @@ def digest(text: bytes) -> int:
 
 
 def _broken(line: int, message: str) -> Item:
-    return Item(line, findings=((line, Finding("", message, reason="Unreadable")),), broken=True)
+    return Item(line, findings=((line, Finding("", message, reason="Unreadable")),))
 
 
 def read(text: bytes, known: dict[int, Item]) -> list[Item]:
@@ -216,7 +220,7 @@ def _item(value: Any, head: _Head, version: versions.Version | None, line: int, 
     if not isinstance(head.api_version, str) or not isinstance(head.kind, str):
         missing = "kind" if isinstance(head.api_version, str) else "apiVersion"
         finding = Finding(missing, "is required and must be a string")
-        return Item(line, findings=((line, finding),), broken=True)
+        return Item(line, findings=((line, finding),))
     if not version:
         return Item(line, findings=((line, _unknown(head)),))
     findings: list[Finding] = []
@@ -228,7 +232,7 @@ def _item(value: Any, head: _Head, version: versions.Version | None, line: int, 
     if resource:
         return _finished(resource, findings, version, selection, line, locate)
     key = _key(value.get("metadata"), version.kind)
-    return Item(line, key, None, _located(findings, locate), key is None, version.finding)
+    return Item(line, key, None, _located(findings, locate), version.finding)
 
 
 def _unknown(head: _Head) -> Finding:
@@ -262,13 +266,13 @@ def _finished(
     metadata.namespace = _shared[metadata.namespace or "default"] if resource.namespaced else ""
     key = m.Key(resource.kind, metadata.namespace, metadata.name)
     if findings and any(finding.severity == "error" for finding in findings):
-        return Item(line, key, None, _located(findings, locate), False, version.finding)
+        return Item(line, key, None, _located(findings, locate), version.finding)
     resource.api_version = _API_VERSIONS[type(resource)]
     resource.status = None
     complete = _COMPLETE.get(type(resource))
     if complete:
         complete(resource)
-    return Item(line, key, resource, _located(findings, locate), False, version.finding, selection)
+    return Item(line, key, resource, _located(findings, locate), version.finding, selection)
 
 
 def _secret(secret: m.Secret) -> None:

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 import traceback
-from pathlib import Path
 from typing import NamedTuple
 
 from gwfast.serve import worker
@@ -84,7 +83,7 @@ def reap(pid: int) -> int:
 
 def _environment() -> dict[str, str]:
     """A worker finds the package where it was found here."""
-    home = str(Path(__file__).resolve().parents[2])
+    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
     if home in site.getsitepackages():
         return dict(os.environ)
     before = os.environ.get("PYTHONPATH")
