@@ -28,7 +28,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int = 0  # 0: as each case says
     seconds: float = 0.0
     connections: int = 64
-    patience: float = 15.0  # seconds for a contender's first right answer
+    patience: float = 30.0  # seconds for a contender's first right answer
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
