@@ -3,7 +3,8 @@
 Rules
 - It is a daemon: a gateway that is told to end does not wait for a configuration that is still being read (an executor's
   thread would be waited for).
-- It is nice (Linux: each thread for itself): a worker that wakes on the same core runs at once, not when a plan is made.
+- Once it was told to be nice (Linux: each thread for itself), a worker that wakes on the same core runs at once, not when
+  a plan is made.
 """
 import asyncio
 import os
@@ -27,13 +28,15 @@ class Aside:
         self._work.put((future, function, arguments))
         return future
 
+    def be_nice(self) -> asyncio.Future:
+        """From here on traffic comes first."""
+        return self.run(_be_nice)
+
     def close(self) -> None:
         """End the thread once it is through."""
         self._work.put(None)
 
     def _serve(self) -> None:
-        thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
         while (work := self._work.get()) is not None:
             future, function, arguments = work
             try:
@@ -44,6 +47,11 @@ class Aside:
                 self._loop.call_soon_threadsafe(_settle, future, *outcome)
             except RuntimeError:
                 return  # the loop is closed: nobody waits any more
+
+
+def _be_nice() -> None:
+    thread = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
 
 
 def _settle(future: asyncio.Future, setter, value) -> None:

@@ -137,6 +137,7 @@ class Supervisor:
             if not gc.isenabled():
                 gc.freeze()
                 gc.enable()
+                self.aside.be_nice()  # until now there was no traffic to be nice to
                 _trim()
 
     async def _round(self, changed: set[str] | None) -> None:

@@ -1,5 +1,6 @@
 """The thread beside the loop: in order, with results and errors, and never waited for at the end."""
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -7,7 +8,7 @@ import threading
 import pytest
 import uvloop
 
-from gwfast.serve.aside import Aside
+from gwfast.serve.aside import NICE, Aside
 
 
 def run(scenario):
@@ -26,6 +27,19 @@ def test_one_after_the_other_in_one_thread():
         threads = await asyncio.gather(*(aside.run(lambda n=n: done.append(n) or threading.get_ident())
                                          for n in range(100)))
         assert done == list(range(100)) and len(set(threads)) == 1 and threads[0] != threading.get_ident()
+    run(scenario)
+
+
+def test_it_is_nice_when_it_is_told_to_and_alone_in_it():
+    def nice() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async def scenario(aside):
+        before = nice()
+        assert await aside.run(nice) == before
+        await aside.be_nice()
+        assert await aside.run(nice) == min(before + NICE, 19)
+        assert nice() == before
     run(scenario)
 
 
