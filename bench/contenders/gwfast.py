@@ -1,5 +1,5 @@
 """gwfast: it reads the resources themselves and sees by itself when a file changes."""
-import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,12 +27,12 @@ class Gwfast(Contender):
         return self.directory / "resources"
 
     def staged(self, world: World) -> Moves:
-        """The files themselves, those that are new: a link to each, moved over its place as any new file would be."""
+        """The files themselves, those that are new: a copy of each, moved over its place as any new file would be."""
         self.folder.mkdir(exist_ok=True)
         moves = []
         for file in dict.fromkeys(world.log[self._seen:]):
             new = self.directory / f"{next(self._numbers)}.new"
-            os.link(file, new)
+            shutil.copyfile(file, new)
             moves.append((new, self.folder / file.name))
         self._seen = len(world.log)
         return moves

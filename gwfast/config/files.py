@@ -130,6 +130,15 @@ def matters(path: str, known: Iterable[str]) -> bool:
     return any(other.startswith(path + os.sep) for other in known)
 
 
+def alone(path: str) -> bool:
+    """Whether a path is a regular file that has no other name: no link leads to it that would make it count elsewhere."""
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(info.st_mode) and info.st_nlink == 1
+
+
 def folder(path: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, os.stat_result]]:
     """Yield the files of a folder and those below it by name, without hidden ones (`..data` of mounted ConfigMaps)."""
     try:

@@ -20,7 +20,7 @@ import msgspec
 from gwfast.config import model as m
 from gwfast.config import validate, versions
 from gwfast.config.decode import Finding
-from gwfast.config.files import File, folder, matters, signature
+from gwfast.config.files import File, alone, folder, matters, signature
 from gwfast.config.read import Item
 from gwfast.errors import Problem, Source
 
@@ -47,6 +47,7 @@ class Loader:
         self.paths = tuple(dict.fromkeys(paths))
         self._files: dict[str, File] = {}
         self._absolute: dict[str, File] = {}
+        self._folders: dict[str, tuple[str, int]] = {}  # that hold files of ours: as they are named, and the path's index
         self._claims: dict[m.Key, tuple[Item, ...]] = {}
         self._held: dict[m.Key, File] = {}  # keys that a broken file held when it was good
         self._good: dict[m.Key, m.Resource] = {}  # as written
@@ -71,12 +72,17 @@ class Loader:
 
     def _stale(self, changed: set[str] | None) -> list[tuple[File, bool]]:
         """Find the files to read again, and whether each is gone."""
-        if changed is not None and not any(matters(path, self._absolute) for path in changed - self._absolute.keys()):
+        if changed is not None and self._come(changed - self._absolute.keys()):
             named = [self._absolute[path] for path in sorted(changed & self._absolute.keys())]
             return [(file, not file.explicit and not os.path.exists(file.path)) for file in named]
         found: dict[str, File] = {}
         stale = []
+        self._folders.clear()
+        last = None
         for path, index, explicit, now in self._walk():
+            if not explicit and (above := path.rpartition("/")[0] or "/") != last:
+                self._folders.setdefault(os.path.abspath(above), (above, index))
+                last = above
             file = found[path] = self._files.get(path) or File(path, index, explicit)
             if file.signature is None or (now and file.signature != now):
                 stale.append((file, False))
@@ -89,6 +95,20 @@ class Loader:
         self._files = found
         self._absolute = {file.absolute: file for path, file in found.items() if path != "-"}
         return stale
+
+    def _come(self, unknown: set[str]) -> bool:
+        """Take in the files that came into folders of ours. False: something came or went that takes a look at every path."""
+        come = []
+        for path in unknown:
+            if matters(path, self._absolute):
+                folder, name = os.path.split(path)
+                if folder not in self._folders or not alone(path):
+                    return False
+                given, index = self._folders[folder]
+                come.append(File(os.path.join(given, name), index, False))
+        for file in come:
+            self._files[file.path] = self._absolute[file.absolute] = file
+        return True
 
     def _walk(self) -> Iterator[tuple[str, int, bool, int]]:
         """Yield (path, index of the path given, named by the user, stat signature) of each file; each real file once."""

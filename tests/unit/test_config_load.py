@@ -113,6 +113,37 @@ def test_mounted_config_map(tmp_path):
     assert second.changed == {key("a")}
 
 
+def test_a_file_that_comes_costs_no_look_at_the_others(tmp_path, monkeypatch):
+    """But one that is a link, or has another name elsewhere, may be a file that is known already."""
+    def look(path):
+        raise AssertionError(f"looks at {path}")
+
+    (tmp_path / "below").mkdir()
+    for name in ("a", "below/b"):
+        (tmp_path / f"{name}.yaml").write_text(route(name[-1]))
+    monkeypatch.chdir(tmp_path.parent)
+    for given in (str(tmp_path), tmp_path.name, f"{tmp_path.name}/", f"./{tmp_path.name}/below/.."):
+        loader = Loader([given])
+        assert loader.load().added == {key("a"), key("b")}
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "scandir", look)
+            for name in ("c", "below/d"):
+                file = tmp_path / f"{name}.yaml"
+                file.write_text(route(name[-1]))
+                assert loader.load({str(file)}).added == {key(name[-1])}
+                file.write_text(route(name[-1], "/new"))
+                assert loader.load({str(file)}).changed == {key(name[-1])}
+        again = loader.load()
+        assert not again.added | again.changed | again.removed and not again.problems
+        assert again.resources[key("c")].source.file == Loader([given]).load().resources[key("c")].source.file
+        (tmp_path / "e.yaml").symlink_to("a.yaml")
+        (tmp_path / "f.yaml").hardlink_to(tmp_path / "below" / "b.yaml")
+        links = loader.load({str(tmp_path / "e.yaml"), str(tmp_path / "f.yaml")})
+        assert not links.added | links.changed | links.removed and not links.problems
+        for name in ("c", "below/d", "e", "f"):
+            (tmp_path / f"{name}.yaml").unlink()
+
+
 def test_each_real_file_is_read_once(tmp_path):
     (tmp_path / "a.yaml").write_text(route("a"))
     (tmp_path / "b.yaml").symlink_to("a.yaml")
