@@ -37,6 +37,8 @@ from gwfast.serve.watch import Watcher
 NAMES_WAIT = 1.5  # seconds that a table waits for the first lookup of new names
 APPLY_WAIT = 5.0  # seconds that a reload waits for the workers
 PORT_RETRY = 2.0  # seconds until a port that could not be opened is tried again
+COLLECT = 30.0  # seconds between two looks for cycles
+COLLECT_AGAIN = 0.05  # where a round was under way
 PROBLEMS = 100  # that one round writes to the log; `gwfast check` and /status tell all
 
 
@@ -72,6 +74,8 @@ class Supervisor:
         self._retry: asyncio.TimerHandle | None = None
         self.stopping = asyncio.Event()
         self._signals = 0
+        self._busy = False  # in a round
+        self._changes = self._collected = 0  # rounds, and how many there were when cycles were looked for
 
     async def run(self) -> int:
         """Serve until a signal ends it; return the exit status."""
@@ -117,10 +121,11 @@ class Supervisor:
         self._asked.set()
 
     async def _rounds(self) -> None:
-        gc.disable()  # the first load makes millions of objects that stay
+        gc.disable()  # a load makes many objects that stay: see _collect
         while True:
             await self._asked.wait()
             self._asked.clear()
+            self._busy = True
             changed, self._changed = self._changed, set()
             waiters, self._waiters = self._waiters, []
             begin = time.monotonic()
@@ -131,14 +136,26 @@ class Supervisor:
                 self.stats.reload_failures += 1
                 self._log.bug("a configuration did not become a table; the one before serves", error)
             self.stats.reload_seconds = time.monotonic() - begin
+            self._busy, self._changes = False, self._changes + 1
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-            if not gc.isenabled():
-                gc.freeze()
-                gc.enable()
+            if not self._collected:
+                self._collect()
                 self.aside.be_nice()  # until now there was no traffic to be nice to
                 _trim()
+
+    def _collect(self) -> None:
+        """Find cycles, between rounds, in what is new: what was there the last time stays, and would take long to look at."""
+        if self._busy:
+            self._loop.call_later(COLLECT_AGAIN, self._collect)
+            return
+        if self._collected:
+            gc.collect()
+        if self._collected != self._changes:
+            gc.freeze()
+        self._collected = self._changes
+        self._loop.call_later(COLLECT, self._collect)
 
     async def _round(self, changed: set[str] | None) -> None:
         begin = time.monotonic()
