@@ -54,6 +54,7 @@ class Load(msgspec.Struct, frozen=True):
     p99: float
     p999: float
     max: float
+    typical: float  # p99 of the middle one of all windows, in an open loop
     statuses: list[int]
     first: int = 1  # whether the client of an open loop was let before everybody else on its core
 
@@ -71,14 +72,15 @@ class Load(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def asking(port: int, asks: list[Ask], *, seconds: float, connections: int, rate: int = 0, close: bool = False,
-           size: int = -1, cut: bool = False) -> Iterator[list[Load]]:
-    """Load while the block runs; the list has what the client saw once the block has ended. `cut`: it ends with the block."""
+           size: int = -1, cut: bool = False, window: int = 100) -> Iterator[list[Load]]:
+    """Load while the block runs; the list has what the client saw once the block has ended. `cut`: it ends with the block.
+    `window`: milliseconds, for `Load.typical`."""
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / str(number) for number in range(len(asks))]
         for file, ask in zip(files, asks, strict=True):
             file.write_bytes(ask.bytes(close))
         command = [compiled("client"), str(port), str(seconds), str(connections), str(rate), str(int(close)), str(size),
-                   *map(str, files)]
+                   str(window), *map(str, files)]
         client = subprocess.Popen(pinned(cpus("load"), command), stdout=subprocess.PIPE)
         seen: list[Load] = []
         try:

@@ -158,7 +158,7 @@ class Churn(Case):
 
     def measure(self, on: Stage, contender: Contender, turn: int) -> Found:
         asks = list(on.scene.asks.values())
-        how = {"seconds": self.seconds, "connections": 32, "rate": self.rate, "size": 35}
+        how = {"seconds": self.seconds, "connections": 32, "rate": self.rate, "size": 35, "window": round(self.every * 1000)}
         steps = [self.step(on, contender, number) for number in range(int(self.seconds / self.every))]
         quiet = load(contender.port, asks, **how)
         with asking(contender.port, asks, **how) as seen:
@@ -167,9 +167,10 @@ class Churn(Case):
                 time.sleep(max(0.0, begin + (number + 0.5) * self.every - time.monotonic()))
                 contender.change(moves)
         for name, one in (("quiet", quiet), ("changing", seen[0])):
-            yield self.figure(contender, f"p99 {name}", "us", one.p99, round=turn)
+            yield self.figure(contender, f"p99 {name}", "us", one.typical, round=turn)
             yield self.figure(contender, f"p50 {name}", "us", one.p50, round=turn)
-        yield self.figure(contender, "p99 ratio", "", seen[0].p99 / max(1.0, quiet.p99), round=turn)
+            yield self.figure(contender, f"p99 of all {name}", "us", one.p99, round=turn)
+        yield self.figure(contender, "p99 ratio", "", seen[0].typical / max(1.0, quiet.typical), round=turn)
         yield self.figure(contender, "changes", "", len(steps), round=turn)
         yield self.figure(contender, "retried", "", seen[0].retried, round=turn)
         yield self.figure(contender, "errors", "", seen[0].errors, round=turn)
