@@ -72,7 +72,7 @@ class Load(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def asking(port: int, asks: list[Ask], *, seconds: float, connections: int, rate: int = 0, close: bool = False,
-           size: int = -1, cut: bool = False, window: int = 100) -> Iterator[list[Load]]:
+           size: int = -1, cut: bool = False, window: int = 20) -> Iterator[list[Load]]:
     """Load while the block runs; the list has what the client saw once the block has ended. `cut`: it ends with the block.
     `window`: milliseconds, for `Load.typical`."""
     with tempfile.TemporaryDirectory() as folder:

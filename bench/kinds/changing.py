@@ -137,7 +137,7 @@ class Churn(Case):
 
     Rounds with and without take turns, so that their ratio says what the changes do and not what the machine did."""
 
-    rounds: int = 5
+    rounds: int = 9
     seconds: float = 1.5
     every: float = 0.2
     rate: int = 4000

@@ -88,7 +88,7 @@ class Latency(Case):
     """Times at a fixed rate, the same for all, in an open loop: so many requests a second, or a share of nginx's highest
     rate (of the first's, without nginx). Who cannot carry it is left out."""
 
-    rounds: int = 9
+    rounds: int = 15
     seconds: float = 1.0
     share: float = 0.6
     rate: int = 0
