@@ -54,7 +54,7 @@ class Load(msgspec.Struct, frozen=True):
     p99: float
     p999: float
     max: float
-    typical: float  # p99 of the middle one of all windows, in an open loop
+    typical: float  # p99 of a calm window (client.c), in an open loop
     statuses: list[int]
     first: int = 1  # whether the client of an open loop was let before everybody else on its core
 

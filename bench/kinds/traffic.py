@@ -110,7 +110,8 @@ class Latency(Case):
             for turn in range(self.rounds):
                 for contender in contenders:
                     seen = load(contender.port, [ask], seconds=self.seconds, rate=rate, **how)
-                    for name, value in (("p99", seen.typical), ("p50", seen.p50), ("p99 of all", seen.p99), ("p99.9 of all", seen.p999)):
+                    for name, value in (("p99", seen.typical), ("p50", seen.p50), ("p99 of all", seen.p99),
+                                        ("p99.9 of all", seen.p999)):
                         yield self.figure(contender, name, "us", value, round=turn)
                     yield self.figure(contender, "offered", "requests/s", rate, round=turn)
                     yield self.figure(contender, "errors", "", seen.errors, round=turn)

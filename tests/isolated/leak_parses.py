@@ -56,7 +56,7 @@ def main() -> None:
         except ValueError:
             pass
 
-    steady(turn, 1500, warm=50, allocated=64 << 10)
+    steady(turn, 1500, warm=300, allocated=64 << 10)
 
 
 main()

@@ -164,7 +164,7 @@ def test_every_kind_has_its_plot():
 def test_errors_are_named(text, errors):
     wrong, bad, broken, refused, lost = text
     load = Load(asked=9, answered=9, wrong=wrong, broken=broken, refused=refused, retried=0, lost=lost, seconds=1, p50=1, p99=1,
-                p999=1, max=1, statuses=[0, 0, 6, 0, 0, bad])
+                p999=1, max=1, typical=1, statuses=[0, 0, 6, 0, 0, bad])
     assert load.said() == errors and load.errors == wrong + broken + lost
 
 
