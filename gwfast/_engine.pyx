@@ -16,7 +16,8 @@ from libc.string cimport memset
 
 from gwfast import limits
 
-from gwfast._conn cimport Acceptor, Clients
+from gwfast._accept cimport Acceptor
+from gwfast._clients cimport Clients
 from gwfast._counters cimport Counters
 from gwfast._exchange cimport Exchange, Gateway, Table
 from gwfast._log cimport AccessLog
@@ -50,6 +51,7 @@ cdef class Engine:
         upstreams.pool_age_ms = round(options.pool_age * 1000)
         upstreams.connect_ms = round(options.connect_timeout * 1000)
         self.gateway = Gateway()
+        upstreams.reply = &self.gateway.reply
         self.gateway.loop = self.loop
         self.gateway.counters = self.loop.counters
         self.gateway.upstreams = upstreams
@@ -121,7 +123,7 @@ cdef class Engine:
         acceptor.accept_all(QUEUED)
         self.clients.acceptors.remove(acceptor)
         acceptor.close()
-        self.loop.graveyard.clear()
+        self.loop.settle()
 
     def swap(self, int fd) -> None:
         """Use this table image (a descriptor, which stays the caller's) from the next request on."""
@@ -158,7 +160,7 @@ cdef class Engine:
             exchange = self.gateway.spare
             self.gateway.spare = exchange.next_spare
             exchange.next_spare = None
-        self.loop.graveyard.clear()
+        self.loop.settle()
 
     def __dealloc__(self):
         if self.gateway is not None:

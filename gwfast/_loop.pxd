@@ -6,7 +6,8 @@
 #
 # Ownership: Loop.add takes a reference to the peer, Peer.close gives it to the graveyard, which is emptied when the
 # round of events is over; so a pointer in the events of this round is never stale. Wheel links are borrowed: close
-# takes the peer off the wheel.
+# takes the peer off the wheel. So are those of `later`: what it names is open, or in the graveyard until they were followed.
+# A peer without a descriptor (a stream) is its connection's, which keeps it.
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 from gwfast._counters cimport Counters
@@ -22,6 +23,11 @@ cdef enum:
     LARGE = 40960
     SLOT_MS = 32           # the wheel: 2048 x 32 ms = 65 s; later deadlines are filed again
     SLOTS = 2048
+
+cdef enum:                 # what Peer.read() returns where it returns no length
+    READ_END = 0           # the other side has ended
+    READ_AGAIN = -1        # nothing is there now
+    READ_BROKEN = -2
 
 cdef struct Buf:
     char *base
@@ -58,13 +64,17 @@ cdef class Loop:
     cdef char *output      # heads that leave
     cdef Pool pool
     cdef list graveyard
+    cdef PyObject *later_first     # who asked for a turn at the end of this round
     cdef readonly Counters counters
     cdef epoll_event events[ROUND]
     cdef PyObject *wheel[SLOTS]
 
     cdef int add(self, Peer peer, uint32_t events) noexcept
     cdef int watch(self, Peer peer, uint32_t events) noexcept
+    cdef void replace(self, Peer before, Peer peer, uint32_t events) noexcept  # on the same descriptor, with what waits
     cdef void bury(self, Peer peer) noexcept
+    cdef void later(self, Peer peer) noexcept      # on_later() when the round is over; once, however often it is asked
+    cdef void settle(self) noexcept                # ends a round
     cdef void clock(self) noexcept
     cdef void arm(self, Peer peer, uint64_t deadline_ms) noexcept
     cdef void unfile(self, Peer peer) noexcept
@@ -81,13 +91,18 @@ cdef class Peer:
     cdef PyObject *before
     cdef uint64_t deadline # ms; 0: none. May move later without touching the wheel.
     cdef Buf out           # bytes that the socket did not take yet
+    cdef PyObject *later_next
+    cdef bint is_later
     cdef bint closed
     cdef bint readable     # there may be bytes to read that no event will announce again
     cdef bint hangup       # EPOLLRDHUP was seen: read until the end
 
     cdef void on_events(self, uint32_t events) noexcept
     cdef void on_deadline(self) noexcept
+    cdef void on_later(self) noexcept
+    cdef ssize_t read(self, char *at, size_t n) noexcept
     cdef int send(self, const char *at, size_t n) noexcept
     cdef int sendv(self, iovec *parts, int count, size_t n) noexcept
     cdef int flush(self) noexcept
+    cdef void half_close(self) noexcept    # nothing more is sent
     cdef void close(self) noexcept

@@ -141,6 +141,37 @@ cdef class Loop:
         event.data.ptr = <void *>peer
         return epoll_ctl(self.epoll, EPOLL_CTL_MOD, peer.fd, &event)
 
+    cdef void replace(self, Peer before, Peer peer, uint32_t events) noexcept:
+        invariant(before.fd >= 0 and peer.fd < 0 and not before.closed)
+        peer.fd, before.fd = before.fd, -1
+        peer.out = before.out
+        memset(&before.out, 0, sizeof(Buf))
+        peer.readable, peer.hangup = before.readable, before.hangup
+        self.unfile(before)
+        before.closed = True
+        Py_INCREF(peer)
+        self.watch(peer, events)
+        self.bury(before)
+
+    cdef void later(self, Peer peer) noexcept:
+        if not peer.is_later:
+            peer.is_later = True
+            peer.later_next = self.later_first
+            self.later_first = <PyObject *>peer
+
+    cdef void settle(self) noexcept:
+        cdef Peer peer
+        while self.later_first != NULL:
+            peer = <Peer>self.later_first
+            self.later_first = peer.later_next
+            peer.later_next = NULL
+            peer.is_later = False
+            if not peer.closed:
+                peer.on_later()
+        peer = None
+        if len(self.graveyard):
+            self.graveyard.clear()
+
     cdef void bury(self, Peer peer) noexcept:
         # the reference that add() took goes to the graveyard
         try:
@@ -227,7 +258,8 @@ cdef class Loop:
                     peer.on_deadline()
                 else:
                     self.file(peer)
-        self.graveyard.clear()
+        peer = None
+        self.settle()
 
     cdef void run(self) noexcept:
         cdef int n, i, _
@@ -243,9 +275,8 @@ cdef class Loop:
                 peer = <Peer>self.events[i].data.ptr
                 if not peer.closed:
                     peer.on_events(self.events[i].events)
-            if len(self.graveyard):
-                peer = None
-                self.graveyard.clear()
+            peer = None
+            self.settle()
             if n < ROUND // 8:
                 break      # what came meanwhile makes the descriptor readable again
 
@@ -284,6 +315,26 @@ cdef class Peer:
 
     cdef void on_deadline(self) noexcept:
         pass
+
+    cdef void on_later(self) noexcept:
+        pass
+
+    @cython.final
+    cdef ssize_t read(self, char *at, size_t n) noexcept:
+        """Take at most n bytes: how many, or READ_*. Keeps `readable`: edge-triggered, what comes later is announced."""
+        cdef ssize_t got
+        while True:
+            got = recv(self.fd, at, n, 0)
+            if got > 0:
+                if got < <ssize_t>n and not self.hangup:
+                    self.readable = False
+                return got
+            if got == 0:
+                self.readable = False
+                return READ_END
+            if errno != EINTR:
+                self.readable = False
+                return READ_AGAIN if errno == EAGAIN else READ_BROKEN
 
     cdef int send(self, const char *at, size_t n) noexcept:
         """Send now what the socket takes and keep the rest. 0, or -1 where the connection is broken."""
@@ -334,6 +385,9 @@ cdef class Peer:
                 return 0 if errno == EAGAIN else -1
             consume(&self.loop.pool, &self.out, <uint32_t>sent)
         return 1
+
+    cdef void half_close(self) noexcept:
+        shutdown(self.fd, SHUT_WR)
 
     cdef void close(self) noexcept:
         """Close the descriptor, leave the wheel, and be freed after this round."""
