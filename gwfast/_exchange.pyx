@@ -319,11 +319,12 @@ cdef class Exchange(Waiter):
         self.fail(self.connect_fault if self.connect_fault else FAULT_CONNECT)
 
     cdef void transmit(self) noexcept:
+        cdef Upstream upstream = self.upstream
         cdef uint32_t trailers = waiting(&self.early) - self.early_body
-        if self.upstream.send_request(self.request.base + self.request.start, waiting(&self.request), self.chunked,
-                                      self.early.base + self.early.start, self.early_body,
-                                      self.requested and not trailers) < 0 or (
-                trailers and self.upstream.send_trailers(self.early.base + self.early.start + self.early_body, trailers) < 0):
+        if upstream.send_request(self.request.base + self.request.start, waiting(&self.request), self.chunked,
+                                 self.early.base + self.early.start, self.early_body,
+                                 self.requested and not trailers) < 0 or (
+                trailers and upstream.send_trailers(self.early.base + self.early.start + self.early_body, trailers) < 0):
             self.broken()
             return
         if self.requested:
@@ -681,8 +682,10 @@ cdef class Exchange(Waiter):
             self.record()
         self.drop_upstream()
         release(&gateway.loop.pool, &self.request)
-        release(&gateway.loop.pool, &self.early)
-        release(&gateway.loop.pool, &self.facts)
+        if self.early.base != NULL:
+            release(&gateway.loop.pool, &self.early)
+        if self.facts.base != NULL:
+            release(&gateway.loop.pool, &self.facts)
         client.exchange = None
         self.client = None
         self.table = None

@@ -275,8 +275,9 @@ cdef class Loop:
                 peer = <Peer>self.events[i].data.ptr
                 if not peer.closed:
                     peer.on_events(self.events[i].events)
-            peer = None
-            self.settle()
+            if self.later_first != NULL or len(self.graveyard):
+                peer = None
+                self.settle()
             if n < ROUND // 8:
                 break      # what came meanwhile makes the descriptor readable again
 
