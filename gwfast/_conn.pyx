@@ -24,7 +24,7 @@ from gwfast._http1 cimport keep_trailers, parse_request, parse_trailers
 from gwfast._loop cimport READ, READS, SCRATCH, append, consume, release, waiting
 from gwfast._proxyline cimport parse_proxy
 from gwfast._sys cimport *
-from gwfast._table cimport Bind, Image, bind_at
+from gwfast._table cimport BIND_TLS, Bind, Image, bind_at
 
 cdef enum:
     ACCEPTS = 64           # connections taken in one event
@@ -69,7 +69,7 @@ cdef class Clients:
         address_text(raw, conn.address, &conn.address_n)
         conn.trusted = self.trusted.has(raw)
         bind = conn.bind()
-        conn.https = bind != NULL and bind.https
+        conn.https = bind != NULL and bind.transport == BIND_TLS
         conn.phase = PROXY_LINE if bind != NULL and bind.proxy_protocol else HEAD
         if self.addresses is not None and not self.admit(conn, raw[:16]):
             gateway.counters.totals.connections_refused += 1
@@ -413,7 +413,7 @@ cdef class Conn(Downstream):
         image = self.gateway.table.image
         for i in range(image.binds):
             other = bind_at(image, i)
-            if other.port == self.port and other.https == self.https:
+            if other.port == self.port and (other.transport == BIND_TLS) == self.https:
                 if memcmp(other.address, raw, 16) == 0:
                     return other
                 if memcmp(other.address, b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16) == 0:

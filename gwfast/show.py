@@ -214,7 +214,7 @@ def _backend_rows(plan: Plan) -> list[list[str]]:
 
 
 def _bind_words(bind: Bind) -> str:
-    words = f"{dump.host_port(bind.address, bind.port)} {bind.scheme}"
+    words = f"{dump.host_port(bind.address, bind.port)} {bind.transport}"
     return words + " (PROXY protocol)" if bind.proxy_protocol else words
 
 

@@ -22,6 +22,7 @@ from gwfast.plan.paths import normal_path, replace_prefix, under
 from gwfast.plan.precedence import covers, host_key, reason
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+SCHEMES = {"http": "http", "tls": "https", "tcp": "tcp", "udp": "udp"}  # of a bind's transport
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,10 +111,10 @@ def binds_for(plan: Plan, request: Request) -> list[Bind]:
 def explain(bind: Bind, request: Request) -> Explanation:
     """Follow `request` through `bind`."""
     if not request.address:
-        request = msgspec.structs.replace(request, scheme=bind.scheme, port=bind.port)
+        request = msgspec.structs.replace(request, scheme=SCHEMES[bind.transport], port=bind.port)
     result = Explanation(request=request, bind=bind)
-    if bind.scheme != request.scheme:
-        return _ended(result, 400, f"port {bind.port} speaks {bind.scheme}")
+    if SCHEMES[bind.transport] != request.scheme:
+        return _ended(result, 400, f"port {bind.port} speaks {SCHEMES[bind.transport]}")
     listeners = [each for each in bind.listeners if covers(each.hostname, request.host)]
     if not listeners:
         return _ended(result, 404, f"no listener on port {bind.port} takes {request.host or 'a request without Host'}")
