@@ -297,10 +297,10 @@ def _clash(draft: Draft, other: Draft) -> Fault | None:
 
 
 def overlap(drafts: list[Draft]) -> None:
-    """Say which HTTPS listeners share hosts with another one on their port (gateway_types.go:1668-1713).
+    """Say which TLS and HTTPS listeners share hosts with another one on their port (gateway_types.go:1668-1713).
 
     A client may then reuse a connection for a host of the other listener, which is answered with 421."""
-    for group in _by_port(draft for draft in drafts if draft.protocol == "HTTPS" and draft.valid).values():
+    for group in _by_port(draft for draft in drafts if _family(draft.protocol) == "TLS" and draft.valid).values():
         if len(group) < 2:
             continue
         certified, named = Hostnames(), Hostnames()

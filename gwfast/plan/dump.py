@@ -11,6 +11,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+from gwfast.graph.methods import ANY_CALL
 from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Certificate, Endpoints, Entry, Filter,
                             HeaderFilter, Host, Listener, Match, PathModifier, Plan, RedirectFilter, RewriteFilter,
                             Rule, ServerTLS, ValueMatch, WeightedBackend)
@@ -138,12 +139,22 @@ def host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
 
 
-def match_words(match: Match) -> str:
+PATH_WORDS = {"Exact": "path {}", "PathPrefix": "path under {}", "RegularExpression": "path ~ {}"}
+CALL_WORDS = {"Exact": "method {}", "PathPrefix": "service {}", "RegularExpression": "method ~ {}"}
+CONNECTIONS = {"TLSRoute": "connection", "TCPRoute": "connection", "UDPRoute": "datagram"}
+
+
+def match_words(entry: Entry) -> str:
     """Say in one line what a request must have: 'path under /api, method GET, header x-env = prod'."""
-    parts = [{"Exact": "path {}", "PathPrefix": "path under {}", "RegularExpression": "path ~ {}"}[match.path_type]
-             .format(match.path)]
-    if match.path_type == "PathPrefix" and match.path == "/":
-        parts = ["any path"]
+    match, kind = entry.match, entry.rule.kind
+    if kind in CONNECTIONS:
+        return f"any {CONNECTIONS[kind]}"
+    if kind == "GRPCRoute":
+        parts = [CALL_WORDS[match.path_type].format(match.path[1:])]
+        parts = ["any call"] if (match.path_type, match.path) == ANY_CALL else parts
+    else:
+        parts = [PATH_WORDS[match.path_type].format(match.path)]
+        parts = ["any path"] if (match.path_type, match.path) == ("PathPrefix", "/") else parts
     parts += [f"method {match.method}"] if match.method else []
     parts += [f"header {_condition(each)}" for each in match.headers]
     parts += [f"query {_condition(each)}" for each in match.query]
@@ -152,6 +163,13 @@ def match_words(match: Match) -> str:
 
 def _condition(each: ValueMatch) -> str:
     return f"{each.name} {'~' if each.regex else '='} {each.value}"
+
+
+def answer_words(kind: str, status: int) -> str:
+    """Say what a rule of a route of this kind does where it has nothing but a status to give."""
+    if kind in CONNECTIONS:
+        return f"{'drops' if kind == 'UDPRoute' else 'closes'} the {CONNECTIONS[kind]}"
+    return "answers UNAVAILABLE" if kind == "GRPCRoute" and status in (500, 503) else f"answers {status}"
 
 
 def filter_words(each: Filter) -> list[str]:
