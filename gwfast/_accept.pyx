@@ -65,7 +65,7 @@ cdef class Acceptor(Peer):
         client.gateway = gateway
         client.clients = self.clients
         client.bind_id = self.bind_id
-        client.port = self.port
+        client.port, client.transport = self.port, self.transport
         raw_address(address, raw)
         address_text(raw, client.address, &client.address_n)
         client.trusted = self.clients.trusted.has(raw)

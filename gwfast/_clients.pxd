@@ -1,7 +1,7 @@
 # What the client connections of a worker share, and what each of them has whatever it speaks.
 #
 #     Client ─> Conn (HTTP/1.1), Http2, ...      one replaces the other on the same descriptor: Clients.replace
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 from gwfast._address cimport Networks
 from gwfast._exchange cimport Downstream, Gateway
@@ -39,6 +39,7 @@ cdef class Client(Downstream):
     cdef PyObject *older
     cdef uint32_t bind_id
     cdef uint16_t port     # the spec's, of its bind; 0: none was there
+    cdef uint8_t transport # Transport of its bind
     cdef uint64_t sign     # of the listener that its SNI chose; 0 in clear
     cdef uint64_t born_ms
     cdef object address_key

@@ -61,7 +61,8 @@ cdef class Clients:
 
     cdef void replace(self, Client before, Client client) noexcept:
         client.loop, client.gateway, client.clients = before.loop, before.gateway, self
-        client.bind_id, client.port, client.sign = before.bind_id, before.port, before.sign
+        client.bind_id, client.port, client.transport = before.bind_id, before.port, before.transport
+        client.sign = before.sign
         client.born_ms = before.born_ms
         client.address_key, before.address_key = before.address_key, None
         memcpy(client.address, before.address, sizeof(client.address))
@@ -152,7 +153,7 @@ cdef class Client(Downstream):
         image = self.gateway.table.image
         for i in range(image.binds):
             other = bind_at(image, i)
-            if other.port == self.port and other.https == self.https:
+            if other.port == self.port and other.transport == self.transport:
                 if memcmp(other.address, raw, 16) == 0:
                     return other
                 if memcmp(other.address, b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16) == 0:

@@ -113,8 +113,6 @@ cdef class Conn(Client):
         return recv(self.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0
 
     cdef void start(self) noexcept:
-        cdef const Bind *bind = self.bind()
-        self.https = bind != NULL and bind.https
         self.since_ms = self.loop.now_ms
         self.loop.arm(self, self.loop.now_ms + self.clients.head_ms)
         self.pump()

@@ -104,7 +104,8 @@ cdef class Engine:
         acceptor.clients = self.clients
         acceptor.bind_id = bind_id
         bind = self.gateway.table.bind(bind_id) if self.gateway.table is not None else NULL
-        acceptor.port = bind.port if bind != NULL else 0
+        if bind != NULL:
+            acceptor.port, acceptor.transport = bind.port, bind.transport
         os.set_blocking(fd, False)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))    # what it accepts inherits this
         # level-triggered: what one event leaves in the queue is announced again

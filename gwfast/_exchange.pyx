@@ -175,7 +175,7 @@ cdef class Exchange(Waiter):
         if self.backend.endpoints.count == 0:
             self.fail(FAULT_NO_ENDPOINT)
             return 1
-        if self.backend.protocol != PROTO_HTTP and self.backend.protocol != PROTO_WS:
+        if self.backend.tls or self.backend.protocol != PROTO_HTTP and self.backend.protocol != PROTO_WS:
             self.answer(500, FAULT_NO_BACKEND, NULL, 0)
             return 1
         if self.prepare(&found) < 0:

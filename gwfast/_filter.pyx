@@ -380,14 +380,14 @@ cdef void write_location(Out *out, const Image *image, const Redirect *redirect,
                          const Found *found, const Bind *bind) noexcept nogil:
     """The value of Location (spec 5.5): always absolute, so that nothing in a path can become an authority."""
     cdef uint32_t port = redirect.port
-    cdef bint https = bind.https
+    cdef bint https = bind.transport == BIND_TLS
     if redirect.host.n + head.host.n == 0:
         put_new_path(out, image, redirect, head.match_path, head, found)   # HTTP/1.0 without Host: all we can say
         return
     if redirect.scheme.n:
         https = redirect.scheme.n == 5
         put_text(out, image, redirect.scheme)
-    elif bind.https:
+    elif https:
         say(out, b"https")
     else:
         say(out, b"http")

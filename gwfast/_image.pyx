@@ -23,19 +23,24 @@ from posix.unistd cimport pwrite
 from gwfast._head cimport name_hash
 from gwfast._index cimport (Arena, HostBlock, Name, Term, Terms, Texts, make_name, patch_host, remove_name,
                              room_for_names, set_name, write_host, write_names)
-from gwfast._table cimport (IMAGE_VERSION, NO_BACKEND, OP_ANSWER, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE,
-                            OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST,
-                            OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, PROTO_H2C, PROTO_HTTP, PROTO_HTTPS,
-                            PROTO_TCP, PROTO_UDP, PROTO_WS, PROTO_WSS, RULE_ANSWERS, RULE_NEEDS_REQUEST,
-                            RULE_NEEDS_RESPONSE, Backend, Bind, Choice, Endpoint, Listener, Op, Predicate, Redirect,
-                            Rule, Span, Text, image_magic)
+from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BIND_HTTP, BIND_TCP, BIND_TLS, BIND_UDP, IMAGE_VERSION,
+                            MODE_HTTP, MODE_HTTPS, MODE_PASSTHROUGH, MODE_TCP, MODE_TERMINATE, MODE_UDP, NO_BACKEND,
+                            OP_ANSWER, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET,
+                            OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST,
+                            OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, PROTO_H2C, PROTO_HTTP, PROTO_TCP,
+                            PROTO_UDP, PROTO_WS, RULE_ANSWERS, RULE_GRPC, RULE_NEEDS_REQUEST, RULE_NEEDS_RESPONSE,
+                            Backend, Bind, Choice, Endpoint, Listener, Op, Predicate, Redirect, Rule, Span, Text,
+                            image_magic)
 from gwfast._table cimport Image as Header
 
 from gwfast.plan import ir
 from gwfast.sharing import find, items_of, spans
 
-PROTOCOLS = {"http": PROTO_HTTP, "h2c": PROTO_H2C, "ws": PROTO_WS, "https": PROTO_HTTPS, "wss": PROTO_WSS,
-             "tcp": PROTO_TCP, "udp": PROTO_UDP}
+PROTOCOLS = {"http": PROTO_HTTP, "h2c": PROTO_H2C, "ws": PROTO_WS, "tcp": PROTO_TCP, "udp": PROTO_UDP}
+TRANSPORTS = {"http": BIND_HTTP, "tls": BIND_TLS, "tcp": BIND_TCP, "udp": BIND_UDP}
+MODES = {"http": MODE_HTTP, "https": MODE_HTTPS, "terminate": MODE_TERMINATE, "passthrough": MODE_PASSTHROUGH,
+         "tcp": MODE_TCP, "udp": MODE_UDP}
+CLIENT_AUTHS = {"AllowValidOnly": AUTH_VALID, "AllowInsecureFallback": AUTH_ANY}
 ON = {"request": (OP_REQUEST_SET, OP_REQUEST_ADD, OP_REQUEST_REMOVE),
       "response": (OP_RESPONSE_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE)}
 PATH_KINDS = {"ReplaceFullPath": 1, "ReplacePrefixMatch": 2}
@@ -210,8 +215,8 @@ cdef class Writer:
         for (old, old_id), (bind, id) in zip(self.last_binds, binds):
             if old is bind and old_id == id:
                 continue
-            if (old_id, old.address, old.port, old.scheme, old.proxy_protocol, len(old.listeners)) != (
-                    id, bind.address, bind.port, bind.scheme, bind.proxy_protocol, len(bind.listeners)):
+            if (old_id, old.address, old.port, old.transport, old.proxy_protocol, len(old.listeners)) != (
+                    id, bind.address, bind.port, bind.transport, bind.proxy_protocol, len(bind.listeners)):
                 return False
             for before, listener in zip(<tuple>old.listeners, <tuple>bind.listeners):
                 if before is not listener:
@@ -246,7 +251,7 @@ cdef class Writer:
         cdef Name name
         out.id = id
         out.port = bind.port
-        out.https = bind.scheme == "https"
+        out.transport = TRANSPORTS[bind.transport]
         out.proxy_protocol = bind.proxy_protocol
         memset(out.address, 0, 16)
         if bind.address and parse_address(bind.address, &where):
@@ -266,20 +271,28 @@ cdef class Writer:
     cdef uint32_t listener(self, object listener) except? 0:
         cdef ssize_t at = self.listeners.push(sizeof(Listener))
         cdef Listener *out = <Listener *>(self.listeners.at + at)
+        out.sign = ir.identity(listener.id)
         self.texts.put(listener.id, &out.id)
         self.texts.put(listener.hostname, &out.hostname)
         (<ListenerBlock>self.listener_blocks[listener.id]).places.append(at)
         self.renew(listener)
         return <uint32_t>(at // sizeof(Listener))
 
-    # Brings what is written of a listener to what its hosts are now.
+    # Brings what is written of a listener to what it is now.
     cdef int renew(self, object listener) except -1:
         cdef ListenerBlock block = self.listener_blocks[listener.id]
+        cdef uint8_t client_auth = AUTH_NONE
+        cdef Listener *out
         if listener.hosts is not block.hosts or not block.names:
             self.write_hosts(block, listener.hosts)
             block.hosts = listener.hosts
+        if listener.tls is not None and listener.tls.client_ca:
+            client_auth = CLIENT_AUTHS[listener.tls.client_mode]
         for at in block.places:
-            (<Listener *>(self.listeners.at + <ssize_t>at)).hosts = <uint32_t>(block.names // 8)
+            out = <Listener *>(self.listeners.at + <ssize_t>at)
+            out.hosts = <uint32_t>(block.names // 8)
+            out.mode = MODES[listener.mode]
+            out.client_auth = client_auth
         return 0
 
     # ---- Hosts ----
@@ -457,6 +470,8 @@ cdef class Writer:
         out.route = self.route_text
         self.texts.put(rule.name, &out.name)
         self.texts.put(rule.kind, &out.kind)
+        if rule.kind == "GRPCRoute":
+            out.flags = RULE_GRPC
         block.counter = out.counter = self.registry.take_counter(rule.kind, route)
         if rule.filters:
             self.write_ops(rule.filters, &out.ops, &out.flags)
@@ -613,6 +628,7 @@ cdef class Writer:
             out = <Backend *>self.backends.at + block.index
             self.texts.put(f"{backend.namespace}/{backend.name}:{backend.port}", &out.name)
             out.protocol = PROTOCOLS[backend.protocol]
+            out.tls = backend.tls.id if backend.tls is not None else 0
         block.refs += 1
         rule.backends += (block,)
         return block.index
@@ -631,7 +647,7 @@ cdef class Writer:
             if not parse_address(ip, &endpoint):
                 continue
             endpoint.port = port
-            identity = (ip, port, block.backend.protocol)
+            identity = (ip, port, block.backend.dialect)
             endpoint.slot, endpoint.sign = self.registry.take_endpoint(*identity)
             held.append(identity)
             at = self.endpoints.push(sizeof(Endpoint))

@@ -11,13 +11,13 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
 from gwfast._match cimport check
-from gwfast._table cimport (KEY_HEADER, KEY_NONE, KEY_QUERY, NO_BACKEND, OP_ANSWER, OP_REDIRECT, OP_REQUEST_ADD,
-                            OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET,
-                            OP_REWRITE_HOST, OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, Automaton, Backend,
-                            Candidate, Choice, Endpoint, HostIndex, Image, KeySlot, Keys, NameSlot, Names, Node, Op,
-                            PathNode, PathSlot, Predicate, Redirect, Regexes, RegexSlot, Rule, Span, Text, Values,
-                            ValueSlot, backend_at, bind_at, choice_at, endpoint_at, listener_at, op_at, redirect_at,
-                            rule_at, text)
+from gwfast._table cimport (AUTH_ANY, BIND_UDP, KEY_HEADER, KEY_NONE, KEY_QUERY, MODE_UDP, NO_BACKEND, OP_ANSWER,
+                            OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD,
+                            OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL,
+                            OP_REWRITE_PATH_PREFIX, Automaton, Backend, Bind, Candidate, Choice, Endpoint, HostIndex,
+                            Image, KeySlot, Keys, Listener, NameSlot, Names, Node, Op, PathNode, PathSlot, Predicate,
+                            Redirect, Regexes, RegexSlot, Rule, Span, Text, Values, ValueSlot, backend_at, bind_at,
+                            choice_at, endpoint_at, listener_at, op_at, redirect_at, rule_at, text)
 
 cdef enum:
     DEEPEST = 80               # nodes below nodes: one for each condition of a match at most
@@ -55,6 +55,28 @@ def rules(buffer):
         return found
     finally:
         PyBuffer_Release(&view)
+
+
+def binds(buffer):
+    """Return what each bind of an image is: {id: (port, Transport, [(listener id, sign, ListenerMode, ClientAuth)])}."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+    cdef const Image *image = <const Image *>view.buf
+    cdef const Bind *bind
+    cdef dict found = {}
+    cdef uint32_t i
+    try:
+        for i in range(image.binds):
+            bind = bind_at(image, i)
+            found[bind.id] = bind.port, bind.transport, [
+                listener_told(image, listener_at(image, bind.listeners.first + k)) for k in range(bind.listeners.count)]
+        return found
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef tuple listener_told(const Image *image, const Listener *listener):
+    return string(image, listener.id), listener.sign, listener.mode, listener.client_auth
 
 
 cdef str string(const Image *image, Text t):
@@ -95,7 +117,7 @@ cdef dict choice_told(const Image *image, uint32_t i):
     }
     if choice.backend != NO_BACKEND:
         backend = backend_at(image, choice.backend)
-        told["backend"] = string(image, backend.name), backend.protocol
+        told["backend"] = string(image, backend.name), backend.protocol, backend.tls
         told["endpoints"] = [endpoint_told(endpoint_at(image, k)) for k in
                              range(backend.endpoints.first, backend.endpoints.first + backend.endpoints.count)]
     return told
@@ -194,6 +216,8 @@ cdef bint rule_whole(const Image *image, const Rule *rule) noexcept nogil:
 cdef bint binds_whole(const Image *image) noexcept nogil:
     cdef uint32_t i
     for i in range(image.binds):
+        if bind_at(image, i).transport > BIND_UDP:
+            return False
         if not (span_whole(bind_at(image, i).listeners, image.listeners)
                 and names_whole(image, bind_at(image, i).hosts, image.listeners)):
             return False
@@ -203,6 +227,8 @@ cdef bint binds_whole(const Image *image) noexcept nogil:
 cdef bint listeners_whole(const Image *image) noexcept nogil:
     cdef uint32_t i
     for i in range(image.listeners):
+        if listener_at(image, i).mode > MODE_UDP or listener_at(image, i).client_auth > AUTH_ANY:
+            return False
         if not (text_whole(image, listener_at(image, i).id) and text_whole(image, listener_at(image, i).hostname)
                 and names_whole(image, listener_at(image, i).hosts, 0)):
             return False

@@ -1,4 +1,4 @@
-# Finds the rule for a request. Pure: reads the image and a head, writes Found.
+# Finds the rule for a request, or for a connection. Pure: reads the image and a head or a name, writes Found.
 from libc.stdint cimport uint32_t, uint64_t
 from gwfast._head cimport RequestHead
 from gwfast._table cimport Bind, Image, Listener, Rule
@@ -16,6 +16,11 @@ cdef enum:
     AMBIGUOUS = 2          # 400: '%2F' read as '/' would lead to another rule
 
 cdef int find(const Image *image, const Bind *bind, const RequestHead *head, Found *found) noexcept nogil
+
+# The listener of a connection, by SNI (n == 0: the client sent none) or host, in lower case. NULL: none.
+cdef const Listener *find_listener(const Image *image, const Bind *bind, const char *name, uint32_t n) noexcept nogil
+# The rule of a connection that is not HTTP: FOUND or NO_RULE; found.listener is set if there is any.
+cdef int find_route(const Image *image, const Bind *bind, const char *name, uint32_t n, Found *found) noexcept nogil
 
 # 0 where every section of the image lies within `size` bytes; whoever maps an image calls this first.
 cdef int check(const Image *image, uint64_t size) noexcept nogil

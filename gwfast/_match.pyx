@@ -1,4 +1,4 @@
-# Finds the rule for a request.
+# Finds the rule for a request, or for a connection.
 #
 # Rules:
 # - the most specific listener of the bind serves the request, alone (isolation, spec 5.3)
@@ -6,6 +6,7 @@
 #   matching entry decides (spec 5.1)
 # - within a host: the exact path, then the longest prefix by element, then regular expressions
 # - candidates of one path lie in the spec's final order: the lowest ordinal that holds wins
+# - a connection that is not HTTP is found as a request for '/' at the name that its SNI says
 #
 # Nothing here allocates, and no cost depends on the number of routes or hosts. Of the candidates of one path those are
 # looked at whose key condition the request fulfils, and at most 8 others, except: conditions that are regular
@@ -63,7 +64,7 @@ cdef int find(const Image *image, const Bind *bind, const RequestHead *head, Fou
     name.at = head.host.at
     name.n = head.host.n
     name.labels = UNREAD
-    cdef const Listener *listener = find_listener(image, bind, &name)
+    cdef const Listener *listener = listener_of(image, bind, &name)
     found.rule = other.rule = NULL
     found.listener = other.listener = listener
     if listener == NULL:
@@ -73,6 +74,38 @@ cdef int find(const Image *image, const Bind *bind, const RequestHead *head, Fou
         find_path(&asked, &name, &head.slash_path, &other)
         if other.rule != found.rule:
             return AMBIGUOUS
+    return FOUND if found.rule != NULL else NO_RULE
+
+
+cdef const Listener *find_listener(const Image *image, const Bind *bind, const char *at, uint32_t n) noexcept nogil:
+    cdef NameParts name
+    name.at = at
+    name.n = n
+    name.labels = UNREAD
+    return listener_of(image, bind, &name)
+
+
+cdef int find_route(const Image *image, const Bind *bind, const char *at, uint32_t n, Found *found) noexcept nogil:
+    cdef RequestHead head
+    cdef Asked asked
+    cdef NameParts name
+    head.match_path.at = b"/"
+    head.match_path.n = 1
+    head.query.at = NULL
+    head.query.n = 0
+    head.method_id = METHOD_OTHER
+    head.count = 0
+    asked.image = image
+    asked.head = &head
+    asked.parameters = -1
+    name.at = at
+    name.n = n
+    name.labels = UNREAD
+    found.rule = NULL
+    found.listener = listener_of(image, bind, &name)
+    if found.listener == NULL:
+        return NO_RULE
+    find_path(&asked, &name, &head.match_path, found)
     return FOUND if found.rule != NULL else NO_RULE
 
 
@@ -135,7 +168,7 @@ cdef inline const HostIndex *host_at(const Image *image, uint32_t at) noexcept n
     return <const HostIndex *>(<const char *>image + image.index_at + <uint64_t>at * 8)
 
 
-cdef const Listener *find_listener(const Image *image, const Bind *bind, NameParts *name) noexcept nogil:
+cdef const Listener *listener_of(const Image *image, const Bind *bind, NameParts *name) noexcept nogil:
     cdef const Names *names = names_at(image, bind.hosts)
     cdef uint32_t step = steps(names, name)
     cdef uint32_t value
@@ -426,8 +459,19 @@ cdef class Table:
         cdef int result = find(self.image, bind, &self.head, &found)
         if result != FOUND:
             return "ambiguous" if result == AMBIGUOUS else None
-        rule = f"{self.string(found.rule.kind)}/{self.string(found.rule.route)}/{found.rule.rule_index}"
-        return self.string(found.listener.id), rule, found.prefix_len if found.prefix else -1
+        return self.string(found.listener.id), self.rule_id(found.rule), found.prefix_len if found.prefix else -1
+
+    def route(self, uint32_t bind_id, str name):
+        """Return (listener id, rule id or None) of a connection for this name, in lower case; None without a listener."""
+        cdef Found found
+        cdef bytes sni = name.encode()
+        cdef const Bind *bind = find_bind(self.image, bind_id)
+        if bind == NULL:
+            raise KeyError(bind_id)
+        cdef int result = find_route(self.image, bind, sni, <uint32_t>len(sni), &found)
+        if found.listener == NULL:
+            return None
+        return self.string(found.listener.id), self.rule_id(found.rule) if result == FOUND else None
 
     def spin(self, uint32_t bind_id, str method, paths, headers, uint64_t n):
         """Find each of `paths` in turn, `n` times in all; return (how many found a rule, the nanoseconds it took)."""
@@ -454,6 +498,9 @@ cdef class Table:
 
     cdef str string(self, Text t):
         return text(self.image, t)[:t.n].decode()
+
+    cdef str rule_id(self, const Rule *rule):
+        return f"{self.string(rule.kind)}/{self.string(rule.route)}/{rule.rule_index}"
 
     cdef Slice keep(self, str s) except *:
         cdef bytes kept = s.encode("utf-8", "surrogateescape")

@@ -57,6 +57,7 @@ cdef enum RuleFlag:
     RULE_NEEDS_RESPONSE = 1   # has ops on the response (rule or backendRef)
     RULE_NEEDS_REQUEST = 2    # has ops on the request
     RULE_ANSWERS = 4          # an OP_REDIRECT or OP_ANSWER among its ops ends the request here
+    RULE_GRPC = 8             # of a GRPCRoute: what fails is said in gRPC's words
 
 cdef struct Rule:
     uint32_t flags
@@ -73,42 +74,63 @@ cdef struct Rule:
     uint32_t rule_index    # in its route
     Text route             # 'namespace/name'
     Text name              # of the rule; may be empty
-    Text kind              # 'HTTPRoute', 'GRPCRoute'
+    Text kind              # 'HTTPRoute', 'GRPCRoute', 'TLSRoute', ...
 
-cdef enum Protocol:
-    PROTO_HTTP = 0
-    PROTO_H2C
-    PROTO_WS
-    PROTO_HTTPS
-    PROTO_WSS
+cdef enum Protocol:        # in clear, or over TLS where `tls` is not 0
+    PROTO_HTTP = 0         # HTTP/1.1, or over TLS what ALPN says
+    PROTO_H2C              # HTTP/2
+    PROTO_WS               # HTTP/1.1
     PROTO_TCP
     PROTO_UDP
 
 cdef struct Backend:
     Text name              # 'namespace/name:port'
     Span endpoints         # count 0: 503
-    uint8_t protocol
+    uint64_t tls           # id of its TLS settings in the credentials; 0: in clear
+    uint8_t protocol       # Protocol
     uint8_t pad[7]
 
 cdef struct Endpoint:
     uint32_t slot          # stable while the endpoint lives: index into each worker's endpoint states
-    uint32_t sign          # changes when the slot is given to another address
+    uint32_t sign          # changes when the slot is given to another address, protocol or TLS settings
     uint8_t family         # 4 or 6
     uint8_t pad
     uint16_t port          # host byte order
     uint32_t scope
     uint8_t address[16]    # network byte order; the first 4 for family 4
 
+cdef enum ListenerMode:    # what becomes of a connection
+    MODE_HTTP = 0
+    MODE_HTTPS
+    MODE_TERMINATE         # TLS ends here, its bytes go on as they are
+    MODE_PASSTHROUGH       # TLS goes on as it is
+    MODE_TCP
+    MODE_UDP
+
+cdef enum ClientAuth:      # certificates of clients
+    AUTH_NONE = 0          # are not asked for
+    AUTH_VALID             # AllowValidOnly
+    AUTH_ANY               # AllowInsecureFallback
+
 cdef struct Listener:
+    uint64_t sign          # identity of `id`: stable over images, and the key of its TLS settings in the credentials
     Text id                # 'namespace/gateway/listener'
     Text hostname          # '' for any
     uint32_t hosts         # index of its hosts: private to _match
-    uint32_t pad
+    uint8_t mode           # ListenerMode
+    uint8_t client_auth    # ClientAuth
+    uint16_t pad
+
+cdef enum Transport:       # what a client's first bytes are
+    BIND_HTTP = 0
+    BIND_TLS               # a ClientHello, whose SNI chooses the listener: its modes may differ
+    BIND_TCP
+    BIND_UDP
 
 cdef struct Bind:
     uint32_t id            # given by whoever opened the socket; stable over images
     uint16_t port          # the spec's port: what redirects print
-    uint8_t https
+    uint8_t transport      # Transport
     uint8_t proxy_protocol
     Span listeners
     uint32_t hosts         # index of listener hostnames: private to _match
@@ -186,7 +208,7 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 # two in size, at most half full (of paths three eighths: requests often ask for some that are not there); keys are
 # compared in full. Between what is in use lies what no longer is.
 cdef enum:
-    IMAGE_VERSION = 5
+    IMAGE_VERSION = 6
     HASH_SEED = 0x2545F491
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
 

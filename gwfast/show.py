@@ -12,6 +12,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ from gwfast.plan import dump, explain, regex
 from gwfast.plan import problems as plan_problems
 from gwfast.plan.build import build
 from gwfast.plan.explain import Explanation, Share
-from gwfast.plan.ir import Bind, Endpoints, Entry, Filter, Plan, Rule
+from gwfast.plan.ir import Bind, Certificate, Endpoints, Entry, Filter, Listener, Plan, Rule
 
 WIDEST = 60  # characters of a cell that the others line up with
 SHOWN = 5  # losers of each sort that `explain` names without --all
@@ -44,8 +45,9 @@ def add_parsers(subparsers: Any, common: argparse.ArgumentParser, options: Optio
         parser = subparsers.add_parser(name, help=text, parents=[common], allow_abbrev=False)
         parser.set_defaults(run=verb, graph_options=options)
         if name == "explain":
-            parser.add_argument("method", metavar="METHOD", help="GET, POST, ...")
-            parser.add_argument("url", metavar="URL", help="http://host[:port]/path?query; a path alone is asked of every port")
+            parser.usage = f"{parser.prog} [-h] [options] PATH... [METHOD] URL"
+            parser.add_argument("url", metavar="[METHOD] URL", help="GET http://host[:port]/path?query (a path alone is asked of "
+                                "every port), or a connection without METHOD: tls://name[:port], tcp://host:port, udp://host:port")
             parser.add_argument("-H", "--header", action="append", default=[], metavar="'NAME: VALUE'", dest="headers",
                                 help="a header of the request; may be repeated")
             parser.add_argument("--all", action="store_true", help="name every rule that lost")
@@ -101,7 +103,8 @@ def routes(arguments: argparse.Namespace) -> int:
 
 def explain_request(arguments: argparse.Namespace) -> int:
     """Print what a request gets on each bind that it can reach; exit status 1 if none serves it."""
-    request = explain.read_request(arguments.method, arguments.url, arguments.headers)
+    method = "" if arguments.url.partition("://")[0] in explain.CONNECTIONS else _method(arguments)
+    request = explain.read_request(method, arguments.url, arguments.headers)
     plan = read(arguments).plan
     found = [explain.explain(bind, request) for bind in explain.binds_for(plan, request)]
     if not found:
@@ -112,6 +115,13 @@ def explain_request(arguments: argparse.Namespace) -> int:
     text = "\n".join(explain_text(each, places, arguments.all) for each in found)
     write(arguments.output, text, [explain_data(each) for each in found])
     return 0 if any(share.status < 400 for each in found for share in each.shares) else 1
+
+
+def _method(arguments: argparse.Namespace) -> str:
+    """Take the word before the URL, which argparse has taken for a path."""
+    if len(arguments.paths) < 2:
+        raise UsageError("a METHOD is needed before the URL of a request")
+    return arguments.paths.pop()
 
 
 # ---- check
@@ -193,7 +203,7 @@ def routes_text(plan: Plan) -> str:
     for bind in plan.binds:
         lines += [_bind_words(bind)]
         for listener in bind.listeners:
-            lines += ["", f"  listener {listener.id}   {listener.hostname or 'any hostname'}"]
+            lines += ["", f"  listener {_listener_words(listener)}"]
             for host in listener.hosts:
                 lines += ["", f"    {host.hostname or 'any host'}"]
                 rows = [row for i, entry in enumerate(host.entries, 1) for row in _entry_rows(i, entry)]
@@ -214,13 +224,32 @@ def _backend_rows(plan: Plan) -> list[list[str]]:
 
 
 def _bind_words(bind: Bind) -> str:
-    words = f"{dump.host_port(bind.address, bind.port)} {bind.scheme}"
+    words = f"{dump.host_port(bind.address, bind.port)} {bind.transport}"
     return words + " (PROXY protocol)" if bind.proxy_protocol else words
+
+
+MODES = {"terminate": "TLS ends here", "passthrough": "TLS passes through"}
+
+
+def _listener_words(listener: Listener) -> str:
+    words = [listener.id] if listener.mode in ("tcp", "udp") else [listener.id, listener.hostname or "any hostname"]
+    words += [MODES[listener.mode]] if listener.mode in MODES else []
+    if listener.tls:
+        words += [f"certificate {_certificate_words(each)}" for each in listener.tls.certificates[:SHOWN]]
+        more = len(listener.tls.certificates) - SHOWN
+        words += [f"and {more} more"] if more > 0 else []
+        words += [f"certificates of clients: {listener.tls.client_mode}"] if listener.tls.client_ca else []
+    return "   ".join(words)
+
+
+def _certificate_words(certificate: Certificate) -> str:
+    day = datetime.fromtimestamp(certificate.not_after, UTC).date().isoformat()
+    return f"{', '.join(certificate.names) or 'without names'} until {day}"
 
 
 def _entry_rows(number: int, entry: Entry) -> list[list[str]]:
     first, *more = rule_lines(entry.rule)
-    return [[f"{number:3}", dump.match_words(entry.match), dump.rule_words(entry), first],
+    return [[f"{number:3}", dump.match_words(entry), dump.rule_words(entry), first],
             *(["", "", "", line] for line in more)]
 
 
@@ -231,11 +260,12 @@ def rule_lines(rule: Rule) -> list[str]:
         return changes[-1:] + changes[:-1]
     total = sum(each.weight for each in rule.backends)
     if not total:
-        return ["answers 500: no backend" + (" with a weight" if rule.backends else "")]
+        return [f"{dump.answer_words(rule.kind, 500)}: no backend{' with a weight' if rule.backends else ''}"]
     lines = []
     for each in rule.backends:
         share = f"{percent(100 * each.weight / total):>6} " if len(rule.backends) > 1 else ""
-        target = dump.backend_words(each.backend) if each.backend else f"answers {each.status}: invalid reference"
+        target = (dump.backend_words(each.backend) if each.backend else
+                  f"{dump.answer_words(rule.kind, each.status)}: invalid reference")
         lines.append(share + target)
         lines += [" " * (len(share) + 2) + line for line in _filter_lines(each.filters)]
     return lines + changes
@@ -272,19 +302,24 @@ def explain_text(found: Explanation, places: dict[str, str], every: bool = False
     query = f"?{request.query}" if request.query else ""
     rows = [["port", _bind_words(found.bind)]] if found.bind else []
     if found.listener:
-        rows.append(["listener", f"{found.listener.id}   {found.listener.hostname or 'any hostname'}"])
+        words = ["" if found.listener.mode in ("tcp", "udp") else found.listener.hostname or "any hostname",
+                 MODES.get(found.listener.mode, "")]
+        rows.append(["listener", "   ".join(filter(None, [found.listener.id, *words]))])
+    if found.certificate:
+        rows.append(["certificate", _certificate_words(found.certificate)])
     if found.entry:
         rule = found.entry.rule
         rows += [["host", found.host.hostname or "any host"],
                  ["rule", "   ".join(filter(None, (dump.rule_words(found.entry), rule.name, _line_of(rule))))],
-                 ["", dump.match_words(found.entry.match)]]
-    if found.status:
-        rows.append(["answer", f"{found.status}: {found.why}"])
-    else:
-        rows += [row for share in found.shares for row in _share_rows(share, request, places)]
-    port = "" if request.port == explain.DEFAULT_PORTS[request.scheme] else f":{request.port}"
+                 ["", dump.match_words(found.entry)]]
+    if found.why:
+        rows.append(["answer", f"{found.status}: {found.why}"] if found.status else ["closed", found.why])
+    kind = found.entry.rule.kind if found.entry else ""
+    rows += [row for share in found.shares for row in _share_rows(share, kind, request, places)]
+    port = "" if request.port == explain.DEFAULT_PORTS.get(request.scheme) else f":{request.port}"
     url = f"{request.scheme}://{request.host}{port}" if request.host else ""
-    lines = [f"{request.method} {url}{request.path}{query}", "", *columns(rows)]
+    path = f"{request.path}{query}" if request.method else ""
+    lines = [f"{request.method} {url}{path}".lstrip(), "", *columns(rows)]
     near = sorted((each for each in found.losers if not each.matched), key=_distance)
     if found.entry and not every:
         near = [each for each in near if not _distance(each)]
@@ -309,12 +344,13 @@ def _place_words(each: Endpoints) -> str:
         return f"DNS {' or '.join(each.hosts)}, port {each.host_port}"
     more = len(each.addresses) - SHOWN
     shown = ", ".join(dump.host_port(*address) for address in each.addresses[:SHOWN])
-    return (shown + f" and {more} more" if more > 0 else shown) or "no endpoint: 503"
+    http = not each.key.rpartition("/")[2].startswith(("tcp", "udp"))
+    return (shown + f" and {more} more" if more > 0 else shown) or "no endpoint" + ": 503" * http
 
 
-def _share_rows(share: Share, request: explain.Request, places: dict[str, str]) -> list[list[str]]:
+def _share_rows(share: Share, kind: str, request: explain.Request, places: dict[str, str]) -> list[list[str]]:
     whole = share.percent == 100
-    target = f"answer {share.status}"
+    target = dump.answer_words(kind, share.status).replace("answers", "answer")
     if share.backend:
         target = "   ".join(filter(None, (dump.backend_words(share.backend), places.get(share.backend.key))))
     if share.location:
@@ -332,7 +368,7 @@ def _losers(title: str, losers: list[explain.Loser], every: bool) -> list[str]:
     if not losers:
         return []
     shown = losers if every else losers[:SHOWN]
-    rows = [[dump.rule_words(each.entry), each.host or "any host", dump.match_words(each.entry.match),
+    rows = [[dump.rule_words(each.entry), each.host or "any host", dump.match_words(each.entry),
              "; ".join(each.why)] for each in shown]
     more = [f"    and {len(losers) - len(shown)} more (--all shows them)"] if len(losers) > len(shown) else []
     return ["", f"  {title}:", *columns(rows, indent=4), *more]
@@ -345,6 +381,7 @@ def explain_data(found: Explanation) -> dict[str, Any]:
         "request": {"method": request.method, "host": request.host, "port": request.port, "path": request.path},
         "bind": dump.host_port(found.bind.address, found.bind.port) if found.bind else None,
         "listener": found.listener and found.listener.id,
+        "certificate": [*found.certificate.names] if found.certificate else None,
         "host": found.host and (found.host.hostname or "*"),
         "rule": found.entry and _entry_data(found.entry) | {"source": _line_of(found.entry.rule)},
         "status": found.status,

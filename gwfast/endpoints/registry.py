@@ -93,12 +93,12 @@ class Registry:
         """Return the current addresses of a plan's Endpoints."""
         return self._addresses.get(endpoints.key, ()) if endpoints.source == "dns" else endpoints.addresses
 
-    def take_endpoint(self, ip: str, port: int, protocol: str) -> Place:
-        """Return the slot and sign of an endpoint's state in every worker."""
-        return self._endpoints.take((ip, port, protocol))
+    def take_endpoint(self, ip: str, port: int, dialect: str) -> Place:
+        """Return the slot and sign of an endpoint's state in every worker; `dialect` is a Backend's."""
+        return self._endpoints.take((ip, port, dialect))
 
-    def drop_endpoint(self, ip: str, port: int, protocol: str) -> None:
-        self._endpoints.drop((ip, port, protocol))
+    def drop_endpoint(self, ip: str, port: int, dialect: str) -> None:
+        self._endpoints.drop((ip, port, dialect))
 
     def take_counter(self, kind: str, route: str) -> int:
         """Return the counter slot of a route ('namespace/name'); SHARED when there are more routes than slots."""
@@ -122,7 +122,7 @@ class Registry:
 
     @property
     def endpoints(self) -> dict[tuple[str, int, str], Place]:
-        """The place of every endpoint, (ip, port, protocol), that is held."""
+        """The place of every endpoint, (ip, port, dialect), that is held."""
         return self._endpoints.places
 
     @property

@@ -38,7 +38,7 @@ from gwfast.graph.model import (
     Route,
     RouteNode,
 )
-from gwfast.graph.policies import judge_policies
+from gwfast.graph.policies import judge_policies, protection
 from gwfast.graph.refs import Resources, policy_services, slice_services
 from gwfast.graph.routes import Judge, Parents, parent_key, service_refs
 from gwfast.sharing import Shards, changed, find, together
@@ -63,7 +63,10 @@ class Attacher:
         self._options = options
         self._resources = Resources()
         self._credentials = Credentials(self._resources)
-        self._backends = Backends(self._resources, options)
+        self._backends = Backends(
+            self._resources, options,
+            lambda service, port: protection(service, port, self._resources, self._credentials),
+        )
         self._survey = Survey(classes={})
         self._blamed: tuple[tuple, ...] = ()
         self._faces: dict[Key, tuple] = {}
@@ -150,6 +153,8 @@ class Attacher:
                     self._backends.refresh(service)
             elif key.kind == "BackendTLSPolicy":
                 services.update(service for one in pair if one for service in policy_services(one))
+            elif key.kind == "ConfigMap":
+                services.update(service for one in self._resources.trusting(key) for service in policy_services(one))
             elif key.kind == "ReferenceGrant":
                 namespaces.add(key.namespace)
         self._policies_stale |= bool(services)
@@ -240,8 +245,9 @@ class Attacher:
         for node, act in ((now, self._backends.hold), (before, self._backends.release)):
             for rule in node.rules if node else ():
                 for backend in rule.backends:
-                    if backend.target:
-                        act(backend.target)
+                    for target in (backend.target, backend.passed):
+                        if target:
+                            act(target)
 
     # ---- HTTPRoutes and GRPCRoutes on one listener (grpcroute_types.go:126-137)
 

@@ -8,37 +8,53 @@ Rules (spec 5.4):
 - Referenced wrongly (kind, grant, port, protocol) is 500. Resolving to nothing is 503, and not seen here.
 - A Service that is not among the resources is a DNS name, unless services are strict; so is a Service without
   EndpointSlices, and an ExternalName.
-- What a BackendTLSPolicy protects is never sent to in clear.
+- A BackendTLSPolicy makes it TLS, whatever the appProtocol says. An appProtocol that means TLS (https, kubernetes.io/wss)
+  needs one: without it nobody has said whose certificate is to be trusted.
+- GRPCRoutes speak HTTP/2, in clear with prior knowledge. appProtocol means nothing to what is not HTTP.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from gwfast.config.model import BackendObjectReference, EndpointSlice, Key, Resource, Service
 from gwfast.config.model import ServicePort as Port
-from gwfast.graph.listeners import NOT_SERVED
-from gwfast.graph.model import GraphOptions, Target
+from gwfast.graph.certificates import Refusal
+from gwfast.graph.model import GraphOptions, Target, TargetTLS
 from gwfast.graph.refs import Resources
 
-_CLEAR_HTTP = (None, "", "http", "HTTP", "kubernetes.io/ws")  # WebSocket is an upgrade of HTTP/1.1
-_PROTOCOLS = {"HTTPRoute": "http", "GRPCRoute": "h2c", "TLSRoute": "tcp", "TCPRoute": "tcp", "UDPRoute": "udp"}
+_HTTP = {
+    "": "http", "http": "http", "https": "http", "kubernetes.io/h2c": "h2c", "kubernetes.io/ws": "ws",
+    "kubernetes.io/wss": "ws",
+}
+_GRPC = dict.fromkeys(("", "http", "https", "grpc", "kubernetes.io/h2c"), "h2c")
+_TLS = ("https", "kubernetes.io/wss")
+_OTHERS = {"TLSRoute": "tcp", "TCPRoute": "tcp", "UDPRoute": "udp"}
+
+Protection = Callable[[Key, str | None], TargetTLS | Refusal | None]  # policies.protection
 
 
 class Resolved(NamedTuple):
-    """A reference that is fine has a target; one that is not has a status, a reason of the spec, and words."""
+    """A reference that is fine has a target; one that is not has a status, a reason of the spec, and words. One that is
+    fine and leads nowhere, because of a policy, has no reason.
+
+    passed: for a TLSRoute, the target without the TLS of a policy where it has one."""
 
     target: str = ""
     status: int = 500
     reason: str = ""
     message: str = ""
+    passed: str = ""
 
 
 class Backends:
     """Resolves backendRefs and keeps the targets that are in use."""
 
-    def __init__(self, resources: Resources, options: GraphOptions):
+    def __init__(self, resources: Resources, options: GraphOptions, protection: Protection):
         self._resources = resources
         self._options = options
+        self._protection = protection
+        self._settings: dict[str, TargetTLS] = {}  # by digest
         self._uses: dict[str, int] = {}
         self._of_service: dict[Key, tuple[str, ...]] = {}
         self.targets: dict[str, Target] = {}
@@ -65,28 +81,28 @@ class Backends:
         return self._resolve_port(namespace, name, port, service, route)
 
     def _resolve_port(self, namespace: str, name: str, port: int, service: Service | None, route: Resource) -> Resolved:
-        protocol = _PROTOCOLS[route.kind]
+        udp = route.kind == "UDPRoute"
         found = None
         if service is not None and (service.spec.ports or service.spec.type != "ExternalName"):
-            found = _port(service, port, "UDP" if protocol == "udp" else "TCP")
+            found = _port(service, port, "UDP" if udp else "TCP")
             if found is None:
                 message = f"Service {namespace}/{name} has no port {port}"
                 return Resolved(reason="BackendNotFound", message=message)
-        if protocol == "http" and found is not None and found.app_protocol not in _CLEAR_HTTP:
-            message = f"appProtocol {found.app_protocol} of port {port} is not served by this version"
-            return Resolved(reason="UnsupportedProtocol", message=message)
-        if self._resources.of("BackendTLSPolicy") and self._protected(Key("Service", namespace, name), found):
-            message = f"a BackendTLSPolicy applies to Service {namespace}/{name}: TLS to backends is {NOT_SERVED}"
-            return Resolved(reason="UnsupportedProtocol", message=message)
-        return Resolved(f"{namespace}/{name}:{port}/{protocol}", 0)
-
-    def _protected(self, service: Key, port: Port | None) -> bool:
-        """Return whether a policy may apply: to a port whose name is not known, every policy may."""
-        for policy in self._resources.policies(service):
-            for ref in policy.spec.target_refs:
-                if ref.name == service.name and (port is None or ref.section_name in (None, port.name)):
-                    return True
-        return False
+        tls = None
+        if not udp and self._resources.of("BackendTLSPolicy"):
+            tls = self._protection(Key("Service", namespace, name), found.name if found else None)
+        protocol, fault = _protocol(route.kind, found, tls is not None)
+        if fault:
+            return Resolved(reason="UnsupportedProtocol", message=f"port {port} of Service {namespace}/{name}: {fault}")
+        clear = f"{namespace}/{name}:{port}/{protocol}"
+        if tls is None:
+            return Resolved(clear, 0)
+        passed = clear if route.kind == "TLSRoute" else ""
+        if isinstance(tls, Refusal):
+            return Resolved(reason=tls.reason, message=tls.message, passed=passed)
+        digest = tls.digest
+        self._settings[digest] = tls
+        return Resolved(f"{clear}@{digest}", 0, passed=passed)
 
     # ---- Targets
 
@@ -94,16 +110,16 @@ class Backends:
         uses = self._uses.get(key, 0)
         self._uses[key] = uses + 1
         if uses == 0:
-            service, port, protocol = _split(key)
+            service = _split(key)[0]
             self._of_service[service] = (*self._of_service.get(service, ()), key)
-            self.targets[key] = self.renewed[key] = self._target(service, port, protocol)
+            self.targets[key] = self.renewed[key] = self._target(*_split(key))
 
     def release(self, key: str) -> None:
         self._uses[key] -= 1
         if self._uses[key] == 0:
             del self._uses[key], self.targets[key]
             self.renewed[key] = None
-            service, _, _ = _split(key)
+            service = _split(key)[0]
             self._of_service[service] = tuple(other for other in self._of_service[service] if other != key)
             if not self._of_service[service]:
                 del self._of_service[service]
@@ -111,14 +127,14 @@ class Backends:
     def refresh(self, service: Key) -> None:
         """Look up the endpoints of a Service again; a target whose endpoints are the same stays the same."""
         for key in self._of_service.get(service, ()):
-            _, port, protocol = _split(key)
-            new = self._target(service, port, protocol)
+            new = self._target(*_split(key))
             if _fields(new) != _fields(self.targets[key]):
                 self.targets[key] = self.renewed[key] = new
 
-    def _target(self, service: Key, port: int, protocol: str) -> Target:
+    def _target(self, service: Key, port: int, protocol: str, digest: str) -> Target:
         resource = self._resources.get(*service)
-        names = {"namespace": service.namespace, "name": service.name, "port": port, "protocol": protocol}
+        names = {"namespace": service.namespace, "name": service.name, "port": port, "protocol": protocol,
+                 "tls": self._settings[digest] if digest else None}
         if resource is not None and resource.spec.type == "ExternalName":
             return Target(**names, source="dns", hosts=(resource.spec.external_name,), host_port=port)
         slices = list(self._resources.slices(service))
@@ -169,11 +185,27 @@ def _port(service: Service, port: int, transport: str) -> Port | None:
     return None
 
 
-def _split(key: str) -> tuple[Key, int, str]:
+def _protocol(kind: str, port: Port | None, over_tls: bool) -> tuple[str, str]:
+    """Return what routes of a kind speak to a port, and why they cannot."""
+    if kind in _OTHERS:
+        return _OTHERS[kind], ""
+    written = port.app_protocol or "" if port else ""
+    spoken = written.lower() if "/" not in written else written
+    protocol = (_GRPC if kind == "GRPCRoute" else _HTTP).get(spoken)
+    if protocol is None:
+        return "", f"appProtocol {written} is not one that a {kind} can speak here"
+    if spoken in _TLS and not over_tls:
+        return "", f"appProtocol {written} is TLS, which needs a BackendTLSPolicy to say whose certificate is trusted"
+    return protocol, ""
+
+
+def _split(key: str) -> tuple[Key, int, str, str]:
+    """Take a target's key apart: Service, port, protocol, digest of its TLS settings."""
     namespace, rest = key.split("/", 1)
-    name, _, protocol = rest.rpartition("/")
+    name, _, how = rest.rpartition("/")
     name, _, port = name.rpartition(":")
-    return Key("Service", namespace, name), int(port), protocol
+    protocol, _, digest = how.partition("@")
+    return Key("Service", namespace, name), int(port), protocol, digest
 
 
 def _fields(target: Target) -> tuple:

@@ -2,10 +2,12 @@
 
 Rules:
 - Nothing is fetched and nothing is trusted: PEM in, the same PEM out, or words that say what is wrong.
-- cryptography is imported when the first certificate is checked: most configurations have none.
+- What OpenSSL would refuse at the first handshake is refused here, where there is a condition to say so.
+- cryptography and pyOpenSSL are imported when there is something to check: most configurations have nothing.
 """
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 from gwfast.config.model import ConfigMap, Key, LocalObjectReference, ObjectReference, Resource, Secret
@@ -36,6 +38,8 @@ class Credentials:
         if isinstance(found, Refusal):
             return found
         result = self._check(found, certificate)
+        if isinstance(result, Certificate) and result.not_after <= time.time():
+            result = f"tls.crt expired on {_day(result.not_after)}"
         return Refusal(invalid, f"{found.key}: {result}") if isinstance(result, str) else result
 
     def authorities(
@@ -77,6 +81,7 @@ class Credentials:
 def certificate(secret: Secret) -> Certificate | str:
     """Return the certificate of a kubernetes.io/tls Secret, or what is wrong with it."""
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
     chain, key = secret.data.get("tls.crt", b""), secret.data.get("tls.key", b"")
@@ -86,13 +91,30 @@ def certificate(secret: Secret) -> Certificate | str:
         certificates = x509.load_pem_x509_certificates(chain)
     except ValueError:
         return "tls.crt is not a PEM certificate"
-    try:
-        private = serialization.load_pem_private_key(key, None)
-    except (ValueError, TypeError):
+    try:  # whether the parts of an RSA key are primes takes longer than all the rest
+        private = serialization.load_pem_private_key(key, None, unsafe_skip_rsa_key_validation=True)
+        matches = _public(private.public_key()) == _public(certificates[0].public_key())
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         return "tls.key is not an unencrypted PEM private key"
-    if _public(private.public_key()) != _public(certificates[0].public_key()):
+    if not matches:
         return "tls.key does not belong to tls.crt"
-    return Certificate(secret=secret.key, chain=chain, key=key, names=_names(certificates[0]))
+    if words := _weakness(private):
+        return words
+    not_after = certificates[0].not_valid_after_utc.timestamp()
+    return Certificate(secret=secret.key, chain=chain, key=key, names=_names(certificates[0]), not_after=not_after)
+
+
+def _weakness(key) -> str:
+    """Say what keeps OpenSSL (security level 2) or clients from using a key."""
+    from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+
+    if isinstance(key, rsa.RSAPrivateKey):
+        return "" if key.key_size >= 2048 else f"tls.key is an RSA key of {key.key_size} bits: 2048 are needed"
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        known = isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1)
+        return "" if known else f"tls.key is on the curve {key.curve.name}: P-256, P-384 or P-521 is needed"
+    known = isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
+    return "" if known else "tls.key is of a kind that TLS has no use for"
 
 
 def authorities(config_map: ConfigMap) -> bytes | str:
@@ -107,6 +129,21 @@ def authorities(config_map: ConfigMap) -> bytes | str:
     except ValueError:
         return "ca.crt is not a PEM certificate"
     return pem
+
+
+def ciphers_fault(ciphers: str) -> str:
+    """Say what is wrong with a list of ciphers for TLS 1.2, '' if nothing is."""
+    from OpenSSL import SSL
+
+    try:
+        SSL.Context(SSL.TLS_SERVER_METHOD).set_cipher_list(ciphers.encode())
+    except SSL.Error:
+        return f"OpenSSL knows no cipher of {ciphers!r}"
+    return ""
+
+
+def _day(moment: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(moment))
 
 
 def _public(key) -> bytes:

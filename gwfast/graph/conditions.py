@@ -19,7 +19,6 @@ import msgspec
 
 from gwfast.config.model import GATEWAY_GROUP, Key, Resource
 from gwfast.errors import Problem
-from gwfast.graph.listeners import NOT_SERVED
 from gwfast.graph.model import (
     Condition,
     GatewayNode,
@@ -261,8 +260,6 @@ def _of_route(node: RouteNode) -> Iterator[Problem]:
             if one.field and not of_rules and one.message not in messages:
                 yield _problem(resource, one.field, one.reason, one.message)
     yield from told
-    if not node.served and any(parent.accepted for parent in node.parents):
-        yield _problem(resource, "kind", "NotServed", f"{node.kind}: {NOT_SERVED}")
 
 
 def _of_rules(node: RouteNode) -> Iterator[Problem]:
@@ -274,7 +271,7 @@ def _of_rules(node: RouteNode) -> Iterator[Problem]:
             yield _problem(resource, f"{field}.filters[{one.index}]", one.reason, one.message)
         for backend in rule.backends:
             place = f"{field}.backendRefs[{backend.index}]"
-            if backend.status:
+            if backend.reason:
                 yield _problem(resource, place, backend.reason, backend.message)
             for one in backend.refused:
                 yield _problem(resource, f"{place}.filters[{one.index}]", one.reason, one.message)

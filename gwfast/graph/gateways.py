@@ -81,7 +81,7 @@ def survey(resources: Resources, options: GraphOptions, credentials: Credentials
         _judge(judged, options, credentials, result.notes)
         if not options.own_addresses:
             claim(judged.merged, owners)
-        _record(judged, resources, options, result)
+        _record(judged, resources, result)
     return result
 
 
@@ -155,6 +155,8 @@ def _judge(judged: _Gateway, options: GraphOptions, credentials: Credentials, no
     fault = judged.refused or (judged.unusable if not judged.addresses else None)
     for draft in judged.merged:
         draft.addresses = judged.addresses
+        if isinstance(judged.client_certificate, Certificate):
+            draft.client_certificate = judged.client_certificate
         examine(draft, credentials)
         if fault is not None:
             draft.unusable = Fault("Invalid", f"its Gateway cannot be used: {fault.message}", fault.field)
@@ -221,11 +223,11 @@ def _require_proxy_protocol(judged: _Gateway, notes: list[Note]) -> None:
 # ---- What is made of it
 
 
-def _record(judged: _Gateway, resources: Resources, options: GraphOptions, result: Survey) -> None:
-    own = _record_listeners(judged.drafts, resources, options, result)
+def _record(judged: _Gateway, resources: Resources, result: Survey) -> None:
+    own = _record_listeners(judged.drafts, resources, result)
     all_ids, accepted_sets = list(own), []
     for one in judged.sets:
-        nodes = _record_listeners(one.drafts, resources, options, result)
+        nodes = _record_listeners(one.drafts, resources, result)
         node = _set_node(one, judged, nodes)
         result.listener_sets[node.key] = node
         all_ids += nodes
@@ -233,19 +235,17 @@ def _record(judged: _Gateway, resources: Resources, options: GraphOptions, resul
             accepted_sets.append(node.key)
     valid = [node for node in own.values() if _valid(node)]
     usable = any(result.listeners[identity].programmed for identity in all_ids)
-    certificate = judged.client_certificate
     result.gateways[judged.resource.key] = GatewayNode(
         key=judged.resource.key, resource=judged.resource, addresses=judged.addresses, listeners=tuple(all_ids),
         accepted=judged.refused is None and bool(valid), listener_sets=tuple(accepted_sets),
-        client_certificate=certificate if isinstance(certificate, Certificate) else None,
         conditions=_gateway_conditions(judged, own, usable),
     )
 
 
-def _record_listeners(drafts: list[Draft], resources: Resources, options: GraphOptions, result: Survey):
+def _record_listeners(drafts: list[Draft], resources: Resources, result: Survey):
     nodes = {}
     for draft in drafts:
-        node = draft.node(_identity(draft, resources), options)
+        node = draft.node(_identity(draft, resources))
         nodes[node.id] = result.listeners[node.id] = node
     return nodes
 

@@ -1,6 +1,6 @@
 """Listeners: what one is on its own, and which of them get in each other's way (spec 5.3).
 
-    examine    protocol, route kinds, certificates, client authorities           one listener
+    examine    protocol, route kinds, certificates, options, client authorities  one listener
     settle     the same port or hostname twice, in order of precedence           one Gateway with its ListenerSets
     overlap    TLS hostnames and certificates that more than one listener has    one Gateway with its ListenerSets
     claim      an address and port that an older Gateway has                     all Gateways
@@ -8,15 +8,24 @@
 Rules:
 - A Draft collects faults; nothing is decided twice, and the first fault of a kind is the one that is told.
 - Within one owner every listener of a conflict is refused; between owners the first in precedence order stays.
+- HTTPS listeners and TLS listeners of both modes share a port: a connection goes to one of them by its SNI.
 """
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from gwfast.config.model import GATEWAY_GROUP, FrontendTLSValidation, Gateway, Key, Listener, ListenerSet
-from gwfast.graph.certificates import Credentials, Refusal
+from gwfast.config.model import (
+    GATEWAY_GROUP,
+    FrontendTLSValidation,
+    Gateway,
+    Key,
+    Listener,
+    ListenerSet,
+    ListenerTLSConfig,
+)
+from gwfast.graph.certificates import Credentials, Refusal, ciphers_fault
 from gwfast.graph.hostnames import Hostnames
-from gwfast.graph.model import Condition, GraphOptions, ListenerNode, ListenerTLS
+from gwfast.graph.model import Certificate, Condition, ListenerNode, ListenerTLS
 
 _KINDS = {
     "HTTP": ("HTTPRoute", "GRPCRoute"),
@@ -26,7 +35,10 @@ _KINDS = {
     "UDP": ("UDPRoute",),
 }
 _HOSTED = ("HTTP", "HTTPS", "TLS")  # share a port by hostname
-NOT_SERVED = "attached, not served by this version"
+
+
+TLS_MIN_VERSION = "gwfast.dev/tls-min-version"  # of tls.options: "1.2" or "1.3"
+TLS_CIPHERS = "gwfast.dev/tls-ciphers"  # an OpenSSL list for TLS 1.2; those of TLS 1.3 are all good
 
 
 class Fault(NamedTuple):
@@ -42,7 +54,7 @@ class Draft:
 
     __slots__ = (
         "gateway", "owner", "listener", "field", "protocol", "hostname", "kinds", "tls", "proxy_protocol",
-        "addresses", "refused", "conflict", "unresolved", "unusable", "overlapping",
+        "addresses", "client_certificate", "refused", "conflict", "unresolved", "unusable", "overlapping",
     )
 
     def __init__(self, gateway: Gateway, owner: Gateway | ListenerSet, index: int, listener: Listener):
@@ -56,6 +68,7 @@ class Draft:
         self.tls: ListenerTLS | None = None
         self.proxy_protocol = False
         self.addresses: tuple[str, ...] = ("",)
+        self.client_certificate: Certificate | None = None
         self.refused: Fault | None = None  # Accepted=False
         self.conflict: Fault | None = None  # Conflicted=True, Accepted=False
         self.unresolved: Fault | None = None  # ResolvedRefs=False
@@ -70,20 +83,17 @@ class Draft:
     def port(self) -> tuple[int, str]:
         return (self.listener.port, "UDP" if self.protocol == "UDP" else "TCP")
 
-    def node(self, identity: str, options: GraphOptions) -> ListenerNode:
+    def node(self, identity: str) -> ListenerNode:
         """Return the listener as it was judged, without routes."""
         unusable = self.conflict or self.unusable
         if unusable is None and self.refused is not None:
             unusable = Fault("Invalid", self.refused.message, self.refused.field)
-        served = self.protocol in options.protocols
-        if unusable is None and not served:
-            unusable = Fault("NotServed", f"{self.protocol}: {NOT_SERVED}", f"{self.field}.protocol")
         return ListenerNode(
             id=identity, name=self.listener.name, resource=self.listener, owner=self.owner.key,
             gateway=self.gateway.key, protocol=self.protocol, port=self.listener.port, hostname=self.hostname,
             addresses=self.addresses, proxy_protocol=self.proxy_protocol, accepted=self.valid,
-            programmed=unusable is None, served=served and unusable is None, supported_kinds=self.kinds,
-            tls=self.tls, conditions=self._conditions(unusable),
+            programmed=unusable is None, supported_kinds=self.kinds, tls=self.tls,
+            client_certificate=self.client_certificate, conditions=self._conditions(unusable),
         )
 
     def _conditions(self, unusable: Fault | None) -> tuple[Condition, ...]:
@@ -143,18 +153,37 @@ def _examine_kinds(draft: Draft) -> None:
 
 
 def _examine_tls(draft: Draft, credentials: Credentials) -> None:
-    config = draft.listener.tls
-    mode = config.mode if config else "Terminate"
-    if mode == "Passthrough":
-        draft.tls = ListenerTLS(mode=mode)
+    config = draft.listener.tls or ListenerTLSConfig()
+    options = _options(draft, config.options)
+    if config.mode == "Passthrough":
+        draft.tls = ListenerTLS(mode=config.mode)
         return
-    certificates = _certificates(draft, config.certificate_refs if config else (), credentials)
+    certificates = _certificates(draft, config.certificate_refs, credentials)
     validation, field = _validation(draft.gateway, draft.listener.port)
     if draft.protocol != "HTTPS" or validation is None:
-        draft.tls = ListenerTLS(certificates=certificates)
+        draft.tls = ListenerTLS(certificates=certificates, **options)
         return
     authorities = _authorities(draft, validation, field, credentials)
-    draft.tls = ListenerTLS(certificates=certificates, client_ca=authorities, client_mode=validation.mode)
+    draft.tls = ListenerTLS(
+        certificates=certificates, client_ca=authorities, client_mode=validation.mode, **options
+    )
+
+
+def _options(draft: Draft, written: dict[str, str]) -> dict[str, str]:
+    """Return what tls.options say: an option that is not known, or not understood, refuses the listener, because
+    whoever wrote it relies on it."""
+    found = {}
+    for name, value in written.items():
+        wrong = "is not an option that is known here"
+        if name == TLS_MIN_VERSION:
+            found["min_version"] = value
+            wrong = "" if value in ("1.2", "1.3") else f"{value}: 1.2 or 1.3 is needed"
+        elif name == TLS_CIPHERS:
+            found["ciphers"] = value
+            wrong = ciphers_fault(value)
+        if wrong and draft.refused is None:
+            draft.refused = Fault("UnsupportedValue", f"{name}: {wrong}", f"{draft.field}.tls.options[{name}]")
+    return {} if draft.refused else found
 
 
 def _certificates(draft: Draft, refs, credentials: Credentials) -> tuple:
@@ -268,10 +297,10 @@ def _clash(draft: Draft, other: Draft) -> Fault | None:
 
 
 def overlap(drafts: list[Draft]) -> None:
-    """Say which HTTPS listeners share hosts with another one on their port (gateway_types.go:1668-1713).
+    """Say which TLS and HTTPS listeners share hosts with another one on their port (gateway_types.go:1668-1713).
 
     A client may then reuse a connection for a host of the other listener, which is answered with 421."""
-    for group in _by_port(draft for draft in drafts if draft.protocol == "HTTPS" and draft.valid).values():
+    for group in _by_port(draft for draft in drafts if _family(draft.protocol) == "TLS" and draft.valid).values():
         if len(group) < 2:
             continue
         certified, named = Hostnames(), Hostnames()

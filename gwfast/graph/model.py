@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Literal
 
 import msgspec
@@ -50,7 +51,7 @@ ROUTE_KINDS = ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute")
 
 
 class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator decides about attachment, and what this version serves of what it attaches.
+    """What the operator decides about attachment, and the filters that this version serves.
 
     controller_name: '' serves every class (file mode); a name serves the GatewayClasses that carry it (cluster mode).
     gateway: 'name' or 'namespace/name'. dns_templates: names to look a Service up by, first one that resolves wins.
@@ -63,8 +64,6 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     dns_templates: tuple[str, ...] = ("{name}.{namespace}", "{name}")
     own_addresses: bool = False  # every Gateway has addresses of its own: no two meet on a port
     unusable_addresses: tuple[str, ...] = ()  # addresses that could not be bound
-    protocols: tuple[str, ...] = ("HTTP",)
-    route_kinds: tuple[str, ...] = ("HTTPRoute",)
     filters: tuple[str, ...] = ("RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite")
 
 
@@ -96,9 +95,25 @@ class Refused(Node):
     status: int = 500
 
 
-class Target(Node):
-    """A port of a Service, or of what stands for one, as a place to send to: key 'namespace/name:port/protocol'.
+class TargetTLS(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a BackendTLSPolicy says of TLS to a Service: authorities in PEM or those of the system, the name that is
+    asked for, and the names of which the certificate has to have one (none: the one that is asked for)."""
 
+    ca: tuple[bytes, ...] = ()
+    system: bool = False
+    hostname: str = ""
+    sans: tuple[tuple[Literal["Hostname", "URI"], str], ...] = ()
+
+    @property
+    def digest(self) -> str:
+        return blake2b(msgspec.msgpack.encode(self), digest_size=8).hexdigest()
+
+
+class Target(Node):
+    """A port of a Service, or of what stands for one, as a place to send to.
+
+    key: 'namespace/name:port/protocol', and behind '@' the digest of what a BackendTLSPolicy says.
+    protocol: 'http' and 'h2c' are whatever ALPN says and HTTP/2 where there is `tls`, 'ws' is HTTP/1.1.
     source 'slices': `addresses` are (ip, port) of the ready endpoints; none means 503.
     source 'dns': `hosts` are names to look up, first one that resolves wins, with `host_port`.
     """
@@ -106,7 +121,8 @@ class Target(Node):
     namespace: str
     name: str
     port: int
-    protocol: Literal["http", "h2c", "ws", "https", "wss", "tcp", "udp"] = "http"
+    protocol: Literal["http", "h2c", "ws", "tcp", "udp"] = "http"
+    tls: TargetTLS | None = None
     source: Literal["slices", "dns"] = "slices"
     addresses: tuple[tuple[str, int], ...] = ()
     hosts: tuple[str, ...] = ()
@@ -114,17 +130,26 @@ class Target(Node):
 
     @property
     def key(self) -> str:
-        return f"{self.namespace}/{self.name}:{self.port}/{self.protocol}"
+        key = f"{self.namespace}/{self.name}:{self.port}/{self.protocol}"
+        return f"{key}@{self.tls.digest}" if self.tls else key
+
+
+def over_tls(target: str) -> bool:
+    """Return whether the key is that of a target that is spoken to over TLS."""
+    return "@" in target
 
 
 class BackendNode(Node):
     """A backendRef. `target` is a key of Graph.targets; '' when the reference is refused: this share of the
-    weight is answered with `status` because of `reason`."""
+    weight is answered with `status` because of `reason` ('' where not the reference is wrong, but what it leads to).
+
+    passed: the target of TLS that passes through, where that is another one: no BackendTLSPolicy wraps it again."""
 
     index: int
     weight: int = 1
     target: str = ""
-    status: int = 0  # 0: nothing is wrong with the reference
+    passed: str = ""
+    status: int = 0  # 0: nothing is wrong
     reason: str = ""
     message: str = ""
     refused: tuple[Refused, ...] = ()  # of its own filters
@@ -154,15 +179,12 @@ class ParentNode(Node):
 
 
 class RouteNode(Node):
-    """A route. `parents` has the parentRefs that name a Gateway or ListenerSet which is served here, no others.
-
-    `served` is False for the kinds that this version attaches but does not serve yet."""
+    """A route. `parents` has the parentRefs that name a Gateway or ListenerSet which is served here, no others."""
 
     key: Key
     resource: Route
     parents: tuple[ParentNode, ...] = ()
     rules: tuple[RuleNode, ...] = ()
-    served: bool = True
 
     @property
     def kind(self) -> str:
@@ -182,19 +204,27 @@ class Attachment(Node):
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A certificate chain and its key, PEM, both checked. `names` are the DNS names that the certificate is for."""
+    """A certificate chain and its key, PEM, both checked. `names` are the DNS names that the certificate is for,
+    `not_after` is in seconds since the epoch."""
 
     secret: Key
     chain: bytes
     key: bytes
     names: tuple[str, ...] = ()
+    not_after: float = math.inf
+
+    def __repr__(self) -> str:
+        return f"Certificate({self.secret})"
 
 
 class ListenerTLS(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """client_ca: PEM of every CA that client certificates are checked against; () asks for no certificate."""
+    """min_version, ciphers: of the listener's tls.options, '' is the default; client_ca: PEM of every CA that client
+    certificates are checked against, () asks for no certificate."""
 
     mode: Literal["Terminate", "Passthrough"] = "Terminate"
     certificates: tuple[Certificate, ...] = ()
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    ciphers: str = ""
     client_ca: tuple[bytes, ...] = ()
     client_mode: Literal["AllowValidOnly", "AllowInsecureFallback"] = "AllowValidOnly"
 
@@ -204,7 +234,8 @@ class ListenerNode(Node):
 
     id: 'namespace/gateway/listener' or 'namespace/listenerset/listener'. gateway: who it belongs to in the end.
     addresses: IPs to bind, ('',) is all. accepted: it may take part; routes attach to it whether or not it is.
-    served: it is accepted, programmed, and of a protocol that this version serves: only such a listener is planned.
+    served: it is accepted and programmed: only such a listener is planned.
+    client_certificate: of its Gateway, what backends that speak TLS are shown.
     attachments: accepted routes, in no order (`route.age` is the spec's).
     """
 
@@ -220,11 +251,15 @@ class ListenerNode(Node):
     proxy_protocol: bool = False
     accepted: bool = True
     programmed: bool = True
-    served: bool = True
     supported_kinds: tuple[tuple[str, str], ...] = ()  # (group, kind)
     tls: ListenerTLS | None = None
+    client_certificate: Certificate | None = None
     attachments: Sequence[Attachment] = ()
     conditions: tuple[Condition, ...] = ()
+
+    @property
+    def served(self) -> bool:
+        return self.accepted and self.programmed
 
     @property
     def attached_routes(self) -> int:
@@ -244,7 +279,7 @@ class ListenerSetNode(Node):
 
 class GatewayNode(Node):
     """A Gateway that is served here. `listeners` are ids of its own listeners, then of its ListenerSets' in merge
-    order. client_certificate: what backends that speak TLS are shown."""
+    order."""
 
     key: Key
     resource: Gateway
@@ -252,7 +287,6 @@ class GatewayNode(Node):
     addresses: tuple[str, ...] = ("",)
     listeners: tuple[str, ...] = ()
     listener_sets: tuple[Key, ...] = ()  # the accepted ones
-    client_certificate: Certificate | None = None
     conditions: tuple[Condition, ...] = ()
 
 

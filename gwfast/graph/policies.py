@@ -1,10 +1,11 @@
-"""BackendTLSPolicy: is it valid, does an older one have its target, and which Gateways does it concern
-(backendtlspolicy_types.go).
+"""BackendTLSPolicy: is it valid, does an older one have its target, which Gateways does it concern, and what does it say
+of a port (backendtlspolicy_types.go).
 
 Rules:
 - Per Service and port name the oldest policy wins, then '{namespace}/{name}'; a policy for one port is no conflict
-  with one for the whole Service.
+  with one for the whole Service, and comes before it.
 - The ancestors are the Gateways that have a route to the target.
+- A port whose policy is not valid cannot be reached: what is protected is never sent to in clear.
 """
 from __future__ import annotations
 
@@ -13,8 +14,29 @@ from collections.abc import Callable, Iterable
 from gwfast.config.model import BackendTLSPolicy, Key
 from gwfast.graph.certificates import Credentials, Refusal
 from gwfast.graph.listeners import Fault, condition
-from gwfast.graph.model import AncestorNode, GraphOptions, PolicyNode
+from gwfast.graph.model import AncestorNode, GraphOptions, PolicyNode, TargetTLS
 from gwfast.graph.refs import Resources, policy_services
+
+
+def protection(
+    service: Key, port: str | None, resources: Resources, credentials: Credentials
+) -> TargetTLS | Refusal | None:
+    """Return how the port of a Service is spoken to over TLS: None in clear, a Refusal where it cannot be reached (its
+    reason is '' where the policy itself is not valid, which its own conditions say).
+
+    port: its name, '' for one without a name; None where the Service is not among the resources.
+    """
+    policies = resources.policies(service)
+    if not policies:
+        return None
+    if port is None and any(ref.section_name for policy in policies for ref in _refs(policy, service)):
+        message = f"a BackendTLSPolicy is for a port of {service} by name, and {service} is not among the resources"
+        return Refusal("UnsupportedProtocol", message)
+    policy = (_winner(policies, service, port) if port else None) or _winner(policies, service, None)
+    if policy is None:
+        return None
+    fault, tls = _validation(policy, credentials)[1:]
+    return Refusal("", f"{policy.key} is not valid: {fault.message}") if fault else tls
 
 
 def judge_policies(
@@ -35,29 +57,34 @@ def judge_policies(
 def _judge(
     policy: BackendTLSPolicy, resources: Resources, options: GraphOptions, credentials: Credentials
 ) -> PolicyNode:
-    unresolved, refused = _validation_faults(policy, credentials)
+    unresolved, refused, _ = _validation(policy, credentials)
     refused = _target_fault(policy, resources, options) or refused
     generation = policy.metadata.generation
     conditions = (condition("Accepted", refused, generation), condition("ResolvedRefs", unresolved, generation))
     return PolicyNode(key=policy.key, resource=policy, accepted=refused is None, conditions=conditions)
 
 
-def _validation_faults(policy: BackendTLSPolicy, credentials: Credentials) -> tuple[Fault | None, Fault | None]:
-    """Return why ResolvedRefs and why Accepted are False."""
+def _validation(policy: BackendTLSPolicy, credentials: Credentials) -> tuple[Fault | None, Fault | None, TargetTLS]:
+    """Return why ResolvedRefs and why Accepted are False, and what the policy says where it can be followed."""
     validation = policy.spec.validation
+    sans = tuple((one.type, one.hostname or one.uri or "") for one in validation.subject_alt_names)
     if (well_known := validation.well_known_ca_certificates) not in (None, "System"):
         message = f"well-known certificates called {well_known} are not known here"
-        return None, Fault("Invalid", message, "spec.validation.wellKnownCACertificates")
-    unresolved, usable = None, well_known is not None
+        return None, Fault("Invalid", message, "spec.validation.wellKnownCACertificates"), TargetTLS()
+    unresolved, authorities = None, []
     for index, ref in enumerate(validation.ca_certificate_refs):
         found = credentials.authorities(ref, policy, "InvalidKind")
         if not isinstance(found, Refusal):
-            usable = True
+            authorities.append(found)
         elif unresolved is None:
             unresolved = Fault(*found, f"spec.validation.caCertificateRefs[{index}]")
+    tls = TargetTLS(
+        ca=tuple(authorities), system=well_known is not None, hostname=validation.hostname, sans=sans
+    )
+    if tls.ca or tls.system:
+        return unresolved, None, tls
     message = "none of the certificate authorities is valid"
-    field = "spec.validation.caCertificateRefs"
-    return unresolved, None if usable else Fault("NoValidCACertificate", message, field)
+    return unresolved, Fault("NoValidCACertificate", message, "spec.validation.caCertificateRefs"), tls
 
 
 def _target_fault(policy: BackendTLSPolicy, resources: Resources, options: GraphOptions) -> Fault | None:
@@ -65,19 +92,24 @@ def _target_fault(policy: BackendTLSPolicy, resources: Resources, options: Graph
         field = f"spec.targetRefs[{index}]"
         if (ref.group, ref.kind) != ("", "Service"):
             return Fault("TargetNotFound", f"targets are Services, not {ref.group}/{ref.kind}", field)
-        service = resources.get("Service", policy.metadata.namespace, ref.name)
+        key = Key("Service", policy.metadata.namespace, ref.name)
+        service = resources.get(*key)
         if service is None and options.strict_services:
-            return Fault("TargetNotFound", f"there is no Service {policy.metadata.namespace}/{ref.name}", field)
+            return Fault("TargetNotFound", f"there is no {key}", field)
         if service and ref.section_name and ref.section_name not in [port.name for port in service.spec.ports]:
             return Fault("TargetNotFound", f"Service {ref.name} has no port called {ref.section_name}", field)
-        winner = _winner(Key("Service", policy.metadata.namespace, ref.name), ref.section_name, resources)
+        winner = _winner(resources.policies(key), key, ref.section_name)
         if winner is not policy:
             return Fault("Conflicted", f"{winner.key} is older and has the same target", field)
     return None
 
 
-def _winner(service: Key, section: str | None, resources: Resources) -> BackendTLSPolicy:
-    for policy in resources.policies(service):
-        if any(ref.name == service.name and ref.section_name == section for ref in policy.spec.target_refs):
-            return policy
-    raise LookupError(f"no policy names {service}")  # the caller's policy does
+def _winner(policies: list[BackendTLSPolicy], service: Key, section: str | None) -> BackendTLSPolicy | None:
+    """Return the first of the policies that is for this port (None: for the whole Service)."""
+    wanted = (policy for policy in policies if any(ref.section_name == section for ref in _refs(policy, service)))
+    return next(wanted, None)
+
+
+def _refs(policy: BackendTLSPolicy, service: Key):
+    refs = policy.spec.target_refs
+    return (ref for ref in refs if (ref.group, ref.kind, ref.name) == ("", "Service", service.name))

@@ -1,9 +1,10 @@
 """References: what a resource names, whether it may, and what is there.
 
-    Resources    the resources by kind, what changed since the last time, and three indexes over them:
+    Resources    the resources by kind, what changed since the last time, and four indexes over them:
                    grants    namespace -> who may refer to what in it     (ReferenceGrant)
                    slices    Service   -> its EndpointSlices
                    policies  Service   -> the BackendTLSPolicies that name it
+                   trusting  ConfigMap -> the BackendTLSPolicies that have their authorities from it
 
 Rules:
 - A reference into another namespace needs a ReferenceGrant there (spec 5.5), whatever it refers to. It is looked up
@@ -30,6 +31,7 @@ class Resources:
         self._grants: dict[str, Counter[tuple]] = {}
         self._slices: dict[Key, dict[Key, EndpointSlice]] = {}
         self._policies: dict[Key, dict[Key, BackendTLSPolicy]] = {}
+        self._trusting: dict[Key, dict[Key, BackendTLSPolicy]] = {}
 
     def update(self, resources: Mapping[Key, Resource], keys: Iterable[Key] | None) -> dict[Key, tuple]:
         """Take over what changed and return {key: (before, now)}; None stands for no resource.
@@ -62,6 +64,7 @@ class Resources:
             _move(self._slices, key, before, now, slice_services)
         elif key.kind == "BackendTLSPolicy":
             _move(self._policies, key, before, now, policy_services)
+            _move(self._trusting, key, before, now, _authorities)
 
     def _count_permissions(self, namespace: str, before: ReferenceGrant | None, now: ReferenceGrant | None) -> None:
         counts = self._grants.setdefault(namespace, Counter())
@@ -91,6 +94,9 @@ class Resources:
         """Return the policies that name a Service, the oldest first."""
         found = self._policies.get(service)
         return sorted(found.values(), key=lambda policy: age(policy.metadata)) if found else []
+
+    def trusting(self, config_map: Key) -> Iterable[BackendTLSPolicy]:
+        return self._trusting.get(config_map, {}).values()
 
     def labels(self, namespace: str) -> dict[str, str]:
         resource = self.get("Namespace", "", namespace)
@@ -125,6 +131,10 @@ def policy_services(policy: BackendTLSPolicy) -> list[Key]:
     """Return the Services that a BackendTLSPolicy names."""
     refs = [ref for ref in policy.spec.target_refs if (ref.group, ref.kind) == ("", "Service")]
     return [Key("Service", policy.metadata.namespace, ref.name) for ref in refs]
+
+
+def _authorities(policy: BackendTLSPolicy) -> list[Key]:
+    return [Key(ref.kind, policy.metadata.namespace, ref.name) for ref in policy.spec.validation.ca_certificate_refs]
 
 
 def _move(index, key, before, now, services) -> None:

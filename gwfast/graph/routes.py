@@ -20,6 +20,7 @@ from gwfast.graph.backends import Backends, Resolved
 from gwfast.graph.gateways import Survey
 from gwfast.graph.hostnames import intersection
 from gwfast.graph.listeners import Fault, condition
+from gwfast.graph.methods import method_path
 from gwfast.graph.model import (
     BackendNode,
     Condition,
@@ -149,11 +150,8 @@ class Judge:
             parents.append(self._parent(key, index, ref, gateway, place, rules))
             if rules.refused is None:
                 places.update(place.listeners)
-        node = RouteNode(
-            key=key, resource=route, parents=together(*parents), rules=rules.nodes,
-            served=route.kind in self._options.route_kinds,
-        )
-        fine = node.served and all(parent.conditions == rules.fine for parent in parents)
+        node = RouteNode(key=key, resource=route, parents=together(*parents), rules=rules.nodes)
+        fine = all(parent.conditions == rules.fine for parent in parents)
         return Judgement(node, places, tuple(notes), fine)
 
     def _parent(
@@ -254,19 +252,19 @@ class _Rules:
 
     def _resolve(self, ref, field: str) -> Resolved:
         resolved = self._backends.resolve(ref, self._route)
-        if resolved.status and self._unresolved is None:
+        if resolved.reason and self._unresolved is None:
             self._unresolved = Fault(resolved.reason, resolved.message, field)
         return resolved
 
     def _backend(self, field: str, index: int, ref) -> BackendNode:
-        target, status, reason, message = self._resolve(ref, f"{field}.backendRefs[{index}]")
+        target, status, reason, message, passed = self._resolve(ref, f"{field}.backendRefs[{index}]")
         filters = ref.filters if self._filtered else ()
         refused = self._refuse(f"{field}.backendRefs[{index}]", filters) if filters else ()
-        if target and not refused:
+        if target and not refused and not passed:
             return _fine_backend(index, ref.weight, target)
         return BackendNode(
-            index=index, weight=ref.weight, target=target, status=status, reason=reason, message=message,
-            refused=refused,
+            index=index, weight=ref.weight, target=target, passed=passed, status=status, reason=reason,
+            message=message, refused=refused,
         )
 
     # ---- Filters
@@ -341,9 +339,10 @@ def _expressions(match):
     path = getattr(match, "path", None)
     if path is not None and path.type == "RegularExpression":
         yield "path.value", path.value
-    if isinstance(match, GRPCRouteMatch) and match.method and match.method.type == "RegularExpression":
-        yield "method.service", match.method.service or ""
-        yield "method.method", match.method.method or ""
+    if isinstance(match, GRPCRouteMatch):
+        kind, pattern = method_path(match.method)
+        if kind == "RegularExpression":
+            yield "method", pattern
     for name in ("headers", "query_params"):
         for index, one in enumerate(getattr(match, name, ())):
             if one.type == "RegularExpression":

@@ -1,12 +1,15 @@
 """From the graph to the plan.
 
     Builder
-        routes     Key -> the rules and entries of one RouteNode
-      listeners  id  -> what is attached, and per hostname the entries of all routes in order
-      backends   key -> Backend and Endpoints, with the number of routes that name it
+      routes     Key   -> the rules and entries of one RouteNode
+      listeners  id    -> what is attached, and per hostname the entries of all routes in order
+      backends   Place -> Backend and Endpoints, with the number of routes that name it
 
 Rules:
-- only what the graph says is served gets in: HTTPRoutes on served listeners, without their dropped rules
+- only what the graph says is served gets in: routes on served listeners, without their dropped rules
+- of several routes on a TCP or UDP listener only the oldest gets in (spec 5.7)
+- a route to backends that speak TLS is planned once for each way in which its listeners lead there: the certificate of
+  their Gateway, and whether TLS passes through them
 - a node of the graph that is the same object as last time is not looked into; what is made again and says the same
   as before is replaced by the object from before
 - one changed route costs the work of its own rules: what differs between two graphs is found by what they share
@@ -17,23 +20,41 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
 from operator import attrgetter, is_
+from typing import NamedTuple
 
 from msgspec import Struct, field, msgpack
 from msgspec.structs import replace
 
-from gwfast.config.model import (HTTPHeaderMatch, HTTPQueryParamMatch, HTTPRouteFilter, HTTPRouteMatch, HTTPRouteRule,
-                                 Key)
-from gwfast.graph.model import Attachment, BackendNode, Graph, ListenerNode, Refused, RouteNode, RuleNode, Target
-from gwfast.plan import precedence
+from gwfast.config.model import GRPCRouteFilter, HTTPRouteFilter, Key
+from gwfast.graph.model import (Attachment, BackendNode, Certificate, Graph, ListenerNode, ListenerTLS, Refused,
+                                RouteNode, RuleNode, Target, over_tls)
+from gwfast.plan import ir, precedence
 from gwfast.plan.filters import plan_filters
-from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Endpoints, Entry, Filter, Listener, Match, Plan, Rule,
-                            ValueMatch, WeightedBackend)
+from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Endpoints, Entry, Filter, Listener, Plan, Rule,
+                            ServerTLS, WeightedBackend)
+from gwfast.plan.matches import plan_matches
 from gwfast.plan.order import Order
-from gwfast.plan.paths import normal_path, normal_prefix
 from gwfast.plan.problems import of_rule
 from gwfast.sharing import SHARED, changed, changes, difference, find, together
 
+TRANSPORTS = {"HTTP": "http", "HTTPS": "tls", "TLS": "tls", "TCP": "tcp", "UDP": "udp"}
+ALPN = {"http": ("h2", "http/1.1"), "ws": ("http/1.1",), "h2c": ("h2",), "tcp": ()}  # by what is spoken to the backend
+
 _key = attrgetter("key")
+
+Place = str | tuple[str, Certificate]  # a target's key, and the certificate that it is shown
+
+
+class _Way(NamedTuple):
+    """How the routes of a listener lead to backends that speak TLS."""
+
+    passthrough: bool = False
+    certificate: Certificate | None = None
+
+    def place(self, node: BackendNode) -> Place:
+        """Return where a backendRef leads; '' where it is refused."""
+        target = node.passed if self.passthrough and node.passed else node.target
+        return (target, self.certificate) if self.certificate and over_tls(target) else target
 
 
 def build(graph: Graph) -> Plan:
@@ -49,11 +70,15 @@ class _Route(Struct, gc=False):
     users: int
 
 
+_RouteKey = Key | tuple[Key, _Way]  # with the way where it matters
+
+
 class _Table(Struct):
     """A planned listener: what is attached, the entries of each attachment by its identity, and all of them in order."""
 
     listener: Listener
     node: ListenerNode | None = None
+    way: _Way = _Way()
     attachments: Sequence[Attachment] = ()
     attached: dict[int, tuple[Entry, ...]] = {}
     order: Order = field(default_factory=Order)
@@ -63,12 +88,13 @@ class Builder:
     """Builds one plan after the other, each from what the one before left unchanged."""
 
     def __init__(self) -> None:
-        self._routes: dict[Key, _Route] = {}
+        self._routes: dict[_RouteKey, _Route] = {}
         self._tables: dict[str, _Table] = {}
-        self._uses: Counter[str] = Counter()
-        self._backends: dict[str, Backend] = {}
-        self._stale: set[str] = set()  # keys of backends that came or went since the last plan
-        self._troubled: dict[Key, tuple[Rule, ...]] = {}
+        self._uses: Counter[Place] = Counter()
+        self._backends: dict[Place, Backend] = {}
+        self._certified: dict[str, set[Place]] = {}  # target -> places that are shown a certificate
+        self._stale: dict[str, Place] = {}  # by key, backends that came or went since the last plan
+        self._troubled: dict[_RouteKey, tuple[Rule, ...]] = {}
         self._listeners: Mapping[str, ListenerNode] = {}  # of the last graph
         self._targets: Mapping[str, Target] = {}
         self._plan = Plan()
@@ -88,8 +114,7 @@ class Builder:
         if not same(binds, last.binds):
             last = self._plan = Plan(binds=binds, backends=last.backends, endpoints=last.endpoints,
                                      troubled=tuple(chain.from_iterable(self._troubled.values())))
-        backends, endpoints = self._reached(self._stale | changes(known, graph.targets).keys())
-        self._stale.clear()
+        backends, endpoints = self._reached(changes(known, graph.targets))
         if backends is not last.backends or endpoints is not last.endpoints:
             self._plan = Plan(binds=binds, backends=backends, endpoints=endpoints, troubled=last.troubled)
         return self._plan
@@ -117,11 +142,17 @@ class Builder:
     def _update(self, name: str, node: ListenerNode) -> Listener:
         table = self._tables.get(name)
         if table is None:
-            table = self._tables[name] = _Table(Listener(id=name, hostname=node.hostname))
-        self._reattach(table, node.attachments)
-        if node.hostname != table.listener.hostname or table.order.hosts is not table.listener.hosts:
-            table.listener = Listener(id=name, hostname=node.hostname, hosts=table.order.hosts)
+            table = self._tables[name] = _Table(Listener(id=name))
+        mode, way = _mode(node), _Way(_mode(node) == "passthrough", node.client_certificate)
+        if way != table.way:
+            self._reattach(table, ())
+            table.way = way
+        self._reattach(table, _oldest(node.attachments) if mode in ("tcp", "udp") else node.attachments)
+        was = table.listener
+        tls = was.tls if table.node and table.node.tls is node.tls else _kept(was.tls, _server_tls(node))
         table.node = node
+        if (was.hostname, was.mode) != (node.hostname, mode) or was.tls is not tls or was.hosts is not table.order.hosts:
+            table.listener = Listener(id=name, hostname=node.hostname, mode=mode, tls=tls, hosts=table.order.hosts)
         return table.listener
 
     def _reattach(self, table: _Table, attachments: Sequence[Attachment]) -> None:
@@ -133,95 +164,112 @@ class Builder:
             for hostname in each.hostnames:
                 left.setdefault(hostname, []).extend(entries)
         new: dict[str, list[Entry]] = {}
-        released = [each.route.key for each in gone if table.attached.pop(id(each), None) is not None]
+        released = [_route_key(each.route, table.way) for each in gone
+                    if table.attached.pop(id(each), None) is not None]
         for each in come:
-            if each.route.served:
-                entries = table.attached[id(each)] = self._planned(each.route)
-                for hostname in each.hostnames:
-                    new.setdefault(hostname, []).extend(entries)
+            entries = table.attached[id(each)] = self._planned(each.route, table.way)
+            for hostname in each.hostnames:
+                new.setdefault(hostname, []).extend(entries)
         for key in released:
-            self._release(key)
+            self._release(key, table.way)
         table.order.change(left, new)
         table.attachments = attachments
 
     # routes
 
-    def _planned(self, node: RouteNode) -> tuple[Entry, ...]:
-        known = self._routes.get(node.key)
+    def _planned(self, node: RouteNode, way: _Way) -> tuple[Entry, ...]:
+        key = _route_key(node, way)
+        known = self._routes.get(key)
         if known is not None and known.node is node:
             known.users += 1
             return known.entries
-        for target in _targets(node):
-            self._use(target)
-        entries = _entries(node, self._backends, known.entries if known else ())
-        self._routes[node.key] = _Route(node, entries, known.users + 1 if known else 1)
-        self._judge(node.key, entries)
-        for target in _targets(known.node) if known else ():
-            self._unuse(target)
+        for place in _places(node, way):
+            self._use(place)
+        entries = _entries(node, way, self._backends, known.entries if known else ())
+        self._routes[key] = _Route(node, entries, known.users + 1 if known else 1)
+        self._judge(key, entries)
+        for place in _places(known.node, way) if known else ():
+            self._unuse(place)
         return entries
 
-    def _judge(self, key: Key, entries: tuple[Entry, ...]) -> None:
+    def _judge(self, key: _RouteKey, entries: tuple[Entry, ...]) -> None:
         rules = {entry.rule.index: entry.rule for entry in entries}.values()
         self._troubled.pop(key, None)
         if troubled := tuple(rule for rule in rules if any(of_rule(rule))):
             self._troubled[key] = troubled
 
-    def _release(self, key: Key) -> None:
+    def _release(self, key: _RouteKey, way: _Way) -> None:
         route = self._routes[key]
         route.users -= 1
         if not route.users:
             del self._routes[key]
             self._troubled.pop(key, None)
-            for target in _targets(route.node):
-                self._unuse(target)
+            for place in _places(route.node, way):
+                self._unuse(place)
 
     # backends
 
-    def _use(self, target: str) -> None:
-        self._uses[target] += 1
-        if target not in self._backends:
+    def _use(self, place: Place) -> None:
+        self._uses[place] += 1
+        if place not in self._backends:
+            target, certificate = (place, None) if isinstance(place, str) else place
             port = self._targets[target]
-            self._backends[target] = Backend(namespace=port.namespace, name=port.name, port=port.port,
-                                             protocol=port.protocol)
-            self._stale.add(target)
+            tls = _backend_tls(port, certificate) if port.tls else None
+            backend = self._backends[place] = Backend(
+                namespace=port.namespace, name=port.name, port=port.port, protocol=port.protocol, tls=tls)
+            self._stale[place if tls is None else backend.key] = place
+            if tls is not None:
+                self._certified.setdefault(target, set()).add(place)
 
-    def _unuse(self, target: str) -> None:
-        self._uses[target] -= 1
-        if not self._uses[target]:
-            del self._uses[target], self._backends[target]
-            self._stale.add(target)
+    def _unuse(self, place: Place) -> None:
+        self._uses[place] -= 1
+        if not self._uses[place]:
+            backend = self._backends.pop(place)
+            del self._uses[place]
+            self._stale[backend.key] = place
+            if backend.tls is not None:
+                target = _target(place)
+                self._certified[target].discard(place)
+                if not self._certified[target]:
+                    del self._certified[target]
 
-    def _reached(self, keys: Iterable[str]) -> tuple[Sequence[Backend], Sequence[Endpoints]]:
-        """Return the backends in use and their endpoints, by key; `keys` are those of which either may be new."""
+    def _reached(self, renewed: Iterable[str]) -> tuple[Sequence[Backend], Sequence[Endpoints]]:
+        """Return the backends in use and their endpoints, by key; `renewed` are targets that may be new."""
         backends, endpoints = self._plan.backends, self._plan.endpoints
+        stale, self._stale = self._stale, {}
+        for target in renewed:
+            if over_tls(target):
+                stale |= {self._backends[place].key: place for place in self._certified.get(target, ())}
+            elif target in self._backends:
+                stale[target] = target
         left, new = [], []
-        for key in keys:
-            old, made = find(endpoints, key, _key), None
+        for key, place in stale.items():
+            old, made, backend = find(endpoints, key, _key), None, self._backends.get(place)
             left.append((find(backends, key, _key), old))
-            if key in self._backends:
-                now = self._targets[key]
+            if backend is not None:
+                now = self._targets[_target(place)]
                 made = _kept(old, Endpoints(key=key, source=now.source, addresses=now.addresses, hosts=now.hosts,
                                             host_port=now.host_port))
-            new.append((self._backends.get(key), made))
+            new.append((backend, made))
         return (changed(backends, _present(left, 0), _present(new, 0), _key),
                 changed(endpoints, _present(left, 1), _present(new, 1), _key))
 
     # binds
 
     def _bound(self) -> tuple[Bind, ...]:
-        groups: dict[tuple[str, int], list[ListenerNode]] = {}
+        groups: dict[tuple[str, int, bool], list[ListenerNode]] = {}
         for table in self._tables.values():
             for address in table.node.addresses:
-                groups.setdefault((address, table.node.port), []).append(table.node)
-        last = {(bind.address, bind.port): bind for bind in self._plan.binds}
+                groups.setdefault((address, table.node.port, table.node.protocol == "UDP"), []).append(table.node)
+        last = {(bind.address, bind.port, bind.transport == "udp"): bind for bind in self._plan.binds}
         return tuple(self._bind(*place, groups[place], last.get(place)) for place in sorted(groups))
 
-    def _bind(self, address: str, port: int, nodes: list[ListenerNode], last: Bind | None) -> Bind:
+    def _bind(self, address: str, port: int, udp: bool, nodes: list[ListenerNode], last: Bind | None) -> Bind:
         nodes = sorted(nodes, key=lambda node: (precedence.host_key(node.hostname), node.id))
-        bind = Bind(address=address, port=port, scheme="https" if nodes[0].protocol == "HTTPS" else "http",
+        bind = Bind(address=address, port=port, transport=TRANSPORTS[nodes[0].protocol],
                     proxy_protocol=any(node.proxy_protocol for node in nodes),
                     listeners=tuple(self._tables[node.id].listener for node in nodes))
-        if last and (last.scheme, last.proxy_protocol) == (bind.scheme, bind.proxy_protocol) and (
+        if last and (last.transport, last.proxy_protocol) == (bind.transport, bind.proxy_protocol) and (
                 same(last.listeners, bind.listeners)):
             return last
         return bind
@@ -235,12 +283,57 @@ class Builder:
         return tuple(made)
 
 
-def _targets(node: RouteNode) -> set[str]:
-    """The targets that a planned route uses."""
-    return {each.target for rule in node.rules if not rule.dropped for each in rule.backends if each.target}
+# ---- Listeners
 
 
-def _entries(node: RouteNode, backends: dict[str, Backend], before: tuple[Entry, ...]) -> tuple[Entry, ...]:
+def _mode(node: ListenerNode) -> str:
+    return node.tls.mode.lower() if node.protocol == "TLS" else node.protocol.lower()
+
+
+def _oldest(attachments: Sequence[Attachment]) -> tuple[Attachment, ...]:
+    return (min(attachments, key=lambda each: each.route.age),) if attachments else ()
+
+
+def _server_tls(node: ListenerNode) -> ServerTLS | None:
+    tls: ListenerTLS | None = node.tls
+    if tls is None or tls.mode == "Passthrough":
+        return None
+    return ServerTLS(certificates=tuple(map(_certificate, tls.certificates)), min_version=tls.min_version,
+                     ciphers=tls.ciphers, client_ca=tls.client_ca, client_mode=tls.client_mode,
+                     alpn=node.protocol == "HTTPS")
+
+
+def _certificate(found: Certificate) -> ir.Certificate:
+    return ir.Certificate(chain=found.chain, key=found.key, names=found.names, not_after=found.not_after)
+
+
+# ---- Routes
+
+
+def _route_key(node: RouteNode, way: _Way) -> _RouteKey:
+    tells = any(each.passed or over_tls(each.target) for rule in node.rules for each in rule.backends)
+    return (node.key, way) if tells else node.key
+
+
+def _places(node: RouteNode, way: _Way) -> set[Place]:
+    """Where a planned route leads."""
+    places = {way.place(each) for rule in node.rules if not rule.dropped for each in rule.backends}
+    places.discard("")
+    return places
+
+
+def _target(place: Place) -> str:
+    return place if isinstance(place, str) else place[0]
+
+
+def _backend_tls(target: Target, certificate: Certificate | None) -> BackendTLS:
+    tls = target.tls
+    return BackendTLS(ca=tls.ca, system=tls.system, hostname=tls.hostname, sans=tls.sans, alpn=ALPN[target.protocol],
+                      certificate=_certificate(certificate) if certificate else None)
+
+
+def _entries(node: RouteNode, way: _Way, backends: Mapping[Place, Backend],
+             before: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """Return the entries of a route; those that say what they said `before` are the same objects."""
     last_rules = {entry.rule.index: entry.rule for entry in before}
     last_entries = {(entry.rule.index, entry.match.index): entry for entry in before}
@@ -248,30 +341,31 @@ def _entries(node: RouteNode, backends: dict[str, Backend], before: tuple[Entry,
     for rule_node in node.rules:
         if rule_node.dropped:
             continue
-        rule = _kept(last_rules.get(rule_node.index), _rule(node, rule_node, backends))
-        for index, written in enumerate(rule_node.rule.matches):
-            entry = Entry(match=plan_match(written, index), rule=rule)
-            last = last_entries.get((rule.index, index))
-            unchanged = last and last.rule is rule and _says(last.match) == _says(entry.match)
-            entries.append(last if unchanged else entry)
+        rule = _kept(last_rules.get(rule_node.index), _rule(node, rule_node, way, backends))
+        for match in plan_matches(rule_node.rule):
+            last = last_entries.get((rule.index, match.index))
+            unchanged = last and last.rule is rule and _says(last.match) == _says(match)
+            entries.append(last if unchanged else Entry(match=match, rule=rule))
     return tuple(entries)
 
 
-def _rule(node: RouteNode, rule: RuleNode, backends: dict[str, Backend]) -> Rule:
-    metadata, source = node.resource.metadata, node.resource.source
+def _rule(node: RouteNode, rule: RuleNode, way: _Way, backends: Mapping[Place, Backend]) -> Rule:
+    metadata, source, written = node.resource.metadata, node.resource.source, rule.rule
+    filtered = node.kind in ("HTTPRoute", "GRPCRoute")
+    weighted = [_weighted(each, written.backend_refs[each.index].filters if filtered else (),
+                          backends.get(way.place(each))) for each in rule.backends]
     return Rule(kind=node.key.kind, namespace=metadata.namespace, route=metadata.name, index=rule.index,
-                name=rule.rule.name or "", filters=_filters(rule.rule.filters, rule.refused), source=source,
-                backends=together(*[_weighted(each, rule.rule, backends) for each in rule.backends]),
-                created=_instant(metadata.creation_timestamp))
+                name=written.name or "", filters=_filters(written.filters, rule.refused) if filtered else (),
+                source=source, backends=together(*weighted), created=_instant(metadata.creation_timestamp))
 
 
-def _weighted(node: BackendNode, rule: HTTPRouteRule, backends: dict[str, Backend]) -> WeightedBackend:
-    filters = _filters(rule.backend_refs[node.index].filters, node.refused)
-    if not node.target:
+def _weighted(node: BackendNode, written: tuple, backend: Backend | None) -> WeightedBackend:
+    filters = _filters(written, node.refused)
+    if backend is None:
         return WeightedBackend(weight=node.weight, status=node.status or 500, filters=filters)
     if not filters:
-        return _plain(node.weight, backends[node.target])
-    return WeightedBackend(weight=node.weight, backend=backends[node.target], filters=filters)
+        return _plain(node.weight, backend)
+    return WeightedBackend(weight=node.weight, backend=backend, filters=filters)
 
 
 @lru_cache(SHARED)
@@ -279,31 +373,13 @@ def _plain(weight: int, backend: Backend) -> WeightedBackend:
     return WeightedBackend(weight=weight, backend=backend)
 
 
-def _filters(written: tuple[HTTPRouteFilter, ...], refused: tuple[Refused, ...]) -> tuple[Filter, ...]:
+def _filters(written: tuple[HTTPRouteFilter | GRPCRouteFilter, ...], refused: tuple[Refused, ...]) -> tuple[Filter, ...]:
     if not written:
         return ()
     filters = plan_filters(written)
     answers = {each.index: AnswerFilter(status=each.status, reason=f"{each.message or each.type} ({each.reason})")
                for each in refused}
     return tuple(answers.get(i, each) for i, each in enumerate(filters))
-
-
-def plan_match(match: HTTPRouteMatch, index: int = 0) -> Match:
-    """Return `match` in normal form: of equal names the first counts; header names are lower-case (spec 5.1)."""
-    path = match.path.value
-    if match.path.type != "RegularExpression":
-        path = normal_prefix(path) if match.path.type == "PathPrefix" else normal_path(path)
-    headers, query = {}, {}
-    for each in match.headers:
-        headers.setdefault(each.name.lower(), _value(each.name.lower(), each))
-    for each in match.query_params:
-        query.setdefault(each.name, _value(each.name, each))
-    return Match(path_type=match.path.type, path=path, method=match.method or "", headers=tuple(headers.values()),
-                 query=tuple(query.values()), index=index)
-
-
-def _value(name: str, match: HTTPHeaderMatch | HTTPQueryParamMatch) -> ValueMatch:
-    return ValueMatch(name=name, value=match.value, regex=match.type == "RegularExpression")
 
 
 def _instant(moment: datetime | None) -> str:

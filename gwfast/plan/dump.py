@@ -1,45 +1,76 @@
 """A plan as plain data (the admin's /config, the golden files) and its parts as words people read.
 
-    {binds: [{address, port, scheme, listeners: [{id, hostname, hosts: [{hostname, entries: [{match, rule: id}]}]}]}],
+    {binds: [{address, port, transport, listeners: [{id, hostname, mode, tls, hosts: [{hostname, entries}]}]}],
+     (entries are {match, rule: id}; rules of one id that differ by listener are id, id#2, ...)
      rules: {id: {source, filters, backends: [{weight, backend: key | status, filters}]}},
-     backends: {key: {source, addresses | hosts}}}
+     backends: {key: {source, addresses | hosts, tls}}}
 
-What has its default is left out; the names are those of the Gateway API.
+What has its default is left out; the names are those of the Gateway API. Of certificates there is what one may see.
 """
+from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
-from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Endpoints, Entry, Filter, HeaderFilter, Host, Listener, Match,
-                            PathModifier, Plan, RedirectFilter, RewriteFilter, Rule, ValueMatch, WeightedBackend)
+from gwfast.graph.methods import ANY_CALL
+from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Certificate, Endpoints, Entry, Filter,
+                            HeaderFilter, Host, Listener, Match, PathModifier, Plan, RedirectFilter, RewriteFilter,
+                            Rule, ServerTLS, ValueMatch, WeightedBackend)
 
 
 def to_builtins(plan: Plan) -> dict[str, Any]:
     """Return `plan` as dicts, lists, strings and numbers, in its own order."""
-    rules: dict[str, Any] = {}
+    rules = _Rules()
     return {
         "binds": [_bind(bind, rules) for bind in plan.binds],
-        "rules": rules,
-        "backends": {each.key: _endpoints(each) for each in plan.endpoints},
+        "rules": {name: rule_data(rule) for rule, name in rules.names.items()},
+        "backends": {endpoints.key: _endpoints(backend, endpoints)
+                     for backend, endpoints in zip(plan.backends, plan.endpoints, strict=True)},
     }
 
 
-def _bind(bind: Bind, rules: dict[str, Any]) -> dict[str, Any]:
-    return _kept(address=bind.address or "*", port=bind.port, scheme=bind.scheme, proxyProtocol=bind.proxy_protocol,
-                 listeners=[_listener(each, rules) for each in bind.listeners])
+class _Rules:
+    """The rules by name: their ids, of which one may stand for several (a listener's way to its backends differs)."""
+
+    def __init__(self) -> None:
+        self.names: dict[Rule, str] = {}
+        self._count: Counter[str] = Counter()
+
+    def name(self, rule: Rule) -> str:
+        if rule not in self.names:
+            self._count[rule.id] += 1
+            count = self._count[rule.id]
+            self.names[rule] = rule.id if count == 1 else f"{rule.id}#{count}"
+        return self.names[rule]
 
 
-def _listener(listener: Listener, rules: dict[str, Any]) -> dict[str, Any]:
-    return {"id": listener.id, "hostname": listener.hostname or "*",
-            "hosts": [_host(host, rules) for host in listener.hosts]}
+def _bind(bind: Bind, rules: _Rules) -> dict[str, Any]:
+    return _kept(address=bind.address or "*", port=bind.port, transport=bind.transport,
+                 proxyProtocol=bind.proxy_protocol, listeners=[_listener(each, rules) for each in bind.listeners])
 
 
-def _host(host: Host, rules: dict[str, Any]) -> dict[str, Any]:
+def _listener(listener: Listener, rules: _Rules) -> dict[str, Any]:
+    return {"id": listener.id, "hostname": listener.hostname or "*"} | _kept(
+        mode="" if listener.mode == "http" else listener.mode, tls=_server_tls(listener.tls) if listener.tls else {}) | {
+        "hosts": [_host(host, rules) for host in listener.hosts]}
+
+
+def _server_tls(tls: ServerTLS) -> dict[str, Any]:
+    return _kept(certificates=[_certificate(each) for each in tls.certificates], ciphers=tls.ciphers,
+                 minVersion="" if tls.min_version == "1.2" else tls.min_version,
+                 clientCertificates=tls.client_mode if tls.client_ca else "")
+
+
+def _certificate(certificate: Certificate) -> dict[str, Any]:
+    expires = datetime.fromtimestamp(certificate.not_after, UTC).isoformat()
+    return {"names": [*certificate.names], "digest": certificate.digest, "notAfter": expires}
+
+
+def _host(host: Host, rules: _Rules) -> dict[str, Any]:
     return {"hostname": host.hostname or "*", "entries": [_entry(entry, rules) for entry in host.entries]}
 
 
-def _entry(entry: Entry, rules: dict[str, Any]) -> dict[str, Any]:
-    if entry.rule.id not in rules:
-        rules[entry.rule.id] = rule_data(entry.rule)
-    return {"match": match_data(entry.match), "rule": entry.rule.id}
+def _entry(entry: Entry, rules: _Rules) -> dict[str, Any]:
+    return {"match": match_data(entry.match), "rule": rules.name(entry.rule)}
 
 
 def match_data(match: Match) -> dict[str, Any]:
@@ -74,9 +105,17 @@ def _weighted(each: WeightedBackend) -> dict[str, Any]:
     return {"weight": each.weight} | to | _kept(filters=[filter_data(one) for one in each.filters])
 
 
-def _endpoints(endpoints: Endpoints) -> dict[str, Any]:
+def _endpoints(backend: Backend, endpoints: Endpoints) -> dict[str, Any]:
     return _kept(source=endpoints.source, addresses=[host_port(ip, port) for ip, port in endpoints.addresses],
-                 hosts=[*endpoints.hosts], hostPort=endpoints.host_port)
+                 hosts=[*endpoints.hosts], hostPort=endpoints.host_port,
+                 tls=_backend_tls(backend.tls) if backend.tls else {})
+
+
+def _backend_tls(tls: BackendTLS) -> dict[str, Any]:
+    authorities = [f"{len(tls.ca)} in PEM"] if tls.ca else []
+    return _kept(hostname=tls.hostname, authorities=authorities + ["System"] * tls.system,
+                 subjectAltNames=[f"{kind} {value}" for kind, value in tls.sans], alpn=[*tls.alpn],
+                 clientCertificate=_certificate(tls.certificate) if tls.certificate else {})
 
 
 def _value(each: ValueMatch) -> dict[str, Any]:
@@ -100,12 +139,22 @@ def host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
 
 
-def match_words(match: Match) -> str:
+PATH_WORDS = {"Exact": "path {}", "PathPrefix": "path under {}", "RegularExpression": "path ~ {}"}
+CALL_WORDS = {"Exact": "method {}", "PathPrefix": "service {}", "RegularExpression": "method ~ {}"}
+CONNECTIONS = {"TLSRoute": "connection", "TCPRoute": "connection", "UDPRoute": "datagram"}
+
+
+def match_words(entry: Entry) -> str:
     """Say in one line what a request must have: 'path under /api, method GET, header x-env = prod'."""
-    parts = [{"Exact": "path {}", "PathPrefix": "path under {}", "RegularExpression": "path ~ {}"}[match.path_type]
-             .format(match.path)]
-    if match.path_type == "PathPrefix" and match.path == "/":
-        parts = ["any path"]
+    match, kind = entry.match, entry.rule.kind
+    if kind in CONNECTIONS:
+        return f"any {CONNECTIONS[kind]}"
+    if kind == "GRPCRoute":
+        parts = [CALL_WORDS[match.path_type].format(match.path[1:])]
+        parts = ["any call"] if (match.path_type, match.path) == ANY_CALL else parts
+    else:
+        parts = [PATH_WORDS[match.path_type].format(match.path)]
+        parts = ["any path"] if (match.path_type, match.path) == ("PathPrefix", "/") else parts
     parts += [f"method {match.method}"] if match.method else []
     parts += [f"header {_condition(each)}" for each in match.headers]
     parts += [f"query {_condition(each)}" for each in match.query]
@@ -114,6 +163,13 @@ def match_words(match: Match) -> str:
 
 def _condition(each: ValueMatch) -> str:
     return f"{each.name} {'~' if each.regex else '='} {each.value}"
+
+
+def answer_words(kind: str, status: int) -> str:
+    """Say what a rule of a route of this kind does where it has nothing but a status to give."""
+    if kind in CONNECTIONS:
+        return f"{'drops' if kind == 'UDPRoute' else 'closes'} the {CONNECTIONS[kind]}"
+    return "answers UNAVAILABLE" if kind == "GRPCRoute" and status in (500, 503) else f"answers {status}"
 
 
 def filter_words(each: Filter) -> list[str]:
@@ -141,9 +197,11 @@ def _path_words(path: PathModifier | None) -> list[str]:
 
 
 def backend_words(backend: Backend) -> str:
-    """Name a backend: 'namespace/name:port', and its protocol if that is not plain HTTP."""
+    """Name a backend: 'namespace/name:port', and what is spoken with it if that is not plain HTTP."""
+    words = [] if backend.protocol == "http" else ["HTTP/2" if backend.protocol == "h2c" else backend.protocol]
+    words += [f"TLS as {backend.tls.hostname}"] if backend.tls else []
     name = f"{backend.namespace}/{backend.name}:{backend.port}"
-    return name if backend.protocol == "http" else f"{name} ({backend.protocol})"
+    return f"{name} ({', '.join(words)})" if words else name
 
 
 def rule_words(entry: Entry) -> str:

@@ -4,6 +4,9 @@
 
 Rules:
 - `explain` answers for one bind; `binds_for` names the binds that a URL can reach
+- the scheme of a URL says what the client speaks: http, https, or tls, tcp, udp for a connection that is not HTTP
+- over TLS the URL's host is the SNI and chooses the listener; a Host of another listener is misdirected (421)
+- status 0 with a reason: the connection is closed
 - the first entry that matches wins; those before it say which conditions failed, those behind it why they come later
 - where the path holds %2F, the request is answered with 400 if reading it as '/' leads to another rule
 """
@@ -16,12 +19,15 @@ import msgspec
 from gwfast.errors import UsageError
 from gwfast.plan import regex
 from gwfast.plan.dump import filter_words
-from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Entry, Filter, Host, Listener, Match, PathModifier, Plan,
+from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Certificate, Entry, Filter, Host, Listener, Match, PathModifier, Plan,
                             RedirectFilter, RewriteFilter, Rule, ValueMatch, WeightedBackend)
 from gwfast.plan.paths import normal_path, replace_prefix, under
 from gwfast.plan.precedence import covers, host_key, reason
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443, "tls": 443}
+CONNECTIONS = ("tls", "tcp", "udp")  # schemes without a request
+SPOKEN = {"http": ("http",), "tls": ("https", "tls"), "tcp": ("tcp", "http", "https", "tls"), "udp": ("udp",)}  # to a bind
+_IP = re.compile(r"[0-9.]+|.*:.*")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +70,7 @@ class Explanation(msgspec.Struct, kw_only=True):
     request: Request
     bind: Bind | None = None
     listener: Listener | None = None
+    certificate: Certificate | None = None  # that the client is shown
     host: Host | None = None
     entry: Entry | None = None
     status: int = 0
@@ -81,11 +88,13 @@ def read_request(method: str, url: str, headers: list[str]) -> Request:
     except ValueError as error:
         raise UsageError(f"not a URL: {url!r}: {error}") from None
     scheme = parts.scheme or "http"
-    if scheme not in DEFAULT_PORTS:
-        raise UsageError(f"not an http or https URL: {url!r}")
+    if scheme not in (*DEFAULT_PORTS, *CONNECTIONS):
+        raise UsageError(f"not an http, https, tls, tcp or udp URL: {url!r}")
+    if port is None and scheme not in DEFAULT_PORTS:
+        raise UsageError(f"{scheme} has no port of its own: {url!r}")
     host = next((value for name, value in fields if name == "host"), parts.netloc.rpartition("@")[2])
     return Request(method=method.upper() if method.islower() else method, scheme=scheme, address=parts.hostname or "",
-                   port=port or DEFAULT_PORTS[scheme], host=re.sub(r":\d*$", "", host).lower().removesuffix("."),
+                   port=port if port is not None else DEFAULT_PORTS[scheme], host=re.sub(r":\d*$", "", host).lower().removesuffix("."),
                    path=parts.path or "/", query=parts.query, headers=fields)
 
 
@@ -99,27 +108,82 @@ def _field(line: str) -> tuple[str, str]:
 def binds_for(plan: Plan, request: Request) -> list[Bind]:
     """Return the binds that a client of this URL can reach: those on its port, of these the one with its address.
 
-    A URL that is only a path can be asked of each.
+    A URL that is only a path can be asked of each that speaks HTTP.
     """
     if not request.address:
-        return list(plan.binds)
-    on_port = [bind for bind in plan.binds if bind.port == request.port]
+        return [bind for bind in plan.binds if bind.transport in ("http", "tls")]
+    on_port = [bind for bind in plan.binds
+               if bind.port == request.port and (bind.transport == "udp") == (request.scheme == "udp")]
     return [bind for bind in on_port if bind.address == request.address] or on_port
 
 
 def explain(bind: Bind, request: Request) -> Explanation:
     """Follow `request` through `bind`."""
     if not request.address:
-        request = msgspec.structs.replace(request, scheme=bind.scheme, port=bind.port)
+        request = msgspec.structs.replace(request, scheme=SPOKEN[bind.transport][0], port=bind.port)
     result = Explanation(request=request, bind=bind)
-    if bind.scheme != request.scheme:
-        return _ended(result, 400, f"port {bind.port} speaks {bind.scheme}")
-    listeners = [each for each in bind.listeners if covers(each.hostname, request.host)]
-    if not listeners:
-        return _ended(result, 404, f"no listener on port {bind.port} takes {request.host or 'a request without Host'}")
-    result.listener = min(listeners, key=lambda each: host_key(each.hostname))
-    hosts = [each for each in result.listener.hosts if covers(each.hostname, request.host)]
-    candidates = [(host, entry) for host in hosts for entry in host.entries]
+    if request.scheme not in SPOKEN[bind.transport]:
+        return _ended(result, 400, f"port {bind.port} speaks {SPOKEN[bind.transport][0]}")
+    if bind.transport != "http" and not _connected(result):
+        return result
+    if bind.transport in ("tcp", "udp") or result.listener and result.listener.mode in ("terminate", "passthrough"):
+        return _routed(result)
+    listener = _listener(bind, request.host)
+    name = request.host or "a request without Host"
+    if listener is None:
+        return _ended(result, 404, f"no listener on port {bind.port} takes {name}")
+    if result.listener not in (None, listener):
+        return _ended(result, 421, f"{name} belongs to listener {listener.id}, the connection does not")
+    result.listener = listener
+    return _requested(result)
+
+
+def _connected(result: Explanation) -> bool:
+    """Find the listener of a connection by its SNI, '' where there is none; say whether there is more to come."""
+    bind, request = result.bind, result.request
+    name = request.address or request.host
+    sni = "" if _IP.fullmatch(name) or bind.transport != "tls" else name
+    result.listener = _listener(bind, sni)
+    if result.listener is None:
+        _ended(result, 0, f"no listener on port {bind.port} takes {sni or 'a client without SNI'}")
+        return False
+    result.certificate = _certificate(result.listener, sni)
+    if request.scheme == "tls" and result.listener.mode == "https":
+        _ended(result, 0, "requests follow, each to a rule of its own: ask for an https URL")
+        return False
+    return True
+
+
+def _listener(bind: Bind, name: str) -> Listener | None:
+    fitting = [each for each in bind.listeners if covers(each.hostname, name)]
+    return min(fitting, key=lambda each: host_key(each.hostname), default=None)
+
+
+def _certificate(listener: Listener, sni: str) -> Certificate | None:
+    """The certificate with the longest name that covers the SNI, else the first."""
+    if listener.tls is None:
+        return None
+    named = [(len(name), each) for each in listener.tls.certificates for name in each.names if covers(name, sni)]
+    return max(named, key=lambda pair: pair[0])[1] if named else next(iter(listener.tls.certificates), None)
+
+
+def _routed(result: Explanation) -> Explanation:
+    """Follow a connection that is not HTTP: matched as a request for '/' at its name."""
+    request = result.request
+    name = request.address or request.host
+    candidates = _candidates(result.listener, "" if _IP.fullmatch(name) else name)
+    result.request = msgspec.structs.replace(request, path="/", query="")
+    _choose(result, candidates, "/")
+    if result.entry is None:
+        return _ended(result, 0, f"no route of this listener takes {name}")
+    result.shares = shares(result.entry, request, result.bind, "/")
+    return result
+
+
+def _requested(result: Explanation) -> Explanation:
+    """Follow a request through its listener."""
+    request = result.request
+    candidates = _candidates(result.listener, request.host)
     path = normal_path(request.path)
     _choose(result, candidates, path)
     if "%2F" in path and not result.status:
@@ -129,8 +193,12 @@ def explain(bind: Bind, request: Request) -> Explanation:
     if result.entry is None:
         return _ended(result, 404, "no rule matches" if candidates else
                       f"no route of this listener takes {request.host or 'a request without Host'}")
-    result.shares = shares(result.entry, request, bind, path)
+    result.shares = shares(result.entry, request, result.bind, path)
     return result
+
+
+def _candidates(listener: Listener, name: str) -> list[tuple[Host, Entry]]:
+    return [(host, entry) for host in listener.hosts if covers(host.hostname, name) for entry in host.entries]
 
 
 def _ended(result: Explanation, status: int, why: str) -> Explanation:

@@ -10,7 +10,8 @@
 
 A request is served by the most specific listener of its bind alone (isolation, spec 5.3). Within it, every host that
 covers the request's name is tried in order (spec 5.1 gives precedence to a hostname, not exclusiveness): the first
-entry that matches serves it; none means 404.
+entry that matches serves it; none means 404. A connection that is not HTTP is matched as a request for '/' at the name
+that its SNI says ('' where there is none): no listener or no entry closes it.
 
 Every object is immutable. Building again after a change reuses each object that did not change (the same
 identity), so that whoever turns a plan into a table can keep what it made of it. Sequences that may be long (entries,
@@ -20,13 +21,21 @@ Every hostname and field name is lower-case; every path is normalised as a reque
 decoded, no escapes of '/', no dot segments).
 """
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Literal
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from gwfast.errors import Source
 
 NOWHERE = Source("", 0)
+
+
+def identity(content: str | bytes) -> int:
+    """Return 64 bits that stand for `content` in tables and credentials, the same in every process; never 0."""
+    data = content.encode() if isinstance(content, str) else content
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little") or 1
 
 
 class _Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
@@ -97,6 +106,56 @@ class AnswerFilter(_Node):
 Filter = HeaderFilter | RewriteFilter | RedirectFilter | AnswerFilter
 
 
+class Certificate(_Node):
+    """A chain and its private key, PEM. `names` are the DNS names that it is for, `not_after` is in seconds since the
+    epoch. What is printed of it never has the key; `digest` stands for both."""
+
+    chain: bytes
+    key: bytes
+    names: tuple[str, ...] = ()
+    not_after: float = 0.0
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.digest:
+            content = blake2b(msgspec.msgpack.encode((self.chain, self.key)), digest_size=16)
+            force_setattr(self, "digest", content.hexdigest())
+
+    def __repr__(self) -> str:
+        return f"Certificate({', '.join(self.names) or 'no names'}, {self.digest})"
+
+
+class ServerTLS(_Node):
+    """How a listener ends TLS. ciphers: an OpenSSL list, '' for the default; client_ca: PEM of every authority that
+    certificates of clients are checked against, () asks for none; alpn: HTTP, h2 and http/1.1 are offered."""
+
+    certificates: tuple[Certificate, ...] = ()
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    ciphers: str = ""
+    client_ca: tuple[bytes, ...] = ()
+    client_mode: Literal["AllowValidOnly", "AllowInsecureFallback"] = "AllowValidOnly"
+    alpn: bool = True
+
+
+class BackendTLS(_Node):
+    """How a backend is spoken to over TLS. ca: PEM of every authority, `system`: those of the system; hostname: the SNI,
+    and the name in its certificate unless there are `sans`, of which one has to be there; certificate: the Gateway's
+    own; alpn: what is offered, () for nothing. `id` stands for all of it."""
+
+    ca: tuple[bytes, ...] = ()
+    system: bool = False
+    hostname: str = ""
+    sans: tuple[tuple[Literal["Hostname", "URI"], str], ...] = ()
+    certificate: Certificate | None = None
+    alpn: tuple[str, ...] = ()
+    id: int = 0  # is made of the others
+
+    def __post_init__(self) -> None:
+        certificate = self.certificate.digest if self.certificate else ""
+        content = (self.ca, self.system, self.hostname, self.sans, certificate, self.alpn)
+        force_setattr(self, "id", identity(msgspec.msgpack.encode(content)))
+
+
 class Backend(_Node):
     """A Service port (or what stands for one). Where its endpoints are is said by the Endpoints of the same `key`, so
     that a rule stays the same object while they come and go."""
@@ -104,11 +163,17 @@ class Backend(_Node):
     namespace: str
     name: str
     port: int
-    protocol: Literal["http", "h2c", "ws", "https", "wss", "tcp", "udp"] = "http"
+    protocol: Literal["http", "h2c", "ws", "tcp", "udp"] = "http"
+    tls: BackendTLS | None = None
 
     @property
     def key(self) -> str:
-        return f"{self.namespace}/{self.name}:{self.port}/{self.protocol}"
+        return f"{self.namespace}/{self.name}:{self.port}/{self.dialect}"
+
+    @property
+    def dialect(self) -> str:
+        """What is spoken with it: the protocol, and behind '@' the id of its TLS settings."""
+        return f"{self.protocol}@{self.tls.id:016x}" if self.tls else self.protocol
 
 
 class Endpoints(_Node):
@@ -123,7 +188,8 @@ class Endpoints(_Node):
 
 
 class WeightedBackend(_Node):
-    """backend None: this share of the weight is answered with `status` (an invalid reference: 500)."""
+    """backend None: this share of the weight is answered with `status` (an invalid reference: 500). A GRPCRoute says
+    UNAVAILABLE instead, a connection that is not HTTP is closed."""
 
     weight: int = 1
     backend: Backend | None = None
@@ -164,26 +230,31 @@ class Host(_Node):
 
 
 class Listener(_Node):
-    """A listener that accepts traffic. `id` is 'namespace/gateway/listener' ('namespace/listenerset/name' for sets)."""
+    """A listener that accepts traffic. `id` is 'namespace/gateway/listener' ('namespace/listenerset/name' for sets).
+    `mode` is what becomes of a connection: 'terminate' and 'passthrough' are those of TLS listeners. tls: None where
+    TLS does not end here."""
 
     id: str
     hostname: str = ""
+    mode: Literal["http", "https", "terminate", "passthrough", "tcp", "udp"] = "http"
+    tls: ServerTLS | None = None
     hosts: Sequence[Host] = ()
 
 
 class Bind(_Node):
     """One address and port to listen on. `address` is an IP or '' for all; `port` is the spec's port (the port map is
-    applied where sockets are opened). `listeners` are most specific first. The scheme is what clients spoke."""
+    applied where sockets are opened). `listeners` are most specific first. transport: what clients begin with; 'tls' is
+    that of HTTPS and of TLS listeners, which share a port by SNI."""
 
     address: str
     port: int
-    scheme: Literal["http", "https"] = "http"
+    transport: Literal["http", "tls", "tcp", "udp"] = "http"
     proxy_protocol: bool = False
     listeners: tuple[Listener, ...] = ()
 
     @property
     def key(self) -> str:
-        return f"[{self.address}]:{self.port}"
+        return f"{'udp' if self.transport == 'udp' else ''}[{self.address}]:{self.port}"
 
 
 class Plan(_Node):

@@ -14,7 +14,7 @@ def problems(plan: Plan, told: Iterable[Problem] = ()) -> list[Problem]:
     fields: dict[str, list[str]] = {}
     for each in told:
         fields.setdefault(each.resource, []).append(each.field)
-    found = (each for rule in plan.troubled for each in of_rule(rule))
+    found = dict.fromkeys(each for rule in plan.troubled for each in of_rule(rule))  # a route may be planned twice
     return [each for each in found
             if not any(field.startswith(each.field) for field in fields.get(each.resource, ()))]
 
@@ -44,10 +44,11 @@ def of_rule(rule: Rule) -> Iterator[Problem]:
         for i, each in enumerate(filters):
             if isinstance(each, AnswerFilter):
                 yield _problem(rule, f"{place}.filters[{i}]", "UnsupportedValue",
-                               f"{each.reason}: answers {each.status}", "error")
+                               f"{each.reason}: {dump.answer_words(rule.kind, each.status)}", "error")
     if not any(each.weight for each in rule.backends) and not any(map(answers, rule.filters)):
         words = "every weight is 0" if rule.backends else "there are no backendRefs"
-        yield _problem(rule, f"{path}.backendRefs", "NoBackends", f"{words}: answers 500", "warning")
+        yield _problem(rule, f"{path}.backendRefs", "NoBackends",
+                       f"{words}: {dump.answer_words(rule.kind, 500)}", "warning")
 
 
 def _problem(rule: Rule, field: str, reason: str, message: str, severity: str) -> Problem:

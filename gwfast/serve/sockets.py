@@ -2,9 +2,10 @@
 
     Port   one bind of the plan: id, where it listens really, a socket per worker (or why there is none)
 
-SO_REUSEPORT spreads connections over the workers' sockets. It would also share a port silently with another program
-of the same user that sets it, so a port is first bound without it: what is taken is said, not shared. (Where a port of
-ours is open on another address the kernel could not tell it from a stranger's, and this test is left out.)
+SO_REUSEPORT spreads connections (datagrams by their addresses) over the workers' sockets. It would also share a port
+silently with another program of the same user that sets it, so a port is first bound without it: what is taken is said,
+not shared. (Where a port of ours is open on another address the kernel could not tell it from a stranger's, and this test
+is left out.) TCP and UDP have ports of their own.
 """
 import errno
 import ipaddress
@@ -16,6 +17,8 @@ import msgspec
 
 EVERYWHERE = ""
 
+Wanted = tuple[str, str, int, str]  # Bind.key, address, port, transport
+
 
 class Port(msgspec.Struct, eq=False):
     """An address and port to listen on. `port` is the real one, `spec_port` the Gateway's."""
@@ -24,15 +27,21 @@ class Port(msgspec.Struct, eq=False):
     bind: int  # the id that the table and the engine know it by
     address: str
     spec_port: int
+    transport: str = "http"
     port: int = 0
     sockets: tuple[socket.socket, ...] = ()
     error: str = ""
     listening: bool = False  # workers were told to accept on it
 
     @property
+    def udp(self) -> bool:
+        return self.transport == "udp"
+
+    @property
     def where(self) -> str:
         host = self.address or "*"
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        where = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        return f"udp {where}" if self.udp else where
 
     def close(self) -> None:
         for each in self.sockets:
@@ -60,20 +69,21 @@ class Ports:
         """Bind.key -> id, for the image."""
         return {key: port.bind for key, port in self._ports.items()}
 
-    def open(self, wanted: Iterable[tuple[str, str, int]]) -> None:
-        """Open what is wanted (key, address, port) and not open.
+    def open(self, wanted: Iterable[Wanted]) -> None:
+        """Open what is wanted and not open.
 
         What cannot be opened is in the table with its `error`, and is tried again the next time.
         """
-        for key, address, spec_port in wanted:
+        for key, address, spec_port, transport in wanted:
             port = self._ports.get(key)
             if port is None:
                 number = self._ids.setdefault(key, len(self._ids) + 1)
                 port = self._ports[key] = Port(key, number, address or self._bind, spec_port)
+            port.transport = transport
             if not port.sockets:
                 self._open(port)
 
-    def keep(self, wanted: Iterable[tuple[str, str, int]]) -> list[Port]:
+    def keep(self, wanted: Iterable[Wanted]) -> list[Port]:
         """Forget and close what is not wanted; return it."""
         keys = {key for key, *_ in wanted}
         gone = [self._ports.pop(key) for key in list(self._ports) if key not in keys]
@@ -87,13 +97,14 @@ class Ports:
 
     def _open(self, port: Port) -> None:
         port.port = self._map.get(port.spec_port, port.spec_port)
-        ours = [other for other in self if other.sockets and other.port == port.port]
+        ours = [other for other in self if other.sockets and (other.port, other.udp) == (port.port, port.udp)]
         for other in ours:
             if other.address == port.address:
                 port.error = f"port {other.spec_port} of the configuration listens there already"
                 return
         try:
-            port.sockets = open_sockets(port.address, port.port, self._workers, self._backlog, alone=not ours)
+            port.sockets = open_sockets(port.address, port.port, self._workers, self._backlog, alone=not ours,
+                                        udp=port.udp)
         except OSError as error:
             port.error = _explain(error)
         else:
@@ -101,22 +112,24 @@ class Ports:
             port.error = ""
 
 
-def open_sockets(address: str, port: int, count: int, backlog: int, *,
-                 alone: bool = True) -> tuple[socket.socket, ...]:
-    """Open `count` non-blocking listening sockets that share one port; OSError if it is taken or not ours.
+def open_sockets(address: str, port: int, count: int, backlog: int, *, alone: bool = True,
+                 udp: bool = False) -> tuple[socket.socket, ...]:
+    """Open `count` non-blocking sockets that share one port, those of TCP listening; OSError if it is taken or not ours.
 
     address '' is every address, IPv4 and IPv6 where there is IPv6. Port 0 is one that is free. `alone`: nobody else
     may listen there.
     """
+    kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
     family, host = _family(address)
     opened = []
     try:
         if alone:
-            _bound(family, host, port, shared=False).close()
+            _bound(family, kind, host, port, shared=False).close()
         for _ in range(count):
-            one = _bound(family, host, port, shared=True)
+            one = _bound(family, kind, host, port, shared=True)
             opened.append(one)
-            one.listen(backlog)
+            if not udp:
+                one.listen(backlog)
             one.setblocking(False)
             port = one.getsockname()[1]
     except OSError:
@@ -131,16 +144,17 @@ def _family(address: str) -> tuple[socket.AddressFamily, str]:
         family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
         return family, address
     try:
-        _bound(socket.AF_INET6, "::", 0, shared=False).close()
+        _bound(socket.AF_INET6, socket.SOCK_STREAM, "::", 0, shared=False).close()
     except OSError:
         return socket.AF_INET, "0.0.0.0"
     return socket.AF_INET6, "::"
 
 
-def _bound(family, host: str, port: int, *, shared: bool) -> socket.socket:
-    one = socket.socket(family, socket.SOCK_STREAM)
+def _bound(family, kind, host: str, port: int, *, shared: bool) -> socket.socket:
+    one = socket.socket(family, kind)
     try:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind == socket.SOCK_STREAM:  # connections that are over do not count; of UDP it would share the port
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:

@@ -30,7 +30,7 @@ from gwfast.serve.crew import Crew
 from gwfast.serve.generation import Pipeline, Reading
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.pages import pages
-from gwfast.serve.sockets import Port, Ports
+from gwfast.serve.sockets import Port, Ports, Wanted
 from gwfast.serve.spawn import Process
 from gwfast.serve.watch import Watcher
 
@@ -162,7 +162,7 @@ class Supervisor:
         if changed is None or changed:
             self.reading = await self.aside.run(self.pipeline.read, changed)
         plan = self.reading.plan
-        binds = [(bind.key, bind.address, bind.port) for bind in plan.binds]
+        binds = [(bind.key, bind.address, bind.port, bind.transport) for bind in plan.binds]
         self.ports.open(binds)
         addresses = await self._look_up(plan)
         news = plan is not self._plan or addresses != self._addresses
@@ -190,7 +190,7 @@ class Supervisor:
         self._tell_unresolved(plan, addresses)
         self._plan, self._addresses = plan, addresses
 
-    def _listen(self, binds: list[tuple[str, str, int]]) -> None:
+    def _listen(self, binds: list[Wanted]) -> None:
         """Let the workers accept where they do not yet, and no more where nothing is wanted now."""
         for port in self.ports:
             if port.sockets and not port.listening:

@@ -86,7 +86,7 @@ class World:
             attachments = [self.attachment(name, i) for name in self.routes if i in self.attached.get(name, ())]
             listeners[f"ns/gw/{i}"] = ListenerNode(
                 id=f"ns/gw/{i}", name=str(i), resource=WRITTEN, owner=OWNER, gateway=OWNER, protocol="HTTP",
-                port=80 + i // 2, hostname="*.b" if i else "", served=served,
+                port=80 + i // 2, hostname="*.b" if i else "", programmed=served,
                 attachments=tuple(attachments[::-1 if self.turned else 1]))
         return Graph(classes={}, gateways={}, listener_sets={}, listeners=listeners, routes={}, targets=TARGETS,
                      policies={})

@@ -22,6 +22,7 @@ LONG = {
     "gwfast/_image.pyx": "the one place that writes the table's layout",
     "gwfast/_index.pyx": "one host's index, the twin of _match",
     "gwfast/config/model.py": "one struct for each Go type of the API",
+    "gwfast/_match.pyx": "names, paths and candidates are one walk, and the table that can be asked walks it",
     "gwfast/config/validate.py": "one rule for each CEL rule of the CRDs",
 }
 

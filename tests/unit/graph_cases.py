@@ -22,14 +22,12 @@ import yaml
 from gwfast.config.load import load
 from gwfast.config.model import KINDS
 from gwfast.graph.conditions import conditions
-from gwfast.graph.model import ROUTE_KINDS, GraphOptions
+from gwfast.graph.model import GraphOptions
 
 SHARED = Path(__file__).parents[3] / "shared" / "gateway-api"
 CONFORMANCE = SHARED / "conformance"
 NAMESPACE = "gateway-conformance-infra"
-EVERYTHING = GraphOptions(
-    strict_services=True, own_addresses=True, protocols=("HTTP", "HTTPS", "TLS", "TCP", "UDP"), route_kinds=ROUTE_KINDS
-)
+EVERYTHING = GraphOptions(strict_services=True, own_addresses=True)
 needs_shared = pytest.mark.skipif(not CONFORMANCE.is_dir(), reason="the Gateway API's own manifests are not here")
 
 
@@ -96,8 +94,8 @@ def tls_secret(namespace, name, *names):
     return {at: msgspec.structs.replace(one, data={"tls.crt": chain, "tls.key": key}) for at, one in secret.items()}
 
 
-def authority(namespace, name):
-    pem = key_pair()[0].decode()
+def authority(namespace, name, *names):
+    pem = key_pair(*names)[0].decode()
     config_map = resources(f"{{apiVersion: v1, kind: ConfigMap, metadata: {{namespace: {namespace}, name: {name}}}}}")
     return {key: msgspec.structs.replace(one, data={"ca.crt": pem}) for key, one in config_map.items()}
 

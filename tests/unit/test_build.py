@@ -29,9 +29,10 @@ from gwfast.graph.model import (
     RuleNode,
     Target,
 )
-from gwfast.plan.build import Builder, build, plan_match
+from gwfast.plan.build import Builder, build
 from gwfast.plan.dump import match_data, to_builtins
 from gwfast.plan.ir import AnswerFilter, HeaderFilter
+from gwfast.plan.matches import plan_match
 
 TARGET = "default/svc:80/http"
 
@@ -45,12 +46,12 @@ def rule(*matches, filters=(), backend_filters=()):
                          backend_refs=(HTTPBackendRef(name="svc", port=80, filters=backend_filters),))
 
 
-def route(name, *rules, nodes=None, line=1, served=True):
+def route(name, *rules, nodes=None, line=1):
     resource = HTTPRoute(metadata=ObjectMeta(name=name, namespace="default"), source=Source("routes.yaml", line),
                          spec=HTTPRouteSpec(rules=rules))
     nodes = nodes or [{"backends": (BackendNode(index=0, target=TARGET),)}] * len(rules)
     nodes = tuple(RuleNode(index=i, rule=rules[i], **given) for i, given in enumerate(nodes))
-    return RouteNode(key=resource.key, resource=resource, rules=nodes, served=served)
+    return RouteNode(key=resource.key, resource=resource, rules=nodes)
 
 
 def listener(name, *attachments, **given):
@@ -89,20 +90,24 @@ def test_listeners_are_grouped_by_address_and_port_most_specific_first():
     plan = build(graph(
         listener("any"), listener("exact", hostname="a.example"), listener("wild", hostname="*.example"),
         listener("two", port=8080, addresses=("127.0.0.2", "127.0.0.1"), proxy_protocol=True),
-        listener("tls", port=443, protocol="HTTPS", tls=ListenerTLS()), listener("off", port=99, served=False),
+        listener("tls", port=443, protocol="HTTPS", tls=ListenerTLS()), listener("off", port=99, programmed=False),
+        listener("udp", port=443, protocol="UDP"), listener("pass", port=443, hostname="a.example", protocol="TLS",
+                                                            tls=ListenerTLS(mode="Passthrough")),
     ))
-    assert [(each.address, each.port, each.scheme, each.proxy_protocol, [one.id[11:] for one in each.listeners])
+    assert [(each.address, each.port, each.transport, each.proxy_protocol, [one.id[11:] for one in each.listeners])
             for each in plan.binds] == [
-        ("", 80, "http", False, ["exact", "wild", "any"]), ("", 443, "https", False, ["tls"]),
+        ("", 80, "http", False, ["exact", "wild", "any"]), ("", 443, "tls", False, ["pass", "tls"]),
+        ("", 443, "udp", False, ["udp"]),
         ("127.0.0.1", 8080, "http", True, ["two"]), ("127.0.0.2", 8080, "http", True, ["two"]),
     ]
+    assert len({each.key for each in plan.binds}) == 5
+    assert [one.mode for each in plan.binds[1:3] for one in each.listeners] == ["passthrough", "https", "udp"]
 
 
 def test_only_what_is_served_gets_in():
     nodes = [{"dropped": "refused"}, {"backends": (BackendNode(index=0, target=TARGET),)}]
     dropped = route("dropped", rule(path("/a")), rule(path("/b")), nodes=nodes)
-    other = route("other", rule(), served=False)
-    plan = build(graph(listener("web", on(dropped), on(other))))
+    plan = build(graph(listener("web", on(dropped)), listener("off", on(route("other", rule())), accepted=False)))
     assert entries(plan) == [("", "dropped", "/b")]
     assert plan.binds[0].listeners[0].hosts[0].entries[0].rule.id == "HTTPRoute/default/dropped/1"
 

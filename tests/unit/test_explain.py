@@ -158,7 +158,7 @@ def test_an_escaped_slash_that_leads_elsewhere_is_refused(url, status):
 
 
 def test_binds_are_chosen_by_port_and_address():
-    plan = Plan(binds=(bind({}), bind({}, address="127.0.0.1"), bind({}, port=443, scheme="https")))
+    plan = Plan(binds=(bind({}), bind({}, address="127.0.0.1"), bind({}, port=443, transport="tls")))
     chosen = {url: [each.address for each in binds_for(plan, read_request("GET", url, []))]
               for url in ("http://h/", "http://127.0.0.1/", "https://h/", "http://h:81/", "/")}
     assert list(chosen.values()) == [["", "127.0.0.1"], ["127.0.0.1"], [""], [], ["", "127.0.0.1", ""]]
@@ -166,7 +166,7 @@ def test_binds_are_chosen_by_port_and_address():
 
 @pytest.mark.parametrize(("port", "scheme"), [(80, "http"), (8080, "http"), (443, "https")])
 def test_a_path_alone_is_asked_of_the_port_as_if_it_had_come_there(port, scheme):
-    found = ask(bind({"": {"": [entry("any")]}}, port=port, scheme=scheme), "/p")
+    found = ask(bind({"": {"": [entry("any")]}}, port=port, transport="tls" if scheme == "https" else scheme), "/p")
     assert (found.request.port, found.request.scheme, found.entry.rule.route) == (port, scheme, "any")
 
 

@@ -310,20 +310,6 @@ spec: {controllerName: example.net/us, parametersRef: {group: example.net, kind:
     assert [(one.resource, one.severity) for one in problems(graph)] == [("GatewayClass any", severity)]
 
 
-def test_what_is_not_served_yet_says_so():
-    found = of(gateway("g", "a|HTTPS|443|tls: {certificateRefs: [{name: cert}]}", "b|HTTP|80", "c|UDP|53"))
-    graph = attach(found | tls_secret("default", "cert"), GraphOptions())
-    check(
-        graph, "Gateway/default/g Accepted=True/Accepted Programmed=True",
-        "Gateway/default/g#a Accepted=True Programmed=False/NotServed ResolvedRefs=True",
-        "Gateway/default/g#b Programmed=True", "Gateway/default/g#c Programmed=False/NotServed",
-    )
-    assert [node.served for node in graph.listeners.values()] == [False, True, False]
-    assert {(one.field, one.severity) for one in problems(graph)} == {
-        ("spec.listeners[0].protocol", "warning"), ("spec.listeners[2].protocol", "warning")
-    }
-
-
 def test_client_certificates_are_asked_for_by_port():
     spec = """, tls: {frontend: {default: {validation: {caCertificateRefs: [{group: "", kind: ConfigMap, name: ca}]}},
         perPort: [{port: 444, tls: {}}]}}"""

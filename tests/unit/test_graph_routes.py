@@ -1,6 +1,6 @@
 """Routes: references, filters, Services and what stands for them; one small configuration per case."""
 import pytest
-from graph_cases import EVERYTHING, authority, born, check, resources
+from graph_cases import EVERYTHING, authority, check, resources
 
 from gwfast.config.model import Key
 from gwfast.graph.attach import Attacher, attach
@@ -23,6 +23,7 @@ kind: Service
 metadata: {name: s}
 spec: {ports: [{name: web, port: 80, targetPort: 8080}, {name: ws, port: 81, appProtocol: kubernetes.io/ws},
   {name: h2c, port: 82, appProtocol: kubernetes.io/h2c}, {name: tls, port: 83, appProtocol: https},
+  {name: wss, port: 84, appProtocol: kubernetes.io/wss}, {name: own, port: 85, appProtocol: example.net/own},
   {name: dns, port: 53, protocol: UDP}]}
 """
 
@@ -52,10 +53,12 @@ def first_backend(graph, name="r", kind="HTTPRoute", namespace="default"):
 
 REFERENCES = {
     "a port of a Service": ("{name: s, port: 80}", "default/s:80/http", ""),
-    "an upgrade to WebSocket is HTTP": ("{name: s, port: 81}", "default/s:81/http", ""),
-    "h2c": ("{name: s, port: 82}", "", "UnsupportedProtocol"),
+    "an upgrade to WebSocket": ("{name: s, port: 81}", "default/s:81/ws", ""),
+    "HTTP/2 with prior knowledge": ("{name: s, port: 82}", "default/s:82/h2c", ""),
     "an application protocol with TLS": ("{name: s, port: 83}", "", "UnsupportedProtocol"),
-    "no such port": ("{name: s, port: 84}", "", "BackendNotFound"),
+    "WebSockets over TLS": ("{name: s, port: 84}", "", "UnsupportedProtocol"),
+    "an application protocol that nobody knows": ("{name: s, port: 85}", "", "UnsupportedProtocol"),
+    "no such port": ("{name: s, port: 86}", "", "BackendNotFound"),
     "a port of another transport": ("{name: s, port: 53}", "", "BackendNotFound"),
     "no port": ("{name: s}", "", "UnsupportedValue"),
     "no such Service": ("{name: nowhere, port: 80}", "", "BackendNotFound"),
@@ -236,29 +239,63 @@ spec: {{targetRefs: [{{group: "", kind: Service, name: {target}{section}}}], val
 """
 
 
-@pytest.mark.parametrize(("text", "reason"), [
-    (policy(), "UnsupportedProtocol"), (policy(section=", sectionName: web"), "UnsupportedProtocol"),
-    (policy(section=", sectionName: ws"), ""), (policy(target="other"), ""),
-    (policy(validation='{hostname: a.example, caCertificateRefs: [{group: "", kind: ConfigMap, name: nowhere}]}'),
-     "UnsupportedProtocol"),
+ONE_CA = '{hostname: a.example, caCertificateRefs: [{group: "", kind: ConfigMap, name: %s}]}'
+
+
+@pytest.mark.parametrize(("texts", "hostname"), [
+    ([policy()], "a.example"), ([policy(section=", sectionName: web")], "a.example"),
+    ([policy(section=", sectionName: ws")], None), ([policy(target="other")], None),
+    ([policy(), policy("q", section=", sectionName: web", validation="{hostname: b.example, wellKnownCACertificates: System}")],
+     "b.example"),
+    ([policy(validation=ONE_CA % "nowhere")], ""),
+    ([policy(), policy("q", section=", sectionName: web", validation=ONE_CA % "nowhere")], ""),
+], ids=["Service", "port", "another port", "another Service", "port before Service", "invalid", "invalid for the port"])
+def test_what_a_policy_protects_is_sent_over_tls_or_not_at_all(texts, hostname):
+    graph = attach(of(*texts, route(rules=backend("{name: s, port: 80}"))), FILES)
+    node = first_backend(graph)
+    check(graph, "HTTPRoute/default/r@g ResolvedRefs=True")  # what is wrong is wrong with the policy
+    if hostname == "":
+        assert (node.target, node.status) == ("", 500)
+    else:
+        tls = graph.targets[node.target].tls
+        assert (node.status, tls and tls.hostname) == (0, hostname)
+        assert node.target.startswith("default/s:80/http@" if hostname else "default/s:80/http")
+        assert graph.targets[node.target].key == node.target
+
+
+@pytest.mark.parametrize(("port", "kind", "target"), [
+    (83, "HTTPRoute", "default/s:83/http@"), (84, "HTTPRoute", "default/s:84/ws@"), (81, "HTTPRoute", "default/s:81/ws@"),
+    (80, "GRPCRoute", "default/s:80/h2c@"), (82, "TCPRoute", "default/s:82/tcp@"), (53, "UDPRoute", "default/s:53/udp"),
 ])
-def test_what_a_policy_protects_is_not_sent_in_clear(text, reason):
-    graph = attach(of(text, route(rules=backend("{name: s, port: 80}"))), FILES)
-    assert first_backend(graph).reason == reason
+def test_what_is_spoken_over_tls(port, kind, target):
+    found = of(policy(), route(rules=backend(f"{{name: s, port: {port}}}"), kind=kind))
+    node = first_backend(attach(found, FILES), kind=kind)
+    assert node.target.startswith(target) and ("@" in node.target) == ("@" in target)
 
 
-def test_a_policy_comes_and_goes():
+def test_tls_that_passes_through_is_not_wrapped_again():
+    text = route(rules=backend("{name: s, port: 80}"), kind="TLSRoute", more=", hostnames: [a.example]")
+    node = first_backend(attach(of(policy(), text), FILES), kind="TLSRoute")
+    assert node.target.startswith("default/s:80/tcp@") and node.passed == "default/s:80/tcp"
+    node = first_backend(attach(of(policy(validation=ONE_CA % "nowhere"), text), FILES), kind="TLSRoute")
+    assert (node.target, node.passed, node.status) == ("", "default/s:80/tcp", 500)
+
+
+def test_a_policy_and_its_authorities_come_and_go():
     attacher, found = Attacher(FILES), of(route(rules=backend("{name: s, port: 80}")))
-    assert first_backend(attacher.attach(found)).status == 0
-    assert first_backend(attacher.attach(found | resources(policy()))).status == 500
-    assert first_backend(attacher.attach(found)).status == 0
+    protected = found | resources(policy(validation=ONE_CA % "ca"))
+    seen = [attacher.attach(each) for each in (
+        found, protected, protected | authority("default", "ca"), protected | authority("default", "ca", "b"), found)]
+    nodes = [first_backend(graph) for graph in seen]
+    assert [node.status for node in nodes] == [0, 500, 0, 0, 0]
+    assert len({node.target for node in nodes}) == 4 and nodes[0].target == nodes[4].target
+    assert list(seen[4].targets) == ["default/s:80/http"]
 
 
 def test_policy_conditions():
-    one_ca = '{hostname: a.example, caCertificateRefs: [{group: "", kind: ConfigMap, name: %s}]}'
     found = of(
         policy("fine", section=", sectionName: web"), policy("later", section=", sectionName: web"),
-        policy("ca", section=", sectionName: ws", validation=one_ca % "ca"),
+        policy("ca", section=", sectionName: ws", validation=ONE_CA % "ca"),
         policy("no-port", section=", sectionName: nowhere"), policy("whole"),
         policy("other", section=", sectionName: h2c",
                validation="{hostname: a.example, wellKnownCACertificates: example.net/Set}"),
@@ -384,67 +421,3 @@ def test_hostnames_are_those_in_common():
     graph = attach(of(text), FILES)
     assert graph.listeners["default/g/web"].attachments[0].hostnames == ("a.example", "b.net")
     assert graph.listeners["default/g/named"].attachments[0].hostnames == ("a.example",)
-
-
-def test_a_route_of_a_kind_that_is_not_served_says_so():
-    graph = attach(of(route(rules="{}", kind="GRPCRoute")), FILES)
-    check(graph, "GRPCRoute/default/r@g Accepted=True", "Gateway/default/g#web attached=1")
-    assert not graph.routes[Key("GRPCRoute", "default", "r")].served
-    assert [(one.field, one.reason, one.severity) for one in problems(graph)] == [("kind", "NotServed", "warning")]
-
-
-@pytest.mark.parametrize(("namespace", "attached"), [("team", 1), ("other", 0)])
-@pytest.mark.parametrize("known", [True, False], ids=["Namespace", "no Namespace"])
-def test_a_namespace_has_its_name_for_a_label(namespace, attached, known):
-    selector = "{from: Selector, selector: {matchLabels: {kubernetes.io/metadata.name: team}}}"
-    gateway = BASE.partition("---")[0].replace("{from: All}", selector)
-    texts = [gateway, route(rules="{}", metadata=f", namespace: {namespace}", parents="{namespace: default, name: g}")]
-    texts += [f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}"] if known else []
-    graph = attach(resources("\n---\n".join(texts)), FILES)
-    check(graph, f"Gateway/default/g#web attached={attached}", "Gateway/default/g#named attached=0")
-
-
-# ---- HTTPRoute and GRPCRoute on one listener (grpcroute_types.go:126-137)
-
-
-def hosts(*names):
-    return f", hostnames: [{', '.join(names)}]"
-
-
-KINDS = {
-    "the older wins": ((1, hosts("a.example")), (2, hosts("a.example")), (True, False)),
-    "the older wins, whichever it is": ((2, hosts("a.example")), (1, hosts("a.example")), (False, True)),
-    "a wildcard meets": ((1, hosts("'*.example'")), (2, hosts("a.b.example")), (True, False)),
-    "any host meets": ((1, hosts("a.example")), (2, ""), (True, False)),
-    "nothing in common": ((1, hosts("a.example")), (2, hosts("b.example")), (True, True)),
-}
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_http_and_grpc_share_no_hostname(name):
-    (http_day, http_hosts), (grpc_day, grpc_hosts), expected = KINDS[name]
-    found = of(route("h", "{}", more=http_hosts), route("c", "{}", kind="GRPCRoute", more=grpc_hosts))
-    keys = [Key("HTTPRoute", "default", "h"), Key("GRPCRoute", "default", "c")]
-    found |= {key: born(found[key], day) for key, day in zip(keys, (http_day, grpc_day), strict=True)}
-    attacher = Attacher(EVERYTHING)
-    graph = attacher.attach(found)
-    assert tuple(graph.routes[key].parents[0].accepted for key in keys) == expected
-    assert {one.route.key for one in graph.listeners["default/g/web"].attachments} == {
-        key for key, accepted in zip(keys, expected, strict=True) if accepted
-    }
-    for key, accepted in zip(keys, expected, strict=True):
-        alone = attacher.attach({other: one for other, one in found.items() if other != key})
-        survivor = keys[1 - keys.index(key)]
-        assert alone.routes[survivor].parents[0].accepted, (key, accepted)
-
-
-def test_who_loses_one_listener_keeps_the_others():
-    parents = "{name: g, sectionName: web}, {name: g, sectionName: named}"
-    found = of(route("h", "{}"), route("c", "{}", kind="GRPCRoute", parents=parents))
-    key = Key("HTTPRoute", "default", "h")
-    found[key] = born(found[key], 1)
-    graph = attach(found, EVERYTHING)
-    check(graph, "Gateway/default/g#web attached=1", "Gateway/default/g#named attached=1")
-    node = graph.routes[Key("GRPCRoute", "default", "c")]
-    assert [parent.accepted for parent in node.parents] == [False, True]
-    assert node.parents[0].conditions[0].reason == "HostnameConflict"

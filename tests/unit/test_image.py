@@ -78,7 +78,7 @@ def test_choices():
         ir.WeightedBackend(weight=1, status=503), ir.WeightedBackend(backend=SECOND, weight=1_000_000))))
     assert found["total"] == 1_000_004
     assert [(c["weight"], c["backend"], c["status"]) for c in found["choices"]] == [
-        (3, ("n/first:80", 0), 500), (1, None, 503), (1_000_000, ("n/second:80", 1), 500)]
+        (3, ("n/first:80", 0, 0), 500), (1, None, 503), (1_000_000, ("n/second:80", 1, 0), 500)]
     assert [endpoint[:2] for endpoint in found["choices"][0]["endpoints"]] == [("127.0.0.1", 8080), ("::1", 81)]
     assert found["choices"][2]["endpoints"] == []
 

@@ -7,7 +7,7 @@ import pytest
 from gwfast.serve.sockets import Ports, open_sockets
 
 KEY = "[127.0.0.1]:80"
-WANTED = [(KEY, "127.0.0.1", 80)]
+WANTED = [(KEY, "127.0.0.1", 80, "http")]
 
 
 @contextlib.contextmanager
@@ -43,7 +43,7 @@ def test_what_stays_is_not_opened_again_and_what_goes_is_closed():
         table.open(WANTED)
         first, = table
         sockets = first.sockets
-        both = [*WANTED, ("b", "127.0.0.1", 81)]
+        both = [*WANTED, ("b", "127.0.0.1", 81, "http")]
         table.open(both)
         assert [port.key for port in table] == [KEY, "b"] and first.sockets is sockets
         assert table.keep(both) == []
@@ -65,8 +65,8 @@ def test_a_port_that_is_taken_is_said_and_tried_again():
 
 
 @pytest.mark.parametrize("wanted, error", [
-    ([("a", "203.0.113.7", 80)], "this machine does not have that address"),
-    ([("a", "127.0.0.1", 80), ("b", "127.0.0.1", 81)], "port 80 of the configuration listens there already"),
+    ([("a", "203.0.113.7", 80, "http")], "this machine does not have that address"),
+    ([("a", "127.0.0.1", 80, "http"), ("b", "127.0.0.1", 81, "http")], "port 80 of the configuration listens there already"),
 ], ids=["address of nobody", "two ports mapped to one"])
 def test_what_cannot_be_bound_says_why(wanted, error):
     with ports() as table:
@@ -83,7 +83,7 @@ def test_two_addresses_share_a_port():
         table.open(WANTED)
         first, = table
         table._map = {80: first.port}
-        table.open([*WANTED, ("b", "127.0.0.2", 80)])
+        table.open([*WANTED, ("b", "127.0.0.2", 80, "http")])
         assert [(port.address, port.port, port.error) for port in table] == [
             ("127.0.0.1", first.port, ""), ("127.0.0.2", first.port, "")]
 

@@ -1,0 +1,52 @@
+"""From what routes match to the plan's matches, in normal form.
+
+Rules:
+- of equal names of headers or parameters the first counts; header names are lower-case (spec 5.1)
+- a method of gRPC is a path (graph.methods); that calls are POSTs is not asked
+- a connection that is not HTTP matches as a request for '/'
+"""
+from gwfast.config.model import (GRPCHeaderMatch, GRPCRouteMatch, GRPCRouteRule, HTTPHeaderMatch, HTTPQueryParamMatch,
+                                 HTTPRouteMatch, HTTPRouteRule)
+from gwfast.graph.methods import method_path
+from gwfast.plan.ir import Match, ValueMatch
+from gwfast.plan.paths import normal_path, normal_prefix
+
+EVERY_CALL = (GRPCRouteMatch(),)
+CONNECTION = Match()
+
+
+def plan_matches(rule) -> list[Match]:
+    """Return the matches of a rule of any kind, at least one."""
+    if isinstance(rule, HTTPRouteRule):
+        return [plan_match(each, index) for index, each in enumerate(rule.matches)]
+    if isinstance(rule, GRPCRouteRule):
+        return [_call(each, index) for index, each in enumerate(rule.matches or EVERY_CALL)]
+    return [CONNECTION]
+
+
+def plan_match(match: HTTPRouteMatch, index: int = 0) -> Match:
+    """Return a match of an HTTPRoute in normal form."""
+    path = match.path.value
+    if match.path.type != "RegularExpression":
+        path = normal_prefix(path) if match.path.type == "PathPrefix" else normal_path(path)
+    query: dict[str, ValueMatch] = {}
+    for each in match.query_params:
+        query.setdefault(each.name, _value(each.name, each))
+    return Match(path_type=match.path.type, path=path, method=match.method or "", headers=_headers(match.headers),
+                 query=tuple(query.values()), index=index)
+
+
+def _call(match: GRPCRouteMatch, index: int) -> Match:
+    kind, path = method_path(match.method)
+    return Match(path_type=kind, path=path, headers=_headers(match.headers), index=index)
+
+
+def _headers(written: tuple[HTTPHeaderMatch, ...] | tuple[GRPCHeaderMatch, ...]) -> tuple[ValueMatch, ...]:
+    headers: dict[str, ValueMatch] = {}
+    for each in written:
+        headers.setdefault(each.name.lower(), _value(each.name.lower(), each))
+    return tuple(headers.values())
+
+
+def _value(name: str, match: HTTPHeaderMatch | GRPCHeaderMatch | HTTPQueryParamMatch) -> ValueMatch:
+    return ValueMatch(name=name, value=match.value, regex=match.type == "RegularExpression")
