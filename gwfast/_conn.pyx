@@ -485,6 +485,7 @@ cdef class Conn(Client):
 
     cdef void idle(self) noexcept:
         if self.out.base == NULL:
+            self.rest()
             self.loop.arm(self, self.loop.now_ms + self.clients.idle_for())
 
     cdef void linger(self) noexcept:
@@ -505,6 +506,7 @@ cdef class Conn(Client):
         cdef linger hard
         if self.closed:
             return
+        self.torn = True
         hard.l_onoff = 1
         hard.l_linger = 0
         setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard))

@@ -9,6 +9,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
 from gwfast._sys cimport *
+from gwfast._tls cimport OPEN_END, OPEN_MORE, Session
 
 cdef enum:
     POOLED = 512           # buffers of one size kept for reuse
@@ -122,8 +123,17 @@ cdef class Loop:
         free(self.input)
         free(self.output)
         free(self.reply)
+        free(self.records)
         empty(self.pool.small)
         empty(self.pool.large)
+
+    cdef int secure(self, Peer peer, Session tls) noexcept:
+        if self.records == NULL:
+            self.records = <char *>malloc(RECORDS)
+            if self.records == NULL:
+                return -1
+        peer.tls = tls
+        return 0
 
     cdef int add(self, Peer peer, uint32_t events) noexcept:
         cdef epoll_event event
@@ -147,6 +157,7 @@ cdef class Loop:
         peer.out = before.out
         memset(&before.out, 0, sizeof(Buf))
         peer.readable, peer.hangup = before.readable, before.hangup
+        peer.tls, before.tls = before.tls, None
         self.unfile(before)
         before.closed = True
         Py_INCREF(peer)
@@ -321,14 +332,13 @@ cdef class Peer:
         pass
 
     @cython.final
-    cdef ssize_t read(self, char *at, size_t n) noexcept:
-        """Take at most n bytes: how many, or READ_*. Keeps `readable`: edge-triggered, what comes later is announced."""
+    cdef ssize_t receive(self, char *at, size_t n) noexcept:
         cdef ssize_t got
         while True:
             got = recv(self.fd, at, n, 0)
             if got > 0:
                 if got < <ssize_t>n and not self.hangup:
-                    self.readable = False
+                    self.readable = False      # edge-triggered: what comes later is announced
                 return got
             if got == 0:
                 self.readable = False
@@ -337,9 +347,68 @@ cdef class Peer:
                 self.readable = False
                 return READ_AGAIN if errno == EAGAIN else READ_BROKEN
 
+    @cython.final
+    cdef ssize_t read(self, char *at, size_t n) noexcept:
+        """Take at most n bytes: how many, or READ_*. Afterwards `readable` says whether there may be more."""
+        return self.receive(at, n) if self.tls is None else self.open(at, n)
+
+    @cython.final
+    cdef ssize_t open(self, char *at, size_t n) noexcept:
+        """The same through TLS: records are fed until there is plain text."""
+        cdef Session tls = self.tls
+        cdef ssize_t came, got = tls.open(at, n) if tls.holds() else OPEN_MORE
+        while got == OPEN_MORE:
+            if not self.readable:
+                return READ_AGAIN
+            came = self.receive(self.loop.records, RECORDS)
+            if came == READ_AGAIN:
+                return READ_AGAIN
+            # An end without close_notify may be anybody's (RFC 8446 6.1).
+            if came <= 0 or tls.feed(self.loop.records, came) < 0:
+                return READ_BROKEN
+            got = tls.open(at, n)
+            if tls.answering and self.post() < 0:
+                return READ_BROKEN
+        if got > 0:
+            if tls.holds():
+                self.readable = True   # no event will announce it
+            return got
+        self.readable = False
+        return READ_END if got == OPEN_END else READ_BROKEN
+
+    @cython.final
+    cdef int seal(self, iovec *parts, int count) noexcept:
+        if self.tls.sealv(parts, count, self.loop.records) < 0:
+            return -1
+        return self.post()
+
+    @cython.final
+    cdef int post(self) noexcept:
+        cdef char *at = self.loop.records
+        cdef ssize_t sent
+        cdef size_t n
+        while True:
+            n = self.tls.sealed(at, RECORDS)
+            if n == 0:
+                return 0
+            sent = 0
+            if self.out.base == NULL:
+                sent = send(self.fd, at, n, MSG_NOSIGNAL)
+                if sent < 0:
+                    if errno != EAGAIN and errno != EINTR:
+                        return -1
+                    sent = 0
+            if append(&self.loop.pool, &self.out, at + sent, n - sent) < 0:
+                return -1
+
     cdef int send(self, const char *at, size_t n) noexcept:
         """Send now what the socket takes and keep the rest. 0, or -1 where the connection is broken."""
+        cdef iovec part
         cdef ssize_t sent = 0
+        if self.tls is not None:
+            part.iov_base = <void *>at
+            part.iov_len = n
+            return self.seal(&part, 1)
         if self.out.base == NULL:
             sent = send(self.fd, at, n, MSG_NOSIGNAL)
             if sent == <ssize_t>n:
@@ -355,6 +424,8 @@ cdef class Peer:
         cdef msghdr message
         cdef ssize_t sent = 0
         cdef int i
+        if self.tls is not None:
+            return self.seal(parts, count)
         if self.out.base == NULL:
             memset(&message, 0, sizeof(message))
             message.msg_iov = parts
@@ -385,10 +456,22 @@ cdef class Peer:
                     continue
                 return 0 if errno == EAGAIN else -1
             consume(&self.loop.pool, &self.out, <uint32_t>sent)
+        if self.half_closed:
+            shutdown(self.fd, SHUT_WR)
         return 1
 
     cdef void half_close(self) noexcept:
-        shutdown(self.fd, SHUT_WR)
+        if self.half_closed:
+            return
+        if self.tls is not None and self.tls.goodbye() == 0:
+            self.post()
+        self.half_closed = True
+        if self.out.base == NULL:
+            shutdown(self.fd, SHUT_WR)
+
+    cdef void rest(self) noexcept:
+        if self.tls is not None:
+            self.tls.rest()
 
     cdef void close(self) noexcept:
         """Close the descriptor, leave the wheel, and be freed after this round."""
@@ -396,11 +479,14 @@ cdef class Peer:
             return
         self.closed = True
         self.loop.unfile(self)
-        release(&self.loop.pool, &self.out)
         if self.fd >= 0:
+            if (self.tls is not None and not self.torn and not self.half_closed and self.out.base == NULL
+                    and self.tls.goodbye() == 0):
+                self.post()
             close(self.fd)
             self.fd = -1
             self.loop.bury(self)
+        release(&self.loop.pool, &self.out)
 
 
 cdef char *DAYS = b"SunMonTueWedThuFriSat"
