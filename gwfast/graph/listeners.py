@@ -174,15 +174,15 @@ def _options(draft: Draft, written: dict[str, str]) -> dict[str, str]:
     whoever wrote it relies on it."""
     found = {}
     for name, value in written.items():
-        wrong = "is not an option that is known here"
+        wrong = f"the option {name} is not known here"
         if name == TLS_MIN_VERSION:
             found["min_version"] = value
-            wrong = "" if value in ("1.2", "1.3") else f"{value}: 1.2 or 1.3 is needed"
+            wrong = "" if value in ("1.2", "1.3") else f"{name} is {value!r}, 1.2 or 1.3 is needed"
         elif name == TLS_CIPHERS:
             found["ciphers"] = value
             wrong = ciphers_fault(value)
         if wrong and draft.refused is None:
-            draft.refused = Fault("UnsupportedValue", f"{name}: {wrong}", f"{draft.field}.tls.options[{name}]")
+            draft.refused = Fault("UnsupportedValue", wrong, f"{draft.field}.tls.options[{name}]")
     return {} if draft.refused else found
 
 

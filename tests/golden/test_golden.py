@@ -1,4 +1,5 @@
 """NAME.in.yaml -> NAME.out.yaml: the problems, every condition, and the plan. The pairs are the project's spec.
+Certificates are written as words in quotes ("CERTIFICATE a.example"), see tests/pki.py.
 
 `pytest tests/golden --regenerate` writes the outputs anew: each line of the diff is to be held against the API's spec.
 conformance/NAME.out.yaml does the same for the manifests of the API's conformance suite, one plan per Gateway.
@@ -6,6 +7,7 @@ conformance/NAME.out.yaml does the same for the manifests of the API's conforman
 from itertools import chain
 from pathlib import Path
 
+import pki
 import pytest
 import yaml
 
@@ -52,8 +54,9 @@ class Dumper(yaml.SafeDumper):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_pair(name, compare, monkeypatch):
-    monkeypatch.chdir(HERE)
+def test_pair(name, compare, monkeypatch, tmp_path):
+    (tmp_path / f"{name}.in.yaml").write_text(pki.filled((HERE / f"{name}.in.yaml").read_text()))
+    monkeypatch.chdir(tmp_path)
     loaded = load([f"{name}.in.yaml"])
     compare(HERE / f"{name}.out.yaml", outcome(loaded, GraphOptions()))
 
@@ -63,6 +66,7 @@ def test_pair(name, compare, monkeypatch):
 def test_conformance_manifest(name, compare, monkeypatch):
     monkeypatch.chdir(MANIFESTS)
     loaded = load([f"{name}.yaml", BASE])
+    loaded.resources.update(pki.suite_credentials())
     compare(HERE / "conformance" / f"{name}.out.yaml", {
         gateway: outcome(loaded, GraphOptions(gateway=gateway, strict_services=True)) for gateway in gateways(loaded)})
 

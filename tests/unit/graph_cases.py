@@ -1,4 +1,4 @@
-"""What the graph's tests share: resources from YAML, certificates, and a checker that reads lines.
+"""What the graph's tests share: resources from YAML, and a checker that reads lines.
 
 A line names a resource, and what its status must say:
 
@@ -12,10 +12,10 @@ A namespace that is not given is NAMESPACE. The status comes from `conditions`, 
 condition of every resource must carry the resource's generation.
 """
 import datetime
-from functools import cache
 from pathlib import Path
 
 import msgspec
+import pki
 import pytest
 import yaml
 
@@ -36,7 +36,7 @@ def manifests(*names):
     paths = [str(CONFORMANCE / f"{name}.yaml") for name in ("base-manifests", *names)]
     loaded = load(paths)
     assert not [problem for problem in loaded.problems if problem.severity == "error"]
-    return loaded.resources | suite_credentials()
+    return loaded.resources | pki.suite_credentials()
 
 
 def resources(text):
@@ -64,51 +64,6 @@ def born(resource, day):
     return msgspec.structs.replace(
         resource, metadata=msgspec.structs.replace(resource.metadata, creation_timestamp=created)
     )
-
-
-# ---- Certificates
-
-
-@cache
-def key_pair(*names):
-    """Return (certificate, key) in PEM, self-signed, for DNS names."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + datetime.timedelta(days=36500))
-    if names:
-        alternative = x509.SubjectAlternativeName([x509.DNSName(one) for one in names])
-        builder = builder.add_extension(alternative, False)
-    encoding = serialization.Encoding.PEM
-    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return builder.sign(key, hashes.SHA256()).public_bytes(encoding), private
-
-
-def tls_secret(namespace, name, *names):
-    chain, key = key_pair(*names)
-    secret = resources(f"{{apiVersion: v1, kind: Secret, metadata: {{namespace: {namespace}, name: {name}}}}}")
-    return {at: msgspec.structs.replace(one, data={"tls.crt": chain, "tls.key": key}) for at, one in secret.items()}
-
-
-def authority(namespace, name, *names):
-    pem = key_pair(*names)[0].decode()
-    config_map = resources(f"{{apiVersion: v1, kind: ConfigMap, metadata: {{namespace: {namespace}, name: {name}}}}}")
-    return {key: msgspec.structs.replace(one, data={"ca.crt": pem}) for key, one in config_map.items()}
-
-
-def suite_credentials():
-    """What the conformance suite makes itself before it starts."""
-    found = {}
-    for name in ("tls-validity-checks", "tls-terminate-checks", "tls-passthrough-checks", "tls-checks-client"):
-        found |= tls_secret(NAMESPACE, f"{name}-certificate", "example.org", "second-example.org")
-    found |= tls_secret("gateway-conformance-web-backend", "certificate", "example.org")
-    for name in ("tls-checks", "tls-validity-checks", "tls-validity-checks-per-port", "mismatch", "backend-tls-checks"):
-        found |= authority(NAMESPACE, f"{name}-ca-certificate")
-    return found | authority("gateway-conformance-web-backend", "web-backend-cm")
 
 
 # ---- The checker

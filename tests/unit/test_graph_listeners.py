@@ -1,7 +1,12 @@
 """Listeners, Gateways and ListenerSets: one small configuration per case, and what its status must say."""
 import msgspec
+import pki
 import pytest
-from graph_cases import EVERYTHING, authority, born, check, resources, tls_secret
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from graph_cases import EVERYTHING, born, check, resources
 
 from gwfast.config.model import Key
 from gwfast.graph.attach import attach
@@ -39,6 +44,14 @@ spec: {{parentRef: {{name: {parent}}}, listeners: [{", ".join(map(listener, list
 
 def of(*texts):
     return resources("---".join(texts))
+
+
+def keyed(*found):
+    return {each.key: each for each in found}
+
+
+def https(options="", mode="Terminate", certificates="{name: cert}"):
+    return f"HTTPS|443|tls: {{certificateRefs: [{certificates}], mode: {mode}, options: {{{options}}}}}"
 
 
 # ---- Hostnames
@@ -221,8 +234,25 @@ CASES = {
         ["Gateway/default/g#a ResolvedRefs=False/InvalidCertificateRef Programmed=True Accepted=True"],
     ),
     "TLS without a certificate": (
-        [gateway("g", "a|HTTPS|443|tls: {options: {example.com/a: b}}")],
+        [gateway("g", "a|HTTPS|443")],
         ["Gateway/default/g#a ResolvedRefs=False/InvalidCertificateRef Programmed=False/Invalid"],
+    ),
+    "the modes of TLS and HTTPS on one port": (
+        [gateway("g", "a|HTTPS|443|a.example|tls: {certificateRefs: [{name: bare}]}", "d|HTTP|80",
+                 "b|TLS|443|b.example|tls: {certificateRefs: [{name: bare}]}",
+                 "c|TLS|443|*.example|tls: {mode: Passthrough}")],
+        ["Gateway/default/g Accepted=True/Accepted",
+         *(f"Gateway/default/g#{name} Programmed=True OverlappingTLSConfig=True/OverlappingHostnames" for name in "abc"),
+         "Gateway/default/g#d OverlappingTLSConfig=absent"],
+    ),
+    "an option that nobody knows": (
+        [gateway("g", f"a|{https('example.com/a: b')}", "b|HTTP|80")],
+        ["Gateway/default/g#a Accepted=False/UnsupportedValue ResolvedRefs=True Programmed=False/Invalid",
+         "Gateway/default/g#b Accepted=True Programmed=True", "Gateway/default/g Accepted=True/ListenersNotValid"],
+    ),
+    "a client certificate that is not there": (
+        [gateway("g", "a|HTTP|80", spec=", tls: {backend: {clientCertificateRef: {name: nowhere}}}")],
+        ["Gateway/default/g Accepted=True/Accepted Programmed=True ResolvedRefs=False/InvalidClientCertificateRef"],
     ),
 }
 
@@ -230,7 +260,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_status(name):
     texts, lines = CASES[name]
-    found = of(*texts) | tls_secret("default", "cert", "a.example") | tls_secret("default", "bare")
+    found = of(*texts) | keyed(pki.secret("default", "cert", "a.example"), pki.secret("default", "bare"))
     check(attach(found, ALONE), *lines)
 
 
@@ -315,24 +345,76 @@ def test_client_certificates_are_asked_for_by_port():
         perPort: [{port: 444, tls: {}}]}}"""
     more = "tls: {certificateRefs: [{name: cert}]}"
     found = of(gateway("g", f"a|HTTPS|443|{more}", f"b|HTTPS|444|{more}", spec=spec))
-    graph = attach(found | tls_secret("default", "cert") | authority("default", "ca"), EVERYTHING)
+    graph = attach(found | keyed(pki.secret("default", "cert"), pki.authority("default", "ca")), EVERYTHING)
     assert [bool(graph.listeners[f"default/g/{name}"].tls.client_ca) for name in "ab"] == [True, False]
     assert graph.listeners["default/g/a"].tls.certificates[0].secret == Key("Secret", "default", "cert")
 
 
-@pytest.mark.parametrize(("data", "message"), [
-    ({}, "tls.crt and tls.key"), ({"tls.crt": b"x", "tls.key": b"y"}, "tls.crt is not"),
-    ({"tls.key": b"y"}, "tls.key is not"), ({"tls.key": "other"}, "does not belong"),
+@pytest.mark.parametrize(("options", "expected"), [
+    ("", ("1.2", "")), ('gwfast.dev/tls-min-version: "1.3"', ("1.3", "")),
+    ("gwfast.dev/tls-ciphers: ECDHE+AESGCM", ("1.2", "ECDHE+AESGCM")),
+    ('gwfast.dev/tls-min-version: "1.1"', "gwfast.dev/tls-min-version is '1.1', 1.2 or 1.3 is needed"),
+    ("gwfast.dev/tls-ciphers: NO-SUCH", "OpenSSL knows no cipher of 'NO-SUCH'"),
+    ("gwfast.dev/tls-ciphers: ''", "OpenSSL knows no cipher of ''"),
+    ("tls-min-version: '1.3'", "the option tls-min-version is not known here"),
 ])
-def test_what_is_wrong_with_a_certificate_is_said(data, message):
-    secret = tls_secret("default", "cert", "a.example")
-    key, good = next(iter(secret.items()))
-    if data.get("tls.key") == "other":
-        data = {"tls.key": next(iter(tls_secret("default", "x", "b.example").values())).data["tls.key"]}
-    bad = msgspec.structs.replace(good, data={**good.data, **data} if data else {})
-    found = of(gateway("g", "a|HTTPS|443|tls: {certificateRefs: [{name: cert}]}")) | {key: bad}
-    told = [problem for problem in problems(attach(found, EVERYTHING)) if problem.severity == "error"]
+def test_options(options, expected):
+    found = of(gateway("g", f"a|{https(options)}")) | keyed(pki.secret("default", "cert"))
+    graph = attach(found, EVERYTHING)
+    tls = graph.listeners["default/g/a"].tls
+    if isinstance(expected, tuple):
+        assert ((tls.min_version, tls.ciphers), problems(graph)) == (expected, [])
+    else:
+        (told,) = problems(graph)
+        name = options.partition(":")[0]
+        assert (told.field, told.message) == (f"spec.listeners[0].tls.options[{name}]", expected)
+
+
+def test_what_passes_through_has_options_too():
+    text = "a|TLS|443|tls: {mode: Passthrough, options: {example.com/a: b}}"
+    check(attach(of(gateway("g", text)), EVERYTHING), "Gateway/default/g#a Accepted=False/UnsupportedValue")
+
+
+def weak(key):
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def signed(key, signer=None):
+    name = x509.Name([])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, pki.START, pki.END)
+    return builder.sign(signer or key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+SMALL_RSA, ODD_CURVE = rsa.generate_private_key(65537, 1024), ec.generate_private_key(ec.SECP256K1())
+BAD_SECRETS = {
+    "nothing": ({}, "tls.crt and tls.key"),
+    "no certificate": ({"tls.crt": b"x", "tls.key": b"y"}, "tls.crt is not"),
+    "no key": ({"tls.crt": pki.pair()[0], "tls.key": b"y"}, "tls.key is not"),
+    "the key of another": ({"tls.crt": pki.pair()[0], "tls.key": pki.pair("b.example")[1]}, "does not belong"),
+    "expired": ({"tls.crt": pki.pair(until=pki.EXPIRED)[0], "tls.key": pki.pair()[1]}, "tls.crt expired on 2021-01-01"),
+    "a small key": ({"tls.crt": signed(SMALL_RSA), "tls.key": weak(SMALL_RSA)}, "an RSA key of 1024 bits"),
+    "another curve": ({"tls.crt": signed(ODD_CURVE), "tls.key": weak(ODD_CURVE)}, "on the curve secp256k1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SECRETS)
+def test_what_is_wrong_with_a_certificate_is_said_and_the_others_serve(name):
+    data, message = BAD_SECRETS[name]
+    bad = msgspec.structs.replace(pki.secret("default", "bad"), data=data)
+    found = of(gateway("g", f"a|{https(certificates='{name: bad}, {name: cert}')}", "b|HTTPS|444|tls: {certificateRefs: "
+                       "[{name: bad}]}")) | keyed(bad, pki.secret("default", "cert"))
+    graph = attach(found, EVERYTHING)
+    told = [problem for problem in problems(graph) if problem.severity == "error"]
     assert [(one.field, one.reason) for one in told] == [
-        ("spec.listeners[0].tls.certificateRefs[0]", "InvalidCertificateRef")
+        (f"spec.listeners[{i}].tls.certificateRefs[0]", "InvalidCertificateRef") for i in (0, 1)
     ]
     assert message in told[0].message
+    check(graph, "Gateway/default/g#a Programmed=True Accepted=True", "Gateway/default/g#b Programmed=False")
+    assert [one.secret.name for one in graph.listeners["default/g/a"].tls.certificates] == ["cert"]
+
+
+def test_a_certificate_says_until_when_and_never_its_key():
+    found = of(gateway("g", f"a|{https()}")) | keyed(pki.secret("default", "cert", "A.example", "*.b.example"))
+    (certificate,) = attach(found, EVERYTHING).listeners["default/g/a"].tls.certificates
+    assert (certificate.names, certificate.not_after) == (("a.example", "*.b.example"), pki.END.timestamp())
+    assert repr(certificate) == "Certificate(Secret default/cert)"

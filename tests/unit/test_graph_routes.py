@@ -1,6 +1,7 @@
 """Routes: references, filters, Services and what stands for them; one small configuration per case."""
+import pki
 import pytest
-from graph_cases import EVERYTHING, authority, check, resources
+from graph_cases import EVERYTHING, check, resources
 
 from gwfast.config.model import Key
 from gwfast.graph.attach import Attacher, attach
@@ -284,8 +285,9 @@ def test_tls_that_passes_through_is_not_wrapped_again():
 def test_a_policy_and_its_authorities_come_and_go():
     attacher, found = Attacher(FILES), of(route(rules=backend("{name: s, port: 80}")))
     protected = found | resources(policy(validation=ONE_CA % "ca"))
+    ca, other_ca = ({each.key: each} for each in (pki.authority("default", "ca"), pki.authority("default", "ca", "b")))
     seen = [attacher.attach(each) for each in (
-        found, protected, protected | authority("default", "ca"), protected | authority("default", "ca", "b"), found)]
+        found, protected, protected | ca, protected | other_ca, found)]
     nodes = [first_backend(graph) for graph in seen]
     assert [node.status for node in nodes] == [0, 500, 0, 0, 0]
     assert len({node.target for node in nodes}) == 4 and nodes[0].target == nodes[4].target
@@ -300,7 +302,9 @@ def test_policy_conditions():
         policy("other", section=", sectionName: h2c",
                validation="{hostname: a.example, wellKnownCACertificates: example.net/Set}"),
         route(rules=backend("{name: s, port: 80}")),
-    ) | authority("default", "ca")
+    )
+    ca = pki.authority("default", "ca")
+    found[ca.key] = ca
     check(
         attach(found, EVERYTHING), "BackendTLSPolicy/default/fine Accepted=True ResolvedRefs=True",
         "BackendTLSPolicy/default/later Accepted=False/Conflicted", "BackendTLSPolicy/default/ca Accepted=True",
