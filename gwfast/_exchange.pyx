@@ -142,6 +142,9 @@ cdef class Exchange(Waiter):
         set_ops(&self.ops, image, 0, 0)
         result = find(image, bind, &gateway.head, &found)
         self.listener = found.listener
+        if client.sign and found.listener != NULL and found.listener.sign != client.sign:
+            self.fail(FAULT_MISDIRECTED)       # another listener's, to be asked for with its own TLS (RFC 9110 7.4)
+            return 1
         if result != FOUND:
             self.fail(FAULT_AMBIGUOUS if result == AMBIGUOUS else FAULT_NO_RULE)
             return 1

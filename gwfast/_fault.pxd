@@ -35,6 +35,7 @@ cdef enum:
     FAULT_PROXY_HEADER
     FAULT_INTERNAL
     FAULT_DRAINING
+    FAULT_MISDIRECTED
     FAULTS
 
 cdef struct Row:
