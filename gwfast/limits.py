@@ -21,6 +21,12 @@ HEADER_TABLE_BYTES = 4096  # SETTINGS_HEADER_TABLE_SIZE, both directions; the RF
 FRAME_BYTES = 16 * 1024  # of a frame's payload, SETTINGS_MAX_FRAME_SIZE: the least that may be said (nginx, HAProxy: the same)
 CONTINUATIONS = 8  # of one field block (nghttp2: 8); one more ends the connection: ENHANCE_YOUR_CALM
 
+# TLS. nginx and HAProxy have 16 KiB for a ClientHello as well; one with post-quantum key shares has 2 KiB.
+HELLO_BYTES = 16 * 1024  # of a ClientHello on the wire: until it is read nobody knows which listener it is for
+HANDSHAKE_TIMEOUT = 10.0  # absolute, from accept to the end of the handshake (nginx: 60 s)
+KEY_UPDATES = 256  # answered on one connection (RFC 8446 4.6.3): a client may send them faster than it reads
+RECORD_BYTES = 16 * 1024  # of plain text in one record: the most that there is (RFC 8446 5.1)
+
 # Time, downstream. nginx: 60 s for a head, 75 s idle; Envoy: unset, 1 h.
 HEAD_TIMEOUT = 10.0  # absolute, from its first byte (or from accept) to the end of the head; 408
 BODY_TIMEOUT = 30.0  # between two reads of a request body; 408
