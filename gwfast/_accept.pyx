@@ -4,10 +4,11 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from gwfast._address cimport address_text, raw_address
 from gwfast._clients cimport Client
-from gwfast._conn cimport HEAD, PROXY_LINE, Conn
+from gwfast._conn cimport Conn
 from gwfast._exchange cimport Gateway
+from gwfast._greeter cimport Greeter
 from gwfast._sys cimport *
-from gwfast._table cimport Bind
+from gwfast._table cimport BIND_HTTP, Bind
 
 cdef enum:
     ACCEPTS = 64           # connections taken in one event
@@ -53,13 +54,13 @@ cdef class Acceptor(Peer):
         cdef Gateway gateway = self.clients.gateway
         cdef const Bind *bind = NULL
         cdef Client client
-        cdef Conn conn
         cdef uint8_t raw[16]
         if gateway.table is not None:
             bind = gateway.table.bind(self.bind_id)
-        conn = Conn.__new__(Conn)
-        conn.phase = PROXY_LINE if bind != NULL and bind.proxy_protocol else HEAD
-        client = conn
+        if self.transport == BIND_HTTP and not (bind != NULL and bind.proxy_protocol):
+            client = Conn.__new__(Conn)
+        else:
+            client = Greeter.__new__(Greeter)
         client.fd = fd
         client.loop = self.loop
         client.gateway = gateway

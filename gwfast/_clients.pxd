@@ -17,6 +17,7 @@ cdef class Clients:
     cdef dict addresses    # connections of each address; only where there is a cap
     cdef list acceptors    # listening sockets (Peers)
     cdef bint paused
+    cdef object certs      # serve.certs.Certs, asked once a handshake; None: no TLS
     cdef Networks trusted
     cdef uint64_t head_ms
     cdef uint64_t idle_ms
@@ -40,7 +41,6 @@ cdef class Client(Downstream):
     cdef uint32_t bind_id
     cdef uint16_t port     # the spec's, of its bind; 0: none was there
     cdef uint8_t transport # Transport of its bind
-    cdef uint64_t sign     # of the listener that its SNI chose; 0 in clear
     cdef uint64_t born_ms
     cdef object address_key
 

@@ -1,15 +1,14 @@
 # A client's HTTP/1.1 connection.
 #
-#   PROXY_LINE -> HEAD -> [BODY] -> WAIT -> HEAD ...       one exchange at a time; pipelined requests wait in `input`
-#                   |        |        |---> TUNNEL         after 101
-#                   '--------'--------'---> LINGER         answered and closing: what still comes is thrown away
+#   HEAD -> [BODY] -> WAIT -> HEAD ...       one exchange at a time; pipelined requests wait in `input`
+#     |        |        |---> TUNNEL         after 101
+#     '--------'--------'---> LINGER         answered and closing: what still comes is thrown away
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from gwfast._body cimport Body
 from gwfast._clients cimport Client
 from gwfast._loop cimport Buf
 
 cdef enum Phase:
-    PROXY_LINE
     HEAD
     BODY
     WAIT
@@ -39,7 +38,6 @@ cdef class Conn(Client):
     cdef size_t process(self, char *at, size_t n) noexcept
     cdef size_t take_head(self, char *at, size_t n) noexcept
     cdef size_t take_body(self, char *at, size_t n) noexcept
-    cdef size_t take_proxy_line(self, char *at, size_t n) noexcept
     cdef void refuse(self, int fault) noexcept
     cdef void eof(self) noexcept
     cdef void gone(self) noexcept

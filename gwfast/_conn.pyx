@@ -7,10 +7,9 @@ Rules
 - A request that cannot be understood is answered and the connection ends, because its bytes cannot be told apart any more.
 """
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
 
-from gwfast._address cimport ADDRESS_TEXT, text_address
 from gwfast._body cimport BODY_BAD, BODY_END, TRAILERS, body_next, body_parts, body_start, parts_size, trailer_parts
 from gwfast._exchange cimport Exchange, Gateway
 from gwfast._fault cimport *
@@ -20,7 +19,6 @@ from gwfast._log cimport Record
 from gwfast._http1 cimport keep_trailers, parse_request, parse_trailers
 from gwfast._loop cimport (
     READ, READ_AGAIN, READ_END, READS, SCRATCH, Peer, append, consume, release, waiting)
-from gwfast._proxyline cimport parse_proxy
 from gwfast._sys cimport *
 from gwfast._table cimport Bind
 
@@ -118,7 +116,7 @@ cdef class Conn(Client):
         self.pump()
 
     cdef void drain(self) noexcept:
-        if self.exchange is None and self.phase <= HEAD and self.input.base == NULL and self.out.base == NULL:
+        if self.exchange is None and self.phase == HEAD and self.input.base == NULL and self.out.base == NULL:
             self.loop.arm(self, self.loop.now_ms + DRAIN_IDLE_MS)
 
     cdef void cut(self) noexcept:
@@ -208,33 +206,12 @@ cdef class Conn(Client):
                 return n
             elif self.phase == LINGER:
                 return n
-            elif self.phase == PROXY_LINE:
-                step = self.take_proxy_line(at + used, n - used)
             else:
                 break
             if step == 0:
                 break
             used += step
         return used
-
-    cdef size_t take_proxy_line(self, char *at, size_t n) noexcept:
-        cdef char address[ADDRESS_TEXT + 1]
-        cdef uint8_t raw[16]
-        cdef uint8_t address_n
-        cdef int result = parse_proxy(at, n, address, &address_n)
-        if result < 0:
-            self.gateway.counters.totals.faults[FAULT_PROXY_HEADER] += 1
-            self.close()
-            return n
-        if result > 0:
-            self.phase = HEAD
-            if address_n:
-                memcpy(self.address, address, address_n)
-                self.address_n = address_n
-                address[address_n] = 0
-                text_address(address, raw)
-                self.trusted = self.clients.trusted.has(raw)
-        return result
 
     cdef size_t take_head(self, char *at, size_t n) noexcept:
         """Parse a head and begin its exchange; the part of the body that came with it goes along."""

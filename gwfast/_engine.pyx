@@ -143,6 +143,10 @@ cdef class Engine:
         self.loop.counters.totals.table_generation = table.image.generation
         self.loop.counters.totals.tables_swapped += 1
 
+    def secure(self, certs) -> None:
+        """Ask `certs` (serve.certs.Certs) for what handshakes need, from the next one on."""
+        self.clients.certs = certs
+
     def finish(self) -> None:
         """Stop accepting; answer what is in flight with 'Connection: close'; idle connections end soon."""
         self.gateway.draining = True

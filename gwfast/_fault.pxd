@@ -36,6 +36,8 @@ cdef enum:
     FAULT_INTERNAL
     FAULT_DRAINING
     FAULT_MISDIRECTED
+    FAULT_HELLO
+    FAULT_TLS
     FAULTS
 
 cdef struct Row:

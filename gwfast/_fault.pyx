@@ -33,6 +33,8 @@ cdef extern from * nogil:
         {500, "internal"},
         {503, "draining"},
         {421, "misdirected"},
+        {0, "tls_hello"},
+        {0, "tls_handshake"},
     };
     static const struct { unsigned short status; const char *word; } gwfast_phrases[] = {
         {301, "Moved Permanently"},
