@@ -18,7 +18,7 @@ from gwfast._head cimport *
 from gwfast._log cimport Record
 from gwfast._http1 cimport keep_trailers, parse_request, parse_trailers
 from gwfast._loop cimport (
-    READ, READ_AGAIN, READ_END, READS, SCRATCH, Peer, append, consume, release, waiting)
+    READ, READ_AGAIN, READ_END, READS, SCRATCH, SLOT_MS, Peer, append, consume, release, waiting)
 from gwfast._sys cimport *
 from gwfast._table cimport Bind
 
@@ -26,6 +26,7 @@ cdef enum:
     SMALL_BODY = 8192      # a body this small is copied behind its head: one plain send
     LINGER_MS = 2000       # limits.LINGER_TIMEOUT
     DRAIN_IDLE_MS = 1000   # limits.DRAIN_IDLE
+    REST_MS = 1000         # limits.IDLE_REST
     MINIMUM_RATE = 240     # limits.BODY_MINIMUM_RATE
 
 
@@ -79,6 +80,9 @@ cdef class Conn(Client):
         elif self.phase == HEAD and self.input.base == NULL and self.arrived():
             self.readable = True   # a request came in the last moment: it is served
             self.pump()
+        elif self.phase == HEAD and self.input.base == NULL and now - self.since_ms < self.clients.idle_for() - SLOT_MS:
+            self.rest()            # it really is idle
+            self.loop.arm(self, self.since_ms + self.clients.idle_for())
         elif self.phase == HEAD and self.input.base != NULL:
             self.refuse(FAULT_HEAD_TIMEOUT)
         elif self.phase == BODY and exchange is not None:
@@ -461,9 +465,10 @@ cdef class Conn(Client):
             self.pump()
 
     cdef void idle(self) noexcept:
+        cdef uint64_t most = self.clients.idle_for()
         if self.out.base == NULL:
-            self.rest()
-            self.loop.arm(self, self.loop.now_ms + self.clients.idle_for())
+            self.since_ms = self.loop.now_ms
+            self.loop.arm(self, self.since_ms + (REST_MS if self.tls is not None and most > REST_MS else most))
 
     cdef void linger(self) noexcept:
         """End the connection so that what was sent arrives: bytes that still come must not provoke an RST (RFC 9112 9.6)."""

@@ -15,7 +15,7 @@ cdef enum:
     RECORD_MOST = 16384        # of plain text, limits.RECORD_BYTES
     SEAL_ROOM = 256            # that a record, its head and tag add to its plain text, at most
     KEY_UPDATES = 256          # answered on one connection, limits.KEY_UPDATES
-    RESTS_AT = 4096            # BIOs that held more are replaced when the connection rests
+    RESTS_AT = 256             # BIOs that held more are replaced when the connection rests
 
 # What open() says instead of a number of bytes.
 cdef enum:

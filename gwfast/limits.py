@@ -34,6 +34,7 @@ BODY_TIMEOUT = 30.0  # between two reads of a request body; 408
 SEND_TIMEOUT = 30.0  # a client that takes none of its response; connection aborted
 IDLE_TIMEOUT = 60.0  # keep-alive without a request
 IDLE_TIMEOUT_PRESSED = 5.0  # the same while connections are near their limit
+IDLE_REST = 1.0  # after which an idle connection over TLS gives its buffers back: sooner, and busy ones would make them anew
 KEEPALIVE_REQUESTS = 10_000
 KEEPALIVE_AGE = 3600.0
 BODY_MINIMUM_RATE = 240  # bytes per second over BODY_TIMEOUT windows, against slow trickles
