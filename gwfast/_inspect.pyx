@@ -42,16 +42,22 @@ def verify(buffer):
 
 
 def rules(buffer):
-    """Return {rule id: what it does} of an image: dicts, lists and tuples that can be compared and printed."""
+    """Return {rule id: what it does} of an image: dicts, lists and tuples that can be compared and printed.
+
+    A rule that is there twice, because listeners lead to its backends in different ways, is id, id#2, ... in no order.
+    """
     cdef Py_buffer view
     PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
     cdef const Image *image = <const Image *>view.buf
     cdef dict found = {}
+    cdef dict times = {}
     cdef uint32_t i
     try:
         for i in range(image.rules):
             if rule_at(image, i).kind.n:           # not a free place
-                found[rule_id(image, rule_at(image, i))] = rule_told(image, rule_at(image, i))
+                name = rule_id(image, rule_at(image, i))
+                times[name] = times.get(name, 0) + 1
+                found[name if times[name] == 1 else f"{name}#{times[name]}"] = rule_told(image, rule_at(image, i))
         return found
     finally:
         PyBuffer_Release(&view)

@@ -129,7 +129,7 @@ def _method(arguments: argparse.Namespace) -> str:
 
 def problems(reading: Reading) -> list[Problem]:
     """Return what is wrong in the files, in what they mean together, and in what would run; by file and line."""
-    found = [*reading.problems, *conditions.problems(reading.graph)]
+    found = [*reading.problems, *conditions.problems(reading.graph), *conditions.unserved(reading.graph)]
     found += plan_problems.problems(reading.plan, found) + plan_problems.shadowed(reading.plan)
     return _in_order(found)
 

@@ -216,6 +216,19 @@ def problems(graph: Graph) -> list[Problem]:
     return sorted(_once(found), key=_place)
 
 
+def unserved(graph: Graph) -> list[Problem]:
+    """Return a note for each route that gets nothing on a TCP or UDP listener because an older one has it (spec 5.7)."""
+    found = []
+    for node in graph.listeners.values():
+        if node.protocol not in ("TCP", "UDP") or len(node.attachments) < 2:
+            continue
+        oldest = min((one.route for one in node.attachments), key=lambda route: route.age)
+        found += [Problem(source=one.route.resource.source, resource=str(one.route.key), field="spec.parentRefs",
+                          reason="Shadowed", message=f"gets nothing on listener {node.id}: {oldest.key} comes first",
+                          severity="note") for one in node.attachments if one.route is not oldest]
+    return found
+
+
 def _once(found: list[Problem]) -> Iterator[Problem]:
     """Drop what says the same about the same field: a listener's Accepted and Programmed, for instance."""
     seen = set()

@@ -94,8 +94,7 @@ def read_request(method: str, url: str, headers: list[str]) -> Request:
         raise UsageError(f"{scheme} has no port of its own: {url!r}")
     host = next((value for name, value in fields if name == "host"), parts.netloc.rpartition("@")[2])
     return Request(method=method.upper() if method.islower() else method, scheme=scheme, address=parts.hostname or "",
-                   port=port if port is not None else DEFAULT_PORTS[scheme],
-                   host=re.sub(r":\d*$", "", host).lower().removesuffix("."),
+                   port=port or DEFAULT_PORTS.get(scheme, 0), host=re.sub(r":\d*$", "", host).lower().removesuffix("."),
                    path=parts.path or "/", query=parts.query, headers=fields)
 
 

@@ -43,6 +43,17 @@ def test_an_image_does_not_depend_on_what_was_built_before(random):
         plan = plans.changed(random, plan)
 
 
+@settings(max_examples=60)
+@given(random=random_source)
+def test_a_connection_is_a_request_for_the_root(random):
+    """The name is lower-case; no method, header or query is there to match."""
+    plan = plans.plan(random)
+    bind, table = plan.binds[0], Table(Images(Registry()).build(plan, IDS))
+    for name in {name.lower() for name in plans.NAMES}:
+        listener, found = matcher.listener_of(bind, name), matcher.find(bind, "OTHER", "/", [("host", name)])
+        assert table.route(1, name) == (listener and (listener.id, found[1] if found else None))
+
+
 def test_the_requests_find_rules():
     from random import Random
 

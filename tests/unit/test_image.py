@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from gwfast._inspect import rules, verify
+from gwfast._inspect import binds, rules, verify
 from gwfast._match import Table
 from gwfast.endpoints.registry import SHARED, Registry
 from gwfast.plan import ir
@@ -189,6 +189,61 @@ def test_a_listener_may_have_several_addresses():
     for bind in (1, 2):
         assert table.find(bind, "GET", "/x", [("Host", "a.test")]) == ("n/g/web", "HTTPRoute/n/r/0", 0)
         assert table.find(bind, "GET", "/x", [("Host", "b.test")]) is None
+
+
+CERTIFIED = ir.ServerTLS(client_ca=(b"pem",), client_mode="AllowInsecureFallback")
+MODES = [("http", None, 0, 0), ("https", ir.ServerTLS(), 1, 0), ("https", CERTIFIED, 1, 2), ("terminate", None, 2, 0),
+         ("https", ir.ServerTLS(client_ca=(b"pem",)), 1, 1), ("passthrough", None, 3, 0), ("tcp", None, 4, 0), ("udp", None, 5, 0)]
+
+
+def test_what_listeners_and_binds_are():
+    images = Images(Registry())
+    for transport, number in (("http", 0), ("tls", 1), ("tcp", 2), ("udp", 3)):  # each in the place of the one before
+        for mode, tls, expected, client_auth in MODES:
+            listener = ir.Listener(id="n/g/l", mode=mode, tls=tls)
+            one = ir.Plan(binds=(ir.Bind(address="", port=80, transport=transport, listeners=(listener,)),))
+            assert binds(image_of(one, images)) == {
+                7: (80, number, [("n/g/l", ir.identity("n/g/l"), expected, client_auth)])}
+
+
+def test_tcp_and_udp_may_share_a_port():
+    both = [ir.Bind(address="", port=53, transport=transport, listeners=(ir.Listener(id=transport, mode=transport),))
+            for transport in ("tcp", "udp")]
+    assert [bind.key for bind in both] == ["[]:53", "udp[]:53"]
+    image = Images(Registry()).build(ir.Plan(binds=tuple(both)), {"[]:53": 1, "udp[]:53": 2})
+    assert {number: found[2][0][0] for number, found in binds(image).items()} == {1: "tcp", 2: "udp"}
+
+
+def test_rules_of_grpc_routes_say_so():
+    one = ir.Rule(kind="GRPCRoute", namespace="n", route="r", index=0, filters=(ir.AnswerFilter(status=500, reason=""),))
+    assert rules(image_of(plan(("", entry("/", one)))))["GRPCRoute/n/r/0"]["flags"] == 8 | 4
+    assert told(rule())["flags"] == 0
+
+
+def test_connections_are_never_shared_with_other_tls_settings():
+    settings = [None, ir.BackendTLS(hostname="a"), ir.BackendTLS(hostname="b"),
+                ir.BackendTLS(hostname="a", certificate=ir.Certificate(chain=b"c", key=b"k"))]
+    backends = [ir.Backend(namespace="n", name="s", port=1, protocol=protocol, tls=tls)
+                for tls in settings for protocol in ("http", "h2c")]
+    found = tuple(ir.Endpoints(key=one.key, addresses=(("127.0.0.1", 8080),)) for one in backends)
+    one = rule(backends=tuple(ir.WeightedBackend(backend=each) for each in backends))
+    host = ir.Host(hostname="", entries=(entry("/", one),))
+    choices = rules(image_of(plan(listeners=(ir.Listener(id="l", hosts=(host,)),), endpoints=found)))["HTTPRoute/n/r/0"]["choices"]
+    assert [choice["backend"][2] for choice in choices] == [one.tls.id if one.tls else 0 for one in backends]
+    places = [choice["endpoints"][0][2:] for choice in choices]
+    assert len({slot for slot, _ in places}) == len({sign for _, sign in places}) == len(backends)
+
+
+def test_identities():
+    assert ir.identity("n/g/l") == ir.identity(b"n/g/l") == 0x2C42091F67C8869D
+    same = [ir.BackendTLS(ca=(b"x",), hostname="a", alpn=("h2",)) for _ in range(2)]
+    assert same[0].id == same[1].id and 0 < same[0].id < 1 << 64
+    assert len({ir.BackendTLS(**given).id for given in (
+        {}, {"system": True}, {"ca": (b"x",)}, {"ca": (b"x", b"y")}, {"ca": (b"xy",)}, {"sans": (("URI", "a"),)},
+        {"sans": (("Hostname", "a"),)}, {"alpn": ("h2",)}, {"certificate": ir.Certificate(chain=b"c", key=b"k")})}) == 9
+    secret = ir.Certificate(chain=b"chain", key=b"private", names=("a.example",))
+    assert "private" not in repr(ir.Plan(binds=(ir.Bind(address="", port=1, listeners=(ir.Listener(
+        id="l", tls=ir.ServerTLS(certificates=(secret,))),)),)))
 
 
 def test_routes_beyond_the_bound_share_a_counter():

@@ -1,5 +1,6 @@
 """Listening sockets: shared by workers, refused to strangers, stable over reloads."""
 import contextlib
+import select
 import socket
 
 import pytest
@@ -76,6 +77,36 @@ def test_what_cannot_be_bound_says_why(wanted, error):
         table._map = {80: number, 81: number}
         table.open(wanted)
         assert [port.error for port in table][-1] == error
+
+
+def test_tcp_and_udp_have_ports_of_their_own():
+    with ports() as table:
+        table.open(WANTED)
+        tcp, = table
+        table._map = {80: tcp.port}
+        both = [*WANTED, ("udp" + KEY, "127.0.0.1", 80, "udp")]
+        table.open(both)
+        udp = list(table)[1]
+        assert (udp.port, udp.error, udp.where) == (tcp.port, "", f"udp 127.0.0.1:{tcp.port}")
+        assert {one.type for one in udp.sockets} == {socket.SOCK_DGRAM} and len(udp.sockets) == 2
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.sendto(b"x", ("127.0.0.1", udp.port))
+        assert b"x" in [received(one) for one in udp.sockets]
+        assert table.keep(WANTED) == [udp] and tcp.sockets
+
+
+def received(one):
+    ready, _, _ = select.select([one], [], [], 1)
+    return one.recv(10) if ready else b""
+
+
+def test_a_udp_port_that_is_taken_is_said():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger, ports() as table:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        stranger.bind(("127.0.0.1", 0))
+        table._map = {80: stranger.getsockname()[1]}
+        table.open([("udp" + KEY, "127.0.0.1", 80, "udp")])
+        assert [port.error for port in table] == ["something else listens there"]
 
 
 def test_two_addresses_share_a_port():
