@@ -11,9 +11,9 @@ Rules
 """
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uintptr_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy
 
-from gwfast._sys cimport invariant, iovec
+from gwfast._sys cimport iovec
 
 cdef enum:
     SSL_ERROR_WANT_READ = 2

@@ -51,6 +51,9 @@ POOL_IDLE = 30.0  # below the usual server's idle limit (60 s), so that stale co
 POOL_AGE = 600.0
 POOL_REQUESTS = 100_000
 
+# TLS.
+TLS_CONTEXTS = 1024  # of certificates in use that a worker keeps, some 20 KiB each; others are read again when asked for
+
 # Memory. One buffer per direction and connection, no disk. nginx: 8 x 8 KiB and disk; HAProxy: 16 KiB.
 BUFFER_BYTES = 32 * 1024
 CONNECTIONS = 0  # 0: half of the limit on open files
