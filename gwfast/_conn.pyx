@@ -7,7 +7,7 @@ Rules
 - A request that cannot be understood is answered and the connection ends, because its bytes cannot be told apart any more.
 """
 cimport cython
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from gwfast._body cimport BODY_BAD, BODY_END, TRAILERS, body_next, body_parts, body_start, parts_size, trailer_parts
@@ -16,6 +16,8 @@ from gwfast._fault cimport *
 from gwfast._filter cimport Ops, Out, answer_size, put, write_answer, write_response
 from gwfast._head cimport *
 from gwfast._log cimport Record
+from gwfast._frames cimport FRAME_BAD, PREFACE, read_preface
+from gwfast._http2 cimport Http2
 from gwfast._http1 cimport keep_trailers, parse_request, parse_trailers
 from gwfast._loop cimport (
     READ, READ_AGAIN, READ_END, READS, SCRATCH, SLOT_MS, Peer, append, consume, release, waiting)
@@ -233,6 +235,8 @@ cdef class Conn(Client):
             self.seen = <uint32_t>n
             return 0
         self.seen = 0
+        if result < 0 and self.requests == 0 and self.tls is None and read_preface(<uint8_t *>at, <uint32_t>n) != FRAME_BAD:
+            return self.become_http2(at, n)
         if result < 0:
             self.minor = 1
             self.head_only = False
@@ -273,6 +277,18 @@ cdef class Conn(Client):
                 self.loop.arm(self, self.loop.now_ms + self.clients.body_ms)
             exchange.launch()
         return used
+
+    cdef size_t become_http2(self, char *at, size_t n) noexcept:
+        """These bytes are the preface of HTTP/2, or as much of it (prior knowledge, RFC 9113 3.3)."""
+        cdef Http2 connection
+        if n < PREFACE:
+            return 0
+        connection = Http2.__new__(Http2)
+        self.clients.replace(self, connection)
+        connection.take_over(at, n)
+        release(&self.loop.pool, &self.input)
+        connection.start()
+        return n
 
     cdef size_t take_body(self, char *at, size_t n) noexcept:
         """Pass a part of the request's body on; return the bytes used."""

@@ -30,6 +30,18 @@ cdef struct Ops:           # the rule's filters, then the backendRef's
     const Op *first[2]
     uint32_t count[2]
 
+cdef inline uint32_t total(const Ops *ops) noexcept nogil:
+    return ops.count[0] + ops.count[1]
+
+cdef inline const Op *nth(const Ops *ops, uint32_t i) noexcept nogil:
+    return ops.first[0] + i if i < ops.count[0] else ops.first[1] + (i - ops.count[0])
+
+# Which names these filters set or remove: a bit for each hash, so that most fields need no second look.
+cdef uint64_t overriding(const Ops *ops, bint response) noexcept nogil
+# Whether one of them from `since` on sets or removes this field.
+cdef bint overridden(const Ops *ops, uint32_t since, bint response, uint32_t hash, const char *name,
+                     uint32_t n) noexcept nogil
+
 cdef struct Forward:       # what the gateway says of the client
     Slice client           # its address as text
     Slice via              # n == 0: no Via

@@ -53,14 +53,6 @@ cdef void set_ops(Ops *ops, const Image *image, uint32_t rule_first, uint32_t ru
     ops.count[1] = 0
 
 
-cdef inline uint32_t total(const Ops *ops) noexcept nogil:
-    return ops.count[0] + ops.count[1]
-
-
-cdef inline const Op *nth(const Ops *ops, uint32_t i) noexcept nogil:
-    return ops.first[0] + i if i < ops.count[0] else ops.first[1] + (i - ops.count[0])
-
-
 cdef uint32_t ops_room(const Ops *ops) noexcept nogil:
     cdef uint32_t i, room = 0
     for i in range(total(ops)):
@@ -254,8 +246,8 @@ cdef void put_forwarded(Out *out, const Ops *ops, uint64_t named, const RequestH
         put_id(out, forward.id)
         say(out, b"\r\n")
     if forward.via.n:
-        say(out, b"Via: 1.")
-        put(out, b"1 " if head.minor else b"0 ", 2)
+        say(out, b"Via: ")
+        put(out, b"2 " if head.minor == 2 else b"1.1 " if head.minor else b"1.0 ", 2 if head.minor == 2 else 4)
         put(out, forward.via.at, forward.via.n)
         say(out, b"\r\n")
 

@@ -26,3 +26,4 @@ cdef class Greeter(Client):
     cdef void shake(self) noexcept
     cdef void refuse(self, int fault) noexcept
     cdef void become_http1(self) noexcept
+    cdef void become_http2(self) noexcept

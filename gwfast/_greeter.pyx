@@ -13,6 +13,7 @@ from libc.string cimport memcpy, memset
 from gwfast._address cimport ADDRESS_TEXT, text_address
 from gwfast._conn cimport HEAD, Conn
 from gwfast._fault cimport FAULT_HELLO, FAULT_PROXY_HEADER, FAULT_TLS
+from gwfast._http2 cimport Http2
 from gwfast._hello cimport HELLO_PARTIAL, hello_peek
 from gwfast._loop cimport READ, READ_AGAIN, RECORDS, append, consume, release, waiting
 from gwfast._match cimport find_listener
@@ -175,10 +176,12 @@ cdef class Greeter(Client):
             self.gateway.counters.totals.tls_resumed += 1
         if tls.holds():
             self.readable = True   # no event will announce it
-        if self.mode == MODE_HTTPS and tls.chosen() != CHOSEN_H2:
-            self.become_http1()
-        else:
+        if self.mode != MODE_HTTPS:
             self.close()
+        elif tls.chosen() == CHOSEN_H2:
+            self.become_http2()
+        else:
+            self.become_http1()
 
     cdef void become_http1(self) noexcept:
         cdef Conn conn = Conn.__new__(Conn)
@@ -187,3 +190,8 @@ cdef class Greeter(Client):
         memset(&self.input, 0, sizeof(Buf))
         self.clients.replace(self, conn)
         conn.start()
+
+    cdef void become_http2(self) noexcept:
+        cdef Http2 connection = Http2.__new__(Http2)
+        self.clients.replace(self, connection)
+        connection.start()

@@ -5,6 +5,11 @@ from gwfast._chunked cimport (
     parse_trailers)
 from gwfast._head cimport HeadLimits, RequestHead, ResponseHead
 
+cdef enum:
+    METHOD_BYTES = 64          # of a method; the longest registered one has 17
+
+cdef uint8_t method_id(const char *at, uint32_t n) noexcept nogil
+
 # Length of the head (> 0), PARTIAL, or BAD_*. `seen` bytes were there at the last call that returned PARTIAL (0 at
 # first): what they held is not judged twice. The answer depends on the bytes, never on how they arrived.
 cdef int parse_request(const char *at, uint32_t n, uint32_t seen, const HeadLimits *limits,

@@ -23,10 +23,6 @@ cdef extern from "string.h" nogil:
     const void *memrchr(const void *at, int c, size_t n)
 
 
-cdef enum:
-    METHOD_BYTES = 64   # the longest registered one has 17
-
-
 # ---- requests -----------------------------------------------------------------------------------------------------
 
 cdef uint8_t method_id(const char *at, uint32_t n) noexcept nogil:

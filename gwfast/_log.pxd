@@ -1,5 +1,5 @@
 # The access log: lines made in compiled code, written in batches; off costs nothing.
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from gwfast._filter cimport Out
 from gwfast._head cimport Slice
 from gwfast._loop cimport Loop
@@ -28,7 +28,7 @@ cdef struct Record:        # one request, as it ended
     uint64_t upstream_us   # until the head of the response; 0: none came
     uint32_t rule
     uint16_t status
-    bint minor
+    uint8_t minor          # 2: HTTP/2
 
 cdef class AccessLog:
     cdef Loop loop

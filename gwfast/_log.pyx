@@ -138,7 +138,8 @@ cdef class AccessLog:
         member(out, "host", record.host)
         member(out, "target", record.target)
         if record.method.n:
-            say(out, b',"protocol":"HTTP/1.1"' if record.minor else b',"protocol":"HTTP/1.0"')
+            say(out, b',"protocol":"HTTP/2.0"' if record.minor == 2 else b',"protocol":"HTTP/1.1"' if record.minor
+                else b',"protocol":"HTTP/1.0"')
         number(out, "status", record.status)
         say(out, b',"flags":"')
         say(out, record.flags)
@@ -168,7 +169,7 @@ cdef class AccessLog:
             put_escaped(out, record.method, False)
             say(out, b" ")
             put_escaped(out, record.target, False)
-            say(out, b" HTTP/1.1" if record.minor else b" HTTP/1.0")
+            say(out, b" HTTP/2.0" if record.minor == 2 else b" HTTP/1.1" if record.minor else b" HTTP/1.0")
         say(out, b'" ')
         put_number(out, record.status)
         say(out, b" ")

@@ -19,6 +19,16 @@ INFORMATIONAL_RESPONSES = 16  # 1xx before the final response; then 502
 HEADER_TABLE_BYTES = 4096  # SETTINGS_HEADER_TABLE_SIZE, both directions; the RFC's default (nginx, HAProxy, Envoy: 4096)
 
 FRAME_BYTES = 16 * 1024  # of a frame's payload, SETTINGS_MAX_FRAME_SIZE: the least that may be said (nginx, HAProxy: the same)
+FIELD_BLOCK_BYTES = 64 * 1024  # of one field block as it arrives, its CONTINUATIONs together
+STREAMS = 100  # SETTINGS_MAX_CONCURRENT_STREAMS (HAProxy, Envoy: 100; nginx: 128); those beyond are refused
+STREAM_WINDOW = 64 * 1024  # that a client may send before the backend took it (nginx: 64 KiB)
+CONNECTION_WINDOW = 1024 * 1024  # the same of all streams together
+# What a client may make us do at once, and each second; more ends the connection: ENHANCE_YOUR_CALM.
+STREAM_RESETS = 1000  # streams that end by RST_STREAM, its own or one that it provoked (nghttp2: 1000, 33 a second)
+STREAM_RESETS_PER_SECOND = 33
+GLITCHES = 1000  # frames that carry nothing or want an answer: empty DATA, PRIORITY, unknown types, SETTINGS, PING
+GLITCHES_PER_SECOND = 100
+WINDOW_UPDATES = 8000  # beyond two for each DATA frame that was sent
 CONTINUATIONS = 8  # of one field block (nghttp2: 8); one more ends the connection: ENHANCE_YOUR_CALM
 
 # TLS. nginx and HAProxy have 16 KiB for a ClientHello as well; one with post-quantum key shares has 2 KiB.

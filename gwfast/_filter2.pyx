@@ -1,0 +1,153 @@
+"""The heads that leave for clients of HTTP/2 (see _filter2.pxd)."""
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport strlen
+from gwfast._fault cimport reason_phrase
+from gwfast._fields cimport field_id, field_line
+from gwfast._filter cimport Ops, nth, overridden, overriding, total
+from gwfast._head cimport (
+    FIELD_CONTENT_LENGTH, FIELD_DATE, FIELD_HOP, FIELD_LOCATION, FIELD_OTHER, FIELD_TRANSFER_ENCODING, Field, MAX_LINE,
+    ResponseHead, name_hash)
+from gwfast._hpack_encode cimport Encoding, hpack_begin, hpack_encode, hpack_status
+from gwfast._table cimport OP_RESPONSE_ADD, OP_RESPONSE_SET, Op, text
+
+# A block in the making.
+cdef struct Block:
+    Encoding *encoding
+    uint8_t *at
+    uint8_t *end
+    bint full
+
+
+cdef void begin(Block *block, Encoding *encoding, uint8_t *to, uint8_t *end) noexcept nogil:
+    block.encoding, block.at, block.end, block.full = encoding, to, end, False
+    advance(block, hpack_begin(encoding, to, end))
+
+
+cdef inline void advance(Block *block, int32_t n) noexcept nogil:
+    if n < 0:
+        block.full = True
+    else:
+        block.at += n
+
+
+cdef inline void add(Block *block, const Field *field) noexcept nogil:
+    if not block.full:
+        advance(block, hpack_encode(block.encoding, field, block.at, block.end))
+
+
+cdef void add_words(Block *block, const char *name, const char *value, uint32_t n, uint16_t id) noexcept nogil:
+    cdef Field field
+    field.name, field.name_len = name, <uint32_t>strlen(name)
+    field.value, field.value_len = value, n
+    field.hash = name_hash(name, field.name_len)
+    field.id, field.flags = id, 0
+    add(block, &field)
+
+
+cdef void add_number(Block *block, const char *name, uint64_t value, uint16_t id) noexcept nogil:
+    cdef char digits[20]
+    cdef int at = 20
+    while True:
+        at -= 1
+        digits[at] = <char>(48 + value % 10)
+        value //= 10
+        if value == 0:
+            break
+    add_words(block, name, digits + at, 20 - at, id)
+
+
+cdef void add_ops(Block *block, const Ops *ops, uint64_t named) noexcept nogil:
+    cdef const Op *op
+    cdef Field field
+    cdef uint32_t i
+    for i in range(total(ops)):
+        op = nth(ops, i)
+        if op.kind != OP_RESPONSE_SET and op.kind != OP_RESPONSE_ADD:
+            continue
+        field.name, field.name_len = text(ops.image, op.name), op.name.n
+        if named >> (op.hash & 63) & 1 and overridden(ops, i + 1, True, op.hash, field.name, field.name_len):
+            continue
+        field.value, field.value_len = text(ops.image, op.value), op.value.n
+        field.hash, field.id, field.flags = op.hash, field_id(field.name, field.name_len), 0
+        add(block, &field)
+
+
+cdef inline int32_t finished(const Block *block, const uint8_t *to) noexcept nogil:
+    return -1 if block.full else <int32_t>(block.at - to)
+
+
+cdef int32_t encode_response(Encoding *encoding, const Ops *ops, const ResponseHead *head, uint32_t status,
+                             const char *date, bint drop_length, uint8_t *to, uint8_t *end) noexcept nogil:
+    cdef uint64_t named = overriding(ops, True)
+    cdef uint32_t drop = 1 << FIELD_TRANSFER_ENCODING
+    cdef const Field *field
+    cdef Block block
+    cdef uint32_t i
+    if drop_length:
+        drop |= 1 << FIELD_CONTENT_LENGTH
+    begin(&block, encoding, to, end)
+    advance(&block, hpack_status(encoding, status, block.at, end))
+    for i in range(head.count):
+        field = &head.fields[i]
+        if field.flags & FIELD_HOP or (drop >> field.id) & 1:
+            continue
+        if not (named >> (field.hash & 63) & 1
+                and overridden(ops, 0, True, field.hash, field.name, field.name_len)):
+            add(&block, field)
+    add_ops(&block, ops, named)
+    if not head.ids >> FIELD_DATE & 1 and status >= 200:
+        add_words(&block, b"date", date, 29, FIELD_DATE)
+    return finished(&block, to)
+
+
+cdef int32_t encode_answer(Encoding *encoding, const Ops *ops, int status, const char *date, const char *location,
+                           uint32_t n, uint32_t length, int grpc, uint8_t *to, uint8_t *end) noexcept nogil:
+    cdef const char *phrase = reason_phrase(status)
+    cdef Block block
+    begin(&block, encoding, to, end)
+    advance(&block, hpack_status(encoding, 200 if grpc >= 0 else status, block.at, end))
+    add_words(&block, b"date", date, 29, FIELD_DATE)
+    if ops != NULL:
+        add_ops(&block, ops, overriding(ops, True))
+    if grpc >= 0:
+        add_words(&block, b"content-type", b"application/grpc", 16, FIELD_OTHER)
+        add_number(&block, b"grpc-status", grpc, FIELD_OTHER)
+        add_words(&block, b"grpc-message", phrase, <uint32_t>strlen(phrase), FIELD_OTHER)
+        return finished(&block, to)
+    if status == 405:
+        add_words(&block, b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH", 44, FIELD_OTHER)
+    if location != NULL:
+        add_words(&block, b"location", location, n, FIELD_LOCATION)
+    else:
+        add_words(&block, b"content-type", b"text/plain", 10, FIELD_OTHER)
+    add_number(&block, b"content-length", length, FIELD_CONTENT_LENGTH)
+    return finished(&block, to)
+
+
+cdef int32_t encode_trailers(Encoding *encoding, const char *at, uint32_t n, uint8_t *to, uint8_t *end) noexcept nogil:
+    cdef const char *stop = at + n
+    cdef Block block
+    cdef Field field
+    cdef int used
+    begin(&block, encoding, to, end)
+    while at < stop:
+        used = field_line(at, stop, MAX_LINE, &field)
+        if used <= 0:
+            return -1
+        add(&block, &field)
+        at += used
+    return finished(&block, to)
+
+
+cdef int grpc_status(int status) noexcept nogil:
+    if status == 404:
+        return 12                  # UNIMPLEMENTED
+    if status == 401:
+        return 16                  # UNAUTHENTICATED
+    if status == 403:
+        return 7                   # PERMISSION_DENIED
+    if status == 504 or status == 408:
+        return 4                   # DEADLINE_EXCEEDED
+    if status == 429 or status >= 500:
+        return 14                  # UNAVAILABLE
+    return 13 if status == 400 or status == 431 else 2
