@@ -110,9 +110,9 @@ class Backends:
         uses = self._uses.get(key, 0)
         self._uses[key] = uses + 1
         if uses == 0:
-            service = _split(key)[0]
+            service, *how = _split(key)
             self._of_service[service] = (*self._of_service.get(service, ()), key)
-            self.targets[key] = self.renewed[key] = self._target(*_split(key))
+            self.targets[key] = self.renewed[key] = self._target(service, *how)
 
     def release(self, key: str) -> None:
         self._uses[key] -= 1
@@ -127,7 +127,7 @@ class Backends:
     def refresh(self, service: Key) -> None:
         """Look up the endpoints of a Service again; a target whose endpoints are the same stays the same."""
         for key in self._of_service.get(service, ()):
-            new = self._target(*_split(key))
+            new = self._target(service, *_split(key)[1:])
             if _fields(new) != _fields(self.targets[key]):
                 self.targets[key] = self.renewed[key] = new
 
