@@ -1,4 +1,4 @@
-"""A client's HTTP/1.1 connection, and the sockets that accept them (see _conn.pxd).
+"""A client's HTTP/1.1 connection (see _conn.pxd).
 
 Rules
 - Bytes are parsed where they were received; only what cannot be used yet is copied to `input`.
@@ -7,198 +7,32 @@ Rules
 - A request that cannot be understood is answered and the connection ends, because its bytes cannot be told apart any more.
 """
 cimport cython
-from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
 
-from gwfast import limits
-
-from gwfast._address cimport ADDRESS_TEXT, Networks, address_text, raw_address, text_address
 from gwfast._body cimport BODY_BAD, BODY_END, TRAILERS, body_next, body_parts, body_start, parts_size, trailer_parts
-from gwfast._exchange cimport Exchange
+from gwfast._exchange cimport Exchange, Gateway
 from gwfast._fault cimport *
-from gwfast._filter cimport Out, answer_size, put, write_answer, write_response
+from gwfast._filter cimport Ops, Out, answer_size, put, write_answer, write_response
 from gwfast._head cimport *
 from gwfast._log cimport Record
 from gwfast._http1 cimport keep_trailers, parse_request, parse_trailers
-from gwfast._loop cimport READ, READS, SCRATCH, append, consume, release, waiting
-from gwfast._proxyline cimport parse_proxy
+from gwfast._loop cimport (
+    READ, READ_AGAIN, READ_END, READS, SCRATCH, SLOT_MS, Peer, append, consume, release, waiting)
 from gwfast._sys cimport *
-from gwfast._table cimport BIND_TLS, Bind, Image, bind_at
+from gwfast._table cimport Bind
 
 cdef enum:
-    ACCEPTS = 64           # connections taken in one event
-    ACCEPT_AGAIN_MS = 100  # after the system had no room for one
     SMALL_BODY = 8192      # a body this small is copied behind its head: one plain send
     LINGER_MS = 2000       # limits.LINGER_TIMEOUT
     DRAIN_IDLE_MS = 1000   # limits.DRAIN_IDLE
+    REST_MS = 1000         # limits.IDLE_REST
     MINIMUM_RATE = 240     # limits.BODY_MINIMUM_RATE
-    PRESSED_MS = 5000      # limits.IDLE_TIMEOUT_PRESSED
 
 
 @cython.final
 @cython.no_gc
-cdef class Clients:
-    def __init__(self, Gateway gateway not None, options):
-        self.gateway = gateway
-        self.acceptors = []
-        self.most = options.connections
-        self.per_address = options.connections_per_address
-        self.addresses = {} if self.per_address else None
-        self.head_ms = round(options.head_timeout * 1000)
-        self.idle_ms = round(options.idle_timeout * 1000)
-        self.body_ms = round(options.body_timeout * 1000)
-        self.send_ms = round(options.send_timeout * 1000)
-        self.keepalive_requests = options.keepalive_requests
-        self.keepalive_age_ms = round(limits.KEEPALIVE_AGE * 1000)
-        self.trusted = Networks(options.trusted_proxies)
-
-    cdef void welcome(self, int fd, const sockaddr_storage *address, Acceptor acceptor) noexcept:
-        """Begin to serve an accepted connection, or close it where its address has too many."""
-        cdef Gateway gateway = self.gateway
-        cdef uint8_t raw[16]
-        cdef const Bind *bind
-        cdef Conn conn = Conn.__new__(Conn)
-        conn.fd = fd
-        conn.loop = gateway.loop
-        conn.gateway = gateway
-        conn.clients = self
-        conn.bind_id = acceptor.bind_id
-        conn.port = acceptor.port
-        raw_address(address, raw)
-        address_text(raw, conn.address, &conn.address_n)
-        conn.trusted = self.trusted.has(raw)
-        bind = conn.bind()
-        conn.https = bind != NULL and bind.transport == BIND_TLS
-        conn.phase = PROXY_LINE if bind != NULL and bind.proxy_protocol else HEAD
-        if self.addresses is not None and not self.admit(conn, raw[:16]):
-            gateway.counters.totals.connections_refused += 1
-            close(fd)
-            conn.fd = -1
-            return
-        if gateway.loop.add(conn, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) < 0:
-            if conn.address_key is not None:
-                self.leave(conn.address_key)
-            return                 # freed with its last reference, which closes the descriptor
-        gateway.counters.totals.connections += 1
-        gateway.counters.totals.connections_open += 1
-        conn.older = self.first
-        if self.first != NULL:
-            (<Conn>self.first).newer = <PyObject *>conn
-        self.first = <PyObject *>conn
-        self.open += 1
-        conn.born_ms = conn.since_ms = gateway.loop.now_ms
-        gateway.loop.arm(conn, gateway.loop.now_ms + self.head_ms)
-        conn.readable = True
-        conn.pump()
-
-    cdef bint admit(self, Conn conn, bytes key) noexcept:
-        count = self.addresses.get(key, 0)
-        if count >= self.per_address:
-            return False
-        self.addresses[key] = count + 1
-        conn.address_key = key
-        return True
-
-    cdef void forget(self, Conn conn) noexcept:
-        if conn.newer != NULL:
-            (<Conn>conn.newer).older = conn.older
-        else:
-            self.first = conn.older
-        if conn.older != NULL:
-            (<Conn>conn.older).newer = conn.newer
-        conn.newer = conn.older = NULL
-        invariant(self.open > 0)
-        self.open -= 1
-        self.gateway.counters.totals.connections_open -= 1
-        if conn.address_key is not None:
-            self.leave(conn.address_key)
-        if self.paused and self.open < self.most - self.most // 64:
-            self.pause(False)
-
-    cdef void leave(self, bytes key) noexcept:
-        count = self.addresses.get(key, 1)
-        if count > 1:
-            self.addresses[key] = count - 1
-        else:
-            self.addresses.pop(key, None)
-
-    cdef void pause(self, bint paused) noexcept:
-        """Stop or go on accepting: connections wait in the kernel's queue meanwhile."""
-        cdef Acceptor acceptor
-        self.paused = paused
-        for acceptor in self.acceptors:
-            self.gateway.loop.watch(acceptor, 0 if paused else EPOLLIN)
-
-    cdef uint64_t idle_for(self) noexcept:
-        if self.gateway.draining:
-            return DRAIN_IDLE_MS
-        if self.open > self.most - self.most // 8 and self.idle_ms > PRESSED_MS:
-            return PRESSED_MS
-        return self.idle_ms
-
-    def drain(self):
-        """Tell every idle connection that its time is over soon; the others when they answer or have sent what waits."""
-        cdef PyObject *at = self.first
-        cdef Conn conn
-        self.gateway.loop.clock()
-        while at != NULL:
-            conn = <Conn>at
-            at = conn.older
-            if conn.exchange is None and conn.phase <= HEAD and conn.input.base == NULL and conn.out.base == NULL:
-                self.gateway.loop.arm(conn, self.gateway.loop.now_ms + DRAIN_IDLE_MS)
-
-    def close_all(self):
-        """Close every connection now."""
-        cdef Conn conn
-        while self.first != NULL:
-            conn = <Conn>self.first
-            if conn.exchange is not None:
-                conn.exchange.fail(FAULT_DRAINING)
-            if conn.out.base != NULL:
-                conn.abort()       # what is cut must not look whole
-            conn.close()
-        self.gateway.loop.graveyard.clear()
-
-
-@cython.final
-@cython.no_gc
-cdef class Acceptor(Peer):
-    """A listening socket."""
-
-    cdef void on_events(self, uint32_t events) noexcept:
-        self.accept_all(ACCEPTS)
-
-    cdef void on_deadline(self) noexcept:
-        if self.clients.open < self.clients.most:
-            self.clients.pause(False)
-
-    cdef int accept_all(self, uint32_t most) noexcept:
-        """Take what waits in the queue, at most so many; return how many came."""
-        cdef sockaddr_storage address
-        cdef socklen_t n
-        cdef uint32_t came
-        cdef int fd
-        for came in range(most):
-            if self.clients.open >= self.clients.most:
-                self.clients.pause(True)
-                return came
-            n = sizeof(address)
-            fd = accept4(self.fd, <sockaddr *>&address, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
-            if fd < 0:
-                if errno == ECONNABORTED or errno == EINTR:
-                    continue
-                if errno != EAGAIN and not self.clients.gateway.upstreams.shed():
-                    self.clients.pause(True)       # no descriptors, no memory: tried again soon
-                    self.loop.arm(self, self.loop.now_ms + ACCEPT_AGAIN_MS)
-                return came
-            self.clients.welcome(fd, &address, self)
-        return most
-
-
-@cython.final
-@cython.no_gc
-cdef class Conn(Downstream):
+cdef class Conn(Client):
     # -- events --------------------------------------------------------------------------------------------------------
 
     cdef void on_events(self, uint32_t events) noexcept:
@@ -246,6 +80,9 @@ cdef class Conn(Downstream):
         elif self.phase == HEAD and self.input.base == NULL and self.arrived():
             self.readable = True   # a request came in the last moment: it is served
             self.pump()
+        elif self.phase == HEAD and self.input.base == NULL and now - self.since_ms < self.clients.idle_for() - SLOT_MS:
+            self.rest()            # it really is idle
+            self.loop.arm(self, self.since_ms + self.clients.idle_for())
         elif self.phase == HEAD and self.input.base != NULL:
             self.refuse(FAULT_HEAD_TIMEOUT)
         elif self.phase == BODY and exchange is not None:
@@ -277,12 +114,26 @@ cdef class Conn(Downstream):
         cdef char byte
         return recv(self.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0
 
+    cdef void start(self) noexcept:
+        self.since_ms = self.loop.now_ms
+        self.loop.arm(self, self.loop.now_ms + self.clients.head_ms)
+        self.pump()
+
+    cdef void drain(self) noexcept:
+        if self.exchange is None and self.phase == HEAD and self.input.base == NULL and self.out.base == NULL:
+            self.loop.arm(self, self.loop.now_ms + DRAIN_IDLE_MS)
+
+    cdef void cut(self) noexcept:
+        if self.exchange is not None:
+            self.exchange.fail(FAULT_DRAINING)
+        if self.out.base != NULL:
+            self.abort()           # what is cut must not look whole
+        self.close()
+
     cdef void close(self) noexcept:
-        if self.closed:
-            return
-        release(&self.loop.pool, &self.input)
-        self.clients.forget(self)
-        Peer.close(self)
+        if not self.closed:
+            release(&self.loop.pool, &self.input)
+            Client.close(self)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -321,20 +172,13 @@ cdef class Conn(Downstream):
                 self.loop.watch(self, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
                 break
             at = self.loop.input
-            n = recv(self.fd, at, READ, 0)
-            if n < 0:
-                if errno == EINTR:
-                    continue
-                self.readable = False
-                if errno != EAGAIN:
+            n = self.read(at, READ)
+            if n <= 0:
+                if n == READ_END:
+                    self.eof()
+                elif n != READ_AGAIN:
                     self.gone()
                 break
-            if n == 0:
-                self.readable = False
-                self.eof()
-                break
-            if n < READ and not self.hangup:
-                self.readable = False      # edge-triggered: what comes later is announced
             if self.input.base != NULL:        # it grows by what came, not by what may come: many hold a few bytes
                 if append(&self.loop.pool, &self.input, at, n) < 0:
                     self.gone()
@@ -366,59 +210,12 @@ cdef class Conn(Downstream):
                 return n
             elif self.phase == LINGER:
                 return n
-            elif self.phase == PROXY_LINE:
-                step = self.take_proxy_line(at + used, n - used)
             else:
                 break
             if step == 0:
                 break
             used += step
         return used
-
-    cdef size_t take_proxy_line(self, char *at, size_t n) noexcept:
-        cdef char address[ADDRESS_TEXT + 1]
-        cdef uint8_t raw[16]
-        cdef uint8_t address_n
-        cdef int result = parse_proxy(at, n, address, &address_n)
-        if result < 0:
-            self.gateway.counters.totals.faults[FAULT_PROXY_HEADER] += 1
-            self.close()
-            return n
-        if result > 0:
-            self.phase = HEAD
-            if address_n:
-                memcpy(self.address, address, address_n)
-                self.address_n = address_n
-                address[address_n] = 0
-                text_address(address, raw)
-                self.trusted = self.clients.trusted.has(raw)
-        return result
-
-    cdef const Bind *bind(self) noexcept:
-        """The bind that serves this connection; where a change took it away (its Gateway moved to another address), the one
-        of the same port that covers the address it came to."""
-        cdef const Image *image
-        cdef const Bind *other
-        cdef const Bind *found = NULL
-        cdef sockaddr_storage address
-        cdef socklen_t n = sizeof(address)
-        cdef uint8_t raw[16]
-        cdef uint32_t i
-        if self.gateway.table is None:
-            return NULL
-        found = self.gateway.table.bind(self.bind_id)
-        if found != NULL or getsockname(self.fd, <sockaddr *>&address, &n) < 0:
-            return found
-        raw_address(&address, raw)
-        image = self.gateway.table.image
-        for i in range(image.binds):
-            other = bind_at(image, i)
-            if other.port == self.port and (other.transport == BIND_TLS) == self.https:
-                if memcmp(other.address, raw, 16) == 0:
-                    return other
-                if memcmp(other.address, b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16) == 0:
-                    found = other
-        return found
 
     cdef size_t take_head(self, char *at, size_t n) noexcept:
         """Parse a head and begin its exchange; the part of the body that came with it goes along."""
@@ -668,8 +465,10 @@ cdef class Conn(Downstream):
             self.pump()
 
     cdef void idle(self) noexcept:
+        cdef uint64_t most = self.clients.idle_for()
         if self.out.base == NULL:
-            self.loop.arm(self, self.loop.now_ms + self.clients.idle_for())
+            self.since_ms = self.loop.now_ms
+            self.loop.arm(self, self.since_ms + (REST_MS if self.tls is not None and most > REST_MS else most))
 
     cdef void linger(self) noexcept:
         """End the connection so that what was sent arrives: bytes that still come must not provoke an RST (RFC 9112 9.6)."""
@@ -681,7 +480,7 @@ cdef class Conn(Downstream):
         if self.ended or self.last and self.body.done and not self.readable:
             self.close()           # nothing more can come: the kernel sends what it has
             return
-        shutdown(self.fd, SHUT_WR)
+        self.half_close()
         self.loop.arm(self, self.loop.now_ms + LINGER_MS)
 
     cdef void abort(self) noexcept:
@@ -689,6 +488,7 @@ cdef class Conn(Downstream):
         cdef linger hard
         if self.closed:
             return
+        self.torn = True
         hard.l_onoff = 1
         hard.l_linger = 0
         setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard))

@@ -24,6 +24,9 @@ cdef struct Totals:
     uint64_t upstream_open
     uint64_t upstream_idle
     uint64_t tunnels
+    uint64_t tls_handshakes        # of clients, that were completed
+    uint64_t tls_resumed           # of those
+    uint64_t tls_failures
     uint64_t log_dropped
     uint64_t table_generation
     uint64_t tables_swapped

@@ -85,6 +85,7 @@ cdef dict _totals(Totals *t):
         "upstream_connects": t.upstream_connects, "upstream_connect_errors": t.upstream_connect_errors,
         "upstream_reused": t.upstream_reused, "upstream_retries": t.upstream_retries,
         "upstream_open": t.upstream_open, "upstream_idle": t.upstream_idle, "tunnels": t.tunnels,
+        "tls_handshakes": t.tls_handshakes, "tls_resumed": t.tls_resumed, "tls_failures": t.tls_failures,
         "log_dropped": t.log_dropped, "table_generation": t.table_generation,
         "tables_swapped": t.tables_swapped, "bugs": t.bugs, "drains": t.drains, "events": t.events,
     }

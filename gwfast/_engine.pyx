@@ -16,7 +16,8 @@ from libc.string cimport memset
 
 from gwfast import limits
 
-from gwfast._conn cimport Acceptor, Clients
+from gwfast._accept cimport Acceptor
+from gwfast._clients cimport Clients
 from gwfast._counters cimport Counters
 from gwfast._exchange cimport Exchange, Gateway, Table
 from gwfast._log cimport AccessLog
@@ -50,6 +51,7 @@ cdef class Engine:
         upstreams.pool_age_ms = round(options.pool_age * 1000)
         upstreams.connect_ms = round(options.connect_timeout * 1000)
         self.gateway = Gateway()
+        upstreams.reply = &self.gateway.reply
         self.gateway.loop = self.loop
         self.gateway.counters = self.loop.counters
         self.gateway.upstreams = upstreams
@@ -102,7 +104,8 @@ cdef class Engine:
         acceptor.clients = self.clients
         acceptor.bind_id = bind_id
         bind = self.gateway.table.bind(bind_id) if self.gateway.table is not None else NULL
-        acceptor.port = bind.port if bind != NULL else 0
+        if bind != NULL:
+            acceptor.port, acceptor.transport = bind.port, bind.transport
         os.set_blocking(fd, False)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))    # what it accepts inherits this
         # level-triggered: what one event leaves in the queue is announced again
@@ -121,7 +124,7 @@ cdef class Engine:
         acceptor.accept_all(QUEUED)
         self.clients.acceptors.remove(acceptor)
         acceptor.close()
-        self.loop.graveyard.clear()
+        self.loop.settle()
 
     def swap(self, int fd) -> None:
         """Use this table image (a descriptor, which stays the caller's) from the next request on."""
@@ -139,6 +142,10 @@ cdef class Engine:
         gateway.table = table
         self.loop.counters.totals.table_generation = table.image.generation
         self.loop.counters.totals.tables_swapped += 1
+
+    def secure(self, certs) -> None:
+        """Ask `certs` (serve.certs.Certs) for what handshakes need, from the next one on."""
+        self.clients.certs = certs
 
     def finish(self) -> None:
         """Stop accepting; answer what is in flight with 'Connection: close'; idle connections end soon."""
@@ -158,7 +165,7 @@ cdef class Engine:
             exchange = self.gateway.spare
             self.gateway.spare = exchange.next_spare
             exchange.next_spare = None
-        self.loop.graveyard.clear()
+        self.loop.settle()
 
     def __dealloc__(self):
         if self.gateway is not None:

@@ -2,15 +2,15 @@
 #
 #   phase of the request      client                        exchange                      upstream
 #   begin                     head parsed, rule found       filters, pick, head written   -
-#   collect                   body bytes of the same read   kept with the head            -
+#   collect                   body bytes of the same read   kept beside the head          -
 #   launch                    -                             endpoint chosen               pooled, or connecting
 #   send                      reads on while nothing waits  data() passes bytes on        takes head and body
 #   reply                     takes head and body           response read and framed      is read while nothing waits
 #   finish                    told whether to go on         counted, logged, reused       parked or closed
 #
 # Rules
-# - The head for the upstream (and the part of the body that came with it) stays in `request` until the end: it can be sent
-#   again as long as nothing else was (`streamed`), and the log's facts lie behind it.
+# - The head for the upstream stays in `request` until the end, and the part of the body that came with it in `early`: they can
+#   be sent again as long as nothing else was (`streamed`).
 # - Whoever reads stops reading while the other side has bytes waiting, so one direction never holds more than one read.
 # - finish() is the last thing that happens to an exchange: callers return at once.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -22,7 +22,6 @@ from gwfast._log cimport AccessLog, Record
 from gwfast._loop cimport Buf, Loop, Peer
 from gwfast._match cimport Found
 from gwfast._pick cimport PickState
-from gwfast._sys cimport iovec
 from gwfast._table cimport Backend, Bind, Choice, Image, Listener, Rule
 from gwfast._upstream cimport State, Upstream, Upstreams, Waiter
 
@@ -62,6 +61,7 @@ cdef class Downstream(Peer):   # the client's side of an exchange
     cdef uint8_t address_n
     cdef uint8_t trusted
     cdef uint8_t https
+    cdef uint64_t sign         # of the listener that its SNI chose; 0 in clear
 
     # The response's head and the first part of its body (n bytes; `end`: all of it). -1: the client is gone.
     cdef int respond(self, const ResponseHead *head, const Ops *ops, const char *at, size_t n, bint end) noexcept
@@ -85,7 +85,9 @@ cdef class Exchange(Waiter):
     cdef const Choice *choice
     cdef const Backend *backend
     cdef Ops ops
-    cdef Buf request
+    cdef Buf request           # the head for the upstream, as HTTP/1.1 has it
+    cdef Buf early             # what came of the body before the launch, and behind it a trailer section
+    cdef uint32_t early_body   # bytes of `early` that are body
     cdef Buf facts             # what the log needs of the head; empty where there is no log
     cdef uint32_t facts_n[FACTS]   # method, target, host, agent, referer, request id, one behind the other
     cdef Body body             # of the response
@@ -101,15 +103,15 @@ cdef class Exchange(Waiter):
     cdef uint64_t bytes_out
     cdef uint16_t status
     cdef uint8_t fault
+    cdef uint8_t connect_fault     # why the last endpoint could not be connected to
     cdef uint8_t method_id
     cdef uint8_t minor
     cdef bint chunked          # the request's body is passed on in chunks
     cdef bint upgrade
-    cdef bint requested        # the whole request went to the upstream (or into `request`)
-    cdef bint streamed         # more than `request` went to the upstream
+    cdef bint requested        # the whole request went to the upstream (or into `early`)
+    cdef bint streamed         # more than `request` and `early` went to the upstream
     cdef bint launched
     cdef bint replied          # the final head went to the client
-    cdef bint reused           # on a connection from the pool
     cdef bint retried
     cdef bint keep_upstream
     cdef bint tunnel
@@ -133,14 +135,17 @@ cdef class Exchange(Waiter):
     cdef void answer(self, int status, int fault, const char *location, size_t n) noexcept
     cdef int prepare(self, const Found *found) noexcept
     cdef void keep_facts(self) noexcept
-    cdef void pass_on(self, iovec *parts, int count) noexcept
     cdef void drop_upstream(self) noexcept
     cdef void broken(self) noexcept
-    cdef bint again(self) noexcept
+    cdef bint again(self, bint fresh) noexcept
+    cdef bint inform(self) noexcept
+    cdef int pass_reply(self, bint first, const char *at, size_t n, bint end) noexcept
+    cdef void switch(self, const char *at, size_t n) noexcept
     cdef size_t take_reply(self, char *at, size_t n) noexcept
     cdef size_t take_head(self, char *at, size_t n) noexcept
     cdef size_t take_body(self, char *at, size_t n, bint first) noexcept
     cdef size_t take_trailers(self, char *at, size_t n) noexcept
+    cdef void reply_goes_on(self, bint end) noexcept
     cdef void reply_ended(self) noexcept
     cdef void upstream_eof(self, bint reset) noexcept
     cdef void close_half(self) noexcept

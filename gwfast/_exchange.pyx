@@ -6,16 +6,14 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from gwfast._body cimport (
-    BODY_BAD, BODY_END, BODY_TRAILERS, TRAILERS, body_next, body_parts, body_start, parts_size, trailer_parts,
-)
+from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, TRAILERS, body_next, body_start
 from gwfast._fault cimport *
 from gwfast._filter cimport (
     Out, answer_size, answering, ops_room, put_id, set_ops, write_location, write_request,
 )
 from gwfast._head cimport *
 from gwfast._http1 cimport keep_trailers, parse_response, parse_trailers
-from gwfast._loop cimport LARGE, READ, READS, append, consume, release, reserve, waiting
+from gwfast._loop cimport LARGE, READ, READ_AGAIN, READ_BROKEN, READS, append, consume, release, reserve, waiting
 from gwfast._match cimport AMBIGUOUS, FOUND, check, find
 from gwfast._pick cimport pick
 from gwfast._sys cimport *
@@ -144,6 +142,9 @@ cdef class Exchange(Waiter):
         set_ops(&self.ops, image, 0, 0)
         result = find(image, bind, &gateway.head, &found)
         self.listener = found.listener
+        if client.sign and found.listener != NULL and found.listener.sign != client.sign:
+            self.fail(FAULT_MISDIRECTED)       # another listener's, to be asked for with its own TLS (RFC 9110 7.4)
+            return 1
         if result != FOUND:
             self.fail(FAULT_AMBIGUOUS if result == AMBIGUOUS else FAULT_NO_RULE)
             return 1
@@ -252,39 +253,36 @@ cdef class Exchange(Waiter):
 
     cdef bint wants(self) noexcept:
         if not self.launched:
-            return waiting(&self.request) < READ
+            return waiting(&self.early) < READ
         return self.upstream is not None and self.upstream.status != CONNECTING and self.upstream.out.base == NULL
 
     cdef void request_data(self, const char *at, size_t n, bint end) noexcept:
         """Take part of the request's body; `end` where it is complete (without trailers)."""
-        cdef iovec parts[3]
-        cdef char line[18]
         self.bytes_in += n
         if end:
             self.requested = True
-        if n or end:
-            self.pass_on(parts, body_parts(parts, line, self.chunked, at, n, end))
-        if end and self.launched and self.upstream is not None:
-            self.await_reply()
+        if not self.launched:
+            append(&self.gateway.loop.pool, &self.early, at, n)
+            self.early_body = waiting(&self.early)
+            return
+        # A broken pipe is not the end: the upstream may have answered before it closed, and its end is announced.
+        self.streamed = True
+        if self.upstream is not None:
+            self.upstream.send_body(at, n, end)
+            if end and self.upstream is not None:
+                self.await_reply()
 
     cdef void request_trailers(self, const char *at, size_t n) noexcept:
-        """End a body in chunks with these trailer lines (raw, checked)."""
-        cdef iovec parts[3]
+        """End a body without a length with these trailer lines (raw, checked)."""
         self.requested = True
-        self.pass_on(parts, trailer_parts(parts, at, n))
-        if self.launched and self.upstream is not None:
-            self.await_reply()
-
-    cdef void pass_on(self, iovec *parts, int count) noexcept:
-        cdef int i
-        if self.launched:
-            # A broken pipe is not the end: the upstream may have answered before it closed, and its end is announced.
-            self.streamed = True
-            if count and self.upstream is not None:
-                self.upstream.sendv(parts, count, parts_size(parts, count))
-        else:
-            for i in range(count):
-                append(&self.gateway.loop.pool, &self.request, <char *>parts[i].iov_base, parts[i].iov_len)
+        if not self.launched:
+            append(&self.gateway.loop.pool, &self.early, at, n)
+            return
+        self.streamed = True
+        if self.upstream is not None:
+            self.upstream.send_trailers(at, n)
+            if self.upstream is not None:
+                self.await_reply()
 
     # -- the upstream --------------------------------------------------------------------------------------------------
 
@@ -309,11 +307,7 @@ cdef class Exchange(Waiter):
                 break
             invariant(self.upstream is None)
             self.state.outstanding += 1
-            if not fresh:
-                upstream = upstreams.idle(self.state)
-            self.reused = upstream is not None
-            if upstream is None:
-                upstream = upstreams.dial(self.state)
+            upstream = upstreams.take(self.state, fresh)
             if upstream is not None:
                 self.upstream = upstream
                 invariant(upstream.waiter is None and not upstream.closed)
@@ -325,10 +319,15 @@ cdef class Exchange(Waiter):
             upstreams.suspect(self.state)
             upstreams.done(self.state)
             self.state = NULL
-        self.fail(FAULT_CONNECT)
+        self.fail(self.connect_fault if self.connect_fault else FAULT_CONNECT)
 
     cdef void transmit(self) noexcept:
-        if self.upstream.send(self.request.base + self.request.start, waiting(&self.request)) < 0:
+        cdef Upstream upstream = self.upstream
+        cdef uint32_t trailers = waiting(&self.early) - self.early_body
+        if upstream.send_request(self.request.base + self.request.start, waiting(&self.request), self.chunked,
+                                 self.early.base + self.early.start, self.early_body,
+                                 self.requested and not trailers) < 0 or (
+                trailers and upstream.send_trailers(self.early.base + self.early.start + self.early_body, trailers) < 0):
             self.broken()
             return
         if self.requested:
@@ -350,8 +349,9 @@ cdef class Exchange(Waiter):
         if self.upstream is not None and (self.tunnel or not self.requested):
             self.client.resume()
 
-    cdef void upstream_failed(self) noexcept:
+    cdef void upstream_failed(self, int fault) noexcept:
         """A connection could not be made: nothing was sent, so any other endpoint will do."""
+        self.connect_fault = fault
         self.gateway.upstreams.suspect(self.state)
         self.drop_upstream()
         self.attempt(False)
@@ -361,7 +361,7 @@ cdef class Exchange(Waiter):
             if self.attempts >= self.backend.endpoints.count or self.attempts >= ATTEMPTS:
                 self.fail(FAULT_CONNECT_TIMEOUT)
             else:
-                self.upstream_failed()
+                self.upstream_failed(FAULT_CONNECT_TIMEOUT)
         elif self.client.out.base != NULL or not self.requested:   # it is the client that is slow, and timed on its own
             self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + self.gateway.reply_body_ms)
         elif self.tunnel:
@@ -378,14 +378,22 @@ cdef class Exchange(Waiter):
             self.gateway.upstreams.done(self.state)
             self.state = NULL
 
-    cdef bint again(self) noexcept:
-        """Whether a connection from the pool that ended without a byte may be replaced without the client noticing."""
-        return (self.reused and not self.retried and not self.streamed and self.requested and not self.informed
-                and self.upstream.input.base == NULL and idempotent(self.method_id))
+    cdef bint again(self, bint fresh) noexcept:
+        """Whether the request may be sent once more without the client noticing: `fresh`, nobody has looked at it; or a
+        connection from the pool ended without a byte."""
+        if self.retried or self.streamed or self.informed:
+            return False
+        return fresh or (self.upstream.reused and self.requested and self.upstream.input.base == NULL
+                         and idempotent(self.method_id))
 
     cdef void broken(self) noexcept:
         """The connection ended before the head of the response."""
-        if self.again():
+        self.upstream_reset(False)
+
+    cdef void upstream_reset(self, bint fresh) noexcept:
+        if self.tunnel or self.replied:
+            self.fail(FAULT_UPSTREAM_CUT)
+        elif self.again(fresh):
             self.retried = True
             self.gateway.counters.totals.upstream_retries += 1
             self.drop_upstream()
@@ -410,20 +418,11 @@ cdef class Exchange(Waiter):
                 loop.watch(upstream, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
                 return
             at = loop.reply
-            n = recv(upstream.fd, at, READ, 0)
-            if n < 0:
-                if errno == EINTR:
-                    continue
-                upstream.readable = False
-                if errno != EAGAIN:
-                    self.upstream_eof(True)
+            n = upstream.read(at, READ)
+            if n <= 0:
+                if n != READ_AGAIN:
+                    self.upstream_eof(n == READ_BROKEN)
                 return
-            if n == 0:
-                upstream.readable = False
-                self.upstream_eof(False)
-                return
-            if n < READ and not upstream.hangup:
-                upstream.readable = False     # edge-triggered: what comes later is announced
             if upstream.input.base != NULL:
                 if append(&loop.pool, &upstream.input, at, n) < 0:
                     self.fail(FAULT_INTERNAL)
@@ -489,28 +488,84 @@ cdef class Exchange(Waiter):
             used += result
             if head.status == 101 or head.status >= 200:
                 break
-            self.informed += 1
-            if self.informed > INFORMED:
-                self.fail(FAULT_UPSTREAM_BAD)
+            if not self.inform():
                 return n
-            if self.minor and self.client.inform(head) < 0:
-                self.client_gone()
-                return n
-        self.status = head.status
-        self.replied_us = self.gateway.loop.now_us
         if head.status == 101:
-            self.tunnel = self.replied = True
-            release(&self.gateway.loop.pool, &self.request)    # never sent again; a tunnel is long
-            self.gateway.counters.totals.tunnels += 1
-            if self.client.respond(head, &self.ops, at + used, n - used, False) < 0:
-                self.client_gone()
-            else:
-                self.bytes_out += n - used
-                self.client.resume()
+            self.switch(at + used, n - used)
             return n
         body_start(&self.body, head.framing, head.content_length)
         self.keep_upstream = head.keep_alive and head.framing != FRAMING_CLOSE
         return used + self.take_body(at + used, n - used, True)
+
+    cdef bint inform(self) noexcept:
+        """Pass a 1xx on; False where that ended the exchange."""
+        self.informed += 1
+        if self.informed > INFORMED:
+            self.fail(FAULT_UPSTREAM_BAD)
+            return False
+        if self.minor and self.client.inform(&self.gateway.reply) < 0:
+            self.client_gone()
+            return False
+        return True
+
+    cdef void switch(self, const char *at, size_t n) noexcept:
+        """The response is a 101: from here on bytes go both ways; n have come already."""
+        self.status = self.gateway.reply.status
+        self.replied_us = self.gateway.loop.now_us
+        self.tunnel = self.replied = True
+        release(&self.gateway.loop.pool, &self.request)    # never sent again; a tunnel is long
+        release(&self.gateway.loop.pool, &self.early)
+        self.gateway.counters.totals.tunnels += 1
+        if self.client.respond(&self.gateway.reply, &self.ops, at, n, False) < 0:
+            self.client_gone()
+        else:
+            self.bytes_out += n
+            self.client.resume()
+
+    cdef int pass_reply(self, bint first, const char *at, size_t n, bint end) noexcept:
+        """Give the client the head, if it is the first time, and a part of the body. -1: that ended the exchange."""
+        cdef int result = 0
+        self.bytes_out += n
+        if first:
+            self.status = self.gateway.reply.status
+            self.replied_us = self.gateway.loop.now_us
+            self.replied = True
+            result = self.client.respond(&self.gateway.reply, &self.ops, at, n, end)
+        elif n or end:
+            result = self.client.data(at, n, end)
+        if result < 0:
+            self.client_gone()
+        return result
+
+    cdef void upstream_reply(self, const char *at, size_t n, bint end) noexcept:
+        if self.gateway.reply.status == 101:
+            self.switch(at, n)
+        elif self.gateway.reply.status < 200:
+            self.inform()
+        else:
+            self.keep_upstream = True
+            if self.pass_reply(True, at, n, end) == 0:
+                self.reply_goes_on(end)
+
+    cdef void upstream_data(self, const char *at, size_t n, bint end) noexcept:
+        if self.tunnel:
+            self.take_reply(<char *>at, n)
+            if end and self.client is not None:
+                self.upstream_eof(False)
+        elif self.pass_reply(False, at, n, end) == 0:
+            self.reply_goes_on(end)
+
+    cdef void upstream_trailers(self, const char *at, size_t n) noexcept:
+        if self.client.trailers(at, n) < 0:
+            self.client_gone()
+        else:
+            self.reply_ended()
+
+    cdef void reply_goes_on(self, bint end) noexcept:
+        if end:
+            self.reply_ended()
+        else:
+            self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + self.gateway.reply_body_ms)
 
     cdef size_t take_body(self, char *at, size_t n, bint first) noexcept:
         cdef size_t used, payload
@@ -526,16 +581,7 @@ cdef class Exchange(Waiter):
         end = result == BODY_END
         if end and used < n:
             self.keep_upstream = False     # bytes that nobody asked for: nobody else may see them
-        self.bytes_out += payload
-        self.replied = True
-        if first:
-            result = self.client.respond(&self.gateway.reply, &self.ops, data, payload, end)
-        elif payload or end:
-            result = self.client.data(data, payload, end)
-        else:
-            result = 0
-        if result < 0:
-            self.client_gone()
+        if self.pass_reply(first, data, payload, end) < 0:
             return n
         if end:
             self.reply_ended()
@@ -564,9 +610,8 @@ cdef class Exchange(Waiter):
     cdef void reply_ended(self) noexcept:
         cdef Upstream upstream = self.upstream
         if self.keep_upstream and self.requested and upstream.out.base == NULL:
-            release(&upstream.loop.pool, &upstream.input)
             self.upstream = None
-            self.gateway.upstreams.park(upstream)
+            upstream.park()
         self.finish(self.requested)
 
     # -- tunnels -------------------------------------------------------------------------------------------------------
@@ -586,9 +631,9 @@ cdef class Exchange(Waiter):
     cdef void close_half(self) noexcept:
         """Pass the end of one direction on when everything before it was."""
         if self.client_ended and self.upstream.out.base == NULL:
-            shutdown(self.upstream.fd, SHUT_WR)
+            self.upstream.half_close()
         if self.upstream_ended and self.client.out.base == NULL:
-            shutdown(self.client.fd, SHUT_WR)
+            self.client.half_close()
         if (self.client_ended and self.upstream_ended and self.upstream.out.base == NULL
                 and self.client.out.base == NULL):
             self.finish(False)
@@ -599,8 +644,8 @@ cdef class Exchange(Waiter):
         """Everything that waited for the client was sent: read on."""
         if self.tunnel:
             self.close_half()
-        if self.upstream is not None and self.upstream.readable and self.upstream.status != CONNECTING:
-            self.upstream_readable()
+        if self.upstream is not None:
+            self.upstream.pull()
 
     cdef void client_gone(self) noexcept:
         self.fault = FAULT_CLIENT_GONE
@@ -640,7 +685,10 @@ cdef class Exchange(Waiter):
             self.record()
         self.drop_upstream()
         release(&gateway.loop.pool, &self.request)
-        release(&gateway.loop.pool, &self.facts)
+        if self.early.base != NULL:
+            release(&gateway.loop.pool, &self.early)
+        if self.facts.base != NULL:
+            release(&gateway.loop.pool, &self.facts)
         client.exchange = None
         self.client = None
         self.table = None
@@ -655,11 +703,11 @@ cdef class Exchange(Waiter):
         self.listener = NULL
         self.choice = NULL
         self.backend = NULL
-        self.seen = self.attempts = self.informed = self.chosen = 0
+        self.seen = self.attempts = self.informed = self.chosen = self.early_body = 0
         self.bytes_in = self.bytes_out = self.replied_us = self.id[0] = self.id[1] = 0
         self.status = 0
-        self.fault = 0
-        self.requested = self.streamed = self.launched = self.replied = self.reused = self.retried = False
+        self.fault = self.connect_fault = 0
+        self.requested = self.streamed = self.launched = self.replied = self.retried = False
         self.keep_upstream = self.tunnel = self.client_ended = self.upstream_ended = False
 
     cdef void record(self) noexcept:

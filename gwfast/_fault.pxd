@@ -35,6 +35,9 @@ cdef enum:
     FAULT_PROXY_HEADER
     FAULT_INTERNAL
     FAULT_DRAINING
+    FAULT_MISDIRECTED
+    FAULT_HELLO
+    FAULT_TLS
     FAULTS
 
 cdef struct Row:

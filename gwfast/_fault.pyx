@@ -32,6 +32,9 @@ cdef extern from * nogil:
         {0, "proxy_header"},
         {500, "internal"},
         {503, "draining"},
+        {421, "misdirected"},
+        {0, "tls_hello"},
+        {0, "tls_handshake"},
     };
     static const struct { unsigned short status; const char *word; } gwfast_phrases[] = {
         {301, "Moved Permanently"},
@@ -46,6 +49,7 @@ cdef extern from * nogil:
         {413, "Content Too Large"},
         {414, "URI Too Long"},
         {417, "Expectation Failed"},
+        {421, "Misdirected Request"},
         {431, "Request Header Fields Too Large"},
         {500, "Internal Server Error"},
         {501, "Not Implemented"},

@@ -1,27 +1,35 @@
 # One worker's event loop, nested in uvloop: an epoll set of its own, a timing wheel, buffers.
 #
 #   Loop    drained by uvloop when the epoll descriptor is readable; owns every Peer that is open
-#   Peer    something with a descriptor in the set: a listening socket, a client, an upstream
+#   Peer    something with a descriptor in the set: a listening socket, a client, an upstream; with a Session it speaks TLS
 #   Buf     bytes that wait: base == NULL where nothing does, so that an idle peer costs no buffer
 #
 # Ownership: Loop.add takes a reference to the peer, Peer.close gives it to the graveyard, which is emptied when the
 # round of events is over; so a pointer in the events of this round is never stale. Wheel links are borrowed: close
-# takes the peer off the wheel.
+# takes the peer off the wheel. So are those of `later`: what it names is open, or in the graveyard until they were followed.
+# A peer without a descriptor (a stream) is its connection's, which keeps it.
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 from gwfast._counters cimport Counters
 from gwfast._sys cimport epoll_event, iovec
+from gwfast._tls cimport Session
 
 cdef enum:
     ROUND = 256            # events taken at once
     ROUNDS = 16            # then Python tasks get their turn
     SCRATCH = 131072       # each of input, reply and output
+    RECORDS = 65536        # of TLS records taken from a socket or sent to it at once
     READ = 32768           # limits.BUFFER_BYTES: taken from a socket at once, what one direction may have to keep
     READS = 32             # reads of one connection in one turn
     SMALL = 4096           # the two sizes of pooled buffers
     LARGE = 40960
     SLOT_MS = 32           # the wheel: 2048 x 32 ms = 65 s; later deadlines are filed again
     SLOTS = 2048
+
+cdef enum:                 # what Peer.read() returns where it returns no length
+    READ_END = 0           # the other side has ended
+    READ_AGAIN = -1        # nothing is there now
+    READ_BROKEN = -2
 
 cdef struct Buf:
     char *base
@@ -56,15 +64,21 @@ cdef class Loop:
     cdef char *input       # what a client sent
     cdef char *reply       # what an upstream sent
     cdef char *output      # heads that leave
+    cdef char *records     # of TLS, in and out; NULL until there is any
     cdef Pool pool
     cdef list graveyard
+    cdef PyObject *later_first     # who asked for a turn at the end of this round
     cdef readonly Counters counters
     cdef epoll_event events[ROUND]
     cdef PyObject *wheel[SLOTS]
 
     cdef int add(self, Peer peer, uint32_t events) noexcept
+    cdef int secure(self, Peer peer, Session tls) noexcept # from here on it speaks TLS; -1: no memory
     cdef int watch(self, Peer peer, uint32_t events) noexcept
+    cdef void replace(self, Peer before, Peer peer, uint32_t events) noexcept  # on the same descriptor, with what waits
     cdef void bury(self, Peer peer) noexcept
+    cdef void later(self, Peer peer) noexcept      # on_later() when the round is over; once, however often it is asked
+    cdef void settle(self) noexcept                # ends a round
     cdef void clock(self) noexcept
     cdef void arm(self, Peer peer, uint64_t deadline_ms) noexcept
     cdef void unfile(self, Peer peer) noexcept
@@ -80,14 +94,27 @@ cdef class Peer:
     cdef PyObject *after
     cdef PyObject *before
     cdef uint64_t deadline # ms; 0: none. May move later without touching the wheel.
-    cdef Buf out           # bytes that the socket did not take yet
+    cdef Session tls       # None: in clear
+    cdef Buf out           # bytes that the socket did not take yet; records where there is TLS
+    cdef PyObject *later_next
+    cdef bint is_later
     cdef bint closed
+    cdef bint half_closed  # by us, once `out` is sent
+    cdef bint torn         # its end must not look like one: no close_notify
     cdef bint readable     # there may be bytes to read that no event will announce again
     cdef bint hangup       # EPOLLRDHUP was seen: read until the end
 
     cdef void on_events(self, uint32_t events) noexcept
     cdef void on_deadline(self) noexcept
+    cdef void on_later(self) noexcept
+    cdef ssize_t read(self, char *at, size_t n) noexcept
+    cdef ssize_t receive(self, char *at, size_t n) noexcept    # recv(2) and what it says of `readable`
+    cdef ssize_t open(self, char *at, size_t n) noexcept
+    cdef int seal(self, iovec *parts, int count) noexcept
+    cdef int post(self) noexcept           # sends the records that a Session has made; 0 or -1
     cdef int send(self, const char *at, size_t n) noexcept
     cdef int sendv(self, iovec *parts, int count, size_t n) noexcept
     cdef int flush(self) noexcept
+    cdef void half_close(self) noexcept    # nothing more is sent than what waits
+    cdef void rest(self) noexcept          # nothing is under way: gives memory back
     cdef void close(self) noexcept

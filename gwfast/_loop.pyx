@@ -8,7 +8,9 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
+from gwfast._dates cimport dates
 from gwfast._sys cimport *
+from gwfast._tls cimport OPEN_END, OPEN_MORE, Session
 
 cdef enum:
     POOLED = 512           # buffers of one size kept for reuse
@@ -122,8 +124,17 @@ cdef class Loop:
         free(self.input)
         free(self.output)
         free(self.reply)
+        free(self.records)
         empty(self.pool.small)
         empty(self.pool.large)
+
+    cdef int secure(self, Peer peer, Session tls) noexcept:
+        if self.records == NULL:
+            self.records = <char *>malloc(RECORDS)
+            if self.records == NULL:
+                return -1
+        peer.tls = tls
+        return 0
 
     cdef int add(self, Peer peer, uint32_t events) noexcept:
         cdef epoll_event event
@@ -140,6 +151,38 @@ cdef class Loop:
         event.events = events
         event.data.ptr = <void *>peer
         return epoll_ctl(self.epoll, EPOLL_CTL_MOD, peer.fd, &event)
+
+    cdef void replace(self, Peer before, Peer peer, uint32_t events) noexcept:
+        invariant(before.fd >= 0 and peer.fd < 0 and not before.closed)
+        peer.fd, before.fd = before.fd, -1
+        peer.out = before.out
+        memset(&before.out, 0, sizeof(Buf))
+        peer.readable, peer.hangup = before.readable, before.hangup
+        peer.tls, before.tls = before.tls, None
+        self.unfile(before)
+        before.closed = True
+        Py_INCREF(peer)
+        self.watch(peer, events)
+        self.bury(before)
+
+    cdef void later(self, Peer peer) noexcept:
+        if not peer.is_later:
+            peer.is_later = True
+            peer.later_next = self.later_first
+            self.later_first = <PyObject *>peer
+
+    cdef void settle(self) noexcept:
+        cdef Peer peer
+        while self.later_first != NULL:
+            peer = <Peer>self.later_first
+            self.later_first = peer.later_next
+            peer.later_next = NULL
+            peer.is_later = False
+            if not peer.closed:
+                peer.on_later()
+        peer = None
+        if len(self.graveyard):
+            self.graveyard.clear()
 
     cdef void bury(self, Peer peer) noexcept:
         # the reference that add() took goes to the graveyard
@@ -227,7 +270,8 @@ cdef class Loop:
                     peer.on_deadline()
                 else:
                     self.file(peer)
-        self.graveyard.clear()
+        peer = None
+        self.settle()
 
     cdef void run(self) noexcept:
         cdef int n, i, _
@@ -243,9 +287,9 @@ cdef class Loop:
                 peer = <Peer>self.events[i].data.ptr
                 if not peer.closed:
                     peer.on_events(self.events[i].events)
-            if len(self.graveyard):
+            if self.later_first != NULL or len(self.graveyard):
                 peer = None
-                self.graveyard.clear()
+                self.settle()
             if n < ROUND // 8:
                 break      # what came meanwhile makes the descriptor readable again
 
@@ -285,9 +329,87 @@ cdef class Peer:
     cdef void on_deadline(self) noexcept:
         pass
 
+    cdef void on_later(self) noexcept:
+        pass
+
+    @cython.final
+    cdef ssize_t receive(self, char *at, size_t n) noexcept:
+        cdef ssize_t got
+        while True:
+            got = recv(self.fd, at, n, 0)
+            if got > 0:
+                if got < <ssize_t>n and not self.hangup:
+                    self.readable = False      # edge-triggered: what comes later is announced
+                return got
+            if got == 0:
+                self.readable = False
+                return READ_END
+            if errno != EINTR:
+                self.readable = False
+                return READ_AGAIN if errno == EAGAIN else READ_BROKEN
+
+    @cython.final
+    cdef ssize_t read(self, char *at, size_t n) noexcept:
+        """Take at most n bytes: how many, or READ_*. Afterwards `readable` says whether there may be more."""
+        return self.receive(at, n) if self.tls is None else self.open(at, n)
+
+    @cython.final
+    cdef ssize_t open(self, char *at, size_t n) noexcept:
+        """The same through TLS: records are fed until there is plain text."""
+        cdef Session tls = self.tls
+        cdef ssize_t came, got = tls.open(at, n) if tls.holds() else OPEN_MORE
+        while got == OPEN_MORE:
+            if not self.readable:
+                return READ_AGAIN
+            came = self.receive(self.loop.records, RECORDS)
+            if came == READ_AGAIN:
+                return READ_AGAIN
+            # An end without close_notify may be anybody's (RFC 8446 6.1).
+            if came <= 0 or tls.feed(self.loop.records, came) < 0:
+                return READ_BROKEN
+            got = tls.open(at, n)
+            if tls.answering and self.post() < 0:
+                return READ_BROKEN
+        if got > 0:
+            if tls.holds():
+                self.readable = True   # no event will announce it
+            return got
+        self.readable = False
+        return READ_END if got == OPEN_END else READ_BROKEN
+
+    @cython.final
+    cdef int seal(self, iovec *parts, int count) noexcept:
+        if self.tls.sealv(parts, count, self.loop.records) < 0:
+            return -1
+        return self.post()
+
+    @cython.final
+    cdef int post(self) noexcept:
+        cdef char *at = self.loop.records
+        cdef ssize_t sent
+        cdef size_t n
+        while True:
+            n = self.tls.sealed(at, RECORDS)
+            if n == 0:
+                return 0
+            sent = 0
+            if self.out.base == NULL:
+                sent = send(self.fd, at, n, MSG_NOSIGNAL)
+                if sent < 0:
+                    if errno != EAGAIN and errno != EINTR:
+                        return -1
+                    sent = 0
+            if append(&self.loop.pool, &self.out, at + sent, n - sent) < 0:
+                return -1
+
     cdef int send(self, const char *at, size_t n) noexcept:
         """Send now what the socket takes and keep the rest. 0, or -1 where the connection is broken."""
+        cdef iovec part
         cdef ssize_t sent = 0
+        if self.tls is not None:
+            part.iov_base = <void *>at
+            part.iov_len = n
+            return self.seal(&part, 1)
         if self.out.base == NULL:
             sent = send(self.fd, at, n, MSG_NOSIGNAL)
             if sent == <ssize_t>n:
@@ -303,6 +425,8 @@ cdef class Peer:
         cdef msghdr message
         cdef ssize_t sent = 0
         cdef int i
+        if self.tls is not None:
+            return self.seal(parts, count)
         if self.out.base == NULL:
             memset(&message, 0, sizeof(message))
             message.msg_iov = parts
@@ -333,7 +457,22 @@ cdef class Peer:
                     continue
                 return 0 if errno == EAGAIN else -1
             consume(&self.loop.pool, &self.out, <uint32_t>sent)
+        if self.half_closed:
+            shutdown(self.fd, SHUT_WR)
         return 1
+
+    cdef void half_close(self) noexcept:
+        if self.half_closed:
+            return
+        if self.tls is not None and self.tls.goodbye() == 0:
+            self.post()
+        self.half_closed = True
+        if self.out.base == NULL:
+            shutdown(self.fd, SHUT_WR)
+
+    cdef void rest(self) noexcept:
+        if self.tls is not None:
+            self.tls.rest()
 
     cdef void close(self) noexcept:
         """Close the descriptor, leave the wheel, and be freed after this round."""
@@ -341,44 +480,11 @@ cdef class Peer:
             return
         self.closed = True
         self.loop.unfile(self)
-        release(&self.loop.pool, &self.out)
         if self.fd >= 0:
+            if (self.tls is not None and not self.torn and not self.half_closed and self.out.base == NULL
+                    and self.tls.goodbye() == 0):
+                self.post()
             close(self.fd)
             self.fd = -1
             self.loop.bury(self)
-
-
-cdef char *DAYS = b"SunMonTueWedThuFriSat"
-cdef char *MONTHS = b"JanFebMarAprMayJunJulAugSepOctNovDec"
-
-
-cdef void two(char *at, int value) noexcept nogil:
-    at[0] = <char>(48 + value // 10)
-    at[1] = <char>(48 + value % 10)
-
-
-cdef void dates(time_t second, char *date, char *stamp, char *clf) noexcept nogil:
-    # 'Sun, 06 Nov 1994 08:49:37 GMT' (29), '1994-11-06T08:49:37' (19), '06/Nov/1994:08:49:37 +0000' (26)
-    cdef tm t
-    cdef int year
-    gmtime_r(&second, &t)
-    year = t.tm_year + 1900
-    memcpy(date, "Sun, 06 Nov 1994 08:49:37 GMT", 30)
-    memcpy(date, DAYS + 3 * t.tm_wday, 3)
-    two(date + 5, t.tm_mday)
-    memcpy(date + 8, MONTHS + 3 * t.tm_mon, 3)
-    two(date + 12, year // 100)
-    two(date + 14, year % 100)
-    two(date + 17, t.tm_hour)
-    two(date + 20, t.tm_min)
-    two(date + 23, t.tm_sec)
-    memcpy(stamp, "1994-11-06T08:49:37", 20)
-    memcpy(stamp, date + 12, 4)
-    two(stamp + 5, t.tm_mon + 1)
-    two(stamp + 8, t.tm_mday)
-    memcpy(stamp + 11, date + 17, 8)
-    memcpy(clf, "06/Nov/1994:08:49:37 +0000", 27)
-    memcpy(clf, date + 5, 2)
-    memcpy(clf + 3, date + 8, 3)
-    memcpy(clf + 7, date + 12, 4)
-    memcpy(clf + 12, date + 17, 8)
+        release(&self.loop.pool, &self.out)

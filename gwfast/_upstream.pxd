@@ -2,12 +2,19 @@
 #
 #   Upstreams      a worker's: endpoint slot -> State
 #   State          one endpoint: address, requests outstanding, idle connections (last in, first out)
-#   Upstream       one connection: connecting -> busy <-> idle -> closed
-#   Waiter         whoever a busy connection works for (an exchange): told when it connects, can be read, drains, fails
+#   Upstream       what one request is sent on: connecting -> busy <-> idle -> closed. It is an HTTP/1.1 connection here
+#   Waiter         whoever a busy one works for (an exchange, a relay): told when it opens, can be read, drains, fails
+#
+# A request is given in the words of HTTP/1.1: send_request() takes the head as we wrote it and what there is of the body,
+# send_body() and send_trailers() the rest; each Upstream frames it its own way. `out` is what waits, for the socket or
+# for a window: who sends waits until there is none. A response comes the way of its protocol: the bytes of an
+# HTTP/1.1 connection are read by the Waiter (upstream_readable), a stream is read by its connection, which tells the
+# Waiter what came (upstream_reply and the two that follow it).
 #
 # A State lives as long as its slot's sign stays the same or a connection refers to it.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
+from gwfast._head cimport ResponseHead
 from gwfast._loop cimport Buf, Loop, Peer
 from gwfast._table cimport Backend, Endpoint, Image
 
@@ -31,10 +38,16 @@ cdef enum UpstreamState:
 
 cdef class Waiter:
     cdef void upstream_open(self) noexcept
-    cdef void upstream_readable(self) noexcept
+    cdef void upstream_readable(self) noexcept    # a connection: there are bytes to read, or its end
     cdef void upstream_drained(self) noexcept
-    cdef void upstream_failed(self) noexcept      # could not connect, or broke
+    cdef void upstream_failed(self, int fault) noexcept   # could not connect
     cdef void upstream_late(self) noexcept        # its deadline passed
+    # A stream: the head is in home.reply (a 1xx too), with the first part of the body; at most one end.
+    cdef void upstream_reply(self, const char *at, size_t n, bint end) noexcept
+    cdef void upstream_data(self, const char *at, size_t n, bint end) noexcept
+    cdef void upstream_trailers(self, const char *at, size_t n) noexcept   # lines as HTTP/1.1 has them; ends the body
+    # A stream ended before its response did. fresh: the backend has not looked at the request (RFC 9113 8.7).
+    cdef void upstream_reset(self, bint fresh) noexcept
 
 cdef class Upstream(Peer):
     cdef Upstreams home
@@ -45,9 +58,19 @@ cdef class Upstream(Peer):
     cdef uint64_t born_ms
     cdef uint32_t requests # served by this connection
     cdef uint8_t status    # UpstreamState
+    cdef bint reused       # taken from the pool: it may have ended meanwhile
+    cdef bint chunked      # the body that is sent goes in chunks
+
+    # Each: 0, or -1 where the connection is broken. `end`: the request is complete.
+    cdef int send_request(self, const char *head, size_t head_n, bint chunked, const char *at, size_t n, bint end) noexcept
+    cdef int send_body(self, const char *at, size_t n, bint end) noexcept
+    cdef int send_trailers(self, const char *at, size_t n) noexcept    # raw lines; ends a body in chunks
+    cdef void pull(self) noexcept          # the client takes more: go on with the response
+    cdef void park(self) noexcept          # the response is complete: keep it for the next request, or close it
 
 cdef class Upstreams:
     cdef Loop loop
+    cdef ResponseHead *reply       # where heads of responses are read to: the gateway's
     cdef State **states
     cdef uint32_t size
     cdef uint32_t pool_size
@@ -64,7 +87,7 @@ cdef class Upstreams:
     cdef State *state(self, const Endpoint *endpoint) noexcept
     cdef const Endpoint *choose(self, const Image *image, const Backend *backend, uint32_t avoid,
                                 uint32_t *chosen) noexcept
+    cdef Upstream take(self, State *state, bint fresh)    # for one request: from the pool, or connecting; None: cannot be
     cdef Upstream idle(self, State *state)        # an open connection, or None
     cdef Upstream dial(self, State *state)        # a new one that is connecting, or None
     cdef bint shed(self) noexcept                 # frees a descriptor
-    cdef void park(self, Upstream upstream) noexcept

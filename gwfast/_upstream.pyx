@@ -5,6 +5,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset, strlen
 
+from gwfast._body cimport body_parts, parts_size, trailer_parts
+from gwfast._fault cimport FAULT_CONNECT
 from gwfast._filter cimport Out, put_number, say
 from gwfast._loop cimport release
 from gwfast._sys cimport *
@@ -26,14 +28,25 @@ cdef class Waiter:
     cdef void upstream_drained(self) noexcept:
         pass
 
-    cdef void upstream_failed(self) noexcept:
+    cdef void upstream_failed(self, int fault) noexcept:
         pass
 
     cdef void upstream_late(self) noexcept:
         pass
 
+    cdef void upstream_reply(self, const char *at, size_t n, bint end) noexcept:
+        pass
 
-@cython.final
+    cdef void upstream_data(self, const char *at, size_t n, bint end) noexcept:
+        pass
+
+    cdef void upstream_trailers(self, const char *at, size_t n) noexcept:
+        pass
+
+    cdef void upstream_reset(self, bint fresh) noexcept:
+        pass
+
+
 @cython.no_gc
 cdef class Upstream(Peer):
     cdef void on_events(self, uint32_t events) noexcept:
@@ -49,7 +62,7 @@ cdef class Upstream(Peer):
             self.readable = True
         if self.status == CONNECTING:
             if events & (EPOLLERR | EPOLLHUP):
-                waiter.upstream_failed()
+                waiter.upstream_failed(FAULT_CONNECT)
                 return
             if not events & EPOLLOUT:
                 return
@@ -68,6 +81,50 @@ cdef class Upstream(Peer):
             self.close()
         elif self.waiter is not None:
             self.waiter.upstream_late()
+
+    cdef int send_request(self, const char *head, size_t head_n, bint chunked, const char *at, size_t n, bint end) noexcept:
+        cdef char line[18]
+        cdef iovec parts[4]
+        cdef int count = 1
+        self.chunked = chunked
+        if n == 0 and not (end and chunked):
+            return self.send(head, head_n)
+        parts[0].iov_base = <void *>head
+        parts[0].iov_len = head_n
+        count += body_parts(parts + 1, line, chunked, at, n, end)
+        return self.sendv(parts, count, parts_size(parts, count))
+
+    cdef int send_body(self, const char *at, size_t n, bint end) noexcept:
+        cdef char line[18]
+        cdef iovec parts[3]
+        cdef int count = body_parts(parts, line, self.chunked, at, n, end)
+        return self.sendv(parts, count, parts_size(parts, count)) if count else 0
+
+    cdef int send_trailers(self, const char *at, size_t n) noexcept:
+        cdef iovec parts[3]
+        cdef int count = trailer_parts(parts, at, n)
+        return self.sendv(parts, count, parts_size(parts, count))
+
+    cdef void pull(self) noexcept:
+        if self.readable and self.status != CONNECTING:
+            self.waiter.upstream_readable()
+
+    cdef void park(self) noexcept:
+        cdef State *state = self.state
+        invariant(state != NULL and self.status == BUSY)
+        release(&self.loop.pool, &self.input)
+        self.waiter = None
+        self.requests += 1
+        if (self.closed or self.hangup or self.readable or self.out.base != NULL or state.retired
+                or state.idles >= self.home.pool_size):
+            self.close()
+            return
+        self.status = IDLE
+        self.under = state.idle
+        state.idle = <PyObject *>self
+        state.idles += 1
+        self.loop.counters.totals.upstream_idle += 1
+        self.loop.arm(self, self.loop.now_ms + self.home.pool_idle_ms)
 
     cdef void close(self) noexcept:
         if self.closed:
@@ -223,6 +280,15 @@ cdef class Upstreams:
     cdef uint64_t load(self, State *state) noexcept:
         return state.outstanding + (<uint64_t>1 << 32 if state.suspect_until > self.loop.now_ms else 0)
 
+    cdef Upstream take(self, State *state, bint fresh):
+        cdef Upstream upstream = None
+        if not fresh:
+            upstream = self.idle(state)
+        if upstream is None:
+            return self.dial(state)
+        upstream.reused = True
+        return upstream
+
     cdef Upstream idle(self, State *state):
         cdef Upstream upstream
         while state.idle != NULL:
@@ -274,21 +340,3 @@ cdef class Upstreams:
                     (<Upstream>self.states[i].idle).close()
                     return True
         return False
-
-    cdef void park(self, Upstream upstream) noexcept:
-        """Keep a connection whose response is complete for the next request, or close it."""
-        cdef State *state = upstream.state
-        invariant(state != NULL and upstream.status == BUSY)
-        upstream.waiter = None
-        upstream.requests += 1
-        if (upstream.closed or upstream.hangup or upstream.readable or upstream.out.base != NULL
-                or upstream.input.base != NULL or state.retired or state.idles >= self.pool_size):
-            upstream.status = BUSY
-            upstream.close()
-            return
-        upstream.status = IDLE
-        upstream.under = state.idle
-        state.idle = <PyObject *>upstream
-        state.idles += 1
-        self.loop.counters.totals.upstream_idle += 1
-        self.loop.arm(upstream, self.loop.now_ms + self.pool_idle_ms)

@@ -223,6 +223,10 @@ def run(arguments: argparse.Namespace) -> int:
     from gwfast.serve import lean
     lean.load()
     from gwfast.serve import spawn
+    from gwfast.serve.foresight import foresees_tls
+    if foresees_tls(options.paths):
+        from gwfast.serve import certs
+        certs.roots()  # of every worker: see there
     workers = spawn.crew(options.workers)  # before what follows makes this process large
     import uvloop
 

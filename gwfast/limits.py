@@ -21,12 +21,20 @@ HEADER_TABLE_BYTES = 4096  # SETTINGS_HEADER_TABLE_SIZE, both directions; the RF
 FRAME_BYTES = 16 * 1024  # of a frame's payload, SETTINGS_MAX_FRAME_SIZE: the least that may be said (nginx, HAProxy: the same)
 CONTINUATIONS = 8  # of one field block (nghttp2: 8); one more ends the connection: ENHANCE_YOUR_CALM
 
+# TLS. nginx and HAProxy have 16 KiB for a ClientHello as well; one with post-quantum key shares has 2 KiB.
+HELLO_BYTES = 16 * 1024  # of a ClientHello on the wire: until it is read nobody knows which listener it is for
+HANDSHAKE_TIMEOUT = 10.0  # absolute, from accept to the end of the handshake (nginx: 60 s)
+KEY_UPDATES = 256  # answered on one connection (RFC 8446 4.6.3): a client may send them faster than it reads
+RECORD_BYTES = 16 * 1024  # of plain text in one record: the most that there is (RFC 8446 5.1)
+
 # Time, downstream. nginx: 60 s for a head, 75 s idle; Envoy: unset, 1 h.
 HEAD_TIMEOUT = 10.0  # absolute, from its first byte (or from accept) to the end of the head; 408
+HANDSHAKE_TIMEOUT = 10.0  # from accept to the end of the TLS handshake, a PROXY line included (nginx: 60 s)
 BODY_TIMEOUT = 30.0  # between two reads of a request body; 408
 SEND_TIMEOUT = 30.0  # a client that takes none of its response; connection aborted
 IDLE_TIMEOUT = 60.0  # keep-alive without a request
 IDLE_TIMEOUT_PRESSED = 5.0  # the same while connections are near their limit
+IDLE_REST = 1.0  # after which an idle connection over TLS gives its buffers back: sooner, and busy ones would make them anew
 KEEPALIVE_REQUESTS = 10_000
 KEEPALIVE_AGE = 3600.0
 BODY_MINIMUM_RATE = 240  # bytes per second over BODY_TIMEOUT windows, against slow trickles
@@ -42,6 +50,9 @@ POOL_SIZE = 256  # idle connections kept per endpoint and worker
 POOL_IDLE = 30.0  # below the usual server's idle limit (60 s), so that stale connections are rare
 POOL_AGE = 600.0
 POOL_REQUESTS = 100_000
+
+# TLS.
+TLS_CONTEXTS = 1024  # of certificates in use that a worker keeps, some 20 KiB each; others are read again when asked for
 
 # Memory. One buffer per direction and connection, no disk. nginx: 8 x 8 KiB and disk; HAProxy: 16 KiB.
 BUFFER_BYTES = 32 * 1024

@@ -43,7 +43,7 @@ class Unlisten(_Message):
 
 
 class Swap(_Message):
-    """To a worker: serve this table. Descriptor: its image."""
+    """To a worker: serve this table. Descriptors: its image, and its credentials where it speaks TLS."""
 
     generation: int
 

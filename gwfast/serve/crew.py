@@ -47,7 +47,7 @@ class Crew:
         self._ports = ports
         self._stats = stats
         self._log = log
-        self._table: tuple[int, int] | None = None  # generation, memfd
+        self._table: tuple[int, tuple[int, ...]] | None = None  # generation; memfds of the image and, with TLS, the credentials
         self._former: list[int] = []  # memfds that workers may still be on: freeing their memory is no work for them
         self._moved = asyncio.Event()
         self.ending = False
@@ -60,13 +60,13 @@ class Crew:
         for member in self.members:
             self._spawn(member)
 
-    def publish(self, generation: int, image: int) -> None:
-        """Give every worker this table; `image` (a memfd) is the crew's from now on."""
-        before, self._table = self._table, (generation, image)
+    def publish(self, generation: int, table: tuple[int, ...]) -> None:
+        """Give every worker this table; its memfds (the image; the credentials, if any) are the crew's from now on."""
+        before, self._table = self._table, (generation, table)
         for member in self._ready():
-            member.channel.send(control.Swap(generation), (image,))
+            member.channel.send(control.Swap(generation), table)
         if before is not None:
-            self._former.append(before[1])
+            self._former.extend(before[1])
 
     def listen(self, port: Port) -> None:
         """Let every worker accept on its socket of a port."""
@@ -132,8 +132,8 @@ class Crew:
 
     def _introduce(self, member: Member) -> None:
         if self._table is not None:
-            generation, image = self._table
-            member.channel.send(control.Swap(generation), (image,))
+            generation, table = self._table
+            member.channel.send(control.Swap(generation), table)
         for port in self._ports:
             if port.listening:
                 member.channel.send(control.Listen(port.bind), (port.sockets[member.index].fileno(),))

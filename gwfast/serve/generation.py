@@ -14,6 +14,7 @@ from gwfast.graph.model import Graph, GraphOptions
 from gwfast.observe import routes
 from gwfast.plan import regex
 from gwfast.plan.build import Builder
+from gwfast.plan.credentials import Credentials
 from gwfast.plan.image import Images, publish
 from gwfast.plan.ir import Plan
 from gwfast.plan.problems import problems
@@ -45,6 +46,7 @@ class Pipeline:
         self._builder = Builder()
         self._registry = Registry(options.route_counters)
         self._images = Images(self._registry)
+        self._credentials = Credentials()
         self._named: Set[str] = frozenset()  # backends whose addresses were looked up
         self.counter_names: dict[int, routes.Name] = {}  # by slot, of the last image
 
@@ -55,8 +57,8 @@ class Pipeline:
         plan = self._builder.build(graph)
         return Reading(plan, graph, tuple(loaded.problems), self._builder.entries)
 
-    def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple], generation: int) -> tuple[int, int]:
-        """Write the table of a plan; return a sealed memfd and its size.
+    def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple], generation: int) -> tuple[tuple[int, ...], int]:
+        """Write the table of a plan; return sealed memfds (the image; the credentials, where it speaks TLS) and their size.
 
         binds: Bind.key -> id; addresses: (ip, port)s of the backends that were looked up, by key.
         """
@@ -67,4 +69,5 @@ class Pipeline:
         self._named = addresses.keys()
         image = self._images.build(plan, binds, generation)
         self.counter_names = {SHARED: routes.SHARED, UNROUTED: routes.UNROUTED} | self._registry.counters
-        return publish(image), image.size
+        credentials = self._credentials.publish(plan)
+        return (publish(image), *([credentials] if credentials >= 0 else ())), image.size + self._credentials.size

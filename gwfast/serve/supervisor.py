@@ -183,9 +183,9 @@ class Supervisor:
 
     async def _publish(self, plan: Plan, addresses: dict[str, tuple]) -> None:
         generation = self.stats.generation + 1
-        image, size = await self.aside.run(self.pipeline.image, plan, self.ports.ids, addresses, generation)
+        table, size = await self.aside.run(self.pipeline.image, plan, self.ports.ids, addresses, generation)
         self.counted.assign(self.pipeline.counter_names)
-        self.crew.publish(generation, image)
+        self.crew.publish(generation, table)
         self.stats.generation, self.stats.image_bytes = generation, size
         self._tell_unresolved(plan, addresses)
         self._plan, self._addresses = plan, addresses

@@ -42,6 +42,7 @@ class Worker:
         self._loop = loop
         self._channel = Channel(loop, end, self.received, self.finish)
         self._engine: Engine | None = None
+        self._certs = None  # serve.certs.Certs, once there was TLS
         self._drain_timeout = 0.0
         self._deadline: float | None = None
         loop.set_exception_handler(self._bug)
@@ -62,10 +63,12 @@ class Worker:
             case Start():
                 self._start(message, *descriptors)
             case Swap(generation):
+                image, *credentials = descriptors
                 try:
-                    engine.swap(descriptors[0])
+                    self._secure(credentials)
+                    engine.swap(image)
                 finally:
-                    os.close(descriptors[0])
+                    os.close(image)
                 self._channel.send(Applied(generation))
             case Listen(bind):
                 engine.listen(descriptors[0], bind)
@@ -85,6 +88,14 @@ class Worker:
         gc.collect()
         gc.freeze()
         self._channel.send(Ready())
+
+    def _secure(self, credentials: list[int]) -> None:
+        """Let handshakes begin with these credentials (a memfd, or nothing where the table speaks no TLS)."""
+        if credentials:
+            from gwfast.serve.certs import Certs  # and OpenSSL with it
+
+            self._certs = Certs(credentials[0], self._certs)
+            self._engine.secure(self._certs)
 
     def _tick(self) -> None:
         self._loop.call_later(TICK, self._tick)

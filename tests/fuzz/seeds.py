@@ -6,6 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "wire"))
 import test_wire_chunks
 import test_wire_frames
+import test_wire_hello
 import test_wire_hpack
 import test_wire_requests
 import test_wire_responses
@@ -35,6 +36,13 @@ def frames():
     yield b"\x0e" + test_wire_frames.BEGIN + test_wire_frames.OPEN + test_wire_frames.GOES_ON * 9
 
 
+def hello():
+    """Yield inputs of _fuzz_hello.pyx."""
+    yield from (b"\x55" + data for data, *_ in test_wire_hello.SERVED.values())
+    yield from (b"\x55" + data for data in test_wire_hello.REFUSED.values())
+    yield from (b"\x55" + test_wire_hello.recut(data, 50) for data, *_ in test_wire_hello.REAL.values())
+
+
 def heads():
     """Yield (parser, bytes)."""
     for table in (test_wire_requests.SERVED, test_wire_requests.REFUSED):
@@ -48,7 +56,7 @@ def heads():
 
 
 if __name__ == "__main__":
-    for target in (http1, hpack, frames):
+    for target in (http1, hpack, frames, hello):
         folder = Path(sys.argv[1]) / target.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for data in target():

@@ -52,7 +52,7 @@ class Stage:
         return [event for line in self.stream.getvalue().splitlines() if (event := json.loads(line))["msg"] == msg]
 
     async def publish(self, status, generation):
-        self.crew.publish(generation, publish(self.images.build(plan(status), self.ports.ids, generation)))
+        self.crew.publish(generation, (publish(self.images.build(plan(status), self.ports.ids, generation)),))
         if not self.port.listening:
             self.crew.listen(self.port)
         assert await self.crew.settled(generation, PATIENCE)
@@ -103,7 +103,7 @@ def test_a_table_that_is_none_is_refused_and_the_one_before_serves():
         await until(lambda: stage.stats.workers_running == 1)
         fd = os.memfd_create("nonsense")
         os.write(fd, b"nonsense" * 1000)
-        stage.crew.publish(2, fd)
+        stage.crew.publish(2, (fd,))
         assert await stage.crew.settled(2, PATIENCE)
         assert stage.stats.images_refused == 1 and stage.crew.members[0].applied == 1
         assert "ValueError" in stage.events("a worker refused")[0]["error"]

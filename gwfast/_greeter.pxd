@@ -1,0 +1,28 @@
+# A client's connection until it is known what it speaks and for which listener; then another takes its descriptor.
+#
+#   PROXY -> HELLO -> HANDSHAKE -> Conn, Http2
+#     |        '-> Relay                          passed through to a backend
+#     '-> Conn, Relay                             in clear
+from libc.stdint cimport uint8_t
+from gwfast._clients cimport Client
+from gwfast._hello cimport Hello
+from gwfast._loop cimport Buf
+from gwfast._table cimport Listener
+
+cdef enum Stage:
+    STAGE_PROXY
+    STAGE_HELLO
+    STAGE_HANDSHAKE
+
+cdef class Greeter(Client):
+    cdef Buf input         # what was read and is not used yet
+    cdef uint8_t stage
+    cdef uint8_t mode      # ListenerMode
+
+    cdef void pump(self) noexcept
+    cdef void take_proxy_line(self) noexcept
+    cdef void take_hello(self) noexcept
+    cdef bint secure(self, const Listener *listener, const Hello *hello) noexcept
+    cdef void shake(self) noexcept
+    cdef void refuse(self, int fault) noexcept
+    cdef void become_http1(self) noexcept

@@ -1,0 +1,189 @@
+"""A client's connection until it is known what it speaks (see _greeter.pxd).
+
+Rules
+- The ClientHello is looked at before anything is answered: its name chooses the listener, which chooses the certificate
+  and whether TLS ends here at all. A name that no listener has gets no answer, not even an alert.
+- Python is called once a handshake, for the Setting.
+- All of it has one deadline, from the first byte or from accept.
+"""
+cimport cython
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy, memset
+
+from gwfast._address cimport ADDRESS_TEXT, text_address
+from gwfast._conn cimport HEAD, Conn
+from gwfast._fault cimport FAULT_HELLO, FAULT_PROXY_HEADER, FAULT_TLS
+from gwfast._hello cimport HELLO_PARTIAL, hello_peek
+from gwfast._loop cimport READ, READ_AGAIN, RECORDS, append, consume, release, waiting
+from gwfast._match cimport find_listener
+from gwfast._proxyline cimport parse_proxy
+from gwfast._sys cimport *
+from gwfast._table cimport BIND_TLS, MODE_HTTPS, MODE_TERMINATE, Bind
+from gwfast._tls cimport CHOSEN_H2, Session, Setting, serve
+
+cdef enum:
+    HANDSHAKE_MS = 10000   # limits.HANDSHAKE_TIMEOUT
+
+
+@cython.final
+@cython.no_gc
+cdef class Greeter(Client):
+    cdef void start(self) noexcept:
+        cdef const Bind *bind = self.bind()
+        self.stage = STAGE_PROXY if bind != NULL and bind.proxy_protocol else STAGE_HELLO
+        self.loop.arm(self, self.loop.now_ms + HANDSHAKE_MS)
+        self.pump()
+
+    cdef void on_events(self, uint32_t events) noexcept:
+        if events & EPOLLERR:
+            self.close()
+            return
+        if events & (EPOLLRDHUP | EPOLLHUP):
+            self.hangup = True
+        if events & EPOLLOUT and self.out.base != NULL and self.flush() < 0:
+            self.close()
+            return
+        if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP):
+            self.readable = True
+            self.pump()
+
+    cdef void on_deadline(self) noexcept:
+        self.refuse(FAULT_TLS if self.stage == STAGE_HANDSHAKE else FAULT_HELLO)
+
+    cdef void drain(self) noexcept:
+        pass                       # its deadline is near, and a request may be on its way
+
+    cdef void close(self) noexcept:
+        if not self.closed:
+            self.torn = self.stage != STAGE_HANDSHAKE or not self.tls.done
+            release(&self.loop.pool, &self.input)
+            Client.close(self)
+
+    cdef void refuse(self, int fault) noexcept:
+        self.gateway.counters.totals.faults[fault] += 1
+        if fault == FAULT_TLS:
+            self.gateway.counters.totals.tls_failures += 1
+        self.close()
+
+    # -- before TLS ----------------------------------------------------------------------------------------------------
+
+    cdef void pump(self) noexcept:
+        cdef char *at = self.loop.input
+        cdef ssize_t n
+        while not self.closed and self.readable:
+            if self.stage == STAGE_HANDSHAKE:
+                self.shake()
+                return
+            n = self.receive(at, READ)
+            if n == READ_AGAIN:
+                return
+            if n <= 0 or append(&self.loop.pool, &self.input, at, n) < 0:
+                self.close()
+                return
+            if self.stage == STAGE_PROXY:
+                self.take_proxy_line()
+            if not self.closed and self.stage == STAGE_HELLO and self.input.base != NULL:
+                self.take_hello()
+
+    cdef void take_proxy_line(self) noexcept:
+        cdef char address[ADDRESS_TEXT + 1]
+        cdef uint8_t raw[16]
+        cdef uint8_t address_n
+        cdef int result = parse_proxy(self.input.base + self.input.start, waiting(&self.input), address, &address_n)
+        if result == 0:
+            return
+        if result < 0:
+            self.refuse(FAULT_PROXY_HEADER)
+            return
+        consume(&self.loop.pool, &self.input, result)
+        if address_n:
+            memcpy(self.address, address, address_n)
+            self.address_n = address_n
+            address[address_n] = 0
+            text_address(address, raw)
+            self.trusted = self.clients.trusted.has(raw)
+        self.stage = STAGE_HELLO
+        if self.transport != BIND_TLS:
+            self.become_http1()
+
+    cdef void take_hello(self) noexcept:
+        cdef const Bind *bind
+        cdef const Listener *listener
+        cdef Hello hello
+        cdef int result = hello_peek(<const uint8_t *>self.input.base + self.input.start, waiting(&self.input), &hello)
+        if result == HELLO_PARTIAL:
+            return
+        bind = self.bind()
+        if result < 0 or bind == NULL:
+            self.refuse(FAULT_HELLO)
+            return
+        listener = find_listener(self.gateway.table.image, bind, hello.name, hello.name_n)
+        if listener == NULL:
+            self.refuse(FAULT_HELLO)
+            return
+        self.mode = listener.mode
+        self.sign = listener.sign
+        self.https = listener.mode == MODE_HTTPS
+        if listener.mode != MODE_HTTPS and listener.mode != MODE_TERMINATE:
+            self.refuse(FAULT_HELLO)
+        elif not self.secure(listener, &hello):
+            self.refuse(FAULT_TLS)
+        else:
+            self.shake()
+
+    # -- TLS -----------------------------------------------------------------------------------------------------------
+
+    cdef bint secure(self, const Listener *listener, const Hello *hello) noexcept:
+        """Begin TLS with what this listener has for this name, and the ClientHello that has come."""
+        cdef Session session = None
+        cdef Setting setting
+        try:
+            setting = self.clients.certs.server(listener.sign, hello.name[:hello.name_n])
+            session = serve(setting)
+        except Exception:          # no certificate of it can be used: the graph has said why
+            return False
+        if session is None or self.loop.secure(self, session) < 0:
+            return False
+        self.stage = STAGE_HANDSHAKE
+        if session.feed(self.input.base + self.input.start, waiting(&self.input)) < 0:
+            return False
+        release(&self.loop.pool, &self.input)
+        return True
+
+    cdef void shake(self) noexcept:
+        cdef Session tls = self.tls
+        cdef ssize_t n
+        cdef int result
+        while True:
+            result = tls.handshake()
+            if self.post() < 0:
+                self.refuse(FAULT_TLS)
+                return
+            if result != 0:
+                break
+            n = self.receive(self.loop.records, RECORDS) if self.readable else READ_AGAIN
+            if n == READ_AGAIN:
+                return
+            if n <= 0 or tls.feed(self.loop.records, n) < 0:
+                self.refuse(FAULT_TLS)
+                return
+        if result < 0:
+            self.refuse(FAULT_TLS)
+            return
+        self.gateway.counters.totals.tls_handshakes += 1
+        if tls.resumed():
+            self.gateway.counters.totals.tls_resumed += 1
+        if tls.holds():
+            self.readable = True   # no event will announce it
+        if self.mode == MODE_HTTPS and tls.chosen() != CHOSEN_H2:
+            self.become_http1()
+        else:
+            self.close()
+
+    cdef void become_http1(self) noexcept:
+        cdef Conn conn = Conn.__new__(Conn)
+        conn.phase = HEAD
+        conn.input = self.input
+        memset(&self.input, 0, sizeof(Buf))
+        self.clients.replace(self, conn)
+        conn.start()

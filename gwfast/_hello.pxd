@@ -1,0 +1,33 @@
+# What a client asks for before TLS begins: its ClientHello, read without answering (RFC 8446 4.1.2, RFC 6066 3, RFC 7301).
+# Pure: bytes in, a struct out, nothing allocated.
+#
+#   record  | 22 | 3.x | length |  a piece of ...
+#   record  | 22 | 3.x | length |  ... the message      1 | length 24 | version random session ciphers compressions extensions
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+
+cdef enum:
+    HELLO_MOST = 16384         # bytes of it on the wire, limits.HELLO_BYTES
+    NAME_MOST = 253            # of a host name (RFC 1035 3.1, without the final dot)
+
+cdef enum:
+    HELLO_PARTIAL = 0
+    HELLO_BAD = -1             # not TLS, or not well-formed: no byte that may come makes it so
+    HELLO_LARGE = -2           # it would end behind HELLO_MOST
+
+# Protocols of the application that a client offers.
+cdef enum Offer:
+    OFFER_ANY = 1              # the extension is there
+    OFFER_H2 = 2
+    OFFER_HTTP1 = 4            # http/1.1
+    OFFER_ACME = 8             # acme-tls/1 (RFC 8737)
+
+cdef struct Hello:
+    uint16_t legacy            # legacy_version
+    uint16_t version           # the highest version offered that we know of: 0x0303, 0x0304; lower ones as they are; 0: none
+    uint8_t offers             # bits of Offer
+    uint8_t name_n             # 0: no name was sent
+    char name[NAME_MOST]       # in lower case
+
+# Reads a ClientHello from the first byte of a connection: how many bytes it has on the wire (> 0), or HELLO_*. The verdict
+# does not depend on how the bytes arrived.
+cdef int hello_peek(const uint8_t *at, uint32_t n, Hello *hello) noexcept nogil

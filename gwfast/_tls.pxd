@@ -1,0 +1,70 @@
+# TLS records in compiled code, through the functions of the library that pyOpenSSL brings.
+#
+#   socket -> feed -> [inward BIO] -> SSL -> open -> plain text
+#   plain text -> seal -> SSL -> [outward BIO] -> sealed -> socket
+#
+#   Setting   an SSL_CTX that Python made, and how its connections begin
+#   Session   one connection: no descriptor, no Python per record; whoever has the descriptor moves the bytes
+#   Ticket    a session that a backend may resume
+#
+# Ownership: a Session owns its SSL, which owns both BIOs and refers to its SSL_CTX; Setting keeps what Python hung on that.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from gwfast._sys cimport iovec
+
+cdef enum:
+    RECORD_MOST = 16384        # of plain text, limits.RECORD_BYTES
+    SEAL_ROOM = 256            # that a record, its head and tag add to its plain text, at most
+    KEY_UPDATES = 256          # answered on one connection, limits.KEY_UPDATES
+    RESTS_AT = 256             # BIOs that held more are replaced when the connection rests
+
+# What open() says instead of a number of bytes.
+cdef enum:
+    OPEN_END = 0               # close_notify: the other side sends nothing more
+    OPEN_MORE = -1             # nothing to read until more is fed
+    OPEN_BROKEN = -2
+
+cdef enum Chosen:              # by ALPN
+    CHOSEN_NONE
+    CHOSEN_HTTP1
+    CHOSEN_H2
+
+cdef class Setting:
+    cdef void *ctx
+    cdef object context        # the OpenSSL.SSL.Context
+    cdef Setting root          # whose ticket keys are used; itself where it has its own
+    cdef int verify            # SSL_VERIFY_*
+    cdef bint lenient          # asks for a certificate and takes a bad one
+
+cdef class Ticket:
+    cdef void *session
+
+cdef class Session:
+    cdef void *ssl
+    cdef void *inward
+    cdef void *outward
+    cdef Setting setting
+    cdef unsigned long error   # OpenSSL's code of what broke it; 0: none was given
+    cdef uint32_t most         # bytes that a BIO held at once
+    cdef uint16_t answers      # KeyUpdates answered
+    cdef bint done             # with the handshake
+    cdef bint ended            # close_notify came
+    cdef bint broken
+    cdef bint answering        # open() has made something that has to be sent
+
+    cdef int handshake(self) noexcept                              # 1: done; 0: more is needed; -1: failed. sealed() in each case
+    cdef int feed(self, const char *at, size_t n) noexcept         # 0, or -1: no memory
+    cdef ssize_t open(self, char *at, size_t n) noexcept           # fills the room as far as it can; > 0, or OPEN_*
+    cdef bint holds(self) noexcept                                 # open() may have more without being fed
+    cdef int seal(self, const char *at, size_t n) noexcept         # 0 or -1
+    cdef int sealv(self, const iovec *parts, int count, char *room) noexcept   # the same of parts; `room` has RECORD_MOST bytes
+    cdef size_t sealed(self, char *at, size_t n) noexcept          # takes what has to be sent; 0: nothing has
+    cdef size_t unsent(self) noexcept
+    cdef int goodbye(self) noexcept                                # seals close_notify
+    cdef void rest(self) noexcept                                  # gives memory back; whenever nothing is under way
+    cdef Chosen chosen(self) noexcept
+    cdef bint resumed(self) noexcept
+    cdef Ticket ticket(self)                                       # of a client: None where there is none (yet)
+    cdef int stuck(self, int result) noexcept
+
+cdef Session serve(Setting setting)                                # None: no memory
+cdef Session dial(Setting setting, const char *name, Ticket ticket)   # `name` for SNI ends with NUL, or NULL
