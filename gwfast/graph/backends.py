@@ -20,7 +20,7 @@ from typing import NamedTuple
 from gwfast.config.model import BackendObjectReference, EndpointSlice, Key, Resource, Service
 from gwfast.config.model import ServicePort as Port
 from gwfast.graph.certificates import Refusal
-from gwfast.graph.model import GraphOptions, Target, TargetTLS
+from gwfast.graph.model import GraphOptions, Target, TargetTLS, over_tls
 from gwfast.graph.refs import Resources
 
 _HTTP = {
@@ -54,7 +54,6 @@ class Backends:
         self._resources = resources
         self._options = options
         self._protection = protection
-        self._settings: dict[str, TargetTLS] = {}  # by digest
         self._uses: dict[str, int] = {}
         self._of_service: dict[Key, tuple[str, ...]] = {}
         self.targets: dict[str, Target] = {}
@@ -82,12 +81,10 @@ class Backends:
 
     def _resolve_port(self, namespace: str, name: str, port: int, service: Service | None, route: Resource) -> Resolved:
         udp = route.kind == "UDPRoute"
-        found = None
-        if service is not None and (service.spec.ports or service.spec.type != "ExternalName"):
-            found = _port(service, port, "UDP" if udp else "TCP")
-            if found is None:
-                message = f"Service {namespace}/{name} has no port {port}"
-                return Resolved(reason="BackendNotFound", message=message)
+        found = _port(service, port, "UDP" if udp else "TCP")
+        if found is None and service is not None and (service.spec.ports or service.spec.type != "ExternalName"):
+            message = f"Service {namespace}/{name} has no port {port}"
+            return Resolved(reason="BackendNotFound", message=message)
         tls = None
         if not udp and self._resources.of("BackendTLSPolicy"):
             tls = self._protection(Key("Service", namespace, name), found.name if found else None)
@@ -100,9 +97,7 @@ class Backends:
         passed = clear if route.kind == "TLSRoute" else ""
         if isinstance(tls, Refusal):
             return Resolved(reason=tls.reason, message=tls.message, passed=passed)
-        digest = tls.digest
-        self._settings[digest] = tls
-        return Resolved(f"{clear}@{digest}", 0, passed=passed)
+        return Resolved(f"{clear}@{tls.digest}", 0, passed=passed)
 
     # ---- Targets
 
@@ -110,9 +105,13 @@ class Backends:
         uses = self._uses.get(key, 0)
         self._uses[key] = uses + 1
         if uses == 0:
-            service = _split(key)[0]
+            service, port, protocol = _split(key)
             self._of_service[service] = (*self._of_service.get(service, ()), key)
-            self.targets[key] = self.renewed[key] = self._target(*_split(key))
+            tls = None
+            if over_tls(key):  # as the reference was resolved, a moment ago
+                found = _port(self._resources.get(*service), port, "TCP")
+                tls = self._protection(service, found.name if found else None)
+            self.targets[key] = self.renewed[key] = self._target(service, port, protocol, tls)
 
     def release(self, key: str) -> None:
         self._uses[key] -= 1
@@ -127,14 +126,14 @@ class Backends:
     def refresh(self, service: Key) -> None:
         """Look up the endpoints of a Service again; a target whose endpoints are the same stays the same."""
         for key in self._of_service.get(service, ()):
-            new = self._target(*_split(key))
+            _, port, protocol = _split(key)
+            new = self._target(service, port, protocol, self.targets[key].tls)
             if _fields(new) != _fields(self.targets[key]):
                 self.targets[key] = self.renewed[key] = new
 
-    def _target(self, service: Key, port: int, protocol: str, digest: str) -> Target:
+    def _target(self, service: Key, port: int, protocol: str, tls: TargetTLS | None) -> Target:
         resource = self._resources.get(*service)
-        names = {"namespace": service.namespace, "name": service.name, "port": port, "protocol": protocol,
-                 "tls": self._settings[digest] if digest else None}
+        names = {"namespace": service.namespace, "name": service.name, "port": port, "protocol": protocol, "tls": tls}
         if resource is not None and resource.spec.type == "ExternalName":
             return Target(**names, source="dns", hosts=(resource.spec.external_name,), host_port=port)
         slices = list(self._resources.slices(service))
@@ -142,7 +141,7 @@ class Backends:
             hosts = tuple(t.format(name=service.name, namespace=service.namespace) for t in self._options.dns_templates)
             return Target(**names, source="dns", hosts=hosts, host_port=port)
         transport = "UDP" if protocol == "udp" else "TCP"
-        found = (_port(resource, port, transport) if resource else None) or Port(port=port, protocol=transport)
+        found = _port(resource, port, transport) or Port(port=port, protocol=transport)
         addresses = {address for one in slices for address in _endpoints(one, found)}
         return Target(**names, **_literal_or_named(sorted(addresses), slices))
 
@@ -178,8 +177,8 @@ def _slice_port(endpoints: EndpointSlice, port: Port) -> int | None:
     return None
 
 
-def _port(service: Service, port: int, transport: str) -> Port | None:
-    for one in service.spec.ports:
+def _port(service: Service | None, port: int, transport: str) -> Port | None:
+    for one in service.spec.ports if service else ():
         if one.port == port and one.protocol == transport:
             return one
     return None
@@ -199,13 +198,12 @@ def _protocol(kind: str, port: Port | None, over_tls: bool) -> tuple[str, str]:
     return protocol, ""
 
 
-def _split(key: str) -> tuple[Key, int, str, str]:
-    """Take a target's key apart: Service, port, protocol, digest of its TLS settings."""
+def _split(key: str) -> tuple[Key, int, str]:
+    """Take a target's key apart: Service, port, protocol."""
     namespace, rest = key.split("/", 1)
     name, _, how = rest.rpartition("/")
     name, _, port = name.rpartition(":")
-    protocol, _, digest = how.partition("@")
-    return Key("Service", namespace, name), int(port), protocol, digest
+    return Key("Service", namespace, name), int(port), how.partition("@")[0]
 
 
 def _fields(target: Target) -> tuple:

@@ -206,7 +206,7 @@ def _require_proxy_protocol(judged: _Gateway, notes: list[Note]) -> None:
             continue
         wanted = {name.strip() for name in names.split(",")} - {""}
         for draft in drafts:
-            draft.proxy_protocol = "*" in wanted or draft.listener.name in wanted
+            draft.proxy_protocol = draft.protocol != "UDP" and ("*" in wanted or draft.listener.name in wanted)
         for name in sorted(wanted - {"*"} - {draft.listener.name for draft in drafts}):
             message = f"there is no listener called {name}"
             field = f"metadata.annotations[{PROXY_PROTOCOL}]"

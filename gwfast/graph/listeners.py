@@ -12,6 +12,7 @@ Rules:
 """
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 from gwfast.config.model import (
@@ -274,8 +275,12 @@ def _family(protocol: str) -> str:
 
 
 def _refuse_indistinct(drafts: list[Draft]) -> None:
-    """Refuse every listener of one owner and port that is not distinct from another one (at most 64 x 64)."""
+    """Refuse every listener of one owner and port that is not distinct from another one."""
+    families = {_family(draft.protocol) for draft in drafts}
+    hosts = Counter(draft.hostname for draft in drafts)
     for draft in drafts:
+        if len(families) == 1 and hosts[draft.hostname] == 1:
+            continue
         for other in drafts:
             if other is not draft and draft.conflict is None:
                 draft.conflict = _clash(draft, other)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from typing import Literal
 
 import msgspec
@@ -45,6 +44,7 @@ from gwfast.config.model import (
     UDPRoute,
     UDPRouteRule,
 )
+from gwfast.identity import digest
 
 Route = HTTPRoute | GRPCRoute | TLSRoute | TCPRoute | UDPRoute
 ROUTE_KINDS = ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute")
@@ -106,7 +106,7 @@ class TargetTLS(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def digest(self) -> str:
-        return blake2b(msgspec.msgpack.encode(self), digest_size=8).hexdigest()
+        return digest(msgspec.msgpack.encode(self)).hex()
 
 
 class Target(Node):

@@ -67,6 +67,9 @@ def _judge(
 def _validation(policy: BackendTLSPolicy, credentials: Credentials) -> tuple[Fault | None, Fault | None, TargetTLS]:
     """Return why ResolvedRefs and why Accepted are False, and what the policy says where it can be followed."""
     validation = policy.spec.validation
+    for name in policy.spec.options:  # whoever wrote it relies on it
+        fault = Fault("Invalid", f"the option {name} is not known here", f"spec.options[{name}]")
+        return None, fault, TargetTLS()
     sans = tuple((one.type, one.hostname or one.uri or "") for one in validation.subject_alt_names)
     if (well_known := validation.well_known_ca_certificates) not in (None, "System"):
         message = f"well-known certificates called {well_known} are not known here"

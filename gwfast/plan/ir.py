@@ -21,21 +21,15 @@ Every hostname and field name is lower-case; every path is normalised as a reque
 decoded, no escapes of '/', no dot segments).
 """
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Literal
 
 import msgspec
 from msgspec.structs import force_setattr
 
 from gwfast.errors import Source
+from gwfast.identity import digest, identity
 
 NOWHERE = Source("", 0)
-
-
-def identity(content: str | bytes) -> int:
-    """Return 64 bits that stand for `content` in tables and credentials, the same in every process; never 0."""
-    data = content.encode() if isinstance(content, str) else content
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little") or 1
 
 
 class _Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
@@ -118,8 +112,7 @@ class Certificate(_Node):
 
     def __post_init__(self) -> None:
         if not self.digest:
-            content = blake2b(msgspec.msgpack.encode((self.chain, self.key)), digest_size=16)
-            force_setattr(self, "digest", content.hexdigest())
+            force_setattr(self, "digest", digest(msgspec.msgpack.encode((self.chain, self.key)), 16).hex())
 
     def __repr__(self) -> str:
         return f"Certificate({', '.join(self.names) or 'no names'}, {self.digest})"

@@ -4,6 +4,7 @@ Rules:
 - a hostname takes precedence over less specific ones: exact, then wildcards by length, then any
 - on one hostname an entry's key decides; the smaller key comes first; no two entries of a host have equal keys
 - a regular expression comes after every prefix (the API leaves it open), a longer one before a shorter one
+- methods of gRPC are paths of which the same order is that of spec 5.6: service, then method (graph.methods)
 - a route without creationTimestamp counts as younger than any that has one, and as old as the others without
 """
 from typing import NamedTuple

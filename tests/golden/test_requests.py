@@ -1,12 +1,13 @@
 """Requests to the routes of the conformance manifests: request -> backend, status or Location.
 
 Written from the manifests and the one line that spec 2.3 has on each test, not copied from the suite's own tables:
-'METHOD URL [headers]' -> 'v1' for infra-backend-v1, a status, or a status with a Location. `explain` answers them; it
-reads a plan without the table.
+'METHOD URL [headers]' -> 'v1' for infra-backend-v1 with what is spoken to it, a status, a status with a Location, or
+'closed'. `explain` answers them; it reads a plan without the table.
 """
 from functools import cache
 from pathlib import Path
 
+import pki
 import pytest
 
 from gwfast.config.load import load
@@ -228,6 +229,88 @@ CASES = {
         GET http://listener-set-http-routing-2-listener-1.com/listener-set-http-routing-2-route -> v2
         GET http://listener-set-http-routing-2-listener-1.com/listener-set-http-routing-1-route -> 404
     """,
+    ("httproute-https-listener", "same-namespace-with-https-listener"): """
+        GET https://example.org/ -> v1
+        GET https://second-example.org/ -> v2
+        GET https://unknown-example.org/ -> 404
+        GET https://example.org/ Host: second-example.org -> 421
+        GET http://example.org:443/ -> 400
+    """,
+    ("httproute-https-listener-detect-misdirected-requests", "same-namespace-with-https-listener"): """
+        GET https://example.org/detect-misdirected-requests -> v1
+        GET https://other.org/detect-misdirected-requests Host: example.org -> v1
+        GET https://example.org/detect-misdirected-requests Host: other.org -> 404
+        GET https://example.org/detect-misdirected-requests Host: a.wildcard.org -> 421
+        GET https://second-example.org/detect-misdirected-requests -> v2
+        GET https://second-example.org/detect-misdirected-requests Host: other.org -> 421
+        GET https://a.wildcard.org/detect-misdirected-requests -> v3
+        GET https://a.wildcard.org/detect-misdirected-requests Host: b.c.wildcard.org -> v3
+        GET https://a.wildcard.org/detect-misdirected-requests Host: fourth-example.wildcard.org -> 421
+        GET https://fourth-example.wildcard.org/detect-misdirected-requests -> v1
+        GET https://fourth-example.wildcard.org/detect-misdirected-requests Host: a.wildcard.org -> 421
+        GET https://wildcard.org/detect-misdirected-requests -> 404
+    """,
+    ("httproute-backend-protocol-h2c", "same-namespace"): "GET http://h/ -> v1 h2c",
+    ("httproute-backend-protocol-websocket", "same-namespace"): "GET http://h/ -> v1 ws",
+    ("grpcroute-exact-method-matching", "same-namespace"): """
+        POST http://h/gateway_api_conformance.echo_basic.grpcecho.GrpcEcho/Echo -> grpc-v1 h2c
+        POST http://h/gateway_api_conformance.echo_basic.grpcecho.GrpcEcho/EchoTwo -> grpc-v2 h2c
+        POST http://h/gateway_api_conformance.echo_basic.grpcecho.GrpcEcho/EchoThree -> 404
+        POST http://h/echo_basic.grpcecho.GrpcEcho/Echo -> 404
+    """,
+    ("grpcroute-header-matching", "same-namespace"): """
+        POST http://h/a.B/C version: one -> grpc-v1 h2c
+        POST http://h/a.B/C version: two -> grpc-v2 h2c
+        POST http://h/a.B/C version: two | color: orange -> grpc-v1 h2c
+        POST http://h/a.B/C color: green -> grpc-v1 h2c
+        POST http://h/a.B/C color: yellow -> grpc-v2 h2c
+        POST http://h/a.B/C color: orange -> 404
+        POST http://h/a.B/C some: other -> 404
+    """,
+    ("grpcroute-listener-hostname-matching", "grpcroute-listener-hostname-matching"): """
+        POST http://bar.com/a.B/C -> grpc-v1 h2c
+        POST http://foo.bar.com/a.B/C -> grpc-v2 h2c
+        POST http://baz.bar.com/a.B/C -> grpc-v3 h2c
+        POST http://multiple.prefixes.foo.com/a.B/C -> grpc-v3 h2c
+        POST http://foo.com/a.B/C -> 404
+        POST http://no.matching.host/a.B/C -> 404
+    """,
+    ("tlsroute-simple-same-namespace", "gateway-tlsroute"): """
+        tls://abc.example.com -> tcp-backend tcp
+        tls://def.example.com -> closed
+    """,
+    ("tlsroute-hostname-intersection", "gw-tlsroute-exact-hostname-x-1"): """
+        tls://abc.example.com -> tls-backend tcp
+        tls://def.example.com -> closed
+    """,
+    ("tlsroute-hostname-intersection", "gw-tlsroute-more-specific-wc-hostname-x-2"): """
+        tls://abc.example.com -> tls-backend tcp
+        tls://def.example.com -> tls-backend-2 tcp
+        tls://example.com -> closed
+    """,
+    ("tlsroute-hostname-intersection", "gw-tlsroute-empty-hostname-x-4"): """
+        tls://abc.example.com -> tls-backend tcp
+        tls://def.com -> tls-backend-2 tcp
+        tls://abc.example.net -> closed
+    """,
+    ("tlsroute-mixed-termination-same-namespace", "gateway-tlsroute-mixed-termination"): """
+        tls://abc.example.com:8883 -> tcp-backend tcp
+        tls://tls.example.com:8883 -> tcp-backend tcp
+        tls://other.example.com:8883 -> closed
+    """,
+    ("tlsroute-invalid-backendref-nonexistent", "gateway-tlsroute-invalid-backend-ref-nonexistent"): "tls://example.com -> 500",
+    ("tcproute-multiple-routes-attachment", "tcp-multi-route-attach-gateway"): "tcp://h:9310 -> tcp-attach-backend-1 tcp",
+    ("tcproute-parentref-port-and-section-name", "tcp-multi-listener-gateway"): """
+        tcp://h:9300 -> tcp-echo-one tcp
+        tcp://h:9301 -> tcp-echo-two tcp
+        tcp://h:9302 -> tcp-echo-three tcp
+    """,
+    ("udproute-simple", "udp-gateway"): "udp://h:5300 -> coredns udp",
+    ("backendtlspolicy", "same-namespace"): """
+        GET http://abc.example.com/backendtlspolicy -> backendtlspolicy-test http over TLS as abc.example.com
+        GET http://abc.example.com/backendtlspolicy-host-mismatch -> backendtlspolicy-host-mismatch-test http over TLS as mismatch.example.com
+    """,
+    ("backendtlspolicy-invalid-kind", "same-namespace"): "GET http://abc.example.com/backendtlspolicy-invalid-kind -> 500",
 }
 ASKED = [(*where, line.strip()) for where, lines in CASES.items() for line in lines.strip().splitlines()]
 
@@ -235,6 +318,7 @@ ASKED = [(*where, line.strip()) for where, lines in CASES.items() for line in li
 @cache
 def plan_of(manifest, gateway):
     loaded = load([str(MANIFESTS / f"{manifest}.yaml"), str(MANIFESTS / "base-manifests.yaml")])
+    loaded.resources.update(pki.suite_credentials())
     options = GraphOptions(gateway=f"{NAMESPACE}/{gateway}", strict_services=True)
     return build(Attacher(options).attach(loaded.resources))
 
@@ -242,7 +326,7 @@ def plan_of(manifest, gateway):
 @pytest.mark.parametrize(("manifest", "gateway", "asked"), ASKED, ids=[f"{name}: {line}" for name, _, line in ASKED])
 def test_request(manifest, gateway, asked):
     request, _, expected = asked.partition(" -> ")
-    method, url, *headers = request.split(" ", 2)
+    method, url, *headers = request.split(" ", 2) if " " in request else ("", request)
     headers = headers[0].split(" | ") if headers else []
     plan = plan_of(manifest, gateway)
     parsed = read_request(method, url, headers)
@@ -251,9 +335,11 @@ def test_request(manifest, gateway, asked):
 
 
 def answer(found):
-    if found.status:
-        return str(found.status)
+    if found.why:
+        return str(found.status or "closed")
     (share,) = found.shares
-    if share.backend:
-        return share.backend.name.removeprefix("infra-backend-")
+    if backend := share.backend:
+        words = [backend.name.replace("infra-backend-", "")]
+        words += [backend.protocol] if backend.tls or backend.protocol != "http" else []
+        return " ".join(words + ([f"over TLS as {backend.tls.hostname}"] if backend.tls else []))
     return f"{share.status} {share.location}".strip()

@@ -296,6 +296,7 @@ def test_a_policy_and_its_authorities_come_and_go():
 
 def test_policy_conditions():
     found = of(
+        policy("option", section=", sectionName: tls").replace("validation:", "options: {example.net/a: b}, validation:"),
         policy("fine", section=", sectionName: web"), policy("later", section=", sectionName: web"),
         policy("ca", section=", sectionName: ws", validation=ONE_CA % "ca"),
         policy("no-port", section=", sectionName: nowhere"), policy("whole"),
@@ -311,6 +312,7 @@ def test_policy_conditions():
         "BackendTLSPolicy/default/no-port Accepted=False/TargetNotFound",
         "BackendTLSPolicy/default/whole Accepted=True",
         "BackendTLSPolicy/default/other Accepted=False/Invalid",
+        "BackendTLSPolicy/default/option Accepted=False/Invalid ResolvedRefs=True",
     )
 
 
