@@ -11,10 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "examples"))
-from make_certificates import Authority, config_map, secret  # noqa: E402
+from make_certificates import Authority, config_map, make, secret  # noqa: E402
 
 HOST = "shop.example"
-__all__ = ["HOST", "ROOT", "Authority", "authority", "config_map", "https", "needs", "secret", "shell", "trusting"]
+__all__ = ["HOST", "ROOT", "Authority", "authority", "config_map", "https", "make", "needs", "secret", "shell", "trusting"]
 
 
 @cache
