@@ -5,7 +5,6 @@ needs two calls more for the same, two descriptors for each direction, and canno
 """
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memset
 
 from gwfast._fault cimport (
     FAULT_CLIENT_GONE, FAULT_CONNECT, FAULT_CONNECT_TIMEOUT, FAULT_DRAINING, FAULT_IDLE, FAULT_INTERNAL, FAULT_NONE,

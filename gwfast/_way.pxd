@@ -1,4 +1,4 @@
-# The way of a connection, or of a client's datagrams, that is not HTTP: rule, backend, endpoint; what is counted and logged of it.
+# The way of a connection, or of a client's datagrams, that is not HTTP: rule, backend, endpoint; what is counted and logged.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from gwfast._exchange cimport Gateway, Table
 from gwfast._table cimport Backend, Bind, Listener, Rule
