@@ -80,7 +80,8 @@ class Run(Gateway):
         self.folder, self.ended, self.admin = folder, False, int(admin)
         self.out, self.err = folder / "gateway.out", folder / "gateway.err"
         with self.out.open("wb") as out, self.err.open("wb") as err:
-            self.process = subprocess.Popen([*PROGRAM, *command[1:], "--admin", f"127.0.0.1:{admin}", "--workers", "1"],
+            self.process = subprocess.Popen([*PROGRAM, *command[1:], "--admin", f"127.0.0.1:{admin}", "--workers", "1",
+                                             "--drain-timeout", "2s"],
                                             cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         until(self.ready, 15)
 
@@ -123,6 +124,6 @@ def test_the_lines_do_what_is_said(copied, started, name: str) -> None:
         if shutil.which(tool := command.split()[0]) is None and tool == "curl":
             pytest.skip("curl is not here")
         done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30)
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=15)
         text = done.stdout.decode("utf-8", "replace").replace("\0", "")
         assert done.returncode == 0 and written in text, f"{command}\n{written}\n-- {done.returncode}:\n{text}"
