@@ -57,7 +57,8 @@ class Pipeline:
         plan = self._builder.build(graph)
         return Reading(plan, graph, tuple(loaded.problems), self._builder.entries)
 
-    def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple], generation: int) -> tuple[tuple[int, ...], int]:
+    def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple],
+              generation: int) -> tuple[tuple[int, ...], int]:
         """Write the table of a plan; return sealed memfds (the image; with TLS the credentials) and their size.
 
         binds: Bind.key -> id; addresses: (ip, port)s of the backends that were looked up, by key.
