@@ -2,7 +2,8 @@
 #
 #   Upstreams      a worker's: endpoint slot -> State
 #   State          one endpoint: address, requests outstanding, idle connections (last in, first out)
-#   Upstream       what one request is sent on: connecting -> busy <-> idle -> closed. It is an HTTP/1.1 connection here
+#   Upstream       what one request is sent on: connecting -> busy <-> idle -> closed. It is an HTTP/1.1 connection here;
+#                  a stream of an HTTP/2 connection is another (_upstream2)
 #   Waiter         whoever a busy one works for (an exchange, a relay): told when it opens, can be read, drains, fails
 #
 # A request is given in the words of HTTP/1.1: send_request() takes the head as we wrote it and what there is of the body,
@@ -20,13 +21,17 @@ from gwfast._table cimport Backend, Endpoint, Image
 
 cdef struct State:
     PyObject *idle         # Upstream, linked through `under`; borrowed (the loop owns peers)
-    uint32_t idles
+    PyObject *muxes        # Mux (_upstream2), linked through `under`: those that take streams; borrowed
+    uint64_t tls           # id of its TLS settings; 0: in clear
+    uint32_t idles         # connections without a request, of any protocol
+    uint32_t streams       # that it allows on one HTTP/2 connection, as far as known; 0: not yet
     uint32_t connections   # open, idle ones included
     uint32_t outstanding   # requests
     uint32_t sign
     uint64_t suspect_until # ms; a connect failed: others are preferred until then
     uint32_t address_n
     uint8_t address[28]    # a sockaddr
+    uint8_t protocol       # Protocol of its backend
     uint8_t retired        # its slot belongs to another endpoint now
     uint8_t name_n
     char name[54]          # 'ip:port' for the log
@@ -48,6 +53,9 @@ cdef class Waiter:
     cdef void upstream_trailers(self, const char *at, size_t n) noexcept   # lines as HTTP/1.1 has them; ends the body
     # A stream ended before its response did. fresh: the backend has not looked at the request (RFC 9113 8.7).
     cdef void upstream_reset(self, bint fresh) noexcept
+    cdef void upstream_bad(self) noexcept         # its response is malformed (RFC 9113 8.1.1)
+    cdef bint upstream_wanted(self) noexcept      # more of the body may come; if not, pull() will ask for it
+    cdef void upstream_moved(self, Upstream upstream) noexcept     # it is this one now, and about to open
 
 cdef class Upstream(Peer):
     cdef Upstreams home
@@ -78,13 +86,13 @@ cdef class Upstreams:
     cdef uint64_t pool_age_ms
     cdef uint64_t connect_ms
 
-    cdef State *renew(self, const Endpoint *endpoint) noexcept
+    cdef State *renew(self, const Endpoint *endpoint, const Backend *backend) noexcept
     cdef void retire(self, State *state) noexcept
     cdef uint64_t load(self, State *state) noexcept
     cdef void suspect(self, State *state) noexcept    # it could not be connected to
     cdef void done(self, State *state) noexcept   # a request that this endpoint was chosen for is over
     cdef int grow(self, uint32_t slots) except -1
-    cdef State *state(self, const Endpoint *endpoint) noexcept
+    cdef State *state(self, const Endpoint *endpoint, const Backend *backend) noexcept
     cdef const Endpoint *choose(self, const Image *image, const Backend *backend, uint32_t avoid,
                                 uint32_t *chosen) noexcept
     cdef Upstream take(self, State *state, bint fresh)    # for one request: from the pool, or connecting; None: cannot be

@@ -46,6 +46,15 @@ cdef class Waiter:
     cdef void upstream_reset(self, bint fresh) noexcept:
         pass
 
+    cdef void upstream_bad(self) noexcept:
+        pass
+
+    cdef bint upstream_wanted(self) noexcept:
+        return True
+
+    cdef void upstream_moved(self, Upstream upstream) noexcept:
+        pass
+
 
 @cython.no_gc
 cdef class Upstream(Peer):
@@ -181,13 +190,13 @@ cdef class Upstreams:
         self.size = slots
         return 0
 
-    cdef State *state(self, const Endpoint *endpoint) noexcept:
+    cdef State *state(self, const Endpoint *endpoint, const Backend *backend) noexcept:
         cdef State *state = self.states[endpoint.slot]
         if state != NULL and state.sign == endpoint.sign:
             return state
-        return self.renew(endpoint)
+        return self.renew(endpoint, backend)
 
-    cdef State *renew(self, const Endpoint *endpoint) noexcept:
+    cdef State *renew(self, const Endpoint *endpoint, const Backend *backend) noexcept:
         cdef State *state = self.states[endpoint.slot]
         cdef sockaddr_in *v4
         cdef sockaddr_in6 *v6
@@ -199,6 +208,7 @@ cdef class Upstreams:
         if state == NULL:
             return NULL
         state.sign = endpoint.sign
+        state.protocol, state.tls = backend.protocol, backend.tls
         out.at = state.name
         out.end = state.name + sizeof(state.name)
         out.full = False
@@ -258,8 +268,8 @@ cdef class Upstreams:
             b = <uint32_t>(((bits >> 32) * (n - 1)) >> 32)
             if b >= a:
                 b += 1
-            first = self.state(endpoint_at(image, backend.endpoints.first + a))
-            second = self.state(endpoint_at(image, backend.endpoints.first + b))
+            first = self.state(endpoint_at(image, backend.endpoints.first + a), backend)
+            second = self.state(endpoint_at(image, backend.endpoints.first + b), backend)
             if first == NULL or second == NULL:
                 return NULL
             if self.load(second) < self.load(first):
