@@ -227,12 +227,13 @@ def run(arguments: argparse.Namespace) -> int:
     if foresees_tls(options.paths):
         from gwfast.serve import certs
         certs.roots()  # of every worker: see there
-    workers = spawn.crew(options.workers)  # before what follows makes this process large
+    nursery = spawn.Nursery()  # before what follows makes this process large
+    workers = [nursery.worker() for _ in range(options.workers)]
     import uvloop
 
     from gwfast.observe.log import Log
     from gwfast.serve.supervisor import supervise
-    return uvloop.run(supervise(options, Log(options.log_format, options.log_level), workers))
+    return uvloop.run(supervise(options, Log(options.log_format, options.log_level), workers, nursery))
 
 
 def _raise_file_limit() -> None:
