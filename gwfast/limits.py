@@ -63,6 +63,7 @@ POOL_REQUESTS = 100_000
 
 # TLS.
 TLS_CONTEXTS = 1024  # of certificates in use that a worker keeps, some 20 KiB each; others are read again when asked for
+CERTIFICATES_SHOWN = 1000  # in /metrics, those that expire first: a series for each is more than a Prometheus wants
 
 # Memory. One buffer per direction and connection, no disk. nginx: 8 x 8 KiB and disk; HAProxy: 16 KiB.
 BUFFER_BYTES = 32 * 1024

@@ -12,13 +12,17 @@ Resumption. Tickets are sealed with keys of the context that a connection *begin
 those keys. So every connection begins with one of two contexts (`roots`: TLS 1.2 and later, TLS 1.3 alone), which are made before
 workers are forked and live as long as the gateway; then it is moved to its listener's context. So a ticket is good in
 every worker and after every reload. What it costs: OpenSSL is in memory before the first handshake (some 6 MiB, shared by all
-processes), where the files mention TLS at the start; where TLS comes with a later reload, or a worker replaces one
-that died, its roots are its own, and sessions of the others are begun anew. The keys of tickets change when the gateway is
-started anew. What a ticket resumes is bound to its listener and to how that looks at clients (the session id context):
+processes), where the files mention TLS at the start, and a nursery that has the roots for workers that replace others (see
+`spawn`; some 2 MiB). Where TLS comes with a later reload, the roots of each worker are its own, and who comes to another one begins a
+session anew, until the gateway is started again. The keys live as long as the gateway: who steals its memory reads
+the TLS 1.2 sessions that were resumed since it started; those of TLS 1.3 keep their secrecy, for a resumption exchanges
+new keys (RFC 8446 2.2: psk_dhe_ke). Keys that change by the hour would need what pyOpenSSL does not offer, or other
+processes. What a ticket resumes is bound to its listener and to how that looks at clients (the session id context):
 a client that was not asked for a certificate there is asked here (CVE-2025-23419).
 """
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from bisect import bisect_left
@@ -30,6 +34,7 @@ from gwfast import _tls, limits
 from gwfast.plan.credentials import HEADER, MAGIC, BackendSettings, Pair, ServerSettings, name_identity
 
 RELEASE_BUFFERS = 0x10  # SSL_MODE_RELEASE_BUFFERS (nginx, HAProxy: the same)
+HOST_FLAGS = 0x04 | 0x20  # X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NEVER_CHECK_SUBJECT (RFC 9525 6.3)
 _settings = msgspec.msgpack.Decoder(ServerSettings).decode
 _backend = msgspec.msgpack.Decoder(BackendSettings).decode
 _numbers = msgspec.msgpack.Decoder(tuple[int, ...]).decode
@@ -52,6 +57,7 @@ class Certs:
     """
 
     def __init__(self, fd: int, before: Certs | None = None):
+        self._file = os.fstat(fd).st_ino
         try:
             self._block = memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
         finally:
@@ -68,6 +74,10 @@ class Certs:
             tail = tail[2 * count:]
         self._made: OrderedDict[tuple, _tls.Setting] = before._made if before else OrderedDict()
         self._asked: dict[tuple[int, bytes], _tls.Setting] = {}
+
+    def same(self, fd: int) -> bool:
+        """Say whether a descriptor is of the memfd that this was made of."""
+        return os.fstat(fd).st_ino == self._file
 
     def server(self, sign: int, sni: bytes) -> _tls.Setting:
         """Return what a handshake begins with on the listener with this identity, for a client that asks for `sni` (lower case;
@@ -154,8 +164,9 @@ def _server_setting(settings: ServerSettings, pairs: list[Pair]) -> _tls.Setting
     context = _server_context(settings.min_version)
     if settings.ciphers:
         context.set_cipher_list(settings.ciphers.encode("ascii"))
-    for pair in pairs:
-        _use(context, pair)
+    for pair in reversed(pairs):  # of one kind of key the first named is used: OpenSSL keeps the last
+        with contextlib.suppress(SSL.Error):  # one that it refuses does not keep the others from serving
+            _use(context, pair)
     context.set_session_id(settings.digest)
     verify, lenient = SSL.VERIFY_NONE, settings.client_mode == "AllowInsecureFallback"
     if settings.client_ca:
@@ -178,7 +189,10 @@ def _client_setting(settings: BackendSettings, pairs: list[Pair]) -> _tls.Settin
     _trust(context, _authorities(settings.ca))
     if not settings.sans:
         name = settings.hostname.encode("ascii")
-        lib.X509_VERIFY_PARAM_set1_host(lib.SSL_CTX_get0_param(context._context), name, len(name))
+        param = lib.SSL_CTX_get0_param(context._context)
+        lib.X509_VERIFY_PARAM_set_hostflags(param, HOST_FLAGS)
+        if not lib.X509_VERIFY_PARAM_set1_host(param, name, len(name)):
+            raise ValueError(f"OpenSSL takes no host {settings.hostname!r}")
     for pair in pairs:
         _use(context, pair)
     if settings.alpn:
@@ -196,7 +210,8 @@ def _use(context, pair: Pair) -> None:
         context.use_certificate_chain_file(f"/proc/self/fd/{fd}")
     finally:
         os.close(fd)
-    context.use_privatekey(load_pem_private_key(pair.key, None))
+    # Whether it is a key has been looked at; of an RSA key that would take longer than the handshake.
+    context.use_privatekey(load_pem_private_key(pair.key, None, unsafe_skip_rsa_key_validation=True))
 
 
 def _authorities(pems: tuple[bytes, ...]) -> list:
@@ -206,9 +221,11 @@ def _authorities(pems: tuple[bytes, ...]) -> list:
 
 
 def _trust(context, authorities: list) -> None:
+    """Believe these, also where one is not self-signed: it is an anchor because it was named (RFC 5280 6.1)."""
     from OpenSSL import crypto
 
     store = context.get_cert_store()
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
     for each in authorities:
         store.add_cert(crypto.X509.from_cryptography(each))
 

@@ -1,12 +1,13 @@
 """How workers come to be.
 
-    Nursery     a process forked while this one is still small, with one thread and no event loop. It forks the workers, the
-                first ones and those in the place of one that died: each shares the memory of the interpreter, of all
-                that both import, and what `certs.roots` made before
-    another()   where the nursery is gone: by now nothing here can fork cleanly, so it has an interpreter of its own
+    Nursery     a process forked while this one is still small, with one thread and no event loop. It forks the first
+                workers and, as long as it lives, those in the place of one that died: each shares the memory of the
+                interpreter, of all that both import, and what `certs.roots` made before
+    another()   without a nursery: by now nothing here can fork cleanly, so it has an interpreter of its own
 
 Both give a Process: a child of this process, and our end of its control socket. Who forks for the nursery ends at once, and
-its child becomes ours (PR_SET_CHILD_SUBREAPER), so that we are told how it ends.
+its child becomes ours (PR_SET_CHILD_SUBREAPER), so that we are told how it ends. A nursery that stays costs some 2 MiB;
+that is for gateways that have ticket keys to share.
 """
 import contextlib
 import ctypes
@@ -59,10 +60,11 @@ class Nursery:
                 return Process(int(self._end.recv(32)), ours)
             except (OSError, ValueError):
                 ours.close()
-                self._close()
+                self.close()
         return another()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End it; workers that it forked go on."""
         if self._end.fileno() >= 0:
             self._end.close()
             with contextlib.suppress(ProcessLookupError):

@@ -188,6 +188,8 @@ class Supervisor:
         self.counted.assign(self.pipeline.counter_names)
         self.crew.publish(generation, table)
         self.stats.generation, self.stats.image_bytes = generation, size
+        self.stats.credentials_bytes = self.pipeline.credentials_bytes
+        self.stats.certificates = await self.aside.run(self.reading.expiries)
         self._tell_unresolved(plan, addresses)
         self._plan, self._addresses = plan, addresses
 

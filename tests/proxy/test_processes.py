@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from proxy_gateway import PROGRAM, alive, children, comm, free_port, gateway, route, rule, service, until
+from proxy_gateway import PROGRAM, alive, free_port, gateway, route, rule, service, until
 
 
 def held(backend, path: str) -> tuple[threading.Event, threading.Event]:
@@ -40,17 +40,6 @@ def test_killed_worker_is_replaced(two) -> None:
     for _ in range(20):
         assert gw.get().status == 200
     assert gw.metrics()["gwfast_worker_restarts_total"] == 1
-
-
-def test_a_worker_is_replaced_without_the_nursery_too(two) -> None:
-    gw, _ = two
-    nursery, = (pid for pid in children(gw.process.pid) if comm(pid) == "gwfast-nursery")
-    for dead in (nursery, gw.workers()[0]):
-        os.kill(dead, signal.SIGKILL)
-    until(lambda: len(gw.workers()) == 2 and gw.metrics()["gwfast_workers_running"] == 2)
-    assert nursery not in children(gw.process.pid), "it is no zombie"
-    for _ in range(20):
-        assert gw.get().status == 200
 
 
 def test_killed_worker_under_load_costs_only_its_own(two) -> None:
