@@ -37,6 +37,7 @@ cdef class Conn(Client):
     cdef bint blocked(self) noexcept
     cdef size_t process(self, char *at, size_t n) noexcept
     cdef size_t take_head(self, char *at, size_t n) noexcept
+    cdef size_t take_no_head(self, char *at, size_t n, int result) noexcept
     cdef size_t become_http2(self, char *at, size_t n) noexcept
     cdef size_t take_body(self, char *at, size_t n) noexcept
     cdef void refuse(self, int fault) noexcept

@@ -8,7 +8,7 @@ Rules
 """
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memchr, memset
 
 from gwfast._body cimport BODY_BAD, BODY_END, TRAILERS, body_next, body_parts, body_start, parts_size, trailer_parts
 from gwfast._exchange cimport Exchange, Gateway
@@ -82,7 +82,8 @@ cdef class Conn(Client):
         elif self.phase == HEAD and self.input.base == NULL and self.arrived():
             self.readable = True   # a request came in the last moment: it is served
             self.pump()
-        elif self.phase == HEAD and self.input.base == NULL and now - self.since_ms < self.clients.idle_for() - SLOT_MS:
+        elif self.tls is not None and self.requests and self.phase == HEAD and self.input.base == NULL and (
+                now - self.since_ms < self.clients.idle_for() - SLOT_MS):
             self.rest()            # it really is idle
             self.loop.arm(self, self.since_ms + self.clients.idle_for())
         elif self.phase == HEAD and self.input.base != NULL:
@@ -235,13 +236,8 @@ cdef class Conn(Client):
             self.seen = <uint32_t>n
             return 0
         self.seen = 0
-        if result < 0 and self.requests == 0 and self.tls is None and read_preface(<uint8_t *>at, <uint32_t>n) != FRAME_BAD:
-            return self.become_http2(at, n)
         if result < 0:
-            self.minor = 1
-            self.head_only = False
-            self.refuse(fault_of_parse(result))
-            return n
+            return self.take_no_head(at, n, result)
         used = result
         self.requests += 1
         self.minor = head.minor
@@ -277,6 +273,18 @@ cdef class Conn(Client):
                 self.loop.arm(self, self.loop.now_ms + self.clients.body_ms)
             exchange.launch()
         return used
+
+    cdef size_t take_no_head(self, char *at, size_t n, int result) noexcept:
+        """What came is no request: that of another protocol, or one that is refused."""
+        if self.requests == 0 and self.tls is None and read_preface(<uint8_t *>at, <uint32_t>n) != FRAME_BAD:
+            return self.become_http2(at, n)
+        if self.requests == 0 and result == BAD_REQUEST and not is_http(at, n):
+            self.close()
+            return n
+        self.minor = 1
+        self.head_only = False
+        self.refuse(fault_of_parse(result))
+        return n
 
     cdef size_t become_http2(self, char *at, size_t n) noexcept:
         """These bytes are the preface of HTTP/2, or as much of it (prior knowledge, RFC 9113 3.3)."""
@@ -509,3 +517,17 @@ cdef class Conn(Client):
         hard.l_linger = 0
         setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard))
         self.close()
+
+
+cdef bint is_http(const char *line, size_t n) noexcept nogil:
+    """Whether somebody who speaks HTTP/1.x may have begun so. What names neither a path nor a version is the preface of another
+    protocol, whose speaker could not read an answer (RFC 9113 3.4)."""
+    cdef const char *end = <const char *>memchr(line, c"\r", n)
+    cdef const char *at = line
+    cdef int spaces = 0
+    if end == NULL or memchr(line, c"/", end - line) != NULL or memchr(line, c":", end - line) != NULL:
+        return True
+    while at < end:
+        spaces += at[0] == c" "
+        at += 1
+    return spaces != 2

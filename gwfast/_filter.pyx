@@ -246,8 +246,7 @@ cdef void put_forwarded(Out *out, const Ops *ops, uint64_t named, const RequestH
         put_id(out, forward.id)
         say(out, b"\r\n")
     if forward.via.n:
-        say(out, b"Via: ")
-        put(out, b"2 " if head.minor == 2 else b"1.1 " if head.minor else b"1.0 ", 2 if head.minor == 2 else 4)
+        say(out, b"Via: 2 " if head.minor == 2 else b"Via: 1.1 " if head.minor else b"Via: 1.0 ")
         put(out, forward.via.at, forward.via.n)
         say(out, b"\r\n")
 

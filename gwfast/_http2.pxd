@@ -1,63 +1,35 @@
-# A client's HTTP/2 connection (RFC 9113) and its streams.
-#
-#   Http2     frames in, frames out: windows, settings, the order of the frames, what a peer may not do
-#   Stream    one request: a Downstream without a descriptor. `out` is payload of its response that waits for a window or
-#             for the socket; while there is some its exchange reads no more
-#
-#   frames of a round -> gather -> (on_later) one send
-#
-# A stream belongs to its connection from its HEADERS on until both sides have ended it or one has reset it, and its exchange
-# is done; then it goes to the loop's graveyard. Streams are found by a small table that is there while there are any.
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+# A client's HTTP/2 connection (RFC 9113): what comes. Frames in their order, windows, settings, field blocks, and what a
+# peer may not do; what leaves is in _stream. Streams are found by a small table that is there while there are any.
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
-from gwfast._clients cimport Client
-from gwfast._exchange cimport Downstream
-from gwfast._frames cimport Frame, FrameState, Settings
+from gwfast._frames cimport Frame, FrameState
 from gwfast._hpack cimport Table
-from gwfast._hpack_encode cimport Encoding
 from gwfast._head cimport Field
 from gwfast._loop cimport Buf
+from gwfast._stream cimport Budget, Multiplex, Stream
 
 cdef enum:
     BUCKETS = 32           # of streams, by their number
-    RING = 64              # streams that we reset: frames of theirs may still be on their way
 
-cdef struct Budget:        # so many at once, and so many a second
-    uint32_t spent
-    uint64_t at_ms
-
-cdef class Http2(Client):
+cdef class Http2(Multiplex):
     cdef Buf input         # a frame that is not whole yet
     cdef Buf block         # a field block that is not whole yet
-    cdef Buf gather        # frames that leave when the round is over
     cdef FrameState frames
-    cdef Settings peer
     cdef Table *decoder
-    cdef Encoding *encoder
     cdef PyObject **streams    # BUCKETS chains of open streams; NULL: none
     cdef uint32_t count        # of them
     cdef uint32_t last         # the highest number of a stream
     cdef uint32_t served       # requests
-    cdef PyObject *queue_first     # streams with something to send, in turn; borrowed
-    cdef PyObject *queue_last
-    cdef Stream pending        # begun, and not launched: its body may be in the same read
-    cdef int64_t window        # bytes that the peer takes
-    cdef int64_t credit        # bytes that it may still send
-    cdef uint32_t owed         # bytes that were used, and not given back to it
     cdef uint32_t block_stream
     cdef uint8_t block_flags
     cdef uint32_t block_error
-    cdef uint32_t ring[RING]
-    cdef uint32_t ringed
     cdef Budget resets
     cdef Budget glitches
-    cdef Budget updates
     cdef uint64_t since_ms     # of what is timed: the greeting, a field block, being idle
     cdef uint64_t drain_ms     # when the first GOAWAY left; 0: none has
     cdef bint greeted          # the preface was read
     cdef bint acknowledged     # our SETTINGS were
     cdef bint leaving          # the last GOAWAY was sent: no new streams
-    cdef bint lingering        # only what was sent has to arrive
     cdef bint pumping
 
     cdef void take_over(self, const char *at, size_t n) noexcept   # bytes that were read already; after Clients.replace
@@ -70,61 +42,15 @@ cdef class Http2(Client):
     cdef void on_window_update(self, Frame *frame) noexcept
     cdef void on_reset(self, Frame *frame) noexcept
     cdef void take_block(self, uint32_t id, const uint8_t *at, uint32_t n, bint ended) noexcept
-    cdef void open_stream(self, uint32_t id, int result, const char *lines, uint32_t count, char *end, bint ended) noexcept
+    cdef void open_stream(self, uint32_t id, int result, uint32_t count, char *end, bint ended) noexcept
+    cdef Stream admit(self, uint32_t id, bint ended)
+    cdef void begin(self, Stream stream) noexcept
     cdef void take_trailers(self, Stream stream, Field *fields, uint32_t count) noexcept
-    cdef void launch_pending(self) noexcept
-    cdef int room(self, uint32_t n) noexcept
-    cdef void put_frame(self, uint8_t type, uint8_t flags, uint32_t stream, const char *at, uint32_t n) noexcept
-    cdef void put_block(self, uint32_t stream, const char *at, uint32_t n, bint ended) noexcept
-    cdef size_t put_data(self, Stream stream, const char *at, size_t n, bint end) noexcept
-    cdef void put_reset(self, uint32_t stream, uint32_t code) noexcept
-    cdef int push(self) noexcept
-    cdef void owe(self, Stream stream, uint32_t n) noexcept
-    cdef void enqueue(self, Stream stream) noexcept
-    cdef void unqueue(self, Stream stream) noexcept
-    cdef void pump_queue(self) noexcept
     cdef Stream find(self, uint32_t id)
-    cdef void remove(self, Stream stream) noexcept
     cdef bint was_reset(self, uint32_t id) noexcept
     cdef void spend(self, Budget *budget, uint32_t burst, uint32_t rate) noexcept
-    cdef void fail(self, uint32_t code) noexcept
     cdef void say_goodbye(self, uint32_t last, uint32_t code) noexcept
     cdef void leave(self) noexcept
     cdef void gone(self) noexcept
     cdef void end_streams(self) noexcept
-    cdef void rearm(self) noexcept
     cdef int codecs(self) noexcept
-
-cdef class Stream(Downstream):
-    cdef Http2 conn
-    cdef PyObject *next        # in its chain
-    cdef PyObject *queue_next
-    cdef uint32_t id
-    cdef int64_t window
-    cdef int64_t credit
-    cdef uint32_t owed
-    cdef Buf input             # payload that its exchange does not take yet
-    cdef Buf trailing          # and the trailers behind it
-    cdef Buf behind            # trailers of the response, behind `out`
-    cdef uint64_t left         # of content-length
-    cdef uint64_t since_ms     # of the body's clock
-    cdef uint64_t window_ms
-    cdef uint64_t window_bytes
-    cdef bint sized
-    cdef bint queued
-    cdef bint head_only
-    cdef bint upgrade          # an extended CONNECT
-    cdef bint grpc
-    cdef bint remote_ended     # END_STREAM came
-    cdef bint local_ended      # END_STREAM was sent
-    cdef bint end_waits        # behind `out`
-
-    cdef void take_data(self, char *at, uint32_t n, bint end) noexcept
-    cdef bint wants(self) noexcept
-    cdef void pass_on(self, const char *at, size_t n, bint end) noexcept
-    cdef int emit(self, const char *at, size_t n, bint end) noexcept
-    cdef int put_trailers(self, const char *at, size_t n) noexcept
-    cdef void reset(self, uint32_t code) noexcept
-    cdef void settle(self) noexcept
-    cdef void body_clock(self) noexcept
-    cdef void refuse(self, int fault) noexcept

@@ -1,4 +1,4 @@
-"""A client's HTTP/2 connection and its streams (see _http2.pxd).
+"""A client's HTTP/2 connection: what comes (see _http2.pxd).
 
 Rules
 - A frame is judged by _frames alone, a field block by _hpack and _head2; what depends on streams and windows is here.
@@ -11,24 +11,23 @@ Rules
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from gwfast._bytes cimport same
+from gwfast._clients cimport Client
 from gwfast._exchange cimport Exchange
-from gwfast._fault cimport *
-from gwfast._filter cimport Ops, answer_size
-from gwfast._filter2 cimport encode_answer, encode_response, encode_trailers, grpc_status
+from gwfast._fault cimport FAULT_DRAINING, FAULT_NO_RULE, fault_of_parse
 from gwfast._frames cimport *
-from gwfast._head cimport *
+from gwfast._head cimport (
+    BAD_FIELDS_LARGE, FIELD_UNDERSCORE, FRAMING_LENGTH, MAX_FIELDS, METHOD_HEAD, Field, RequestHead)
 from gwfast._head2 cimport MALFORMED, read_head2, read_trailers2
 from gwfast._hpack cimport (
-    HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, hpack_decode, table_bytes, table_start)
-from gwfast._hpack_encode cimport encoding_bytes, encoding_limit, encoding_start
-from gwfast._log cimport Record
-from gwfast._loop cimport (
-    READ, READ_AGAIN, READ_END, READS, SCRATCH, Peer, append, consume, release, reserve, waiting)
+    HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, Table, hpack_decode, table_bytes, table_start)
+from gwfast._hpack_encode cimport Encoding, encoding_bytes, encoding_limit, encoding_start
+from gwfast._loop cimport READ, READ_AGAIN, READS, Peer, append, consume, release, waiting
+from gwfast._stream cimport RING
 from gwfast._sys cimport *
 from gwfast._table cimport Bind
 
@@ -39,7 +38,6 @@ cdef enum:
     FIRST_WINDOW = 65535       # RFC 9113 6.9.2
     HEAD_MOST = 32768          # limits.HEAD_BYTES
     BLOCK_MOST = 65536         # limits.FIELD_BLOCK_BYTES
-    GATHER = 32768             # sent at once when so much is there
     RESETS = 1000              # limits.STREAM_RESETS
     RESETS_RATE = 33           # limits.STREAM_RESETS_PER_SECOND
     GLITCHES = 1000            # limits.GLITCHES
@@ -47,16 +45,14 @@ cdef enum:
     GLITCHES_RATE = 100        # limits.GLITCHES_PER_SECOND
     LINGER_MS = 2000           # limits.LINGER_TIMEOUT
     DRAIN_IDLE_MS = 1000       # limits.DRAIN_IDLE
-    MINIMUM_RATE = 240         # limits.BODY_MINIMUM_RATE
     REST_MS = 1000             # limits.IDLE_REST
 
 
 @cython.final
 @cython.no_gc
-cdef class Http2(Client):
+cdef class Http2(Multiplex):
     def __dealloc__(self):
         free(self.decoder)
-        free(self.encoder)
         free(self.streams)
 
     cdef void take_over(self, const char *at, size_t n) noexcept:
@@ -209,10 +205,7 @@ cdef class Http2(Client):
         for i in range(BUCKETS):
             while self.streams != NULL and self.streams[i] != NULL:
                 stream = <Stream>self.streams[i]
-                if stream.exchange is not None:
-                    stream.exchange.client_gone()
-                if not stream.closed:
-                    self.remove(stream)
+                stream.drop()
 
     cdef void close(self) noexcept:
         if self.closed:
@@ -375,12 +368,7 @@ cdef class Http2(Client):
         if stream is None or self.lingering:
             return
         self.gateway.counters.totals.http2_resets += 1
-        if stream is self.pending:
-            self.pending = None
-        if stream.exchange is not None:
-            stream.exchange.client_gone()
-        if not stream.closed:
-            self.remove(stream)
+        stream.drop()
 
     cdef void on_data(self, Frame *frame) noexcept:
         cdef Stream stream = self.find(frame.stream)
@@ -416,24 +404,6 @@ cdef class Http2(Client):
         if padding:
             self.owe(stream, padding)
         stream.take_data(<char *>frame.at, frame.n, end)
-
-    cdef void owe(self, Stream stream, uint32_t n) noexcept:
-        """Give the client back what was used of its windows, half a window at once."""
-        cdef uint8_t *p
-        self.owed += n
-        if self.owed >= WINDOW // 2 and self.room(13) == 0:
-            p = <uint8_t *>self.gather.base + self.gather.end
-            self.gather.end += <uint32_t>(put_window_update(p, 0, self.owed) - p)
-            self.credit += self.owed
-            self.owed = 0
-        if stream is None or stream.remote_ended or stream.closed:
-            return
-        stream.owed += n
-        if stream.owed >= STREAM_WINDOW // 2 and self.room(13) == 0:
-            p = <uint8_t *>self.gather.base + self.gather.end
-            self.gather.end += <uint32_t>(put_window_update(p, stream.id, stream.owed) - p)
-            stream.credit += stream.owed
-            stream.owed = 0
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -491,7 +461,7 @@ cdef class Http2(Client):
             return
         if id > self.last:
             self.last = id
-            self.open_stream(id, result, self.loop.output, block.count, block.at, ended)
+            self.open_stream(id, result, block.count, block.at, ended)
             return
         stream = self.find(id)
         if stream is None:
@@ -509,32 +479,38 @@ cdef class Http2(Client):
         else:
             self.take_trailers(stream, block.fields, block.count)
 
-    cdef void open_stream(self, uint32_t id, int result, const char *lines, uint32_t count, char *end, bint ended) noexcept:
-        """A request: its stream, its exchange."""
-        cdef RequestHead *head = &self.gateway.head
-        cdef Exchange exchange
-        cdef Stream stream
-        cdef const Bind *bind
+    cdef void open_stream(self, uint32_t id, int result, uint32_t count, char *end, bint ended) noexcept:
+        """A request, as far as its field block could be decoded."""
         cdef char key[25]
-        cdef uint32_t i, serial
+        cdef Stream stream
         if self.leaving or self.count >= STREAMS:
             self.spend(&self.resets, RESETS, RESETS_RATE)
             self.put_reset(id, REFUSED_STREAM)
             return
-        if self.streams == NULL:
-            self.streams = <PyObject **>calloc(BUCKETS, sizeof(PyObject *))
-            if self.streams == NULL:
-                self.gone()
-                return
         if result == HPACK_LARGE:
             result = BAD_FIELDS_LARGE
         else:
             websocket_key(self.loop.random(), self.loop.random(), key)
-            result = read_head2(head, count, lines, end, ended, key)
+            result = read_head2(&self.gateway.head, count, self.loop.output, end, ended, key)
         if result == MALFORMED or self.block_error:
             self.spend(&self.resets, RESETS, RESETS_RATE)
             self.put_reset(id, PROTOCOL_ERROR)
             return
+        stream = self.admit(id, ended)
+        if stream is None:
+            self.gone()
+        elif result < 0:
+            stream.refuse(fault_of_parse(result))
+        else:
+            self.begin(stream)
+
+    cdef Stream admit(self, uint32_t id, bint ended):
+        """A stream more; None where there is no memory."""
+        cdef Stream stream
+        if self.streams == NULL:
+            self.streams = <PyObject **>calloc(BUCKETS, sizeof(PyObject *))
+            if self.streams == NULL:
+                return None
         stream = Stream.__new__(Stream)
         stream.conn, stream.loop, stream.gateway = self, self.loop, self.gateway
         memcpy(stream.address, self.address, self.address_n)
@@ -552,9 +528,16 @@ cdef class Http2(Client):
         if self.served >= self.clients.keepalive_requests or (
                 self.loop.now_ms - self.born_ms >= self.clients.keepalive_age_ms):
             self.drain()
-        bind = self.bind()
-        if result < 0 or bind == NULL:
-            stream.refuse(fault_of_parse(result) if result < 0 else FAULT_NO_RULE)
+        return stream
+
+    cdef void begin(self, Stream stream) noexcept:
+        """Begin the exchange of the request in gateway.head."""
+        cdef RequestHead *head = &self.gateway.head
+        cdef const Bind *bind = self.bind()
+        cdef Exchange exchange
+        cdef uint32_t i
+        if bind == NULL:
+            stream.refuse(FAULT_NO_RULE)
             return
         stream.head_only = head.method_id == METHOD_HEAD
         stream.upgrade = head.upgrade
@@ -564,22 +547,15 @@ cdef class Http2(Client):
                     same(head.fields[i].name, b"content-type", 12)):
                 stream.grpc = same(head.fields[i].value, b"application/grpc", 16)
         exchange = self.gateway.exchange()
-        serial = exchange.serial
-        if exchange.begin(stream, bind) != 0 or exchange.serial != serial:
+        if exchange.begin(stream, bind) != 0 or stream.exchange is None:
             return
         if head.expect:
-            self.put_frame(FRAME_HEADERS, FLAG_END_HEADERS, id, b"\x08\x03100", 5)   # :status of the static table, a literal
+            self.put_frame(FRAME_HEADERS, FLAG_END_HEADERS, stream.id, b"\x08\x03100", 5)   # ':status' of the table, a literal
         self.pending = stream
-        if ended or stream.upgrade:
+        if stream.remote_ended or stream.upgrade:
             self.launch_pending()
         else:
             stream.body_clock()
-
-    cdef void launch_pending(self) noexcept:
-        cdef Stream stream = self.pending
-        self.pending = None
-        if stream is not None and stream.exchange is not None:
-            stream.exchange.launch()
 
     cdef void take_trailers(self, Stream stream, Field *fields, uint32_t count) noexcept:
         cdef uint32_t i
@@ -642,138 +618,6 @@ cdef class Http2(Client):
         if budget.spent > burst:
             self.fail(ENHANCE_YOUR_CALM)
 
-    # -- sending -------------------------------------------------------------------------------------------------------
-
-    cdef int room(self, uint32_t n) noexcept:
-        """See to it that n more bytes can be gathered, and are sent. -1: the connection is over."""
-        if self.closed or self.lingering or reserve(&self.loop.pool, &self.gather, n) < 0:
-            return -1
-        self.loop.later(self)
-        return 0
-
-    cdef int push(self) noexcept:
-        """Send what was gathered."""
-        cdef int result
-        if self.gather.base == NULL:
-            return 0
-        result = self.send(self.gather.base + self.gather.start, waiting(&self.gather))
-        release(&self.loop.pool, &self.gather)
-        if self.out.base != NULL:
-            self.rearm()
-        return result
-
-    cdef void put_frame(self, uint8_t type, uint8_t flags, uint32_t stream, const char *at, uint32_t n) noexcept:
-        cdef char *p
-        if self.room(FRAME_HEAD + n) < 0:
-            return
-        p = self.gather.base + self.gather.end
-        put_head(<uint8_t *>p, n, type, flags, stream)
-        if n:
-            memcpy(p + FRAME_HEAD, at, n)
-        self.gather.end += FRAME_HEAD + n
-
-    cdef void put_block(self, uint32_t stream, const char *at, uint32_t n, bint ended) noexcept:
-        """HEADERS, and CONTINUATION as long as the peer's frames are too small."""
-        cdef uint32_t step = min(n, self.peer.frame)
-        cdef uint8_t type = FRAME_HEADERS
-        cdef uint8_t flags = FLAG_END_STREAM if ended else 0
-        while True:
-            self.put_frame(type, flags | (FLAG_END_HEADERS if step == n else 0), stream, at, step)
-            if step == n:
-                return
-            at += step
-            n -= step
-            step = min(n, self.peer.frame)
-            type, flags = FRAME_CONTINUATION, 0
-
-    cdef size_t put_data(self, Stream stream, const char *at, size_t n, bint end) noexcept:
-        """Frame as much of it as the windows and the socket take: how much that was."""
-        cdef size_t sent = 0
-        cdef int64_t step
-        cdef bint last
-        if n == 0:
-            self.put_frame(FRAME_DATA, FLAG_END_STREAM, stream.id, NULL, 0)
-            stream.local_ended = True
-        while sent < n and self.out.base == NULL:
-            step = min(<int64_t>(n - sent), <int64_t>MAX_FRAME, self.window, stream.window)
-            if step <= 0:
-                break
-            last = end and sent + <size_t>step == n
-            self.put_frame(FRAME_DATA, FLAG_END_STREAM if last else 0, stream.id, at + sent, <uint32_t>step)
-            self.window -= step
-            stream.window -= step
-            stream.local_ended = last
-            sent += <size_t>step
-            if self.updates.spent > 2:
-                self.updates.spent -= 2
-            if waiting(&self.gather) >= GATHER and self.push() < 0:
-                break              # its end is announced
-        return sent
-
-    cdef void put_reset(self, uint32_t stream, uint32_t code) noexcept:
-        cdef uint8_t *p
-        self.ring[self.ringed % RING] = stream
-        self.ringed += 1
-        if self.room(13) == 0:
-            p = <uint8_t *>self.gather.base + self.gather.end
-            self.gather.end += <uint32_t>(put_rst_stream(p, stream, code) - p)
-
-    cdef void enqueue(self, Stream stream) noexcept:
-        if stream.queued:
-            return
-        stream.queued = True
-        stream.queue_next = NULL
-        if self.queue_last != NULL:
-            (<Stream>self.queue_last).queue_next = <PyObject *>stream
-        else:
-            self.queue_first = <PyObject *>stream
-        self.queue_last = <PyObject *>stream
-
-    cdef void unqueue(self, Stream stream) noexcept:
-        cdef PyObject *before = NULL
-        cdef PyObject *at = self.queue_first
-        if not stream.queued:
-            return
-        while at != <PyObject *>stream:
-            before, at = at, (<Stream>at).queue_next
-        if before != NULL:
-            (<Stream>before).queue_next = stream.queue_next
-        else:
-            self.queue_first = stream.queue_next
-        if self.queue_last == at:
-            self.queue_last = before
-        stream.queued = False
-        stream.queue_next = NULL
-
-    cdef void pump_queue(self) noexcept:
-        """Give each stream that waits a frame, in turn, while there is room."""
-        cdef Stream stream
-        cdef uint32_t step
-        cdef size_t sent
-        while self.queue_first != NULL and self.out.base == NULL and self.window > 0 and not self.closed:
-            stream = <Stream>self.queue_first
-            self.unqueue(stream)
-            if stream.out.base == NULL or stream.window <= 0:
-                continue
-            step = min(waiting(&stream.out), <uint32_t>MAX_FRAME)
-            sent = self.put_data(stream, stream.out.base + stream.out.start, step,
-                                 stream.end_waits and step == waiting(&stream.out) and stream.behind.base == NULL)
-            consume(&self.loop.pool, &stream.out, <uint32_t>sent)
-            if stream.out.base != NULL:
-                self.loop.arm(stream, self.loop.now_ms + self.clients.send_ms)
-                if stream.window > 0:
-                    self.enqueue(stream)
-                continue
-            stream.body_clock()
-            if stream.behind.base != NULL:
-                stream.put_trailers(stream.behind.base + stream.behind.start, waiting(&stream.behind))
-                release(&self.loop.pool, &stream.behind)
-            if stream.exchange is not None:
-                stream.exchange.client_drained()
-            if not stream.closed:
-                stream.settle()
-
-
 cdef void websocket_key(uint64_t a, uint64_t b, char *to) noexcept nogil:
     """16 random bytes in base 64 (RFC 6455 4.1)."""
     cdef const char *digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -783,271 +627,3 @@ cdef void websocket_key(uint64_t a, uint64_t b, char *to) noexcept nogil:
     to[21] = digits[b & 48]
     to[22] = to[23] = c"="
     to[24] = 0
-
-
-@cython.final
-@cython.no_gc
-@cython.freelist(64)
-cdef class Stream(Downstream):
-    # -- the request's body --------------------------------------------------------------------------------------------
-
-    cdef bint wants(self) noexcept:
-        cdef Exchange exchange = self.exchange
-        if self.upgrade and not exchange.tunnel:
-            return False
-        return exchange.wants()
-
-    cdef void take_data(self, char *at, uint32_t n, bint end) noexcept:
-        """Payload that came, and with it the end (behind which `trailing` may lie)."""
-        cdef Http2 conn = self.conn
-        self.remote_ended = end
-        if self.exchange is None:      # it was answered: nobody asks for the rest
-            conn.owe(self, n)
-            self.settle()
-            return
-        self.since_ms = self.loop.now_ms
-        self.window_bytes += n
-        if end and self.out.base == NULL:
-            self.loop.arm(self, 0)
-        if self.input.base == NULL and self.wants():
-            self.pass_on(at, n, end)
-        elif append(&self.loop.pool, &self.input, at, n) < 0:
-            self.reset(INTERNAL_ERROR)
-        if end and conn.pending is self:
-            conn.launch_pending()
-
-    cdef void pass_on(self, const char *at, size_t n, bint end) noexcept:
-        cdef Exchange exchange = self.exchange
-        if n:
-            self.conn.owe(self, <uint32_t>n)
-        if exchange.tunnel:
-            if n:
-                exchange.tunnel_data(at, n)
-            if end and self.exchange is exchange:
-                exchange.tunnel_end()
-        elif exchange.requested:
-            pass                       # a length of nothing, and then the end
-        elif end and self.trailing.base != NULL:
-            if n:
-                exchange.request_data(at, n, False)
-            if self.exchange is exchange:
-                exchange.request_trailers(self.trailing.base + self.trailing.start, waiting(&self.trailing))
-        else:
-            exchange.request_data(at, n, end)
-
-    cdef void resume(self) noexcept:
-        cdef uint32_t n
-        cdef bint last
-        while self.exchange is not None and self.wants() and (self.input.base != NULL or self.remote_ended):
-            n = min(waiting(&self.input), <uint32_t>READ)
-            last = self.remote_ended and n == waiting(&self.input)
-            if self.input.base == NULL and (self.exchange.requested or self.exchange.client_ended):
-                return                 # all of it was passed on
-            self.pass_on(self.input.base + self.input.start if n else NULL, n, last)
-            if self.input.base != NULL:
-                consume(&self.loop.pool, &self.input, n)
-            if last:
-                return
-
-    cdef void body_clock(self) noexcept:
-        if self.remote_ended or self.exchange is None or self.upgrade:
-            self.loop.arm(self, 0)
-        else:
-            self.since_ms = self.window_ms = self.loop.now_ms
-            self.window_bytes = 0
-            self.loop.arm(self, self.loop.now_ms + self.conn.clients.body_ms)
-
-    cdef void on_deadline(self) noexcept:
-        cdef uint64_t now = self.loop.now_ms
-        cdef uint64_t most = self.conn.clients.body_ms
-        if self.out.base != NULL:
-            if self.exchange is not None:
-                self.exchange.fail(FAULT_SEND_TIMEOUT)
-            else:
-                self.reset(CANCEL)
-        elif self.exchange is None or self.remote_ended:
-            pass
-        elif not self.wants():
-            if now - self.since_ms >= 2 * most:
-                self.exchange.fail(FAULT_UPSTREAM_TIMEOUT)
-            else:
-                self.window_ms, self.window_bytes = now, 0
-                self.loop.arm(self, now + most)
-        elif now - self.since_ms >= most or self.window_bytes < MINIMUM_RATE * (now - self.window_ms) // 1000:
-            self.exchange.fail(FAULT_BODY_TIMEOUT)
-        else:
-            self.window_ms, self.window_bytes = now, 0
-            self.loop.arm(self, self.since_ms + most)
-
-    # -- the response (Downstream) -------------------------------------------------------------------------------------
-
-    cdef int emit(self, const char *at, size_t n, bint end) noexcept:
-        """Send a part of the body, or keep what neither windows nor socket take."""
-        cdef size_t sent = 0
-        if self.closed:
-            return -1
-        if n == 0 and not end:
-            return 0
-        if self.out.base == NULL:
-            sent = self.conn.put_data(self, at, n, end)
-            if sent == n:
-                return 0
-        self.end_waits = end
-        if append(&self.loop.pool, &self.out, at + sent, n - sent) < 0:
-            return -1
-        self.conn.enqueue(self)
-        self.loop.arm(self, self.loop.now_ms + self.conn.clients.send_ms)
-        return 0
-
-    cdef int respond(self, const ResponseHead *head, const Ops *ops, const char *at, size_t n, bint end) noexcept:
-        cdef uint8_t *to = <uint8_t *>self.loop.output
-        cdef bint switched = head.status == 101
-        cdef bint bodiless = self.head_only or head.status == 204 or head.status == 304
-        cdef bint ends = end and (bodiless or n == 0) and not switched
-        cdef int32_t length
-        if self.closed:
-            return -1
-        length = encode_response(self.conn.encoder, ops, head, 200 if switched else head.status, self.loop.date,
-                                 head.status == 204 or head.framing == FRAMING_CHUNKED or switched, to, to + SCRATCH)
-        if length < 0:
-            self.conn.fail(INTERNAL_ERROR)
-            return -1
-        self.conn.put_block(self.id, <char *>to, length, ends)
-        if ends:
-            self.local_ended = True
-            return 0
-        if bodiless:
-            n = 0
-        return self.emit(at, n, end and not switched)
-
-    cdef int data(self, const char *at, size_t n, bint end) noexcept:
-        if self.local_ended:
-            return 0
-        return self.emit(at, 0 if self.head_only else n, end)
-
-    cdef int send(self, const char *at, size_t n) noexcept:
-        return self.emit(at, n, False)     # of a tunnel
-
-    cdef void half_close(self) noexcept:
-        if not self.local_ended and not self.end_waits:
-            self.emit(NULL, 0, True)
-
-    cdef int trailers(self, const char *at, size_t n) noexcept:
-        if self.closed:
-            return -1
-        if n == 0:
-            return self.emit(NULL, 0, True)
-        if self.out.base == NULL:
-            return self.put_trailers(at, n)
-        self.end_waits = True          # they must not overtake the body
-        return append(&self.loop.pool, &self.behind, at, n)
-
-    cdef int put_trailers(self, const char *at, size_t n) noexcept:
-        cdef uint8_t *to = <uint8_t *>self.loop.output
-        cdef int32_t length = encode_trailers(self.conn.encoder, at, <uint32_t>n, to, to + SCRATCH)
-        if length < 0:
-            self.conn.fail(INTERNAL_ERROR)
-            return -1
-        self.conn.put_block(self.id, <char *>to, length, True)
-        self.local_ended = True
-        return 0
-
-    cdef int inform(self, const ResponseHead *head) noexcept:
-        cdef uint8_t *to = <uint8_t *>self.loop.output
-        cdef int32_t length
-        cdef Ops none
-        if self.closed:
-            return -1
-        memset(&none, 0, sizeof(none))
-        length = encode_response(self.conn.encoder, &none, head, head.status, self.loop.date, True, to, to + SCRATCH)
-        if length < 0:
-            self.conn.fail(INTERNAL_ERROR)
-            return -1
-        self.conn.put_block(self.id, <char *>to, length, False)
-        return 0
-
-    cdef int answer(self, int status, const Ops *ops, const char *location, size_t n) noexcept:
-        cdef uint8_t *to = <uint8_t *>self.loop.output
-        cdef uint32_t size = 0 if location != NULL else <uint32_t>answer_size(status)
-        cdef int grpc = grpc_status(status) if self.grpc and location == NULL else -1
-        cdef bint ends = self.head_only or size == 0 or grpc >= 0
-        cdef char body[64]
-        cdef int32_t length
-        if self.closed:
-            return -1
-        length = encode_answer(self.conn.encoder, ops, status, self.loop.date, location, <uint32_t>n, size, grpc, to,
-                               to + SCRATCH)
-        if length < 0:
-            self.conn.fail(INTERNAL_ERROR)
-            return -1
-        self.conn.put_block(self.id, <char *>to, length, ends)
-        if ends:
-            self.local_ended = True
-            return 0
-        answer_body(body, status, size)
-        return self.emit(body, size, True)
-
-    cdef void refuse(self, int fault) noexcept:
-        """Answer a head that is no request."""
-        cdef Record record
-        cdef int status = fault_row(fault).status
-        self.gateway.counters.totals.requests += 1
-        self.gateway.counters.totals.faults[fault] += 1
-        self.gateway.counters.count(1, status, 0, answer_size(status), 0)
-        if self.gateway.log.format:
-            memset(&record, 0, sizeof(record))
-            record.client.at, record.client.n = self.address, self.address_n
-            record.flags = fault_row(fault).word
-            record.status, record.minor = status, 2
-            record.bytes_out = answer_size(status)
-            self.gateway.log.line(&record)
-        self.answer(status, NULL, NULL, 0)
-        if not self.closed:
-            self.settle()
-
-    cdef void done(self, bint keep) noexcept:
-        """The exchange is over."""
-        if self.closed:
-            return
-        if self.out.base == NULL:
-            self.loop.arm(self, 0)
-        if not self.local_ended and not self.end_waits:
-            if keep or self.upgrade:
-                self.emit(NULL, 0, True)
-            else:
-                self.reset(CANCEL)
-                return
-        if not self.closed:
-            self.settle()
-
-    cdef void settle(self) noexcept:
-        """Let go of the stream when nothing more has to be sent."""
-        cdef Http2 conn = self.conn
-        if self.exchange is not None or not self.local_ended or self.out.base != NULL:
-            return
-        if not self.remote_ended:
-            conn.put_reset(self.id, NO_ERROR)  # RFC 9113 8.1: the rest of the request is not needed
-        conn.remove(self)
-
-    cdef void reset(self, uint32_t code) noexcept:
-        cdef Http2 conn = self.conn
-        if self.closed:
-            return
-        conn.put_reset(self.id, code)
-        if self.exchange is not None:
-            self.exchange.client_gone()
-        if not self.closed:
-            conn.remove(self)
-
-    cdef void abort(self) noexcept:
-        """Cut the response off visibly."""
-        if not self.closed:
-            self.conn.put_reset(self.id, INTERNAL_ERROR)
-            self.conn.remove(self)
-
-
-cdef void answer_body(char *to, int status, uint32_t size) noexcept nogil:
-    """'404 Not Found' and a line feed."""
-    to[0], to[1], to[2], to[3] = <char>(48 + status // 100), <char>(48 + status // 10 % 10), <char>(48 + status % 10), c" "
-    memcpy(to + 4, reason_phrase(status), size - 5)
-    to[size - 1] = c"\n"

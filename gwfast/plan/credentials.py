@@ -13,11 +13,11 @@ import fcntl
 import os
 from array import array
 from collections.abc import Iterable
-from hashlib import blake2b
 
 import msgspec
 
-from gwfast.plan.ir import BackendTLS, Certificate, Plan, ServerTLS, identity
+from gwfast.identity import digest, identity
+from gwfast.plan.ir import BackendTLS, Certificate, Plan, ServerTLS
 
 MAGIC = 0x73647263_66776701  # and its version
 HEADER = 16  # numbers of 64 bits
@@ -137,10 +137,10 @@ class _Block:
         return head.tobytes() + blobs + tail.tobytes()
 
     def _number(self, blob: bytes) -> int:
-        digest = blake2b(blob, digest_size=16).digest()
-        number = self._numbers.get(digest)
+        mark = digest(blob, 16)
+        number = self._numbers.get(mark)
         if number is None:
-            number = self._numbers[digest] = len(self._blobs)
+            number = self._numbers[mark] = len(self._blobs)
             self._blobs.append(blob)
         return number
 
@@ -154,11 +154,11 @@ class _Block:
                 names.setdefault(name_identity(sign, name.lower()), []).append(number)
         # Tickets are bound to this (limits of what a session resumes): the listener, and how it looks at its clients.
         of = (sign, tls.min_version, tls.ciphers, tls.client_ca, tls.client_mode, tls.alpn)
-        digest = blake2b(msgspec.msgpack.encode(of), digest_size=16).digest()
+        mark = digest(msgspec.msgpack.encode(of), 16)
         others = tuple(number for number, each in zip(numbers, tls.certificates, strict=True)
                        if set(each.names) == set(tls.certificates[0].names))
         return self._number(msgspec.msgpack.encode(ServerSettings(
-            others, tls.min_version, tls.ciphers, tls.client_ca, tls.client_mode, tls.alpn, digest)))
+            others, tls.min_version, tls.ciphers, tls.client_ca, tls.client_mode, tls.alpn, mark)))
 
     def _backend(self, tls: BackendTLS) -> int:
         certificate = self._pair(tls.certificate) if tls.certificate else -1

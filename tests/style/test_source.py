@@ -17,6 +17,7 @@ FILE_LINES, FUNCTION_LINES = 500, 60
 # What is longer, and why that is right.
 LONG = {
     "gwfast/_conn.pyx": "one class: a client's connection, state by state",
+    "gwfast/_http2.pyx": "one class: a client's connection, frame by frame",
     "gwfast/_exchange.pyx": "one class: a request and its response, phase by phase",
     "gwfast/_exchange.pyx:begin": "the life of a request on one page",
     "gwfast/_image.pyx": "the one place that writes the table's layout",
