@@ -11,14 +11,15 @@ Rules
 Resumption. Tickets are sealed with keys of the context that a connection *begins* with, and pyOpenSSL offers no way to set
 those keys. So every connection begins with one of two contexts (`roots`: TLS 1.2 and later, TLS 1.3 alone), which are made before
 workers are forked and live as long as the gateway; then it is moved to its listener's context. So a ticket is good in
-every worker and after every reload. What it costs: OpenSSL is in memory before the first handshake (some 6 MiB, shared by all
-processes), where the files mention TLS at the start, and a nursery that has the roots for workers that replace others (see
-`spawn`; some 2 MiB). Where TLS comes with a later reload, the roots of each worker are its own, and who comes to another one begins a
-session anew, until the gateway is started again. The keys live as long as the gateway: who steals its memory reads
-the TLS 1.2 sessions that were resumed since it started; those of TLS 1.3 keep their secrecy, for a resumption exchanges
-new keys (RFC 8446 2.2: psk_dhe_ke). Keys that change by the hour would need what pyOpenSSL does not offer, or other
-processes. What a ticket resumes is bound to its listener and to how that looks at clients (the session id context):
-a client that was not asked for a certificate there is asked here (CVE-2025-23419).
+every worker and after every reload. What a ticket resumes is bound to its listener and to how that looks at clients (the
+session id context): a client that was not asked for a certificate there is asked here (CVE-2025-23419). What it costs:
+- OpenSSL is in memory before the first handshake (some 6 MiB, shared by all processes), where the files mention TLS at the
+  start, and so is a nursery, which has the roots for workers that replace others (`spawn`; some 2 MiB).
+- Where TLS comes with a later reload, the roots of each worker are its own until the gateway is started again: a client
+  that comes to another worker begins a new session.
+- The keys of tickets live as long as the gateway. Who steals its memory can read the TLS 1.2 sessions that were given
+  tickets; those of TLS 1.3 stay secret, for a resumption exchanges new keys (RFC 8446 2.2). Keys that change by the hour need
+  what pyOpenSSL does not offer, or new processes.
 """
 from __future__ import annotations
 
@@ -27,6 +28,7 @@ import mmap
 import os
 from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import msgspec
 
@@ -159,7 +161,7 @@ def _bound(context, min_version: str) -> None:
 
 
 def _server_setting(settings: ServerSettings, pairs: list[Pair]) -> _tls.Setting:
-    from OpenSSL import SSL, crypto
+    from OpenSSL import SSL
 
     context = _server_context(settings.min_version)
     if settings.ciphers:
@@ -171,9 +173,9 @@ def _server_setting(settings: ServerSettings, pairs: list[Pair]) -> _tls.Setting
     verify, lenient = SSL.VERIFY_NONE, settings.client_mode == "AllowInsecureFallback"
     if settings.client_ca:
         verify = SSL.VERIFY_PEER if lenient else SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-        authorities = _authorities(settings.client_ca)
-        _trust(context, authorities)
-        context.set_client_ca_list([crypto.X509.from_cryptography(each).get_subject() for each in authorities])
+        _trust(context, settings.client_ca)
+        with _file(b"\n".join(settings.client_ca)) as path:
+            context.load_client_ca(path)
     return _tls.Setting(context, root=roots()[settings.min_version], verify=verify, lenient=lenient, alpn=settings.alpn)
 
 
@@ -186,7 +188,7 @@ def _client_setting(settings: BackendSettings, pairs: list[Pair]) -> _tls.Settin
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     if settings.system:
         context.set_default_verify_paths()
-    _trust(context, _authorities(settings.ca))
+    _trust(context, settings.ca)
     if not settings.sans:
         name = settings.hostname.encode("ascii")
         param = lib.SSL_CTX_get0_param(context._context)
@@ -204,30 +206,28 @@ def _use(context, pair: Pair) -> None:
     """Add a certificate with its chain and key. OpenSSL keeps a chain for each only where it reads it from a file."""
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    fd = os.memfd_create("gwfast-chain", os.MFD_CLOEXEC)
-    try:
-        os.write(fd, pair.chain)
-        context.use_certificate_chain_file(f"/proc/self/fd/{fd}")
-    finally:
-        os.close(fd)
+    with _file(pair.chain) as path:
+        context.use_certificate_chain_file(path)
     # Whether it is a key has been looked at; of an RSA key that would take longer than the handshake.
     context.use_privatekey(load_pem_private_key(pair.key, None, unsafe_skip_rsa_key_validation=True))
 
 
-def _authorities(pems: tuple[bytes, ...]) -> list:
-    from cryptography import x509
-
-    return [each for pem in pems for each in x509.load_pem_x509_certificates(pem)]
-
-
-def _trust(context, authorities: list) -> None:
-    """Believe these, also where one is not self-signed: it is an anchor because it was named (RFC 5280 6.1)."""
+def _trust(context, authorities: tuple[bytes, ...]) -> None:
+    """Believe these (PEM), also where one is not self-signed: it is an anchor because it was named (RFC 5280 6.1)."""
     from OpenSSL import crypto
 
-    store = context.get_cert_store()
-    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
-    for each in authorities:
-        store.add_cert(crypto.X509.from_cryptography(each))
+    context.get_cert_store().set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    for pem in authorities:
+        with _file(pem) as path:
+            context.load_verify_locations(path)
+
+
+@contextlib.contextmanager
+def _file(content: bytes) -> Iterator[bytes]:
+    """A path where OpenSSL can read this; it is in memory alone."""
+    with open(os.memfd_create("gwfast-certificates", os.MFD_CLOEXEC), "wb", buffering=0) as file:
+        file.write(content)
+        yield b"/proc/self/fd/%d" % file.fileno()
 
 
 def _has_any(der: bytes, sans: tuple[tuple[str, str], ...]) -> bool:
@@ -242,7 +242,7 @@ def _has_any(der: bytes, sans: tuple[tuple[str, str], ...]) -> bool:
     for kind, value in sans:
         if kind == "URI" and value in uris:
             return True
-        value = value.lower()
-        if kind == "Hostname" and (value in hosts or "*." + value.partition(".")[2] in hosts):
+        parent = value.lower().partition(".")[2]  # of which more than one label is needed, as OpenSSL has it
+        if kind == "Hostname" and (value.lower() in hosts or ("." in parent and "*." + parent in hosts)):
             return True
     return False
