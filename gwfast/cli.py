@@ -224,15 +224,18 @@ def run(arguments: argparse.Namespace) -> int:
     lean.load()
     from gwfast.serve import spawn
     from gwfast.serve.foresight import foresees_tls
-    if foresees_tls(options.paths):
+    if tls := foresees_tls(options.paths):
         from gwfast.serve import certs
         certs.roots()  # of every worker: see there
-    workers = spawn.crew(options.workers)  # before what follows makes this process large
+    nursery = spawn.Nursery()  # before what follows makes this process large
+    workers = [nursery.worker() for _ in range(options.workers)]
+    if not tls:
+        nursery.close()
     import uvloop
 
     from gwfast.observe.log import Log
     from gwfast.serve.supervisor import supervise
-    return uvloop.run(supervise(options, Log(options.log_format, options.log_level), workers))
+    return uvloop.run(supervise(options, Log(options.log_format, options.log_level), workers, nursery))
 
 
 def _raise_file_limit() -> None:
