@@ -28,6 +28,7 @@ STREAM_RESETS = 1000  # streams that end by RST_STREAM, its own or one that it p
 STREAM_RESETS_PER_SECOND = 33
 GLITCHES = 1000  # frames that carry nothing or want an answer: empty DATA, PRIORITY, unknown types, SETTINGS, PING
 GLITCHES_PER_SECOND = 100
+UNSENT_ANSWERS = 1000  # to SETTINGS and PING of a backend that does not read them; more ends the connection
 WINDOW_UPDATES = 8000  # beyond two for each DATA frame that was sent
 CONTINUATIONS = 8  # of one field block (nghttp2: 8); one more ends the connection: ENHANCE_YOUR_CALM
 
@@ -63,6 +64,12 @@ POOL_REQUESTS = 100_000
 
 # TLS.
 TLS_CONTEXTS = 1024  # of certificates in use that a worker keeps, some 20 KiB each; others are read again when asked for
+CERTIFICATES_SHOWN = 1000  # in /metrics, those that expire first: a series for each is more than a Prometheus wants
+
+# Connections and datagrams that are passed on as they are.
+RELAY_BYTES = 64 * 1024  # of one read; 32 KiB: some 10 % more calls for a bulk transfer
+UDP_IDLE_TIMEOUT = 30.0  # without a datagram either way (nginx: 10 min; Envoy: 1 min; DNS needs seconds)
+UDP_SESSIONS = 16_384  # in one worker and on one port: each has a descriptor
 
 # Memory. One buffer per direction and connection, no disk. nginx: 8 x 8 KiB and disk; HAProxy: 16 KiB.
 BUFFER_BYTES = 32 * 1024
