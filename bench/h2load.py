@@ -13,6 +13,7 @@ from bench.scenes import Ask
 from bench.wire import Wire
 
 PACKAGE = "apt-get install nghttp2-client"
+PATIENCE = 60  # seconds
 CIPHER = "TLS_AES_128_GCM_SHA256"
 
 
@@ -49,7 +50,8 @@ def parsed(said: str, size: int) -> Load:
 
 def h2load(port: int, ask: Ask, wire: Wire, *, connections: int, streams: int = 1, seconds: float = 0.0, requests: int = 0,
            size: int = -1) -> Load:
-    """Load until its end. FileNotFoundError where h2load is not installed."""
+    """Load until its end; who leaves h2load waiting for a minute has answered nothing. FileNotFoundError where h2load is not
+    installed."""
     if not shutil.which("h2load"):
         raise FileNotFoundError(f"h2load is not installed ({PACKAGE})")
     with tempfile.NamedTemporaryFile() as body:
@@ -57,5 +59,8 @@ def h2load(port: int, ask: Ask, wire: Wire, *, connections: int, streams: int = 
         body.flush()
         words = command(port, ask, wire, connections=connections, streams=streams, seconds=seconds, requests=requests,
                         body=body.name if ask.body else "")
-        ran = subprocess.run(pinned(cpus("load"), words), capture_output=True, text=True, timeout=seconds + 120)
+        try:
+            ran = subprocess.run(pinned(cpus("load"), words), capture_output=True, text=True, timeout=seconds + PATIENCE)
+        except subprocess.TimeoutExpired:
+            return Load(asked=0, answered=0, wrong=0, broken=0, lost=connections * streams, seconds=seconds, statuses=[0] * 6)
     return parsed(ran.stdout, size)

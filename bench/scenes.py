@@ -66,9 +66,9 @@ def plain(body: int = 0) -> Scene:
 
 
 def unary(size: int = 64) -> Scene:
-    """One GRPCRoute for every call; messages of so many bytes."""
+    """One GRPCRoute, of one service; messages of so many bytes."""
     fields = (("content-type", "application/grpc"), ("te", "trailers"))
-    return Scene(routes=[calls("all", "first")], asks={"": Ask(path="/bench.Echo/Say", headers=fields, body=size)})
+    return Scene(routes=[calls("all", "first", "bench.Echo")], asks={"": Ask(path="/bench.Echo/Say", headers=fields, body=size)})
 
 
 def paths(count: int) -> Scene:

@@ -71,10 +71,10 @@ def route(name: str, to: str, match: dict | None = None, hostname: str = "", par
     return resource(GATEWAY, "HTTPRoute", name, spec=spec)
 
 
-def calls(name: str, to: str) -> Resource:
-    """A GRPCRoute for every method."""
-    return resource(GATEWAY, "GRPCRoute", name, spec={
-        "parentRefs": [{"name": "bench"}], "rules": [{"backendRefs": [{"name": to, "port": 80}]}]})
+def calls(name: str, to: str, service: str) -> Resource:
+    """A GRPCRoute for every method of one service."""
+    rule = {"matches": [{"method": {"service": service}}], "backendRefs": [{"name": to, "port": 80}]}
+    return resource(GATEWAY, "GRPCRoute", name, spec={"parentRefs": [{"name": "bench"}], "rules": [rule]})
 
 
 def prefix(path: str) -> dict:
