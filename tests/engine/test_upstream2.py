@@ -131,7 +131,7 @@ async def various(request):
 def test_what_the_client_gets(start2, method, path, status, gets):
     engine, backend = start2(various)
     client = engine.connect()
-    for n in range(2):
+    for _ in range(2):
         client.sendall(b"%s %s HTTP/1.1\r\nHost: a\r\n\r\n" % (method, path))
         want = b"HTTP/1.1 %s \r\n%s" % (status, gets)
         got = take(client, len(want) + 28)
@@ -347,7 +347,7 @@ def test_idle_connections_end(start2):
 def test_old_connections_take_no_more(start2):
     engine, backend = start2(echo, pool_age=0.1)
     client = engine.connect()
-    for n in range(3):
+    for _ in range(3):
         assert exchange(client, post(b"a"))[1] == b"a"
         threading.Event().wait(0.15)
     assert len(backend.connections) == 3
