@@ -62,6 +62,7 @@ class Connection:
                                                                        validate_outbound_headers=False))
         self.requests = {}
         self.window = asyncio.Event()
+        self.news = asyncio.Event()
         self.tasks = set()
         self.closed = False
         self.consume = True        # gives windows back as payload comes
@@ -121,6 +122,7 @@ class Connection:
                 request.ended.set()
         elif isinstance(event, (h2.events.WindowUpdated, h2.events.RemoteSettingsChanged)):
             self.window.set()
+        self.news.set()
         if isinstance(event, h2.events.StreamEnded):
             request.ended.set()
 
