@@ -7,8 +7,9 @@ from gwfast._clients cimport Client
 from gwfast._conn cimport Conn
 from gwfast._exchange cimport Gateway
 from gwfast._greeter cimport Greeter
+from gwfast._relay cimport Relay
 from gwfast._sys cimport *
-from gwfast._table cimport BIND_HTTP, Bind
+from gwfast._table cimport BIND_TCP, BIND_TLS, Bind
 
 cdef enum:
     ACCEPTS = 64           # connections taken in one event
@@ -57,10 +58,12 @@ cdef class Acceptor(Peer):
         cdef uint8_t raw[16]
         if gateway.table is not None:
             bind = gateway.table.bind(self.bind_id)
-        if self.transport == BIND_HTTP and not (bind != NULL and bind.proxy_protocol):
-            client = Conn.__new__(Conn)
-        else:
+        if bind != NULL and bind.proxy_protocol or self.transport == BIND_TLS:
             client = Greeter.__new__(Greeter)
+        elif self.transport == BIND_TCP:
+            client = Relay.__new__(Relay)
+        else:
+            client = Conn.__new__(Conn)
         client.fd = fd
         client.loop = self.loop
         client.gateway = gateway

@@ -30,6 +30,9 @@ cdef struct Totals:
     uint64_t http2_connections     # of clients
     uint64_t http2_resets          # streams that clients reset
     uint64_t http2_floods          # connections ended because of what they asked for
+    uint64_t udp_sessions
+    uint64_t udp_sessions_open
+    uint64_t udp_evicted           # for newer ones
     uint64_t log_dropped
     uint64_t table_generation
     uint64_t tables_swapped

@@ -55,7 +55,7 @@ cdef class Counters:
         self.slots = header.slots
         # gauges of a worker that died say nothing about its successor
         self.totals.connections_open = self.totals.requests_open = 0
-        self.totals.upstream_open = self.totals.upstream_idle = 0
+        self.totals.upstream_open = self.totals.upstream_idle = self.totals.udp_sessions_open = 0
 
     def __dealloc__(self):
         if self.base != NULL:
@@ -87,6 +87,7 @@ cdef dict _totals(Totals *t):
         "upstream_open": t.upstream_open, "upstream_idle": t.upstream_idle, "tunnels": t.tunnels,
         "tls_handshakes": t.tls_handshakes, "tls_resumed": t.tls_resumed, "tls_failures": t.tls_failures,
         "http2_connections": t.http2_connections, "http2_resets": t.http2_resets, "http2_floods": t.http2_floods,
+        "udp_sessions": t.udp_sessions, "udp_sessions_open": t.udp_sessions_open, "udp_evicted": t.udp_evicted,
         "log_dropped": t.log_dropped, "table_generation": t.table_generation,
         "tables_swapped": t.tables_swapped, "bugs": t.bugs, "drains": t.drains, "events": t.events,
     }

@@ -23,7 +23,8 @@ from gwfast._exchange cimport Exchange, Gateway, Table
 from gwfast._log cimport AccessLog
 from gwfast._loop cimport Loop
 from gwfast._sys cimport *
-from gwfast._table cimport Bind
+from gwfast._table cimport BIND_UDP, Bind
+from gwfast._udp cimport UdpSocket
 from gwfast._upstream2 cimport Pools
 
 cdef enum:
@@ -41,6 +42,8 @@ cdef class Engine:
     cdef Gateway gateway
     cdef Clients clients
     cdef dict acceptors    # bind id -> Acceptor
+    cdef dict datagrams    # bind id -> UdpSocket
+    cdef uint64_t udp_idle_ms
 
     def __init__(self, *, int worker, int workers, int counters_fd, options):
         cdef Pools upstreams
@@ -67,6 +70,8 @@ cdef class Engine:
         self.clients = Clients(self.gateway, options)
         self.clients.most = options.connections or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self.acceptors = {}
+        self.datagrams = {}
+        self.udp_idle_ms = round(options.udp_idle_timeout * 1000)
 
     @property
     def epoll_fd(self) -> int:
@@ -75,8 +80,8 @@ cdef class Engine:
 
     @property
     def connections(self) -> int:
-        """How many clients are connected."""
-        return self.clients.open
+        """How many clients are connected, or have a session of UDP."""
+        return self.clients.open + self.loop.counters.totals.udp_sessions_open
 
     @property
     def requests(self) -> int:
@@ -97,13 +102,17 @@ cdef class Engine:
         cdef Acceptor acceptor = Acceptor.__new__(Acceptor)
         cdef const Bind *bind
         cdef int on = 1
-        if bind_id in self.acceptors:
+        if bind_id in self.acceptors or bind_id in self.datagrams:
             self.unlisten(bind_id)
         acceptor.fd = fd
         acceptor.loop = self.loop
         acceptor.clients = self.clients
         acceptor.bind_id = bind_id
         bind = self.gateway.table.bind(bind_id) if self.gateway.table is not None else NULL
+        if bind != NULL and bind.transport == BIND_UDP:
+            acceptor.fd = -1
+            self.take_datagrams(fd, bind_id)
+            return
         if bind != NULL:
             acceptor.port, acceptor.transport = bind.port, bind.transport
         os.set_blocking(fd, False)
@@ -115,8 +124,27 @@ cdef class Engine:
         self.acceptors[bind_id] = acceptor
         self.clients.acceptors.append(acceptor)
 
+    cdef int take_datagrams(self, int fd, int bind_id) except -1:
+        cdef UdpSocket datagrams = UdpSocket.__new__(UdpSocket)
+        datagrams.fd, datagrams.loop, datagrams.clients = fd, self.loop, self.clients
+        datagrams.bind_id, datagrams.most, datagrams.idle_ms = bind_id, limits.UDP_SESSIONS, self.udp_idle_ms
+        os.set_blocking(fd, False)
+        if datagrams.begin() < 0:
+            datagrams.closed = True
+            raise OSError(errno, "cannot watch the socket")
+        self.datagrams[bind_id] = datagrams
+        return 0
+
+    cdef void leave_datagrams(self, UdpSocket datagrams) noexcept:
+        datagrams.end_all()
+        datagrams.close()
+        self.loop.settle()
+
     def unlisten(self, int bind_id) -> None:
-        """Serve what waits in this bind's queue and close its socket."""
+        """Serve what waits in this bind's queue and close its socket; sessions of UDP end."""
+        if bind_id in self.datagrams:
+            self.leave_datagrams(self.datagrams.pop(bind_id))
+            return
         cdef Acceptor acceptor = self.acceptors.pop(bind_id, None)
         if acceptor is None:
             return
@@ -150,14 +178,19 @@ cdef class Engine:
     def finish(self) -> None:
         """Stop accepting; answer what is in flight with 'Connection: close'; idle connections end soon."""
         self.gateway.draining = True
+        cdef UdpSocket datagrams
         for bind_id in list(self.acceptors):
             self.unlisten(bind_id)
+        for datagrams in self.datagrams.values():
+            datagrams.drain()
         self.clients.drain()
 
     def abort(self) -> None:
         """Close everything now."""
         cdef Exchange exchange
         self.finish()
+        for bind_id in list(self.datagrams):
+            self.unlisten(bind_id)
         self.clients.close_all()
         while self.gateway.upstreams.shed():
             pass

@@ -38,6 +38,7 @@ cdef enum:
     FAULT_MISDIRECTED
     FAULT_HELLO
     FAULT_TLS
+    FAULT_IDLE
     FAULTS
 
 cdef struct Row:

@@ -35,6 +35,7 @@ cdef extern from * nogil:
         {421, "misdirected"},
         {0, "tls_hello"},
         {0, "tls_handshake"},
+        {0, "idle"},
     };
     static const struct { unsigned short status; const char *word; } gwfast_phrases[] = {
         {301, "Moved Permanently"},

@@ -16,6 +16,7 @@ cdef enum Stage:
 
 cdef class Greeter(Client):
     cdef Buf input         # what was read and is not used yet
+    cdef Buf name          # that its ClientHello asks for
     cdef uint8_t stage
     cdef uint8_t mode      # ListenerMode
 
@@ -27,3 +28,4 @@ cdef class Greeter(Client):
     cdef void refuse(self, int fault) noexcept
     cdef void become_http1(self) noexcept
     cdef void become_http2(self) noexcept
+    cdef void become_relay(self) noexcept

@@ -18,8 +18,9 @@ from gwfast._hello cimport HELLO_PARTIAL, hello_peek
 from gwfast._loop cimport READ, READ_AGAIN, RECORDS, append, consume, release, waiting
 from gwfast._match cimport find_listener
 from gwfast._proxyline cimport parse_proxy
+from gwfast._relay cimport Relay
 from gwfast._sys cimport *
-from gwfast._table cimport BIND_TLS, MODE_HTTPS, MODE_TERMINATE, Bind
+from gwfast._table cimport BIND_TCP, BIND_TLS, MODE_HTTPS, MODE_PASSTHROUGH, Bind
 from gwfast._tls cimport CHOSEN_H2, Session, Setting, serve
 
 cdef enum:
@@ -58,6 +59,7 @@ cdef class Greeter(Client):
         if not self.closed:
             self.torn = self.stage != STAGE_HANDSHAKE or not self.tls.done
             release(&self.loop.pool, &self.input)
+            release(&self.loop.pool, &self.name)
             Client.close(self)
 
     cdef void refuse(self, int fault) noexcept:
@@ -104,7 +106,9 @@ cdef class Greeter(Client):
             text_address(address, raw)
             self.trusted = self.clients.trusted.has(raw)
         self.stage = STAGE_HELLO
-        if self.transport != BIND_TLS:
+        if self.transport == BIND_TCP:
+            self.become_relay()
+        elif self.transport != BIND_TLS:
             self.become_http1()
 
     cdef void take_hello(self) noexcept:
@@ -125,8 +129,10 @@ cdef class Greeter(Client):
         self.mode = listener.mode
         self.sign = listener.sign
         self.https = listener.mode == MODE_HTTPS
-        if listener.mode != MODE_HTTPS and listener.mode != MODE_TERMINATE:
-            self.refuse(FAULT_HELLO)
+        if append(&self.loop.pool, &self.name, hello.name, hello.name_n) < 0:
+            self.close()
+        elif listener.mode == MODE_PASSTHROUGH:
+            self.become_relay()
         elif not self.secure(listener, &hello):
             self.refuse(FAULT_TLS)
         else:
@@ -177,7 +183,7 @@ cdef class Greeter(Client):
         if tls.holds():
             self.readable = True   # no event will announce it
         if self.mode != MODE_HTTPS:
-            self.close()
+            self.become_relay()
         elif tls.chosen() == CHOSEN_H2:
             self.become_http2()
         else:
@@ -185,13 +191,27 @@ cdef class Greeter(Client):
 
     cdef void become_http1(self) noexcept:
         cdef Conn conn = Conn.__new__(Conn)
+        release(&self.loop.pool, &self.name)
         conn.phase = HEAD
         conn.input = self.input
         memset(&self.input, 0, sizeof(Buf))
         self.clients.replace(self, conn)
         conn.start()
 
+    cdef void become_relay(self) noexcept:
+        """Pass on what comes, and what has come: in clear, or as TLS where that does not end here."""
+        cdef Relay relay = Relay.__new__(Relay)
+        cdef Buf input = self.input, name = self.name
+        memset(&self.input, 0, sizeof(Buf))
+        memset(&self.name, 0, sizeof(Buf))
+        self.clients.replace(self, relay)
+        relay.begin(name.base + name.start if name.base != NULL else NULL, waiting(&name),
+                    input.base + input.start if input.base != NULL else NULL, waiting(&input))
+        release(&self.loop.pool, &input)
+        release(&self.loop.pool, &name)
+
     cdef void become_http2(self) noexcept:
         cdef Http2 connection = Http2.__new__(Http2)
+        release(&self.loop.pool, &self.name)
         self.clients.replace(self, connection)
         connection.start()

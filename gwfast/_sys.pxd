@@ -21,6 +21,7 @@ cdef extern from "errno.h" nogil:
         EMFILE
         ENFILE
         ECONNABORTED
+        ECONNREFUSED
 
 cdef extern from "sys/epoll.h" nogil:
     enum:

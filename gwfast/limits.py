@@ -65,6 +65,11 @@ POOL_REQUESTS = 100_000
 # TLS.
 TLS_CONTEXTS = 1024  # of certificates in use that a worker keeps, some 20 KiB each; others are read again when asked for
 
+# Connections and datagrams that are passed on as they are.
+RELAY_BYTES = 64 * 1024  # of one read; 32 KiB: some 10 % more calls for a bulk transfer
+UDP_IDLE_TIMEOUT = 30.0  # without a datagram either way (nginx: 10 min; Envoy: 1 min; DNS needs seconds)
+UDP_SESSIONS = 16_384  # in one worker and on one port: each has a descriptor
+
 # Memory. One buffer per direction and connection, no disk. nginx: 8 x 8 KiB and disk; HAProxy: 16 KiB.
 BUFFER_BYTES = 32 * 1024
 CONNECTIONS = 0  # 0: half of the limit on open files

@@ -10,7 +10,7 @@ import msgspec
 from gwfast import __version__
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-GAUGES = {"connections_open", "requests_open", "upstream_open", "upstream_idle", "table_generation"}
+GAUGES = {"connections_open", "udp_sessions_open", "requests_open", "upstream_open", "upstream_idle", "table_generation"}
 HELP = {
     "connections": "Client connections accepted.",
     "connections_open": "Client connections open now.",
@@ -32,6 +32,9 @@ HELP = {
     "http2_connections": "HTTP/2 connections of clients.",
     "http2_resets": "HTTP/2 streams that clients reset.",
     "http2_floods": "HTTP/2 connections ended because their clients asked for too much (ENHANCE_YOUR_CALM).",
+    "udp_sessions": "UDP sessions, each a client's address.",
+    "udp_sessions_open": "UDP sessions open now.",
+    "udp_evicted": "UDP sessions that ended early for a newer one.",
     "log_dropped": "Access log lines dropped because nobody read them.",
     "table_generation": "The oldest table that a worker serves.",
     "tables_swapped": "Tables taken over by workers.",

@@ -1,0 +1,54 @@
+# UDPRoute: datagrams between clients and backends.
+#
+#   UdpSocket    a bind's socket, one in each worker: finds the session of who sent a datagram, by address
+#   UdpSession   one client address: a socket connected to its backend, until it is idle
+#
+# Sessions are in a table of chains and, by when they were used last, in a list: the idlest is first.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from cpython.object cimport PyObject
+from gwfast._clients cimport Clients
+from gwfast._loop cimport Peer
+from gwfast._way cimport Way
+
+cdef enum:
+    LOCAL = 24             # bytes that say at which of our addresses a datagram came
+
+# One datagram's other end: the client's address, and ours.
+cdef struct Ends:
+    uint8_t client[28]     # a sockaddr
+    uint32_t client_n
+    uint8_t local[LOCAL]   # family and address, as the kernel told them
+
+cdef class UdpSocket(Peer):
+    cdef Clients clients
+    cdef uint32_t bind_id
+    cdef uint32_t count
+    cdef uint32_t most
+    cdef uint64_t idle_ms
+    cdef bint draining     # no new sessions
+    cdef PyObject **table
+    cdef PyObject *idlest  # borrowed: the loop owns peers
+    cdef PyObject *latest
+
+    cdef int begin(self) noexcept
+    cdef UdpSession find(self, const Ends *ends)
+    cdef UdpSession admit(self, const Ends *ends)
+    cdef void used(self, UdpSession session) noexcept
+    cdef void forget(self, UdpSession session) noexcept
+    cdef void unlist(self, UdpSession session) noexcept
+    cdef void drain(self) noexcept
+    cdef void end_all(self) noexcept
+
+cdef class UdpSession(Peer):
+    cdef UdpSocket home
+    cdef Way way
+    cdef Ends ends
+    cdef uint32_t hash
+    cdef PyObject *next        # in its chain
+    cdef PyObject *later_used
+    cdef PyObject *sooner_used
+    cdef char address[46]
+    cdef uint8_t address_n
+
+    cdef int connect(self) noexcept
+    cdef void finish(self, int fault) noexcept

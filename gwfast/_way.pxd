@@ -1,0 +1,25 @@
+# The way of a connection, or of a client's datagrams, that is not HTTP: rule, backend, endpoint; what is counted and logged.
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from gwfast._exchange cimport Gateway, Table
+from gwfast._table cimport Backend, Bind, Listener, Rule
+from gwfast._upstream cimport State
+
+cdef class Way:
+    cdef Gateway gateway
+    cdef Table table
+    cdef const Listener *listener
+    cdef const Rule *rule
+    cdef const Backend *backend
+    cdef State *state          # of the endpoint; what it has outstanding counts this one
+    cdef uint32_t chosen
+    cdef uint32_t attempts
+    cdef uint64_t started_us
+    cdef uint64_t bytes_in
+    cdef uint64_t bytes_out
+    cdef uint8_t fault
+
+    # Finds the rule for a name ('' but for TLS) and picks a backend. 0, or the fault: nobody is there to be sent to.
+    cdef int find(self, const Bind *bind, const char *name, uint32_t n) noexcept
+    cdef State *next(self) noexcept        # the endpoint to try, another one each time; NULL: there is none (left)
+    cdef void leave(self) noexcept         # the endpoint has one less
+    cdef void end(self, const char *client, uint8_t client_n, const char *name, uint32_t n) noexcept   # counts and logs

@@ -1,0 +1,83 @@
+"""The way of what is not HTTP (see _way.pxd)."""
+cimport cython
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memset
+
+from gwfast._fault cimport FAULT_NO_BACKEND, FAULT_NO_ENDPOINT, FAULT_NO_RULE, fault_row
+from gwfast._log cimport Record
+from gwfast._match cimport FOUND, Found, find_route
+from gwfast._pick cimport pick
+from gwfast._sys cimport *
+from gwfast._table cimport NO_BACKEND, Choice, Endpoint, backend_at, choice_at, text
+from gwfast._upstream cimport Upstreams
+
+cdef enum:
+    ATTEMPTS = 3               # limits.CONNECT_ATTEMPTS
+
+
+@cython.final
+@cython.no_gc
+cdef class Way:
+    cdef int find(self, const Bind *bind, const char *name, uint32_t n) noexcept:
+        cdef const Choice *choice
+        cdef Found found
+        self.started_us = self.gateway.loop.now_us
+        self.table = self.gateway.table
+        if bind == NULL:
+            return FAULT_NO_RULE
+        if find_route(self.table.image, bind, name, n, &found) != FOUND:
+            self.listener = found.listener
+            return FAULT_NO_RULE
+        self.listener, self.rule = found.listener, found.rule
+        if found.rule.total == 0:
+            return FAULT_NO_BACKEND
+        choice = choice_at(self.table.image, found.rule.choices.first
+                           + (pick(self.table.image, found.rule, &self.gateway.picks) if found.rule.choices.count > 1 else 0))
+        if choice.backend == NO_BACKEND:
+            return FAULT_NO_BACKEND
+        self.backend = backend_at(self.table.image, choice.backend)
+        return FAULT_NO_ENDPOINT if self.backend.endpoints.count == 0 else 0
+
+    cdef State *next(self) noexcept:
+        cdef Upstreams upstreams = self.gateway.upstreams
+        cdef const Endpoint *endpoint
+        self.leave()
+        if self.attempts >= self.backend.endpoints.count or self.attempts >= ATTEMPTS:
+            return NULL
+        endpoint = upstreams.choose(self.table.image, self.backend, self.chosen if self.attempts else NO_BACKEND, &self.chosen)
+        self.attempts += 1
+        self.state = upstreams.state(endpoint, self.backend) if endpoint != NULL else NULL
+        if self.state != NULL:
+            self.state.outstanding += 1
+        return self.state
+
+    cdef void leave(self) noexcept:
+        if self.state != NULL:
+            self.gateway.upstreams.done(self.state)
+            self.state = NULL
+
+    cdef void end(self, const char *client, uint8_t client_n, const char *name, uint32_t n) noexcept:
+        cdef Record record
+        if self.fault:
+            self.gateway.counters.totals.faults[self.fault] += 1
+        self.gateway.counters.count(self.rule.counter if self.rule != NULL else 1, 0, self.bytes_in, self.bytes_out,
+                                    self.gateway.loop.now_us - self.started_us)
+        if self.gateway.log.format:
+            memset(&record, 0, sizeof(record))
+            record.client.at, record.client.n = client, client_n
+            record.host.at, record.host.n = name, n
+            record.flags = fault_row(self.fault).word
+            record.bytes_in, record.bytes_out = self.bytes_in, self.bytes_out
+            record.duration_us = self.gateway.loop.now_us - self.started_us
+            if self.listener != NULL:
+                record.listener.at, record.listener.n = text(self.table.image, self.listener.id), self.listener.id.n
+            if self.rule != NULL:
+                record.route.at, record.route.n = text(self.table.image, self.rule.route), self.rule.route.n
+                record.rule = self.rule.rule_index
+            if self.backend != NULL:
+                record.backend.at, record.backend.n = text(self.table.image, self.backend.name), self.backend.name.n
+            if self.state != NULL:
+                record.endpoint.at, record.endpoint.n = self.state.name, self.state.name_n
+            self.gateway.log.line(&record)
+        self.leave()
+        self.table = None
