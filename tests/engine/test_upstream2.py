@@ -119,21 +119,21 @@ async def various(request):
 
 
 @pytest.mark.parametrize(("method", "path", "status", "gets"), [
-    (b"HEAD", b"/head", b"200", b"content-length: 5\r\nDate: @\r\n\r\n"),
-    (b"HEAD", b"/head-with-empty-data", b"200", b"content-length: 5\r\nDate: @\r\n\r\n"),
-    (b"GET", b"/204", b"204", b"Date: @\r\n\r\n"),
-    (b"GET", b"/304", b"304", b"content-length: 7\r\nDate: @\r\n\r\n"),
-    (b"GET", b"/empty", b"200", b"Date: @\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    (b"GET", b"/early", b"103", b"link: </s>\r\n\r\nHTTP/1.1 200 \r\ncontent-length: 2\r\nDate: @\r\n\r\nok"),
-    (b"GET", b"/trailers", b"200", b"Date: @\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n"),
-    (b"GET", b"/only-trailers", b"200", b"grpc-status: 12\r\nDate: @\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    (b"HEAD", b"/head", b"200 OK", b"content-length: 5\r\nDate: @\r\n\r\n"),
+    (b"HEAD", b"/head-with-empty-data", b"200 OK", b"content-length: 5\r\nDate: @\r\n\r\n"),
+    (b"GET", b"/204", b"204 No Content", b"Date: @\r\n\r\n"),
+    (b"GET", b"/304", b"304 Not Modified", b"content-length: 7\r\nDate: @\r\n\r\n"),
+    (b"GET", b"/empty", b"200 OK", b"Date: @\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    (b"GET", b"/early", b"103 Early Hints", b"link: </s>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\nDate: @\r\n\r\nok"),
+    (b"GET", b"/trailers", b"200 OK", b"Date: @\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n"),
+    (b"GET", b"/only-trailers", b"200 OK", b"grpc-status: 12\r\nDate: @\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
 ])
 def test_what_the_client_gets(start2, method, path, status, gets):
     engine, backend = start2(various)
     client = engine.connect()
     for _ in range(2):
         client.sendall(b"%s %s HTTP/1.1\r\nHost: a\r\n\r\n" % (method, path))
-        want = b"HTTP/1.1 %s \r\n%s" % (status, gets)
+        want = b"HTTP/1.1 %s\r\n%s" % (status, gets)
         got = take(client, len(want) + 28)
         at = got.index(b"Date: ") + 6
         assert got[:at] + b"@" + got[at + 29:] == want
