@@ -10,7 +10,7 @@ from gwfast._frames cimport Frame, FrameState
 from gwfast._hpack cimport Table
 from gwfast._loop cimport Buf
 from gwfast._stream2 cimport STREAM_WINDOW, BUCKETS, Carrier, Stream
-from gwfast._upstream cimport State, Upstream, Upstreams
+from gwfast._upstream cimport State, Upstream, Upstreams, discard
 
 cdef class Muxes(Upstreams):
     cdef char *room

@@ -261,7 +261,7 @@ cdef class Mux(Carrier):
         self.loop.counters.totals.upstream_open -= 1
         state.connections -= 1
         if state.retired and state.connections == 0 and state.outstanding == 0:
-            free(state)
+            discard(state)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """A worker: one process, one thread, one engine nested in uvloop.
 
-Forked from the supervisor before it grew, or run as `python -m gwfast.serve.worker FD` in the place of one that died
-(see `spawn`), with one end of a control socket; everything else comes over it. Rules:
+Forked by the nursery (see `spawn`), or run as `python -m gwfast.serve.worker FD` where that is gone, with one end of a
+control socket; everything else comes over it. Rules:
 - imports little, so that a worker is small and back soon;
 - ends when it has drained, when it is told to, and (after draining) when the supervisor is gone: no orphans;
 - the terminal's signals are the supervisor's business, TERM alone drains.
@@ -91,11 +91,16 @@ class Worker:
 
     def _secure(self, credentials: list[int]) -> None:
         """Let handshakes begin with these credentials (a memfd, or nothing where the table speaks no TLS)."""
-        if credentials:
+        if not credentials:
+            self._certs = None
+        elif self._certs is not None and self._certs.same(*credentials):
+            os.close(*credentials)
+            return
+        else:
             from gwfast.serve.certs import Certs  # and OpenSSL with it
 
-            self._certs = Certs(credentials[0], self._certs)
-            self._engine.secure(self._certs)
+            self._certs = Certs(*credentials, self._certs)
+        self._engine.secure(self._certs)
 
     def _tick(self) -> None:
         self._loop.call_later(TICK, self._tick)
