@@ -127,6 +127,13 @@ cdef int32_t encode_answer(Encoding *encoding, const Ops *ops, int status, const
     return finished(&block, to)
 
 
+cdef int32_t encode_status(Encoding *encoding, uint32_t status, uint8_t *to, uint8_t *end) noexcept nogil:
+    cdef Block block
+    begin(&block, encoding, to, end)
+    advance(&block, hpack_status(encoding, status, block.at, end))
+    return finished(&block, to)
+
+
 cdef int32_t encode_trailers(Encoding *encoding, const char *at, uint32_t n, uint8_t *to, uint8_t *end) noexcept nogil:
     cdef const char *stop = at + n
     cdef Block block
