@@ -25,7 +25,7 @@ from gwfast._loop cimport Loop
 from gwfast._sys cimport *
 from gwfast._table cimport BIND_UDP, Bind
 from gwfast._udp cimport UdpSocket
-from gwfast._upstream cimport Upstreams
+from gwfast._upstream2 cimport Pools
 
 cdef enum:
     QUEUED = 65536         # connections taken from a queue before its socket is closed
@@ -46,9 +46,9 @@ cdef class Engine:
     cdef uint64_t udp_idle_ms
 
     def __init__(self, *, int worker, int workers, int counters_fd, options):
-        cdef Upstreams upstreams
+        cdef Pools upstreams
         self.loop = Loop(Counters(counters_fd, worker))
-        upstreams = Upstreams(self.loop)
+        upstreams = Pools(self.loop)
         upstreams.pool_size = options.pool_size
         upstreams.pool_idle_ms = round(options.pool_idle * 1000)
         upstreams.pool_age_ms = round(options.pool_age * 1000)
@@ -173,7 +173,7 @@ cdef class Engine:
 
     def secure(self, certs) -> None:
         """Ask `certs` (serve.certs.Certs) for what handshakes need, from the next one on."""
-        self.clients.certs = certs
+        self.clients.certs = self.gateway.upstreams.certs = certs
 
     def finish(self) -> None:
         """Stop accepting; answer what is in flight with 'Connection: close'; idle connections end soon."""

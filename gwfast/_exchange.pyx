@@ -178,7 +178,7 @@ cdef class Exchange(Waiter):
         if self.backend.endpoints.count == 0:
             self.fail(FAULT_NO_ENDPOINT)
             return 1
-        if self.backend.tls or self.backend.protocol != PROTO_HTTP and self.backend.protocol != PROTO_WS:
+        if self.backend.protocol > PROTO_WS:
             self.answer(500, FAULT_NO_BACKEND, NULL, 0)
             return 1
         if self.prepare(&found) < 0:
@@ -302,7 +302,7 @@ cdef class Exchange(Waiter):
             endpoint = upstreams.choose(self.table.image, self.backend,
                                         self.chosen if self.attempts and not fresh else NO_BACKEND, &self.chosen)
             self.attempts += 1
-            self.state = upstreams.state(endpoint) if endpoint != NULL else NULL
+            self.state = upstreams.state(endpoint, self.backend) if endpoint != NULL else NULL
             if self.state == NULL:
                 break
             invariant(self.upstream is None)
@@ -401,6 +401,19 @@ cdef class Exchange(Waiter):
             self.attempt(True)
         else:
             self.fail(FAULT_UPSTREAM_RESET)
+
+    cdef void upstream_bad(self) noexcept:
+        self.fail(FAULT_UPSTREAM_BAD)
+
+    cdef bint upstream_wanted(self) noexcept:
+        return self.client.out.base == NULL
+
+    cdef bint upstream_moves(self) noexcept:
+        return True
+
+    cdef void upstream_moved(self, Upstream upstream) noexcept:
+        self.upstream = upstream
+        upstream.waiter = self
 
     # -- the response --------------------------------------------------------------------------------------------------
 
@@ -549,7 +562,8 @@ cdef class Exchange(Waiter):
 
     cdef void upstream_data(self, const char *at, size_t n, bint end) noexcept:
         if self.tunnel:
-            self.take_reply(<char *>at, n)
+            if n:
+                self.take_reply(<char *>at, n)
             if end and self.client is not None:
                 self.upstream_eof(False)
         elif self.pass_reply(False, at, n, end) == 0:

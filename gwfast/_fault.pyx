@@ -36,6 +36,10 @@ cdef extern from * nogil:
         {0, "tls_hello"},
         {0, "tls_handshake"},
         {0, "idle"},
+        {502, "upstream_tls"},
+        {502, "upstream_tls_name"},
+        {502, "upstream_tls_expired"},
+        {502, "upstream_tls_untrusted"},
     };
     static const struct { unsigned short status; const char *word; } gwfast_phrases[] = {
         {301, "Moved Permanently"},

@@ -2,7 +2,8 @@
 #
 #   Upstreams      a worker's: endpoint slot -> State
 #   State          one endpoint: address, requests outstanding, idle connections (last in, first out)
-#   Upstream       what one request is sent on: connecting -> busy <-> idle -> closed. It is an HTTP/1.1 connection here
+#   Upstream       what one request is sent on: connecting -> busy <-> idle -> closed. It is an HTTP/1.1 connection here;
+#                  a stream of an HTTP/2 connection is another (_upstream2)
 #   Waiter         whoever a busy one works for (an exchange, a relay): told when it opens, can be read, drains, fails
 #
 # A request is given in the words of HTTP/1.1: send_request() takes the head as we wrote it and what there is of the body,
@@ -20,13 +21,18 @@ from gwfast._table cimport Backend, Endpoint, Image
 
 cdef struct State:
     PyObject *idle         # Upstream, linked through `under`; borrowed (the loop owns peers)
-    uint32_t idles
+    PyObject *muxes        # Mux (_upstream2), linked through `under`: those that take streams; borrowed
+    uint64_t tls           # id of its TLS settings; 0: in clear
+    PyObject *ticket       # Ticket of its last TLS session, owned; NULL: none
+    uint32_t idles         # connections without a request, of any protocol
+    uint32_t streams       # that it allows on one HTTP/2 connection, as far as known; 0: not yet
     uint32_t connections   # open, idle ones included
     uint32_t outstanding   # requests
     uint32_t sign
     uint64_t suspect_until # ms; a connect failed: others are preferred until then
     uint32_t address_n
     uint8_t address[28]    # a sockaddr
+    uint8_t protocol       # Protocol of its backend
     uint8_t retired        # its slot belongs to another endpoint now
     uint8_t name_n
     char name[54]          # 'ip:port' for the log
@@ -48,6 +54,10 @@ cdef class Waiter:
     cdef void upstream_trailers(self, const char *at, size_t n) noexcept   # lines as HTTP/1.1 has them; ends the body
     # A stream ended before its response did. fresh: the backend has not looked at the request (RFC 9113 8.7).
     cdef void upstream_reset(self, bint fresh) noexcept
+    cdef void upstream_bad(self) noexcept         # its response is malformed (RFC 9113 8.1.1)
+    cdef bint upstream_wanted(self) noexcept      # more of the body may come; if not, pull() will ask for it
+    cdef bint upstream_moves(self) noexcept       # whether it may be moved to a stream: its connection speaks HTTP/2
+    cdef void upstream_moved(self, Upstream upstream) noexcept     # it is this one now, and about to open
 
 cdef class Upstream(Peer):
     cdef Upstreams home
@@ -65,12 +75,17 @@ cdef class Upstream(Peer):
     cdef int send_request(self, const char *head, size_t head_n, bint chunked, const char *at, size_t n, bint end) noexcept
     cdef int send_body(self, const char *at, size_t n, bint end) noexcept
     cdef int send_trailers(self, const char *at, size_t n) noexcept    # raw lines; ends a body in chunks
+    cdef bint only_tickets(self) noexcept
+    cdef bint is_right(self) noexcept
+    cdef int secure(self) noexcept         # begins TLS: 0, or the fault
+    cdef void shake(self) noexcept         # goes on with its handshake
     cdef void pull(self) noexcept          # the client takes more: go on with the response
     cdef void park(self) noexcept          # the response is complete: keep it for the next request, or close it
 
 cdef class Upstreams:
     cdef Loop loop
     cdef ResponseHead *reply       # where heads of responses are read to: the gateway's
+    cdef object certs              # serve.certs.Certs, asked once a handshake; None: no TLS
     cdef State **states
     cdef uint32_t size
     cdef uint32_t pool_size
@@ -78,16 +93,20 @@ cdef class Upstreams:
     cdef uint64_t pool_age_ms
     cdef uint64_t connect_ms
 
-    cdef State *renew(self, const Endpoint *endpoint) noexcept
+    cdef State *renew(self, const Endpoint *endpoint, const Backend *backend) noexcept
     cdef void retire(self, State *state) noexcept
     cdef uint64_t load(self, State *state) noexcept
     cdef void suspect(self, State *state) noexcept    # it could not be connected to
     cdef void done(self, State *state) noexcept   # a request that this endpoint was chosen for is over
     cdef int grow(self, uint32_t slots) except -1
-    cdef State *state(self, const Endpoint *endpoint) noexcept
+    cdef State *state(self, const Endpoint *endpoint, const Backend *backend) noexcept
     cdef const Endpoint *choose(self, const Image *image, const Backend *backend, uint32_t avoid,
                                 uint32_t *chosen) noexcept
     cdef Upstream take(self, State *state, bint fresh)    # for one request: from the pool, or connecting; None: cannot be
     cdef Upstream idle(self, State *state)        # an open connection, or None
     cdef Upstream dial(self, State *state)        # a new one that is connecting, or None
     cdef bint shed(self) noexcept                 # frees a descriptor
+    # A connection that has just opened speaks HTTP/2 (ALPN): its waiter goes on with a stream. -1: it cannot.
+    cdef int adopt(self, Upstream upstream) noexcept
+
+cdef void discard(State *state) noexcept      # frees it: it is retired, and nothing refers to it

@@ -46,7 +46,7 @@ cdef class Way:
             return NULL
         endpoint = upstreams.choose(self.table.image, self.backend, self.chosen if self.attempts else NO_BACKEND, &self.chosen)
         self.attempts += 1
-        self.state = upstreams.state(endpoint) if endpoint != NULL else NULL
+        self.state = upstreams.state(endpoint, self.backend) if endpoint != NULL else NULL
         if self.state != NULL:
             self.state.outstanding += 1
         return self.state

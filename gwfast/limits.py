@@ -28,6 +28,7 @@ STREAM_RESETS = 1000  # streams that end by RST_STREAM, its own or one that it p
 STREAM_RESETS_PER_SECOND = 33
 GLITCHES = 1000  # frames that carry nothing or want an answer: empty DATA, PRIORITY, unknown types, SETTINGS, PING
 GLITCHES_PER_SECOND = 100
+UNSENT_ANSWERS = 1000  # to SETTINGS and PING of a backend that does not read them; more ends the connection
 WINDOW_UPDATES = 8000  # beyond two for each DATA frame that was sent
 CONTINUATIONS = 8  # of one field block (nghttp2: 8); one more ends the connection: ENHANCE_YOUR_CALM
 

@@ -29,6 +29,8 @@ HELP = {
     "tls_handshakes": "TLS handshakes with clients that were completed.",
     "tls_resumed": "Those that resumed a session.",
     "tls_failures": "TLS handshakes with clients that failed.",
+    "upstream_tls_handshakes": "TLS handshakes with backends that were completed.",
+    "upstream_tls_resumed": "Those that resumed a session.",
     "http2_connections": "HTTP/2 connections of clients.",
     "http2_resets": "HTTP/2 streams that clients reset.",
     "http2_floods": "HTTP/2 connections ended because their clients asked for too much (ENHANCE_YOUR_CALM).",

@@ -1,0 +1,25 @@
+# Requests to backends of either protocol: an HTTP/1.1 connection for each, or a stream of an HTTP/2 connection that they share.
+#
+#   Pools      the Upstreams of a worker
+#   Dial       the Waiter of the connection that a Mux begins as
+#
+# A Mux begins as an Upstream that dial() makes, and takes its descriptor (and its Session) over when that one opens. So TLS
+# needs nothing here: whoever finishes a handshake calls the waiter's upstream_open(), and Dial looks at what ALPN chose. A
+# connection that was dialled for one request and turns out to speak HTTP/2 is handed to adopt(); from then on its endpoint
+# has a Mux, and take() finds that.
+#
+# Counters: upstream_connects, _open and _idle count connections of either protocol; upstream_reused counts requests on a
+# connection that served one before.
+from gwfast._mux cimport Mux, Muxes
+from gwfast._stream2 cimport Stream
+from gwfast._upstream cimport State, Upstream, Upstreams, Waiter
+
+cdef class Pools(Muxes):
+    cdef Mux roomy(self, State *state, bint fresh)     # one that takes another stream, or None
+    cdef Mux connect(self, State *state)               # a new one, or None
+    # The connection of `upstream`, which has just opened and speaks HTTP/2, becomes a Mux; its waiter goes on with a stream
+    # of it: upstream_moved(), and upstream_open() when the backend's SETTINGS have come. -1: no memory; nothing has changed.
+    cdef int adopt(self, Upstream upstream) noexcept
+
+cdef class Dial(Waiter):
+    cdef Mux mux
