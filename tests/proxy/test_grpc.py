@@ -23,7 +23,8 @@ class Backend(grpc.GenericRpcHandler):
 
     def __init__(self, name: str, credentials: grpc.ServerCredentials | None = None) -> None:
         self.name = name
-        self.ended: list[str] = []  # methods whose caller has gone
+        self.begun: list[str] = []  # methods that wait for their caller to go
+        self.ended: list[str] = []  # and those whose caller has gone
         self.seen: list[dict] = []
         self.server = grpc.server(ThreadPoolExecutor(16), handlers=[self], options=OPTIONS)
         if credentials:
@@ -72,6 +73,7 @@ class Backend(grpc.GenericRpcHandler):
         gone = threading.Event()
         if not context.add_callback(gone.set):
             gone.set()  # already
+        self.begun.append("Slow")
         if gone.wait(10):
             self.ended.append("Slow")
         return message
@@ -223,9 +225,9 @@ def test_a_deadline_ends_the_call_at_the_backend(world, channel) -> None:
 def test_a_cancelled_call_ends_at_the_backend(world, channel) -> None:
     backend = world[1]["one"]
     backend.ended.clear()
-    seen = len(backend.seen)
+    begun = len(backend.begun)
     call = channel.unary_unary("/test.Echo/Slow").future(b"", timeout=10)
-    until(lambda: len(backend.seen) > seen, 5)
+    until(lambda: len(backend.begun) > begun, 5)
     assert call.cancel()
     until(lambda: backend.ended, 5)
     assert call.code() is Code.CANCELLED
