@@ -40,7 +40,6 @@ RECORD_BYTES = 16 * 1024  # of plain text in one record: the most that there is 
 
 # Time, downstream. nginx: 60 s for a head, 75 s idle; Envoy: unset, 1 h.
 HEAD_TIMEOUT = 10.0  # absolute, from its first byte (or from accept) to the end of the head; 408
-HANDSHAKE_TIMEOUT = 10.0  # from accept to the end of the TLS handshake, a PROXY line included (nginx: 60 s)
 BODY_TIMEOUT = 30.0  # between two reads of a request body; 408
 SEND_TIMEOUT = 30.0  # a client that takes none of its response; connection aborted
 IDLE_TIMEOUT = 60.0  # keep-alive without a request
