@@ -49,6 +49,7 @@ cdef class Mux(Carrier):
     cdef void connected(self) noexcept
     cdef void open_queued(self) noexcept
     cdef void fail_queued(self, int fault) noexcept
+    cdef void requeue(self) noexcept       # what waits begins anew: its endpoint speaks HTTP/1.1
     cdef void pump(self) noexcept
     cdef size_t take(self, char *at, size_t n) noexcept
     cdef void hand_over(self) noexcept

@@ -18,6 +18,7 @@ from cpython.object cimport PyObject
 from gwfast._head cimport ResponseHead
 from gwfast._loop cimport Buf, Loop, Peer
 from gwfast._table cimport Backend, Endpoint, Image
+from gwfast._tls cimport Session
 
 cdef struct State:
     PyObject *idle         # Upstream, linked through `under`; borrowed (the loop owns peers)
@@ -33,6 +34,7 @@ cdef struct State:
     uint32_t address_n
     uint8_t address[28]    # a sockaddr
     uint8_t protocol       # Protocol of its backend
+    uint8_t multiplexes    # its last TLS connection spoke HTTP/2: the next one is dialled for many requests
     uint8_t retired        # its slot belongs to another endpoint now
     uint8_t name_n
     char name[54]          # 'ip:port' for the log
@@ -109,4 +111,5 @@ cdef class Upstreams:
     # A connection that has just opened speaks HTTP/2 (ALPN): its waiter goes on with a stream. -1: it cannot.
     cdef int adopt(self, Upstream upstream) noexcept
 
+cdef void keep_ticket(State *state, Session tls) noexcept      # for its next connection
 cdef void discard(State *state) noexcept      # frees it: it is retired, and nothing refers to it
