@@ -427,6 +427,7 @@ cdef class Stream(Upstream):
             self.send_body(NULL, 0, True)
             return
         head.status, head.framing, head.upgrade, head.content_length = 101, FRAMING_TUNNEL, 1, 0
+        head.reason.at, head.reason.n = b"Switching Protocols", 19
         field = &head.fields[head.count]
         memcpy(at, b"Upgrade: websocket\r\n", 20)
         field.name, field.name_len, field.value, field.value_len, field.line_len = at, 7, at + 9, 9, 20

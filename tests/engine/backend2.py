@@ -5,6 +5,7 @@ import threading
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 import h2.settings
 
 
@@ -17,6 +18,7 @@ class Request:
         self.body, self.trailers = b"", {}
         self.ended = asyncio.Event()
         self.reset = None
+        self.owed = 0              # bytes whose window was not given back
 
     async def head(self, status=200, *fields, end=False):
         self.connection.h2.send_headers(self.number, [(b":status", b"%d" % status), *fields], end_stream=end)
@@ -60,6 +62,7 @@ class Connection:
                                                                        validate_outbound_headers=False))
         self.requests = {}
         self.window = asyncio.Event()
+        self.news = asyncio.Event()
         self.tasks = set()
         self.closed = False
         self.consume = True        # gives windows back as payload comes
@@ -85,9 +88,10 @@ class Connection:
                     self.on(event)
                 self.flush()
                 await self.writer.drain()
-        except (ConnectionError, h2.exceptions.ProtocolError) as error:
-            if not isinstance(error, ConnectionError):
-                self.backend.failures.append(repr(error))
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        except h2.exceptions.ProtocolError as error:
+            self.backend.failures.append(repr(error))
         finally:
             self.closed = True
             self.window.set()
@@ -106,7 +110,9 @@ class Connection:
             task.add_done_callback(self.tasks.discard)
         elif isinstance(event, h2.events.DataReceived):
             request.body += event.data
-            if self.consume and event.flow_controlled_length:
+            if not self.consume:
+                request.owed += event.flow_controlled_length
+            elif event.flow_controlled_length:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, number)
         elif isinstance(event, h2.events.TrailersReceived):
             request.trailers = dict(event.headers)
@@ -116,6 +122,7 @@ class Connection:
                 request.ended.set()
         elif isinstance(event, (h2.events.WindowUpdated, h2.events.RemoteSettingsChanged)):
             self.window.set()
+        self.news.set()
         if isinstance(event, h2.events.StreamEnded):
             request.ended.set()
 
