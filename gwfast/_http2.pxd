@@ -29,6 +29,7 @@ cdef class Http2(Multiplex):
     cdef uint64_t drain_ms     # when the first GOAWAY left; 0: none has
     cdef bint greeted          # the preface was read
     cdef bint acknowledged     # our SETTINGS were
+    cdef uint32_t promised     # what the last GOAWAY named
     cdef bint leaving          # the last GOAWAY was sent: no new streams
     cdef bint pumping
 
@@ -38,6 +39,7 @@ cdef class Http2(Multiplex):
     cdef void on_frame(self, Frame *frame) noexcept
     cdef void on_data(self, Frame *frame) noexcept
     cdef void on_headers(self, Frame *frame) noexcept
+    cdef void on_bad_priority(self, Frame *frame) noexcept
     cdef void on_settings(self, Frame *frame) noexcept
     cdef void on_window_update(self, Frame *frame) noexcept
     cdef void on_reset(self, Frame *frame) noexcept

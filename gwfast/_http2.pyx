@@ -77,6 +77,8 @@ cdef class Http2(Multiplex):
             return
         self.loop.later(self)
         self.rearm()
+        if self.gateway.draining:
+            self.drain()
         self.readable = True       # what was read already is in `input`
         self.pump()
 
@@ -92,9 +94,9 @@ cdef class Http2(Multiplex):
             if self.flush() < 0:
                 self.gone()
                 return
+            self.rearm()               # it takes something
             if self.out.base == NULL:
                 self.pump_queue()
-                self.rearm()
                 self.pump()
         if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP) and not self.closed:
             self.readable = True
@@ -152,14 +154,17 @@ cdef class Http2(Multiplex):
 
     cdef void say_goodbye(self, uint32_t last, uint32_t code) noexcept:
         cdef uint8_t *p
+        if self.leaving:
+            last = self.promised       # it may not grow again (RFC 9113 6.8)
+        self.promised = last
         if self.room(17) == 0:
             p = <uint8_t *>self.gather.base + self.gather.end
             self.gather.end += <uint32_t>(put_goaway(p, last, code) - p)
 
     cdef void leave(self) noexcept:
         """The second: which streams were the last."""
-        self.leaving = True
         self.say_goodbye(self.last, NO_ERROR)
+        self.leaving = True
         if self.count == 0:
             self.fail(NO_ERROR)
         self.rearm()
@@ -201,7 +206,6 @@ cdef class Http2(Multiplex):
         """The client is not there any more, or not to be listened to."""
         cdef Stream stream
         cdef int i
-        self.pending = None
         for i in range(BUCKETS):
             while self.streams != NULL and self.streams[i] != NULL:
                 stream = <Stream>self.streams[i]
@@ -210,7 +214,6 @@ cdef class Http2(Multiplex):
     cdef void close(self) noexcept:
         if self.closed:
             return
-        self.pending = None
         release(&self.loop.pool, &self.input)
         release(&self.loop.pool, &self.block)
         release(&self.loop.pool, &self.gather)
@@ -276,9 +279,6 @@ cdef class Http2(Multiplex):
         return used
 
     cdef void on_frame(self, Frame *frame) noexcept:
-        if self.pending is not None and not (frame.stream == self.pending.id and frame.type == FRAME_DATA):
-            if not (frame.type == FRAME_RST_STREAM and frame.stream == self.pending.id):
-                self.launch_pending()
         if frame.idle:
             self.spend(&self.glitches, GLITCHES, GLITCHES_RATE)
         if frame.type == FRAME_DATA:
@@ -298,8 +298,15 @@ cdef class Http2(Multiplex):
         elif frame.type == FRAME_GOAWAY:
             self.drain()
         elif frame.error:              # PRIORITY
-            if frame.stream:
-                self.put_reset(frame.stream, frame.error)
+            self.on_bad_priority(frame)
+
+    cdef void on_bad_priority(self, Frame *frame) noexcept:
+        cdef Stream stream = self.find(frame.stream)
+        if stream is not None:
+            self.spend(&self.resets, RESETS, RESETS_RATE)
+            stream.reset(frame.error)
+        elif frame.stream > self.last:
+            self.fail(frame.error)         # an idle stream cannot be reset (RFC 9113 6.4)
 
     cdef void on_settings(self, Frame *frame) noexcept:
         cdef uint32_t before = self.peer.window
@@ -499,7 +506,9 @@ cdef class Http2(Multiplex):
         stream = self.admit(id, ended)
         if stream is None:
             self.gone()
-        elif result < 0:
+            return
+        stream.head_only = result != BAD_FIELDS_LARGE and self.gateway.head.method_id == METHOD_HEAD
+        if result < 0:
             stream.refuse(fault_of_parse(result))
         else:
             self.begin(stream)
@@ -539,7 +548,6 @@ cdef class Http2(Multiplex):
         if bind == NULL:
             stream.refuse(FAULT_NO_RULE)
             return
-        stream.head_only = head.method_id == METHOD_HEAD
         stream.upgrade = head.upgrade
         stream.sized, stream.left = head.framing == FRAMING_LENGTH, head.content_length
         for i in range(head.count):
@@ -550,11 +558,9 @@ cdef class Http2(Multiplex):
         if exchange.begin(stream, bind) != 0 or stream.exchange is None:
             return
         if head.expect:
-            self.put_frame(FRAME_HEADERS, FLAG_END_HEADERS, stream.id, b"\x08\x03100", 5)   # ':status' of the table, a literal
-        self.pending = stream
-        if stream.remote_ended or stream.upgrade:
-            self.launch_pending()
-        else:
+            stream.go_on()
+        self.pend(stream)
+        if not stream.remote_ended:
             stream.body_clock()
 
     cdef void take_trailers(self, Stream stream, Field *fields, uint32_t count) noexcept:
@@ -584,8 +590,7 @@ cdef class Http2(Multiplex):
             at = &(<Stream>at[0]).next
         at[0] = stream.next
         self.unqueue(stream)
-        if self.pending is stream:
-            self.pending = None
+        self.forget_pending(stream)
         self.owe(None, waiting(&stream.input))
         release(&self.loop.pool, &stream.input)
         release(&self.loop.pool, &stream.trailing)

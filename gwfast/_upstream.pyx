@@ -202,7 +202,10 @@ cdef class Upstream(Peer):
 
     cdef int send_trailers(self, const char *at, size_t n) noexcept:
         cdef iovec parts[3]
-        cdef int count = trailer_parts(parts, at, n)
+        cdef int count
+        if not self.chunked:       # behind a length HTTP/1.1 has none: these bytes would be the next request
+            return 0
+        count = trailer_parts(parts, at, n)
         return self.sendv(parts, count, parts_size(parts, count))
 
     cdef void pull(self) noexcept:

@@ -64,6 +64,7 @@ POOL_REQUESTS = 100_000
 
 # TLS.
 TLS_CONTEXTS = 1024  # of certificates in use that a worker keeps, some 20 KiB each; others are read again when asked for
+TLS_AUTHORITIES = 64  # sets of authorities that a worker keeps apart from contexts; those of the system are 0.8 MiB
 CERTIFICATES_SHOWN = 1000  # in /metrics, those that expire first: a series for each is more than a Prometheus wants
 
 # Connections and datagrams that are passed on as they are.

@@ -29,6 +29,7 @@ import os
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -173,7 +174,7 @@ def _server_setting(settings: ServerSettings, pairs: list[Pair]) -> _tls.Setting
     verify, lenient = SSL.VERIFY_NONE, settings.client_mode == "AllowInsecureFallback"
     if settings.client_ca:
         verify = SSL.VERIFY_PEER if lenient else SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-        _trust(context, settings.client_ca)
+        _trust(context, False, settings.client_ca)
         with _file(b"\n".join(settings.client_ca)) as path:
             context.load_client_ca(path)
     return _tls.Setting(context, root=roots()[settings.min_version], verify=verify, lenient=lenient, alpn=settings.alpn)
@@ -186,9 +187,7 @@ def _client_setting(settings: BackendSettings, pairs: list[Pair]) -> _tls.Settin
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     _bound(context, "1.2")
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    if settings.system:
-        context.set_default_verify_paths()
-    _trust(context, settings.ca)
+    _trust(context, settings.system, settings.ca)
     if not settings.sans:
         name = settings.hostname.encode("ascii")
         param = lib.SSL_CTX_get0_param(context._context)
@@ -212,14 +211,30 @@ def _use(context, pair: Pair) -> None:
     context.use_privatekey(load_pem_private_key(pair.key, None, unsafe_skip_rsa_key_validation=True))
 
 
-def _trust(context, authorities: tuple[bytes, ...]) -> None:
-    """Believe these (PEM), also where one is not self-signed: it is an anchor because it was named (RFC 5280 6.1)."""
-    from OpenSSL import crypto
+def _trust(context, system: bool, authorities: tuple[bytes, ...]) -> None:
+    """Believe these (PEM), and those of the system. A set of them is in memory once: the system's are 0.8 MiB."""
+    from OpenSSL._util import lib
 
-    context.get_cert_store().set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    anchors = _anchors(system, authorities)
+    store = lib.SSL_CTX_get_cert_store(anchors._context)
+    lib.X509_STORE_up_ref(store)
+    lib.SSL_CTX_set_cert_store(context._context, store)
+
+
+@lru_cache(limits.TLS_AUTHORITIES)
+def _anchors(system: bool, authorities: tuple[bytes, ...]):
+    """Return a context that believes these, also where one is not self-signed: it is an anchor because it was named
+    (RFC 5280 6.1)."""
+    from OpenSSL import SSL, crypto
+
+    context = SSL.Context(SSL.TLS_METHOD)
+    if system:
+        context.set_default_verify_paths()
     for pem in authorities:
         with _file(pem) as path:
             context.load_verify_locations(path)
+    context.get_cert_store().set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    return context
 
 
 @contextlib.contextmanager

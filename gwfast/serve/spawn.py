@@ -93,19 +93,23 @@ def _nurse(end: socket.socket) -> None:
         data, descriptors, _, _ = socket.recv_fds(end, 1, 1)
         if not data:
             return
+        read, write = os.pipe()
         between = os.fork()
         if not between:
-            _hatch(end, *descriptors)
+            _hatch(write, *descriptors)
+        os.close(write)
         os.waitpid(between, 0)
-        os.close(*descriptors)
+        end.send(os.read(read, 32))
+        for fd in (read, *descriptors):
+            os.close(fd)
 
 
-def _hatch(end: socket.socket, descriptor: int) -> None:
-    """Fork a worker and end, so that it is the supervisor's."""
+def _hatch(to: int, descriptor: int) -> None:
+    """Fork a worker, write its process id and end, so that it is the supervisor's."""
     between = os.getpid()
     pid = os.fork()
     if pid:
-        end.send(str(pid).encode())
+        os.write(to, b"%d" % pid)
         os._exit(0)
     while os.getppid() == between:  # or its death would be taken for the supervisor's
         time.sleep(0.0005)

@@ -65,10 +65,12 @@ class Worker:
             case Swap(generation):
                 image, *credentials = descriptors
                 try:
-                    self._secure(credentials)
+                    certs = self._secured(credentials)
                     engine.swap(image)
                 finally:
                     os.close(image)
+                self._certs = certs
+                engine.secure(certs)
                 self._channel.send(Applied(generation))
             case Listen(bind):
                 engine.listen(descriptors[0], bind)
@@ -89,18 +91,16 @@ class Worker:
         gc.freeze()
         self._channel.send(Ready())
 
-    def _secure(self, credentials: list[int]) -> None:
-        """Let handshakes begin with these credentials (a memfd, or nothing where the table speaks no TLS)."""
+    def _secured(self, credentials: list[int]):
+        """Return what handshakes begin with: Certs of a memfd, None where the table speaks no TLS."""
         if not credentials:
-            self._certs = None
-        elif self._certs is not None and self._certs.same(*credentials):
+            return None
+        if self._certs is not None and self._certs.same(*credentials):
             os.close(*credentials)
-            return
-        else:
-            from gwfast.serve.certs import Certs  # and OpenSSL with it
+            return self._certs
+        from gwfast.serve.certs import Certs  # and OpenSSL with it
 
-            self._certs = Certs(*credentials, self._certs)
-        self._engine.secure(self._certs)
+        return Certs(*credentials, self._certs)
 
     def _tick(self) -> None:
         self._loop.call_later(TICK, self._tick)

@@ -364,6 +364,27 @@ def test_a_backend_has_to_have_the_name(ca, names, well):
             dial(certs(tls), tls.id, server)
 
 
+def test_the_systems_authorities_are_believed_where_that_is_said(ca, monkeypatch, tmp_path):
+    file = tmp_path / "authorities.pem"
+    file.write_bytes(Issuer("of the system").ca + ca.ca)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    server = backend(ca.issue("b.test", "c.test"))
+    for name in ("b.test", "c.test"):
+        tls = BackendTLS(system=True, ca=(Issuer("one more").ca,), hostname=name)
+        assert dial(certs(tls), tls.id, server)[0].facts["done"]
+
+
+def test_a_set_of_authorities_is_in_memory_once(ca):
+    many = b"".join(Issuer(str(n)).ca for n in range(200)) + ca.ca
+    targets = [BackendTLS(ca=(many,), hostname=f"n{n}.test") for n in range(200)]
+    found = certs(*targets)
+    found.client(targets[0].id)
+    before = resident()
+    for each in targets:
+        found.client(each.id)
+    assert resident() - before < 20_000, "200 stores of 200 are 100 MB"
+
+
 def test_a_backend_has_to_be_believed(ca):
     tls = BackendTLS(ca=(ca.ca,), hostname="b.test")
     system = BackendTLS(system=True, hostname="b.test")
