@@ -3,8 +3,8 @@
     .venv/bin/python examples/make_certificates.py            into examples/certificates/
     .venv/bin/python examples/make_certificates.py FOLDER
 
-For curl, openssl and `gwfast echo`: ca.crt, client.crt, client.key, backend.crt, backend.key. For the gateway: certificates.yaml, with
-a kubernetes.io/tls Secret for each of CERTIFICATES and the ConfigMap `authority`, as `kubectl create secret tls` and
+For curl, openssl and `gwfast echo`: ca.crt, client.crt, client.key, backend.crt, backend.key. For the gateway: certificates.yaml,
+with a kubernetes.io/tls Secret for each of CERTIFICATES and the ConfigMap `authority`, as `kubectl create secret tls` and
 `kubectl create configmap --from-file=ca.crt` would make them. What it writes is for this machine alone: never commit it.
 """
 import base64
@@ -44,14 +44,13 @@ class Authority:
         self.pem = _signed(builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
                            .add_extension(usage, critical=True).add_extension(self._id, critical=False), self._key)
 
-    def certificate(self, *names: str, uris: tuple[str, ...] = (), kind: str = "ecdsa", days: float = DAYS) -> tuple[bytes, bytes]:
-        """Make a certificate for DNS names, and its key (PEM); kind: ecdsa (P-256) or rsa (2048 bits); days < 0: it has expired."""
+    def certificate(self, *names: str, kind: str = "ecdsa", days: float = DAYS) -> tuple[bytes, bytes]:
+        """Make a certificate for DNS names, and its key (PEM). kind: ecdsa (P-256) or rsa (2048 bits); days < 0: expired."""
         key = ec.generate_private_key(ec.SECP256R1()) if kind == "ecdsa" else rsa.generate_private_key(65537, 2048)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-        known = [*map(x509.DNSName, names), *map(x509.UniformResourceIdentifier, uris)]
         builder = (_builder(subject, self._name, key, days)
                    .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-                   .add_extension(x509.SubjectAlternativeName(known), critical=False)
+                   .add_extension(x509.SubjectAlternativeName(map(x509.DNSName, names)), critical=False)
                    .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._id), critical=False)
                    .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
                                   critical=False))

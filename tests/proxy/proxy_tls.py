@@ -11,10 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "examples"))
+from demo import GUIDE  # noqa: E402
 from make_certificates import Authority, config_map, make, secret  # noqa: E402
 
 HOST = "shop.example"
-__all__ = ["HOST", "ROOT", "Authority", "authority", "config_map", "https", "make", "needs", "secret", "shell", "trusting"]
+__all__ = ["GUIDE", "HOST", "ROOT", "Authority", "authority", "config_map", "https", "make", "needs", "secret", "shell", "trusting"]
 
 
 @cache
