@@ -35,6 +35,7 @@ cdef class Http2(Multiplex):
 
     cdef void take_over(self, const char *at, size_t n) noexcept   # bytes that were read already; after Clients.replace
     cdef void pump(self) noexcept
+    cdef void take_input(self) noexcept
     cdef size_t take(self, char *at, size_t n) noexcept
     cdef void on_frame(self, Frame *frame) noexcept
     cdef void on_data(self, Frame *frame) noexcept

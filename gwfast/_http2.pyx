@@ -79,7 +79,8 @@ cdef class Http2(Multiplex):
         self.rearm()
         if self.gateway.draining:
             self.drain()
-        self.readable = True       # what was read already is in `input`
+        self.readable = True
+        self.take_input()          # what was read already
         self.pump()
 
     # -- events --------------------------------------------------------------------------------------------------------
@@ -248,10 +249,15 @@ cdef class Http2(Multiplex):
             elif append(&self.loop.pool, &self.input, self.loop.input, n) < 0:
                 self.gone()
             else:
-                used = self.take(self.input.base + self.input.start, waiting(&self.input))
-                if self.input.base != NULL:
-                    consume(&self.loop.pool, &self.input, <uint32_t>used)
+                self.take_input()
         self.pumping = False
+
+    cdef void take_input(self) noexcept:
+        cdef size_t used
+        if self.input.base != NULL:
+            used = self.take(self.input.base + self.input.start, waiting(&self.input))
+            if self.input.base != NULL:        # else the connection is over
+                consume(&self.loop.pool, &self.input, <uint32_t>used)
 
     cdef size_t take(self, char *at, size_t n) noexcept:
         cdef size_t used = 0

@@ -227,7 +227,6 @@ cdef class Multiplex(Client):
 
 @cython.final
 @cython.no_gc
-@cython.freelist(64)
 cdef class Stream(Downstream):
     # -- the request's body --------------------------------------------------------------------------------------------
 

@@ -318,7 +318,6 @@ cdef class Carrier(Peer):
 
 @cython.final
 @cython.no_gc
-@cython.freelist(64)
 cdef class Stream(Upstream):
     cdef int send_request(self, const char *head, size_t head_n, bint chunked, const char *at, size_t n, bint end) noexcept:
         cdef Carrier mux = self.mux

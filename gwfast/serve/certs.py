@@ -14,7 +14,7 @@ workers are forked and live as long as the gateway; then it is moved to its list
 every worker and after every reload. What a ticket resumes is bound to its listener and to how that looks at clients (the
 session id context): a client that was not asked for a certificate there is asked here (CVE-2025-23419). What it costs:
 - OpenSSL is in memory before the first handshake (some 6 MiB, shared by all processes), where the files mention TLS at the
-  start, and so is a nursery, which has the roots for workers that replace others (`spawn`; some 2 MiB).
+  start, and so is a nursery, which has the roots for workers that replace others (`spawn`; some 3 MiB).
 - Where TLS comes with a later reload, the roots of each worker are its own until the gateway is started again: a client
   that comes to another worker begins a new session.
 - The keys of tickets live as long as the gateway. Who steals its memory can read the TLS 1.2 sessions that were given
@@ -48,6 +48,7 @@ _roots: dict[str, _tls.Setting] = {}
 def roots() -> dict[str, _tls.Setting]:
     """Return the settings that connections of clients begin with, by their lowest version; make them the first time."""
     if not _roots:
+        import cryptography.hazmat.primitives.serialization  # noqa: F401  every certificate needs it; here it is shared
         for version in ("1.2", "1.3"):
             _roots[version] = _tls.Setting(_server_context(version))
     return _roots

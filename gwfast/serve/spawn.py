@@ -6,7 +6,7 @@
     another()   without a nursery: by now nothing here can fork cleanly, so it has an interpreter of its own
 
 Both give a Process: a child of this process, and our end of its control socket. Who forks for the nursery ends at once, and
-its child becomes ours (PR_SET_CHILD_SUBREAPER), so that we are told how it ends. A nursery that stays costs some 2 MiB;
+its child becomes ours (PR_SET_CHILD_SUBREAPER), so that we are told how it ends. A nursery that stays costs some 3 MiB;
 that is for gateways that have ticket keys to share.
 """
 import contextlib

@@ -138,8 +138,8 @@ class Connection:
 class Backend2:
     """Listens at once; `handler(request)` is a coroutine function; `settings` are those that h2 knows by number."""
 
-    def __init__(self, handler, settings=None):
-        self.handler, self.settings = handler, settings or {}
+    def __init__(self, handler, settings=None, tls=None):
+        self.handler, self.settings, self.tls = handler, settings or {}, tls
         self.requests, self.connections, self.failures = [], [], []
         self.loop = asyncio.new_event_loop()
         self.ready = threading.Event()
@@ -149,7 +149,8 @@ class Backend2:
 
     def run(self):
         asyncio.set_event_loop(self.loop)
-        self.server = self.loop.run_until_complete(asyncio.start_server(self.accept, "127.0.0.1", 0, backlog=512))
+        self.server = self.loop.run_until_complete(asyncio.start_server(
+            lambda reader, writer: self.accept(reader, writer), "127.0.0.1", 0, backlog=512, ssl=self.tls))
         self.port = self.server.sockets[0].getsockname()[1]
         self.ready.set()
         self.loop.run_forever()
@@ -168,6 +169,7 @@ class Backend2:
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.sleep(0.01)      # transports end in the loop's next turns
 
     def do(self, work, *args):
         """Call something in the backend's thread; what it returned."""

@@ -4,6 +4,7 @@ import contextlib
 import h2.config
 import h2.connection
 import h2.events
+import h2.settings
 
 
 class Http2:
@@ -13,8 +14,10 @@ class Http2:
         self.socket = connection
         self.protocol = h2.connection.H2Connection(h2.config.H2Configuration(
             header_encoding=None, validate_outbound_headers=not lenient, normalize_outbound_headers=not lenient))
-        if settings:
-            self.protocol.update_settings(settings)
+        if settings:               # before the first SETTINGS, so that these say it
+            self.protocol.local_settings = h2.settings.Settings(
+                client=True, initial_values={**self.protocol.local_settings, **settings})
+            self.protocol.decoder.max_allowed_table_size = self.protocol.local_settings.header_table_size
         self.protocol.initiate_connection()
         self.acknowledge = acknowledge     # of payload: give the window back
         self.events = []
@@ -26,14 +29,15 @@ class Http2:
             with contextlib.suppress(OSError):
                 self.socket.sendall(data)
 
-    def ask(self, path="/", method="GET", fields=(), end=True, body=b"") -> int:
+    def ask(self, path="/", method="GET", fields=(), end=True, body=b"", flush=True) -> int:
         """Begin a stream with a head, and its body if there is one: its number."""
         stream = self.protocol.get_next_available_stream_id()
         self.protocol.send_headers(stream, [(":method", method), (":scheme", "http"), (":authority", "a"), (":path", path),
                                             *fields], end_stream=end and not body)
         if body:
             self.protocol.send_data(stream, body, end_stream=end)
-        self.flush()
+        if flush:
+            self.flush()
         return stream
 
     def turn(self):

@@ -118,9 +118,9 @@ class Running:
         os.close(self.counters)
 
 
-def one_rule(addresses, protocol="http", **rule) -> ir.Plan:
+def one_rule(addresses, protocol="http", tls=None, **rule) -> ir.Plan:
     """Everything to one backend with these addresses."""
-    backend = ir.Backend(namespace="default", name="echo", port=80, protocol=protocol)
+    backend = ir.Backend(namespace="default", name="echo", port=80, protocol=protocol, tls=tls)
     rule = {"backends": (ir.WeightedBackend(backend=backend),), **rule}
     entry = ir.Entry(match=ir.Match(), rule=ir.Rule(kind="HTTPRoute", namespace="default", route="all", index=0, **rule))
     listener = ir.Listener(id="default/gateway/web", hosts=(ir.Host(hostname="", entries=(entry,)),))
