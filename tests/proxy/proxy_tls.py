@@ -1,4 +1,5 @@
 """Certificates, resources and clients for what is served over TLS and HTTP/2."""
+import os
 import re
 import shutil
 import ssl
@@ -15,7 +16,8 @@ from demo import GUIDE  # noqa: E402
 from make_certificates import Authority, config_map, make, secret  # noqa: E402
 
 HOST = "shop.example"
-__all__ = ["GUIDE", "HOST", "ROOT", "Authority", "authority", "backend_tls", "config_map", "https", "make", "needs", "secret", "shell", "trusting"]
+__all__ = ["GUIDE", "HOST", "ROOT", "Authority", "authority", "backend_tls", "config_map", "https", "make", "needs", "plain_environment",
+           "secret", "shell", "trusting"]
 
 
 @cache
@@ -50,10 +52,15 @@ def needs(tool: str):
     return pytest.mark.skipif(shutil.which(tool) is None, reason=f"{tool} is not here")
 
 
+def plain_environment(**more: str) -> dict[str, str]:
+    """For programs that are not ours: without the runtimes of the sanitizers, which some of them hang in (ci/sanitize)."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"} | more
+
+
 def shell(*command: str, seconds: float = 30, stdin: str | bytes = b"", status: int | None = 0) -> str:
     """Run a program; what it wrote, both streams. AssertionError where it ends with another status or not in time."""
     done = subprocess.run(command, input=stdin.encode() if isinstance(stdin, str) else stdin, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, timeout=seconds)
+                          stderr=subprocess.STDOUT, timeout=seconds, env=plain_environment())
     text = done.stdout.decode("utf-8", "replace")
     assert status is None or done.returncode == status, f"{' '.join(command)}: {done.returncode}\n{text}"
     return re.sub(r"\r\n", "\n", text)

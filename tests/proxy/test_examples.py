@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from proxy_gateway import PROGRAM, Gateway, free_port, until
-from proxy_tls import ROOT, make
+from proxy_tls import ROOT, make, plain_environment
 
 EXAMPLES = ROOT / "examples"
 FOLDERS = sorted(file.parent.name for file in EXAMPLES.glob("*/README.md"))
@@ -116,7 +116,7 @@ def test_the_lines_do_what_is_said(copied, started, name: str) -> None:
     folder, _ = copied
     run = lines(folder / "examples" / name / "README.md")
     assert len(run) >= 3 and sum(bool(written) for _, written in run) >= 1
-    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    environment = plain_environment(PATH=f"{folder / 'bin'}:{os.environ['PATH']}")
     for command, written in run:
         if command.startswith(("gwfast echo", "gwfast run")):
             started(command)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from proxy_gateway import free_port, gateway, route, rule, service
-from proxy_tls import HOST, ROOT, authority, https, secret
+from proxy_tls import HOST, ROOT, authority, https, plain_environment, secret
 
 CASES = 146  # of its release 2.2.1; later ones have a few more
 TOOL = os.environ.get("H2SPEC") or shutil.which("h2spec", path=f"{os.environ['PATH']}:{ROOT / 'build/tools'}")
@@ -40,7 +40,8 @@ def test_every_case_passes(ports, tls: bool, tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     more = ["--tls", "--insecure"] if tls else []
     done = subprocess.run([TOOL, "--strict", "--host", "localhost", "--port", str(ports[tls]), "--path", "/", "--timeout", "3",
-                           "--junit-report", str(report), *more], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
+                           "--junit-report", str(report), *more], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240,
+                          env=plain_environment())
     assert report.exists(), done.stdout + done.stderr
     count, bad = failures(report)
     assert not bad, "\n".join(bad)
