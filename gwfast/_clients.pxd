@@ -23,6 +23,7 @@ cdef class Clients:
     cdef uint64_t idle_ms
     cdef uint64_t body_ms
     cdef uint64_t send_ms
+    cdef uint64_t tcp_idle_ms
     cdef uint32_t keepalive_requests
     cdef uint64_t keepalive_age_ms
 

@@ -30,6 +30,7 @@ cdef class Clients:
         self.idle_ms = round(options.idle_timeout * 1000)
         self.body_ms = round(options.body_timeout * 1000)
         self.send_ms = round(options.send_timeout * 1000)
+        self.tcp_idle_ms = round(options.tcp_idle_timeout * 1000)
         self.keepalive_requests = options.keepalive_requests
         self.keepalive_age_ms = round(limits.KEEPALIVE_AGE * 1000)
         self.trusted = Networks(options.trusted_proxies)
@@ -147,8 +148,10 @@ cdef class Client(Downstream):
         if self.gateway.table is None:
             return NULL
         found = self.gateway.table.bind(self.bind_id)
-        if found != NULL or getsockname(self.fd, <sockaddr *>&address, &n) < 0:
-            return found
+        if found != NULL:          # another table may say otherwise what is spoken there
+            return found if found.transport == self.transport else NULL
+        if getsockname(self.fd, <sockaddr *>&address, &n) < 0:
+            return NULL
         raw_address(&address, raw)
         image = self.gateway.table.image
         for i in range(image.binds):

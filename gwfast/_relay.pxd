@@ -30,6 +30,7 @@ cdef class Relay(Client):
     cdef void opened(self) noexcept
     cdef void pump(self) noexcept              # client -> backend
     cdef void pump_back(self) noexcept         # backend -> client
+    cdef void deaf(self) noexcept
     cdef void close_half(self) noexcept
     cdef void busy(self) noexcept
     cdef void finish(self, int fault, bint reset) noexcept

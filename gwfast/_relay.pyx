@@ -4,6 +4,7 @@ Bytes are copied through buffers of the worker: a read and a send for each direc
 needs two calls more for the same, two descriptors for each direction, and cannot carry TLS.
 """
 cimport cython
+from libc.errno cimport EPIPE
 from libc.stdint cimport uint8_t, uint32_t
 
 from gwfast._fault cimport (
@@ -86,7 +87,7 @@ cdef class Relay(Client):
         self.way.fault = FAULT_NONE
         if self.first.base != NULL:
             if self.upstream.send(self.first.base + self.first.start, waiting(&self.first)) < 0:
-                self.finish(FAULT_UPSTREAM_CUT, True)
+                self.deaf()
                 return
             release(&self.loop.pool, &self.first)
         self.gateway.counters.totals.tunnels += 1
@@ -97,7 +98,7 @@ cdef class Relay(Client):
     # -- both directions -----------------------------------------------------------------------------------------------
 
     cdef void busy(self) noexcept:
-        self.loop.arm(self, self.loop.now_ms + self.gateway.tunnel_ms)
+        self.loop.arm(self, self.loop.now_ms + self.clients.tcp_idle_ms)
 
     cdef void on_events(self, uint32_t events) noexcept:
         if events & EPOLLERR:
@@ -109,6 +110,8 @@ cdef class Relay(Client):
             if self.flush() < 0:
                 self.finish(FAULT_CLIENT_GONE, True)
                 return
+            if self.ready:
+                self.busy()
             if self.out.base == NULL:
                 self.close_half()
                 if not self.closed:
@@ -134,7 +137,7 @@ cdef class Relay(Client):
                 self.way.bytes_in += n
                 self.busy()
                 if upstream.send(self.loop.input, n) < 0:
-                    self.finish(FAULT_UPSTREAM_CUT, True)
+                    self.deaf()
             elif n == READ_END:
                 self.client_ended = True
                 self.close_half()
@@ -143,6 +146,15 @@ cdef class Relay(Client):
             else:
                 self.finish(FAULT_CLIENT_GONE, True)
         self.pumping = False
+
+    cdef void deaf(self) noexcept:
+        """The backend takes no more. Where it had ended (EPIPE) what it said before is passed on, then its end."""
+        if errno != EPIPE:
+            self.finish(FAULT_UPSTREAM_CUT, True)
+            return
+        self.client_ended = True
+        self.upstream.readable = True
+        self.pump_back()
 
     cdef void pump_back(self) noexcept:
         cdef Upstream upstream = self.upstream

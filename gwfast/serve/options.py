@@ -24,6 +24,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     response_timeout: float = limits.RESPONSE_TIMEOUT
     upstream_body_timeout: float = limits.UPSTREAM_BODY_TIMEOUT
     tunnel_idle_timeout: float = limits.TUNNEL_IDLE_TIMEOUT
+    tcp_idle_timeout: float = limits.TCP_IDLE_TIMEOUT
     udp_idle_timeout: float = limits.UDP_IDLE_TIMEOUT
     keepalive_requests: int = limits.KEEPALIVE_REQUESTS
     pool_size: int = limits.POOL_SIZE
