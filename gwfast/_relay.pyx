@@ -2,8 +2,7 @@
 
 Bytes are copied through buffers of the worker: a read and a send for each direction and up to 64 KiB. Where a read fills its
 buffer and neither side is TLS, what follows in that turn goes by splice(2) through one pipe of the worker, and is copied only
-when the other socket gets full. A gigabyte over loopback, CPU time of the relay: buffers of 32 KiB 0.67 s, of 64 KiB
-0.75 s; splice 0.34 s.
+when the other socket gets full. A GiB over loopback, CPU time of this engine: buffers alone 0.71 s; so 0.43 to 0.53 s.
 """
 cimport cython
 from libc.errno cimport EPIPE
