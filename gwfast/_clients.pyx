@@ -14,7 +14,7 @@ from gwfast._table cimport Bind, Image, bind_at
 
 cdef extern from * nogil:
     """
-    extern int pipe2(int *, int);
+    extern int pipe2(int[2], int);
     """
     int pipe2(int *ends, int flags)
 
