@@ -142,7 +142,7 @@ cdef class Http2(Multiplex):
             at = self.since_ms + self.clients.head_ms
         elif self.count == 0:
             at = self.since_ms + self.clients.idle_for()
-            if self.tls is not None and self.loop.now_ms < self.since_ms + REST_MS < at:
+            if self.encoder != NULL and self.loop.now_ms < self.since_ms + REST_MS < at:
                 at = self.since_ms + REST_MS
         self.loop.arm(self, at)
 
@@ -445,16 +445,26 @@ cdef class Http2(Multiplex):
         self.rearm()
 
     cdef int codecs(self) noexcept:
-        if self.decoder != NULL:
-            return 0
-        self.decoder = <Table *>malloc(table_bytes(HEADER_TABLE_BYTES))
-        self.encoder = <Encoding *>malloc(encoding_bytes(HEADER_TABLE_BYTES))
-        if self.decoder == NULL or self.encoder == NULL:
-            return -1
-        table_start(self.decoder, HEADER_TABLE_BYTES)
-        encoding_start(self.encoder, HEADER_TABLE_BYTES)
-        encoding_limit(self.encoder, self.peer.header_table)
+        if self.decoder == NULL:
+            self.decoder = <Table *>malloc(table_bytes(HEADER_TABLE_BYTES))
+            if self.decoder == NULL:
+                return -1
+            table_start(self.decoder, HEADER_TABLE_BYTES)
+        if self.encoder == NULL:
+            self.encoder = <Encoding *>malloc(encoding_bytes(HEADER_TABLE_BYTES))
+            if self.encoder == NULL:
+                return -1
+            encoding_start(self.encoder, HEADER_TABLE_BYTES)
+            encoding_limit(self.encoder, self.peer.header_table)
+            if self.served:            # the peer's table is emptied as well (RFC 7541 4.2)
+                self.encoder.lowest, self.encoder.announce = 0, 1
         return 0
+
+    cdef void rest(self) noexcept:
+        """Give memory back. What the peer has told us must be kept; what we told it can be told again."""
+        free(self.encoder)
+        self.encoder = NULL
+        Peer.rest(self)
 
     cdef void take_block(self, uint32_t id, const uint8_t *at, uint32_t n, bint ended) noexcept:
         """Decode a field block, whatever becomes of it: the table must know it. Lines lie in loop.output meanwhile."""
