@@ -12,7 +12,7 @@ cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
 
 from gwfast._bytes cimport same
@@ -24,7 +24,8 @@ from gwfast._head cimport (
     BAD_FIELDS_LARGE, FIELD_UNDERSCORE, FRAMING_LENGTH, MAX_FIELDS, METHOD_HEAD, Field, RequestHead)
 from gwfast._head2 cimport MALFORMED, read_head2, read_trailers2
 from gwfast._hpack cimport (
-    HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, Table, hpack_decode, table_bytes, table_start)
+    HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, Table, hpack_decode, table_bytes, table_fold, table_start,
+    table_unfold)
 from gwfast._hpack_encode cimport Encoding, encoding_bytes, encoding_limit, encoding_start
 from gwfast._loop cimport READ, READ_AGAIN, READS, Peer, append, consume, release, waiting
 from gwfast._stream cimport RING
@@ -445,6 +446,14 @@ cdef class Http2(Multiplex):
         self.rearm()
 
     cdef int codecs(self) noexcept:
+        cdef void *whole
+        if self.folded:
+            whole = realloc(self.decoder, table_bytes(HEADER_TABLE_BYTES))
+            if whole == NULL:
+                return -1
+            self.decoder = <Table *>whole
+            table_unfold(self.decoder)
+            self.folded = False
         if self.decoder == NULL:
             self.decoder = <Table *>malloc(table_bytes(HEADER_TABLE_BYTES))
             if self.decoder == NULL:
@@ -461,7 +470,13 @@ cdef class Http2(Multiplex):
         return 0
 
     cdef void rest(self) noexcept:
-        """Give memory back. What the peer has told us must be kept; what we told it can be told again."""
+        """Give memory back. What the peer has told us is kept, folded; what we told it can be told again."""
+        cdef void *less
+        if self.decoder != NULL and not self.folded:
+            self.folded = True
+            less = realloc(self.decoder, table_fold(self.decoder))
+            if less != NULL:
+                self.decoder = <Table *>less
         free(self.encoder)
         self.encoder = NULL
         Peer.rest(self)
