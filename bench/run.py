@@ -101,7 +101,8 @@ NEEDED = {  # by the cases of other wires
 
 
 def install() -> None:
-    """Install the contenders that are missing, and what cases need: Debian's with apt-get where that may be, PyPI's into .venv/contenders."""
+    """Install the contenders that are missing, and what cases need: Debian's with apt-get where that
+    may be, PyPI's into .venv/contenders."""
     missing = [kind.package for kind in CONTENDERS.values() if kind.missing()]
     missing += [package for package, there in NEEDED.items() if not there()]
     packages = {tool: [each.split()[-1] for each in missing if each.startswith(tool)] for tool in ("apt-get", "pip")}
