@@ -330,7 +330,11 @@ def echo(arguments: argparse.Namespace) -> int:
     if arguments.tls_cert or arguments.tls_key or arguments.tls_client_ca:
         if not (arguments.tls_cert and arguments.tls_key) or mode == "udp":
             raise UsageError("--tls-cert and --tls-key are needed together, and not with --udp")
-        tls = backend.tls_context(arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca, mode != "tcp")
+        files = (arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca)
+        try:
+            tls = backend.tls_context(*files, http=mode != "tcp")
+        except OSError as error:  # of ssl as well
+            raise UsageError(f"{', '.join(filter(None, files))}: {error.strerror or error}") from None
     try:
         uvloop.run(backend.serve(where, mode=mode, namespace=arguments.namespace, show=arguments.show, tls=tls))
     except KeyboardInterrupt:

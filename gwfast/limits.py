@@ -21,7 +21,7 @@ HEADER_TABLE_BYTES = 4096  # SETTINGS_HEADER_TABLE_SIZE, both directions; the RF
 FRAME_BYTES = 16 * 1024  # of a frame's payload, SETTINGS_MAX_FRAME_SIZE: the least that may be said (nginx, HAProxy: the same)
 FIELD_BLOCK_BYTES = 64 * 1024  # of one field block as it arrives, its CONTINUATIONs together
 STREAMS = 100  # SETTINGS_MAX_CONCURRENT_STREAMS (HAProxy, Envoy: 100; nginx: 128); those beyond are refused
-STREAM_WINDOW = 64 * 1024  # that a client may send before the backend took it, and a backend before the client did (nginx: 64 KiB)
+STREAM_WINDOW = 64 * 1024  # that one side may send before the other took it (nginx: 64 KiB)
 CONNECTION_WINDOW = 1024 * 1024  # the same of all streams together
 # What a client may make us do at once, and each second; more ends the connection: ENHANCE_YOUR_CALM.
 STREAM_RESETS = 1000  # streams that end by RST_STREAM, its own or one that it provoked (nghttp2: 1000, 33 a second)

@@ -15,7 +15,7 @@ from demo import GUIDE  # noqa: E402
 from make_certificates import Authority, config_map, make, secret  # noqa: E402
 
 HOST = "shop.example"
-__all__ = ["GUIDE", "HOST", "ROOT", "Authority", "authority", "config_map", "https", "make", "needs", "secret", "shell", "trusting"]
+__all__ = ["GUIDE", "HOST", "ROOT", "Authority", "authority", "backend_tls", "config_map", "https", "make", "needs", "secret", "shell", "trusting"]
 
 
 @cache
@@ -28,6 +28,13 @@ def https(port: int, name: str = "", certificate: str = HOST, **more) -> dict:
     """A listener that terminates TLS with the certificate of this Secret."""
     return {"name": name or f"https-{port}", "protocol": "HTTPS", "port": port,
             "tls": {"mode": "Terminate", "certificateRefs": [{"name": certificate}], **more.pop("tls", {})}, **more}
+
+
+def backend_tls(service: str, hostname: str) -> dict:
+    """A BackendTLSPolicy: this Service is spoken to over TLS, and is who the authority in ConfigMap 'authority' says."""
+    return {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "BackendTLSPolicy", "metadata": {"name": service},
+            "spec": {"targetRefs": [{"group": "", "kind": "Service", "name": service}],
+                     "validation": {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "authority"}], "hostname": hostname}}}
 
 
 def trusting(ca: bytes, *alpn: str) -> ssl.SSLContext:

@@ -11,7 +11,7 @@ import pytest
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc  # noqa: E402
 from proxy_gateway import Gateway, free_port, gateway, resource, until, write  # noqa: E402
-from proxy_tls import HOST, authority, https, secret  # noqa: E402
+from proxy_tls import HOST, authority, backend_tls, config_map, https, secret  # noqa: E402
 
 Code = grpc.StatusCode
 LARGE = 8 << 20
@@ -23,7 +23,8 @@ class Backend(grpc.GenericRpcHandler):
 
     def __init__(self, name: str, credentials: grpc.ServerCredentials | None = None) -> None:
         self.name = name
-        self.ended: list[str] = []  # methods whose caller has gone
+        self.begun: list[str] = []  # methods that wait for their caller to go
+        self.ended: list[str] = []  # and those whose caller has gone
         self.seen: list[dict] = []
         self.server = grpc.server(ThreadPoolExecutor(16), handlers=[self], options=OPTIONS)
         if credentials:
@@ -72,6 +73,7 @@ class Backend(grpc.GenericRpcHandler):
         gone = threading.Event()
         if not context.add_callback(gone.set):
             gone.set()  # already
+        self.begun.append("Slow")
         if gone.wait(10):
             self.ended.append("Slow")
         return message
@@ -92,15 +94,18 @@ def grpc_rule(backend: str, headers: dict[str, str] | None = None, **method: str
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Iterator[tuple[Gateway, dict[str, Backend], dict[str, grpc.Channel]]]:
     """Two backends, one that nobody serves, one that does not exist; channels in clear and over TLS."""
+    chain, key = authority().certificate("backend.example")
     backends = {name: Backend(name) for name in ("one", "two")}
+    backends["secure"] = Backend("secure", grpc.ssl_server_credentials([(key, chain)]))
     clear, secure, folder = free_port(), free_port(), tmp_path_factory.mktemp("grpc") / "conf"
     folder.mkdir()
     rules = [grpc_rule("one", service="test.Echo"), grpc_rule("two", service="test.Echo", method="Many"),
              grpc_rule("two", {"x-canary": "yes"}, service="test.Echo"),
              grpc_rule("two", type="RegularExpression", service=r"test\.v[0-9]+", method="S.*"),
-             grpc_rule("down", service="test.Down"), grpc_rule("missing", service="test.Missing")]
+             grpc_rule("secure", service="test.Secure"), grpc_rule("down", service="test.Down"), grpc_rule("missing", service="test.Missing")]
     write(folder, "all.yaml", gateway(clear, https(secure)), secret(HOST, *authority().certificate(HOST)),
           service("one", backends["one"].port), service("two", backends["two"].port), service("down", free_port()),
+          service("secure", backends["secure"].port), backend_tls("secure", "backend.example"), config_map("authority", authority().pem),
           resource("GRPCRoute", "all", {"parentRefs": [{"name": "gw"}], "rules": rules}))
     running = Gateway(folder)
     trust = grpc.ssl_channel_credentials(authority().pem)
@@ -183,6 +188,13 @@ def test_by_method_and_header(channel, method: str, metadata: list, backend: str
     assert dict(call.initial_metadata())["backend"] == backend
 
 
+def test_to_a_backend_over_tls(channel) -> None:
+    message, call = channel.unary_unary("/test.Secure/Say").with_call(b"hello", timeout=10)
+    assert message == b"hello" and dict(call.initial_metadata())["backend"] == "secure"
+    assert list(channel.unary_stream("/test.Secure/Many")(b"100", timeout=20)) == [b"%d" % n for n in range(100)]
+    assert [*channel.stream_stream("/test.Secure/Chat")(iter([b"a", b"b" * LARGE]), timeout=60)] == [b"A", b"B" * LARGE]
+
+
 @pytest.mark.parametrize("method", ["/test.Other/Say", "/test.v2/Run", "/test.v/Say"])
 def test_no_rule_is_unimplemented(channel, method: str) -> None:
     assert status(channel.unary_unary(method), b"").code() is Code.UNIMPLEMENTED
@@ -223,9 +235,9 @@ def test_a_deadline_ends_the_call_at_the_backend(world, channel) -> None:
 def test_a_cancelled_call_ends_at_the_backend(world, channel) -> None:
     backend = world[1]["one"]
     backend.ended.clear()
-    seen = len(backend.seen)
+    begun = len(backend.begun)
     call = channel.unary_unary("/test.Echo/Slow").future(b"", timeout=10)
-    until(lambda: len(backend.seen) > seen, 5)
+    until(lambda: len(backend.begun) > begun, 5)
     assert call.cancel()
     until(lambda: backend.ended, 5)
     assert call.code() is Code.CANCELLED

@@ -13,7 +13,7 @@ from proxy_gateway import free_port, gateway, route, rule, service
 from proxy_tls import HOST, ROOT, authority, https, secret
 
 CASES = 146  # of its release 2.2.1; later ones have a few more
-TOOL = os.environ.get("H2SPEC") or shutil.which("h2spec", path=f"{ROOT / 'build/tools'}:{os.environ['PATH']}")
+TOOL = os.environ.get("H2SPEC") or shutil.which("h2spec", path=f"{os.environ['PATH']}:{ROOT / 'build/tools'}")
 pytestmark = pytest.mark.skipif(not TOOL, reason="h2spec is not here: ci/h2spec says why")
 
 

@@ -13,21 +13,22 @@ import pytest
 import websockets.sync.client
 import websockets.sync.server
 from proxy_gateway import Gateway, free_port, gateway, resource, route, rule, write
-from proxy_tls import HOST, authority, https, secret, trusting
+from proxy_tls import HOST, authority, backend_tls, config_map, https, secret, trusting
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, Protocol
 
 MEGABYTE = 1 << 20
-APP_PROTOCOLS = {"plain": "", "ws": "kubernetes.io/ws"}
+APP_PROTOCOLS = {"plain": "", "ws": "kubernetes.io/ws", "wss": "kubernetes.io/wss"}
 
 
 class Echo:
     """A server that sends every message back; the messages 'close' and 'fragments' are orders."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.paths: list[str] = []
-        self.server = websockets.sync.server.serve(self.one, "127.0.0.1", 0, max_size=None, subprotocols=["chat"], ping_interval=None)
+        self.server = websockets.sync.server.serve(self.one, "127.0.0.1", 0, max_size=None, subprotocols=["chat"], ping_interval=None,
+                                                   ssl=tls)
         self.port = self.server.socket.getsockname()[1]
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
@@ -51,20 +52,26 @@ class Echo:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Iterator[tuple[Gateway, Echo, int, int]]:
-    echo, clear, secure = Echo(), free_port(), free_port()
-    folder = tmp_path_factory.mktemp("websockets") / "conf"
+def world(tmp_path_factory) -> Iterator[tuple[Gateway, dict[str, Echo], int, int]]:
+    clear, secure, folder = free_port(), free_port(), tmp_path_factory.mktemp("websockets") / "conf"
     folder.mkdir()
+    for name, pem in zip(("c", "k"), authority().certificate("backend.example"), strict=True):
+        (folder.parent / name).write_bytes(pem)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(folder.parent / "c", folder.parent / "k")
+    echoes = {name: Echo(tls if name == "wss" else None) for name in APP_PROTOCOLS}
     services = [one for name, protocol in APP_PROTOCOLS.items() for one in (
         resource("Service", name, {"ports": [{"port": 80, **({"appProtocol": protocol} if protocol else {})}]}, "v1"),
         {**resource("EndpointSlice", name, api="discovery.k8s.io/v1", labels={"kubernetes.io/service-name": name}),
-         "addressType": "IPv4", "ports": [{"port": echo.port}], "endpoints": [{"addresses": ["127.0.0.1"]}]})]
+         "addressType": "IPv4", "ports": [{"port": echoes[name].port}], "endpoints": [{"addresses": ["127.0.0.1"]}]})]
     write(folder, "all.yaml", gateway(clear, https(secure)), secret(HOST, *authority().certificate(HOST)), services,
+          backend_tls("wss", "backend.example"), config_map("authority", authority().pem),
           route("all", *[rule(name, path=f"/{name}") for name in APP_PROTOCOLS]))
     running = Gateway(folder, "--access-log", "off", "--drain-timeout", "3s")
-    yield running, echo, clear, secure
+    yield running, echoes, clear, secure
     running.stop()
-    echo.close()
+    for echo in echoes.values():
+        echo.close()
 
 
 @pytest.fixture(params=["clear", "tls"])
@@ -90,7 +97,7 @@ def test_messages_of_every_kind(world, connect, path: str) -> None:
         for message in ("", "hello", "grüße 🙂", b"", b"\0\xff", os.urandom(MEGABYTE), "x" * MEGABYTE, os.urandom(10 * MEGABYTE)):
             client.send(message)
             assert client.recv(30) == message
-        assert world[1].paths[-1] == path
+        assert world[1][path.split("/")[1]].paths[-1] == path
 
 
 def test_without_compression(connect) -> None:
@@ -233,14 +240,14 @@ def test_over_http2(world, http2) -> None:
     for data in (b"hello", b"", os.urandom(MEGABYTE)):
         connection.send(stream, Opcode.BINARY, data)
         assert connection.receive(stream).data == data
-    assert world[1].paths[-1] == "/plain/h2?x=y"
+    assert world[1]["plain"].paths[-1] == "/plain/h2?x=y"
     connection.send(stream, Opcode.TEXT, b"fragments")
     assert [connection.receive(stream).data for _ in range(3)] == [b"fra", b"gme", b"nts"]
 
 
 def test_two_of_them_on_one_connection(http2) -> None:
     connection, host = http2
-    first, second = connection.open(host, "/plain/1"), connection.open(host, "/ws/2")
+    first, second = connection.open(host, "/plain/1"), connection.open(host, "/wss/2")
     for n in range(100):
         for stream in (first, second):
             connection.send(stream, Opcode.TEXT, b"%d of %d" % (n, stream))
