@@ -1,4 +1,4 @@
-# docker build -t gwfast . && docker run -p 8080:8080 -v ./my-gateway:/etc/gwfast:ro gwfast
+# docker build -t gwfast . && docker run -p 8080:8080 -p 8443:8443 -v ./my-gateway:/etc/gwfast:ro gwfast
 FROM python:3.13-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
@@ -15,7 +15,7 @@ COPY --from=build /opt/gwfast /opt/gwfast
 RUN useradd --system --uid 65532 --no-create-home gwfast && mkdir /etc/gwfast
 ENV PATH=/opt/gwfast/bin:$PATH PYTHONUNBUFFERED=1 GWFAST_ADMIN=0.0.0.0:9000
 USER 65532
-EXPOSE 8080 9000
+EXPOSE 8080 8443 9000
 HEALTHCHECK --interval=10s --timeout=4s --start-period=30s CMD ["gwfast", "healthcheck"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["gwfast"]

@@ -1,7 +1,7 @@
 # make build   .venv/bin/gwfast, from nothing but Python 3.11+ and a C compiler
 # make test    the same, then the whole test suite          (make test ARGS="tests/unit -k path")
 # make bench   gwfast beside others, on a quiet machine; the report is bench/results/report.html
-# make demo    echo backends and the gateway on examples/demo/, port 8080, until Ctrl-C
+# make demo    echo backends and the gateway on examples/demo/, ports 8080 and 8443, until Ctrl-C
 .DEFAULT_GOAL := build
 .PHONY: build test demo bench clean
 .DELETE_ON_ERROR:

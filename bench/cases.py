@@ -4,8 +4,23 @@ Goals rest on `small`, `latency`, the cases of 100,000 routes and of changes: th
 """
 from functools import partial
 
-from bench.kinds import Case, Change, Churn, Grow, Idle, Killed, Latency, Routes, Start, Throughput, Workers
-from bench.scenes import headers, hosts, listener_sets, paths, plain
+from bench.kinds import (
+    Case,
+    Change,
+    Churn,
+    Grow,
+    Handshakes,
+    Idle,
+    Killed,
+    Latency,
+    Routes,
+    Start,
+    Throughput,
+    Volume,
+    Workers,
+)
+from bench.scenes import headers, hosts, listener_sets, paths, plain, unary
+from bench.wire import CLEAR, GRPC, H2, H2C, TLS
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -19,6 +34,24 @@ CASES: dict[str, Case] = {each.name: each for each in (
     *(Throughput(name=f"up-{name}", about=f"bodies of {name} from clients", scene=partial(plain, size))
       for name, size in (("1k", KIB), ("64k", 64 * KIB), ("1m", MIB))),
     Throughput(name="workers-2", about="two workers, no core of their own", workers=2),
+    Throughput(name="tls-h1", about="HTTP/1.1 over TLS, connections stay open", wire=TLS, rounds=7, seconds=1.0),
+    *(Throughput(name=name, about=f"{about}, 16 connections of 16 streams", wire=wire, scene=scene, size=size, connections=16,
+                 streams=16, rounds=7, seconds=1.0)
+      for name, about, wire, scene, size in (
+          ("tls-h2", "HTTP/2 over TLS", H2, plain, 35), ("h2c", "HTTP/2 in clear", H2C, plain, 35),
+          ("grpc", "unary gRPC calls in clear, HTTP/2 on both sides", GRPC, unary, 64))),
+    *(Handshakes(name=f"handshake-{name}", about=f"TLS {version} handshakes, {what}", version=version, resume=resume, rounds=5,
+                 seconds=1.0)
+      for name, version, what, resume in (("full", "1.3", "none resumed", False), ("resumed", "1.3", "resumed", True),
+                                          ("full-12", "1.2", "none resumed", False), ("resumed-12", "1.2", "resumed", True))),
+    *(Volume(name=f"volume-{way}-{name}", about=f"1 GiB {what}, {how}", wire=wire, **more)
+      for name, how, wire in (("clear", "HTTP/1.1 in clear", CLEAR), ("tls", "HTTP/1.1 over TLS", TLS),
+                              ("h2", "HTTP/2 over TLS", H2))
+      for way, what, more in (("down", "to clients", {"size": 64 * MIB}),
+                              ("up", "from clients", {"scene": partial(plain, 64 * MIB)}))),
+    *(Idle(name=f"idle-{name}", about=f"1,000 connections that are silent, {how}", wire=wire, connections=1_000, silent=3.0,
+           rounds=1, seconds=1.0)
+      for name, how, wire in (("tls", "HTTP/1.1 over TLS", TLS), ("h2", "HTTP/2 over TLS", H2), ("h2c", "HTTP/2 in clear", H2C))),
     Idle(name="idle", about="10,000 connections that are open and silent", rounds=1, seconds=1.0),
     *(Routes(name=f"{name}-{count}", about=f"{count:,} routes by {name}: one alone, the first, the last", count=count,
              shape=shape, rounds=rounds, seconds=seconds, setup=setup)

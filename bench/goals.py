@@ -45,6 +45,16 @@ def last(case: str) -> Callable[[Run], list[float]]:
     return lambda run: run.ratios(case, "CPU", ("gwfast", "last"), ("gwfast", "one"))
 
 
+def beside_better(case: str, measure: str, others: tuple[str, ...]) -> Callable[[Run], list[float]]:
+    """gwfast's to the better of others': of him whose median is lowest."""
+    def values(run: Run) -> list[float]:
+        found = {run.median(case, name, measure): name for name in others if run.values(case, name, measure)}
+        return run.ratios(case, measure, ("gwfast", ""), (found[min(found)], "")) if found else []
+
+    return values
+
+
+BOTH = ("nginx", "haproxy")
 GOALS = (
     Goal("CPU time of a small request, to nginx", 1 / 1.25, "", beside("small", "CPU", "nginx")),
     Goal("CPU time of a small request, to HAProxy", 1 / 1.6, "", beside("small", "CPU", "haproxy")),
@@ -64,6 +74,17 @@ GOALS = (
     Goal("memory with 5,000 routes", 46, "MiB", of("start-5000", "memory"), "agentgateway 46, Istio 1,870"),
     Goal("memory with 40,000 routes on 2,500 ListenerSets", 140, "MiB", of("sets-40000", "memory"), "agentgateway 140"),
     Goal("one route of 100,000 changed", 50, "ms", of("change-100000", "live after"), "Envoy 30,000 at 16,000"),
+    Goal("HTTP/1.1 over TLS, CPU time to the better of nginx and HAProxy", 1 / 1.25, "", beside_better("tls-h1", "CPU", BOTH)),
+    Goal("HTTP/2 over TLS, CPU time to the better of nginx and HAProxy", 1 / 1.25, "", beside_better("tls-h2", "CPU", BOTH)),
+    Goal("HTTP/2 in clear, CPU time to nghttpx", 1.0, "", beside("h2c", "CPU", "nghttpx")),
+    Goal("gRPC call, CPU time to Envoy", 1 / 5, "", beside("grpc", "CPU", "envoy")),
+    *(Goal(f"{what} TLS handshake, CPU time to nginx", 1.0, "", beside(f"handshake-{name}", "CPU", "nginx"))
+      for name, what in (("full", "full"), ("resumed", "resumed"))),
+    *(Goal(f"1 GiB {what} {how}, CPU time to nginx", 1.0, "", beside(f"volume-{way}-{name}", "CPU", "nginx"))
+      for name, how in (("clear", "in clear"), ("tls", "over TLS"))
+      for way, what in (("down", "to clients"), ("up", "from clients"))),
+    *(Goal(f"idle connection, {how}, to nginx", 1.0, "", beside(f"idle-{name}", "memory", "nginx"))
+      for name, how in (("tls", "HTTP/1.1 over TLS"), ("h2", "HTTP/2 over TLS"), ("h2c", "HTTP/2 in clear"))),
     Goal("idle connection", 512, "B", of("idle", "memory"), "nginx 250"),
     Goal("1,000 routes, start to first answer", 0.5, "s", of("start-1000", "start")),
 )

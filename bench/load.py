@@ -1,10 +1,9 @@
-"""Load on one port: asked once to see that it answers rightly, or by the client (client.c) for a while.
+"""Load on one port by the client (client.c): HTTP/1.1 in clear.
 
 The client runs a closed loop (everybody asks again once answered), or an open one (`rate`: so many requests a second
 whatever comes back, times counted from when each was due: no coordinated omission).
 """
 import contextlib
-import http.client
 import resource
 import subprocess
 import tempfile
@@ -17,28 +16,6 @@ from bench.machine import compiled, cpus, pinned
 from bench.scenes import Ask
 
 
-class Answer(msgspec.Struct, frozen=True):
-    status: int
-    backend: str
-    size: int
-
-
-def answer(port: int, ask: Ask, timeout: float = 10.0) -> Answer:
-    """Ask once, over a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
-    try:
-        connection.putrequest("POST" if ask.body else "GET", ask.path, skip_host=True, skip_accept_encoding=True)
-        for name, value in [("Host", ask.host), *ask.headers, *([("Content-Length", str(ask.body))] if ask.body else [])]:
-            connection.putheader(name, value)
-        connection.endheaders(b"." * ask.body if ask.body else None)
-        response = connection.getresponse()
-        return Answer(response.status, response.getheader("X-Backend", ""), len(response.read()))
-    except http.client.HTTPException as error:
-        raise OSError(error) from error
-    finally:
-        connection.close()
-
-
 class Load(msgspec.Struct, frozen=True):
     """What the client saw; times in microseconds."""
 
@@ -46,16 +23,16 @@ class Load(msgspec.Struct, frozen=True):
     answered: int
     wrong: int
     broken: int
-    refused: int
-    retried: int
     lost: int
     seconds: float
-    p50: float
-    p99: float
-    p999: float
-    max: float
-    typical: float  # p99 of a calm window (client.c), in an open loop
     statuses: list[int]
+    refused: int = 0
+    retried: int = 0
+    p50: float = 0.0
+    p99: float = 0.0
+    p999: float = 0.0
+    max: float = 0.0
+    typical: float = 0.0  # p99 of a calm window (client.c), in an open loop
     first: int = 1  # whether the client of an open loop was let before everybody else on its core
 
     @property

@@ -128,11 +128,11 @@ def running(command: list[str], core: str = "", **more):
 
 
 @functools.cache
-def compiled(name: str) -> str:
-    """Compile bench/NAME.c; the path of the program. FileNotFoundError without a compiler."""
+def compiled(name: str, *libraries: str) -> str:
+    """Compile bench/NAME.c with these (-lNAME); the path of the program. FileNotFoundError without a compiler."""
     program = Path(tempfile.gettempdir()) / f"gwfast-bench-{os.getpid()}-{name}"
     source = Path(__file__).parent / f"{name}.c"
-    subprocess.run([os.environ.get("CC", "cc").split()[-1], "-O2", "-o", str(program), str(source)], check=True)
+    subprocess.run([os.environ.get("CC", "cc").split()[-1], "-O2", "-o", str(program), str(source), *libraries], check=True)
     atexit.register(program.unlink, missing_ok=True)
     return str(program)
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from bench.world import HOST, Resource, header, listener_set, prefix, route
+from bench.wire import HOST
+from bench.world import Resource, calls, header, listener_set, prefix, route
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -19,6 +20,10 @@ class Ask(msgspec.Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
     body: int = 0
 
+    @property
+    def method(self) -> str:
+        return "POST" if self.body else "GET"
+
     def head(self, close: bool = False) -> bytes:
         fields = [("Host", self.host), *self.headers]
         if close:
@@ -26,7 +31,7 @@ class Ask(msgspec.Struct, frozen=True):
         if self.body:
             fields.append(("Content-Length", str(self.body)))
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
-        return f"{'POST' if self.body else 'GET'} {self.path} HTTP/1.1\r\n{lines}\r\n".encode()
+        return f"{self.method} {self.path} HTTP/1.1\r\n{lines}\r\n".encode()
 
     def bytes(self, close: bool = False) -> bytes:
         return self.head(close) + b"." * self.body
@@ -58,6 +63,12 @@ def plain(body: int = 0) -> Scene:
     """One route for everything."""
     return Scene(routes=[route("all", "first")], asks={"": Ask(body=body)}, route=lambda n, to: route("all", to),
                  ask=lambda n, to: Ask(to=to))
+
+
+def unary(size: int = 64) -> Scene:
+    """One GRPCRoute, of one service; messages of so many bytes."""
+    fields = (("content-type", "application/grpc"), ("te", "trailers"))
+    return Scene(routes=[calls("all", "first", "bench.Echo")], asks={"": Ask(path="/bench.Echo/Say", headers=fields, body=size)})
 
 
 def paths(count: int) -> Scene:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import msgspec
 
+from bench.asked import Answer, answer
 from bench.contenders import CONTENDERS, Contender, Unsupported
-from bench.load import Answer, answer
 from bench.machine import compiled, cpus, free_port, running, until
 from bench.scenes import Ask, Scene
+from bench.wire import CLEAR, GRPC, Wire
 from bench.world import World
 
 SERVICES = ("first", "rest", "last")
@@ -52,10 +53,10 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backends:
-    """The backend's processes: one for each name, so that one can be ended alone."""
+    """The backend's processes: one for each name, so that one can be ended alone. `grpc`: they answer calls (calls.c)."""
 
-    def __init__(self, stack: contextlib.ExitStack, size: int, names: tuple[str, ...]) -> None:
-        self.size = size
+    def __init__(self, stack: contextlib.ExitStack, size: int, names: tuple[str, ...], grpc: bool = False) -> None:
+        self.size, self.grpc = size, grpc
         self.ports = {name: free_port() for name in names}
         self._stack, self._processes = stack, {}
         if names:
@@ -63,13 +64,13 @@ class Backends:
 
     def start(self, *names: str) -> None:
         """One process for these names."""
-        command = [compiled("backend"), str(self.size), *(str(self.ports[name]) for name in names)]
+        command = [compiled("calls" if self.grpc else "backend"), str(self.size), *(str(self.ports[name]) for name in names)]
         running_ = contextlib.ExitStack()
         self._stack.push(running_)
         process = running_.enter_context(running(command, cpus("load")))
         for name in names:
             self._processes[name] = running_
-            until(lambda name=name: answer(self.ports[name], Ask()).status == 200)
+            until(lambda name=name: answer(self.ports[name], Ask(), GRPC if self.grpc else CLEAR).status == 200)
         assert process.poll() is None
 
     def stop(self, name: str) -> None:
@@ -80,10 +81,11 @@ class Stage:
     """Everything that runs, and what is known about it."""
 
     def __init__(self, case: str, scene: Scene, options: Options, directory: Path, stack: contextlib.ExitStack, *,
-                 size: int = 35, workers: int = 1, names: tuple[str, ...] = SERVICES, apart: bool = False) -> None:
+                 size: int = 35, workers: int = 1, names: tuple[str, ...] = SERVICES, apart: bool = False,
+                 wire: Wire = CLEAR) -> None:
         self.case, self.scene, self.options, self.directory = case, scene, options, directory
-        self.workers = workers
-        self.backends = Backends(stack, size, () if apart else names)
+        self.workers, self.wire = workers, wire
+        self.backends = Backends(stack, size, () if apart else names, wire.grpc)
         if apart:
             self.backends.ports = {name: free_port() for name in names}
             for name in names:
@@ -91,7 +93,7 @@ class Stage:
         services = {name: [port] for name, port in self.backends.ports.items()}
         if scene.nobody is None:  # one route for everything: the floor can do that too
             services = {"first": services["first"]}
-        self.world = World(directory / "world", scene.routes, services, scene.listener_sets)
+        self.world = World(directory / "world", scene.routes, services, scene.listener_sets, wire)
         self.notes: list[Note] = []
         self._stack = stack
         self._turns = itertools.count()
@@ -109,7 +111,7 @@ class Stage:
         if why := kind.missing():
             self.note(name, why)
             return None
-        made = kind(self.directory / name, free_port(), self.workers, cpus("proxy", self.workers))
+        made = kind(self.directory / name, free_port(), self.workers, cpus("proxy", self.workers), self.wire)
         try:
             made.write(self.world)
         except Unsupported as cannot:
@@ -153,7 +155,7 @@ class Stage:
 
     def right(self, contender: Contender, ask: Ask) -> bool:
         """Whether this is answered as the resources say."""
-        got = answer(contender.port, ask)
+        got = answer(contender.port, ask, self.wire)
         if not ask.to:
             return got.status in contender.nowhere
         return got == Answer(200, str(self.backends.ports[ask.to]), self.backends.size)
@@ -164,7 +166,7 @@ class Stage:
             asks["nobody's"] = self.scene.nobody
         for name, ask in asks.items():
             if not self.right(contender, ask):
-                self.note(contender.name, f"answers the {name} request wrongly: {answer(contender.port, ask)}")
+                self.note(contender.name, f"answers the {name} request wrongly: {answer(contender.port, ask, self.wire)}")
                 return False
         return True
 

@@ -1,14 +1,15 @@
 """What all contenders are told: a folder of Gateway API resources, as gwfast reads it, and the plan that gwfast makes of
 it, from which the configuration of every other one is written.
 
-    World(folder)            gateway.json     one Gateway, HTTP on the spec's port 80
+    World(folder)            gateway.json     one Gateway: HTTP on the spec's port 80, or HTTPS on 443 and a Secret
       .backends({...})       services.json    a Service and an EndpointSlice for each name, with its ports on 127.0.0.1
-      .routes([...])         routes-0.json    HTTPRoutes, `per_file` in each file
+      .routes([...])         routes-0.json    HTTPRoutes (or a GRPCRoute), `per_file` in each file
       .plan()                                 the plan of what the files say now; costs what changed
       .log                                    the files as they were written, one after the other
 
-Each contender listens on a port of its own in the place of 80.
+Each contender listens on a port of its own in the place of 80 or 443.
 """
+import base64
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,12 +17,12 @@ from typing import Any
 
 import msgspec
 
+from bench.wire import CLEAR, Wire, certificate
 from gwfast.plan.ir import Plan
 from gwfast.serve.generation import Pipeline
 from gwfast.serve.options import ServeOptions
 
 GATEWAY, DISCOVERY = "gateway.networking.k8s.io/v1", "discovery.k8s.io/v1"
-HOST = "www.bench.example"
 Resource = dict[str, Any]
 
 
@@ -30,12 +31,18 @@ def resource(api: str, kind: str, name: str, **rest: Any) -> Resource:
             **rest}
 
 
-def gateway(sets: bool = False) -> Resource:
-    """The Gateway; `sets`: ListenerSets of its namespace may join it."""
-    spec = {"gatewayClassName": "gwfast", "listeners": [{"name": "web", "protocol": "HTTP", "port": 80}]}
+def gateway(wire: Wire = CLEAR, sets: bool = False) -> list[Resource]:
+    """The Gateway, and over TLS its Secret; `sets`: ListenerSets of its namespace may join it."""
+    listener: Resource = {"name": "web", "protocol": "HTTPS" if wire.tls else "HTTP", "port": wire.port}
+    spec = {"gatewayClassName": "gwfast", "listeners": [listener]}
     if sets:
         spec["allowedListeners"] = {"namespaces": {"from": "Same"}}
-    return resource(GATEWAY, "Gateway", "bench", spec=spec)
+    made = [resource(GATEWAY, "Gateway", "bench", spec=spec)]
+    if wire.tls:
+        listener["tls"] = {"certificateRefs": [{"name": "bench"}]}
+        chain, key = (base64.b64encode(each).decode() for each in certificate())
+        made.append(resource("v1", "Secret", "bench", type="kubernetes.io/tls", data={"tls.crt": chain, "tls.key": key}))
+    return made
 
 
 def listener_set(number: int, hostname: str) -> Resource:
@@ -44,9 +51,10 @@ def listener_set(number: int, hostname: str) -> Resource:
         "listeners": [{"name": "web", "protocol": "HTTP", "port": 80, "hostname": hostname}]})
 
 
-def service(name: str, ports: Iterable[int]) -> list[Resource]:
-    """A Service and where its endpoints are."""
-    return [resource("v1", "Service", name, spec={"ports": [{"name": "web", "port": 80}]})] + [
+def service(name: str, ports: Iterable[int], h2c: bool = False) -> list[Resource]:
+    """A Service and where its endpoints are. `h2c`: they speak HTTP/2."""
+    port = {"name": "web", "port": 80} | ({"appProtocol": "kubernetes.io/h2c"} if h2c else {})
+    return [resource("v1", "Service", name, spec={"ports": [port]})] + [
         resource(DISCOVERY, "EndpointSlice", f"{name}-{port}", addressType="IPv4",
                  metadata={"labels": {"kubernetes.io/service-name": name}},
                  ports=[{"name": "web", "port": port}], endpoints=[{"addresses": ["127.0.0.1"]}]) for port in ports]
@@ -63,6 +71,12 @@ def route(name: str, to: str, match: dict | None = None, hostname: str = "", par
     return resource(GATEWAY, "HTTPRoute", name, spec=spec)
 
 
+def calls(name: str, to: str, service: str) -> Resource:
+    """A GRPCRoute for every method of one service."""
+    rule = {"matches": [{"method": {"service": service}}], "backendRefs": [{"name": to, "port": 80}]}
+    return resource(GATEWAY, "GRPCRoute", name, spec={"parentRefs": [{"name": "bench"}], "rules": [rule]})
+
+
 def prefix(path: str) -> dict:
     return {"path": {"type": "PathPrefix", "value": path}}
 
@@ -75,12 +89,12 @@ class World:
     """The folder."""
 
     def __init__(self, folder: Path, routes: Iterable[Resource], services: dict[str, list[int]],
-                 listener_sets: Iterable[Resource] = ()) -> None:
-        self.folder = folder
+                 listener_sets: Iterable[Resource] = (), wire: Wire = CLEAR) -> None:
+        self.folder, self.wire = folder, wire
         self.log: list[Path] = []
         folder.mkdir(parents=True, exist_ok=True)
         sets = list(listener_sets)
-        self._write("gateway", [gateway(bool(sets)), *sets])
+        self._write("gateway", [*gateway(wire, bool(sets)), *sets])
         self.services(services)
         self._routes = list(routes)
         self._per_file = 1 if len(self._routes) <= 5000 else 100
@@ -90,7 +104,7 @@ class World:
         self._changed: set[str] | None = None
 
     def services(self, services: dict[str, list[int]]) -> None:
-        self._write("services", [each for name, ports in services.items() for each in service(name, ports)])
+        self._write("services", [each for name, ports in services.items() for each in service(name, ports, self.wire.grpc)])
 
     def put(self, number: int, route: Resource) -> None:
         """Put a route into the place of another, or behind the last."""

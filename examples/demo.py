@@ -1,6 +1,7 @@
 """`make demo`: echo backends and the gateway on examples/demo/; shows requests as they arrive; Ctrl-C ends everything.
 
-DEMO_PORT=8081 moves the gateway where port 8080 is taken.
+HTTP is on port 8080 and HTTPS, with a certificate made for this demo, on 8443; DEMO_PORT=8081 and DEMO_TLS_PORT=8444 move
+them where those are taken.
 """
 import contextlib
 import json
@@ -13,14 +14,19 @@ import time
 import urllib.request
 from pathlib import Path
 
+from make_certificates import make
+
 FOLDER = Path(__file__).parent / "demo"
+CERTIFICATES = Path(__file__).parent / "certificates"
 GWFAST = [sys.executable, "-m", "gwfast"]
 PORT = int(os.environ.get("DEMO_PORT", "8080"))
+TLS_PORT = int(os.environ.get("DEMO_TLS_PORT", "8443"))
 ADMIN = "127.0.0.1:9000"
 BACKENDS = {"stable": 3001, "beta": 3002, "canary": 3003}
 
 GUIDE = """
   the gateway       http://127.0.0.1:{port}     examples/demo/ (change a file: it is served at once)
+                    https://localhost:{tls_port}    with a certificate by {ca}
   echo backends     {backends}
   admin             http://{admin}     /readyz /metrics /config
 
@@ -31,6 +37,8 @@ Try, in another terminal:
   by query          curl 'http://127.0.0.1:{port}/shop/shoes?version=next'
   weighted canary   for i in 1 2 3 4 5 6 7 8 9 10; do curl -s http://127.0.0.1:{port}/checkout | grep service; done
   redirect          curl -i http://127.0.0.1:{port}/old-shop/shoes
+  HTTPS, HTTP/2     curl -i --cacert {ca} https://localhost:{tls_port}/shop/shoes
+  another name      curl --cacert {ca} --resolve shop.example:{tls_port}:127.0.0.1 https://shop.example:{tls_port}/shop/shoes
 
 Requests as they arrive (Ctrl-C ends the demo):
 """
@@ -43,7 +51,8 @@ def require_free(port: int) -> None:
         try:
             s.bind(("127.0.0.1", port))
         except OSError:
-            moved = "; DEMO_PORT=8081 make demo moves the gateway" if port == PORT else ""
+            names = {PORT: "DEMO_PORT=8081", TLS_PORT: "DEMO_TLS_PORT=8444"}
+            moved = f"; {names[port]} make demo moves the gateway" if port in names else ""
             sys.exit(f"demo: port {port} is in use{moved}")
 
 
@@ -70,20 +79,22 @@ def shown(line: str) -> str:
 
 def main() -> int:
     """Run everything. One worker: each has a weighted selector of its own, and ten requests should show one canary."""
-    for port in (PORT, *BACKENDS.values(), int(ADMIN.rpartition(":")[2])):
+    for port in (PORT, TLS_PORT, *BACKENDS.values(), int(ADMIN.rpartition(":")[2])):
         require_free(port)
+    make(CERTIFICATES)
     # Ctrl-C reaches the whole foreground group: each process ends in its own way, and this one waits for them.
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: gateway.terminate())
     echo = subprocess.Popen([*GWFAST, "echo", *(f"{name}={port}" for name, port in BACKENDS.items())],
                             start_new_session=True, stdout=subprocess.DEVNULL)
-    gateway = subprocess.Popen([*GWFAST, "run", str(FOLDER), "--admin", ADMIN, "--port-map", f"8080:{PORT}",
-                                "--workers", "1", "--access-log", "json", "--log-level", "warning", "--drain-timeout", "2s"],
+    gateway = subprocess.Popen([*GWFAST, "run", str(FOLDER), str(CERTIFICATES), "--admin", ADMIN,
+                                "--port-map", f"8080:{PORT},8443:{TLS_PORT}", "--workers", "1", "--access-log", "json",
+                                "--log-level", "warning", "--drain-timeout", "2s"],
                                stdout=subprocess.PIPE, text=True)
     try:
         if ready(gateway):
-            print(GUIDE.format(port=PORT, admin=ADMIN, backends="  ".join(f"{n} :{p}" for n, p in BACKENDS.items())),
-                  flush=True)
+            print(GUIDE.format(port=PORT, tls_port=TLS_PORT, ca=os.path.relpath(CERTIFICATES / "ca.crt"), admin=ADMIN,
+                               backends="  ".join(f"{n} :{p}" for n, p in BACKENDS.items())), flush=True)
         for line in gateway.stdout:
             print(shown(line), flush=True)
         return gateway.wait()

@@ -27,6 +27,8 @@ cdef struct Totals:
     uint64_t tls_handshakes        # of clients, that were completed
     uint64_t tls_resumed           # of those
     uint64_t tls_failures
+    uint64_t upstream_tls_handshakes
+    uint64_t upstream_tls_resumed
     uint64_t http2_connections     # of clients
     uint64_t http2_resets          # streams that clients reset
     uint64_t http2_floods          # connections ended because of what they asked for

@@ -86,6 +86,7 @@ cdef dict _totals(Totals *t):
         "upstream_reused": t.upstream_reused, "upstream_retries": t.upstream_retries,
         "upstream_open": t.upstream_open, "upstream_idle": t.upstream_idle, "tunnels": t.tunnels,
         "tls_handshakes": t.tls_handshakes, "tls_resumed": t.tls_resumed, "tls_failures": t.tls_failures,
+        "upstream_tls_handshakes": t.upstream_tls_handshakes, "upstream_tls_resumed": t.upstream_tls_resumed,
         "http2_connections": t.http2_connections, "http2_resets": t.http2_resets, "http2_floods": t.http2_floods,
         "udp_sessions": t.udp_sessions, "udp_sessions_open": t.udp_sessions_open, "udp_evicted": t.udp_evicted,
         "log_dropped": t.log_dropped, "table_generation": t.table_generation,

@@ -173,7 +173,7 @@ cdef class Engine:
 
     def secure(self, certs) -> None:
         """Ask `certs` (serve.certs.Certs) for what handshakes need, from the next one on."""
-        self.clients.certs = certs
+        self.clients.certs = self.gateway.upstreams.certs = certs
 
     def finish(self) -> None:
         """Stop accepting; answer what is in flight with 'Connection: close'; idle connections end soon."""

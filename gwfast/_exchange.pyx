@@ -178,7 +178,7 @@ cdef class Exchange(Waiter):
         if self.backend.endpoints.count == 0:
             self.fail(FAULT_NO_ENDPOINT)
             return 1
-        if self.backend.tls or self.backend.protocol > PROTO_WS:
+        if self.backend.protocol > PROTO_WS:
             self.answer(500, FAULT_NO_BACKEND, NULL, 0)
             return 1
         if self.prepare(&found) < 0:
@@ -411,6 +411,9 @@ cdef class Exchange(Waiter):
 
     cdef bint upstream_wanted(self) noexcept:
         return self.client.out.base == NULL
+
+    cdef bint upstream_moves(self) noexcept:
+        return True
 
     cdef void upstream_moved(self, Upstream upstream) noexcept:
         self.upstream = upstream

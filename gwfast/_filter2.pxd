@@ -12,6 +12,8 @@ cdef int32_t encode_response(Encoding *encoding, const Ops *ops, const ResponseH
 # Our own answer. location: where to go, or NULL; length: of the body. grpc >= 0: a trailers-only response with this status.
 cdef int32_t encode_answer(Encoding *encoding, const Ops *ops, int status, const char *date, const char *location,
                            uint32_t n, uint32_t length, int grpc, uint8_t *to, uint8_t *end) noexcept nogil
+# A head that is nothing but its status; there is room.
+cdef int32_t encode_status(Encoding *encoding, uint32_t status, uint8_t *to, uint8_t *end) noexcept nogil
 # A trailer section of lines as HTTP/1.1 has them.
 cdef int32_t encode_trailers(Encoding *encoding, const char *at, uint32_t n, uint8_t *to, uint8_t *end) noexcept nogil
 # What a status is to gRPC (grpc/doc/http-grpc-status-mapping.md, and grpcroute_types.go for a route that is not there).

@@ -1,6 +1,7 @@
 """The heads that leave for clients of HTTP/2 (see _filter2.pxd)."""
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport strlen
+from gwfast._bytes cimport same
 from gwfast._fault cimport reason_phrase
 from gwfast._fields cimport field_id, field_line
 from gwfast._filter cimport Ops, nth, overridden, overriding, total
@@ -91,6 +92,8 @@ cdef int32_t encode_response(Encoding *encoding, const Ops *ops, const ResponseH
         field = &head.fields[i]
         if field.flags & FIELD_HOP or (drop >> field.id) & 1:
             continue
+        if head.status == 101 and field.name_len == 20 and same(field.name, b"sec-websocket-accept", 20):
+            continue               # of a handshake that HTTP/2 does not have (RFC 8441 5)
         if not (named >> (field.hash & 63) & 1
                 and overridden(ops, 0, True, field.hash, field.name, field.name_len)):
             add(&block, field)
@@ -121,6 +124,13 @@ cdef int32_t encode_answer(Encoding *encoding, const Ops *ops, int status, const
     else:
         add_words(&block, b"content-type", b"text/plain", 10, FIELD_OTHER)
     add_number(&block, b"content-length", length, FIELD_CONTENT_LENGTH)
+    return finished(&block, to)
+
+
+cdef int32_t encode_status(Encoding *encoding, uint32_t status, uint8_t *to, uint8_t *end) noexcept nogil:
+    cdef Block block
+    begin(&block, encoding, to, end)
+    advance(&block, hpack_status(encoding, status, block.at, end))
     return finished(&block, to)
 
 

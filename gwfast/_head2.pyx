@@ -227,6 +227,7 @@ cdef int read_head2(RequestHead *head, uint32_t count, const char *lines, char *
     cdef Notes notes
     cdef const Field *host = NULL
     cdef uint32_t cookies = 0
+    cdef int refused
     cdef int result = take_pseudos(head.fields, count, &known)
     if result < 0:
         return result
@@ -235,11 +236,15 @@ cdef int read_head2(RequestHead *head, uint32_t count, const char *lines, char *
     clear(&notes)
     notes.minor = head.minor = 2
     head.keep_alive, head.upgrade, head.absolute = 1, 0, 0
+    head.method_id = METHOD_OTHER
+    refused = take_method(head, &known)
+    if refused == MALFORMED:
+        return MALFORMED
     result = take_fields(head, &notes, &host, &cookies)
-    if result == 0:
-        result = take_method(head, &known)
-    if result < 0 and result != BAD_METHOD and result != BAD_EXPECTATION:
-        return result
+    if result == MALFORMED:
+        return MALFORMED
+    if refused < 0:
+        result = refused
     if result == BAD_METHOD and known.protocol.at == NULL and head.method_id == METHOD_CONNECT:
         return MALFORMED if known.path.at != NULL or known.scheme.at != NULL or known.authority.at == NULL else BAD_METHOD
     if not is_scheme(&known.scheme):

@@ -29,15 +29,19 @@ cdef class Http2(Multiplex):
     cdef uint64_t drain_ms     # when the first GOAWAY left; 0: none has
     cdef bint greeted          # the preface was read
     cdef bint acknowledged     # our SETTINGS were
+    cdef uint32_t promised     # what the last GOAWAY named
     cdef bint leaving          # the last GOAWAY was sent: no new streams
     cdef bint pumping
+    cdef bint folded           # the decoder's table is
 
     cdef void take_over(self, const char *at, size_t n) noexcept   # bytes that were read already; after Clients.replace
     cdef void pump(self) noexcept
+    cdef void take_input(self) noexcept
     cdef size_t take(self, char *at, size_t n) noexcept
     cdef void on_frame(self, Frame *frame) noexcept
     cdef void on_data(self, Frame *frame) noexcept
     cdef void on_headers(self, Frame *frame) noexcept
+    cdef void on_bad_priority(self, Frame *frame) noexcept
     cdef void on_settings(self, Frame *frame) noexcept
     cdef void on_window_update(self, Frame *frame) noexcept
     cdef void on_reset(self, Frame *frame) noexcept

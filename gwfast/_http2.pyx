@@ -12,7 +12,7 @@ cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
 
 from gwfast._bytes cimport same
@@ -24,7 +24,8 @@ from gwfast._head cimport (
     BAD_FIELDS_LARGE, FIELD_UNDERSCORE, FRAMING_LENGTH, MAX_FIELDS, METHOD_HEAD, Field, RequestHead)
 from gwfast._head2 cimport MALFORMED, read_head2, read_trailers2
 from gwfast._hpack cimport (
-    HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, Table, hpack_decode, table_bytes, table_start)
+    HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, Table, hpack_decode, table_bytes, table_fold, table_start,
+    table_unfold)
 from gwfast._hpack_encode cimport Encoding, encoding_bytes, encoding_limit, encoding_start
 from gwfast._loop cimport READ, READ_AGAIN, READS, Peer, append, consume, release, waiting
 from gwfast._stream cimport RING
@@ -77,7 +78,10 @@ cdef class Http2(Multiplex):
             return
         self.loop.later(self)
         self.rearm()
-        self.readable = True       # what was read already is in `input`
+        if self.gateway.draining:
+            self.drain()
+        self.readable = True
+        self.take_input()          # what was read already
         self.pump()
 
     # -- events --------------------------------------------------------------------------------------------------------
@@ -92,9 +96,9 @@ cdef class Http2(Multiplex):
             if self.flush() < 0:
                 self.gone()
                 return
+            self.rearm()               # it takes something
             if self.out.base == NULL:
                 self.pump_queue()
-                self.rearm()
                 self.pump()
         if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP) and not self.closed:
             self.readable = True
@@ -139,7 +143,7 @@ cdef class Http2(Multiplex):
             at = self.since_ms + self.clients.head_ms
         elif self.count == 0:
             at = self.since_ms + self.clients.idle_for()
-            if self.tls is not None and self.loop.now_ms < self.since_ms + REST_MS < at:
+            if self.encoder != NULL and self.loop.now_ms < self.since_ms + REST_MS < at:
                 at = self.since_ms + REST_MS
         self.loop.arm(self, at)
 
@@ -152,14 +156,17 @@ cdef class Http2(Multiplex):
 
     cdef void say_goodbye(self, uint32_t last, uint32_t code) noexcept:
         cdef uint8_t *p
+        if self.leaving:
+            last = self.promised       # it may not grow again (RFC 9113 6.8)
+        self.promised = last
         if self.room(17) == 0:
             p = <uint8_t *>self.gather.base + self.gather.end
             self.gather.end += <uint32_t>(put_goaway(p, last, code) - p)
 
     cdef void leave(self) noexcept:
         """The second: which streams were the last."""
-        self.leaving = True
         self.say_goodbye(self.last, NO_ERROR)
+        self.leaving = True
         if self.count == 0:
             self.fail(NO_ERROR)
         self.rearm()
@@ -201,7 +208,6 @@ cdef class Http2(Multiplex):
         """The client is not there any more, or not to be listened to."""
         cdef Stream stream
         cdef int i
-        self.pending = None
         for i in range(BUCKETS):
             while self.streams != NULL and self.streams[i] != NULL:
                 stream = <Stream>self.streams[i]
@@ -210,7 +216,6 @@ cdef class Http2(Multiplex):
     cdef void close(self) noexcept:
         if self.closed:
             return
-        self.pending = None
         release(&self.loop.pool, &self.input)
         release(&self.loop.pool, &self.block)
         release(&self.loop.pool, &self.gather)
@@ -245,10 +250,15 @@ cdef class Http2(Multiplex):
             elif append(&self.loop.pool, &self.input, self.loop.input, n) < 0:
                 self.gone()
             else:
-                used = self.take(self.input.base + self.input.start, waiting(&self.input))
-                if self.input.base != NULL:
-                    consume(&self.loop.pool, &self.input, <uint32_t>used)
+                self.take_input()
         self.pumping = False
+
+    cdef void take_input(self) noexcept:
+        cdef size_t used
+        if self.input.base != NULL:
+            used = self.take(self.input.base + self.input.start, waiting(&self.input))
+            if self.input.base != NULL:        # else the connection is over
+                consume(&self.loop.pool, &self.input, <uint32_t>used)
 
     cdef size_t take(self, char *at, size_t n) noexcept:
         cdef size_t used = 0
@@ -276,9 +286,6 @@ cdef class Http2(Multiplex):
         return used
 
     cdef void on_frame(self, Frame *frame) noexcept:
-        if self.pending is not None and not (frame.stream == self.pending.id and frame.type == FRAME_DATA):
-            if not (frame.type == FRAME_RST_STREAM and frame.stream == self.pending.id):
-                self.launch_pending()
         if frame.idle:
             self.spend(&self.glitches, GLITCHES, GLITCHES_RATE)
         if frame.type == FRAME_DATA:
@@ -298,8 +305,15 @@ cdef class Http2(Multiplex):
         elif frame.type == FRAME_GOAWAY:
             self.drain()
         elif frame.error:              # PRIORITY
-            if frame.stream:
-                self.put_reset(frame.stream, frame.error)
+            self.on_bad_priority(frame)
+
+    cdef void on_bad_priority(self, Frame *frame) noexcept:
+        cdef Stream stream = self.find(frame.stream)
+        if stream is not None:
+            self.spend(&self.resets, RESETS, RESETS_RATE)
+            stream.reset(frame.error)
+        elif frame.stream > self.last:
+            self.fail(frame.error)         # an idle stream cannot be reset (RFC 9113 6.4)
 
     cdef void on_settings(self, Frame *frame) noexcept:
         cdef uint32_t before = self.peer.window
@@ -432,16 +446,40 @@ cdef class Http2(Multiplex):
         self.rearm()
 
     cdef int codecs(self) noexcept:
-        if self.decoder != NULL:
-            return 0
-        self.decoder = <Table *>malloc(table_bytes(HEADER_TABLE_BYTES))
-        self.encoder = <Encoding *>malloc(encoding_bytes(HEADER_TABLE_BYTES))
-        if self.decoder == NULL or self.encoder == NULL:
-            return -1
-        table_start(self.decoder, HEADER_TABLE_BYTES)
-        encoding_start(self.encoder, HEADER_TABLE_BYTES)
-        encoding_limit(self.encoder, self.peer.header_table)
+        cdef void *whole
+        if self.folded:
+            whole = realloc(self.decoder, table_bytes(HEADER_TABLE_BYTES))
+            if whole == NULL:
+                return -1
+            self.decoder = <Table *>whole
+            table_unfold(self.decoder)
+            self.folded = False
+        if self.decoder == NULL:
+            self.decoder = <Table *>malloc(table_bytes(HEADER_TABLE_BYTES))
+            if self.decoder == NULL:
+                return -1
+            table_start(self.decoder, HEADER_TABLE_BYTES)
+        if self.encoder == NULL:
+            self.encoder = <Encoding *>malloc(encoding_bytes(HEADER_TABLE_BYTES))
+            if self.encoder == NULL:
+                return -1
+            encoding_start(self.encoder, HEADER_TABLE_BYTES)
+            encoding_limit(self.encoder, self.peer.header_table)
+            if self.served:            # the peer's table is emptied as well (RFC 7541 4.2)
+                self.encoder.lowest, self.encoder.announce = 0, 1
         return 0
+
+    cdef void rest(self) noexcept:
+        """Give memory back. What the peer has told us is kept, folded; what we told it can be told again."""
+        cdef void *less
+        if self.decoder != NULL and not self.folded:
+            self.folded = True
+            less = realloc(self.decoder, table_fold(self.decoder))
+            if less != NULL:
+                self.decoder = <Table *>less
+        free(self.encoder)
+        self.encoder = NULL
+        Peer.rest(self)
 
     cdef void take_block(self, uint32_t id, const uint8_t *at, uint32_t n, bint ended) noexcept:
         """Decode a field block, whatever becomes of it: the table must know it. Lines lie in loop.output meanwhile."""
@@ -499,7 +537,9 @@ cdef class Http2(Multiplex):
         stream = self.admit(id, ended)
         if stream is None:
             self.gone()
-        elif result < 0:
+            return
+        stream.head_only = result != BAD_FIELDS_LARGE and self.gateway.head.method_id == METHOD_HEAD
+        if result < 0:
             stream.refuse(fault_of_parse(result))
         else:
             self.begin(stream)
@@ -540,7 +580,6 @@ cdef class Http2(Multiplex):
         if bind == NULL:
             stream.refuse(FAULT_NO_RULE)
             return
-        stream.head_only = head.method_id == METHOD_HEAD
         stream.upgrade = head.upgrade
         stream.sized, stream.left = head.framing == FRAMING_LENGTH, head.content_length
         for i in range(head.count):
@@ -551,11 +590,9 @@ cdef class Http2(Multiplex):
         if exchange.begin(stream, bind) != 0 or stream.exchange is None:
             return
         if head.expect:
-            self.put_frame(FRAME_HEADERS, FLAG_END_HEADERS, stream.id, b"\x08\x03100", 5)   # ':status' of the table, a literal
-        self.pending = stream
-        if stream.remote_ended or stream.upgrade:
-            self.launch_pending()
-        else:
+            stream.go_on()
+        self.pend(stream)
+        if not stream.remote_ended:
             stream.body_clock()
 
     cdef void take_trailers(self, Stream stream, Field *fields, uint32_t count) noexcept:
@@ -585,8 +622,7 @@ cdef class Http2(Multiplex):
             at = &(<Stream>at[0]).next
         at[0] = stream.next
         self.unqueue(stream)
-        if self.pending is stream:
-            self.pending = None
+        self.forget_pending(stream)
         self.owe(None, waiting(&stream.input))
         release(&self.loop.pool, &stream.input)
         release(&self.loop.pool, &stream.trailing)

@@ -285,8 +285,11 @@ cdef class Loop:
             self.counters.totals.events += n
             for i in range(n):
                 peer = <Peer>self.events[i].data.ptr
-                if not peer.closed:
-                    peer.on_events(self.events[i].events)
+                if peer.closed:
+                    continue
+                if peer.tls is not None and peer.readable:     # what a Session holds no event announces
+                    self.events[i].events |= EPOLLIN
+                peer.on_events(self.events[i].events)
             if self.later_first != NULL or len(self.graveyard):
                 peer = None
                 self.settle()

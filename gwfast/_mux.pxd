@@ -10,7 +10,7 @@ from gwfast._frames cimport Frame, FrameState
 from gwfast._hpack cimport Table
 from gwfast._loop cimport Buf
 from gwfast._stream2 cimport STREAM_WINDOW, BUCKETS, Carrier, Stream
-from gwfast._upstream cimport State, Upstream, Upstreams
+from gwfast._upstream cimport State, Upstream, Upstreams, discard
 
 cdef class Muxes(Upstreams):
     cdef char *room
@@ -49,6 +49,7 @@ cdef class Mux(Carrier):
     cdef void connected(self) noexcept
     cdef void open_queued(self) noexcept
     cdef void fail_queued(self, int fault) noexcept
+    cdef void requeue(self) noexcept       # what waits begins anew: its endpoint speaks HTTP/1.1
     cdef void pump(self) noexcept
     cdef size_t take(self, char *at, size_t n) noexcept
     cdef void hand_over(self) noexcept

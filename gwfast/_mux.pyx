@@ -25,7 +25,7 @@ from gwfast._hpack_encode cimport Encoding, encoding_bytes, encoding_limit, enco
 from gwfast._loop cimport READ, READ_AGAIN, READS, Peer, append, release, waiting
 from gwfast._sys cimport *
 from gwfast._transcode cimport read_response2
-from gwfast._upstream cimport BUSY, Waiter
+from gwfast._upstream cimport BUSY, Waiter, discard, keep_ticket
 
 cdef enum:
     STREAMS = 100              # limits.STREAMS
@@ -156,6 +156,13 @@ cdef class Mux(Carrier):
             stream = self.unqueue()
             stream.waiter.upstream_failed(fault)
 
+    cdef void requeue(self) noexcept:
+        cdef Stream stream
+        self.leave()
+        while self.queue != NULL:
+            stream = self.unqueue()
+            stream.waiter.upstream_reset(True)
+
     cdef void on_events(self, uint32_t events) noexcept:
         if events & EPOLLRDHUP:
             self.hangup = True
@@ -176,6 +183,10 @@ cdef class Mux(Carrier):
             self.close()
 
     cdef void on_later(self) noexcept:
+        if self.readable and not self.frames.begun:    # its SETTINGS came with the end of TLS's handshake
+            self.pump()
+        if self.closed:
+            return
         if self.push() < 0:
             self.readable = True   # what it said before it broke is still there
             self.pump()
@@ -207,6 +218,8 @@ cdef class Mux(Carrier):
             if not self.opened:
                 return
             self.idle = True
+            if self.tls is not None and self.requests == 1:
+                keep_ticket(state, self.tls)
             state.idles += 1
             self.loop.counters.totals.upstream_idle += 1
             self.loop.arm(self, self.loop.now_ms + self.home.pool_idle_ms)
@@ -261,7 +274,7 @@ cdef class Mux(Carrier):
         self.loop.counters.totals.upstream_open -= 1
         state.connections -= 1
         if state.retired and state.connections == 0 and state.outstanding == 0:
-            free(state)
+            discard(state)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

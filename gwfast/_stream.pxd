@@ -31,7 +31,8 @@ cdef class Multiplex(Client):
     cdef Encoding *encoder
     cdef PyObject *queue_first     # streams with something to send, in turn; borrowed
     cdef PyObject *queue_last
-    cdef Stream pending        # begun, and not launched: its body may be in the same read
+    cdef PyObject *pending     # streams that were begun and not launched: what is behind them in the same read may be their
+    cdef PyObject *pending_last    # body, or end them; borrowed
     cdef int64_t window        # bytes that the peer takes
     cdef int64_t credit        # bytes that it may still send
     cdef uint32_t owed         # bytes that were used, and not given back to it
@@ -40,7 +41,9 @@ cdef class Multiplex(Client):
     cdef Budget updates
     cdef bint lingering        # only what was sent has to arrive
 
+    cdef void pend(self, Stream stream) noexcept
     cdef void launch_pending(self) noexcept
+    cdef void forget_pending(self, Stream stream) noexcept
     cdef int room(self, uint32_t n) noexcept
     cdef void put_frame(self, uint8_t type, uint8_t flags, uint32_t stream, const char *at, uint32_t n) noexcept
     cdef void put_block(self, uint32_t stream, const char *at, uint32_t n, bint ended) noexcept
@@ -58,7 +61,7 @@ cdef class Multiplex(Client):
 cdef class Stream(Downstream):
     cdef Multiplex conn
     cdef PyObject *next        # in its chain
-    cdef PyObject *queue_next
+    cdef PyObject *queue_next  # in the queue, or of those that are pending
     cdef uint32_t id
     cdef int64_t window
     cdef int64_t credit
@@ -72,6 +75,7 @@ cdef class Stream(Downstream):
     cdef uint64_t window_bytes
     cdef bint sized
     cdef bint queued
+    cdef bint pending
     cdef bint head_only
     cdef bint upgrade          # an extended CONNECT
     cdef bint grpc
@@ -83,6 +87,7 @@ cdef class Stream(Downstream):
     cdef bint wants(self) noexcept
     cdef void pass_on(self, const char *at, size_t n, bint end) noexcept
     cdef int emit(self, const char *at, size_t n, bint end) noexcept
+    cdef void go_on(self) noexcept
     cdef int put_trailers(self, const char *at, size_t n) noexcept
     cdef void reset(self, uint32_t code) noexcept
     cdef void drop(self) noexcept

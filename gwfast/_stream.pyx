@@ -15,7 +15,7 @@ from libc.string cimport memcpy, memset
 from gwfast._exchange cimport Exchange
 from gwfast._fault cimport *
 from gwfast._filter cimport Ops, answer_size
-from gwfast._filter2 cimport encode_answer, encode_response, encode_trailers, grpc_status
+from gwfast._filter2 cimport encode_answer, encode_response, encode_status, encode_trailers, grpc_status
 from gwfast._frames cimport *
 from gwfast._head cimport *
 from gwfast._log cimport Record
@@ -43,12 +43,39 @@ cdef class Multiplex(Client):
     cdef void rearm(self) noexcept:
         pass
 
+    cdef void pend(self, Stream stream) noexcept:
+        stream.pending = True
+        stream.queue_next = NULL
+        if self.pending != NULL:
+            (<Stream>self.pending_last).queue_next = <PyObject *>stream
+        else:
+            self.pending = <PyObject *>stream
+        self.pending_last = <PyObject *>stream
+
     cdef void launch_pending(self) noexcept:
-        """Let the stream that was begun last go to its backend, with what has come of its body."""
-        cdef Stream stream = self.pending
-        self.pending = None
-        if stream is not None and stream.exchange is not None:
-            stream.exchange.launch()
+        """Let the streams that were begun go to their backends, with what has come of their bodies."""
+        cdef Stream stream
+        while self.pending != NULL:
+            stream = <Stream>self.pending
+            self.forget_pending(stream)
+            if stream.exchange is not None:
+                stream.exchange.launch()
+
+    cdef void forget_pending(self, Stream stream) noexcept:
+        cdef PyObject *before = NULL
+        cdef PyObject *at = self.pending
+        if not stream.pending:
+            return
+        while at != <PyObject *>stream:
+            before, at = at, (<Stream>at).queue_next
+        if before != NULL:
+            (<Stream>before).queue_next = stream.queue_next
+        else:
+            self.pending = stream.queue_next
+        if self.pending_last == at:
+            self.pending_last = before
+        stream.pending = False
+        stream.queue_next = NULL
 
     cdef int room(self, uint32_t n) noexcept:
         """See to it that n more bytes can be gathered, and are sent. -1: the connection is over."""
@@ -200,7 +227,6 @@ cdef class Multiplex(Client):
 
 @cython.final
 @cython.no_gc
-@cython.freelist(64)
 cdef class Stream(Downstream):
     # -- the request's body --------------------------------------------------------------------------------------------
 
@@ -226,8 +252,6 @@ cdef class Stream(Downstream):
             self.pass_on(at, n, end)
         elif append(&self.loop.pool, &self.input, at, n) < 0:
             self.reset(INTERNAL_ERROR)
-        if end and conn.pending is self:
-            conn.launch_pending()
 
     cdef void pass_on(self, const char *at, size_t n, bint end) noexcept:
         cdef Exchange exchange = self.exchange
@@ -364,6 +388,12 @@ cdef class Stream(Downstream):
         self.conn.put_block(self.id, <char *>to, length, True)
         self.local_ended = True
         return 0
+
+    cdef void go_on(self) noexcept:
+        """100 (Continue)."""
+        cdef uint8_t *to = <uint8_t *>self.loop.output
+        cdef int32_t length = encode_status(self.conn.encoder, 100, to, to + SCRATCH)
+        self.conn.put_block(self.id, <char *>to, length, False)
 
     cdef int inform(self, const ResponseHead *head) noexcept:
         cdef uint8_t *to = <uint8_t *>self.loop.output

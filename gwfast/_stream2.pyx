@@ -318,7 +318,6 @@ cdef class Carrier(Peer):
 
 @cython.final
 @cython.no_gc
-@cython.freelist(64)
 cdef class Stream(Upstream):
     cdef int send_request(self, const char *head, size_t head_n, bint chunked, const char *at, size_t n, bint end) noexcept:
         cdef Carrier mux = self.mux
@@ -427,6 +426,7 @@ cdef class Stream(Upstream):
             self.send_body(NULL, 0, True)
             return
         head.status, head.framing, head.upgrade, head.content_length = 101, FRAMING_TUNNEL, 1, 0
+        head.reason.at, head.reason.n = b"Switching Protocols", 19
         field = &head.fields[head.count]
         memcpy(at, b"Upgrade: websocket\r\n", 20)
         field.name, field.name_len, field.value, field.value_len, field.line_len = at, 7, at + 9, 9, 20

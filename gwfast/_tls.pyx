@@ -358,6 +358,9 @@ cdef class Session:
     cdef bint resumed(self) noexcept:
         return ssl.SSL_session_reused(self.ssl)
 
+    cdef long verdict(self) noexcept:
+        return ssl.SSL_get_verify_result(self.ssl)
+
     cdef Ticket ticket(self):
         cdef Ticket ticket = Ticket.__new__(Ticket)
         ticket.session = ssl.SSL_get1_session(self.ssl)

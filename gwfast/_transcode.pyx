@@ -7,8 +7,9 @@ Rules
   connection, one length that the body must have.
 """
 from libc.stdint cimport int32_t, uint8_t, uint32_t
-from libc.string cimport memchr, memcmp, memcpy, memmove
+from libc.string cimport memchr, memcmp, memcpy, memmove, strlen
 from gwfast._bytes cimport same
+from gwfast._fault cimport reason_phrase
 from gwfast._fields cimport field_line
 from gwfast._framing cimport Notes, clear, note
 from gwfast._head cimport *
@@ -164,7 +165,7 @@ cdef int read_response2(ResponseHead *head, uint32_t count, bint head_only, bint
         if field.id >= PSEUDO_OTHER or OF_CONNECTION >> field.id & 1 or note(field, &notes) < 0:
             return MALFORMED
         head.ids |= <uint32_t>1 << field.id
-    head.reason.at = NULL
-    head.reason.n = 0
+    head.reason.at = reason_phrase(head.status)    # which HTTP/2 does not have, and some readers of HTTP/1.1 miss
+    head.reason.n = <uint32_t>strlen(head.reason.at)
     head.minor, head.keep_alive, head.upgrade = 1, 1, 0
     return take_framing(head, &notes, head_only, ended)

@@ -18,11 +18,13 @@ from cpython.object cimport PyObject
 from gwfast._head cimport ResponseHead
 from gwfast._loop cimport Buf, Loop, Peer
 from gwfast._table cimport Backend, Endpoint, Image
+from gwfast._tls cimport Session
 
 cdef struct State:
     PyObject *idle         # Upstream, linked through `under`; borrowed (the loop owns peers)
     PyObject *muxes        # Mux (_upstream2), linked through `under`: those that take streams; borrowed
     uint64_t tls           # id of its TLS settings; 0: in clear
+    PyObject *ticket       # Ticket of its last TLS session, owned; NULL: none
     uint32_t idles         # connections without a request, of any protocol
     uint32_t streams       # that it allows on one HTTP/2 connection, as far as known; 0: not yet
     uint32_t connections   # open, idle ones included
@@ -32,6 +34,7 @@ cdef struct State:
     uint32_t address_n
     uint8_t address[28]    # a sockaddr
     uint8_t protocol       # Protocol of its backend
+    uint8_t multiplexes    # its last TLS connection spoke HTTP/2: the next one is dialled for many requests
     uint8_t retired        # its slot belongs to another endpoint now
     uint8_t name_n
     char name[54]          # 'ip:port' for the log
@@ -55,6 +58,7 @@ cdef class Waiter:
     cdef void upstream_reset(self, bint fresh) noexcept
     cdef void upstream_bad(self) noexcept         # its response is malformed (RFC 9113 8.1.1)
     cdef bint upstream_wanted(self) noexcept      # more of the body may come; if not, pull() will ask for it
+    cdef bint upstream_moves(self) noexcept       # whether it may be moved to a stream: its connection speaks HTTP/2
     cdef void upstream_moved(self, Upstream upstream) noexcept     # it is this one now, and about to open
 
 cdef class Upstream(Peer):
@@ -73,12 +77,17 @@ cdef class Upstream(Peer):
     cdef int send_request(self, const char *head, size_t head_n, bint chunked, const char *at, size_t n, bint end) noexcept
     cdef int send_body(self, const char *at, size_t n, bint end) noexcept
     cdef int send_trailers(self, const char *at, size_t n) noexcept    # raw lines; ends a body in chunks
+    cdef bint only_tickets(self) noexcept
+    cdef bint is_right(self) noexcept
+    cdef int secure(self) noexcept         # begins TLS: 0, or the fault
+    cdef void shake(self) noexcept         # goes on with its handshake
     cdef void pull(self) noexcept          # the client takes more: go on with the response
     cdef void park(self) noexcept          # the response is complete: keep it for the next request, or close it
 
 cdef class Upstreams:
     cdef Loop loop
     cdef ResponseHead *reply       # where heads of responses are read to: the gateway's
+    cdef object certs              # serve.certs.Certs, asked once a handshake; None: no TLS
     cdef State **states
     cdef uint32_t size
     cdef uint32_t pool_size
@@ -99,3 +108,8 @@ cdef class Upstreams:
     cdef Upstream idle(self, State *state)        # an open connection, or None
     cdef Upstream dial(self, State *state)        # a new one that is connecting, or None
     cdef bint shed(self) noexcept                 # frees a descriptor
+    # A connection that has just opened speaks HTTP/2 (ALPN): its waiter goes on with a stream. -1: it cannot.
+    cdef int adopt(self, Upstream upstream) noexcept
+
+cdef void keep_ticket(State *state, Session tls) noexcept      # for its next connection
+cdef void discard(State *state) noexcept      # frees it: it is retired, and nothing refers to it

@@ -1,18 +1,26 @@
 """Connections to backends (see _upstream.pxd)."""
 cimport cython
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset, strlen
 
 from gwfast._body cimport body_parts, parts_size, trailer_parts
-from gwfast._fault cimport FAULT_CONNECT
+from gwfast._fault cimport (
+    FAULT_CONNECT, FAULT_INTERNAL, FAULT_UPSTREAM_EXPIRED, FAULT_UPSTREAM_NAME, FAULT_UPSTREAM_TLS, FAULT_UPSTREAM_UNTRUSTED)
 from gwfast._filter cimport Out, put_number, say
-from gwfast._loop cimport release
+from gwfast._loop cimport READ, READ_AGAIN, RECORDS, release
 from gwfast._sys cimport *
 from gwfast._table cimport NO_BACKEND, Backend, Endpoint, Image, endpoint_at
+from gwfast._tls cimport CHOSEN_H2, Session, Setting, Ticket
+from gwfast._tls cimport dial as begin_tls
 
 cdef enum:
+    X509_V_OK = 0
+    X509_V_ERR_CERT_NOT_YET_VALID = 9
+    X509_V_ERR_CERT_HAS_EXPIRED = 10
+    X509_V_ERR_HOSTNAME_MISMATCH = 62
     SUSPECT_MS = 1000      # an endpoint that refused a connection is second choice this long
     POOL_REQUESTS = 100000 # limits.POOL_REQUESTS
 
@@ -52,6 +60,9 @@ cdef class Waiter:
     cdef bint upstream_wanted(self) noexcept:
         return True
 
+    cdef bint upstream_moves(self) noexcept:
+        return False
+
     cdef void upstream_moved(self, Upstream upstream) noexcept:
         pass
 
@@ -60,20 +71,33 @@ cdef class Waiter:
 cdef class Upstream(Peer):
     cdef void on_events(self, uint32_t events) noexcept:
         cdef Waiter waiter = self.waiter
+        cdef int fault
         cdef bint heard = events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR) != 0
-        if self.status == IDLE:
-            if heard:
-                self.close()   # nobody asked: it was closed, or says what it should not
-            return
         if events & EPOLLRDHUP:
             self.hangup = True
+        if self.status == IDLE:
+            if heard and not self.only_tickets():
+                self.close()   # nobody asked: it was closed, or says what it should not
+            return
         if heard:
             self.readable = True
         if self.status == CONNECTING:
             if events & (EPOLLERR | EPOLLHUP):
                 waiter.upstream_failed(FAULT_CONNECT)
                 return
+            if self.tls is not None:
+                if self.out.base != NULL:
+                    self.flush()
+                self.shake()
+                return
             if not events & EPOLLOUT:
+                return
+            if self.state.tls:
+                fault = self.secure()
+                if fault:
+                    waiter.upstream_failed(fault)
+                else:
+                    self.shake()
                 return
             self.status = BUSY
             self.loop.arm(self, 0)
@@ -84,6 +108,73 @@ cdef class Upstream(Peer):
             # a broken pipe shows when the answer is read: it may have been sent before the break
         if heard and self.waiter is waiter and not self.closed:
             waiter.upstream_readable()
+
+    cdef bint only_tickets(self) noexcept:
+        """Whether what came while nobody asked is TLS's own (NewSessionTicket, RFC 8446 4.6.1)."""
+        self.readable = True
+        return self.tls is not None and self.read(self.loop.reply, READ) == READ_AGAIN
+
+    cdef int secure(self) noexcept:
+        cdef Session session
+        cdef Setting setting
+        cdef Ticket ticket = None
+        cdef bytes name
+        cdef const char *sni = NULL
+        try:
+            setting, name = self.home.certs.client(self.state.tls)
+            if name:
+                sni = name
+            if self.state.ticket != NULL:
+                ticket = <Ticket>self.state.ticket
+            session = begin_tls(setting, sni, ticket)
+        except Exception:          # its certificate or authorities cannot be used
+            return FAULT_UPSTREAM_TLS
+        return FAULT_INTERNAL if session is None or self.loop.secure(self, session) < 0 else 0
+
+    cdef void shake(self) noexcept:
+        cdef Session tls = self.tls
+        cdef Waiter waiter = self.waiter
+        cdef ssize_t n
+        cdef int result
+        while True:
+            result = tls.handshake()
+            if self.post() < 0:
+                result = -1
+            if result != 0:
+                break
+            n = self.receive(self.loop.records, RECORDS) if self.readable else READ_AGAIN
+            if n == READ_AGAIN:
+                return
+            if n <= 0 or tls.feed(self.loop.records, n) < 0:
+                result = -1
+                break
+        if result < 0:
+            waiter.upstream_failed(fault_of_tls(tls.verdict()))
+            return
+        if not self.is_right():
+            waiter.upstream_failed(FAULT_UPSTREAM_NAME)
+            return
+        self.loop.counters.totals.upstream_tls_handshakes += 1
+        if tls.resumed():
+            self.loop.counters.totals.upstream_tls_resumed += 1
+        self.loop.arm(self, 0)
+        if tls.holds():
+            self.readable = True   # no event will announce it
+        if tls.chosen() == CHOSEN_H2 and waiter.upstream_moves():
+            if self.home.adopt(self) < 0:
+                waiter.upstream_failed(FAULT_INTERNAL)
+            return
+        self.status = BUSY
+        waiter.upstream_open()
+        if self.readable and self.waiter is waiter and not self.closed:
+            waiter.upstream_readable()
+
+    cdef bint is_right(self) noexcept:
+        """Whether the certificate, which is a good one, is that of this backend."""
+        try:
+            return not self.home.certs.accepts(self.state.tls, self.tls.peer_certificate()[0])
+        except Exception:
+            return False
 
     cdef void on_deadline(self) noexcept:
         if self.status == IDLE:
@@ -111,7 +202,10 @@ cdef class Upstream(Peer):
 
     cdef int send_trailers(self, const char *at, size_t n) noexcept:
         cdef iovec parts[3]
-        cdef int count = trailer_parts(parts, at, n)
+        cdef int count
+        if not self.chunked:       # behind a length HTTP/1.1 has none: these bytes would be the next request
+            return 0
+        count = trailer_parts(parts, at, n)
         return self.sendv(parts, count, parts_size(parts, count))
 
     cdef void pull(self) noexcept:
@@ -124,6 +218,8 @@ cdef class Upstream(Peer):
         release(&self.loop.pool, &self.input)
         self.waiter = None
         self.requests += 1
+        if self.requests == 1 and self.tls is not None:
+            keep_ticket(state, self.tls)
         if (self.closed or self.hangup or self.readable or self.out.base != NULL or state.retired
                 or state.idles >= self.home.pool_size):
             self.close()
@@ -146,9 +242,34 @@ cdef class Upstream(Peer):
         self.waiter = None
         self.state.connections -= 1
         if self.state.retired and self.state.connections == 0 and self.state.outstanding == 0:
-            free(self.state)
+            discard(self.state)
         self.state = NULL
         Peer.close(self)
+
+
+cdef void keep_ticket(State *state, Session tls) noexcept:
+    """What the backend gave is for the next connection to it (TLS 1.3 gives it behind the handshake)."""
+    cdef Ticket ticket = tls.ticket()
+    if ticket is not None:
+        Py_INCREF(ticket)
+        Py_XDECREF(state.ticket)
+        state.ticket = <PyObject *>ticket
+
+
+cdef void discard(State *state) noexcept:
+    Py_XDECREF(state.ticket)
+    free(state)
+
+
+cdef int fault_of_tls(long verdict) noexcept nogil:
+    """Why a backend is not believed, by X509_V_ERR_*."""
+    if verdict == X509_V_OK:
+        return FAULT_UPSTREAM_TLS
+    if verdict == X509_V_ERR_HOSTNAME_MISMATCH:
+        return FAULT_UPSTREAM_NAME
+    if verdict == X509_V_ERR_CERT_NOT_YET_VALID or verdict == X509_V_ERR_CERT_HAS_EXPIRED:
+        return FAULT_UPSTREAM_EXPIRED
+    return FAULT_UPSTREAM_UNTRUSTED
 
 
 cdef void unlink(Upstream upstream) noexcept:
@@ -174,7 +295,8 @@ cdef class Upstreams:
     def __dealloc__(self):
         cdef uint32_t i
         for i in range(self.size):
-            free(self.states[i])
+            if self.states[i] != NULL:
+                discard(self.states[i])
         free(self.states)
 
     cdef int grow(self, uint32_t slots) except -1:
@@ -246,7 +368,7 @@ cdef class Upstreams:
             upstream.close()
         state.connections -= 1
         if state.connections == 0 and state.outstanding == 0:
-            free(state)
+            discard(state)
 
     cdef const Endpoint *choose(self, const Image *image, const Backend *backend, uint32_t avoid,
                                 uint32_t *chosen) noexcept:
@@ -285,7 +407,7 @@ cdef class Upstreams:
         invariant(state.outstanding > 0)
         state.outstanding -= 1
         if state.retired and state.connections == 0 and state.outstanding == 0:
-            free(state)
+            discard(state)
 
     cdef uint64_t load(self, State *state) noexcept:
         return state.outstanding + (<uint64_t>1 << 32 if state.suspect_until > self.loop.now_ms else 0)
@@ -340,6 +462,9 @@ cdef class Upstreams:
         self.loop.counters.totals.upstream_open += 1
         self.loop.arm(upstream, self.loop.now_ms + self.connect_ms)
         return upstream
+
+    cdef int adopt(self, Upstream upstream) noexcept:
+        return -1
 
     cdef bint shed(self) noexcept:
         """Close an idle connection, where there is one, for its descriptor."""

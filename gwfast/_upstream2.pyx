@@ -17,11 +17,9 @@ cdef enum:
 cdef class Pools(Muxes):
     cdef Upstream take(self, State *state, bint fresh):
         cdef Mux mux
-        if state.protocol != PROTO_H2C and state.muxes == NULL:
+        if state.protocol != PROTO_H2C and not state.multiplexes:
             return Upstreams.take(self, state, fresh)
         mux = self.roomy(state, fresh)
-        if mux is None and state.protocol != PROTO_H2C:
-            return Upstreams.take(self, state, fresh)
         if mux is None:
             mux = self.connect(state)
         return mux.enter() if mux is not None else None
@@ -71,6 +69,7 @@ cdef class Pools(Muxes):
         cdef Stream stream
         if mux.prepare(self, upstream.state) < 0:
             return -1
+        mux.state.multiplexes = True
         stream = mux.enter()
         mux.take_over(upstream)
         waiter.upstream_moved(stream)
@@ -111,6 +110,9 @@ cdef class Dial(Waiter):
         cdef Mux mux = self.mux
         cdef Upstream link = mux.link
         if link.tls is not None and link.tls.chosen() != CHOSEN_H2:
+            if mux.state.protocol != PROTO_H2C:
+                mux.state.multiplexes = False
+                mux.requeue()
             self.upstream_failed(FAULT_CONNECT)
             return
         mux.take_over(link)

@@ -225,15 +225,18 @@ def run(arguments: argparse.Namespace) -> int:
     lean.load()
     from gwfast.serve import spawn
     from gwfast.serve.foresight import foresees_tls
-    if foresees_tls(options.paths):
+    if tls := foresees_tls(options.paths):
         from gwfast.serve import certs
         certs.roots()  # of every worker: see there
-    workers = spawn.crew(options.workers)  # before what follows makes this process large
+    nursery = spawn.Nursery()  # before what follows makes this process large
+    workers = [nursery.worker() for _ in range(options.workers)]
+    if not tls:
+        nursery.close()
     import uvloop
 
     from gwfast.observe.log import Log
     from gwfast.serve.supervisor import supervise
-    return uvloop.run(supervise(options, Log(options.log_format, options.log_level), workers))
+    return uvloop.run(supervise(options, Log(options.log_format, options.log_level), workers, nursery))
 
 
 def _raise_file_limit() -> None:
@@ -321,8 +324,18 @@ def echo(arguments: argparse.Namespace) -> int:
             raise UsageError(f"{text!r}: {error}") from None
     if not where:
         raise UsageError("echo needs a port")
+    mode = arguments.mode or "http"
+    tls = None
+    if arguments.tls_cert or arguments.tls_key or arguments.tls_client_ca:
+        if not (arguments.tls_cert and arguments.tls_key) or mode == "udp":
+            raise UsageError("--tls-cert and --tls-key are needed together, and not with --udp")
+        files = (arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca)
+        try:
+            tls = backend.tls_context(*files, http=mode != "tcp")
+        except OSError as error:  # of ssl as well
+            raise UsageError(f"{', '.join(filter(None, files))}: {error.strerror or error}") from None
     try:
-        uvloop.run(backend.serve(where, fast=arguments.fast, namespace=arguments.namespace, show=arguments.show))
+        uvloop.run(backend.serve(where, mode=mode, namespace=arguments.namespace, show=arguments.show, tls=tls))
     except KeyboardInterrupt:
         pass
     return 0
@@ -375,7 +388,13 @@ def _add_echo(verbs) -> None:
     verb.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     verb.add_argument("--name", default="echo", help="the service's name, shown in responses (echo)")
     verb.add_argument("--namespace", default="default", help="its namespace, shown in responses (default)")
-    verb.add_argument("--fast", action="store_true", help="answer 35 fixed bytes, for load tests")
+    modes = verb.add_mutually_exclusive_group()
+    for mode, text in (("fast", "answer 35 fixed bytes, for load tests"), ("tcp", "send back what a connection brings"),
+                       ("udp", "send back each datagram")):
+        modes.add_argument(f"--{mode}", action="store_const", dest="mode", const=mode, help=text)
+    for name, text in (("cert", "serve over TLS with this chain (PEM)"), ("key", "and this key (PEM)"),
+                       ("client-ca", "for clients with a certificate of these authorities (PEM) alone")):
+        verb.add_argument(f"--tls-{name}", metavar="FILE", default="", help=text)
     verb.add_argument("--show", action="store_true", help="print requests as they arrive")
     verb.set_defaults(run=echo)
 

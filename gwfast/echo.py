@@ -2,8 +2,15 @@
 
     gwfast echo PORT...            answers JSON that tells what arrived, as the Gateway API's echo-basic does
     gwfast echo --fast PORT...     answers every request with the same 35 bytes, as fast as Python can
+    gwfast echo --tcp PORT...      sends back what a connection brings
+    gwfast echo --udp PORT...      sends back each datagram
 
-Without --fast: the response to any path is {path, host, method, proto, headers, namespace, ingress, service, pod};
+With --tls-cert and --tls-key all but datagrams are over TLS; with --tls-client-ca clients must have a certificate of it.
+HTTP/1.1 and HTTP/2 are on the same port: what ALPN says, in clear what the client begins with. Of a gRPC call any method
+sends back what it gets.
+
+Without --fast: the response to any path is {path, host, method, proto, headers, namespace, ingress, service, pod}
+and tls where there is one;
 `X-Echo-Set-Header: name:value, ...` sets response headers, `?delay=1.5` waits (seconds, or with a unit: 500ms),
 `/status/NNN` answers that status, `/ws` is a WebSocket that sends back what it gets (RFC 6455).
 """
@@ -12,10 +19,12 @@ import base64
 import hashlib
 import json
 import re
+import ssl
 from functools import partial
 from urllib.parse import parse_qsl, urlsplit
 
-from gwfast.observe.h11_server import Answer, Request, Server
+from gwfast.observe.h2_server import Http2Server
+from gwfast.observe.h11_server import Answer, Request
 
 WEBSOCKET_KEY = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 CONNECTIONS = 65536
@@ -49,6 +58,8 @@ class Echo:
         host = headers.pop("Host", [""])[0]
         told = {"path": request.target, "host": host, "method": request.method, "proto": request.version,
                 "headers": headers, "bytes": request.body_bytes} | self._who
+        if request.tls is not None:
+            told["tls"] = request.tls
         return json.dumps(told, indent=1).encode() + b"\n"
 
 
@@ -159,23 +170,76 @@ class Fast(asyncio.Protocol):
         self._rest = data
 
 
-async def serve(addresses: list[tuple[str, str, int]], *, fast: bool = False, namespace: str = "default",
-                show: bool = False) -> None:
-    """Serve echo backends (name, host, port) until cancelled; print where each listens."""
+class Tcp(asyncio.Protocol):
+    """Sends back what comes, and ends when the client has."""
+
+    def connection_made(self, transport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def pause_writing(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._transport.resume_reading()
+
+
+class Udp(asyncio.DatagramProtocol):
+    """Sends each datagram back to where it came from."""
+
+    def connection_made(self, transport) -> None:
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, address) -> None:
+        self._transport.sendto(data, address)
+
+
+def tls_context(certificate: str, key: str, client_ca: str = "", http: bool = True) -> ssl.SSLContext:
+    """Make the context of a server from PEM files. Raises OSError, with ssl.SSLError for what OpenSSL refuses."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    if http:
+        context.set_alpn_protocols(["h2", "http/1.1"])
+    if client_ca:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    context.sni_callback = lambda tls, name, _: setattr(tls, "asked_name", name)
+    return context
+
+
+async def serve(addresses: list[tuple[str, str, int]], *, mode: str = "http", namespace: str = "default",
+                show: bool = False, tls: ssl.SSLContext | None = None) -> None:
+    """Serve echo backends (name, host, port) until cancelled; print where each listens. mode: http, fast, tcp, udp."""
     loop = asyncio.get_running_loop()
     servers = []
     for name, host, port in addresses:
-        answer = Echo(name, namespace).answer
-        protocol = partial(Fast, name) if fast else Server(_shown(name, answer) if show else answer, CONNECTIONS)
-        server = await loop.create_server(protocol, host, port, reuse_port=fast, backlog=1024)
+        if mode == "udp":
+            server, _ = await loop.create_datagram_endpoint(Udp, (host, port))
+            where = server.get_extra_info("sockname")
+        else:
+            server = await loop.create_server(_protocol(mode, name, namespace, show), host, port, ssl=tls,
+                                              reuse_port=mode == "fast", backlog=1024)
+            where = server.sockets[0].getsockname()
         servers.append(server)
-        where = server.sockets[0].getsockname()
         print(f"echo {name} listens on {where[0]}:{where[1]}", flush=True)
     try:
         await asyncio.Event().wait()
     finally:
         for server in servers:
             server.close()
+
+
+def _protocol(mode: str, name: str, namespace: str, show: bool):
+    """Return what makes the protocol of each connection."""
+    if mode == "fast":
+        return partial(Fast, name)
+    if mode == "tcp":
+        return Tcp
+    answer = Echo(name, namespace).answer
+    return Http2Server(_shown(name, answer) if show else answer, CONNECTIONS)
 
 
 def _shown(name: str, answer):

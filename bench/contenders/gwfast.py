@@ -39,4 +39,4 @@ class Gwfast(Contender):
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "gwfast", "run", str(self.folder), "--workers", str(self.workers), "--bind", "127.0.0.1",
-                "--port-map", f"80:{self.port}", "--admin", f"127.0.0.1:{free_port()}", "--access-log", "off"]
+                "--port-map", f"{self.wire.port}:{self.port}", "--admin", f"127.0.0.1:{free_port()}", "--access-log", "off"]

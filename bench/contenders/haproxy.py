@@ -8,7 +8,8 @@ import signal
 from pathlib import Path
 
 from bench.contenders.base import Contender, find
-from bench.contenders.rows import Row, Unsupported, rows, services
+from bench.contenders.rows import Row, Unsupported, certificates, rows, services, speak_h2c
+from bench.wire import CLEAR, Wire
 from gwfast.plan.ir import Plan
 
 FRAME = """\
@@ -30,8 +31,8 @@ defaults
     option redispatch 1
     option forwardfor
 frontend web
-    bind 127.0.0.1:{port}
-    http-request set-header X-Forwarded-Proto http
+    bind 127.0.0.1:{port}{how}
+    http-request set-header X-Forwarded-Proto {scheme}
     http-request set-header X-Forwarded-Host %[req.hdr(host)]
     http-request set-header X-Request-Id %[uuid()]
 {use}{backends}{nowhere}"""
@@ -41,7 +42,8 @@ backend nowhere
 """
 
 
-def config(plan: Plan, directory: Path, port: int, workers: int) -> tuple[str, dict[str, str]]:
+def config(plan: Plan, directory: Path, port: int, workers: int,
+           wire: Wire = CLEAR) -> tuple[str, dict[str, str]]:
     """Return haproxy.cfg and the maps that it names, by file name."""
     maps: dict[str, list[str]] = {}
     found = list(rows(plan))
@@ -51,8 +53,11 @@ def config(plan: Plan, directory: Path, port: int, workers: int) -> tuple[str, d
         maps.setdefault(kind, []).append(f"{key} {row.service}\n")
     use = "".join(_use(kind, directory) for kind in sorted(maps, key=_order))
     use += f"    default_backend {anything or 'nowhere'}\n"
-    text = FRAME.format(workers=workers, directory=directory, port=port, use=use, nowhere="" if anything else NOWHERE,
-                        backends="".join(map(_backend, services(plan).items())))
+    how = f" ssl crt {directory}/web.pem alpn h2,http/1.1" if wire.tls else " proto h2" if wire.h2 else ""
+    h2c = speak_h2c(plan)
+    text = FRAME.format(workers=workers, directory=directory, port=port, how=how, use=use,
+                        scheme="https" if wire.tls else "http", nowhere="" if anything else NOWHERE,
+                        backends="".join(_backend(name, each, name in h2c) for name, each in services(plan).items()))
     return text, {f"{kind}.map": "".join(lines) for kind, lines in maps.items()}
 
 
@@ -92,9 +97,9 @@ def _use(kind: str, directory: Path) -> str:
             f"    use_backend %[var({variable})] if {{ var({variable}) -m found }}\n")
 
 
-def _backend(service) -> str:
-    name, addresses = service
-    servers = "".join(f"    server {name}-{n} {ip}:{port} pool-max-conn 256\n" for n, (ip, port) in enumerate(addresses))
+def _backend(name: str, addresses, h2c: bool) -> str:
+    how = "pool-max-conn 256" + " proto h2" * h2c
+    servers = "".join(f"    server {name}-{n} {ip}:{port} {how}\n" for n, (ip, port) in enumerate(addresses))
     return f"backend {name}\n{servers}"
 
 
@@ -104,8 +109,8 @@ class HAProxy(Contender):
     settles = 0.1  # a signal that comes while the master starts anew is lost
 
     def files(self, plan: Plan) -> dict[str, bytes]:
-        text, maps = config(plan, self.directory, self.port, self.workers)
-        return {name: lines.encode() for name, lines in [*maps.items(), ("haproxy.cfg", text)]}
+        text, maps = config(plan, self.directory, self.port, self.workers, self.wire)
+        return certificates(plan) | {name: lines.encode() for name, lines in [*maps.items(), ("haproxy.cfg", text)]}
 
     def command(self) -> list[str]:
         return [find("haproxy"), "-W", "-f", str(self.directory / "haproxy.cfg")]

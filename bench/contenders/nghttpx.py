@@ -5,12 +5,12 @@ It insists on a backend for all other requests: one where nobody listens, so tha
 from pathlib import Path
 
 from bench.contenders.base import Contender, find
-from bench.contenders.rows import Row, Unsupported, rows, services
+from bench.contenders.rows import Row, Unsupported, certificates, rows, services, speak_h2c
+from bench.wire import CLEAR, Wire
 from gwfast.plan.ir import Plan
 
 FRAME = """\
-frontend=127.0.0.1,{port};no-tls
-workers={workers}
+frontend=127.0.0.1,{port}{how}workers={workers}
 errorlog-file={directory}/error.log
 pid-file={directory}/pid
 add-x-forwarded-for=yes
@@ -19,14 +19,16 @@ backend-connections-per-host=256
 {backends}"""
 
 
-def config(plan: Plan, directory: Path, port: int, workers: int) -> str:
+def config(plan: Plan, directory: Path, port: int, workers: int, wire: Wire = CLEAR) -> str:
     """Return nghttpx.conf."""
-    found = services(plan)
+    found, h2c = services(plan), speak_h2c(plan)
     patterns = [(row.service, _pattern(row)) for row in rows(plan)]
-    lines = [f"backend={ip},{port};{pattern}\n" for service, pattern in patterns for ip, port in found[service]]
+    lines = [f"backend={ip},{port};{pattern}{';proto=h2' if service in h2c else ''}\n"
+             for service, pattern in patterns for ip, port in found[service]]
     if not any(pattern == "/" for _, pattern in patterns):
         lines.append("backend=127.0.0.1,1;/\n")
-    return FRAME.format(port=port, workers=workers, directory=directory, backends="".join(lines))
+    how = f"\ncertificate-file={directory}/chain.pem\nprivate-key-file={directory}/key.pem\n" if wire.tls else ";no-tls\n"
+    return FRAME.format(port=port, how=how, workers=workers, directory=directory, backends="".join(lines))
 
 
 def _pattern(row: Row) -> str:
@@ -40,7 +42,8 @@ class Nghttpx(Contender):
     nowhere = (404, 502, 503)
 
     def files(self, plan: Plan) -> dict[str, bytes]:
-        return {"nghttpx.conf": config(plan, self.directory, self.port, self.workers).encode()}
+        text = config(plan, self.directory, self.port, self.workers, self.wire)
+        return {**certificates(plan), "nghttpx.conf": text.encode()}
 
     def command(self) -> list[str]:
         return [find("nghttpx"), f"--conf={self.directory / 'nghttpx.conf'}"]

@@ -3,12 +3,13 @@
 A location is found in a tree of prefixes, a host and a value of a map in a hash. Keep-alive to backends is on (256 a
 worker); X-Request-Id and the X-Forwarded fields are added as gwfast adds them. Bodies are passed on as they come, never
 by way of a disk, in larger pieces than by default. Who refuses a connection is left alone for a second; the request goes
-to another one.
+to another one. HTTP/2 in clear has a listener of its own kind (nginx 1.22 speaks one or the other there); calls go by grpc_pass.
 """
 from pathlib import Path
 
 from bench.contenders.base import Contender, find
-from bench.contenders.rows import Row, Unsupported, by_host, rows, services
+from bench.contenders.rows import Row, Unsupported, by_host, certificates, rows, services, speak_h2c
+from bench.wire import CLEAR, Wire
 from gwfast.plan.ir import Plan
 
 FRAME = """\
@@ -35,20 +36,32 @@ http {{
     proxy_set_header X-Forwarded-Proto $scheme;
     proxy_set_header X-Forwarded-Host $http_host;
     proxy_set_header X-Request-Id $request_id;
-{upstreams}{maps}{servers}}}
+    grpc_set_header X-Forwarded-For $remote_addr;
+    grpc_set_header X-Forwarded-Proto $scheme;
+    grpc_set_header X-Forwarded-Host $http_host;
+    grpc_set_header X-Request-Id $request_id;
+{tls}{upstreams}{maps}{servers}}}
 """
 
 
-def config(plan: Plan, directory: Path, port: int, workers: int) -> str:
+TLS = """\
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_certificate {directory}/chain.pem; ssl_certificate_key {directory}/key.pem;
+"""
+
+
+def config(plan: Plan, directory: Path, port: int, workers: int, wire: Wire = CLEAR) -> str:
     """Return nginx.conf."""
     maps: list[str] = []
     hosts = by_host(rows(plan))
-    listen = f"listen 127.0.0.1:{port}"
+    listen = f"listen 127.0.0.1:{port}{' ssl http2' if wire.tls else ' http2' if wire.h2 else ''}"
+    h2c = speak_h2c(plan)
     default = f"{listen} default_server{' reuseport' if workers > 1 else ''}"
-    servers = "".join(_server(hostname, found, listen if hostname else default, maps) for hostname, found in hosts.items())
+    servers = "".join(_server(hostname, found, listen if hostname else default, maps, h2c) for hostname, found in hosts.items())
     if "" not in hosts:
         servers += f"    server {{ {default}; return 404; }}\n"
     return FRAME.format(workers=workers, directory=directory, servers=servers, maps="".join(maps),
+                        tls=TLS.format(directory=directory) if wire.tls else "",
                         upstreams="".join(map(_upstream, services(plan).items())))
 
 
@@ -59,19 +72,19 @@ def _upstream(service) -> str:
     return f"    upstream {name} {{{servers} keepalive 256; keepalive_requests 10000000; }}\n"
 
 
-def _server(hostname: str, found: list[Row], listen: str, maps: list[str]) -> str:
+def _server(hostname: str, found: list[Row], listen: str, maps: list[str], h2c: set[str]) -> str:
     named = f"server_name {hostname};" if hostname else ""
     paths: dict[tuple[str, bool], list[Row]] = {}  # sorted below: nginx 1.22 sorts locations by insertion
     for row in found:
         paths.setdefault((row.path, row.exact), []).append(row)
-    locations = "".join(_location(path, exact, some, maps) for (path, exact), some in sorted(paths.items()))
+    locations = "".join(_location(path, exact, some, maps, h2c) for (path, exact), some in sorted(paths.items()))
     if ("/", False) not in paths:
         locations += "        location / { return 404; }\n"
     return f"    server {{ {listen}; {named}\n{locations}    }}\n"
 
 
-def _location(path: str, exact: bool, found: list[Row], maps: list[str]) -> str:
-    to = f"proxy_pass http://{found[0].service};"
+def _location(path: str, exact: bool, found: list[Row], maps: list[str], h2c: set[str]) -> str:
+    to = f"{'grpc_pass grpc' if found[0].service in h2c else 'proxy_pass http'}://{found[0].service};"
     if found[0].header:
         variable = f"$to{len(maps)}"
         maps.append(_map(variable, found))
@@ -96,7 +109,8 @@ class Nginx(Contender):
 
     def files(self, plan: Plan) -> dict[str, bytes]:
         self.directory.chmod(0o755)  # its workers have another user
-        return {"nginx.conf": config(plan, self.directory, self.port, self.workers).encode()}
+        text = config(plan, self.directory, self.port, self.workers, self.wire)
+        return {**certificates(plan), "nginx.conf": text.encode()}
 
     def command(self) -> list[str]:
         return [find("nginx"), "-p", str(self.directory), "-e", str(self.directory / "nginx.err"),

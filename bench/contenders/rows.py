@@ -49,6 +49,20 @@ def services(plan: Plan) -> dict[str, tuple[tuple[str, int], ...]]:
     return {_name(each.key): each.addresses for each in plan.endpoints}
 
 
+def speak_h2c(plan: Plan) -> set[str]:
+    """The upstreams that speak HTTP/2 in clear."""
+    return {_name(each.key) for each in plan.endpoints if each.key.endswith("/h2c")}
+
+
+def certificates(plan: Plan) -> dict[str, bytes]:
+    """The listener's certificate as files: chain.pem, key.pem, and both in web.pem; none where it is in clear."""
+    tls = plan.binds[0].listeners[0].tls
+    if tls is None:
+        return {}
+    found = tls.certificates[0]
+    return {"chain.pem": found.chain, "key.pem": found.key, "web.pem": found.chain + found.key}
+
+
 def by_host(found: Iterator[Row]) -> dict[str, list[Row]]:
     """The rows of each hostname, in order."""
     hosts: dict[str, list[Row]] = {}

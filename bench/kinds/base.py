@@ -10,17 +10,20 @@ import msgspec
 from bench.contenders import Contender
 from bench.scenes import Scene, plain
 from bench.stage import Figure, Note, Options
+from bench.wire import CLEAR, Wire
 
 WARM_UP = 0.2  # seconds
 Found = Iterator[Figure | Note]
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """A case by name; `scene` is made when it is run. `rounds` of `seconds` of load each: what makes it repeatable."""
+    """A case by name; `scene` is made when it is run, `wire` is what clients speak. `rounds` of `seconds` of load each:
+    what makes it repeatable."""
 
     name: str
     about: str
     scene: Callable[[], Scene] = plain
+    wire: Wire = CLEAR
     rounds: int = 3
     seconds: float = 0.5
     setup: float = 4.0  # seconds until everybody is started, about

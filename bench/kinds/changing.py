@@ -9,10 +9,11 @@ import time
 
 import msgspec
 
+from bench.asked import Answer, answer
 from bench.contenders import Contender
 from bench.contenders.base import Moves
 from bench.kinds.base import WARM_UP, Case, Found
-from bench.load import Answer, answer, asking, load
+from bench.load import asking, load
 from bench.machine import until
 from bench.scenes import Ask
 from bench.stage import Options, Stage, stage

@@ -1,16 +1,18 @@
 """What is held: memory for connections and routes, and the time until a process is there."""
 import contextlib
-import socket
-from collections.abc import Iterator
+import time
 
 import msgspec
 
+from bench.asked import answered
 from bench.contenders import Contender
+from bench.h2load import h2load
 from bench.kinds.base import WARM_UP, Case, Found
-from bench.load import allow_files, load
+from bench.load import Load, allow_files, load
 from bench.machine import held, memory, used
 from bench.scenes import Ask
 from bench.stage import Options, Stage, stage
+from bench.wire import CLEAR
 
 SPARE = 500  # files for everything else
 
@@ -21,10 +23,11 @@ class Idle(Case):
     As many as are wanted, or as the limit on open files allows everybody: a gateway keeps two files ready for each."""
 
     connections: int = 10_000
+    silent: float = 0.0  # seconds until memory counts: who gives back what is idle may wait that long
 
     def run(self, options: Options) -> Found:
         connections = min(self.connections, allow_files() // 2 - SPARE)
-        with stage(self.name, self.scene(), options) as on:
+        with stage(self.name, self.scene(), options, wire=self.wire) as on:
             if connections < self.connections:
                 on.note("everybody", f"{connections:,} connections: the limit on open files is {allow_files():,}")
             for turn in range(self.rounds):
@@ -36,24 +39,25 @@ class Idle(Case):
                     yield from on.notes
 
     def takes(self, contenders: int) -> float:
-        return contenders * self.rounds * (1 + self.connections / 3000 + self.seconds)
+        return contenders * self.rounds * (1 + self.connections / 1000 + self.silent + self.seconds)
 
     def measure(self, on: Stage, contender: Contender, connections: int, options: Options, turn: int) -> Found:
         ask = next(iter(on.scene.asks.values()))
-        load(contender.port, [ask], seconds=WARM_UP, connections=options.connections)
+        self.load(contender, ask, options, WARM_UP)
         before = held(contender.pids())
         with contextlib.ExitStack() as stack:
             opened = 0
             try:
                 for _ in range(connections):
-                    stack.enter_context(answered(contender.port, ask))
+                    stack.enter_context(answered(contender.port, ask, self.wire))
                     opened += 1
             except OSError as error:
                 yield self.note(contender, f"{opened:,} connections, then: {error}")
+            time.sleep(self.silent)
             after = held(contender.pids())
             pids = contender.pids()
             cpu = used(pids)
-            seen = load(contender.port, [ask], seconds=self.seconds, connections=options.connections, size=35)
+            seen = self.load(contender, ask, options, self.seconds)
             cpu = used(pids) - cpu
         yield self.figure(contender, "memory", "B/connection", (after - before) / max(1, opened), round=turn)
         yield self.figure(contender, "without", "MiB", before / 2**20, round=turn)
@@ -62,17 +66,11 @@ class Idle(Case):
         yield self.figure(contender, "errors", "", seen.errors, round=turn)
 
 
-@contextlib.contextmanager
-def answered(port: int, ask: Ask) -> Iterator[socket.socket]:
-    """A connection that has had one whole answer."""
-    with contextlib.closing(socket.create_connection(("127.0.0.1", port), 10)) as s:
-        s.sendall(ask.bytes())
-        got = b""
-        while b"\r\n\r\n" not in got or not got.endswith(b"." * 35):
-            if not (some := s.recv(4096)):
-                raise ConnectionError("closed before its answer")
-            got += some
-        yield s
+    def load(self, contender: Contender, ask: Ask, options: Options, seconds: float) -> Load:
+        how = {"seconds": seconds, "size": 35, "connections": options.connections}
+        if self.wire == CLEAR:
+            return load(contender.port, [ask], **how)
+        return h2load(contender.port, ask, self.wire, **how)
 
 
 class Start(Case):

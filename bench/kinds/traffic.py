@@ -4,23 +4,28 @@ import statistics
 from collections.abc import Callable
 
 from bench.contenders import Contender
+from bench.h2load import h2load
 from bench.kinds.base import WARM_UP, Case, Found
 from bench.load import Load, load
 from bench.machine import held, used
 from bench.scenes import Ask, Scene
 from bench.stage import Figure, Options, stage
+from bench.wire import CLEAR
 
 
 class Throughput(Case):
-    """Everybody asks as fast as they are answered: CPU time of all processes per request, and requests per second."""
+    """Everybody asks as fast as they are answered: CPU time of all processes per request, and requests per second.
+    On other wires than HTTP/1.1 in clear h2load asks."""
 
     size: int = 35
     close: bool = False
     workers: int = 1
+    connections: int = 0  # 0: as the run was told
+    streams: int = 1  # at a time on each
     enough: float = math.inf  # us/request: two rounds tell as much as is asked of who needs more
 
     def run(self, options: Options) -> Found:
-        with stage(self.name, self.scene(), options, size=self.size, workers=self.workers) as on:
+        with stage(self.name, self.scene(), options, size=self.size, workers=self.workers, wire=self.wire) as on:
             points = {point: (ask, on.all()) for point, ask in on.scene.asks.items()}
             yield from on.notes
             yield from self.turns(points, options)
@@ -45,7 +50,10 @@ class Throughput(Case):
                             slow.add((contender.name, point))
 
     def load(self, contender: Contender, ask: Ask, options: Options, seconds: float) -> Load:
-        return load(contender.port, [ask], seconds=seconds, size=self.size, close=self.close, connections=options.connections)
+        how = {"seconds": seconds, "size": self.size, "connections": self.connections or options.connections}
+        if self.wire == CLEAR:
+            return load(contender.port, [ask], close=self.close, **how)
+        return h2load(contender.port, ask, self.wire, streams=self.streams, **how)
 
     def measure(self, contender: Contender, point: str, ask: Ask, options: Options, turn: int) -> Found:
         pids = contender.pids()

@@ -6,6 +6,7 @@ Rules:
 - heads, times and connections are bounded; what h11 refuses gets its status and the connection closes.
 """
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -18,13 +19,14 @@ CONNECTIONS = 1024  # open at once: few clients are expected
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A request whose body has been read. Names of `headers` as they came, values latin-1."""
+    """A request whose body has been read. Names of `headers` as they came, values latin-1; `tls` as told_of_tls says."""
 
     method: str
     target: str
     version: str
     headers: list[tuple[str, str]]
     body_bytes: int
+    tls: dict | None = None
 
     def header(self, name: str) -> str:
         """Return the first value of a field, '' without one."""
@@ -131,7 +133,7 @@ class Connection(asyncio.Protocol):
         request = Request(head.method.decode("latin-1"), head.target.decode("latin-1"),
                           "HTTP/" + head.http_version.decode("latin-1"),
                           [(name.decode("latin-1"), value.decode("latin-1"))
-                           for name, value in head.headers.raw_items()], self._body_bytes)
+                           for name, value in head.headers.raw_items()], self._body_bytes, told_of_tls(self._transport))
         try:
             answer = NO_TUNNELS if request.method == "CONNECT" else await self._server.answer(request)
         except Exception:
@@ -186,6 +188,17 @@ class Connection(asyncio.Protocol):
         if seconds is not None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(seconds, self._transport.close)
+
+
+def told_of_tls(transport: asyncio.Transport) -> dict | None:
+    """Describe a connection's TLS in the words of the Gateway API's echo-basic; None in clear. peerCertificates: PEM."""
+    tls = transport.get_extra_info("ssl_object")
+    if tls is None:
+        return None
+    peer = tls.getpeercert(binary_form=True)
+    return {"version": tls.version(), "cipherSuite": tls.cipher()[0], "serverName": getattr(tls, "asked_name", None) or "",
+            "negotiatedProtocol": tls.selected_alpn_protocol() or "",
+            **({"peerCertificates": [ssl.DER_cert_to_PEM_cert(peer)]} if peer else {})}
 
 
 def _reason(status: int) -> bytes:

@@ -29,6 +29,8 @@ HELP = {
     "tls_handshakes": "TLS handshakes with clients that were completed.",
     "tls_resumed": "Those that resumed a session.",
     "tls_failures": "TLS handshakes with clients that failed.",
+    "upstream_tls_handshakes": "TLS handshakes with backends that were completed.",
+    "upstream_tls_resumed": "Those that resumed a session.",
     "http2_connections": "HTTP/2 connections of clients.",
     "http2_resets": "HTTP/2 streams that clients reset.",
     "http2_floods": "HTTP/2 connections ended because their clients asked for too much (ENHANCE_YOUR_CALM).",
@@ -57,12 +59,14 @@ class Stats(msgspec.Struct):
     reload_seconds: float = 0.0  # the last
     reload_at: float = 0.0  # the last that succeeded
     image_bytes: int = 0
+    credentials_bytes: int = 0
     images_refused: int = 0
     entries: int = 0
     ports_failed: int = 0
     backends_unresolved: int = 0  # their names resolve to nothing
     supervisor_bugs: int = 0
     problems: dict[str, int] = {}
+    certificates: dict[tuple[str, str], float] = {}  # when those of (namespace, Secret) expire
 
 
 def render(counters: dict, stats: Stats) -> bytes:
@@ -119,6 +123,7 @@ def _own(lines: list[str], stats: Stats) -> None:
         ("reload_seconds", "gauge", "How long the last reload took."),
         ("reload_at", "gauge", "When the last successful reload ended, in Unix time."),
         ("image_bytes", "gauge", "Size of the table."),
+        ("credentials_bytes", "gauge", "Size of the certificates and keys beside it."),
         ("images_refused", "counter", "Tables that a worker refused."),
         ("entries", "gauge", "Matches of rules in the table, counted on each host."),
         ("ports_failed", "gauge", "Ports that cannot be listened on."),
@@ -130,6 +135,10 @@ def _own(lines: list[str], stats: Stats) -> None:
     _family(lines, "problems", "gauge", "Problems of the configuration now, by severity.",
             ((f'{{severity="{severity}"}}', stats.problems.get(severity, 0))
              for severity in ("error", "warning", "note")))
+    _family(lines, "certificate_expiry_timestamp_seconds", "gauge",
+            "When certificates expire, in Unix time, those that do so first.",
+            ((f'{{namespace="{_escape(namespace)}",secret="{_escape(name)}"}}', expiry)
+             for (namespace, name), expiry in stats.certificates.items()))
     _family(lines, "build_info", "gauge", "What runs.", [
         (f'{{version="{_escape(__version__)}",python="{platform.python_version()}"}}', 1)])
 

@@ -73,6 +73,8 @@ class Credentials:
 
     def __init__(self) -> None:
         self._of: tuple = ()  # what the last block was made of, by identity: settings of listeners and of backends
+        self._plan: Plan | None = None  # whose they are, so that an id() stays what it is
+        self._mark = b""  # of the last block
         self._fd = -1
         self.size = 0
 
@@ -81,13 +83,17 @@ class Credentials:
         of = (tuple((listener.id, id(listener.tls)) for bind in plan.binds for listener in bind.listeners if listener.tls),
               tuple(sorted({each.tls.id for each in plan.backends if each.tls})))
         if of != self._of:
-            block = credentials(plan)
-            if self._fd >= 0:
-                os.close(self._fd)
-            self._fd, self.size = seal(block) if block else -1, len(block)
-            self._of = of
-            self._kept = plan  # so that an id() stays what it is
+            self._keep(credentials(plan))
+            self._of, self._plan = of, plan
         return os.dup(self._fd) if self._fd >= 0 else -1
+
+    def _keep(self, block: bytes) -> None:
+        mark = digest(block, 16)
+        if mark == self._mark:
+            return
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self.size, self._mark = seal(block) if block else -1, len(block), mark
 
 
 def seal(block: bytes) -> int:
@@ -150,7 +156,7 @@ class _Block:
         of = (sign, tls.min_version, tls.ciphers, tls.client_ca, tls.client_mode, tls.alpn)
         mark = digest(msgspec.msgpack.encode(of), 16)
         others = tuple(number for number, each in zip(numbers, tls.certificates, strict=True)
-                       if each.names == tls.certificates[0].names)
+                       if set(each.names) == set(tls.certificates[0].names))
         return self._number(msgspec.msgpack.encode(ServerSettings(
             others, tls.min_version, tls.ciphers, tls.client_ca, tls.client_mode, tls.alpn, mark)))
 

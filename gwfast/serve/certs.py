@@ -11,18 +11,25 @@ Rules
 Resumption. Tickets are sealed with keys of the context that a connection *begins* with, and pyOpenSSL offers no way to set
 those keys. So every connection begins with one of two contexts (`roots`: TLS 1.2 and later, TLS 1.3 alone), which are made before
 workers are forked and live as long as the gateway; then it is moved to its listener's context. So a ticket is good in
-every worker and after every reload. What it costs: OpenSSL is in memory before the first handshake (some 6 MiB, shared by all
-processes), where the files mention TLS at the start; where TLS comes with a later reload, or a worker replaces one
-that died, its roots are its own, and sessions of the others are begun anew. The keys of tickets change when the gateway is
-started anew. What a ticket resumes is bound to its listener and to how that looks at clients (the session id context):
-a client that was not asked for a certificate there is asked here (CVE-2025-23419).
+every worker and after every reload. What a ticket resumes is bound to its listener and to how that looks at clients (the
+session id context): a client that was not asked for a certificate there is asked here (CVE-2025-23419). What it costs:
+- OpenSSL is in memory before the first handshake (some 6 MiB, shared by all processes), where the files mention TLS at the
+  start, and so is a nursery, which has the roots for workers that replace others (`spawn`; some 3 MiB).
+- Where TLS comes with a later reload, the roots of each worker are its own until the gateway is started again: a client
+  that comes to another worker begins a new session.
+- The keys of tickets live as long as the gateway. Who steals its memory can read the TLS 1.2 sessions that were given
+  tickets; those of TLS 1.3 stay secret, for a resumption exchanges new keys (RFC 8446 2.2). Keys that change by the hour need
+  what pyOpenSSL does not offer, or new processes.
 """
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -30,6 +37,7 @@ from gwfast import _tls, limits
 from gwfast.plan.credentials import HEADER, MAGIC, BackendSettings, Pair, ServerSettings, name_identity
 
 RELEASE_BUFFERS = 0x10  # SSL_MODE_RELEASE_BUFFERS (nginx, HAProxy: the same)
+HOST_FLAGS = 0x04 | 0x20  # X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NEVER_CHECK_SUBJECT (RFC 9525 6.3)
 _settings = msgspec.msgpack.Decoder(ServerSettings).decode
 _backend = msgspec.msgpack.Decoder(BackendSettings).decode
 _numbers = msgspec.msgpack.Decoder(tuple[int, ...]).decode
@@ -40,6 +48,7 @@ _roots: dict[str, _tls.Setting] = {}
 def roots() -> dict[str, _tls.Setting]:
     """Return the settings that connections of clients begin with, by their lowest version; make them the first time."""
     if not _roots:
+        import cryptography.hazmat.primitives.serialization  # noqa: F401  every certificate needs it; here it is shared
         for version in ("1.2", "1.3"):
             _roots[version] = _tls.Setting(_server_context(version))
     return _roots
@@ -52,6 +61,7 @@ class Certs:
     """
 
     def __init__(self, fd: int, before: Certs | None = None):
+        self._file = os.fstat(fd).st_ino
         try:
             self._block = memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
         finally:
@@ -68,6 +78,10 @@ class Certs:
             tail = tail[2 * count:]
         self._made: OrderedDict[tuple, _tls.Setting] = before._made if before else OrderedDict()
         self._asked: dict[tuple[int, bytes], _tls.Setting] = {}
+
+    def same(self, fd: int) -> bool:
+        """Say whether a descriptor is of the memfd that this was made of."""
+        return os.fstat(fd).st_ino == self._file
 
     def server(self, sign: int, sni: bytes) -> _tls.Setting:
         """Return what a handshake begins with on the listener with this identity, for a client that asks for `sni` (lower case;
@@ -155,20 +169,21 @@ def _bound(context, min_version: str) -> None:
 
 
 def _server_setting(settings: ServerSettings, pairs: list[Pair]) -> _tls.Setting:
-    from OpenSSL import SSL, crypto
+    from OpenSSL import SSL
 
     context = _server_context(settings.min_version)
     if settings.ciphers:
         context.set_cipher_list(settings.ciphers.encode("ascii"))
-    for pair in pairs:
-        _use(context, pair)
+    for pair in reversed(pairs):  # of one kind of key the first named is used: OpenSSL keeps the last
+        with contextlib.suppress(SSL.Error):  # one that it refuses does not keep the others from serving
+            _use(context, pair)
     context.set_session_id(settings.digest)
     verify, lenient = SSL.VERIFY_NONE, settings.client_mode == "AllowInsecureFallback"
     if settings.client_ca:
         verify = SSL.VERIFY_PEER if lenient else SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-        authorities = _authorities(settings.client_ca)
-        _trust(context, authorities)
-        context.set_client_ca_list([crypto.X509.from_cryptography(each).get_subject() for each in authorities])
+        _trust(context, False, settings.client_ca)
+        with _file(b"\n".join(settings.client_ca)) as path:
+            context.load_client_ca(path)
     return _tls.Setting(context, root=roots()[settings.min_version], verify=verify, lenient=lenient, alpn=settings.alpn)
 
 
@@ -179,12 +194,13 @@ def _client_setting(settings: BackendSettings, pairs: list[Pair]) -> _tls.Settin
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     _bound(context, "1.2")
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    if settings.system:
-        context.set_default_verify_paths()
-    _trust(context, _authorities(settings.ca))
+    _trust(context, settings.system, settings.ca)
     if not settings.sans:
         name = settings.hostname.encode("ascii")
-        lib.X509_VERIFY_PARAM_set1_host(lib.SSL_CTX_get0_param(context._context), name, len(name))
+        param = lib.SSL_CTX_get0_param(context._context)
+        lib.X509_VERIFY_PARAM_set_hostflags(param, HOST_FLAGS)
+        if not lib.X509_VERIFY_PARAM_set1_host(param, name, len(name)):
+            raise ValueError(f"OpenSSL takes no host {settings.hostname!r}")
     for pair in pairs:
         _use(context, pair)
     if settings.alpn:
@@ -196,27 +212,44 @@ def _use(context, pair: Pair) -> None:
     """Add a certificate with its chain and key. OpenSSL keeps a chain for each only where it reads it from a file."""
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    fd = os.memfd_create("gwfast-chain", os.MFD_CLOEXEC)
-    try:
-        os.write(fd, pair.chain)
-        context.use_certificate_chain_file(f"/proc/self/fd/{fd}")
-    finally:
-        os.close(fd)
-    context.use_privatekey(load_pem_private_key(pair.key, None))
+    with _file(pair.chain) as path:
+        context.use_certificate_chain_file(path)
+    # Whether it is a key has been looked at; of an RSA key that would take longer than the handshake.
+    context.use_privatekey(load_pem_private_key(pair.key, None, unsafe_skip_rsa_key_validation=True))
 
 
-def _authorities(pems: tuple[bytes, ...]) -> list:
-    from cryptography import x509
+def _trust(context, system: bool, authorities: tuple[bytes, ...]) -> None:
+    """Believe these (PEM), and those of the system. A set of them is in memory once: the system's are 0.8 MiB."""
+    from OpenSSL._util import lib
 
-    return [each for pem in pems for each in x509.load_pem_x509_certificates(pem)]
+    anchors = _anchors(system, authorities)
+    store = lib.SSL_CTX_get_cert_store(anchors._context)
+    lib.X509_STORE_up_ref(store)
+    lib.SSL_CTX_set_cert_store(context._context, store)
 
 
-def _trust(context, authorities: list) -> None:
-    from OpenSSL import crypto
+@lru_cache(limits.TLS_AUTHORITIES)
+def _anchors(system: bool, authorities: tuple[bytes, ...]):
+    """Return a context that believes these, also where one is not self-signed: it is an anchor because it was named
+    (RFC 5280 6.1)."""
+    from OpenSSL import SSL, crypto
 
-    store = context.get_cert_store()
-    for each in authorities:
-        store.add_cert(crypto.X509.from_cryptography(each))
+    context = SSL.Context(SSL.TLS_METHOD)
+    if system:
+        context.set_default_verify_paths()
+    for pem in authorities:
+        with _file(pem) as path:
+            context.load_verify_locations(path)
+    context.get_cert_store().set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    return context
+
+
+@contextlib.contextmanager
+def _file(content: bytes) -> Iterator[bytes]:
+    """A path where OpenSSL can read this; it is in memory alone."""
+    with open(os.memfd_create("gwfast-certificates", os.MFD_CLOEXEC), "wb", buffering=0) as file:
+        file.write(content)
+        yield b"/proc/self/fd/%d" % file.fileno()
 
 
 def _has_any(der: bytes, sans: tuple[tuple[str, str], ...]) -> bool:
@@ -231,7 +264,7 @@ def _has_any(der: bytes, sans: tuple[tuple[str, str], ...]) -> bool:
     for kind, value in sans:
         if kind == "URI" and value in uris:
             return True
-        value = value.lower()
-        if kind == "Hostname" and (value in hosts or "*." + value.partition(".")[2] in hosts):
+        parent = value.lower().partition(".")[2]  # of which more than one label is needed, as OpenSSL has it
+        if kind == "Hostname" and (value.lower() in hosts or ("." in parent and "*." + parent in hosts)):
             return True
     return False

@@ -36,12 +36,13 @@ class Member:
 
 
 class Crew:
-    """All workers. `ports` is iterated for a new worker; `processes` are there already (`spawn.crew`)."""
+    """All workers. `ports` is iterated for a new worker; `processes` are there already, `another` makes one more."""
 
     def __init__(self, loop, options: ServeOptions, counters: int, ports: Iterable[Port], stats: Stats, log: Log,
-                 processes: Iterable[spawn.Process] = ()):
+                 processes: Iterable[spawn.Process] = (), another: Callable[[], spawn.Process] = spawn.another):
         self._loop = loop
         self._processes = list(processes)
+        self._another = another
         self._options = options
         self._counters = counters
         self._ports = ports
@@ -107,7 +108,7 @@ class Crew:
     # a worker's life
 
     def _spawn(self, member: Member) -> None:
-        process = self._processes.pop() if self._processes else spawn.another()
+        process = self._processes.pop() if self._processes else self._another()
         member.pid = process.pid
         member.ready, member.applied, member.settled = False, 0, 0
         member.started = self._loop.time()

@@ -1,10 +1,13 @@
 """From files to a table, again and again: the stages in a row, each kept between reloads so that a change costs what
 changed. Runs aside, in a thread of its own (the supervisor's loop stays free), and knows nothing of sockets or processes.
 """
+import heapq
 from collections.abc import Set
+from operator import itemgetter
 
 import msgspec
 
+from gwfast import limits
 from gwfast.config.load import Loader
 from gwfast.endpoints.registry import SHARED, UNROUTED, Registry
 from gwfast.errors import Problem
@@ -34,6 +37,14 @@ class Reading(msgspec.Struct, frozen=True):
         found = [*self.unreadable, *conditions.problems(self.graph)]
         return found + problems(self.plan, found)
 
+    def expiries(self) -> dict[tuple[str, str], float]:
+        """Return when the certificates that serve expire, by (namespace, Secret), those that expire first."""
+        nodes = [node for node in self.graph.listeners.values() if node.served]
+        shown = [each for node in nodes for each in (node.tls.certificates if node.tls else ())]
+        shown += [node.client_certificate for node in nodes if node.client_certificate]
+        found = {(each.secret.namespace, each.secret.name): each.not_after for each in shown}
+        return dict(heapq.nsmallest(limits.CERTIFICATES_SHOWN, found.items(), key=itemgetter(1)))
+
 
 class Pipeline:
     """Every stage from files to the image, and what each remembers."""
@@ -50,6 +61,11 @@ class Pipeline:
         self._named: Set[str] = frozenset()  # backends whose addresses were looked up
         self.counter_names: dict[int, routes.Name] = {}  # by slot, of the last image
 
+    @property
+    def credentials_bytes(self) -> int:
+        """The size of the last credentials."""
+        return self._credentials.size
+
     def read(self, changed: set[str] | None) -> Reading:
         """Read what changed (files and folders; None: anything may have), attach and plan it."""
         loaded = self._loader.load(changed)
@@ -59,7 +75,7 @@ class Pipeline:
 
     def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple],
               generation: int) -> tuple[tuple[int, ...], int]:
-        """Write the table of a plan; return sealed memfds (the image; with TLS the credentials) and their size.
+        """Write the table of a plan; return sealed memfds (the image; with TLS the credentials) and the image's size.
 
         binds: Bind.key -> id; addresses: (ip, port)s of the backends that were looked up, by key.
         """
@@ -71,4 +87,4 @@ class Pipeline:
         image = self._images.build(plan, binds, generation)
         self.counter_names = {SHARED: routes.SHARED, UNROUTED: routes.UNROUTED} | self._registry.counters
         credentials = self._credentials.publish(plan)
-        return (publish(image), *([credentials] if credentials >= 0 else ())), image.size + self._credentials.size
+        return (publish(image), *([credentials] if credentials >= 0 else ())), image.size

@@ -1,11 +1,16 @@
 """How workers come to be.
 
-    crew(n)     forked n times from a process that is still small, with one thread and no event loop: a worker shares
-                the memory of the interpreter, and of all that both import, with the supervisor
-    another()   in the place of one that died: by now nothing here can fork cleanly, so it has an interpreter of its own
+    Nursery     a process forked while this one is still small, with one thread and no event loop. It forks the first
+                workers and, as long as it lives, those in the place of one that died: each shares the memory of the
+                interpreter, of all that both import, and what `certs.roots` made before
+    another()   without a nursery: by now nothing here can fork cleanly, so it has an interpreter of its own
 
-Both give a Process: a child of this process, and our end of its control socket.
+Both give a Process: a child of this process, and our end of its control socket. Who forks for the nursery ends at once, and
+its child becomes ours (PR_SET_CHILD_SUBREAPER), so that we are told how it ends. A nursery that stays costs some 3 MiB;
+that is for gateways that have ticket keys to share.
 """
+import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -15,10 +20,14 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import NamedTuple
 
 from gwfast.serve import worker
 from gwfast.serve.control import pair
+
+PR_SET_CHILD_SUBREAPER = 36
+PATIENCE = 1.0  # seconds for a fork; then the nursery counts as gone
 
 
 class Process(NamedTuple):
@@ -28,11 +37,39 @@ class Process(NamedTuple):
     end: socket.socket
 
 
-def crew(count: int) -> list[Process]:
-    """Fork so many workers."""
-    gc.collect()
-    gc.freeze()  # what all of them share stays untouched by everybody's collector
-    return [_fork() for _ in range(count)]
+class Nursery:
+    """Where workers are forked, to its end with this process."""
+
+    def __init__(self) -> None:
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+        gc.collect()
+        gc.freeze()  # what all of them share stays untouched by everybody's collector
+        self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pid = os.fork()
+        if not self.pid:
+            _live(_nurse, theirs)
+        theirs.close()
+        self._end.settimeout(PATIENCE)
+
+    def worker(self) -> Process:
+        """Fork a worker; where the nursery is gone, start one by itself."""
+        ours, theirs = pair()
+        with theirs:
+            try:
+                socket.send_fds(self._end, [b"w"], [theirs.fileno()])
+                return Process(int(self._end.recv(32)), ours)
+            except (OSError, ValueError):
+                ours.close()
+                self.close()
+        return another()
+
+    def close(self) -> None:
+        """End it; workers that it forked go on."""
+        if self._end.fileno() >= 0:
+            self._end.close()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
 
 
 def another() -> Process:
@@ -45,23 +82,48 @@ def another() -> Process:
     return Process(process.pid, ours)
 
 
-def _fork() -> Process:
-    ours, theirs = pair()
+def _nurse(end: socket.socket) -> None:
+    """Be the nursery: fork a worker for each control socket that comes, say its process id; until the supervisor is gone."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(worker.PR_SET_PDEATHSIG, signal.SIGTERM)
+    libc.prctl(worker.PR_SET_NAME, b"gwfast-nursery")
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(end, 1, 1)
+        if not data:
+            return
+        read, write = os.pipe()
+        between = os.fork()
+        if not between:
+            _hatch(write, *descriptors)
+        os.close(write)
+        os.waitpid(between, 0)
+        end.send(os.read(read, 32))
+        for fd in (read, *descriptors):
+            os.close(fd)
+
+
+def _hatch(to: int, descriptor: int) -> None:
+    """Fork a worker, write its process id and end, so that it is the supervisor's."""
+    between = os.getpid()
     pid = os.fork()
-    if not pid:
-        _live(theirs)
-    theirs.close()
-    return Process(pid, ours)
+    if pid:
+        os.write(to, b"%d" % pid)
+        os._exit(0)
+    while os.getppid() == between:  # or its death would be taken for the supervisor's
+        time.sleep(0.0005)
+    _live(worker.main, socket.socket(fileno=descriptor))
 
 
-def _live(end: socket.socket) -> None:
-    """Be a worker, to the end: nothing that the supervisor began is ended here."""
+def _live(life: Callable[[socket.socket], None], end: socket.socket) -> None:
+    """Be what `life` says, to the end: nothing that the process before began is ended here."""
     status = 1
     try:
         os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
         os.closerange(3, end.fileno())
         os.closerange(end.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
-        worker.main(end)
+        life(end)
         status = 0
     except BaseException:
         traceback.print_exc()

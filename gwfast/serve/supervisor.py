@@ -31,7 +31,7 @@ from gwfast.serve.generation import Pipeline, Reading
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.pages import pages
 from gwfast.serve.sockets import Port, Ports, Wanted
-from gwfast.serve.spawn import Process
+from gwfast.serve.spawn import Nursery, Process
 from gwfast.serve.watch import Watcher
 
 NAMES_WAIT = 1.5  # seconds that a table waits for the first lookup of new names
@@ -42,15 +42,15 @@ COLLECT_AGAIN = 0.05  # where a round was under way
 PROBLEMS = 100  # that one round writes to the log; `gwfast check` and /status tell all
 
 
-async def supervise(options: ServeOptions, log: Log, processes: list[Process]) -> int:
+async def supervise(options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery) -> int:
     """Run a gateway on this event loop until a signal ends it; return the exit status."""
-    return await Supervisor(asyncio.get_running_loop(), options, log, processes).run()
+    return await Supervisor(asyncio.get_running_loop(), options, log, processes, nursery).run()
 
 
 class Supervisor:
     """Everything of one gateway but its traffic."""
 
-    def __init__(self, loop, options: ServeOptions, log: Log, processes: list[Process]):
+    def __init__(self, loop, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery):
         self._loop = loop
         self._options = options
         self._log = log
@@ -60,7 +60,8 @@ class Supervisor:
         self.ports = Ports(options.workers, options.bind, options.port_map, options.backlog)
         self.counters = _counters.create(options.workers, options.route_counters)
         self.counted = RouteCounts(partial(_counters.read, self.counters))
-        self.crew = Crew(loop, options, self.counters, self.ports, self.stats, log, processes)
+        self.crew = Crew(loop, options, self.counters, self.ports, self.stats, log, processes,
+                         nursery.worker)
         self.resolver = Resolver(loop, lambda: self._ask(set()), options.dns_refresh)
         self._admin = Admin(pages(self), log.bug)
         self._watcher: Watcher | None = None
@@ -187,6 +188,8 @@ class Supervisor:
         self.counted.assign(self.pipeline.counter_names)
         self.crew.publish(generation, table)
         self.stats.generation, self.stats.image_bytes = generation, size
+        self.stats.credentials_bytes = self.pipeline.credentials_bytes
+        self.stats.certificates = await self.aside.run(self.reading.expiries)
         self._tell_unresolved(plan, addresses)
         self._plan, self._addresses = plan, addresses
 

@@ -1,7 +1,7 @@
 """A worker: one process, one thread, one engine nested in uvloop.
 
-Forked from the supervisor before it grew, or run as `python -m gwfast.serve.worker FD` in the place of one that died
-(see `spawn`), with one end of a control socket; everything else comes over it. Rules:
+Forked by the nursery (see `spawn`), or run as `python -m gwfast.serve.worker FD` where that is gone, with one end of a
+control socket; everything else comes over it. Rules:
 - imports little, so that a worker is small and back soon;
 - ends when it has drained, when it is told to, and (after draining) when the supervisor is gone: no orphans;
 - the terminal's signals are the supervisor's business, TERM alone drains.
@@ -65,10 +65,12 @@ class Worker:
             case Swap(generation):
                 image, *credentials = descriptors
                 try:
-                    self._secure(credentials)
+                    certs = self._secured(credentials)
                     engine.swap(image)
                 finally:
                     os.close(image)
+                self._certs = certs
+                engine.secure(certs)
                 self._channel.send(Applied(generation))
             case Listen(bind):
                 engine.listen(descriptors[0], bind)
@@ -89,13 +91,16 @@ class Worker:
         gc.freeze()
         self._channel.send(Ready())
 
-    def _secure(self, credentials: list[int]) -> None:
-        """Let handshakes begin with these credentials (a memfd, or nothing where the table speaks no TLS)."""
-        if credentials:
-            from gwfast.serve.certs import Certs  # and OpenSSL with it
+    def _secured(self, credentials: list[int]):
+        """Return what handshakes begin with: Certs of a memfd, None where the table speaks no TLS."""
+        if not credentials:
+            return None
+        if self._certs is not None and self._certs.same(*credentials):
+            os.close(*credentials)
+            return self._certs
+        from gwfast.serve.certs import Certs  # and OpenSSL with it
 
-            self._certs = Certs(credentials[0], self._certs)
-            self._engine.secure(self._certs)
+        return Certs(*credentials, self._certs)
 
     def _tick(self) -> None:
         self._loop.call_later(TICK, self._tick)

@@ -5,6 +5,7 @@ import threading
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 import h2.settings
 
 
@@ -17,6 +18,7 @@ class Request:
         self.body, self.trailers = b"", {}
         self.ended = asyncio.Event()
         self.reset = None
+        self.owed = 0              # bytes whose window was not given back
 
     async def head(self, status=200, *fields, end=False):
         self.connection.h2.send_headers(self.number, [(b":status", b"%d" % status), *fields], end_stream=end)
@@ -60,6 +62,7 @@ class Connection:
                                                                        validate_outbound_headers=False))
         self.requests = {}
         self.window = asyncio.Event()
+        self.news = asyncio.Event()
         self.tasks = set()
         self.closed = False
         self.consume = True        # gives windows back as payload comes
@@ -85,9 +88,10 @@ class Connection:
                     self.on(event)
                 self.flush()
                 await self.writer.drain()
-        except (ConnectionError, h2.exceptions.ProtocolError) as error:
-            if not isinstance(error, ConnectionError):
-                self.backend.failures.append(repr(error))
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        except h2.exceptions.ProtocolError as error:
+            self.backend.failures.append(repr(error))
         finally:
             self.closed = True
             self.window.set()
@@ -106,7 +110,9 @@ class Connection:
             task.add_done_callback(self.tasks.discard)
         elif isinstance(event, h2.events.DataReceived):
             request.body += event.data
-            if self.consume and event.flow_controlled_length:
+            if not self.consume:
+                request.owed += event.flow_controlled_length
+            elif event.flow_controlled_length:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, number)
         elif isinstance(event, h2.events.TrailersReceived):
             request.trailers = dict(event.headers)
@@ -116,6 +122,7 @@ class Connection:
                 request.ended.set()
         elif isinstance(event, (h2.events.WindowUpdated, h2.events.RemoteSettingsChanged)):
             self.window.set()
+        self.news.set()
         if isinstance(event, h2.events.StreamEnded):
             request.ended.set()
 
@@ -131,8 +138,8 @@ class Connection:
 class Backend2:
     """Listens at once; `handler(request)` is a coroutine function; `settings` are those that h2 knows by number."""
 
-    def __init__(self, handler, settings=None):
-        self.handler, self.settings = handler, settings or {}
+    def __init__(self, handler, settings=None, tls=None):
+        self.handler, self.settings, self.tls = handler, settings or {}, tls
         self.requests, self.connections, self.failures = [], [], []
         self.loop = asyncio.new_event_loop()
         self.ready = threading.Event()
@@ -142,7 +149,8 @@ class Backend2:
 
     def run(self):
         asyncio.set_event_loop(self.loop)
-        self.server = self.loop.run_until_complete(asyncio.start_server(self.accept, "127.0.0.1", 0, backlog=512))
+        self.server = self.loop.run_until_complete(asyncio.start_server(
+            lambda reader, writer: self.accept(reader, writer), "127.0.0.1", 0, backlog=512, ssl=self.tls))
         self.port = self.server.sockets[0].getsockname()[1]
         self.ready.set()
         self.loop.run_forever()
@@ -161,6 +169,7 @@ class Backend2:
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.sleep(0.01)      # transports end in the loop's next turns
 
     def do(self, work, *args):
         """Call something in the backend's thread; what it returned."""

@@ -1,5 +1,8 @@
 """Fixtures: a scripted backend, and engines that end with the test."""
+import functools
+
 import pytest
+from backend2 import Backend2
 from scripted import Backend, Running, one_rule
 
 
@@ -28,3 +31,18 @@ def start():
     yield begin
     for each in running:
         each.close()
+
+
+@pytest.fixture
+def start2(start):
+    """A backend of HTTP/2 with this handler, and an engine in front of it."""
+    made = []
+
+    def begin(handler, settings=None, **options):
+        made.append(Backend2(handler, settings))
+        return start([("127.0.0.1", made[-1].port)], functools.partial(one_rule, protocol="h2c"), **options), made[-1]
+
+    yield begin
+    for each in made:
+        each.close()
+        assert not each.failures

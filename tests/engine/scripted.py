@@ -16,7 +16,7 @@ class Backend:
     """A listening socket; `accept()` gives the test the next connection that the engine opens."""
 
     def __init__(self):
-        self.socket = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.socket.settimeout(5)
         self.port = self.socket.getsockname()[1]
         self.accepted = []
@@ -118,9 +118,9 @@ class Running:
         os.close(self.counters)
 
 
-def one_rule(addresses, **rule) -> ir.Plan:
+def one_rule(addresses, protocol="http", tls=None, **rule) -> ir.Plan:
     """Everything to one backend with these addresses."""
-    backend = ir.Backend(namespace="default", name="echo", port=80)
+    backend = ir.Backend(namespace="default", name="echo", port=80, protocol=protocol, tls=tls)
     rule = {"backends": (ir.WeightedBackend(backend=backend),), **rule}
     entry = ir.Entry(match=ir.Match(), rule=ir.Rule(kind="HTTPRoute", namespace="default", route="all", index=0, **rule))
     listener = ir.Listener(id="default/gateway/web", hosts=(ir.Host(hostname="", entries=(entry,)),))

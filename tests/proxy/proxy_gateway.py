@@ -146,7 +146,7 @@ class Gateway:
 
     def workers(self) -> list[int]:
         """Process ids of the workers."""
-        return [pid for pid in children(self.process.pid) if b"resource_tracker" not in command_line(pid)]
+        return [pid for pid in children(self.process.pid) if comm(pid) == "gwfast-worker"]
 
     def connect(self, port: int | None = None) -> Stream:
         return Stream(socket.create_connection(("127.0.0.1", port or self.port), TIMEOUT))
@@ -224,11 +224,12 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def command_line(pid: int) -> bytes:
+def comm(pid: int) -> str:
+    """The name of a process, '' if it is gone."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
-        return b""
+        return ""
 
 
 def alive(pid: int) -> bool:

@@ -1,13 +1,15 @@
-"""`make demo`: its configuration has no problem and its five curl lines do what they say."""
+"""`make demo`: its configuration has no problem and the lines that it prints do what they say."""
 import json
 import re
+import socket
+import ssl
 import subprocess
 from pathlib import Path
 
 import pytest
 from proxy_gateway import PROGRAM, Gateway, free_port
+from proxy_tls import GUIDE, ROOT, make, needs, shell, trusting
 
-ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "demo"
 PORTS = {"stable": 3001, "beta": 3002, "canary": 3003}
 
@@ -24,9 +26,10 @@ def demo(tmp_path_factory):
         for name, port in PORTS.items():
             text = text.replace(f"port: {port}\n", f"port: {backends[name].port}\n")
         (folder / file.name).write_text(text)
-    port = free_port()
-    gateway = Gateway(folder, "--port-map", f"8080:{port}", "--access-log", "off")
-    gateway.port = port
+    make(folder)
+    port, tls_port = free_port(), free_port()
+    gateway = Gateway(folder, "--port-map", f"8080:{port},8443:{tls_port}", "--access-log", "off")
+    gateway.port, gateway.tls_port = port, tls_port
     yield gateway
     gateway.stop()
     for backend in backends.values():
@@ -38,8 +41,9 @@ def asked(demo: Gateway, target: str, **fields: str) -> tuple[str, str]:
     return got["backend"], got["target"]
 
 
-def test_no_problems() -> None:
-    done = subprocess.run([*PROGRAM, "check", str(DEMO)], capture_output=True, text=True, timeout=60)
+def test_no_problems(tmp_path: Path) -> None:
+    make(tmp_path)
+    done = subprocess.run([*PROGRAM, "check", str(DEMO), str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, "no problems" in done.stdout) == (0, True), done.stdout
 
 
@@ -57,6 +61,28 @@ def test_canary_gets_one_of_ten(demo: Gateway) -> None:
 def test_redirect(demo: Gateway) -> None:
     answer = demo.get("/old-shop/shoes")
     assert (answer.status, answer.fields.get("Location")) == (301, "http://any.example:8080/shop/shoes")
+
+
+def test_https(demo: Gateway) -> None:
+    """With the name that the certificate has, and with none that it has."""
+    authority = (demo.folder / "ca.crt").read_bytes()
+    with socket.create_connection(("127.0.0.1", demo.tls_port), 10) as raw:
+        with trusting(authority).wrap_socket(raw, server_hostname="localhost") as sock:
+            sock.sendall(b"GET /shop/shoes HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200 OK")
+    with socket.create_connection(("127.0.0.1", demo.tls_port), 10) as raw:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            trusting(authority).wrap_socket(raw, server_hostname="other.example")
+
+
+@needs("curl")
+def test_every_line_of_the_guide_runs(demo: Gateway) -> None:
+    guide = GUIDE.format(port=demo.port, tls_port=demo.tls_port, ca=demo.folder / "ca.crt", admin=f"127.0.0.1:{demo.admin}", backends="")
+    lines = re.findall(r"  ((?:curl|for) .*)", guide)
+    assert len(lines) == 7
+    for line in lines:
+        text = shell("bash", "-c", line.replace("grep service", "grep backend"))
+        assert "shoes" in text or text.count("stable") == 9, f"{line}\n{text}"
 
 
 def test_guide_names_the_ports_of_the_files() -> None:

@@ -103,6 +103,11 @@ def test_the_command_line_wins(monkeypatch):
     (["run", ".", "--dns-template", "{service}"], "only {name} and {namespace}"),
     (["echo"], "needs a port"),
     (["echo", "http"], "whole number"),
+    (["echo", "--tcp", "--udp", "1"], "not allowed with"),
+    (["echo", "1", "--tls-cert", "a"], "needed together"),
+    (["echo", "--udp", "1", "--tls-cert", "a", "--tls-key", "b"], "not with --udp"),
+    (["echo", "1", "--tls-cert", "no/a", "--tls-key", "no/b"], "no/a, no/b: No such file"),
+    (["echo", "1", "--tls-cert", __file__, "--tls-key", __file__], "PEM"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_usage_errors_are_one_line_and_exit_2(capsys, arguments, words):
     assert cli.main(arguments) == 2

@@ -58,9 +58,10 @@ ROUTE = 'kind="HTTPRoute",route="shop/api"'
     ("gwfast_ready", 1),
     ('gwfast_problems{severity="error"}', 3),
     ('gwfast_problems{severity="note"}', 0),
+    ('gwfast_certificate_expiry_timestamp_seconds{namespace="shop",secret="web"}', 1.5e9),
 ])
 def test_sample(sample, value):
-    stats = Stats(worker_restarts=2, ready=True, problems={"error": 3})
+    stats = Stats(worker_restarts=2, ready=True, problems={"error": 3}, certificates={("shop", "web"): 1.5e9})
     assert scrape(stats=stats)[sample] == value
 
 

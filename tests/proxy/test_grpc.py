@@ -1,0 +1,250 @@
+"""gRPC with the client and server that most people use (grpcio), through GRPCRoutes, in clear and over TLS."""
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+
+import pytest
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+import grpc  # noqa: E402
+from proxy_gateway import Gateway, free_port, gateway, resource, until, write  # noqa: E402
+from proxy_tls import HOST, authority, backend_tls, config_map, https, secret  # noqa: E402
+
+Code = grpc.StatusCode
+LARGE = 8 << 20
+OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+
+
+class Backend(grpc.GenericRpcHandler):
+    """A grpcio server whose methods have any service's name; messages are bytes. `name` comes back as metadata."""
+
+    def __init__(self, name: str, credentials: grpc.ServerCredentials | None = None) -> None:
+        self.name = name
+        self.begun: list[str] = []  # methods that wait for their caller to go
+        self.ended: list[str] = []  # and those whose caller has gone
+        self.seen: list[dict] = []
+        self.server = grpc.server(ThreadPoolExecutor(16), handlers=[self], options=OPTIONS)
+        if credentials:
+            self.port = self.server.add_secure_port("127.0.0.1:0", credentials)
+        else:
+            self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.server.start()
+
+    def close(self) -> None:
+        self.server.stop(0).wait(10)
+
+    def service(self, details):
+        self.seen.append({"method": details.method, **dict(details.invocation_metadata)})
+        method = getattr(self, details.method.rpartition("/")[2], None)
+        kinds = {"Many": grpc.unary_stream_rpc_method_handler, "Half": grpc.unary_stream_rpc_method_handler,
+                 "Sum": grpc.stream_unary_rpc_method_handler, "Chat": grpc.stream_stream_rpc_method_handler}
+        return method and kinds.get(method.__name__, grpc.unary_unary_rpc_method_handler)(method)
+
+    def Say(self, message: bytes, context) -> bytes:
+        sent = [(key, value) for key, value in context.invocation_metadata() if key.startswith("x-")]
+        context.send_initial_metadata([("backend", self.name), *sent])
+        context.set_trailing_metadata([("last-words", "bye"), ("some-bin", bytes(range(256)))])
+        return message
+
+    def Many(self, message: bytes, context) -> Iterator[bytes]:
+        for n in range(int(message)):
+            yield b"%d" % n
+
+    def Sum(self, messages: Iterator[bytes], context) -> bytes:
+        return b"%d" % sum(map(len, messages))
+
+    def Chat(self, messages: Iterator[bytes], context) -> Iterator[bytes]:
+        for message in messages:
+            yield message.upper()
+
+    def Fail(self, message: bytes, context) -> bytes:
+        context.set_trailing_metadata([("why", "rules")])
+        context.abort(Code.PERMISSION_DENIED, "not tödäy: 100 %\n")
+
+    def Half(self, message: bytes, context) -> Iterator[bytes]:
+        yield b"one"
+        yield b"two"
+        context.abort(Code.DATA_LOSS, "that was it")
+
+    def Slow(self, message: bytes, context) -> bytes:
+        gone = threading.Event()
+        if not context.add_callback(gone.set):
+            gone.set()  # already
+        self.begun.append("Slow")
+        if gone.wait(10):
+            self.ended.append("Slow")
+        return message
+
+
+def service(name: str, port: int, app_protocol: str = "kubernetes.io/h2c") -> list[dict]:
+    return [resource("Service", name, {"ports": [{"port": 80, "appProtocol": app_protocol}]}, "v1"),
+            {**resource("EndpointSlice", name, api="discovery.k8s.io/v1", labels={"kubernetes.io/service-name": name}),
+             "addressType": "IPv4", "ports": [{"port": port}], "endpoints": [{"addresses": ["127.0.0.1"]}]}]
+
+
+def grpc_rule(backend: str, headers: dict[str, str] | None = None, **method: str) -> dict:
+    match = {**({"method": method} if method else {}),
+             **({"headers": [{"name": k, "value": v} for k, v in headers.items()]} if headers else {})}
+    return {**({"matches": [match]} if match else {}), "backendRefs": [{"name": backend, "port": 80}]}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Iterator[tuple[Gateway, dict[str, Backend], dict[str, grpc.Channel]]]:
+    """Two backends, one that nobody serves, one that does not exist; channels in clear and over TLS."""
+    chain, key = authority().certificate("backend.example")
+    backends = {name: Backend(name) for name in ("one", "two")}
+    backends["secure"] = Backend("secure", grpc.ssl_server_credentials([(key, chain)]))
+    clear, secure, folder = free_port(), free_port(), tmp_path_factory.mktemp("grpc") / "conf"
+    folder.mkdir()
+    rules = [grpc_rule("one", service="test.Echo"), grpc_rule("two", service="test.Echo", method="Many"),
+             grpc_rule("two", {"x-canary": "yes"}, service="test.Echo"),
+             grpc_rule("two", type="RegularExpression", service=r"test\.v[0-9]+", method="S.*"),
+             grpc_rule("secure", service="test.Secure"), grpc_rule("down", service="test.Down"), grpc_rule("missing", service="test.Missing")]
+    write(folder, "all.yaml", gateway(clear, https(secure)), secret(HOST, *authority().certificate(HOST)),
+          service("one", backends["one"].port), service("two", backends["two"].port), service("down", free_port()),
+          service("secure", backends["secure"].port), backend_tls("secure", "backend.example"), config_map("authority", authority().pem),
+          resource("GRPCRoute", "all", {"parentRefs": [{"name": "gw"}], "rules": rules}))
+    running = Gateway(folder)
+    trust = grpc.ssl_channel_credentials(authority().pem)
+    channels = {"clear": grpc.insecure_channel(f"127.0.0.1:{clear}", OPTIONS),
+                "tls": grpc.secure_channel(f"127.0.0.1:{secure}", trust, [*OPTIONS, ("grpc.ssl_target_name_override", HOST)])}
+    yield running, backends, channels
+    for channel in channels.values():
+        channel.close()
+    for one in backends.values():
+        one.close()
+    running.stop()
+
+
+@pytest.fixture(params=["clear", "tls"])
+def channel(world, request) -> grpc.Channel:
+    return world[2][request.param]
+
+
+def status(call, *arguments, **more) -> grpc.RpcError:
+    """The error that a call ends with."""
+    with pytest.raises(grpc.RpcError) as raised:
+        result = call(*arguments, timeout=more.pop("timeout", 10), **more)
+        if hasattr(result, "__next__"):
+            list(result)
+    return raised.value
+
+
+def test_unary(channel) -> None:
+    message, call = channel.unary_unary("/test.Echo/Say").with_call(
+        b"hello", timeout=10, metadata=[("x-one", "1"), ("x-two", "a, b"), ("x-some-bin", b"\0\xff")])
+    assert message == b"hello"
+    first = dict(call.initial_metadata())
+    assert {key: first.get(key) for key in ("backend", "x-one", "x-two", "x-some-bin")} == {
+        "backend": "one", "x-one": "1", "x-two": "a, b", "x-some-bin": b"\0\xff"}
+    last = dict(call.trailing_metadata())
+    assert (last["last-words"], last["some-bin"]) == ("bye", bytes(range(256)))
+    assert call.code() is Code.OK
+
+
+def test_server_streams(channel) -> None:
+    assert list(channel.unary_stream("/test.Echo/Many")(b"1000", timeout=20)) == [b"%d" % n for n in range(1000)]
+
+
+def test_client_streams(channel) -> None:
+    assert channel.stream_unary("/test.Echo/Sum")(repeat(b"x" * 1000, 1000), timeout=20) == b"1000000"
+    assert channel.stream_unary("/test.Echo/Sum")(iter(()), timeout=20) == b"0"
+
+
+def test_both_stream_by_turns(channel) -> None:
+    """Each answer is waited for before the next message is sent."""
+    turn, messages = threading.Event(), [b"a", b"b" * 100_000, b"", b"d"]
+
+    def spoken() -> Iterator[bytes]:
+        for message in messages:
+            yield message
+            assert turn.wait(10)
+            turn.clear()
+    heard = []
+    for answer in channel.stream_stream("/test.Echo/Chat")(spoken(), timeout=20):
+        heard.append(answer)
+        turn.set()
+    assert heard == [message.upper() for message in messages]
+
+
+def test_large_messages(channel) -> None:
+    message = os.urandom(LARGE)
+    assert channel.unary_unary("/test.Echo/Say")(message, timeout=60) == message
+
+
+def test_a_hundred_calls_at_once(channel) -> None:
+    say = channel.unary_unary("/test.Echo/Say")
+    calls = [say.future(b"%d" % n * 100, timeout=30) for n in range(100)]
+    assert [call.result() for call in calls] == [b"%d" % n * 100 for n in range(100)]
+
+
+@pytest.mark.parametrize("method, metadata, backend", [
+    ("/test.Echo/Say", [], "one"), ("/test.Echo/Say", [("x-canary", "yes")], "two"), ("/test.v2/Say", [], "two")])
+def test_by_method_and_header(channel, method: str, metadata: list, backend: str) -> None:
+    _, call = channel.unary_unary(method).with_call(b"", timeout=10, metadata=metadata)
+    assert dict(call.initial_metadata())["backend"] == backend
+
+
+def test_to_a_backend_over_tls(channel) -> None:
+    message, call = channel.unary_unary("/test.Secure/Say").with_call(b"hello", timeout=10)
+    assert message == b"hello" and dict(call.initial_metadata())["backend"] == "secure"
+    assert list(channel.unary_stream("/test.Secure/Many")(b"100", timeout=20)) == [b"%d" % n for n in range(100)]
+    assert [*channel.stream_stream("/test.Secure/Chat")(iter([b"a", b"b" * LARGE]), timeout=60)] == [b"A", b"B" * LARGE]
+
+
+@pytest.mark.parametrize("method", ["/test.Other/Say", "/test.v2/Run", "/test.v/Say"])
+def test_no_rule_is_unimplemented(channel, method: str) -> None:
+    assert status(channel.unary_unary(method), b"").code() is Code.UNIMPLEMENTED
+    assert status(channel.stream_stream(method), iter([b"x"] * 3)).code() is Code.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("method", ["/test.Down/Say", "/test.Missing/Say"])
+def test_no_backend_is_unavailable(channel, method: str) -> None:
+    assert status(channel.unary_unary(method), b"x" * 100_000).code() is Code.UNAVAILABLE
+    assert status(channel.stream_stream(method), iter([b"x"] * 3)).code() is Code.UNAVAILABLE
+
+
+def test_the_backends_own_errors_arrive(channel) -> None:
+    error = status(channel.unary_unary("/test.Echo/Fail"), b"")
+    assert (error.code(), error.details()) == (Code.PERMISSION_DENIED, "not tödäy: 100 %\n")
+    assert dict(error.trailing_metadata())["why"] == "rules"
+    assert status(channel.unary_unary("/test.Echo/Nothing"), b"").code() is Code.UNIMPLEMENTED
+
+
+def test_an_error_behind_messages(channel) -> None:
+    got, call = [], channel.unary_stream("/test.Echo/Half")(b"", timeout=10)
+    with pytest.raises(grpc.RpcError):
+        for message in call:
+            got.append(message)
+    assert (got, call.code(), call.details()) == ([b"one", b"two"], Code.DATA_LOSS, "that was it")
+
+
+def test_a_deadline_ends_the_call_at_the_backend(world, channel) -> None:
+    backend = world[1]["one"]
+    backend.ended.clear()
+    begun = time.monotonic()
+    assert status(channel.unary_unary("/test.Echo/Slow"), b"", timeout=0.5).code() is Code.DEADLINE_EXCEEDED
+    assert time.monotonic() - begun < 5
+    until(lambda: backend.ended, 5)
+    assert "grpc-timeout" not in backend.seen[-1], "grpcio takes it out itself"
+
+
+def test_a_cancelled_call_ends_at_the_backend(world, channel) -> None:
+    backend = world[1]["one"]
+    backend.ended.clear()
+    begun = len(backend.begun)
+    call = channel.unary_unary("/test.Echo/Slow").future(b"", timeout=10)
+    until(lambda: len(backend.begun) > begun, 5)
+    assert call.cancel()
+    until(lambda: backend.ended, 5)
+    assert call.code() is Code.CANCELLED
+
+
+def test_calls_are_in_the_log(world) -> None:
+    running, _, channels = world
+    channels["clear"].unary_unary("/test.Echo/Say")(b"logged", timeout=10)
+    entry = until(lambda: next((e for e in reversed(running.log()) if e["target"] == "/test.Echo/Say"), None), 5)
+    assert (entry["method"], entry["status"]) == ("POST", 200)
