@@ -19,6 +19,7 @@ cdef class Clients:
     cdef bint paused
     cdef object certs      # serve.certs.Certs, asked once a handshake; None: no TLS
     cdef Networks trusted
+    cdef bint certificates # backends are told of those that clients show
     cdef uint64_t head_ms
     cdef uint64_t idle_ms
     cdef uint64_t body_ms

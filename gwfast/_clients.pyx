@@ -40,6 +40,7 @@ cdef class Clients:
         self.keepalive_requests = options.keepalive_requests
         self.keepalive_age_ms = round(limits.KEEPALIVE_AGE * 1000)
         self.trusted = Networks(options.trusted_proxies)
+        self.certificates = options.forward_client_cert
 
     def __dealloc__(self):
         if self.pipe[0]:
@@ -79,7 +80,7 @@ cdef class Clients:
     cdef void replace(self, Client before, Client client) noexcept:
         client.loop, client.gateway, client.clients = before.loop, before.gateway, self
         client.bind_id, client.port, client.transport = before.bind_id, before.port, before.transport
-        client.sign = before.sign
+        client.sign, client.certificate = before.sign, before.certificate
         client.born_ms = before.born_ms
         client.address_key, before.address_key = before.address_key, None
         memcpy(client.address, before.address, sizeof(client.address))

@@ -555,6 +555,7 @@ cdef class Http2(Multiplex):
         stream.conn, stream.loop, stream.gateway = self, self.loop, self.gateway
         memcpy(stream.address, self.address, self.address_n)
         stream.address_n, stream.trusted, stream.https, stream.sign = self.address_n, self.trusted, self.https, self.sign
+        stream.certificate = self.certificate
         stream.id = id
         stream.window, stream.credit = self.peer.window, STREAM_WINDOW
         stream.remote_ended = ended

@@ -186,6 +186,7 @@ TRAFFIC = (
            "one line a request, on stdout (json)"),
     Option("--trusted-proxies", networks, (), "CIDR,...",
            "whose X-Forwarded-* are believed (nobody's)"),
+    Option("--forward-client-cert", switch, False, "", "tell backends of clients' certificates: X-Forwarded-Client-Cert"),
     Option("--via", pseudonym, "", "NAME", "add Via with this pseudonym (no Via)"),
     Option("--connections", whole, limits.CONNECTIONS, "N", "clients of one worker (half of the file limit)"),
     Option("--connections-per-address", whole, 0, "N", "of one client address (no cap)"),

@@ -36,6 +36,7 @@ CONTINUATIONS = 8  # of one field block (nghttp2: 8); one more ends the connecti
 HELLO_BYTES = 16 * 1024  # of a ClientHello on the wire: until it is read nobody knows which listener it is for
 HANDSHAKE_TIMEOUT = 10.0  # absolute, from accept to the end of the handshake (nginx: 60 s)
 KEY_UPDATES = 256  # answered on one connection (RFC 8446 4.6.3): a client may send them faster than it reads
+CLIENT_CERT_BYTES = 2048  # of X-Forwarded-Client-Cert: beyond that, names are left out and the hash says which it is
 RECORD_BYTES = 16 * 1024  # of plain text in one record: the most that there is (RFC 8446 5.1)
 
 # Time, downstream. nginx: 60 s for a head, 75 s idle; Envoy: unset, 1 h.

@@ -10,6 +10,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Times in seconds, sizes in bytes; the defaults and their reasons are in `gwfast.limits`."""
 
     trusted_proxies: tuple[str, ...] = ()  # CIDRs whose X-Forwarded-* are believed
+    forward_client_cert: bool = False  # X-Forwarded-Client-Cert says which certificate a client showed
     via: str = ""  # pseudonym for Via; '' leaves the field out
     request_id: bool = True  # X-Request-Id made where a trusted client sent none
     access_log: Literal["json", "common", "off"] = "off"

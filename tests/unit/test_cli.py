@@ -41,6 +41,7 @@ CASES = [
     ("--access-log", "off", "engine.access_log", "off"),
     ("--trusted-proxies", "10.1.2.3/8,::1", "engine.trusted_proxies", ("10.0.0.0/8", "::1/128")),
     ("--via", "gw", "engine.via", "gw"),
+    ("--forward-client-cert", None, "engine.forward_client_cert", True),
     ("--connections", "7", "engine.connections", 7),
     ("--connections-per-address", "7", "engine.connections_per_address", 7),
     ("--head-timeout", "2", "engine.head_timeout", 2.0),
