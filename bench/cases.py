@@ -49,7 +49,7 @@ CASES: dict[str, Case] = {each.name: each for each in (
                               ("h2", "HTTP/2 over TLS", H2))
       for way, what, more in (("down", "to clients", {"size": 64 * MIB}),
                               ("up", "from clients", {"scene": partial(plain, 64 * MIB)}))),
-    *(Idle(name=f"idle-{name}", about=f"2,000 connections that are silent, {how}", wire=wire, connections=2_000, silent=3.0,
+    *(Idle(name=f"idle-{name}", about=f"1,000 connections that are silent, {how}", wire=wire, connections=1_000, silent=3.0,
            rounds=1, seconds=1.0)
       for name, how, wire in (("tls", "HTTP/1.1 over TLS", TLS), ("h2", "HTTP/2 over TLS", H2), ("h2c", "HTTP/2 in clear", H2C))),
     Idle(name="idle", about="10,000 connections that are open and silent", rounds=1, seconds=1.0),

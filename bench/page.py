@@ -34,7 +34,8 @@ contender used per request. Times are from an open loop: a request's time runs f
 before it. Everybody is configured from the same Gateway API resources, answers were checked before anything was measured, and
 the <b>floor</b> is a forwarder that parses nothing. A line over a bar goes from the lowest round to the highest.
 How, and what each contender is told: <code>bench/README.md</code>."""
-SECTIONS = (("Requests", ("small", "latency", "connect", "down", "up", "workers-2")), ("Many routes", ("path", "host", "header")),
+SECTIONS = (("Requests", ("small", "latency", "connect", "down", "up", "workers-2")),
+            ("TLS, HTTP/2, gRPC", ("tls", "h2c", "grpc", "handshake", "volume")), ("Many routes", ("path", "host", "header")),
             ("What is held", ("idle", "start", "sets", "workers-memory")), ("Changes", ("change", "grow", "churn", "killed")))
 
 

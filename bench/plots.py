@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable
 
 from bench.cases import CASES
-from bench.kinds import Change, Churn, Grow, Idle, Killed, Latency, Routes, Start, Throughput
+from bench.kinds import Change, Churn, Grow, Handshakes, Idle, Killed, Latency, Routes, Start, Throughput, Volume
 from bench.report import Run, number, unique
 
 INK = "#010203"  # a colour that nothing else has: 'currentColor' takes its place
@@ -24,8 +24,9 @@ def plot(run: Run, case: str) -> str:
         return percentiles(run, case)
     if kind is Churn:
         return bars(run, case, [("p99 quiet", "us"), ("p99 changing", "us"), ("errors", "")], log=True)
-    wanted = {Throughput: ["CPU", "rate"], Idle: ["memory", "CPU"], Start: ["start", "memory"], Change: ["live after"],
-              Grow: ["mean", "max", "wrong"], Killed: ["errors", "asked again after"]}.get(kind)
+    wanted = {Throughput: ["CPU", "rate"], Handshakes: ["CPU", "rate"], Volume: ["CPU", "rate"], Idle: ["memory", "CPU"],
+              Start: ["start", "memory"], Change: ["live after"], Grow: ["mean", "max", "wrong"],
+              Killed: ["errors", "asked again after"]}.get(kind)
     units = {each.measure: each.unit for each in run.figures if each.case == case}
     measures = [(name, units[name]) for name in wanted or list(units)[:3] if name in units]
     return bars(run, case, measures, log=kind in (Change, Grow, Idle)) if measures else ""

@@ -1,6 +1,7 @@
 """A run: its cases one after the other, each figure written down as soon as it is there."""
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from bench import machine
 from bench.cases import CASES
 from bench.contenders import CONTENDERS
 from bench.contenders.base import BINARIES
+from bench.h2load import PACKAGE
 from bench.load import allow_files
 from bench.report import Run, table
 from bench.stage import Figure, Note, Options, take_place
@@ -94,9 +96,15 @@ def listing() -> str:
     return "\n".join(lines)
 
 
+NEEDED = {  # by the cases of other wires
+    PACKAGE: lambda: shutil.which("h2load"), "apt-get install libssl-dev": lambda: Path("/usr/include/openssl/ssl.h").exists()}
+
+
 def install() -> None:
-    """Install the contenders that are missing: Debian's with apt-get where that may be, PyPI's into .venv/contenders."""
+    """Install the contenders that are missing, and what cases need: Debian's with apt-get where that
+    may be, PyPI's into .venv/contenders."""
     missing = [kind.package for kind in CONTENDERS.values() if kind.missing()]
+    missing += [package for package, there in NEEDED.items() if not there()]
     packages = {tool: [each.split()[-1] for each in missing if each.startswith(tool)] for tool in ("apt-get", "pip")}
     if packages["apt-get"]:
         command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages["apt-get"]]

@@ -58,6 +58,8 @@ cdef class Acceptor(Peer):
         cdef uint8_t raw[16]
         if gateway.table is not None:
             bind = gateway.table.bind(self.bind_id)
+        if bind != NULL:           # another table may say otherwise what is spoken here
+            self.port, self.transport = bind.port, bind.transport
         if bind != NULL and bind.proxy_protocol or self.transport == BIND_TLS:
             client = Greeter.__new__(Greeter)
         elif self.transport == BIND_TCP:

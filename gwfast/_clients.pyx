@@ -12,6 +12,12 @@ from gwfast._loop cimport Peer
 from gwfast._sys cimport *
 from gwfast._table cimport Bind, Image, bind_at
 
+cdef extern from * nogil:
+    """
+    extern int pipe2(int[2], int);
+    """
+    int pipe2(int *ends, int flags)
+
 cdef enum:
     DRAIN_IDLE_MS = 1000   # limits.DRAIN_IDLE
     PRESSED_MS = 5000      # limits.IDLE_TIMEOUT_PRESSED
@@ -30,9 +36,21 @@ cdef class Clients:
         self.idle_ms = round(options.idle_timeout * 1000)
         self.body_ms = round(options.body_timeout * 1000)
         self.send_ms = round(options.send_timeout * 1000)
+        self.tcp_idle_ms = round(options.tcp_idle_timeout * 1000)
         self.keepalive_requests = options.keepalive_requests
         self.keepalive_age_ms = round(limits.KEEPALIVE_AGE * 1000)
         self.trusted = Networks(options.trusted_proxies)
+        self.certificates = options.forward_client_cert
+
+    def __dealloc__(self):
+        if self.pipe[0]:
+            close(self.pipe[0])
+            close(self.pipe[1])
+
+    cdef bint piped(self) noexcept:
+        if self.pipe[0] == 0 and pipe2(self.pipe, SOCK_NONBLOCK | SOCK_CLOEXEC) < 0:
+            self.pipe[0] = 0
+        return self.pipe[0] != 0
 
     cdef bint admit(self, Client client, bytes key) noexcept:
         count = self.addresses.get(key, 0)
@@ -62,7 +80,7 @@ cdef class Clients:
     cdef void replace(self, Client before, Client client) noexcept:
         client.loop, client.gateway, client.clients = before.loop, before.gateway, self
         client.bind_id, client.port, client.transport = before.bind_id, before.port, before.transport
-        client.sign = before.sign
+        client.sign, client.certificate = before.sign, before.certificate
         client.born_ms = before.born_ms
         client.address_key, before.address_key = before.address_key, None
         memcpy(client.address, before.address, sizeof(client.address))
@@ -147,8 +165,10 @@ cdef class Client(Downstream):
         if self.gateway.table is None:
             return NULL
         found = self.gateway.table.bind(self.bind_id)
-        if found != NULL or getsockname(self.fd, <sockaddr *>&address, &n) < 0:
-            return found
+        if found != NULL:          # another table may say otherwise what is spoken there
+            return found if found.transport == self.transport else NULL
+        if getsockname(self.fd, <sockaddr *>&address, &n) < 0:
+            return NULL
         raw_address(&address, raw)
         image = self.gateway.table.image
         for i in range(image.binds):

@@ -62,6 +62,7 @@ cdef class Downstream(Peer):   # the client's side of an exchange
     cdef uint8_t trusted
     cdef uint8_t https
     cdef uint64_t sign         # of the listener that its SNI chose; 0 in clear
+    cdef bytes certificate     # what backends are told of the one that it showed; None: nothing
 
     # The response's head and the first part of its body (n bytes; `end`: all of it). -1: the client is gone.
     cdef int respond(self, const ResponseHead *head, const Ops *ops, const char *at, size_t n, bint end) noexcept

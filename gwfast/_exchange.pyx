@@ -200,6 +200,10 @@ cdef class Exchange(Waiter):
         forward.trusted = client.trusted
         forward.https = client.https
         forward.request_id = gateway.request_id
+        if client.certificate is not None:
+            forward.certificate.at = client.certificate
+            forward.certificate.n = <uint32_t>len(client.certificate)
+            room += forward.certificate.n + 32
         if gateway.via is not None:
             forward.via.at = gateway.via
             forward.via.n = <uint32_t>len(gateway.via)

@@ -14,8 +14,8 @@ from gwfast._head cimport (
     FIELD_DATE, FIELD_EXPECT, FIELD_FORWARDED, FIELD_HOST, FIELD_HTTP2_SETTINGS, FIELD_KEEP_ALIVE, FIELD_LOCATION,
     FIELD_ORIGIN, FIELD_OTHER, FIELD_PROXY_AUTHENTICATE, FIELD_PROXY_AUTHORIZATION, FIELD_PROXY_CONNECTION,
     FIELD_REFERER, FIELD_SERVER, FIELD_TE, FIELD_TRAILER, FIELD_TRANSFER_ENCODING, FIELD_UNDERSCORE, FIELD_UPGRADE,
-    FIELD_USER_AGENT, FIELD_VIA, FIELD_X_FORWARDED_FOR, FIELD_X_FORWARDED_HOST, FIELD_X_FORWARDED_PORT,
-    FIELD_X_FORWARDED_PROTO, FIELD_X_REAL_IP, FIELD_X_REQUEST_ID, Field, PARTIAL, Slice, name_hash)
+    FIELD_USER_AGENT, FIELD_VIA, FIELD_X_FORWARDED_CLIENT_CERT, FIELD_X_FORWARDED_FOR, FIELD_X_FORWARDED_HOST,
+    FIELD_X_FORWARDED_PORT, FIELD_X_FORWARDED_PROTO, FIELD_X_REAL_IP, FIELD_X_REQUEST_ID, Field, PARTIAL, Slice, name_hash)
 
 # Where the bytes from `at` to `end` end without white space behind them.
 cdef inline const char *trim(const char *at, const char *end) noexcept nogil:
@@ -84,6 +84,8 @@ cdef inline uint16_t field_id(const char *name, uint32_t n) noexcept nogil:
         return FIELD_PROXY_AUTHENTICATE if same(name, b"proxy-authenticate", 18) else FIELD_OTHER
     if n == 19:
         return FIELD_PROXY_AUTHORIZATION if same(name, b"proxy-authorization", 19) else FIELD_OTHER
+    if n == 23:
+        return FIELD_X_FORWARDED_CLIENT_CERT if same(name, b"x-forwarded-client-cert", 23) else FIELD_OTHER
     return FIELD_OTHER
 
 # Length of the line, its CRLF included, PARTIAL or BAD_*. field-line = field-name ":" OWS field-value OWS (9112 5)

@@ -44,6 +44,7 @@ cdef bint overridden(const Ops *ops, uint32_t since, bint response, uint32_t has
 
 cdef struct Forward:       # what the gateway says of the client
     Slice client           # its address as text
+    Slice certificate      # what is said of its certificate; n == 0: nothing
     Slice via              # n == 0: no Via
     Slice fallback_host    # where an HTTP/1.0 request names none
     bint trusted           # X-Forwarded-* of this peer are believed

@@ -7,7 +7,8 @@ Rules
 - Fields that were received are copied as the lines they were: the parser let only canonical ones through. Lines that
   lie side by side leave in one copy.
 - Hop-by-hop fields, and those Connection names, were flagged by the parser and never leave (RFC 9110 7.6.1).
-- What says where a request came from is overwritten unless the peer is trusted.
+- What says where a request came from is overwritten unless the peer is trusted; what says which certificate a client showed
+  is said by nobody but the gateway, which has seen it.
 """
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
@@ -24,7 +25,7 @@ cdef extern from "endian.h" nogil:
 cdef enum:
     # the fields of a request that the gateway writes itself, as bits of FieldId
     OURS = ((1 << FIELD_HOST) | (1 << FIELD_CONTENT_LENGTH) | (1 << FIELD_TRANSFER_ENCODING)
-            | (1 << FIELD_EXPECT) | (1 << FIELD_X_FORWARDED_FOR))
+            | (1 << FIELD_EXPECT) | (1 << FIELD_X_FORWARDED_FOR) | (1 << FIELD_X_FORWARDED_CLIENT_CERT))
     ORIGIN = ((1 << FIELD_FORWARDED) | (1 << FIELD_X_FORWARDED_PROTO) | (1 << FIELD_X_FORWARDED_HOST)
               | (1 << FIELD_X_FORWARDED_PORT) | (1 << FIELD_X_REAL_IP) | (1 << FIELD_X_REQUEST_ID))
 
@@ -239,6 +240,10 @@ cdef void put_forwarded(Out *out, const Ops *ops, uint64_t named, const RequestH
             and ours(ops, named, b"x-forwarded-host", 16)):
         say(out, b"X-Forwarded-Host: ")
         put(out, head.authority.at, head.authority.n)
+        say(out, b"\r\n")
+    if forward.certificate.n and ours(ops, named, b"x-forwarded-client-cert", 23):
+        say(out, b"X-Forwarded-Client-Cert: ")
+        put(out, forward.certificate.at, forward.certificate.n)
         say(out, b"\r\n")
     if (forward.request_id and not (forward.trusted and has(head, FIELD_X_REQUEST_ID))
             and ours(ops, named, b"x-request-id", 12)):

@@ -25,6 +25,7 @@ cdef class Greeter(Client):
     cdef void take_hello(self) noexcept
     cdef bint secure(self, const Listener *listener, const Hello *hello) noexcept
     cdef void shake(self) noexcept
+    cdef void note_certificate(self) noexcept
     cdef void refuse(self, int fault) noexcept
     cdef void become_http1(self) noexcept
     cdef void become_http2(self) noexcept

@@ -180,6 +180,8 @@ cdef class Greeter(Client):
         self.gateway.counters.totals.tls_handshakes += 1
         if tls.resumed():
             self.gateway.counters.totals.tls_resumed += 1
+        if self.clients.certificates and tls.setting.verify:
+            self.note_certificate()
         if tls.holds():
             self.readable = True   # no event will announce it
         if self.mode != MODE_HTTPS:
@@ -188,6 +190,15 @@ cdef class Greeter(Client):
             self.become_http2()
         else:
             self.become_http1()
+
+    cdef void note_certificate(self) noexcept:
+        """Keep what backends are told of the client's certificate: nothing of one that is not good."""
+        try:
+            der, good = self.tls.peer_certificate()
+            if good:
+                self.certificate = self.clients.certs.told(der)
+        except Exception:          # a certificate that cannot be put into words
+            self.gateway.counters.totals.bugs += 1
 
     cdef void become_http1(self) noexcept:
         cdef Conn conn = Conn.__new__(Conn)

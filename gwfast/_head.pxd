@@ -44,6 +44,7 @@ cdef enum FieldId:
     FIELD_ORIGIN
     FIELD_AUTHORIZATION
     FIELD_LOCATION
+    FIELD_X_FORWARDED_CLIENT_CERT
 
 # flags of a field
 cdef enum:

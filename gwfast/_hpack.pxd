@@ -11,7 +11,7 @@ from gwfast._hpack_encode cimport (
     Encoding, encoding_bytes, encoding_limit, encoding_start, hpack_begin, hpack_encode, hpack_pseudo, hpack_status)
 from gwfast._hpack_table cimport (
     FIELD_BAD_NAME, FIELD_BAD_VALUE, FIELD_NEVER_INDEXED, PSEUDO_AUTHORITY, PSEUDO_METHOD, PSEUDO_OTHER, PSEUDO_PATH,
-    PSEUDO_PROTOCOL, PSEUDO_SCHEME, PSEUDO_STATUS, Table, table_bytes, table_start)
+    PSEUDO_PROTOCOL, PSEUDO_SCHEME, PSEUDO_STATUS, Table, table_bytes, table_fold, table_start, table_unfold)
 
 cdef enum:
     HPACK_OK = 0           # the whole block was read

@@ -60,6 +60,10 @@ cdef struct Table:
 cdef size_t table_bytes(uint32_t most) noexcept nogil
 # Makes an empty table of a block; `most` is also its first maximum.
 cdef void table_start(Table *table, uint32_t most) noexcept nogil
+# Folds a table to what is in it: how many bytes of its block it needs until it is unfolded, which a block of table_bytes(most)
+# has room for again. Between the two nothing is asked of it.
+cdef size_t table_fold(Table *table) noexcept nogil
+cdef void table_unfold(Table *table) noexcept nogil
 # Changes the maximum to `max`, which is at most `most`; evicts what has no room.
 cdef void table_resize(Table *table, uint32_t max) noexcept nogil
 # Adds an entry for a name and a value, evicting others; the caller writes their line to line_of(). NULL where it is larger

@@ -137,6 +137,27 @@ cdef void pack(Table *table) noexcept nogil:
     table.low = low
 
 
+cdef size_t table_fold(Table *table) noexcept nogil:
+    cdef char *block = block_of(table)
+    cdef uint32_t n = table.count * <uint32_t>sizeof(Entry)
+    cdef uint32_t low
+    pack(table)
+    low = (table.head + 7) & ~<uint32_t>7
+    memmove(block + low, block + table.low, n)
+    table.low = low
+    table.room = <uint16_t>(low + n)
+    return sizeof(Table) + table.room
+
+
+cdef void table_unfold(Table *table) noexcept nogil:
+    cdef char *block = block_of(table)
+    cdef uint32_t n = table.count * <uint32_t>sizeof(Entry)
+    cdef uint32_t low = room_of(table.most) - n
+    memmove(block + low, block + table.low, n)
+    table.low = low
+    table.room = <uint16_t>room_of(table.most)
+
+
 cdef Entry *table_add(Table *table, uint32_t name_len, uint32_t value_len) noexcept nogil:
     cdef uint32_t size = name_len + value_len + ENTRY_OVERHEAD
     cdef Entry *entry

@@ -32,6 +32,7 @@ cdef class Http2(Multiplex):
     cdef uint32_t promised     # what the last GOAWAY named
     cdef bint leaving          # the last GOAWAY was sent: no new streams
     cdef bint pumping
+    cdef bint folded           # the decoder's table is
 
     cdef void take_over(self, const char *at, size_t n) noexcept   # bytes that were read already; after Clients.replace
     cdef void pump(self) noexcept

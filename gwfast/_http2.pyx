@@ -12,7 +12,7 @@ cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
 
 from gwfast._bytes cimport same
@@ -24,7 +24,8 @@ from gwfast._head cimport (
     BAD_FIELDS_LARGE, FIELD_UNDERSCORE, FRAMING_LENGTH, MAX_FIELDS, METHOD_HEAD, Field, RequestHead)
 from gwfast._head2 cimport MALFORMED, read_head2, read_trailers2
 from gwfast._hpack cimport (
-    HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, Table, hpack_decode, table_bytes, table_start)
+    HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, Table, hpack_decode, table_bytes, table_fold, table_start,
+    table_unfold)
 from gwfast._hpack_encode cimport Encoding, encoding_bytes, encoding_limit, encoding_start
 from gwfast._loop cimport READ, READ_AGAIN, READS, Peer, append, consume, release, waiting
 from gwfast._stream cimport RING
@@ -142,7 +143,7 @@ cdef class Http2(Multiplex):
             at = self.since_ms + self.clients.head_ms
         elif self.count == 0:
             at = self.since_ms + self.clients.idle_for()
-            if self.tls is not None and self.loop.now_ms < self.since_ms + REST_MS < at:
+            if self.encoder != NULL and self.loop.now_ms < self.since_ms + REST_MS < at:
                 at = self.since_ms + REST_MS
         self.loop.arm(self, at)
 
@@ -445,16 +446,40 @@ cdef class Http2(Multiplex):
         self.rearm()
 
     cdef int codecs(self) noexcept:
-        if self.decoder != NULL:
-            return 0
-        self.decoder = <Table *>malloc(table_bytes(HEADER_TABLE_BYTES))
-        self.encoder = <Encoding *>malloc(encoding_bytes(HEADER_TABLE_BYTES))
-        if self.decoder == NULL or self.encoder == NULL:
-            return -1
-        table_start(self.decoder, HEADER_TABLE_BYTES)
-        encoding_start(self.encoder, HEADER_TABLE_BYTES)
-        encoding_limit(self.encoder, self.peer.header_table)
+        cdef void *whole
+        if self.folded:
+            whole = realloc(self.decoder, table_bytes(HEADER_TABLE_BYTES))
+            if whole == NULL:
+                return -1
+            self.decoder = <Table *>whole
+            table_unfold(self.decoder)
+            self.folded = False
+        if self.decoder == NULL:
+            self.decoder = <Table *>malloc(table_bytes(HEADER_TABLE_BYTES))
+            if self.decoder == NULL:
+                return -1
+            table_start(self.decoder, HEADER_TABLE_BYTES)
+        if self.encoder == NULL:
+            self.encoder = <Encoding *>malloc(encoding_bytes(HEADER_TABLE_BYTES))
+            if self.encoder == NULL:
+                return -1
+            encoding_start(self.encoder, HEADER_TABLE_BYTES)
+            encoding_limit(self.encoder, self.peer.header_table)
+            if self.served:            # the peer's table is emptied as well (RFC 7541 4.2)
+                self.encoder.lowest, self.encoder.announce = 0, 1
         return 0
+
+    cdef void rest(self) noexcept:
+        """Give memory back. What the peer has told us is kept, folded; what we told it can be told again."""
+        cdef void *less
+        if self.decoder != NULL and not self.folded:
+            self.folded = True
+            less = realloc(self.decoder, table_fold(self.decoder))
+            if less != NULL:
+                self.decoder = <Table *>less
+        free(self.encoder)
+        self.encoder = NULL
+        Peer.rest(self)
 
     cdef void take_block(self, uint32_t id, const uint8_t *at, uint32_t n, bint ended) noexcept:
         """Decode a field block, whatever becomes of it: the table must know it. Lines lie in loop.output meanwhile."""
@@ -530,6 +555,7 @@ cdef class Http2(Multiplex):
         stream.conn, stream.loop, stream.gateway = self, self.loop, self.gateway
         memcpy(stream.address, self.address, self.address_n)
         stream.address_n, stream.trusted, stream.https, stream.sign = self.address_n, self.trusted, self.https, self.sign
+        stream.certificate = self.certificate
         stream.id = id
         stream.window, stream.credit = self.peer.window, STREAM_WINDOW
         stream.remote_ended = ended

@@ -183,7 +183,7 @@ cdef class Mux(Carrier):
             self.close()
 
     cdef void on_later(self) noexcept:
-        if self.readable:          # came with the end of a handshake
+        if self.readable and not self.frames.begun:    # its SETTINGS came with the end of TLS's handshake
             self.pump()
         if self.closed:
             return

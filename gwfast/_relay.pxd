@@ -6,7 +6,7 @@
 # was (half-close); a reset is passed on as one.
 from libc.stdint cimport uint8_t, uint32_t
 from gwfast._clients cimport Client
-from gwfast._loop cimport Buf
+from gwfast._loop cimport Buf, Peer
 from gwfast._upstream cimport Upstream, Waiter
 from gwfast._way cimport Way
 
@@ -30,6 +30,8 @@ cdef class Relay(Client):
     cdef void opened(self) noexcept
     cdef void pump(self) noexcept              # client -> backend
     cdef void pump_back(self) noexcept         # backend -> client
+    cdef ssize_t carry(self, Peer source, Peer sink) noexcept
+    cdef void deaf(self, bint ended) noexcept
     cdef void close_half(self) noexcept
     cdef void busy(self) noexcept
     cdef void finish(self, int fault, bint reset) noexcept

@@ -1,19 +1,34 @@
 """A connection whose bytes go to a backend as they are (see _relay.pxd).
 
-Bytes are copied through buffers of the worker: a read and a send for each direction and up to 64 KiB. splice(2) through a pipe
-needs two calls more for the same, two descriptors for each direction, and cannot carry TLS.
+Bytes are copied through buffers of the worker: a read and a send for each direction and up to 64 KiB. Where a read fills its
+buffer and neither side is TLS, what follows in that turn goes by splice(2) through one pipe of the worker, and is copied only
+when the other socket gets full. A GiB over loopback, CPU time of this engine: buffers alone 0.71 s; so 0.43 to 0.53 s.
 """
 cimport cython
+from libc.errno cimport EPIPE
 from libc.stdint cimport uint8_t, uint32_t
 
 from gwfast._fault cimport (
     FAULT_CLIENT_GONE, FAULT_CONNECT, FAULT_CONNECT_TIMEOUT, FAULT_DRAINING, FAULT_IDLE, FAULT_INTERNAL, FAULT_NONE,
     FAULT_UPSTREAM_CUT)
-from gwfast._loop cimport READ_AGAIN, READ_END, READS, Peer, append, release, waiting
+from gwfast._loop cimport READ_AGAIN, READ_BROKEN, READ_END, READS, Peer, append, release, waiting
 from gwfast._sys cimport *
 from gwfast._upstream cimport CONNECTING, State
 
+cdef extern from * nogil:
+    """
+    #include <stddef.h>
+    extern ssize_t splice(int, void *, int, void *, size_t, unsigned);
+    """
+    ssize_t splice(int source, void *at, int sink, void *to, size_t n, unsigned flags)
+
+cdef extern from "unistd.h" nogil:
+    ssize_t read_pipe "read" (int fd, void *at, size_t n)
+
 cdef enum:
+    MOVE = 3                   # SPLICE_F_MOVE | SPLICE_F_NONBLOCK
+    SINK_ENDED = -3            # what carry() returns beside what Peer.read() does
+    SINK_BROKEN = -4
     TAKE = 65536               # bytes of one read: limits.RELAY_BYTES
 
 
@@ -86,7 +101,7 @@ cdef class Relay(Client):
         self.way.fault = FAULT_NONE
         if self.first.base != NULL:
             if self.upstream.send(self.first.base + self.first.start, waiting(&self.first)) < 0:
-                self.finish(FAULT_UPSTREAM_CUT, True)
+                self.deaf(errno == EPIPE)
                 return
             release(&self.loop.pool, &self.first)
         self.gateway.counters.totals.tunnels += 1
@@ -97,7 +112,7 @@ cdef class Relay(Client):
     # -- both directions -----------------------------------------------------------------------------------------------
 
     cdef void busy(self) noexcept:
-        self.loop.arm(self, self.loop.now_ms + self.gateway.tunnel_ms)
+        self.loop.arm(self, self.loop.now_ms + self.clients.tcp_idle_ms)
 
     cdef void on_events(self, uint32_t events) noexcept:
         if events & EPOLLERR:
@@ -109,6 +124,8 @@ cdef class Relay(Client):
             if self.flush() < 0:
                 self.finish(FAULT_CLIENT_GONE, True)
                 return
+            if self.ready:
+                self.busy()
             if self.out.base == NULL:
                 self.close_half()
                 if not self.closed:
@@ -121,6 +138,7 @@ cdef class Relay(Client):
         cdef Upstream upstream = self.upstream
         cdef ssize_t n
         cdef int reads = 0
+        cdef bint bulk = False
         if self.pumping or not self.ready:
             return
         self.pumping = True
@@ -129,12 +147,16 @@ cdef class Relay(Client):
             if reads > READS:          # others want their turn: the kernel announces the rest again
                 self.loop.watch(self, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
                 break
-            n = self.read(self.loop.input, TAKE)
+            n = self.carry(self, upstream) if bulk else self.read(self.loop.input, TAKE)
             if n > 0:
                 self.way.bytes_in += n
                 self.busy()
-                if upstream.send(self.loop.input, n) < 0:
-                    self.finish(FAULT_UPSTREAM_CUT, True)
+                if not bulk and upstream.send(self.loop.input, n) < 0:
+                    self.deaf(errno == EPIPE)
+                elif n == TAKE and self.tls is None and upstream.tls is None:
+                    bulk = self.clients.piped()
+            elif n == SINK_ENDED or n == SINK_BROKEN:
+                self.deaf(n == SINK_ENDED)
             elif n == READ_END:
                 self.client_ended = True
                 self.close_half()
@@ -144,21 +166,56 @@ cdef class Relay(Client):
                 self.finish(FAULT_CLIENT_GONE, True)
         self.pumping = False
 
+    cdef ssize_t carry(self, Peer source, Peer sink) noexcept:
+        """Splice bytes from one socket to the other, where nothing waits; what it does not take is kept in its `out`."""
+        cdef int *pipe = self.clients.pipe
+        cdef ssize_t n = splice(source.fd, NULL, pipe[1], NULL, TAKE, MOVE)
+        cdef ssize_t left = n, sent
+        cdef bint full, ended
+        if n <= 0:
+            source.readable = False
+            return READ_END if n == 0 else READ_AGAIN if errno == EAGAIN else READ_BROKEN
+        while left:
+            sent = splice(pipe[0], NULL, sink.fd, NULL, left, MOVE)
+            if sent > 0:
+                left -= sent
+                continue
+            full, ended = errno == EAGAIN, errno == EPIPE
+            left = read_pipe(pipe[0], self.loop.output, left)      # at most TAKE: it is all there, and empty then
+            if full and append(&self.loop.pool, &sink.out, self.loop.output, left) == 0:
+                return n
+            return SINK_ENDED if ended else SINK_BROKEN
+        return n
+
+    cdef void deaf(self, bint ended) noexcept:
+        """The backend takes no more. Where it had ended (EPIPE) what it said before is passed on, then its end."""
+        if not ended:
+            self.finish(FAULT_UPSTREAM_CUT, True)
+            return
+        self.client_ended = True
+        self.upstream.readable = True
+        self.pump_back()
+
     cdef void pump_back(self) noexcept:
         cdef Upstream upstream = self.upstream
         cdef ssize_t n
         cdef int reads = 0
+        cdef bint bulk = False
         while not self.closed and upstream.readable and not self.upstream_ended and self.out.base == NULL:
             reads += 1
             if reads > READS:
                 self.loop.watch(upstream, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
                 return
-            n = upstream.read(self.loop.reply, TAKE)
+            n = self.carry(upstream, self) if bulk else upstream.read(self.loop.reply, TAKE)
             if n > 0:
                 self.way.bytes_out += n
                 self.busy()
-                if self.send(self.loop.reply, n) < 0:
+                if not bulk and self.send(self.loop.reply, n) < 0:
                     self.finish(FAULT_CLIENT_GONE, True)
+                elif n == TAKE and self.tls is None and upstream.tls is None:
+                    bulk = self.clients.piped()
+            elif n == SINK_ENDED or n == SINK_BROKEN:
+                self.finish(FAULT_CLIENT_GONE, True)
             elif n == READ_END:
                 self.upstream_ended = True
                 self.close_half()

@@ -25,12 +25,14 @@ cdef class UdpSocket(Peer):
     cdef uint32_t count
     cdef uint32_t most
     cdef uint64_t idle_ms
+    cdef uint64_t seed     # of the table's hash: nobody can choose addresses that share a chain
     cdef bint draining     # no new sessions
     cdef PyObject **table
     cdef PyObject *idlest  # borrowed: the loop owns peers
     cdef PyObject *latest
 
     cdef int begin(self) noexcept
+    cdef uint32_t chain(self, const Ends *ends) noexcept
     cdef UdpSession find(self, const Ends *ends)
     cdef UdpSession admit(self, const Ends *ends)
     cdef void used(self, UdpSession session) noexcept
@@ -51,4 +53,5 @@ cdef class UdpSession(Peer):
     cdef uint8_t address_n
 
     cdef int connect(self) noexcept
+    cdef void refused(self) noexcept
     cdef void finish(self, int fault) noexcept

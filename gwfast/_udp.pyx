@@ -109,6 +109,7 @@ cdef class UdpSocket(Peer):
 
     cdef int begin(self) noexcept:
         """Begin to take datagrams; -1: cannot be."""
+        self.seed = self.loop.random()
         self.table = <PyObject **>calloc(CHAINS, sizeof(PyObject *))
         if self.table == NULL or gw_tell_local(self.fd) < 0:
             return -1
@@ -132,10 +133,13 @@ cdef class UdpSocket(Peer):
             session.way.bytes_in += n
             self.used(session)
             if send(session.fd, self.loop.input, n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 and errno == ECONNREFUSED:
-                session.finish(FAULT_CONNECT)
+                session.refused()
+
+    cdef uint32_t chain(self, const Ends *ends) noexcept:
+        return <uint32_t>(gw_hash(self.seed, <const char *>ends.client, ends.client_n, 0) % CHAINS)
 
     cdef UdpSession find(self, const Ends *ends):
-        cdef PyObject *at = self.table[gw_hash(0, <const char *>ends.client, ends.client_n, 0) % CHAINS]
+        cdef PyObject *at = self.table[self.chain(ends)]
         cdef UdpSession session
         while at != NULL:
             session = <UdpSession>at
@@ -168,7 +172,7 @@ cdef class UdpSocket(Peer):
             session.way.fault = <uint8_t>fault
             session.way.end(session.address, session.address_n, NULL, 0)
             return None
-        session.hash = <uint32_t>(gw_hash(0, <const char *>ends.client, ends.client_n, 0) % CHAINS)
+        session.hash = self.chain(ends)
         session.next = self.table[session.hash]
         self.table[session.hash] = <PyObject *>session
         self.count += 1
@@ -247,11 +251,16 @@ cdef class UdpSession(Peer):
             n = recv(self.fd, self.loop.reply, DATAGRAM, MSG_DONTWAIT)
             if n < 0:
                 if errno != EAGAIN and errno != EINTR:
-                    self.finish(FAULT_CONNECT)         # nobody listens there
+                    self.refused()
                 return
             self.way.bytes_out += n
             self.home.used(self)
             gw_answer(self.home.fd, self.loop.reply, n, self.ends.client, self.ends.client_n, self.ends.local)
+
+    cdef void refused(self) noexcept:
+        """Nobody listens there (ICMP): the client's next datagram begins anew, if it can at another endpoint."""
+        self.home.clients.gateway.upstreams.suspect(self.way.state)
+        self.finish(FAULT_CONNECT)
 
     cdef void on_deadline(self) noexcept:
         self.finish(FAULT_NONE)

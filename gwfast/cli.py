@@ -186,6 +186,7 @@ TRAFFIC = (
            "one line a request, on stdout (json)"),
     Option("--trusted-proxies", networks, (), "CIDR,...",
            "whose X-Forwarded-* are believed (nobody's)"),
+    Option("--forward-client-cert", switch, False, "", "tell backends of clients' certificates: X-Forwarded-Client-Cert"),
     Option("--via", pseudonym, "", "NAME", "add Via with this pseudonym (no Via)"),
     Option("--connections", whole, limits.CONNECTIONS, "N", "clients of one worker (half of the file limit)"),
     Option("--connections-per-address", whole, 0, "N", "of one client address (no cap)"),
@@ -193,6 +194,8 @@ TRAFFIC = (
     Option("--body-timeout", seconds, limits.BODY_TIMEOUT, "TIME", "between two reads of a request's body (30s)"),
     Option("--send-timeout", seconds, limits.SEND_TIMEOUT, "TIME", "for a client that takes nothing (30s)"),
     Option("--idle-timeout", seconds, limits.IDLE_TIMEOUT, "TIME", "of a connection without a request (60s)"),
+    Option("--tcp-idle-timeout", seconds, limits.TCP_IDLE_TIMEOUT, "TIME", "of a TCP or TLS connection without a byte (1h)"),
+    Option("--udp-idle-timeout", seconds, limits.UDP_IDLE_TIMEOUT, "TIME", "of a UDP session without a datagram (30s)"),
     Option("--connect-timeout", seconds, limits.CONNECT_TIMEOUT, "TIME", "for a connection to a backend (5s)"),
     Option("--response-timeout", seconds, limits.RESPONSE_TIMEOUT, "TIME", "for a backend's response to begin (60s)"),
 )

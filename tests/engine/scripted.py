@@ -16,7 +16,7 @@ class Backend:
     """A listening socket; `accept()` gives the test the next connection that the engine opens."""
 
     def __init__(self):
-        self.socket = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.socket.settimeout(5)
         self.port = self.socket.getsockname()[1]
         self.accepted = []

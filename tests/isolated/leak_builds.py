@@ -59,8 +59,9 @@ class Site:
     def refresh(self, changed: set[str] | None) -> None:
         reading = self.pipeline.read(changed)
         assert not reading.unreadable
-        fd, _ = self.pipeline.image(reading.plan, {bind.key: 0 for bind in reading.plan.binds}, {}, 1)
-        os.close(fd)
+        table, _ = self.pipeline.image(reading.plan, {bind.key: 0 for bind in reading.plan.binds}, {}, 1)
+        for fd in table:
+            os.close(fd)
         reading.problems()
 
     def turn(self, n: int) -> None:

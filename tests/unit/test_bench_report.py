@@ -5,7 +5,7 @@ import pytest
 from bench import page, report
 from bench.__main__ import chosen, options, parser
 from bench.cases import CASES
-from bench.goals import GOALS, judged
+from bench.goals import GOALS, beside_better, judged
 from bench.kinds import Case
 from bench.load import Load
 from bench.run import Progress
@@ -86,6 +86,14 @@ def test_goals_are_judged(run):
     assert "missed" in report.text(run)  # one round with errors is one too many
 
 
+def test_beside_the_better_of_two(run):
+    values = beside_better("small", "CPU", ("nginx", "haproxy"))
+    assert values(run) == [10 / 22, 11 / 21, 12 / 23]
+    run.figures += figures("haproxy", 20.0, 22.0, 20.0)
+    assert values(run) == [10 / 20, 11 / 22, 12 / 20]
+    assert beside_better("small", "CPU", ("envoy",))(run) == []
+
+
 def test_goals_name_cases_that_there_are():
     asked = set()
 
@@ -151,7 +159,7 @@ def test_options():
 def test_every_kind_has_its_plot():
     pytest.importorskip("matplotlib")
     asked = {"small": ("CPU", "rate"), "latency": ("p50", "p99", "p99.9"), "change-5000": ("live after",), "killed": ("errors",),
-             "churn-routes": ("p99 quiet", "p99 changing"), "grow": ("mean", "wrong"), "start-1000": ("start", "memory")}
+             "churn-routes": ("p99 quiet", "p99 changing"), "grow": ("mean", "wrong"), "start-1000": ("start", "memory"), "handshake-full": ("CPU", "rate"), "volume-up-tls": ("CPU", "rate"), "tls-h2": ("CPU", "rate")}
     run = report.Run(about=ABOUT, cases={case: "x" for case in (*asked, "path-100", "path-1000")}, figures=[
         each for case, measures in asked.items() for measure in measures for who in ("gwfast", "floor", "nginx")
         for each in figures(who, 1.0, 3.0, case=case, measure=measure)] + [

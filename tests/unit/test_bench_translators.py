@@ -8,7 +8,8 @@ import pytest
 
 from bench.contenders import CONTENDERS, Unsupported, caddy, envoy, floor, h2o, haproxy, nghttpx, nginx
 from bench.contenders.rows import rows, services
-from bench.scenes import headers, hosts, listener_sets, paths, plain
+from bench.scenes import headers, hosts, listener_sets, paths, plain, unary
+from bench.wire import CLEAR, GRPC, H2, H2C, TLS, certificate
 from bench.world import World
 
 PORTS = {"first": [7001], "rest": [7002], "last": [7003]}
@@ -17,9 +18,9 @@ SCENES = {"plain": plain, "paths": partial(paths, 3), "hosts": partial(hosts, 3)
           "sets": partial(listener_sets, 2, 2)}
 
 
-def plan(folder, scene):
+def plan(folder, scene, wire=CLEAR):
     made = scene()
-    return World(folder, made.routes, PORTS, made.listener_sets).plan()
+    return World(folder, made.routes, PORTS, made.listener_sets, wire).plan()
 
 
 @pytest.fixture(params=SCENES.values(), ids=SCENES)
@@ -27,22 +28,22 @@ def scene(request):
     return request.param
 
 
-def text(name, made) -> str:
+def text(name, made, wire=CLEAR) -> str:
     """The whole configuration of one contender, as text."""
     match name:
         case "nginx":
-            return nginx.config(made, HERE, 80, 1)
+            return nginx.config(made, HERE, 80, 1, wire)
         case "haproxy":
-            main, maps = haproxy.config(made, HERE, 80, 1)
+            main, maps = haproxy.config(made, HERE, 80, 1, wire)
             return main + "".join(maps.values())
         case "envoy":
-            return msgspec.json.encode([envoy.bootstrap(HERE, 80), envoy.config(made, HERE)]).decode()
+            return msgspec.json.encode([envoy.bootstrap(HERE, 80, wire), envoy.config(made, HERE)]).decode()
         case "caddy":
-            return msgspec.json.encode(caddy.config(made, HERE, 80, 9)).decode()
+            return msgspec.json.encode(caddy.config(made, HERE, 80, 9, wire)).decode()
         case "nghttpx":
-            return nghttpx.config(made, HERE, 80, 1)
+            return nghttpx.config(made, HERE, 80, 1, wire)
         case "h2o":
-            return msgspec.json.encode(h2o.config(made, HERE, 80, 1)).decode()
+            return msgspec.json.encode(h2o.config(made, HERE, 80, 1, wire)).decode()
 
 
 TRANSLATORS = ("nginx", "haproxy", "envoy", "caddy", "nghttpx", "h2o")
@@ -65,6 +66,50 @@ def test_every_route_reaches_every_contender(tmp_path, name, shape):
     used = {row.service for row in rows(made)}
     for service, addresses in services(made).items():
         assert service not in used or all(re.search(rf"\b{port}\b", told) for _, port in addresses)
+
+
+WORDS = {  # what each is told on each wire
+    "nginx": {TLS: ["listen 127.0.0.1:80 ssl http2", "/bench/chain.pem"], H2C: ["listen 127.0.0.1:80 http2"],
+              GRPC: ["listen 127.0.0.1:80 http2", "grpc_pass grpc://bench-first-80"], CLEAR: ["listen 127.0.0.1:80 default_server"]},
+    "haproxy": {TLS: ["bind 127.0.0.1:80 ssl crt /bench/web.pem alpn h2,http/1.1", "X-Forwarded-Proto https"],
+                H2C: ["bind 127.0.0.1:80 proto h2\n"], GRPC: ["bind 127.0.0.1:80 proto h2\n", "pool-max-conn 256 proto h2\n"],
+                CLEAR: ["bind 127.0.0.1:80\n", "pool-max-conn 256\n", "X-Forwarded-Proto http\n"]},
+    "envoy": {TLS: ["DownstreamTlsContext", '"codec_type":"AUTO"'], H2C: ['"codec_type":"HTTP2"'],
+              GRPC: ['"codec_type":"HTTP2"', '"http2_protocol_options":{}'], CLEAR: ['"codec_type":"HTTP1"']},
+    "caddy": {TLS: ['"protocols":["h1","h2"]', '"tls_connection_policies":[{}]'], H2C: ['"protocols":["h1","h2c"]', '"versions":["1.1"]'],
+              GRPC: ['"protocols":["h1","h2c"]', '"versions":["h2c"]'], CLEAR: ['"protocols":["h1"]', '"versions":["1.1"]']},
+    "nghttpx": {TLS: ["frontend=127.0.0.1,80\n", "private-key-file=/bench/key.pem"], H2C: ["frontend=127.0.0.1,80;no-tls\n"],
+                GRPC: ["frontend=127.0.0.1,80;no-tls\n", ";proto=h2\n"], CLEAR: ["frontend=127.0.0.1,80;no-tls\n"]},
+    "h2o": {TLS: ['"certificate-file":"/bench/chain.pem"'], H2C: ['"port":80}'], CLEAR: ['"port":80}']},
+}
+
+
+@pytest.mark.parametrize("wire", [CLEAR, TLS, H2, H2C, GRPC], ids=["clear", "tls", "h2", "h2c", "grpc"])
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_every_wire_reaches_every_contender(tmp_path, name, wire):
+    made = plan(tmp_path, unary if wire.grpc else plain, wire)
+    if (name, wire) == ("h2o", GRPC):
+        with pytest.raises(Unsupported, match="backends that speak HTTP/2"):
+            text(name, made, wire)
+        return
+    told = text(name, made, wire)
+    assert [word for word in WORDS[name][TLS if wire.tls else wire] if word not in told] == []
+    assert wire.tls == ("/bench/chain.pem" in told or "/bench/web.pem" in told)
+
+
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_the_certificate_goes_along(tmp_path, name):
+    scene, chain, key = plain(), *certificate()
+    made = CONTENDERS[name](tmp_path / name, 7009, wire=H2)
+    made.write(World(tmp_path / "world", scene.routes, PORTS, wire=H2))
+    assert (made.directory / "web.pem").read_bytes() == chain + key
+    assert (made.directory / "chain.pem").read_bytes() + (made.directory / "key.pem").read_bytes() == chain + key
+
+
+def test_the_floor_has_no_tls(tmp_path):
+    made = floor.Floor(tmp_path / "floor", 7009, wire=TLS)
+    with pytest.raises(Unsupported, match="TLS"):
+        made.write(World(tmp_path / "world", plain().routes, {"first": [7001]}, wire=TLS))
 
 
 def test_rows_are_the_resources(tmp_path):
