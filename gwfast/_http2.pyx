@@ -314,6 +314,9 @@ cdef class Http2(Multiplex):
             stream.reset(frame.error)
         elif frame.stream > self.last:
             self.fail(frame.error)         # an idle stream cannot be reset (RFC 9113 6.4)
+        elif not self.was_reset(frame.stream):
+            self.spend(&self.resets, RESETS, RESETS_RATE)
+            self.put_reset(frame.stream, frame.error)   # the answer was faster
 
     cdef void on_settings(self, Frame *frame) noexcept:
         cdef uint32_t before = self.peer.window

@@ -5,7 +5,8 @@ import pytest
 from http2_client import Http2, raw_frame
 from scripted import head
 
-PROTOCOL_ERROR, INTERNAL_ERROR, CANCEL = 1, 2, 8
+PRIORITY, RST_STREAM = 2, 3
+PROTOCOL_ERROR, INTERNAL_ERROR, FRAME_SIZE_ERROR, CANCEL = 1, 2, 6, 8
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
@@ -159,6 +160,20 @@ def test_a_reset_cancels_the_upstream(world, backend):
     assert upstream.recv(1) == b""
     running.wait("requests_open", 0)
     assert running.count("http2_resets") == 1
+
+
+def test_a_short_priority_behind_the_answer_is_an_error_as_well(world, backend):
+    """RFC 9113 6.3: of the stream, however fast it was over."""
+    client = world[1]()
+    stream = client.ask()
+    upstream = backend.accept()
+    head(upstream)
+    upstream.sendall(OK)
+    assert client.over(stream) == "ended"
+    client.socket.sendall(raw_frame(PRIORITY, 0, stream, bytes(4)))
+    got = b""
+    while raw_frame(RST_STREAM, 0, stream, FRAME_SIZE_ERROR.to_bytes(4, "big")) not in got:
+        got += exactly(client.socket, 1)
 
 
 def test_windows_hold_a_response_back(world, backend):
