@@ -6,7 +6,6 @@ Rules:
 - heads, times and connections are bounded; what h11 refuses gets its status and the connection closes.
 """
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -195,6 +194,8 @@ def told_of_tls(transport: asyncio.Transport) -> dict | None:
     tls = transport.get_extra_info("ssl_object")
     if tls is None:
         return None
+    import ssl  # the supervisor's admin server speaks none: it would have 4 MiB for nothing
+
     peer = tls.getpeercert(binary_form=True)
     return {"version": tls.version(), "cipherSuite": tls.cipher()[0], "serverName": getattr(tls, "asked_name", None) or "",
             "negotiatedProtocol": tls.selected_alpn_protocol() or "",

@@ -33,6 +33,9 @@ class Transport:
 
     abort = close
 
+    def get_extra_info(self, name):
+        return None
+
     def is_closing(self):
         return self.closed
 
