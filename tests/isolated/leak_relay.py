@@ -75,7 +75,7 @@ def datagrams() -> None:
             client.close()
         world.idle()
 
-    steady(turn, 30, warm=5, allocated=16 << 10)
+    steady(turn, 120, warm=5, allocated=48 << 10)    # 20 bytes of each session
     world.selector.unregister(backend)
     world.close()
     backend.close()
