@@ -121,7 +121,9 @@ def gone(pid):
     except ProcessLookupError:
         return True
     with open(pidfd, closefd=True):
-        return bool(select.select([pidfd], [], [], PATIENCE)[0])
+        poll = select.poll()  # select() takes no descriptor above 1023
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(PATIENCE * 1000))
 
 
 @pytest.fixture(scope="module")
