@@ -4,7 +4,7 @@ from libc.string cimport strlen
 from gwfast._bytes cimport same
 from gwfast._fault cimport reason_phrase
 from gwfast._fields cimport field_id, field_line
-from gwfast._filter cimport Ops, nth, overridden, overriding, total
+from gwfast._filter cimport Ops, Out, nth, overridden, overriding, put_number, total
 from gwfast._head cimport (
     FIELD_CONTENT_LENGTH, FIELD_DATE, FIELD_HOP, FIELD_LOCATION, FIELD_OTHER, FIELD_TRANSFER_ENCODING, Field, MAX_LINE,
     ResponseHead, name_hash)
@@ -47,14 +47,10 @@ cdef void add_words(Block *block, const char *name, const char *value, uint32_t 
 
 cdef void add_number(Block *block, const char *name, uint64_t value, uint16_t id) noexcept nogil:
     cdef char digits[20]
-    cdef int at = 20
-    while True:
-        at -= 1
-        digits[at] = <char>(48 + value % 10)
-        value //= 10
-        if value == 0:
-            break
-    add_words(block, name, digits + at, 20 - at, id)
+    cdef Out out
+    out.at, out.end, out.full = digits, digits + sizeof(digits), False
+    put_number(&out, value)
+    add_words(block, name, digits, <uint32_t>(out.at - digits), id)
 
 
 cdef void add_ops(Block *block, const Ops *ops, uint64_t named) noexcept nogil:
