@@ -25,11 +25,9 @@ cdef class Clients:
     cdef uint64_t body_ms
     cdef uint64_t send_ms
     cdef uint64_t tcp_idle_ms
-    cdef int pipe[2]       # what relays splice through; empty whenever a call returns. 0: not yet
     cdef uint32_t keepalive_requests
     cdef uint64_t keepalive_age_ms
 
-    cdef bint piped(self) noexcept     # there is a pipe
     cdef bint admit(self, Client client, bytes key) noexcept
     cdef int enter(self, Client client) noexcept       # begins to watch it; -1: cannot be
     cdef void replace(self, Client before, Client client) noexcept     # on the same descriptor, with what waits to be sent

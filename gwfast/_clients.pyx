@@ -12,12 +12,6 @@ from gwfast._loop cimport Peer
 from gwfast._sys cimport *
 from gwfast._table cimport Bind, Image, bind_at
 
-cdef extern from * nogil:
-    """
-    extern int pipe2(int[2], int);
-    """
-    int pipe2(int *ends, int flags)
-
 cdef enum:
     DRAIN_IDLE_MS = 1000   # limits.DRAIN_IDLE
     PRESSED_MS = 5000      # limits.IDLE_TIMEOUT_PRESSED
@@ -41,16 +35,6 @@ cdef class Clients:
         self.keepalive_age_ms = round(limits.KEEPALIVE_AGE * 1000)
         self.trusted = Networks(options.trusted_proxies)
         self.certificates = options.forward_client_cert
-
-    def __dealloc__(self):
-        if self.pipe[0]:
-            close(self.pipe[0])
-            close(self.pipe[1])
-
-    cdef bint piped(self) noexcept:
-        if self.pipe[0] == 0 and pipe2(self.pipe, SOCK_NONBLOCK | SOCK_CLOEXEC) < 0:
-            self.pipe[0] = 0
-        return self.pipe[0] != 0
 
     cdef bint admit(self, Client client, bytes key) noexcept:
         count = self.addresses.get(key, 0)

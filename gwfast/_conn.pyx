@@ -21,6 +21,7 @@ from gwfast._http2 cimport Http2
 from gwfast._http1 cimport keep_trailers, parse_request, parse_trailers
 from gwfast._loop cimport (
     READ, READ_AGAIN, READ_END, READS, SCRATCH, SLOT_MS, Peer, append, consume, release, waiting)
+from gwfast._splice cimport TAKE
 from gwfast._sys cimport *
 from gwfast._table cimport Bind
 
@@ -155,6 +156,7 @@ cdef class Conn(Client):
         cdef size_t used
         cdef int reads
         cdef char *at
+        cdef bint bulk = False
         if self.pumping:
             return
         self.pumping = True
@@ -175,7 +177,16 @@ cdef class Conn(Client):
                 self.loop.watch(self, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
                 break
             at = self.loop.input
-            n = self.read(at, READ)
+            if bulk and self.body.left > TAKE:
+                n = self.exchange.request_carried(self)
+                if n > 0:
+                    self.body.left -= n
+                    self.since_ms = self.loop.now_ms
+                    self.window_bytes += n
+                    continue
+                bulk = False
+            else:
+                n = self.read(at, READ)
             if n <= 0:
                 if n == READ_END:
                     self.eof()
@@ -194,6 +205,8 @@ cdef class Conn(Client):
                 if not self.closed and used < <size_t>n:
                     if append(&self.loop.pool, &self.input, at + used, n - used) < 0:
                         self.gone()
+                bulk = (n == READ and self.phase == BODY and self.body.framing == FRAMING_LENGTH
+                        and self.exchange is not None and self.input.base == NULL and self.exchange.carries(self))
         self.pumping = False
 
     cdef size_t process(self, char *at, size_t n) noexcept:

@@ -12,6 +12,7 @@
 # - The head for the upstream stays in `request` until the end, and the part of the body that came with it in `early`: they can
 #   be sent again as long as nothing else was (`streamed`).
 # - Whoever reads stops reading while the other side has bytes waiting, so one direction never holds more than one read.
+# - A body with a length that fills whole reads, between two sockets in clear, goes by splice(2) but for its last part (_splice).
 # - finish() is the last thing that happens to an exchange: callers return at once.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from gwfast._body cimport Body
@@ -122,6 +123,8 @@ cdef class Exchange(Waiter):
     cdef int begin(self, Downstream client, const Bind *bind) noexcept
     cdef bint wants(self) noexcept       # more of the request's body may be read
     cdef void request_data(self, const char *at, size_t n, bint end) noexcept
+    cdef bint carries(self, Peer source) noexcept
+    cdef ssize_t request_carried(self, Peer source) noexcept
     cdef void request_trailers(self, const char *at, size_t n) noexcept
     cdef void launch(self) noexcept
     cdef void attempt(self, bint fresh) noexcept

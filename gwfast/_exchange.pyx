@@ -16,6 +16,7 @@ from gwfast._http1 cimport keep_trailers, parse_response, parse_trailers
 from gwfast._loop cimport LARGE, READ, READ_AGAIN, READ_BROKEN, READS, append, consume, release, reserve, waiting
 from gwfast._match cimport AMBIGUOUS, FOUND, check, find
 from gwfast._pick cimport pick
+from gwfast._splice cimport TAKE, carry, joined
 from gwfast._sys cimport *
 from gwfast._table cimport *
 from gwfast._upstream cimport CONNECTING
@@ -276,6 +277,20 @@ cdef class Exchange(Waiter):
             if end and self.upstream is not None:
                 self.await_reply()
 
+    cdef bint carries(self, Peer source) noexcept:
+        """Whether the rest of a body with a length may go to the upstream by request_carried()."""
+        return self.launched and self.upstream is not None and joined(source, self.upstream)
+
+    cdef ssize_t request_carried(self, Peer source) noexcept:
+        """Take a part of the request's body, which is not its last, from its socket: how many bytes, or READ_*."""
+        cdef ssize_t n = carry(source, self.upstream, TAKE)
+        self.streamed = True
+        if n < READ_BROKEN:        # as in request_data(): the upstream's end is announced
+            return READ_AGAIN
+        if n > 0:
+            self.bytes_in += n
+        return n
+
     cdef void request_trailers(self, const char *at, size_t n) noexcept:
         """End a body without a length with these trailer lines (raw, checked)."""
         self.requested = True
@@ -429,17 +444,25 @@ cdef class Exchange(Waiter):
         cdef ssize_t n
         cdef char *at
         cdef int reads = 0
+        cdef bint bulk = False
         while upstream.readable and self.client.out.base == NULL:
             reads += 1
             if reads > READS:          # others want their turn: the kernel announces the rest again
                 loop.watch(upstream, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
                 return
             at = loop.reply
-            n = upstream.read(at, READ)
+            n = carry(upstream, self.client, TAKE) if bulk and self.body.left > TAKE else upstream.read(at, READ)
             if n <= 0:
-                if n != READ_AGAIN:
+                if n < READ_BROKEN:
+                    self.client_gone()
+                elif n != READ_AGAIN:
                     self.upstream_eof(n == READ_BROKEN)
                 return
+            if bulk and self.body.left > TAKE:
+                self.body.left -= n
+                self.bytes_out += n
+                loop.arm(upstream, loop.now_ms + self.gateway.reply_body_ms)
+                continue
             if upstream.input.base != NULL:
                 if append(&loop.pool, &upstream.input, at, n) < 0:
                     self.fail(FAULT_INTERNAL)
@@ -457,6 +480,8 @@ cdef class Exchange(Waiter):
                     return
             if self.replied:
                 loop.arm(upstream, loop.now_ms + (self.gateway.tunnel_ms if self.tunnel else self.gateway.reply_body_ms))
+                bulk = (n == READ and not self.tunnel and self.body.framing == FRAMING_LENGTH
+                        and joined(upstream, self.client))
 
     cdef void upstream_eof(self, bint reset) noexcept:
         if self.tunnel and reset:

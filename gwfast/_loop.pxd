@@ -65,6 +65,7 @@ cdef class Loop:
     cdef char *reply       # what an upstream sent
     cdef char *output      # heads that leave
     cdef char *records     # of TLS, in and out; NULL until there is any
+    cdef int pipe[2]       # what is spliced goes through it (_splice); 0: not yet
     cdef Pool pool
     cdef list graveyard
     cdef PyObject *later_first     # who asked for a turn at the end of this round

@@ -125,6 +125,9 @@ cdef class Loop:
         free(self.output)
         free(self.reply)
         free(self.records)
+        if self.pipe[0]:
+            close(self.pipe[0])
+            close(self.pipe[1])
         empty(self.pool.small)
         empty(self.pool.large)
 

@@ -30,7 +30,6 @@ cdef class Relay(Client):
     cdef void opened(self) noexcept
     cdef void pump(self) noexcept              # client -> backend
     cdef void pump_back(self) noexcept         # backend -> client
-    cdef ssize_t carry(self, Peer source, Peer sink) noexcept
     cdef void deaf(self, bint ended) noexcept
     cdef void close_half(self) noexcept
     cdef void busy(self) noexcept

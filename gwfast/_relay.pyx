@@ -11,25 +11,10 @@ from libc.stdint cimport uint8_t, uint32_t
 from gwfast._fault cimport (
     FAULT_CLIENT_GONE, FAULT_CONNECT, FAULT_CONNECT_TIMEOUT, FAULT_DRAINING, FAULT_IDLE, FAULT_INTERNAL, FAULT_NONE,
     FAULT_UPSTREAM_CUT)
-from gwfast._loop cimport READ_AGAIN, READ_BROKEN, READ_END, READS, Peer, append, release, waiting
+from gwfast._loop cimport READ_AGAIN, READ_END, READS, Peer, append, release, waiting
+from gwfast._splice cimport SINK_BROKEN, SINK_ENDED, TAKE, carry, joined
 from gwfast._sys cimport *
 from gwfast._upstream cimport CONNECTING, State
-
-cdef extern from * nogil:
-    """
-    #include <stddef.h>
-    extern ssize_t splice(int, void *, int, void *, size_t, unsigned);
-    """
-    ssize_t splice(int source, void *at, int sink, void *to, size_t n, unsigned flags)
-
-cdef extern from "unistd.h" nogil:
-    ssize_t read_pipe "read" (int fd, void *at, size_t n)
-
-cdef enum:
-    MOVE = 3                   # SPLICE_F_MOVE | SPLICE_F_NONBLOCK
-    SINK_ENDED = -3            # what carry() returns beside what Peer.read() does
-    SINK_BROKEN = -4
-    TAKE = 65536               # bytes of one read: limits.RELAY_BYTES
 
 
 @cython.final
@@ -147,14 +132,14 @@ cdef class Relay(Client):
             if reads > READS:          # others want their turn: the kernel announces the rest again
                 self.loop.watch(self, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
                 break
-            n = self.carry(self, upstream) if bulk else self.read(self.loop.input, TAKE)
+            n = carry(self, upstream, TAKE) if bulk else self.read(self.loop.input, TAKE)
             if n > 0:
                 self.way.bytes_in += n
                 self.busy()
                 if not bulk and upstream.send(self.loop.input, n) < 0:
                     self.deaf(errno == EPIPE)
-                elif n == TAKE and self.tls is None and upstream.tls is None:
-                    bulk = self.clients.piped()
+                elif n == TAKE:
+                    bulk = joined(self, upstream)
             elif n == SINK_ENDED or n == SINK_BROKEN:
                 self.deaf(n == SINK_ENDED)
             elif n == READ_END:
@@ -165,27 +150,6 @@ cdef class Relay(Client):
             else:
                 self.finish(FAULT_CLIENT_GONE, True)
         self.pumping = False
-
-    cdef ssize_t carry(self, Peer source, Peer sink) noexcept:
-        """Splice bytes from one socket to the other, where nothing waits; what it does not take is kept in its `out`."""
-        cdef int *pipe = self.clients.pipe
-        cdef ssize_t n = splice(source.fd, NULL, pipe[1], NULL, TAKE, MOVE)
-        cdef ssize_t left = n, sent
-        cdef bint full, ended
-        if n <= 0:
-            source.readable = False
-            return READ_END if n == 0 else READ_AGAIN if errno == EAGAIN else READ_BROKEN
-        while left:
-            sent = splice(pipe[0], NULL, sink.fd, NULL, left, MOVE)
-            if sent > 0:
-                left -= sent
-                continue
-            full, ended = errno == EAGAIN, errno == EPIPE
-            left = read_pipe(pipe[0], self.loop.output, left)      # at most TAKE: it is all there, and empty then
-            if full and append(&self.loop.pool, &sink.out, self.loop.output, left) == 0:
-                return n
-            return SINK_ENDED if ended else SINK_BROKEN
-        return n
 
     cdef void deaf(self, bint ended) noexcept:
         """The backend takes no more. Where it had ended (EPIPE) what it said before is passed on, then its end."""
@@ -206,14 +170,14 @@ cdef class Relay(Client):
             if reads > READS:
                 self.loop.watch(upstream, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
                 return
-            n = self.carry(upstream, self) if bulk else upstream.read(self.loop.reply, TAKE)
+            n = carry(upstream, self, TAKE) if bulk else upstream.read(self.loop.reply, TAKE)
             if n > 0:
                 self.way.bytes_out += n
                 self.busy()
                 if not bulk and self.send(self.loop.reply, n) < 0:
                     self.finish(FAULT_CLIENT_GONE, True)
-                elif n == TAKE and self.tls is None and upstream.tls is None:
-                    bulk = self.clients.piped()
+                elif n == TAKE:
+                    bulk = joined(upstream, self)
             elif n == SINK_ENDED or n == SINK_BROKEN:
                 self.finish(FAULT_CLIENT_GONE, True)
             elif n == READ_END:

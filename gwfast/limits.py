@@ -68,7 +68,7 @@ TLS_AUTHORITIES = 64  # sets of authorities that a worker keeps apart from conte
 CERTIFICATES_SHOWN = 1000  # in /metrics, those that expire first: a series for each is more than a Prometheus wants
 
 # Connections and datagrams that are passed on as they are.
-RELAY_BYTES = 64 * 1024  # of one read; 32 KiB: some 10 % more calls for a bulk transfer
+RELAY_BYTES = 64 * 1024  # of one read or splice; 32 KiB: some 10 % more calls for a bulk transfer
 TCP_IDLE_TIMEOUT = 3600.0  # without a byte either way; as long as an upgraded connection (Envoy: 1 h; nginx: 10 min)
 UDP_IDLE_TIMEOUT = 30.0  # without a datagram either way (nginx: 10 min; Envoy: 1 min; DNS needs seconds)
 UDP_SESSIONS = 16_384  # in one worker and on one port: each has a descriptor
