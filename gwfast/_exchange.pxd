@@ -14,6 +14,12 @@
 # - Whoever reads stops reading while the other side has bytes waiting, so one direction never holds more than one read.
 # - A body with a length that fills whole reads, between two sockets in clear, goes by splice(2) but for its last part (_splice).
 # - finish() is the last thing that happens to an exchange: callers return at once.
+#
+# A rule with ops that hold a request (RULE_HOLDS) has a chain before the launch:
+#   begin                     the ops before the first of them are applied, and the head is written to `request`
+#   launch                    its Hold is asked; body bytes wait in `early` meanwhile, `keep` of them at most
+#   passed                    `request`, as its Hold left it, is read again; the ops that follow are applied; the next is asked,
+#                             or a backend is chosen and the request sent
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from gwfast._body cimport Body
 from gwfast._counters cimport Counters
@@ -23,11 +29,12 @@ from gwfast._log cimport AccessLog, Record
 from gwfast._loop cimport Buf, Loop, Peer
 from gwfast._match cimport Found
 from gwfast._pick cimport PickState
-from gwfast._table cimport Backend, Bind, Choice, Image, Listener, Rule
+from gwfast._table cimport Backend, Bind, Choice, Image, Listener, Op, Rule
 from gwfast._upstream cimport State, Upstream, Upstreams, Waiter
 
 cdef enum:
     FACTS = 6
+    NONE = 0xFFFFFFFF
 
 cdef class Table:          # a mapped image; unmapped with its last request
     cdef const Image *image
@@ -47,6 +54,8 @@ cdef class Gateway:        # what every connection of a worker shares
     cdef ResponseHead reply    # of the response that is being read
     cdef HeadLimits limits
     cdef Exchange spare        # exchanges to use again
+    cdef Holds authorizers     # of OP_AUTHORIZE
+    cdef Holds extensions      # of OP_EXTENSION
     cdef bytes via
     cdef bint request_id
     cdef bint draining
@@ -54,6 +63,17 @@ cdef class Gateway:        # what every connection of a worker shares
     cdef uint64_t reply_body_ms
     cdef uint64_t tunnel_ms
     cdef Exchange exchange(self)
+
+cdef class Hold:               # keeps one request from its backend: asks an authorizer, runs a filter in Python
+    cdef Exchange exchange     # None once it is over
+
+    # May at once let the request pass (exchange.passed) or end the exchange.
+    cdef void start(self) noexcept
+    cdef void more(self) noexcept        # more of the body came into exchange.early, or all of it
+    cdef void drop(self) noexcept        # the exchange is over: nobody may be called any more
+
+cdef class Holds:              # makes those of one kind
+    cdef Hold hold(self, Exchange exchange, const Op *op)      # None: cannot be asked, which is 500
 
 cdef class Downstream(Peer):   # the client's side of an exchange
     cdef Gateway gateway
@@ -87,6 +107,12 @@ cdef class Exchange(Waiter):
     cdef const Choice *choice
     cdef const Backend *backend
     cdef Ops ops
+    cdef Hold hold             # who is asked now
+    cdef Found found           # where a rule holds its requests: what was found, and
+    cdef const Bind *bound     # on which bind
+    cdef uint32_t hold_at      # the op that is asked, among the rule's; NONE: none
+    cdef uint32_t prefer       # the choice that a Hold made, among the rule's; NONE: pick
+    cdef uint32_t keep         # bytes of body that may wait before the launch
     cdef Buf request           # the head for the upstream, as HTTP/1.1 has it
     cdef Buf early             # what came of the body before the launch, and behind it a trailer section
     cdef uint32_t early_body   # bytes of `early` that are body
@@ -127,6 +153,13 @@ cdef class Exchange(Waiter):
     cdef ssize_t request_carried(self, Peer source) noexcept
     cdef void request_trailers(self, const char *at, size_t n) noexcept
     cdef void launch(self) noexcept
+    cdef void ask(self) noexcept
+    cdef void passed(self) noexcept      # by its Hold: the request goes on
+    # By its Hold: the answer is gateway.reply with these n bytes.
+    cdef void reply_with(self, const char *at, size_t n) noexcept
+    cdef int hold_next(self, const Found *found, const Bind *bind, uint32_t since) noexcept
+    cdef int go_on(self, const Found *found, const Bind *bind, uint32_t since) noexcept
+    cdef void answer_op(self, const Op *op, const Found *found, const Bind *bind) noexcept
     cdef void attempt(self, bint fresh) noexcept
     cdef void transmit(self) noexcept
     cdef void await_reply(self) noexcept
@@ -137,7 +170,7 @@ cdef class Exchange(Waiter):
     cdef void fail(self, int fault) noexcept
     cdef void finish(self, bint keep) noexcept
     cdef void answer(self, int status, int fault, const char *location, size_t n) noexcept
-    cdef int prepare(self, const Found *found) noexcept
+    cdef int prepare(self, const Ops *ops, const Found *found) noexcept
     cdef void keep_facts(self) noexcept
     cdef void drop_upstream(self) noexcept
     cdef void broken(self) noexcept

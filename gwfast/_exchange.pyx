@@ -12,7 +12,7 @@ from gwfast._filter cimport (
     Out, answer_size, answering, ops_room, put_id, set_ops, write_location, write_request,
 )
 from gwfast._head cimport *
-from gwfast._http1 cimport keep_trailers, parse_response, parse_trailers
+from gwfast._http1 cimport keep_trailers, parse_request, parse_response, parse_trailers
 from gwfast._loop cimport LARGE, READ, READ_AGAIN, READ_BROKEN, READS, append, consume, release, reserve, waiting
 from gwfast._match cimport AMBIGUOUS, FOUND, check, find
 from gwfast._pick cimport pick
@@ -112,18 +112,38 @@ cdef inline bint idempotent(uint8_t method_id) noexcept nogil:
             or method_id == METHOD_DELETE or method_id == METHOD_OPTIONS)
 
 
+@cython.no_gc
+cdef class Hold:
+    cdef void start(self) noexcept:
+        pass
+
+    cdef void more(self) noexcept:
+        pass
+
+    cdef void drop(self) noexcept:
+        self.exchange = None
+
+
+@cython.no_gc
+cdef class Holds:
+    cdef Hold hold(self, Exchange exchange, const Op *op):
+        return None
+
+
 @cython.final
 @cython.no_gc
 cdef class Exchange(Waiter):
+    def __cinit__(self):
+        self.hold_at = self.prefer = NONE
+        self.keep = READ
+
     # -- begin ---------------------------------------------------------------------------------------------------------
 
     cdef int begin(self, Downstream client, const Bind *bind) noexcept:
         """Find the rule for gateway.head and write the upstream's head. 0: collect and launch; 1: it is over already."""
         cdef Gateway gateway = self.gateway
         cdef const Image *image
-        cdef const Op *op
         cdef Found found
-        cdef Out out
         cdef int result
         invariant(self.client is None and client.exchange is None)
         self.client = client
@@ -151,26 +171,39 @@ cdef class Exchange(Waiter):
             return 1
         self.rule = found.rule
         set_ops(&self.ops, image, found.rule.ops.first, found.rule.ops.count)
-        op = answering(&self.ops) if found.rule.flags & RULE_ANSWERS else NULL
+        if found.rule.flags & RULE_HOLDS:
+            self.found, self.bound = found, bind
+            return self.hold_next(&found, bind, 0)
+        return self.go_on(&found, bind, 0)
+
+    cdef int go_on(self, const Found *found, const Bind *bind, uint32_t since) noexcept:
+        """Behind the rule's first ops, `since` of them: choose a backend and write the head for it. As begin()."""
+        cdef const Image *image = self.table.image
+        cdef Ops rest
+        cdef const Ops *ops = &self.ops
+        cdef const Op *op
+        cdef uint32_t chosen = 0
+        if since:
+            rest = self.ops
+            rest.first[0] += since
+            rest.count[0] -= since
+            ops = &rest
+        op = answering(ops) if found.rule.flags & RULE_ANSWERS else NULL
         if op == NULL:
             if found.rule.total == 0:
                 self.answer(found.rule.empty_status, FAULT_NO_BACKEND, NULL, 0)
                 return 1
-            self.choice = choice_at(image, found.rule.choices.first
-                                    + (pick(image, found.rule, &gateway.picks) if found.rule.choices.count > 1 else 0))
+            if since and self.prefer < found.rule.choices.count:
+                chosen = self.prefer
+            elif found.rule.choices.count > 1:
+                chosen = pick(image, found.rule, &self.gateway.picks)
+            self.choice = choice_at(image, found.rule.choices.first + chosen)
             if self.choice.ops.count:
-                self.ops.first[1] = op_at(image, self.choice.ops.first)
-                self.ops.count[1] = self.choice.ops.count
-                op = answering(&self.ops)
+                self.ops.first[1] = rest.first[1] = op_at(image, self.choice.ops.first)
+                self.ops.count[1] = rest.count[1] = self.choice.ops.count
+                op = answering(ops)
         if op != NULL:
-            if op.kind == OP_ANSWER:
-                self.answer(op.hash, FAULT_FILTER, NULL, 0)
-                return 1
-            out.at = gateway.loop.reply
-            out.end = out.at + 2 * LARGE
-            out.full = False
-            write_location(&out, image, redirect_at(image, op.hash), &gateway.head, &found, bind)
-            self.answer(redirect_at(image, op.hash).status, FAULT_NONE, gateway.loop.reply, out.at - gateway.loop.reply)
+            self.answer_op(op, found, bind)
             return 1
         if self.choice.backend == NO_BACKEND:
             self.answer(self.choice.status, FAULT_NO_BACKEND, NULL, 0)
@@ -182,20 +215,38 @@ cdef class Exchange(Waiter):
         if self.backend.protocol > PROTO_WS:
             self.answer(500, FAULT_NO_BACKEND, NULL, 0)
             return 1
-        if self.prepare(&found) < 0:
+        if self.prepare(ops, found) < 0:
             self.fail(FAULT_INTERNAL)
             return 1
         return 0
 
-    cdef int prepare(self, const Found *found) noexcept:
+    cdef void answer_op(self, const Op *op, const Found *found, const Bind *bind) noexcept:
+        cdef Gateway gateway = self.gateway
+        cdef const Image *image = self.table.image
+        cdef Out out
+        if op.kind == OP_ANSWER:
+            self.answer(op.hash, FAULT_FILTER, NULL, 0)
+            return
+        out.at = gateway.loop.reply
+        out.end = out.at + 2 * LARGE
+        out.full = False
+        write_location(&out, image, redirect_at(image, op.hash), &gateway.head, found, bind)
+        self.answer(redirect_at(image, op.hash).status, FAULT_NONE, gateway.loop.reply, out.at - gateway.loop.reply)
+
+    cdef int prepare(self, const Ops *ops, const Found *found) noexcept:
         cdef Gateway gateway = self.gateway
         cdef Downstream client = self.client
         cdef Forward forward
         cdef Out out
-        cdef Text name = self.backend.name
+        cdef Text name
         # every byte of the head at most twice (authority in Host and X-Forwarded-Host, path before and after a rewrite)
-        cdef uint32_t room = 2 * gateway.head.head_len + ops_room(&self.ops) + name.n + 512
+        cdef uint32_t room = 2 * gateway.head.head_len + ops_room(ops) + 512
+        name.at = name.n = 0
+        if self.backend != NULL:
+            name = self.backend.name
+        room += name.n
         memset(&forward, 0, sizeof(forward))
+        forward.again = ops.first[0] != self.ops.first[0]
         forward.client.at = client.address
         forward.client.n = client.address_n
         forward.trusted = client.trusted
@@ -209,7 +260,7 @@ cdef class Exchange(Waiter):
             forward.via.at = gateway.via
             forward.via.n = <uint32_t>len(gateway.via)
             room += forward.via.n
-        if gateway.request_id:
+        if gateway.request_id and not forward.again:
             forward.id[0] = self.id[0] = gateway.loop.random()
             forward.id[1] = self.id[1] = gateway.loop.random()
         forward.fallback_host.at = text(self.table.image, name)    # 'namespace/name:port': from behind the '/'
@@ -224,7 +275,7 @@ cdef class Exchange(Waiter):
         out.at = self.request.base
         out.end = out.at + self.request.cap
         out.full = False
-        write_request(&out, &self.ops, &gateway.head, found, &forward)
+        write_request(&out, ops, &gateway.head, found, &forward)
         if out.full:
             return -1
         self.request.end = <uint32_t>(out.at - self.request.base)
@@ -254,11 +305,73 @@ cdef class Exchange(Waiter):
             if append(&self.gateway.loop.pool, &self.facts, parts[i].at, parts[i].n) == 0:
                 self.facts_n[i] = parts[i].n
 
+    # -- the chain of those who hold it --------------------------------------------------------------------------------
+
+    cdef int hold_next(self, const Found *found, const Bind *bind, uint32_t since) noexcept:
+        """Apply the rule's ops from `since` to the next that holds the request, or to the end. As begin()."""
+        cdef Ops part = self.ops
+        cdef const Op *op
+        cdef uint32_t until = since
+        while until < self.ops.count[0]:
+            op = self.ops.first[0] + until
+            if op.kind == OP_AUTHORIZE or op.kind == OP_EXTENSION:
+                break
+            until += 1
+        if until == self.ops.count[0]:
+            self.hold_at = NONE
+            return self.go_on(found, bind, since)
+        part.first[0] += since
+        part.count[0] = until - since
+        op = answering(&part)
+        if op != NULL:
+            self.answer_op(op, found, bind)
+            return 1
+        if self.prepare(&part, found) < 0:
+            self.fail(FAULT_INTERNAL)
+            return 1
+        self.hold_at = until
+        return 0
+
+    cdef void ask(self) noexcept:
+        cdef const Op *op = self.ops.first[0] + self.hold_at
+        cdef Holds holds = self.gateway.authorizers if op.kind == OP_AUTHORIZE else self.gateway.extensions
+        cdef Hold hold = None if holds is None else holds.hold(self, op)
+        if hold is None:
+            self.answer(500, FAULT_FILTER, NULL, 0)
+            return
+        self.hold = hold
+        hold.start()
+
+    cdef void passed(self) noexcept:
+        cdef Gateway gateway = self.gateway
+        cdef RequestHead *head = &gateway.head
+        cdef Buf written = self.request
+        cdef HeadLimits most
+        cdef int result
+        self.hold = None
+        most.head = waiting(&written)
+        most.line = most.head
+        most.count = MAX_FIELDS
+        memset(&self.request, 0, sizeof(Buf))
+        if parse_request(written.base + written.start, waiting(&written), 0, &most, head) == <int>waiting(&written):
+            self.chunked = head.framing == FRAMING_CHUNKED
+            result = self.hold_next(&self.found, self.bound, self.hold_at + 1)
+        else:
+            self.fail(FAULT_INTERNAL)
+            result = 1
+        release(&gateway.loop.pool, &written)
+        if result == 0:
+            self.launch()
+
+    cdef void reply_with(self, const char *at, size_t n) noexcept:
+        if self.pass_reply(True, at, n, True) == 0:
+            self.finish(self.requested)
+
     # -- the request's body --------------------------------------------------------------------------------------------
 
     cdef bint wants(self) noexcept:
         if not self.launched:
-            return waiting(&self.early) < READ
+            return waiting(&self.early) < self.keep
         return self.upstream is not None and self.upstream.status != CONNECTING and self.upstream.out.base == NULL
 
     cdef void request_data(self, const char *at, size_t n, bint end) noexcept:
@@ -269,6 +382,8 @@ cdef class Exchange(Waiter):
         if not self.launched:
             append(&self.gateway.loop.pool, &self.early, at, n)
             self.early_body = waiting(&self.early)
+            if self.hold is not None:
+                self.hold.more()
             return
         # A broken pipe is not the end: the upstream may have answered before it closed, and its end is announced.
         self.streamed = True
@@ -296,6 +411,8 @@ cdef class Exchange(Waiter):
         self.requested = True
         if not self.launched:
             append(&self.gateway.loop.pool, &self.early, at, n)
+            if self.hold is not None:
+                self.hold.more()
             return
         self.streamed = True
         if self.upstream is not None:
@@ -306,6 +423,9 @@ cdef class Exchange(Waiter):
     # -- the upstream --------------------------------------------------------------------------------------------------
 
     cdef void launch(self) noexcept:
+        if self.hold_at != NONE:
+            self.ask()
+            return
         self.launched = True
         self.attempt(False)
 
@@ -726,6 +846,9 @@ cdef class Exchange(Waiter):
                        gateway.loop.now_us - self.started_us)
         if gateway.log.format:
             self.record()
+        if self.hold is not None:
+            self.hold.drop()
+            self.hold = None
         self.drop_upstream()
         release(&gateway.loop.pool, &self.request)
         if self.early.base != NULL:
@@ -747,6 +870,8 @@ cdef class Exchange(Waiter):
         self.choice = NULL
         self.backend = NULL
         self.seen = self.attempts = self.informed = self.chosen = self.early_body = 0
+        self.hold_at = self.prefer = NONE
+        self.keep = READ
         self.bytes_in = self.bytes_out = self.replied_us = self.id[0] = self.id[1] = 0
         self.status = 0
         self.fault = self.connect_fault = 0

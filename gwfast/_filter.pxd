@@ -47,6 +47,7 @@ cdef struct Forward:       # what the gateway says of the client
     Slice certificate      # what is said of its certificate; n == 0: nothing
     Slice via              # n == 0: no Via
     Slice fallback_host    # where an HTTP/1.0 request names none
+    bint again             # the head was written so before: what it says of the client stands
     bint trusted           # X-Forwarded-* of this peer are believed
     bint https
     bint request_id        # make one where there is none to believe

@@ -24,8 +24,8 @@ cdef extern from "endian.h" nogil:
 
 cdef enum:
     # the fields of a request that the gateway writes itself, as bits of FieldId
-    OURS = ((1 << FIELD_HOST) | (1 << FIELD_CONTENT_LENGTH) | (1 << FIELD_TRANSFER_ENCODING)
-            | (1 << FIELD_EXPECT) | (1 << FIELD_X_FORWARDED_FOR) | (1 << FIELD_X_FORWARDED_CLIENT_CERT))
+    FRAMING = (1 << FIELD_HOST) | (1 << FIELD_CONTENT_LENGTH) | (1 << FIELD_TRANSFER_ENCODING) | (1 << FIELD_EXPECT)
+    OURS = FRAMING | (1 << FIELD_X_FORWARDED_FOR) | (1 << FIELD_X_FORWARDED_CLIENT_CERT)
     ORIGIN = ((1 << FIELD_FORWARDED) | (1 << FIELD_X_FORWARDED_PROTO) | (1 << FIELD_X_FORWARDED_HOST)
               | (1 << FIELD_X_FORWARDED_PORT) | (1 << FIELD_X_REAL_IP) | (1 << FIELD_X_REQUEST_ID))
 
@@ -152,9 +152,11 @@ cdef void put_upgrade(Out *out, const Field *fields, uint32_t count) noexcept no
 
 cdef void put_rest(Out *out, const RequestHead *head, const Found *found, const char *path, uint32_t n) noexcept nogil:
     """ReplacePrefixMatch: the new prefix, then what the matched one did not cover; never empty."""
-    cdef uint32_t rest = head.match_path.n - found.prefix_len
+    # a filter that held the request may have made the path shorter than what matched
+    cdef uint32_t matched = found.prefix_len if found.prefix_len < head.match_path.n else head.match_path.n
+    cdef uint32_t rest = head.match_path.n - matched
     put(out, path, n)
-    put(out, head.match_path.at + found.prefix_len, rest)
+    put(out, head.match_path.at + matched, rest)
     if n + rest == 0:
         say(out, b"/")
 
@@ -260,6 +262,7 @@ cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const
                         const Forward *forward) noexcept nogil:
     cdef uint32_t drop = OURS if forward.trusted else OURS | ORIGIN
     cdef uint64_t named = overriding(ops, False)
+    cdef uint16_t flags = FIELD_HOP | FIELD_UNDERSCORE
     put(out, head.method.at, head.method.n)
     say(out, b" ")
     put_target(out, ops, head, found)
@@ -267,8 +270,12 @@ cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const
     put_host(out, ops, head, forward)
     if not forward.request_id:
         drop &= ~<uint32_t>(1 << FIELD_X_REQUEST_ID)
-    copy_fields(out, ops, False, named, head.fields, head.count, drop, FIELD_HOP | FIELD_UNDERSCORE)
-    put_forwarded(out, ops, named, head, forward)
+    if forward.again:
+        drop = FRAMING
+        flags = FIELD_HOP
+    copy_fields(out, ops, False, named, head.fields, head.count, drop, flags)
+    if not forward.again:
+        put_forwarded(out, ops, named, head, forward)
     put_ops(out, ops, False, named)
     if head.framing == FRAMING_CHUNKED:
         say(out, b"Transfer-Encoding: chunked\r\n")

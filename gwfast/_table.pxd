@@ -21,6 +21,8 @@ cdef enum OpKind:
     OP_REWRITE_PATH_PREFIX # value, without trailing '/'; '' where it was '/' or empty
     OP_REDIRECT            # an index into redirects, in `hash`
     OP_ANSWER              # a status, in `hash`
+    OP_AUTHORIZE           # holds the request: an index into the authorizers, in `hash`
+    OP_EXTENSION           # holds the request: an index into the extensions, in `hash`
 
 cdef struct Op:
     uint8_t kind           # OpKind
@@ -58,6 +60,7 @@ cdef enum RuleFlag:
     RULE_NEEDS_REQUEST = 2    # has ops on the request
     RULE_ANSWERS = 4          # an OP_REDIRECT or OP_ANSWER among its ops ends the request here
     RULE_GRPC = 8             # of a GRPCRoute: what fails is said in gRPC's words
+    RULE_HOLDS = 16           # an OP_AUTHORIZE or OP_EXTENSION among its ops
 
 cdef struct Rule:
     uint32_t flags
