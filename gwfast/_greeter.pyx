@@ -184,6 +184,8 @@ cdef class Greeter(Client):
             self.note_certificate()
         if tls.holds():
             self.readable = True   # no event will announce it
+        else:
+            tls.rest()             # what the handshake needed: the next one finds it free
         if self.mode != MODE_HTTPS:
             self.become_relay()
         elif tls.chosen() == CHOSEN_H2:

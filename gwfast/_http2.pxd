@@ -15,7 +15,8 @@ cdef class Http2(Multiplex):
     cdef Buf input         # a frame that is not whole yet
     cdef Buf block         # a field block that is not whole yet
     cdef FrameState frames
-    cdef Table *decoder
+    cdef void *tables          # the block that decoder and encoder lie in; NULL while it rests
+    cdef Table *decoder        # folded, and a block of its own, while it rests
     cdef PyObject **streams    # BUCKETS chains of open streams; NULL: none
     cdef uint32_t count        # of them
     cdef uint32_t last         # the highest number of a stream
@@ -32,7 +33,6 @@ cdef class Http2(Multiplex):
     cdef uint32_t promised     # what the last GOAWAY named
     cdef bint leaving          # the last GOAWAY was sent: no new streams
     cdef bint pumping
-    cdef bint folded           # the decoder's table is
 
     cdef void take_over(self, const char *at, size_t n) noexcept   # bytes that were read already; after Clients.replace
     cdef void pump(self) noexcept

@@ -12,9 +12,10 @@ cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
+from gwfast._blocks cimport BLOCK_BYTES, block_give, block_take
 from gwfast._bytes cimport same
 from gwfast._clients cimport Client
 from gwfast._exchange cimport Exchange
@@ -53,7 +54,10 @@ cdef enum:
 @cython.no_gc
 cdef class Http2(Multiplex):
     def __dealloc__(self):
-        free(self.decoder)
+        if self.tables != NULL:
+            block_give(&self.loop.blocks, self.tables)
+        else:
+            free(self.decoder)
         free(self.streams)
 
     cdef void take_over(self, const char *at, size_t n) noexcept:
@@ -449,39 +453,40 @@ cdef class Http2(Multiplex):
         self.rearm()
 
     cdef int codecs(self) noexcept:
-        cdef void *whole
-        if self.folded:
-            whole = realloc(self.decoder, table_bytes(HEADER_TABLE_BYTES))
-            if whole == NULL:
-                return -1
-            self.decoder = <Table *>whole
+        cdef Table *folded = self.decoder
+        invariant(table_bytes(HEADER_TABLE_BYTES) <= BLOCK_BYTES // 2 and encoding_bytes(HEADER_TABLE_BYTES) <= BLOCK_BYTES // 2)
+        if self.tables != NULL:
+            return 0
+        self.tables = block_take(&self.loop.blocks)
+        if self.tables == NULL:
+            return -1
+        self.decoder = <Table *>self.tables
+        if folded != NULL:
+            memcpy(self.decoder, folded, sizeof(Table) + folded.room)
+            free(folded)
             table_unfold(self.decoder)
-            self.folded = False
-        if self.decoder == NULL:
-            self.decoder = <Table *>malloc(table_bytes(HEADER_TABLE_BYTES))
-            if self.decoder == NULL:
-                return -1
+        else:
             table_start(self.decoder, HEADER_TABLE_BYTES)
-        if self.encoder == NULL:
-            self.encoder = <Encoding *>malloc(encoding_bytes(HEADER_TABLE_BYTES))
-            if self.encoder == NULL:
-                return -1
-            encoding_start(self.encoder, HEADER_TABLE_BYTES)
-            encoding_limit(self.encoder, self.peer.header_table)
-            if self.served:            # the peer's table is emptied as well (RFC 7541 4.2)
-                self.encoder.lowest, self.encoder.announce = 0, 1
+        self.encoder = <Encoding *>(<char *>self.tables + BLOCK_BYTES // 2)
+        encoding_start(self.encoder, HEADER_TABLE_BYTES)
+        encoding_limit(self.encoder, self.peer.header_table)
+        if self.served:            # the peer's table is emptied as well (RFC 7541 4.2)
+            self.encoder.lowest, self.encoder.announce = 0, 1
         return 0
 
     cdef void rest(self) noexcept:
         """Give memory back. What the peer has told us is kept, folded; what we told it can be told again."""
-        cdef void *less
-        if self.decoder != NULL and not self.folded:
-            self.folded = True
-            less = realloc(self.decoder, table_fold(self.decoder))
-            if less != NULL:
-                self.decoder = <Table *>less
-        free(self.encoder)
-        self.encoder = NULL
+        cdef Table *folded
+        cdef size_t n
+        if self.tables != NULL:
+            n = table_fold(self.decoder)
+            folded = <Table *>malloc(n)
+            if folded == NULL:
+                table_unfold(self.decoder)
+                return
+            memcpy(folded, self.decoder, n)
+            block_give(&self.loop.blocks, self.tables)
+            self.decoder, self.encoder, self.tables = folded, NULL, NULL
         Peer.rest(self)
 
     cdef void take_block(self, uint32_t id, const uint8_t *at, uint32_t n, bint ended) noexcept:

@@ -10,6 +10,7 @@
 # A peer without a descriptor (a stream) is its connection's, which keeps it.
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
+from gwfast._blocks cimport Blocks
 from gwfast._counters cimport Counters
 from gwfast._sys cimport epoll_event, iovec
 from gwfast._tls cimport Session
@@ -67,6 +68,7 @@ cdef class Loop:
     cdef char *records     # of TLS, in and out; NULL until there is any
     cdef int pipe[2]       # what is spliced goes through it (_splice); 0: not yet
     cdef Pool pool
+    cdef Blocks blocks     # of the tables of HTTP/2
     cdef list graveyard
     cdef PyObject *later_first     # who asked for a turn at the end of this round
     cdef readonly Counters counters

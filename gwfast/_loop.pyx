@@ -8,6 +8,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
+from gwfast._blocks cimport blocks_free
 from gwfast._dates cimport dates
 from gwfast._sys cimport *
 from gwfast._tls cimport OPEN_END, OPEN_MORE, Session
@@ -130,6 +131,7 @@ cdef class Loop:
             close(self.pipe[1])
         empty(self.pool.small)
         empty(self.pool.large)
+        blocks_free(&self.blocks)
 
     cdef int secure(self, Peer peer, Session tls) noexcept:
         if self.records == NULL:

@@ -28,7 +28,7 @@ cdef class Stream(Downstream)
 cdef class Multiplex(Client):
     cdef Buf gather        # frames that leave when the round is over
     cdef Settings peer
-    cdef Encoding *encoder
+    cdef Encoding *encoder     # its owner's; NULL while it rests
     cdef PyObject *queue_first     # streams with something to send, in turn; borrowed
     cdef PyObject *queue_last
     cdef PyObject *pending     # streams that were begun and not launched: what is behind them in the same read may be their

@@ -9,7 +9,6 @@ Rules
 cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from gwfast._exchange cimport Exchange
@@ -31,9 +30,6 @@ cdef enum:
 
 @cython.no_gc
 cdef class Multiplex(Client):
-    def __dealloc__(self):
-        free(self.encoder)
-
     cdef void fail(self, uint32_t code) noexcept:
         pass
 

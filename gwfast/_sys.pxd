@@ -149,9 +149,12 @@ cdef extern from "sys/mman.h" nogil:
         MAP_SHARED
         MAP_PRIVATE
         MAP_POPULATE
+        MAP_ANONYMOUS
+        MADV_DONTNEED
     void *MAP_FAILED
     void *mmap(void *at, size_t n, int protection, int flags, int fd, long offset)
     int munmap(void *at, size_t n)
+    int madvise(void *at, size_t n, int advice)
 
 cdef extern from "time.h" nogil:
     enum:

@@ -15,7 +15,6 @@ cdef enum:
     RECORD_MOST = 16384        # of plain text, limits.RECORD_BYTES
     SEAL_ROOM = 256            # that a record, its head and tag add to its plain text, at most
     KEY_UPDATES = 256          # answered on one connection, limits.KEY_UPDATES
-    RESTS_AT = 256             # BIOs that held more are replaced when the connection rests
 
 # What open() says instead of a number of bytes.
 cdef enum:
@@ -40,11 +39,10 @@ cdef class Ticket:
 
 cdef class Session:
     cdef void *ssl
-    cdef void *inward
+    cdef void *inward          # memory BIOs; NULL while it rests
     cdef void *outward
     cdef Setting setting
     cdef unsigned long error   # OpenSSL's code of what broke it; 0: none was given
-    cdef uint32_t most         # bytes that a BIO held at once
     cdef uint16_t answers      # KeyUpdates answered
     cdef bint done             # with the handshake
     cdef bint ended            # close_notify came

@@ -10,7 +10,7 @@ Rules
 - Bytes that end without close_notify are told apart (`ended`): what is cut must not look whole.
 """
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t, uintptr_t
+from libc.stdint cimport uint8_t, uintptr_t
 from libc.string cimport memcmp, memcpy
 
 from gwfast._sys cimport iovec
@@ -160,14 +160,14 @@ cdef Session begin(Setting setting, Setting first):
     cdef Session session = Session.__new__(Session)
     session.setting = setting
     session.ssl = ssl.SSL_new(first.ctx)
-    if session.ssl == NULL or renew(session) < 0:
+    if session.ssl == NULL or wake(session) < 0:
         fresh()
         return None
     return session
 
 
-# Fresh BIOs for those that a session has, which are freed.
-cdef int renew(Session session) noexcept:
+# BIOs for a session that has none.
+cdef int wake(Session session) noexcept:
     cdef void *inward = ssl.BIO_new(ssl.BIO_s_mem())
     cdef void *outward = ssl.BIO_new(ssl.BIO_s_mem())
     if inward == NULL or outward == NULL:
@@ -176,7 +176,6 @@ cdef int renew(Session session) noexcept:
         return -1
     ssl.SSL_set_bio(session.ssl, inward, outward)
     session.inward, session.outward = inward, outward
-    session.most = 0
     return 0
 
 
@@ -245,17 +244,15 @@ cdef class Session:
         return -1
 
     cdef int feed(self, const char *at, size_t n) noexcept:
-        cdef long held
+        if self.inward == NULL and wake(self) < 0:
+            return -1
         if n > MOST or n and ssl.BIO_write(self.inward, at, <int>n) != <int>n:
             fresh()
             return -1
-        held = ssl.BIO_get_mem_data(self.inward, NULL)
-        if held > self.most:
-            self.most = <uint32_t>held
         return 0
 
     cdef bint holds(self) noexcept:
-        return not self.broken and not self.ended and (
+        return not self.broken and not self.ended and self.inward != NULL and (
             ssl.SSL_pending(self.ssl) > 0 or ssl.BIO_get_mem_data(self.inward, NULL) > 0)
 
     cdef ssize_t open(self, char *at, size_t n) noexcept:
@@ -265,6 +262,8 @@ cdef class Session:
             return OPEN_END
         if self.broken or not self.done:
             return OPEN_BROKEN
+        if self.inward == NULL:
+            return OPEN_MORE
         while got < n:
             fresh()
             result = ssl.SSL_read(self.ssl, at + got, <int>min(n - got, <size_t>MOST))
@@ -284,7 +283,7 @@ cdef class Session:
 
     cdef int seal(self, const char *at, size_t n) noexcept:
         cdef int result
-        if self.broken or not self.done:
+        if self.broken or not self.done or self.outward == NULL and wake(self) < 0:
             return -1
         while n:
             fresh()
@@ -322,15 +321,13 @@ cdef class Session:
         return self.seal(room, held)
 
     cdef size_t unsent(self) noexcept:
-        return ssl.BIO_get_mem_data(self.outward, NULL)
+        return ssl.BIO_get_mem_data(self.outward, NULL) if self.outward != NULL else 0
 
     cdef size_t sealed(self, char *at, size_t n) noexcept:
-        cdef long held = ssl.BIO_get_mem_data(self.outward, NULL)
+        cdef long held = <long>self.unsent()
         cdef int result
         if held <= 0 or n == 0:
             return 0
-        if held > self.most:
-            self.most = <uint32_t>held
         result = ssl.BIO_read(self.outward, at, <int>min(n, <size_t>MOST))
         if result >= held:
             self.answering = False
@@ -338,7 +335,7 @@ cdef class Session:
 
     cdef int goodbye(self) noexcept:
         cdef int result
-        if self.broken or not self.done:
+        if self.broken or not self.done or self.outward == NULL and wake(self) < 0:
             return -1
         fresh()
         result = ssl.SSL_shutdown(self.ssl)
@@ -346,8 +343,9 @@ cdef class Session:
         return 0 if result >= 0 else -1
 
     cdef void rest(self) noexcept:
-        if self.most > RESTS_AT and self.unsent() == 0 and not self.holds():
-            renew(self)
+        if self.inward != NULL and self.done and self.unsent() == 0 and not self.holds():
+            ssl.SSL_set_bio(self.ssl, NULL, NULL)
+            self.inward = self.outward = NULL
 
     cdef Chosen chosen(self) noexcept:
         cdef const uint8_t *at = NULL
@@ -439,10 +437,10 @@ cdef class Tap:
         return self.sealed()
 
     def rest(self):
-        """Give memory back; how many bytes a BIO held at once since the last time."""
-        most = self.session.most
+        """Give memory back; whether there was any."""
+        had = self.session.inward != NULL
         self.session.rest()
-        return most
+        return had and self.session.inward == NULL
 
     def ticket(self):
         """The session, as far as the server gave it."""
