@@ -22,7 +22,7 @@ COMPILED := setup.py $(wildcard gwfast/_*.pyx gwfast/_*.pxd)
 build: .venv/.built
 
 test: build
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest -n $(shell expr $$(nproc) + 1) --dist loadfile $(ARGS)
 
 demo: build
 	@.venv/bin/python examples/demo.py
