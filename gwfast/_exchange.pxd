@@ -107,6 +107,7 @@ cdef class Exchange(Waiter):
     cdef const Choice *choice
     cdef const Backend *backend
     cdef Ops ops
+    cdef Buf said              # what a CORS filter says to it: lines of `ops`
     cdef Hold hold             # who is asked now
     cdef Found found           # where a rule holds its requests: what was found, and
     cdef const Bind *bound     # on which bind
@@ -139,6 +140,7 @@ cdef class Exchange(Waiter):
     cdef bint requested        # the whole request went to the upstream (or into `early`)
     cdef bint streamed         # more than `request` and `early` went to the upstream
     cdef bint launched
+    cdef bint owes             # a Hold, or a buffer in `said`: to be given back
     cdef bint replied          # the final head went to the client
     cdef bint retried
     cdef bint keep_upstream
@@ -158,6 +160,7 @@ cdef class Exchange(Waiter):
     # By its Hold: the answer is gateway.reply with these n bytes.
     cdef void reply_with(self, const char *at, size_t n) noexcept
     cdef int hold_next(self, const Found *found, const Bind *bind, uint32_t since) noexcept
+    cdef int cross(self, const Op *ops, uint32_t count) noexcept
     cdef int go_on(self, const Found *found, const Bind *bind, uint32_t since) noexcept
     cdef void answer_op(self, const Op *op, const Found *found, const Bind *bind) noexcept
     cdef void attempt(self, bint fresh) noexcept
@@ -187,4 +190,5 @@ cdef class Exchange(Waiter):
     cdef void upstream_eof(self, bint reset) noexcept
     cdef void close_half(self) noexcept
     cdef void record(self) noexcept
+    cdef void settle(self) noexcept
     cdef void reset(self) noexcept

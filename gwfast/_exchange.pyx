@@ -7,6 +7,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, TRAILERS, body_next, body_start
+from gwfast._cors cimport Asking, cors_room, is_preflight, read_asking, write_cors
 from gwfast._fault cimport *
 from gwfast._filter cimport (
     Out, answer_size, answering, ops_room, put_id, set_ops, write_location, write_request,
@@ -171,10 +172,45 @@ cdef class Exchange(Waiter):
             return 1
         self.rule = found.rule
         set_ops(&self.ops, image, found.rule.ops.first, found.rule.ops.count)
-        if found.rule.flags & RULE_HOLDS:
-            self.found, self.bound = found, bind
-            return self.hold_next(&found, bind, 0)
+        if found.rule.flags & (RULE_HOLDS | RULE_CORS):
+            if found.rule.flags & RULE_CORS and self.cross(self.ops.first[0], self.ops.count[0]) != 0:
+                return 1
+            if found.rule.flags & RULE_HOLDS:
+                self.found, self.bound = found, bind
+                return self.hold_next(&found, bind, 0)
         return self.go_on(&found, bind, 0)
+
+    cdef int cross(self, const Op *ops, uint32_t count) noexcept:
+        """Where there is an OP_CORS among these: keep what it says to the request for the response; a preflight is
+        answered, unless the rule has an answer of its own. As begin()."""
+        cdef Gateway gateway = self.gateway
+        cdef const Op *own
+        cdef const Cors *cors
+        cdef Asking asking
+        cdef Out out
+        if count == 0 or ops[count - 1].kind != OP_CORS:
+            return 0
+        cors = cors_at(self.table.image, ops[count - 1].hash)
+        read_asking(&asking, &gateway.head)
+        self.owes = True
+        self.said.start = self.said.end = 0
+        if reserve(&gateway.loop.pool, &self.said, cors_room(cors, &asking, &gateway.head)) < 0:
+            self.ops.said_n = 0
+            self.fail(FAULT_INTERNAL)
+            return 1
+        out.at = self.said.base
+        out.end = out.at + self.said.cap
+        out.full = False
+        write_cors(&out, self.table.image, cors, &asking, &gateway.head)
+        self.ops.said = self.said.base
+        self.ops.said_n = <uint32_t>(out.at - self.said.base)
+        if not is_preflight(&asking, &gateway.head):
+            return 0
+        own = answering(&self.ops)
+        if own != NULL and own.kind == OP_ANSWER:
+            return 0
+        self.answer(200, FAULT_NONE, gateway.loop.reply, 0)
+        return 1
 
     cdef int go_on(self, const Found *found, const Bind *bind, uint32_t since) noexcept:
         """Behind the rule's first ops, `since` of them: choose a backend and write the head for it. As begin()."""
@@ -201,6 +237,8 @@ cdef class Exchange(Waiter):
             if self.choice.ops.count:
                 self.ops.first[1] = rest.first[1] = op_at(image, self.choice.ops.first)
                 self.ops.count[1] = rest.count[1] = self.choice.ops.count
+                if found.rule.flags & RULE_CORS and self.cross(self.ops.first[1], self.ops.count[1]) != 0:
+                    return 1
                 op = answering(ops)
         if op != NULL:
             self.answer_op(op, found, bind)
@@ -340,6 +378,7 @@ cdef class Exchange(Waiter):
             self.answer(500, FAULT_FILTER, NULL, 0)
             return
         self.hold = hold
+        self.owes = True
         hold.start()
 
     cdef void passed(self) noexcept:
@@ -846,9 +885,8 @@ cdef class Exchange(Waiter):
                        gateway.loop.now_us - self.started_us)
         if gateway.log.format:
             self.record()
-        if self.hold is not None:
-            self.hold.drop()
-            self.hold = None
+        if self.owes:
+            self.settle()
         self.drop_upstream()
         release(&gateway.loop.pool, &self.request)
         if self.early.base != NULL:
@@ -862,6 +900,13 @@ cdef class Exchange(Waiter):
         self.next_spare = gateway.spare
         gateway.spare = alive
         client.done(keep)
+
+    cdef void settle(self) noexcept:
+        self.owes = False
+        if self.hold is not None:
+            self.hold.drop()
+            self.hold = None
+        release(&self.gateway.loop.pool, &self.said)
 
     cdef void reset(self) noexcept:
         self.serial += 1

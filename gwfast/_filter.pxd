@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
 from gwfast._head cimport Field, RequestHead, ResponseHead, Slice
 from gwfast._match cimport Found
-from gwfast._table cimport Bind, Image, Op, Redirect, Text
+from gwfast._table cimport Bind, Image, Op, Redirect, Text, text
 
 cdef struct Out:           # a bounded writer; `full` where something did not fit
     char *at
@@ -22,6 +22,9 @@ cdef inline void put(Out *out, const char *at, size_t n) noexcept nogil:
 cdef inline void say(Out *out, const char *literal) noexcept nogil:
     put(out, literal, strlen(literal))     # the compiler knows the length of a literal
 
+cdef inline void put_text(Out *out, const Image *image, Text t) noexcept nogil:
+    put(out, text(image, t), t.n)
+
 cdef void put_number(Out *out, uint64_t value) noexcept nogil
 cdef void put_id(Out *out, const uint64_t *bits) noexcept nogil   # a version 4 UUID, 36 bytes
 
@@ -29,6 +32,8 @@ cdef struct Ops:           # the rule's filters, then the backendRef's
     const Image *image
     const Op *first[2]
     uint32_t count[2]
+    const char *said       # lines that an OP_CORS among them adds to the response; only there where there is one
+    uint32_t said_n
 
 cdef inline uint32_t total(const Ops *ops) noexcept nogil:
     return ops.count[0] + ops.count[1]
@@ -64,6 +69,6 @@ cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, con
 cdef void write_location(Out *out, const Image *image, const Redirect *redirect, const RequestHead *head,
                          const Found *found, const Bind *bind) noexcept nogil
 cdef size_t answer_size(int status) noexcept nogil      # bytes of the body of our own answer
-# Our own answer: a line of text, or (location not NULL) nothing but where to go.
+# Our own answer: a line of text, or (location not NULL) nothing but where to go, if n is not 0.
 cdef void write_answer(Out *out, const Ops *ops, int status, const char *date, int connection, const char *location,
                        size_t n, bint head_only) noexcept nogil

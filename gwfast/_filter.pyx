@@ -13,7 +13,7 @@ Rules
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
 
-from gwfast._bytes cimport alike
+from gwfast._bytes cimport alike, same
 from gwfast._fault cimport reason_phrase
 from gwfast._head cimport *
 from gwfast._table cimport *
@@ -40,10 +40,6 @@ cdef void put_number(Out *out, uint64_t value) noexcept nogil:
         if value == 0:
             break
     put(out, digits + at, 20 - at)
-
-
-cdef inline void put_text(Out *out, const Image *image, Text t) noexcept nogil:
-    put(out, text(image, t), t.n)
 
 
 cdef void set_ops(Ops *ops, const Image *image, uint32_t rule_first, uint32_t rule_count) noexcept nogil:
@@ -79,7 +75,15 @@ cdef uint64_t overriding(const Ops *ops, bint response) noexcept nogil:
         if (op.kind == OP_RESPONSE_SET or op.kind == OP_RESPONSE_REMOVE if response
                 else op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_REMOVE):
             bits |= <uint64_t>1 << (op.hash & 63)
+        elif response and op.kind == OP_CORS:
+            bits |= cors_at(ops.image, op.hash).named
     return bits
+
+
+cdef bint of_cors(const char *name, uint32_t n) noexcept nogil:
+    """Whether it is one of Access-Control-Max-Age, -Allow-Origin, -Allow-Methods, -Allow-Headers, -Expose-Headers,
+    -Allow-Credentials: what those have of these lengths."""
+    return (n == 22 or 27 <= n <= 29 or n == 32) and same(name, b"access-control-", 15)
 
 
 cdef bint overridden(const Ops *ops, uint32_t since, bint response, uint32_t hash, const char *name,
@@ -94,11 +98,14 @@ cdef bint overridden(const Ops *ops, uint32_t since, bint response, uint32_t has
                 else op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_REMOVE):
             if alike(text(ops.image, op.name), name, n):
                 return True
+        elif response and op.kind == OP_CORS and of_cors(name, n):
+            return True
     return False
 
 
 cdef void put_ops(Out *out, const Ops *ops, bint response, uint64_t named) noexcept nogil:
     cdef uint32_t i
+    cdef bint said = False     # of a rule's and a backendRef's, the latter's lines are all there are
     cdef const Op *op
     for i in range(total(ops)):
         op = nth(ops, i)
@@ -107,6 +114,9 @@ cdef void put_ops(Out *out, const Ops *ops, bint response, uint64_t named) noexc
             if not (named >> (op.hash & 63) & 1
                     and overridden(ops, i + 1, response, op.hash, text(ops.image, op.name), op.name.n)):
                 put_text(out, ops.image, op.line)
+        elif response and op.kind == OP_CORS and not said:
+            put(out, ops.said, ops.said_n)
+            said = True
 
 
 cdef void copy_fields(Out *out, const Ops *ops, bint response, uint64_t named, const Field *fields, uint32_t count,
@@ -330,9 +340,11 @@ cdef void write_answer(Out *out, const Ops *ops, int status, const char *date, i
         say(out, b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n")
     put_connection(out, connection)
     if location != NULL:
-        say(out, b"Location: ")
-        put(out, location, n)
-        say(out, b"\r\nContent-Length: 0\r\n\r\n")
+        if n:
+            say(out, b"Location: ")
+            put(out, location, n)
+            say(out, b"\r\n")
+        say(out, b"Content-Length: 0\r\n\r\n")
         return
     say(out, b"Content-Type: text/plain\r\nContent-Length: ")
     put_number(out, answer_size(status))

@@ -9,7 +9,7 @@ from gwfast._head cimport (
     FIELD_CONTENT_LENGTH, FIELD_DATE, FIELD_HOP, FIELD_LOCATION, FIELD_OTHER, FIELD_TRANSFER_ENCODING, Field, MAX_LINE,
     ResponseHead, name_hash)
 from gwfast._hpack_encode cimport Encoding, hpack_begin, hpack_encode, hpack_status
-from gwfast._table cimport OP_RESPONSE_ADD, OP_RESPONSE_SET, Op, text
+from gwfast._table cimport OP_CORS, OP_RESPONSE_ADD, OP_RESPONSE_SET, Op, text
 
 # A block in the making.
 cdef struct Block:
@@ -53,12 +53,29 @@ cdef void add_number(Block *block, const char *name, uint64_t value, uint16_t id
     add_words(block, name, digits, <uint32_t>(out.at - digits), id)
 
 
+cdef void add_lines(Block *block, const char *at, uint32_t n) noexcept nogil:
+    cdef const char *stop = at + n
+    cdef Field field
+    cdef int used
+    while at < stop:
+        used = field_line(at, stop, MAX_LINE, &field)
+        if used <= 0:
+            block.full = True
+            return
+        add(block, &field)
+        at += used
+
+
 cdef void add_ops(Block *block, const Ops *ops, uint64_t named) noexcept nogil:
     cdef const Op *op
     cdef Field field
     cdef uint32_t i
+    cdef bint said = False
     for i in range(total(ops)):
         op = nth(ops, i)
+        if op.kind == OP_CORS and not said:
+            add_lines(block, ops.said, ops.said_n)
+            said = True
         if op.kind != OP_RESPONSE_SET and op.kind != OP_RESPONSE_ADD:
             continue
         field.name, field.name_len = text(ops.image, op.name), op.name.n
@@ -115,9 +132,9 @@ cdef int32_t encode_answer(Encoding *encoding, const Ops *ops, int status, const
         return finished(&block, to)
     if status == 405:
         add_words(&block, b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH", 44, FIELD_OTHER)
-    if location != NULL:
+    if location != NULL and n:
         add_words(&block, b"location", location, n, FIELD_LOCATION)
-    else:
+    elif location == NULL:
         add_words(&block, b"content-type", b"text/plain", 10, FIELD_OTHER)
     add_number(&block, b"content-length", length, FIELD_CONTENT_LENGTH)
     return finished(&block, to)
@@ -131,17 +148,9 @@ cdef int32_t encode_status(Encoding *encoding, uint32_t status, uint8_t *to, uin
 
 
 cdef int32_t encode_trailers(Encoding *encoding, const char *at, uint32_t n, uint8_t *to, uint8_t *end) noexcept nogil:
-    cdef const char *stop = at + n
     cdef Block block
-    cdef Field field
-    cdef int used
     begin(&block, encoding, to, end)
-    while at < stop:
-        used = field_line(at, stop, MAX_LINE, &field)
-        if used <= 0:
-            return -1
-        add(&block, &field)
-        at += used
+    add_lines(&block, at, n)
     return finished(&block, to)
 
 

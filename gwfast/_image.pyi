@@ -3,6 +3,7 @@ from typing import Self, final
 
 from gwfast.plan.ir import Plan
 
+CORS_FIELDS: frozenset[str]
 SEALS: int
 
 @final

@@ -23,13 +23,14 @@ from posix.unistd cimport pwrite
 from gwfast._head cimport name_hash
 from gwfast._index cimport (Arena, HostBlock, Name, Term, Terms, Texts, make_name, patch_host, remove_name,
                              room_for_names, set_name, write_host, write_names)
-from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BIND_HTTP, BIND_TCP, BIND_TLS, BIND_UDP, IMAGE_VERSION,
+from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BIND_HTTP, BIND_TCP, BIND_TLS, BIND_UDP, CORS_ANY_HEADER,
+                            CORS_ANY_METHOD, CORS_ANY_ORIGIN, CORS_CREDENTIALS, IMAGE_VERSION,
                             MODE_HTTP, MODE_HTTPS, MODE_PASSTHROUGH, MODE_TCP, MODE_TERMINATE, MODE_UDP, NO_BACKEND,
-                            OP_ANSWER, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET,
+                            OP_ANSWER, OP_CORS, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET,
                             OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST,
                             OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, PROTO_H2C, PROTO_HTTP, PROTO_TCP,
-                            PROTO_UDP, PROTO_WS, RULE_ANSWERS, RULE_GRPC, RULE_NEEDS_REQUEST, RULE_NEEDS_RESPONSE,
-                            Backend, Bind, Choice, Endpoint, Listener, Op, Predicate, Redirect, Rule, Span, Text,
+                            PROTO_UDP, PROTO_WS, RULE_ANSWERS, RULE_CORS, RULE_GRPC, RULE_NEEDS_REQUEST, RULE_NEEDS_RESPONSE,
+                            Backend, Bind, Choice, Cors, Endpoint, Listener, Op, Origin, Predicate, Redirect, Rule, Span, Text,
                             image_magic)
 from gwfast._table cimport Image as Header
 
@@ -43,6 +44,8 @@ MODES = {"http": MODE_HTTP, "https": MODE_HTTPS, "terminate": MODE_TERMINATE, "p
 CLIENT_AUTHS = {"AllowValidOnly": AUTH_VALID, "AllowInsecureFallback": AUTH_ANY}
 ON = {"request": (OP_REQUEST_SET, OP_REQUEST_ADD, OP_REQUEST_REMOVE),
       "response": (OP_RESPONSE_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE)}
+CORS_FIELDS = frozenset(f"access-control-{name}" for name in (
+    "allow-origin", "allow-credentials", "allow-methods", "allow-headers", "expose-headers", "max-age"))
 PATH_KINDS = {"ReplaceFullPath": 1, "ReplacePrefixMatch": 2}
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -131,7 +134,7 @@ cdef class Writer:
     cdef object registry
     cdef Texts texts
     cdef Terms terms
-    cdef Arena binds, listeners, rules, ops, redirects, choices, backends, endpoints, index
+    cdef Arena binds, listeners, rules, ops, redirects, cors, origins, choices, backends, endpoints, index
     cdef Arena rule_refs       # uint32_t by slot: how many terms name the rule
     cdef dict rule_blocks      # Rule -> RuleBlock
     cdef dict backend_blocks   # Backend.key -> BackendBlock
@@ -156,6 +159,8 @@ cdef class Writer:
         self.rules = Arena()
         self.ops = Arena()
         self.redirects = Arena()
+        self.cors = Arena()
+        self.origins = Arena()
         self.choices = Arena()
         self.backends = Arena()
         self.endpoints = Arena()
@@ -195,7 +200,8 @@ cdef class Writer:
 
     cdef size_t appended(self) noexcept:
         return (self.texts.arena.used + self.terms.predicates.used + self.terms.automata.used + self.ops.used
-                + self.redirects.used + self.choices.used + self.endpoints.used + self.index.used)
+                + self.redirects.used + self.cors.used + self.origins.used + self.choices.used + self.endpoints.used
+                + self.index.used)
 
     def close(self):
         """Let go of everything that the registry holds for this writer."""
@@ -474,7 +480,7 @@ cdef class Writer:
             out.flags = RULE_GRPC
         block.counter = out.counter = self.registry.take_counter(rule.kind, route)
         if rule.filters:
-            self.write_ops(rule.filters, &out.ops, &out.flags)
+            self.write_ops(rule.filters, &out.ops, &out.flags, False)
         self.write_choices(rule, block, &out)
         (<Rule *>self.rules.at)[block.slot] = out
         return 0
@@ -485,6 +491,7 @@ cdef class Writer:
         cdef Choice choice
         cdef uint32_t i
         cdef uint32_t flags
+        cdef uint32_t rule_cors = out.flags & RULE_CORS
         if len(weighted) == 1 and weighted[0].backend is not None and not weighted[0].filters:
             return self.share_choice(weighted[0], block, out)
         at = self.choices.push(len(weighted) * sizeof(Choice))
@@ -497,7 +504,7 @@ cdef class Writer:
             choice.backend = self.backend(item.backend, block) if item.backend is not None else NO_BACKEND
             if item.filters:
                 flags = 0
-                self.write_ops(item.filters, &choice.ops, &flags)
+                self.write_ops(item.filters, &choice.ops, &flags, rule_cors != 0)
                 out.flags |= flags & ~<uint32_t>RULE_ANSWERS
             out.total += choice.weight
             (<Choice *>(self.choices.at + at))[i] = choice
@@ -548,11 +555,18 @@ cdef class Writer:
 
     # ---- Filters ----
 
-    cdef int write_ops(self, tuple filters, Span *span, uint32_t *flags) except -1:
+    # `crossed`: a CORS filter of the rule is there already.
+    cdef int write_ops(self, tuple filters, Span *span, uint32_t *flags, bint crossed) except -1:
+        cdef object cors = None
         span.first = <uint32_t>(self.ops.used // sizeof(Op))
         for item in filters:
+            cors = item if isinstance(item, ir.CorsFilter) else cors
+        crossed = crossed or cors is not None
+        for item in filters:
+            if item is cors:
+                continue
             if isinstance(item, ir.HeaderFilter):
-                self.write_headers(item)
+                self.write_headers(item, CORS_FIELDS if crossed and item.on == "response" else ())
                 flags[0] |= RULE_NEEDS_REQUEST if item.on == "request" else RULE_NEEDS_RESPONSE
             elif isinstance(item, ir.RewriteFilter):
                 self.write_rewrite(item)
@@ -563,17 +577,63 @@ cdef class Writer:
             else:
                 self.put_op(OP_ANSWER, item.status, "", "")
                 flags[0] |= RULE_ANSWERS
+        if cors is not None:               # the last: what it says is said whatever the others do (spec 5.5)
+            self.put_op(OP_CORS, self.write_cors(cors), "", "")
+            flags[0] |= RULE_CORS
         span.count = <uint32_t>(self.ops.used // sizeof(Op)) - span.first
         return 0
 
-    cdef int write_headers(self, object item) except -1:
+    cdef int write_headers(self, object item, object without) except -1:
         set_, add, remove = ON[item.on]
         for name, value in item.set:
-            self.put_op(set_, 0, name, value)
+            if name not in without:
+                self.put_op(set_, 0, name, value)
         for name, value in item.add:
-            self.put_op(add, 0, name, value)
+            if name not in without:
+                self.put_op(add, 0, name, value)
         for name in item.remove:
-            self.put_op(remove, 0, name, "")
+            if name not in without:
+                self.put_op(remove, 0, name, "")
+        return 0
+
+    cdef uint32_t write_cors(self, object item) except? 0:
+        cdef Cors out
+        cdef ssize_t at
+        cdef bytes name
+        memset(&out, 0, sizeof(Cors))
+        out.first = <uint32_t>(self.origins.used // sizeof(Origin))
+        for origin in item.origins:
+            if origin == "*":
+                out.flags |= CORS_ANY_ORIGIN
+            else:
+                self.write_origin(origin)
+        out.count = <uint32_t>(self.origins.used // sizeof(Origin)) - out.first
+        out.flags |= CORS_CREDENTIALS if item.credentials else 0
+        out.flags |= CORS_ANY_METHOD if "*" in item.methods else 0
+        out.flags |= CORS_ANY_HEADER if "*" in item.headers else 0
+        for field in CORS_FIELDS:
+            name = field.encode()
+            out.named |= <uint64_t>1 << (name_hash(<const char *>name, <uint32_t>len(name)) & 63)
+        actual = "Access-Control-Allow-Credentials: true\r\n" if item.credentials else ""
+        exposed = [one for one in item.expose if not (item.credentials and one == "*")]
+        if exposed:
+            actual += f"Access-Control-Expose-Headers: {', '.join(exposed)}\r\n"
+        self.texts.put(actual, &out.actual)
+        self.texts.put(f"{actual}Access-Control-Max-Age: {item.max_age}\r\n", &out.preflight)
+        self.texts.put(", ".join(item.methods), &out.methods)
+        self.texts.put(", ".join(item.headers), &out.headers)
+        at = self.cors.push(sizeof(Cors))
+        (<Cors *>(self.cors.at + at))[0] = out
+        return <uint32_t>(at // sizeof(Cors))
+
+    cdef int write_origin(self, str origin) except -1:
+        cdef Origin *out = <Origin *>(self.origins.at + self.origins.push(sizeof(Origin)))
+        scheme, _, authority = origin.partition("://")
+        host, _, port = authority.partition(":")
+        out.https = scheme == "https"
+        out.port = min(int(port), 65535) if port else 443 if out.https else 80
+        out.wild = host.startswith("*")
+        self.texts.put(host.removeprefix("*"), &out.host)
         return 0
 
     cdef int write_rewrite(self, object item) except -1:
@@ -713,6 +773,8 @@ cdef class Writer:
         header.rules = <uint32_t>(self.rules.used // sizeof(Rule))
         header.ops = <uint32_t>(self.ops.used // sizeof(Op))
         header.redirects = <uint32_t>(self.redirects.used // sizeof(Redirect))
+        header.cors = <uint32_t>(self.cors.used // sizeof(Cors))
+        header.origins = <uint32_t>(self.origins.used // sizeof(Origin))
         header.choices = <uint32_t>(self.choices.used // sizeof(Choice))
         header.backends = <uint32_t>(self.backends.used // sizeof(Backend))
         header.endpoints = <uint32_t>(self.endpoints.used // sizeof(Endpoint))
@@ -732,6 +794,8 @@ cdef class Writer:
         header.rules_at = self.section(image, self.rules, &end)
         header.ops_at = self.section(image, self.ops, &end)
         header.redirects_at = self.section(image, self.redirects, &end)
+        header.cors_at = self.section(image, self.cors, &end)
+        header.origins_at = self.section(image, self.origins, &end)
         header.choices_at = self.section(image, self.choices, &end)
         header.backends_at = self.section(image, self.backends, &end)
         header.endpoints_at = self.section(image, self.endpoints, &end)

@@ -12,12 +12,12 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
 from gwfast._match cimport check
 from gwfast._table cimport (AUTH_ANY, BIND_UDP, KEY_HEADER, KEY_NONE, KEY_QUERY, MODE_UDP, NO_BACKEND, OP_ANSWER,
-                            OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD,
+                            OP_CORS, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD,
                             OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL,
-                            OP_REWRITE_PATH_PREFIX, Automaton, Backend, Bind, Candidate, Choice, Endpoint, HostIndex,
+                            OP_REWRITE_PATH_PREFIX, Automaton, Backend, Bind, Candidate, Choice, Cors, Endpoint, HostIndex,
                             Image, KeySlot, Keys, Listener, NameSlot, Names, Node, Op, PathNode, PathSlot, Predicate,
                             Redirect, Regexes, RegexSlot, Rule, Span, Text, Values, ValueSlot, backend_at, bind_at,
-                            choice_at, endpoint_at, listener_at, op_at, redirect_at, rule_at, text)
+                            choice_at, cors_at, endpoint_at, listener_at, op_at, origin_at, redirect_at, rule_at, text)
 
 cdef enum:
     DEEPEST = 80               # nodes below nodes: one for each condition of a match at most
@@ -104,6 +104,7 @@ cdef dict rule_told(const Image *image, const Rule *rule):
 
 
 cdef tuple op_told(const Image *image, const Op *op):
+    cdef const Cors *cors
     cdef const Redirect *redirect
     if op.kind == OP_REDIRECT:
         redirect = redirect_at(image, op.hash)
@@ -111,6 +112,10 @@ cdef tuple op_told(const Image *image, const Op *op):
                 redirect.port, redirect.path_kind, string(image, redirect.path))
     if op.kind == OP_ANSWER:
         return ("OP_ANSWER", op.hash)
+    if op.kind == OP_CORS:
+        cors = cors_at(image, op.hash)
+        return ("OP_CORS", cors.flags, cors.count, string(image, cors.methods), string(image, cors.headers),
+                string(image, cors.preflight), string(image, cors.actual))
     return (OPS[op.kind], string(image, op.name), string(image, op.value), string(image, op.line))
 
 
@@ -155,14 +160,27 @@ cdef bint span_whole(Span span, uint32_t size) noexcept nogil:
 
 cdef bint ops_whole(const Image *image) noexcept nogil:
     cdef const Op *op
+    cdef const Cors *cors
     cdef uint32_t i
     for i in range(image.ops):
         op = op_at(image, i)
-        if op.kind < OP_REQUEST_SET or op.kind > OP_ANSWER:
+        if op.kind < OP_REQUEST_SET or op.kind > OP_CORS:
             return False
         if not (text_whole(image, op.name) and text_whole(image, op.value) and text_whole(image, op.line)):
             return False
         if op.kind == OP_REDIRECT and op.hash >= image.redirects:
+            return False
+        if op.kind == OP_CORS and op.hash >= image.cors:
+            return False
+    for i in range(image.cors):
+        cors = cors_at(image, i)
+        if cors.first + <uint64_t>cors.count > image.origins:
+            return False
+        if not (text_whole(image, cors.preflight) and text_whole(image, cors.actual)
+                and text_whole(image, cors.methods) and text_whole(image, cors.headers)):
+            return False
+    for i in range(image.origins):
+        if not text_whole(image, origin_at(image, i).host):
             return False
     for i in range(image.redirects):
         if not (text_whole(image, redirect_at(image, i).scheme) and text_whole(image, redirect_at(image, i).host)

@@ -23,6 +23,7 @@ cdef enum OpKind:
     OP_ANSWER              # a status, in `hash`
     OP_AUTHORIZE           # holds the request: an index into the authorizers, in `hash`
     OP_EXTENSION           # holds the request: an index into the extensions, in `hash`
+    OP_CORS                # the last of its rule's or backendRef's: an index into cors, in `hash`
 
 cdef struct Op:
     uint8_t kind           # OpKind
@@ -40,6 +41,30 @@ cdef struct Redirect:
     Text scheme            # n == 0: the request's
     Text host              # n == 0: the request's
     Text path              # for kind 2 without trailing '/', '' where it was '/' or empty
+
+cdef enum CorsFlag:
+    CORS_CREDENTIALS = 1
+    CORS_ANY_ORIGIN = 2
+    CORS_ANY_METHOD = 4
+    CORS_ANY_HEADER = 8
+
+cdef struct Cors:
+    uint32_t flags         # CorsFlag
+    uint32_t first         # of its origins
+    uint32_t count
+    uint32_t pad
+    uint64_t named         # a bit for the hash of each field that is the gateway's to write (_filter.overriding)
+    Text preflight         # whole lines that every answer to a preflight has
+    Text actual            # whole lines that every other response has
+    Text methods           # the value of Access-Control-Allow-Methods; n == 0: none
+    Text headers           # the value of Access-Control-Allow-Headers; n == 0: none
+
+cdef struct Origin:        # one that Cors allows
+    uint16_t port
+    uint8_t https
+    uint8_t wild           # `host` is what the name ends with, from the dot on; n == 0: any name
+    uint32_t pad
+    Text host              # in lower case
 
 cdef struct Span:          # a run of elements of one array
     uint32_t first
@@ -61,6 +86,7 @@ cdef enum RuleFlag:
     RULE_ANSWERS = 4          # an OP_REDIRECT or OP_ANSWER among its ops ends the request here
     RULE_GRPC = 8             # of a GRPCRoute: what fails is said in gRPC's words
     RULE_HOLDS = 16           # an OP_AUTHORIZE or OP_EXTENSION among its ops
+    RULE_CORS = 32            # an OP_CORS among its ops or those of its backendRefs
 
 cdef struct Rule:
     uint32_t flags
@@ -152,6 +178,8 @@ cdef struct Image:         # at offset 0
     uint64_t rules_at
     uint64_t ops_at
     uint64_t redirects_at
+    uint64_t cors_at
+    uint64_t origins_at
     uint64_t choices_at
     uint64_t backends_at
     uint64_t endpoints_at
@@ -172,6 +200,8 @@ cdef struct Image:         # at offset 0
     uint64_t predicates_at
     uint64_t automata_at   # private to _match
     uint64_t automata_size
+    uint32_t cors
+    uint32_t origins
 
 cdef inline const char *text(const Image *image, Text t) noexcept nogil:
     return <const char *>image + image.text_at + t.at
@@ -190,6 +220,12 @@ cdef inline const Op *op_at(const Image *image, uint32_t i) noexcept nogil:
 
 cdef inline const Redirect *redirect_at(const Image *image, uint32_t i) noexcept nogil:
     return <const Redirect *>(<const char *>image + image.redirects_at) + i
+
+cdef inline const Cors *cors_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Cors *>(<const char *>image + image.cors_at) + i
+
+cdef inline const Origin *origin_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Origin *>(<const char *>image + image.origins_at) + i
 
 cdef inline const Choice *choice_at(const Image *image, uint32_t i) noexcept nogil:
     return <const Choice *>(<const char *>image + image.choices_at) + i
@@ -211,7 +247,7 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 # two in size, at most half full (of paths three eighths: requests often ask for some that are not there); keys are
 # compared in full. Between what is in use lies what no longer is.
 cdef enum:
-    IMAGE_VERSION = 6
+    IMAGE_VERSION = 7
     HASH_SEED = 0x2545F491
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
 

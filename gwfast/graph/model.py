@@ -64,7 +64,8 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     dns_templates: tuple[str, ...] = ("{name}.{namespace}", "{name}")
     own_addresses: bool = False  # every Gateway has addresses of its own: no two meet on a port
     unusable_addresses: tuple[str, ...] = ()  # addresses that could not be bound
-    filters: tuple[str, ...] = ("RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite")
+    filters: tuple[str, ...] = (
+        "RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite", "CORS")
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):

@@ -29,10 +29,10 @@ from gwfast.config.model import GRPCRouteFilter, HTTPRouteFilter, Key
 from gwfast.graph.model import (Attachment, BackendNode, Certificate, Graph, ListenerNode, ListenerTLS, Refused,
                                 RouteNode, RuleNode, Target, over_tls)
 from gwfast.plan import ir, precedence
-from gwfast.plan.filters import plan_filters
+from gwfast.plan.filters import crosses, plan_filters
 from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Endpoints, Entry, Filter, Listener, Plan, Rule,
                             ServerTLS, WeightedBackend)
-from gwfast.plan.matches import plan_matches
+from gwfast.plan.matches import plan_matches, preflights
 from gwfast.plan.order import Order
 from gwfast.plan.problems import of_rule
 from gwfast.sharing import SHARED, changed, changes, difference, find, together
@@ -336,14 +336,17 @@ def _entries(node: RouteNode, way: _Way, backends: Mapping[Place, Backend],
              before: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """Return the entries of a route; those that say what they said `before` are the same objects."""
     last_rules = {entry.rule.index: entry.rule for entry in before}
-    last_entries = {(entry.rule.index, entry.match.index): entry for entry in before}
+    last_entries = {(entry.rule.index, entry.match.index, entry.match.method): entry for entry in before}
     entries = []
     for rule_node in node.rules:
         if rule_node.dropped:
             continue
         rule = _kept(last_rules.get(rule_node.index), _rule(node, rule_node, way, backends))
-        for match in plan_matches(rule_node.rule):
-            last = last_entries.get((rule.index, match.index))
+        matches = plan_matches(rule_node.rule)
+        if crosses(rule):
+            matches += preflights(matches)
+        for match in matches:
+            last = last_entries.get((rule.index, match.index, match.method))
             unchanged = last and last.rule is rule and _says(last.match) == _says(match)
             entries.append(last if unchanged else Entry(match=match, rule=rule))
     return tuple(entries)

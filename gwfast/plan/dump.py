@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gwfast.graph.methods import ANY_CALL
-from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Certificate, Endpoints, Entry, Filter,
+from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Certificate, CorsFilter, Endpoints, Entry, Filter,
                             HeaderFilter, Host, Listener, Match, PathModifier, Plan, RedirectFilter, RewriteFilter,
                             Rule, ServerTLS, ValueMatch, WeightedBackend)
 
@@ -96,6 +96,9 @@ def filter_data(each: Filter) -> dict[str, Any]:
         case RedirectFilter():
             return {"requestRedirect": _kept(scheme=each.scheme, hostname=each.hostname, path=_path(each.path),
                                              port=each.port, statusCode=each.status)}
+        case CorsFilter():
+            return {"cors": _kept(allowOrigins=[*each.origins], allowMethods=[*each.methods], allowHeaders=[*each.headers],
+                                  exposeHeaders=[*each.expose], allowCredentials=each.credentials, maxAge=each.max_age)}
         case AnswerFilter():
             return {"answer": {"status": each.status, "reason": each.reason}}
 
@@ -186,6 +189,8 @@ def filter_words(each: Filter) -> list[str]:
             target += [f"host {each.hostname}"] if each.hostname else []
             target += [f"port {each.port}"] if each.port else []
             return [f"redirect {each.status}: {', '.join(target + _path_words(each.path)) or 'the same URL'}"]
+        case CorsFilter():
+            return [f"CORS for {' or '.join(each.origins) or 'no origin'}{', with credentials' * each.credentials}"]
         case AnswerFilter():
             return [f"answers {each.status}: {each.reason}"]
 

@@ -4,6 +4,7 @@ Rules:
 - a filter that is not served, cannot be resolved or would break a message's framing becomes an AnswerFilter: it
   answers 500 where it stands, it is never skipped (H:847-849)
 - one action per field name: of set, add and remove the first that names it counts, and the first of equal names
+- CORS says what it says to a request wherever it stands: a preflight has no credentials that another filter could want
 - names and hostnames become lower-case; values lose surrounding white space; paths are quoted
 - `filters` is a list of HTTPRouteFilter (or GRPCRouteFilter): type, and one attribute named after the type
 """
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from gwfast.plan.ir import AnswerFilter, Filter, HeaderFilter, PathModifier, RedirectFilter, RewriteFilter
+from gwfast.plan.ir import AnswerFilter, CorsFilter, Filter, HeaderFilter, PathModifier, RedirectFilter, RewriteFilter, Rule
 from gwfast.plan.paths import quoted_path
 
 # Fields that say where a message ends or belong to one connection: only the proxy itself writes them (RFC 9110 7.6.1).
@@ -25,6 +26,12 @@ _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 def plan_filters(filters: Iterable[Any]) -> tuple[Filter, ...]:
     """Return the plan's filters for those of one rule or one backendRef."""
     return tuple(_one(each) for each in filters)
+
+
+def crosses(rule: Rule) -> bool:
+    """Return whether a rule, or a backendRef of it, has a CORS filter."""
+    return any(isinstance(one, CorsFilter) for filters in (rule.filters, *(each.filters for each in rule.backends))
+               for one in filters)
 
 
 def _one(each: Any) -> Filter:
@@ -71,6 +78,13 @@ def _rewrite(each: Any) -> Filter:
     return RewriteFilter(hostname=(body.hostname or "").lower(), path=_path(body.path))
 
 
+def _cors(each: Any) -> Filter:
+    body = each.cors
+    return CorsFilter(origins=tuple(one.lower() for one in body.allow_origins), methods=tuple(body.allow_methods),
+                      headers=tuple(body.allow_headers), expose=tuple(body.expose_headers),
+                      credentials=bool(body.allow_credentials), max_age=body.max_age)
+
+
 def _path(path: Any) -> PathModifier | None:
     if path is None:
         return None
@@ -83,4 +97,5 @@ _SERVED: dict[str, Callable[[Any], Filter]] = {
     "ResponseHeaderModifier": partial(_headers, "response", "response_header_modifier"),
     "RequestRedirect": _redirect,
     "URLRewrite": _rewrite,
+    "CORS": _cors,
 }

@@ -90,6 +90,18 @@ class RedirectFilter(_Node):
     status: int = 302
 
 
+class CorsFilter(_Node):
+    """CORS. origins: 'scheme://host[:port]', the host may begin with '*'; ('*',) allows every one. Of methods and headers
+    () says nothing, and ('*',) whatever is asked for."""
+
+    origins: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    expose: tuple[str, ...] = ()
+    credentials: bool = False
+    max_age: int = 5
+
+
 class AnswerFilter(_Node):
     """Answer with this status at this place of the chain: a filter that cannot be resolved or is not served."""
 
@@ -97,7 +109,7 @@ class AnswerFilter(_Node):
     reason: str
 
 
-Filter = HeaderFilter | RewriteFilter | RedirectFilter | AnswerFilter
+Filter = HeaderFilter | RewriteFilter | RedirectFilter | CorsFilter | AnswerFilter
 
 
 class Certificate(_Node):

@@ -3,8 +3,11 @@
 Rules:
 - of equal names of headers or parameters the first counts; header names are lower-case (spec 5.1)
 - a method of gRPC is a path (graph.methods); that calls are POSTs is not asked
+- a rule with a CORS filter that matches on a method also gets the preflights for it
 - a connection that is not HTTP matches as a request for '/'
 """
+from msgspec.structs import replace
+
 from gwfast.config.model import (GRPCHeaderMatch, GRPCRouteMatch, GRPCRouteRule, HTTPHeaderMatch, HTTPQueryParamMatch,
                                  HTTPRouteMatch, HTTPRouteRule)
 from gwfast.graph.methods import method_path
@@ -13,6 +16,8 @@ from gwfast.plan.paths import normal_path, normal_prefix
 
 EVERY_CALL = (GRPCRouteMatch(),)
 CONNECTION = Match()
+ANY_ORIGIN = ValueMatch(name="origin", value=".+", regex=True)
+ASKED = "access-control-request-method"
 
 
 def plan_matches(rule) -> list[Match]:
@@ -22,6 +27,13 @@ def plan_matches(rule) -> list[Match]:
     if isinstance(rule, GRPCRouteRule):
         return [_call(each, index) for index, each in enumerate(rule.matches or EVERY_CALL)]
     return [CONNECTION]
+
+
+def preflights(matches: list[Match]) -> list[Match]:
+    """Return what the preflights for these matches look like, as far as the matches do not take them themselves: they are
+    OPTIONS, and name the method that will follow."""
+    return [replace(each, method="OPTIONS", headers=(*each.headers, ANY_ORIGIN, ValueMatch(name=ASKED, value=each.method)))
+            for each in matches if each.method not in ("", "OPTIONS")]
 
 
 def plan_match(match: HTTPRouteMatch, index: int = 0) -> Match:

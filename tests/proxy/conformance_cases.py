@@ -39,6 +39,41 @@ CASES = {
     "httproute-303-redirect": "POST /see-other -> 303 to=http://any.example/see-other",
     "httproute-307-redirect": "POST /temporary -> 307 to=http://any.example/temporary",
     "httproute-308-redirect": "POST /permanent -> 308 to=http://any.example/permanent",
+    "httproute-cors": """
+        OPTIONS /cors-1 Origin:https://www.foo.com Access-Control-Request-Method:GET \
+            Access-Control-Request-Headers:x-header-1,x-header-2 -> 200 \
+            <Access-Control-Allow-Origin=https://www.foo.com <Access-Control-Allow-Methods=GET,OPTIONS \
+            <Access-Control-Allow-Headers=x-header-1,x-header-2 <Access-Control-Expose-Headers=x-header-3,x-header-4 \
+            <Access-Control-Max-Age=3600 <Access-Control-Allow-Credentials=true
+        OPTIONS /cors-1 Origin:https://www.bar.com Access-Control-Request-Method:GET -> 200 \
+            <Access-Control-Allow-Origin=https://www.bar.com <Access-Control-Allow-Headers=x-header-1,x-header-2
+        OPTIONS /cors-1 Origin:https://xpto.www.bar.com Access-Control-Request-Method:GET -> 200 \
+            <Access-Control-Allow-Origin=https://xpto.www.bar.com
+        OPTIONS /cors-1 Origin:https://foobar.com Access-Control-Request-Method:GET -> 200 <-Access-Control-Allow-Origin
+        /cors-1 Origin:https://www.foo.com -> v1 <Access-Control-Allow-Origin=https://www.foo.com
+        /cors-1 Origin:https://www.bar.com -> v1 <Access-Control-Allow-Origin=https://www.bar.com
+        /cors-1 Origin:https://foobar.com -> v1 <-Access-Control-Allow-Origin
+        /cors-1 -> v1 <-Access-Control-Allow-Origin
+        OPTIONS /cors-2 Origin:https://www.foo.com Access-Control-Request-Method:POST -> 200 \
+            <Access-Control-Allow-Methods=POST <Access-Control-Allow-Origin=https://www.foo.com \
+            <-Access-Control-Allow-Credentials <Access-Control-Max-Age=5
+        OPTIONS /cors-wildcard-origin Origin:https://foobar.com:12345 Access-Control-Request-Method:PUT -> 200 \
+            <Access-Control-Allow-Origin=https://foobar.com:12345 <Access-Control-Allow-Methods=PUT \
+            <-Access-Control-Allow-Credentials
+        PUT /cors-wildcard-origin Origin:https://foobar.com:12345 -> v1 \
+            <Access-Control-Allow-Origin=https://foobar.com:12345 <-Access-Control-Allow-Credentials
+        OPTIONS /cors-wildcard-methods-headers Origin:https://other.foo.com Access-Control-Request-Method:PUT \
+            Access-Control-Request-Headers:x-header-1,x-header-2 -> 200 <Access-Control-Allow-Methods=PUT \
+            <Access-Control-Allow-Origin=https://other.foo.com <Access-Control-Allow-Headers=x-header-1,x-header-2 \
+            <Access-Control-Allow-Credentials=true
+        OPTIONS /cors-wildcard-methods-headers-unauth Origin:https://other.foo.com Access-Control-Request-Method:PUT \
+            Access-Control-Request-Headers:x-header-1,x-header-2 -> 200 <Access-Control-Allow-Methods=PUT \
+            <Access-Control-Allow-Headers=x-header-1,x-header-2 <-Access-Control-Allow-Credentials
+        /cors-wildcard-methods-headers Origin:https://other.foo.com Authorization:Bearer -> v1 \
+            <Access-Control-Allow-Origin=https://other.foo.com <Access-Control-Allow-Credentials=true
+        /cors-wildcard-methods-headers-unauth Origin:https://other.foo.com Authorization:Bearer -> v1 \
+            <Access-Control-Allow-Origin=https://other.foo.com <-Access-Control-Allow-Credentials
+    """,
     "httproute-cross-namespace": "@backend-namespaces / -> web-backend",
     "httproute-exact-path-matching": """
         /one -> v1

@@ -108,7 +108,7 @@ def suite(tmp_path_factory):
         assert not backend.dirty
 
 
-LINE = re.compile(r"(?:([A-Z]+) )?(?:@(\S+) )?([^\s/]*)(/\S*)((?: [^ :]+:\S*)*) +-> +(\S+)(.*)")
+LINE = re.compile(r"(?:([A-Z]+) )?(?:@(\S+) )?([^\s/]*)(/\S*)((?: +[^ :]+:\S*)*) +-> +(\S+)(.*)")
 
 
 def lines(text: str) -> list[str]:

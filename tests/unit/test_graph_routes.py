@@ -325,7 +325,8 @@ HEADERS = "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a,
 
 
 @pytest.mark.parametrize(("filters", "index", "reason", "resolved"), [
-    (f"{HEADERS}, {CORS}", 1, "UnsupportedValue", "True"), (EXTENSION, 0, "InvalidKind", "False/InvalidKind"),
+    (f"{HEADERS}, {EXTENSION}", 1, "InvalidKind", "False/InvalidKind"),
+    (f"{CORS}, {MIRROR % 's'}", 1, "UnsupportedValue", "True"),
     (MIRROR % "s", 0, "UnsupportedValue", "True"), (MIRROR % "nowhere", 0, "UnsupportedValue", "False/BackendNotFound"),
 ])
 @pytest.mark.parametrize("on_backend", [False, True], ids=["rule", "backendRef"])
@@ -344,7 +345,7 @@ def test_a_filter_that_is_not_served_is_answered(filters, index, reason, resolve
 
 
 def test_filters_that_are_served_leave_no_trace():
-    graph = attach(of(route(rules=f"{{filters: [{HEADERS}], backendRefs: [{{name: s, port: 80}}]}}")), EVERYTHING)
+    graph = attach(of(route(rules=f"{{filters: [{HEADERS}, {CORS}], backendRefs: [{{name: s, port: 80}}]}}")), EVERYTHING)
     check(graph, "HTTPRoute/default/r@g PartiallyInvalid=absent Accepted=True ResolvedRefs=True")
     assert not problems(graph)
 

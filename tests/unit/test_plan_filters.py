@@ -4,8 +4,9 @@ from types import SimpleNamespace as Body
 import msgspec
 import pytest
 
+from gwfast.config.model import HTTPCORSFilter
 from gwfast.plan.filters import FRAMING, plan_filters
-from gwfast.plan.ir import AnswerFilter, HeaderFilter, PathModifier, RedirectFilter, RewriteFilter
+from gwfast.plan.ir import AnswerFilter, CorsFilter, HeaderFilter, PathModifier, RedirectFilter, RewriteFilter
 
 
 def modifier(type="RequestHeaderModifier", set=(), add=(), remove=()):
@@ -50,6 +51,12 @@ CASES = [
      RewriteFilter(path=PathModifier(type="ReplacePrefixMatch", value="/xyz/"))),
     ("rewrite to nothing", rewrite(path=prefix("")),
      RewriteFilter(path=PathModifier(type="ReplacePrefixMatch", value="/"))),
+    ("cors", Body(type="CORS", cors=HTTPCORSFilter()), CorsFilter()),
+    ("cors with everything", Body(type="CORS", cors=HTTPCORSFilter(
+        allow_origins=("HTTPS://*.Example:8443",), allow_methods=("GET", "PUT"), allow_headers=("X-A",),
+        expose_headers=("*",), allow_credentials=True, max_age=60)),
+     CorsFilter(origins=("https://*.example:8443",), methods=("GET", "PUT"), headers=("X-A",), expose=("*",),
+                credentials=True, max_age=60)),
     ("rewrite of the host", rewrite(hostname="One.Example"), RewriteFilter(hostname="one.example")),
 ]
 
@@ -62,7 +69,6 @@ def test_filters_are_in_normal_form(given, expected):
 
 REFUSED = [
     ("mirror", Body(type="RequestMirror"), "RequestMirror is not served"),
-    ("cors", Body(type="CORS"), "CORS is not served"),
     ("extension", Body(type="ExtensionRef"), "ExtensionRef is not served"),
     ("header with a line break", modifier(set=[("x-a", "1\r\nx-b: 2")]), "control character"),
     ("name that is no token", modifier(add=[("x a", "1")]), "may not change"),
