@@ -230,6 +230,9 @@ class Builder:
             if backend.tls is not None:
                 target = _target(place)
                 self._certified[target].discard(place)
+                for other in self._certified[target]:  # Secrets that hold the same certificate make the same backend
+                    if self._backends[other].key == backend.key:
+                        self._stale[backend.key] = other
                 if not self._certified[target]:
                     del self._certified[target]
 

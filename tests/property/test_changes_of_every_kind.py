@@ -4,7 +4,7 @@ what is made from what was before says and does what is made from nothing.
 from datetime import UTC, datetime
 
 import pki
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gwfast._inspect import binds, rules, verify
@@ -146,6 +146,15 @@ steps = st.lists(st.tuples(st.sampled_from(["put", "put", "put", "remove"]),
                            st.lists(st.one_of(routes, routes, others), min_size=1, max_size=4)), min_size=3, max_size=10)
 
 
+# Two Secrets with the same certificate make one and the same backend, whichever the Gateway names.
+ANOTHER_NAME = [
+    ("put", [m.HTTPRoute(metadata=meta("r0"), spec=m.HTTPRouteSpec(
+        parent_refs=(m.ParentReference(name="one"),),
+        rules=(m.HTTPRouteRule(backend_refs=(m.HTTPBackendRef(name="s1", port=80),)),)))]),
+    ("put", [secret("c1", "x.term.test"), gateway(
+        "one", (listener("http", "HTTP", 80), listener("https", "HTTPS", 443, "a.test", tls("c1"))), "c1", "")])]
+
+
 def start():
     found = [gateway("one", [listener("http", "HTTP", 80), listener("https", "HTTPS", 443, "a.test", tls("c1")),
                              listener("term", "TLS", 443, "*.term.test", tls("c1")), listener("tcp", "TCP", 90),
@@ -197,6 +206,7 @@ def check_table(image, fresh, plan):
 
 @settings(max_examples=60)
 @given(steps)
+@example(ANOTHER_NAME)
 def test_what_comes_of_changes_is_what_comes_of_nothing(steps):
     kept, resources = Kept(), start()
     plan = kept.builder.build(kept.attacher.attach(resources, None))
