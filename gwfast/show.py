@@ -268,7 +268,7 @@ def rule_lines(rule: Rule) -> list[str]:
                   f"{dump.answer_words(rule.kind, each.status)}: invalid reference")
         lines.append(share + target)
         lines += [" " * (len(share) + 2) + line for line in _filter_lines(each.filters)]
-    return lines + changes
+    return lines + changes + dump.policy_words(rule)
 
 
 def _filter_lines(filters: tuple[Filter, ...]) -> list[str]:

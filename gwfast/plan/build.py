@@ -34,6 +34,7 @@ from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Endpoints, 
                             ServerTLS, WeightedBackend)
 from gwfast.plan.matches import plan_matches, preflights
 from gwfast.plan.order import Order
+from gwfast.plan.policies import plan_retry, plan_timeouts
 from gwfast.plan.problems import of_rule
 from gwfast.sharing import SHARED, changed, changes, difference, find, together
 
@@ -362,6 +363,7 @@ def _rule(node: RouteNode, rule: RuleNode, way: _Way, backends: Mapping[Place, B
                           backends.get(way.place(each))) for each in rule.backends]
     return Rule(kind=node.key.kind, namespace=metadata.namespace, route=metadata.name, index=rule.index,
                 name=written.name or "", filters=_filters(written.filters, rule.refused) if filtered else (),
+                timeouts=plan_timeouts(getattr(written, "timeouts", None)), retry=plan_retry(getattr(written, "retry", None)),
                 source=source, backends=together(*weighted), created=_instant(metadata.creation_timestamp))
 
 

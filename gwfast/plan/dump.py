@@ -2,7 +2,7 @@
 
     {binds: [{address, port, transport, listeners: [{id, hostname, mode, tls, hosts: [{hostname, entries}]}]}],
      (entries are {match, rule: id}; rules of one id that differ by listener are id, id#2, ...)
-     rules: {id: {source, filters, backends: [{weight, backend: key | status, filters}]}},
+     rules: {id: {source, filters, timeouts, retry, backends: [{weight, backend: key | status, filters}]}},
      backends: {key: {source, addresses | hosts, tls}}}
 
 What has its default is left out; the names are those of the Gateway API. Of certificates there is what one may see.
@@ -13,8 +13,8 @@ from typing import Any
 
 from gwfast.graph.methods import ANY_CALL
 from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Certificate, CorsFilter, Endpoints, Entry, Filter,
-                            HeaderFilter, Host, Listener, Match, PathModifier, Plan, RedirectFilter, RewriteFilter,
-                            Rule, ServerTLS, ValueMatch, WeightedBackend)
+                            HeaderFilter, Host, Listener, Match, PathModifier, Plan, RedirectFilter, Retry,
+                            RewriteFilter, Rule, ServerTLS, Timeouts, ValueMatch, WeightedBackend)
 
 
 def to_builtins(plan: Plan) -> dict[str, Any]:
@@ -82,7 +82,8 @@ def match_data(match: Match) -> dict[str, Any]:
 def rule_data(rule: Rule) -> dict[str, Any]:
     """Return `rule` with its filters and backends; without a backend it answers 500."""
     return _kept(name=rule.name, source=str(rule.source) if rule.source.file else "",
-                 filters=[filter_data(each) for each in rule.filters], backends=[_weighted(each) for each in rule.backends])
+                 filters=[filter_data(each) for each in rule.filters], timeouts=_timeouts(rule.timeouts),
+                 retry=_retry(rule.retry), backends=[_weighted(each) for each in rule.backends])
 
 
 def filter_data(each: Filter) -> dict[str, Any]:
@@ -101,6 +102,26 @@ def filter_data(each: Filter) -> dict[str, Any]:
                                   exposeHeaders=[*each.expose], allowCredentials=each.credentials, maxAge=each.max_age)}
         case AnswerFilter():
             return {"answer": {"status": each.status, "reason": each.reason}}
+
+
+def _timeouts(timeouts: Timeouts | None) -> dict[str, str]:
+    if timeouts is None:
+        return {}
+    return _kept(request=duration(timeouts.request), backendRequest=duration(timeouts.backend_request))
+
+
+def _retry(retry: Retry | None) -> dict[str, Any] | None:
+    if retry is None:
+        return None
+    given = _kept(codes=[*retry.codes], attempts=retry.attempts, backoff=duration(retry.backoff))
+    return given or {"attempts": "default"}
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as a Duration: '10s', '250ms', '0s'; '' for None."""
+    if seconds is None:
+        return ""
+    return f"{round(seconds * 1000)}ms" if seconds % 1 else f"{round(seconds)}s"
 
 
 def _weighted(each: WeightedBackend) -> dict[str, Any]:
@@ -193,6 +214,20 @@ def filter_words(each: Filter) -> list[str]:
             return [f"CORS for {' or '.join(each.origins) or 'no origin'}{', with credentials' * each.credentials}"]
         case AnswerFilter():
             return [f"answers {each.status}: {each.reason}"]
+
+
+def policy_words(rule: Rule) -> list[str]:
+    """Say how long a rule's requests may take and when they are tried again, one line each."""
+    timeouts, retry, lines = rule.timeouts, rule.retry, []
+    for seconds, what in ((timeouts.request, "whole request"), (timeouts.backend_request, "attempt")) if timeouts else ():
+        if seconds is not None:
+            lines.append(f"{duration(seconds)} for the {what}, then 504" if seconds else f"no limit for the {what}")
+    if retry:
+        codes = f", and after {', '.join(map(str, retry.codes))}" if retry.codes else ""
+        times = f" at most {retry.attempts} time{'s' * (retry.attempts > 1)}" if retry.attempts else ""
+        wait = f", {duration(retry.backoff)} or more later" if retry.backoff else ""
+        lines.append(f"tried again{times} where no connection is made{codes}{wait}")
+    return lines
 
 
 def _path_words(path: PathModifier | None) -> list[str]:

@@ -202,6 +202,21 @@ class WeightedBackend(_Node):
     filters: tuple[Filter, ...] = ()
 
 
+class Timeouts(_Node):
+    """`timeouts` of a rule, in seconds. None: nothing is said; 0: there is none."""
+
+    request: float | None = None
+    backend_request: float | None = None
+
+
+class Retry(_Node):
+    """`retry` of a rule. attempts: after the first one; backoff: in seconds. What is not said is 0, None and ()."""
+
+    codes: tuple[int, ...] = ()
+    attempts: int = 0
+    backoff: float | None = None
+
+
 class Rule(_Node):
     """One rule of one route. `id` is 'HTTPRoute/namespace/name/index', stable over reloads."""
 
@@ -212,6 +227,8 @@ class Rule(_Node):
     name: str = ""
     filters: tuple[Filter, ...] = ()
     backends: tuple[WeightedBackend, ...] = ()
+    timeouts: Timeouts | None = None
+    retry: Retry | None = None
     source: Source = NOWHERE  # of the route, for people
     created: str = ""  # creationTimestamp of the route, RFC 3339 in UTC; '' if unknown
 

@@ -1,0 +1,33 @@
+"""From what a rule says of time and of trying again to the plan's words (spec 5.5).
+
+Rules:
+- a Duration becomes seconds; '0s' is 0, which is not the same as nothing: it says that there is no limit
+- what is not given stays not given: the defaults are the engine's (limits)
+- rules that say the same share one object
+"""
+from functools import lru_cache
+
+from gwfast.config.model import HTTPRouteRetry, HTTPRouteTimeouts
+from gwfast.config.validate import seconds
+from gwfast.plan.ir import Retry, Timeouts
+from gwfast.sharing import SHARED
+
+
+@lru_cache(SHARED)
+def plan_timeouts(written: HTTPRouteTimeouts | None) -> Timeouts | None:
+    """Return the plan's form of `timeouts`; None where nothing is said."""
+    if written is None or (written.request, written.backend_request) == (None, None):
+        return None
+    return Timeouts(request=_seconds(written.request), backend_request=_seconds(written.backend_request))
+
+
+@lru_cache(SHARED)
+def plan_retry(written: HTTPRouteRetry | None) -> Retry | None:
+    """Return the plan's form of `retry`: a stanza that is empty asks for retries as well."""
+    if written is None:
+        return None
+    return Retry(codes=tuple(sorted(written.codes)), attempts=written.attempts or 0, backoff=_seconds(written.backoff))
+
+
+def _seconds(written: str | None) -> float | None:
+    return None if written is None else round(seconds(written), 3)

@@ -1,0 +1,80 @@
+"""timeouts and retry of a rule as the plan has them, and in words."""
+import pytest
+
+from gwfast.config.model import HTTPRouteRetry, HTTPRouteTimeouts
+from gwfast.plan.dump import duration, policy_words, rule_data
+from gwfast.plan.ir import Retry, Rule, Timeouts
+from gwfast.plan.policies import plan_retry, plan_timeouts
+
+TIMEOUTS = {
+    "nothing": (None, None),
+    "empty": ({}, None),
+    "request": ({"request": "10s"}, (10, None)),
+    "both": ({"request": "1m", "backend_request": "1s500ms"}, (60, 1.5)),
+    "disabled": ({"request": "0s", "backend_request": "0h0m"}, (0, 0)),
+    "disabled, the attempts are not": ({"request": "0s", "backend_request": "1h"}, (0, 3600)),
+    "a millisecond": ({"backend_request": "1ms"}, (None, 0.001)),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), TIMEOUTS.values(), ids=TIMEOUTS)
+def test_timeouts(given, expected):
+    found = plan_timeouts(None if given is None else HTTPRouteTimeouts(**given))
+    assert (found and (found.request, found.backend_request)) == expected
+
+
+RETRIES = {
+    "nothing": (None, None),
+    "an empty stanza asks for retries": ({}, ((), 0, None)),
+    "all": ({"codes": (503, 500), "attempts": 3, "backoff": "100ms"}, ((500, 503), 3, 0.1)),
+    "at once": ({"backoff": "0s"}, ((), 0, 0)),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), RETRIES.values(), ids=RETRIES)
+def test_retry(given, expected):
+    found = plan_retry(None if given is None else HTTPRouteRetry(**given))
+    assert (found and (found.codes, found.attempts, found.backoff)) == expected
+
+
+def test_equal_ones_are_one_object():
+    assert plan_timeouts(HTTPRouteTimeouts(request="7s")) is plan_timeouts(HTTPRouteTimeouts(request="7s"))
+    assert plan_retry(HTTPRouteRetry(attempts=7)) is plan_retry(HTTPRouteRetry(attempts=7))
+
+
+WORDS = {
+    "nothing": (None, None, []),
+    "limits": (Timeouts(request=10, backend_request=0.25), None,
+               ["10s for the whole request, then 504", "250ms for the attempt, then 504"]),
+    "no limits": (Timeouts(request=0, backend_request=0), None,
+                  ["no limit for the whole request", "no limit for the attempt"]),
+    "defaults": (None, Retry(), ["tried again where no connection is made"]),
+    "once": (None, Retry(attempts=1, backoff=0), ["tried again at most 1 time where no connection is made"]),
+    "all": (None, Retry(codes=(500, 503), attempts=2, backoff=0.1),
+            ["tried again at most 2 times where no connection is made, and after 500, 503, 100ms or more later"]),
+}
+
+
+@pytest.mark.parametrize(("timeouts", "retry", "expected"), WORDS.values(), ids=WORDS)
+def test_words(timeouts, retry, expected):
+    assert policy_words(rule(timeouts, retry)) == expected
+
+
+def rule(timeouts, retry):
+    return Rule(kind="HTTPRoute", namespace="default", route="r", index=0, timeouts=timeouts, retry=retry)
+
+
+@pytest.mark.parametrize(("timeouts", "retry", "expected"), [
+    (None, None, {}),
+    (Timeouts(request=0), Retry(), {"timeouts": {"request": "0s"}, "retry": {"attempts": "default"}}),
+    (Timeouts(request=90, backend_request=1.5), Retry(codes=(503,), attempts=2, backoff=0),
+     {"timeouts": {"request": "90s", "backendRequest": "1500ms"},
+      "retry": {"codes": [503], "attempts": 2, "backoff": "0s"}}),
+], ids=("nothing", "defaults", "all"))
+def test_data(timeouts, retry, expected):
+    assert rule_data(rule(timeouts, retry)) == expected
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(None, ""), (0, "0s"), (0.001, "1ms"), (1.5, "1500ms"), (3600, "3600s")])
+def test_duration(seconds, text):
+    assert duration(seconds) == text
