@@ -24,6 +24,7 @@ from gwfast._log cimport AccessLog
 from gwfast._loop cimport Loop
 from gwfast._sys cimport *
 from gwfast._table cimport BIND_UDP, Bind
+from gwfast._timer cimport Timer
 from gwfast._udp cimport UdpSocket
 from gwfast._upstream2 cimport Pools
 
@@ -56,6 +57,10 @@ cdef class Engine:
         self.gateway = Gateway()
         upstreams.reply = &self.gateway.reply
         self.gateway.loop = self.loop
+        self.gateway.timer = Timer.__new__(Timer)
+        self.gateway.timer.loop = self.loop
+        if self.gateway.timer.begin() < 0:
+            raise OSError(errno, "cannot make a timer")
         self.gateway.counters = self.loop.counters
         self.gateway.upstreams = upstreams
         self.gateway.log = AccessLog(self.loop, options.access_log_fd, options.access_log)
@@ -95,6 +100,7 @@ cdef class Engine:
     def tick(self) -> None:
         """Let deadlines happen and write the log's batch."""
         self.loop.turn()
+        self.gateway.timer.look_ahead()
         self.gateway.log.flush()
 
     def listen(self, int fd, int bind_id) -> None:
@@ -192,6 +198,7 @@ cdef class Engine:
         for bind_id in list(self.datagrams):
             self.unlisten(bind_id)
         self.clients.close_all()
+        self.gateway.timer.close()
         while self.gateway.upstreams.shed():
             pass
         while self.gateway.spare is not None:      # one by one: they refer to the gateway, and to each other

@@ -29,7 +29,8 @@ from gwfast._log cimport AccessLog, Record
 from gwfast._loop cimport Buf, Loop, Peer
 from gwfast._match cimport Found
 from gwfast._pick cimport PickState
-from gwfast._table cimport Backend, Bind, Choice, Image, Listener, Op, Rule
+from gwfast._table cimport Backend, Bind, Choice, Image, Listener, Op, Policy, Rule
+from gwfast._timer cimport Timer
 from gwfast._upstream cimport State, Upstream, Upstreams, Waiter
 
 cdef enum:
@@ -45,6 +46,7 @@ cdef class Table:          # a mapped image; unmapped with its last request
 
 cdef class Gateway:        # what every connection of a worker shares
     cdef Loop loop
+    cdef Timer timer
     cdef Counters counters
     cdef Upstreams upstreams
     cdef AccessLog log
@@ -63,6 +65,9 @@ cdef class Gateway:        # what every connection of a worker shares
     cdef uint64_t reply_body_ms
     cdef uint64_t tunnel_ms
     cdef Exchange exchange(self)
+
+cdef class Alarm(Peer):        # what an exchange has on the wheel
+    cdef Exchange exchange     # None while it has no deadline: the exchange keeps its alarm
 
 cdef class Hold:               # keeps one request from its backend: asks an authorizer, runs a filter in Python
     cdef Exchange exchange     # None once it is over
@@ -114,6 +119,13 @@ cdef class Exchange(Waiter):
     cdef uint32_t hold_at      # the op that is asked, among the rule's; NONE: none
     cdef uint32_t prefer       # the choice that a Hold made, among the rule's; NONE: pick
     cdef uint32_t keep         # bytes of body that may wait before the launch
+    cdef const Policy *policy  # what the rule says of time and of trying again; NULL: nothing
+    cdef Alarm alarm
+    cdef uint64_t request_until    # ms, each; 0: no such deadline
+    cdef uint64_t attempt_until
+    cdef uint64_t retry_at
+    cdef uint16_t retries
+    cdef bint keeping          # all of the body so far is in `early`, also what was sent
     cdef Buf request           # the head for the upstream, as HTTP/1.1 has it
     cdef Buf early             # what came of the body before the launch, and behind it a trailer section
     cdef uint32_t early_body   # bytes of `early` that are body
@@ -155,6 +167,11 @@ cdef class Exchange(Waiter):
     cdef ssize_t request_carried(self, Peer source) noexcept
     cdef void request_trailers(self, const char *at, size_t n) noexcept
     cdef void launch(self) noexcept
+    cdef void begin_policy(self) noexcept
+    cdef void end_policy(self) noexcept
+    cdef void schedule(self) noexcept    # the alarm, for the next of its deadlines
+    cdef void late(self) noexcept
+    cdef bint retry(self, int status, bint unheard) noexcept   # True: it will be tried again. unheard: nobody answered
     cdef void ask(self) noexcept
     cdef void passed(self) noexcept      # by its Hold: the request goes on
     # By its Hold: the answer is gateway.reply with these n bytes.

@@ -25,6 +25,8 @@ from gwfast._upstream cimport CONNECTING
 cdef enum:
     ATTEMPTS = 3           # limits.CONNECT_ATTEMPTS
     INFORMED = 16          # limits.INFORMATIONAL_RESPONSES
+    RETRY_BODY = 65536     # limits.RETRY_BODY_BYTES
+    GROWTH = 10            # limits.RETRY_BACKOFF_GROWTH
 
 
 @cython.final
@@ -113,6 +115,27 @@ cdef inline bint idempotent(uint8_t method_id) noexcept nogil:
             or method_id == METHOD_DELETE or method_id == METHOD_OPTIONS)
 
 
+@cython.final
+@cython.no_gc
+cdef class Alarm(Peer):
+    def __dealloc__(self):
+        if self.loop is not None:
+            self.loop.unfile(self)
+
+    cdef void on_deadline(self) noexcept:
+        if self.exchange is not None:
+            self.exchange.late()
+
+
+# Faults that are the backend's, so that another attempt may end better; and of them those without any answer.
+cdef inline bint may_pass(int fault) noexcept nogil:
+    return (FAULT_CONNECT <= fault <= FAULT_UPSTREAM_TIMEOUT) or (FAULT_UPSTREAM_TLS <= fault <= FAULT_UPSTREAM_UNTRUSTED)
+
+
+cdef inline bint unheard(int fault) noexcept nogil:
+    return fault != FAULT_UPSTREAM_BAD and fault != FAULT_UPSTREAM_TIMEOUT
+
+
 @cython.no_gc
 cdef class Hold:
     cdef void start(self) noexcept:
@@ -172,6 +195,8 @@ cdef class Exchange(Waiter):
             return 1
         self.rule = found.rule
         set_ops(&self.ops, image, found.rule.ops.first, found.rule.ops.count)
+        if found.rule.flags & RULE_POLICY:
+            self.begin_policy()
         if found.rule.flags & (RULE_HOLDS | RULE_CORS):
             if found.rule.flags & RULE_CORS and self.cross(self.ops.first[0], self.ops.count[0]) != 0:
                 return 1
@@ -424,8 +449,13 @@ cdef class Exchange(Waiter):
             if self.hold is not None:
                 self.hold.more()
             return
+        if self.keeping and self.early_body + n <= RETRY_BODY:
+            append(&self.gateway.loop.pool, &self.early, at, n)
+            self.early_body += <uint32_t>n
+        else:
+            self.keeping = False
+            self.streamed = True
         # A broken pipe is not the end: the upstream may have answered before it closed, and its end is announced.
-        self.streamed = True
         if self.upstream is not None:
             self.upstream.send_body(at, n, end)
             if end and self.upstream is not None:
@@ -433,7 +463,7 @@ cdef class Exchange(Waiter):
 
     cdef bint carries(self, Peer source) noexcept:
         """Whether the rest of a body with a length may go to the upstream by request_carried()."""
-        return self.launched and self.upstream is not None and joined(source, self.upstream)
+        return self.launched and not self.keeping and self.upstream is not None and joined(source, self.upstream)
 
     cdef ssize_t request_carried(self, Peer source) noexcept:
         """Take a part of the request's body, which is not its last, from its socket: how many bytes, or READ_*."""
@@ -453,13 +483,88 @@ cdef class Exchange(Waiter):
             if self.hold is not None:
                 self.hold.more()
             return
-        self.streamed = True
+        if self.keeping:
+            append(&self.gateway.loop.pool, &self.early, at, n)
+        else:
+            self.streamed = True
         if self.upstream is not None:
             self.upstream.send_trailers(at, n)
             if self.upstream is not None:
                 self.await_reply()
 
     # -- the upstream --------------------------------------------------------------------------------------------------
+
+    # -- what its rule says of time, and of trying again ---------------------------------------------------------------
+
+    cdef void begin_policy(self) noexcept:
+        self.owes = True
+        self.policy = policy_at(self.table.image, self.rule.policy)
+        self.keeping = self.policy.attempts > 0
+        if self.alarm is None:
+            self.alarm = Alarm.__new__(Alarm)
+            self.alarm.loop = self.gateway.loop
+        self.alarm.exchange = self
+        if self.policy.request_ms:
+            self.request_until = self.started_us // 1000 + self.policy.request_ms
+            self.schedule()
+
+    cdef void end_policy(self) noexcept:
+        self.gateway.loop.arm(self.alarm, 0)
+        self.alarm.exchange = None
+        self.policy = NULL
+        self.request_until = self.attempt_until = self.retry_at = 0
+        self.retries = 0
+        self.keeping = False
+
+    cdef void schedule(self) noexcept:
+        cdef uint64_t at = self.request_until
+        if self.attempt_until and (at == 0 or self.attempt_until < at):
+            at = self.attempt_until
+        if self.retry_at and (at == 0 or self.retry_at < at):
+            at = self.retry_at
+        if at:
+            self.gateway.timer.arm(self.alarm, at)
+        else:
+            self.gateway.loop.arm(self.alarm, 0)
+
+    cdef void late(self) noexcept:
+        cdef uint64_t now = self.gateway.loop.now_ms
+        if self.request_until and now >= self.request_until:
+            self.fail(FAULT_REQUEST_TIMEOUT)
+        elif self.retry_at and now >= self.retry_at:
+            self.retry_at = 0
+            self.schedule()
+            self.attempt(False)
+        elif self.attempt_until and now >= self.attempt_until:
+            self.attempt_until = 0
+            self.fail(FAULT_UPSTREAM_TIMEOUT)
+        else:
+            self.schedule()
+
+    cdef bint retry(self, int status, bint unheard) noexcept:
+        cdef const Policy *policy = self.policy
+        cdef uint32_t code = <uint32_t>(status - 400)
+        cdef uint64_t wait
+        if self.retries >= policy.attempts or self.replied or self.informed or self.streamed:
+            return False
+        if not unheard and not (code < CODES and policy.codes[code // 64] >> code % 64 & 1):
+            return False
+        # Twice as long each time, half as much again by chance: those that failed together do not come back together.
+        wait = <uint64_t>policy.backoff_ms * min(<uint64_t>1 << min(self.retries, 8), <uint64_t>GROWTH)
+        wait += (self.gateway.loop.random() & 0xFFFF) * (wait // 2 + 1) >> 16
+        if self.request_until and self.gateway.loop.now_ms + wait >= self.request_until:
+            return False           # it could not be answered in time: this is the answer
+        if not self.gateway.upstreams.may_retry(self.table.image, self.backend, self.chosen):
+            return False
+        self.retries += 1
+        self.gateway.counters.totals.upstream_retries += 1
+        self.drop_upstream()
+        self.connect_fault = 0
+        self.attempts = self.seen = 0
+        self.attempt_until = 0
+        self.retry_at = self.gateway.loop.now_ms + wait
+        self.schedule()
+        return True
 
     cdef void launch(self) noexcept:
         if self.hold_at != NONE:
@@ -476,15 +581,20 @@ cdef class Exchange(Waiter):
         cdef uint32_t most = self.backend.endpoints.count
         if most > ATTEMPTS:
             most = ATTEMPTS
+        if self.policy != NULL and self.policy.backend_ms:
+            self.attempt_until = self.gateway.loop.now_ms + self.policy.backend_ms
+            self.schedule()
         while self.attempts < most or fresh:
             endpoint = upstreams.choose(self.table.image, self.backend,
-                                        self.chosen if self.attempts and not fresh else NO_BACKEND, &self.chosen)
+                                        self.chosen if (self.attempts or self.retries) and not fresh else NO_BACKEND,
+                                        &self.chosen)
             self.attempts += 1
             self.state = upstreams.state(endpoint, self.backend) if endpoint != NULL else NULL
             if self.state == NULL:
                 break
             invariant(self.upstream is None)
             self.state.outstanding += 1
+            self.state.sent += 1
             upstream = upstreams.take(self.state, fresh)
             if upstream is not None:
                 self.upstream = upstream
@@ -515,8 +625,10 @@ cdef class Exchange(Waiter):
 
     cdef void await_reply(self) noexcept:
         """The whole request is on its way: what comes next is the upstream's, and timed."""
-        self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + (self.gateway.reply_body_ms if self.replied
-                                                                         else self.gateway.response_ms))
+        cdef uint64_t most = self.gateway.reply_body_ms if self.replied else self.gateway.response_ms
+        if not self.replied and self.policy != NULL and self.policy.timed:
+            most = 0               # the rule's own
+        self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + most if most else 0)
 
     cdef void upstream_open(self) noexcept:
         self.transmit()
@@ -691,6 +803,8 @@ cdef class Exchange(Waiter):
                 break
             if not self.inform():
                 return n
+        if self.policy != NULL and self.retry(head.status, False):
+            return n
         if head.status == 101:
             self.switch(at + used, n - used)
             return n
@@ -714,6 +828,8 @@ cdef class Exchange(Waiter):
         self.status = self.gateway.reply.status
         self.replied_us = self.gateway.loop.now_us
         self.tunnel = self.replied = True
+        if self.policy != NULL:
+            self.end_policy()      # they are of requests and their answers
         release(&self.gateway.loop.pool, &self.request)    # never sent again; a tunnel is long
         release(&self.gateway.loop.pool, &self.early)
         self.gateway.counters.totals.tunnels += 1
@@ -743,7 +859,7 @@ cdef class Exchange(Waiter):
             self.switch(at, n)
         elif self.gateway.reply.status < 200:
             self.inform()
-        else:
+        elif self.policy == NULL or not self.retry(self.gateway.reply.status, False):
             self.keep_upstream = True
             if self.pass_reply(True, at, n, end) == 0:
                 self.reply_goes_on(end)
@@ -855,6 +971,8 @@ cdef class Exchange(Waiter):
 
     cdef void fail(self, int fault) noexcept:
         cdef int status = fault_row(fault).status
+        if self.policy != NULL and self.launched and may_pass(fault) and self.retry(status, unheard(fault)):
+            return
         if self.replied or status == 0:
             self.fault = fault
             self.client.abort()
@@ -906,6 +1024,8 @@ cdef class Exchange(Waiter):
         if self.hold is not None:
             self.hold.drop()
             self.hold = None
+        if self.policy != NULL:
+            self.end_policy()
         release(&self.gateway.loop.pool, &self.said)
 
     cdef void reset(self) noexcept:

@@ -40,6 +40,7 @@ cdef extern from * nogil:
         {502, "upstream_tls_name"},
         {502, "upstream_tls_expired"},
         {502, "upstream_tls_untrusted"},
+        {504, "request_timeout"},
     };
     static const struct { unsigned short status; const char *word; } gwfast_phrases[] = {
         {200, "OK"},

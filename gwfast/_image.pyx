@@ -24,16 +24,16 @@ from gwfast._head cimport name_hash
 from gwfast._index cimport (Arena, HostBlock, Name, Term, Terms, Texts, make_name, patch_host, remove_name,
                              room_for_names, set_name, write_host, write_names)
 from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BIND_HTTP, BIND_TCP, BIND_TLS, BIND_UDP, CORS_ANY_HEADER,
-                            CORS_ANY_METHOD, CORS_ANY_ORIGIN, CORS_CREDENTIALS, IMAGE_VERSION,
-                            MODE_HTTP, MODE_HTTPS, MODE_PASSTHROUGH, MODE_TCP, MODE_TERMINATE, MODE_UDP, NO_BACKEND,
-                            OP_ANSWER, OP_CORS, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET,
-                            OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST,
-                            OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, PROTO_H2C, PROTO_HTTP, PROTO_TCP,
-                            PROTO_UDP, PROTO_WS, RULE_ANSWERS, RULE_CORS, RULE_GRPC, RULE_NEEDS_REQUEST, RULE_NEEDS_RESPONSE,
-                            Backend, Bind, Choice, Cors, Endpoint, Listener, Op, Origin, Predicate, Redirect, Rule, Span, Text,
-                            image_magic)
+                            CORS_ANY_METHOD, CORS_ANY_ORIGIN, CORS_CREDENTIALS, IMAGE_VERSION, MODE_HTTP, MODE_HTTPS,
+                            MODE_PASSTHROUGH, MODE_TCP, MODE_TERMINATE, MODE_UDP, NO_BACKEND, OP_ANSWER, OP_CORS, OP_REDIRECT,
+                            OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE,
+                            OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, PROTO_H2C,
+                            PROTO_HTTP, PROTO_TCP, PROTO_UDP, PROTO_WS, RULE_ANSWERS, RULE_CORS, RULE_GRPC,
+                            RULE_NEEDS_REQUEST, RULE_NEEDS_RESPONSE, RULE_POLICY, Backend, Bind, Choice, Cors, Endpoint,
+                            Listener, Op, Origin, Policy, Predicate, Redirect, Rule, Span, Text, image_magic)
 from gwfast._table cimport Image as Header
 
+from gwfast import limits
 from gwfast.plan import ir
 from gwfast.sharing import find, items_of, spans
 
@@ -93,6 +93,10 @@ cdef class Image:
         return 0
 
 
+cdef uint32_t milliseconds(seconds) except? 0:
+    return min(round((seconds or 0) * 1000), 0xFFFFFFFF)
+
+
 @cython.final
 cdef class BackendBlock:
     cdef object backend
@@ -134,8 +138,9 @@ cdef class Writer:
     cdef object registry
     cdef Texts texts
     cdef Terms terms
-    cdef Arena binds, listeners, rules, ops, redirects, cors, origins, choices, backends, endpoints, index
+    cdef Arena binds, listeners, rules, ops, redirects, cors, origins, policies, choices, backends, endpoints, index
     cdef Arena rule_refs       # uint32_t by slot: how many terms name the rule
+    cdef dict policy_places    # (Timeouts, Retry) -> index
     cdef dict rule_blocks      # Rule -> RuleBlock
     cdef dict backend_blocks   # Backend.key -> BackendBlock
     cdef dict listener_blocks  # Listener.id -> ListenerBlock
@@ -160,6 +165,8 @@ cdef class Writer:
         self.ops = Arena()
         self.redirects = Arena()
         self.cors = Arena()
+        self.policies = Arena()
+        self.policy_places = {}
         self.origins = Arena()
         self.choices = Arena()
         self.backends = Arena()
@@ -200,7 +207,8 @@ cdef class Writer:
 
     cdef size_t appended(self) noexcept:
         return (self.texts.arena.used + self.terms.predicates.used + self.terms.automata.used + self.ops.used
-                + self.redirects.used + self.cors.used + self.origins.used + self.choices.used + self.endpoints.used
+                + self.redirects.used + self.cors.used + self.origins.used + self.policies.used
+                + self.choices.used + self.endpoints.used
                 + self.index.used)
 
     def close(self):
@@ -481,6 +489,9 @@ cdef class Writer:
         block.counter = out.counter = self.registry.take_counter(rule.kind, route)
         if rule.filters:
             self.write_ops(rule.filters, &out.ops, &out.flags, False)
+        if rule.timeouts is not None or rule.retry is not None:
+            out.flags |= RULE_POLICY
+            out.policy = self.policy(rule.timeouts, rule.retry)
         self.write_choices(rule, block, &out)
         (<Rule *>self.rules.at)[block.slot] = out
         return 0
@@ -552,6 +563,28 @@ cdef class Writer:
         if block.weights is not None:
             self.registry.drop_pick(rule.id, block.weights)
         return 0
+
+    # Rules that say the same share it.
+    cdef uint32_t policy(self, object timeouts, object retry) except? 0:
+        cdef Policy out
+        cdef ssize_t at
+        place = self.policy_places.get((timeouts, retry))
+        if place is not None:
+            return place
+        memset(&out, 0, sizeof(Policy))
+        if timeouts is not None:
+            out.timed = 1
+            out.request_ms = milliseconds(timeouts.request)
+            out.backend_ms = milliseconds(timeouts.backend_request)
+        if retry is not None:
+            out.attempts = min(retry.attempts or limits.RETRY_ATTEMPTS, 0xFFFF)
+            out.backoff_ms = milliseconds(limits.RETRY_BACKOFF if retry.backoff is None else retry.backoff)
+            for code in retry.codes:
+                out.codes[(code - 400) // 64] |= <uint64_t>1 << ((code - 400) % 64)
+        at = self.policies.push(sizeof(Policy))
+        (<Policy *>(self.policies.at + at))[0] = out
+        place = self.policy_places[timeouts, retry] = at // sizeof(Policy)
+        return place
 
     # ---- Filters ----
 
@@ -774,6 +807,7 @@ cdef class Writer:
         header.ops = <uint32_t>(self.ops.used // sizeof(Op))
         header.redirects = <uint32_t>(self.redirects.used // sizeof(Redirect))
         header.cors = <uint32_t>(self.cors.used // sizeof(Cors))
+        header.policies = <uint32_t>(self.policies.used // sizeof(Policy))
         header.origins = <uint32_t>(self.origins.used // sizeof(Origin))
         header.choices = <uint32_t>(self.choices.used // sizeof(Choice))
         header.backends = <uint32_t>(self.backends.used // sizeof(Backend))
@@ -795,6 +829,7 @@ cdef class Writer:
         header.ops_at = self.section(image, self.ops, &end)
         header.redirects_at = self.section(image, self.redirects, &end)
         header.cors_at = self.section(image, self.cors, &end)
+        header.policies_at = self.section(image, self.policies, &end)
         header.origins_at = self.section(image, self.origins, &end)
         header.choices_at = self.section(image, self.choices, &end)
         header.backends_at = self.section(image, self.backends, &end)

@@ -11,13 +11,14 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
 from gwfast._match cimport check
-from gwfast._table cimport (AUTH_ANY, BIND_UDP, KEY_HEADER, KEY_NONE, KEY_QUERY, MODE_UDP, NO_BACKEND, OP_ANSWER,
+from gwfast._table cimport (AUTH_ANY, BIND_UDP, CODES, KEY_HEADER, KEY_NONE, KEY_QUERY, MODE_UDP, NO_BACKEND, OP_ANSWER,
                             OP_CORS, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD,
                             OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL,
-                            OP_REWRITE_PATH_PREFIX, Automaton, Backend, Bind, Candidate, Choice, Cors, Endpoint, HostIndex,
-                            Image, KeySlot, Keys, Listener, NameSlot, Names, Node, Op, PathNode, PathSlot, Predicate,
-                            Redirect, Regexes, RegexSlot, Rule, Span, Text, Values, ValueSlot, backend_at, bind_at,
-                            choice_at, cors_at, endpoint_at, listener_at, op_at, origin_at, redirect_at, rule_at, text)
+                            OP_REWRITE_PATH_PREFIX, RULE_POLICY, Automaton, Backend, Bind, Candidate, Choice, Cors, Endpoint,
+                            HostIndex, Image, KeySlot, Keys, Listener, NameSlot, Names, Node, Op, PathNode, PathSlot, Policy,
+                            Predicate, Redirect, RegexSlot, Regexes, Rule, Span, Text, ValueSlot, Values, backend_at, bind_at,
+                            choice_at, cors_at, endpoint_at, listener_at, op_at, origin_at, policy_at, redirect_at, rule_at,
+                            text)
 
 cdef enum:
     DEEPEST = 80               # nodes below nodes: one for each condition of a match at most
@@ -94,12 +95,23 @@ cdef str rule_id(const Image *image, const Rule *rule):
 
 
 cdef dict rule_told(const Image *image, const Rule *rule):
-    return {
+    told = {
         "name": string(image, rule.name), "flags": rule.flags, "counter": rule.counter, "total": rule.total,
         "pick": (rule.pick_at, rule.pick_sign), "empty": rule.empty_status,
         "ops": [op_told(image, op_at(image, i)) for i in range(rule.ops.first, rule.ops.first + rule.ops.count)],
         "choices": [choice_told(image, i)
                     for i in range(rule.choices.first, rule.choices.first + rule.choices.count)],
+    }
+    if rule.flags & RULE_POLICY:
+        told["policy"] = policy_told(policy_at(image, rule.policy))
+    return told
+
+
+cdef dict policy_told(const Policy *policy):
+    return {
+        "request_ms": policy.request_ms, "backend_ms": policy.backend_ms, "backoff_ms": policy.backoff_ms,
+        "attempts": policy.attempts, "timed": policy.timed,
+        "codes": [400 + i for i in range(CODES) if policy.codes[i // 64] >> (i % 64) & 1],
     }
 
 
@@ -229,6 +241,8 @@ cdef bint rule_whole(const Image *image, const Rule *rule) noexcept nogil:
     for i in range(rule.choices.count):
         total += choice_at(image, rule.choices.first + i).weight
     if total != rule.total or rule.counter >= image.counter_slots:
+        return False
+    if rule.flags & RULE_POLICY and rule.policy >= image.policies:
         return False
     if rule.choices.count > 1 and <uint64_t>rule.pick_at + rule.choices.count >= image.pick_slots:
         return False

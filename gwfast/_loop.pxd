@@ -24,8 +24,8 @@ cdef enum:
     READS = 32             # reads of one connection in one turn
     SMALL = 4096           # the two sizes of pooled buffers
     LARGE = 40960
-    SLOT_MS = 32           # the wheel: 2048 x 32 ms = 65 s; later deadlines are filed again
-    SLOTS = 2048
+    SLOT_MS = 4            # the wheel: 16384 x 4 ms = 65 s; later deadlines are filed again
+    SLOTS = 16384
 
 cdef enum:                 # what Peer.read() returns where it returns no length
     READ_END = 0           # the other side has ended
@@ -87,6 +87,7 @@ cdef class Loop:
     cdef void unfile(self, Peer peer) noexcept
     cdef void file(self, Peer peer) noexcept
     cdef void turn(self) noexcept
+    cdef void expire(self) noexcept        # turn() in the middle of a round: its clock, its graveyard
     cdef void run(self) noexcept
     cdef uint64_t random(self) noexcept
 

@@ -251,11 +251,15 @@ cdef class Loop:
 
     cdef void turn(self) noexcept:
         """Let every deadline that has passed happen."""
+        self.clock()
+        self.expire()
+        self.settle()
+
+    cdef void expire(self) noexcept:
         cdef uint64_t until
         cdef int slot
         cdef Peer peer
         cdef PyObject *head
-        self.clock()
         until = self.now_ms // SLOT_MS
         if until > self.wheel_at + SLOTS:
             until = self.wheel_at + SLOTS
@@ -275,8 +279,6 @@ cdef class Loop:
                     peer.on_deadline()
                 else:
                     self.file(peer)
-        peer = None
-        self.settle()
 
     cdef void run(self) noexcept:
         cdef int n, i, _

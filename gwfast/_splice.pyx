@@ -13,9 +13,6 @@ cdef extern from * nogil:
     ssize_t splice(int source, void *at, int sink, void *to, size_t n, unsigned flags)
     int pipe2(int *ends, int flags)
 
-cdef extern from "unistd.h" nogil:
-    ssize_t read_pipe "read" (int fd, void *at, size_t n)
-
 cdef enum:
     MOVE = 3                   # SPLICE_F_MOVE | SPLICE_F_NONBLOCK
 
@@ -42,7 +39,7 @@ cdef ssize_t carry(Peer source, Peer sink, size_t n) noexcept:
         if sent > 0:
             left -= sent
             continue
-        left = read_pipe(pipe[0], source.loop.output, left)    # at most TAKE: it is all there, and the pipe empty then
+        left = read_file(pipe[0], source.loop.output, left)    # at most TAKE: it is all there, and the pipe empty then
         if sink.send(source.loop.output, left) < 0:
             return SINK_ENDED if errno == EPIPE else SINK_BROKEN
         break

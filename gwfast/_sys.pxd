@@ -132,6 +132,7 @@ cdef extern from "arpa/inet.h" nogil:
 cdef extern from "unistd.h" nogil:
     int close(int fd)
     ssize_t write(int fd, const void *at, size_t n)
+    ssize_t read_file "read" (int fd, void *at, size_t n)
 
 cdef extern from "poll.h" nogil:
     enum:
@@ -164,6 +165,9 @@ cdef extern from "time.h" nogil:
     cdef struct timespec:
         time_t tv_sec
         long tv_nsec
+    cdef struct itimerspec:
+        timespec it_interval
+        timespec it_value
     cdef struct tm:
         int tm_sec
         int tm_min
@@ -174,3 +178,11 @@ cdef extern from "time.h" nogil:
         int tm_wday
     int clock_gettime(int clock, timespec *value)
     tm *gmtime_r(const time_t *seconds, tm *value)
+
+cdef extern from "sys/timerfd.h" nogil:
+    enum:
+        TFD_CLOEXEC
+        TFD_NONBLOCK
+        TFD_TIMER_ABSTIME
+    int timerfd_create(int clock, int flags)
+    int timerfd_settime(int fd, int flags, const itimerspec *to, itimerspec *was)

@@ -87,6 +87,19 @@ cdef enum RuleFlag:
     RULE_GRPC = 8             # of a GRPCRoute: what fails is said in gRPC's words
     RULE_HOLDS = 16           # an OP_AUTHORIZE or OP_EXTENSION among its ops
     RULE_CORS = 32            # an OP_CORS among its ops or those of its backendRefs
+    RULE_POLICY = 64          # says something of time, or of trying again
+
+cdef struct Policy:        # of a rule: `timeouts` and `retry`
+    uint32_t request_ms    # the whole of it; 0: no limit
+    uint32_t backend_ms    # one attempt; 0: no limit
+    uint32_t backoff_ms    # at least so long before another attempt
+    uint16_t attempts      # after the first one
+    uint8_t timed          # `timeouts` are given: the gateway's own limit on responses does not hold
+    uint8_t pad
+    uint64_t codes[4]      # a bit for each status from 400 on that is tried again
+
+cdef enum:
+    CODES = 256            # bits there are
 
 cdef struct Rule:
     uint32_t flags
@@ -98,8 +111,8 @@ cdef struct Rule:
     uint32_t pick_sign     # changes when the weights change; a worker resets state that carries another sign
     uint16_t empty_status  # 500
     uint16_t pad
-    uint32_t timeout_ms    # of the whole request; 0: none
-    uint32_t backend_timeout_ms
+    uint32_t policy        # with RULE_POLICY
+    uint32_t spare
     uint32_t rule_index    # in its route
     Text route             # 'namespace/name'
     Text name              # of the rule; may be empty
@@ -179,6 +192,7 @@ cdef struct Image:         # at offset 0
     uint64_t ops_at
     uint64_t redirects_at
     uint64_t cors_at
+    uint64_t policies_at
     uint64_t origins_at
     uint64_t choices_at
     uint64_t backends_at
@@ -201,6 +215,8 @@ cdef struct Image:         # at offset 0
     uint64_t automata_at   # private to _match
     uint64_t automata_size
     uint32_t cors
+    uint32_t policies
+    uint32_t pad
     uint32_t origins
 
 cdef inline const char *text(const Image *image, Text t) noexcept nogil:
@@ -220,6 +236,9 @@ cdef inline const Op *op_at(const Image *image, uint32_t i) noexcept nogil:
 
 cdef inline const Redirect *redirect_at(const Image *image, uint32_t i) noexcept nogil:
     return <const Redirect *>(<const char *>image + image.redirects_at) + i
+
+cdef inline const Policy *policy_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Policy *>(<const char *>image + image.policies_at) + i
 
 cdef inline const Cors *cors_at(const Image *image, uint32_t i) noexcept nogil:
     return <const Cors *>(<const char *>image + image.cors_at) + i
@@ -247,7 +266,7 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 # two in size, at most half full (of paths three eighths: requests often ask for some that are not there); keys are
 # compared in full. Between what is in use lies what no longer is.
 cdef enum:
-    IMAGE_VERSION = 7
+    IMAGE_VERSION = 8
     HASH_SEED = 0x2545F491
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
 

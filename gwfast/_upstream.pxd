@@ -15,6 +15,7 @@
 # A State lives as long as its slot's sign stays the same or a connection refers to it.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
+from gwfast._budget cimport Spent
 from gwfast._head cimport ResponseHead
 from gwfast._loop cimport Buf, Loop, Peer
 from gwfast._table cimport Backend, Endpoint, Image
@@ -29,6 +30,8 @@ cdef struct State:
     uint32_t streams       # that it allows on one HTTP/2 connection, as far as known; 0: not yet
     uint32_t connections   # open, idle ones included
     uint32_t outstanding   # requests
+    uint32_t sent          # requests that this endpoint was chosen for, ever
+    Spent spent            # of them, those that were retries
     uint32_t sign
     uint64_t suspect_until # ms; a connect failed: others are preferred until then
     uint32_t address_n
@@ -108,6 +111,8 @@ cdef class Upstreams:
     cdef Upstream idle(self, State *state)        # an open connection, or None
     cdef Upstream dial(self, State *state)        # a new one that is connecting, or None
     cdef bint shed(self) noexcept                 # frees a descriptor
+    # Whether this backend's budget allows a retry, which is counted then; `chosen`: the endpoint that failed.
+    cdef bint may_retry(self, const Image *image, const Backend *backend, uint32_t chosen) noexcept
     # A connection that has just opened speaks HTTP/2 (ALPN): its waiter goes on with a stream. -1: it cannot.
     cdef int adopt(self, Upstream upstream) noexcept
 

@@ -38,9 +38,10 @@ def start2(start):
     """A backend of HTTP/2 with this handler, and an engine in front of it."""
     made = []
 
-    def begin(handler, settings=None, **options):
+    def begin(handler, settings=None, make_plan=None, **options):
         made.append(Backend2(handler, settings))
-        return start([("127.0.0.1", made[-1].port)], functools.partial(one_rule, protocol="h2c"), **options), made[-1]
+        plan = make_plan or functools.partial(one_rule, protocol="h2c")
+        return start([("127.0.0.1", made[-1].port)], plan, **options), made[-1]
 
     yield begin
     for each in made:
