@@ -722,9 +722,20 @@ cdef class Writer:
             self.texts.put(f"{backend.namespace}/{backend.name}:{backend.port}", &out.name)
             out.protocol = PROTOCOLS[backend.protocol]
             out.tls = backend.tls.id if backend.tls is not None else 0
+            self.write_budget(backend.retry_budget, out)
+        elif block.backend is not backend:     # the same place, of which a policy says something else
+            block.backend = backend
+            self.write_budget(backend.retry_budget, <Backend *>self.backends.at + block.index)
         block.refs += 1
         rule.backends += (block,)
         return block.index
+
+    cdef int write_budget(self, object budget, Backend *out) except -1:
+        out.budget_ms = 0 if budget is None else round(budget.interval * 1000)
+        out.budget_percent = 0 if budget is None else budget.percent
+        out.budget_minimum = 0 if budget is None else budget.minimum
+        out.minimum_ms = 0 if budget is None else round(budget.minimum_interval * 1000)
+        return 0
 
     cdef int write_endpoints(self, BackendBlock block) except -1:
         cdef Backend *out

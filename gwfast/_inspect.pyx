@@ -141,6 +141,7 @@ cdef dict choice_told(const Image *image, uint32_t i):
     if choice.backend != NO_BACKEND:
         backend = backend_at(image, choice.backend)
         told["backend"] = string(image, backend.name), backend.protocol, backend.tls
+        told["budget"] = backend.budget_percent, backend.budget_ms, backend.budget_minimum, backend.minimum_ms
         told["endpoints"] = [endpoint_told(endpoint_at(image, k)) for k in
                              range(backend.endpoints.first, backend.endpoints.first + backend.endpoints.count)]
     return told

@@ -130,7 +130,11 @@ cdef struct Backend:
     Span endpoints         # count 0: 503
     uint64_t tls           # id of its TLS settings in the credentials; 0: in clear
     uint8_t protocol       # Protocol
-    uint8_t pad[7]
+    uint8_t budget_percent # of the requests of the last budget_ms may be retries, 0 too
+    uint8_t pad[2]
+    uint32_t budget_ms     # 0: nothing is said of a budget; percent, minimum and their times are those of limits
+    uint32_t budget_minimum  # so many retries in each minimum_ms are allowed whatever the percentage comes to
+    uint32_t minimum_ms
 
 cdef struct Endpoint:
     uint32_t slot          # stable while the endpoint lives: index into each worker's endpoint states

@@ -48,6 +48,7 @@ from gwfast.config.scalars import Namespace as NamespaceName
 from gwfast.errors import Source
 
 GATEWAY_GROUP = "gateway.networking.k8s.io"
+EXPERIMENTAL_GROUP = "gateway.networking.x-k8s.io"
 NOWHERE = Source("", 0)
 _NO_LABELS: dict[str, str] = {}  # shared by all metadata without labels: 100,000 empty dicts would be 6 MB
 
@@ -92,6 +93,7 @@ class Resource(
 ):
     kind: ClassVar[str]
     group: ClassVar[str] = GATEWAY_GROUP
+    version: ClassVar[str] = "v1"
     namespaced: ClassVar[bool] = True
 
     api_version: str = GATEWAY_GROUP + "/v1"
@@ -607,6 +609,13 @@ class ReferenceGrant(Resource, kw_only=True):
     spec: ReferenceGrantSpec
 
 
+class LocalPolicyTargetReference(_Type, kw_only=True):
+    section_name: ClassVar[None] = None
+    group: Group
+    kind: Kind
+    name: ObjectName
+
+
 class LocalPolicyTargetReferenceWithSectionName(_Type, kw_only=True):
     group: Group
     kind: Kind
@@ -640,6 +649,40 @@ class BackendTLSPolicySpec(_Type, kw_only=True):
 class BackendTLSPolicy(Resource, kw_only=True):
     kind: ClassVar[str] = "BackendTLSPolicy"
     spec: BackendTLSPolicySpec
+
+
+# ---- XBackendTrafficPolicy (apisx/v1alpha1/backendtrafficpolicy_types.go)
+
+
+class BudgetDetails(_Type, kw_only=True):
+    percent: Annotated[int, Meta(ge=0, le=100)] = 20
+    interval: Duration = "10s"
+
+
+class RequestRate(_Type, kw_only=True):
+    """What is not given of it is what the whole would be by default: 10 in 1s."""
+
+    count: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    interval: Duration | None = None
+
+
+class RetryConstraint(_Type, kw_only=True):
+    budget: BudgetDetails = BudgetDetails()
+    min_retry_rate: RequestRate = RequestRate(count=10, interval="1s")
+
+
+class XBackendTrafficPolicySpec(_Type, kw_only=True):
+    target_refs: Annotated[tuple[LocalPolicyTargetReference, ...], Meta(min_length=1, max_length=16)]
+    retry_constraint: RetryConstraint | None = None
+    session_persistence: SessionPersistence | None = None
+
+
+class XBackendTrafficPolicy(Resource, kw_only=True):
+    kind: ClassVar[str] = "XBackendTrafficPolicy"
+    group: ClassVar[str] = EXPERIMENTAL_GROUP
+    version: ClassVar[str] = "v1alpha1"
+    api_version: str = EXPERIMENTAL_GROUP + "/v1alpha1"
+    spec: XBackendTrafficPolicySpec
 
 
 # ---- Kubernetes' own kinds: only the fields that a gateway looks at
@@ -727,6 +770,6 @@ KINDS: dict[tuple[str, str], type[Resource]] = {
     (kind.group, kind.kind): kind
     for kind in (
         GatewayClass, Gateway, ListenerSet, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute, ReferenceGrant,
-        BackendTLSPolicy, Namespace, Service, EndpointSlice, Secret, ConfigMap,
+        BackendTLSPolicy, XBackendTrafficPolicy, Namespace, Service, EndpointSlice, Secret, ConfigMap,
     )
 }

@@ -238,8 +238,8 @@ def _item(value: Any, head: _Head, version: versions.Version | None, line: int, 
 def _unknown(head: _Head) -> Finding:
     """A kind that is not ours is skipped with a note; one that is all but ours was meant, and is a warning."""
     group = head.api_version.rpartition("/")[0]
-    near = next((kind for of, kind in m.KINDS if of == group and kind.lower() == head.kind.lower()), "")
-    meant = f"; {group}/v1 {near} would be".replace("; /", "; ") if near else ""
+    near = next((kind for (of, name), kind in m.KINDS.items() if of == group and name.lower() == head.kind.lower()), None)
+    meant = f"; {group}/{near.version} {near.kind} would be".replace("; /", "; ") if near else ""
     return Finding("", f"{head.api_version} {head.kind} is not read here, skipped{meant}",
                    "warning" if near else "note", "UnknownKind")
 
@@ -306,6 +306,6 @@ def _route(route: m.HTTPRoute | m.GRPCRoute | m.TLSRoute | m.TCPRoute | m.UDPRou
         force_setattr(rule, "backend_refs", _shared[rule.backend_refs])
 
 
-_API_VERSIONS = {kind: f"{group}/v1".lstrip("/") for (group, _), kind in m.KINDS.items()}
+_API_VERSIONS = {kind: f"{group}/{kind.version}".lstrip("/") for (group, _), kind in m.KINDS.items()}
 _COMPLETE = {m.Secret: _secret, m.Namespace: _namespace, m.Service: versions.app_protocol}
 _COMPLETE |= dict.fromkeys((m.HTTPRoute, m.GRPCRoute, m.TLSRoute, m.TCPRoute, m.UDPRoute), _route)

@@ -491,6 +491,23 @@ def _backend_tls_policy(spec: m.BackendTLSPolicySpec, version: str) -> Findings:
         yield from _alt_name(name, f"spec.validation.subjectAltNames[{index}]")
 
 
+# ---- XBackendTrafficPolicy
+
+
+def _x_backend_traffic_policy(spec: m.XBackendTrafficPolicySpec, version: str) -> Findings:
+    for index, ref in enumerate(spec.target_refs):
+        if ref in spec.target_refs[:index]:
+            yield Finding(f"spec.targetRefs[{index}]", f"Duplicate value: {ref.group}/{ref.kind} {ref.name}")
+    if constraint := spec.retry_constraint:
+        if not 1 <= seconds(constraint.budget.interval) <= 3600:
+            yield Finding("spec.retryConstraint.budget.interval",
+                          "interval cannot be greater than one hour or less than one second")
+        if constraint.min_retry_rate.interval is not None and not 0 < seconds(constraint.min_retry_rate.interval) <= 3600:
+            yield Finding("spec.retryConstraint.minRetryRate.interval", "interval cannot be greater than one hour")
+    if spec.session_persistence:
+        yield from _session(spec.session_persistence, "spec.sessionPersistence")
+
+
 _RULES: dict[type[m.Resource], Callable[[object, str], Findings]] = {
     m.HTTPRoute: _http_route,
     m.GRPCRoute: _grpc_route,
@@ -500,4 +517,5 @@ _RULES: dict[type[m.Resource], Callable[[object, str], Findings]] = {
     m.Gateway: _gateway,
     m.ListenerSet: _listener_set,
     m.BackendTLSPolicy: _backend_tls_policy,
+    m.XBackendTrafficPolicy: _x_backend_traffic_policy,
 }

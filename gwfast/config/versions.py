@@ -18,7 +18,6 @@ from gwfast.config.decode import Finding
 
 Value = dict[str, Any]
 OLD_GROUP = "networking.x-k8s.io"
-EXPERIMENTAL_GROUP = "gateway.networking.x-k8s.io"
 APP_PROTOCOL = "networking.x-k8s.io/app-protocol"
 
 
@@ -300,7 +299,7 @@ def _table() -> dict[tuple[str, str], Version]:
     group = m.GATEWAY_GROUP
     for (owner, name), kind in m.KINDS.items():
         if owner != group:
-            table[f"{owner}/v1".lstrip("/"), name] = Version(kind, "v1")
+            table[f"{owner}/{kind.version}".lstrip("/"), name] = Version(kind, kind.version)
             continue
         table[f"{group}/v1", name] = Version(kind, "v1")
         for version in ("v1beta1", "v1alpha3", "v1alpha2", "v1alpha1"):
@@ -323,7 +322,7 @@ def _table() -> dict[tuple[str, str], Version]:
     convert(f"{group}/v1alpha1", "HTTPRoute", m.HTTPRoute, _never_released_route)
     for kind in (m.TLSRoute, m.TCPRoute, m.UDPRoute):
         convert(f"{group}/v1alpha1", kind.kind, kind, None)
-    convert(f"{EXPERIMENTAL_GROUP}/v1alpha1", "XListenerSet", m.ListenerSet, _listener_set)
+    convert(f"{m.EXPERIMENTAL_GROUP}/v1alpha1", "XListenerSet", m.ListenerSet, _listener_set)
     for kind, converter in (
         (m.GatewayClass, _gateway_class), (m.Gateway, _gateway), (m.HTTPRoute, _http_route),
         (m.TLSRoute, _layer4_route), (m.TCPRoute, _layer4_route), (m.UDPRoute, _layer4_route),

@@ -27,6 +27,7 @@ from gwfast.graph.certificates import Credentials
 from gwfast.graph.gateways import Survey, is_infrastructure, survey
 from gwfast.graph.hostnames import Hostnames
 from gwfast.graph.model import (
+    POLICY_KINDS,
     ROUTE_KINDS,
     Attachment,
     Graph,
@@ -38,7 +39,7 @@ from gwfast.graph.model import (
     Route,
     RouteNode,
 )
-from gwfast.graph.policies import judge_policies, protection
+from gwfast.graph.policies import judge_policies, protection, traffic
 from gwfast.graph.refs import Resources, policy_services, slice_services
 from gwfast.graph.routes import Judge, Parents, parent_key, service_refs
 from gwfast.sharing import Shards, changed, find, together
@@ -66,6 +67,7 @@ class Attacher:
         self._backends = Backends(
             self._resources, options,
             lambda service, port: protection(service, port, self._resources, self._credentials),
+            lambda service: traffic(service, self._resources),
         )
         self._survey = Survey(classes={})
         self._blamed: tuple[tuple, ...] = ()
@@ -151,8 +153,12 @@ class Attacher:
             elif key.kind == "EndpointSlice":
                 for service in {service for one in pair if one for service in slice_services(one)}:
                     self._backends.refresh(service)
-            elif key.kind == "BackendTLSPolicy":
-                services.update(service for one in pair if one for service in policy_services(one))
+            elif key.kind in POLICY_KINDS:
+                self._policies_stale = True
+                named = {service for one in pair if one for service in policy_services(one)}
+                services |= named
+                for service in named if key.kind == "XBackendTrafficPolicy" else ():
+                    self._backends.refresh(service)
             elif key.kind == "ConfigMap":
                 services.update(service for one in self._resources.trusting(key) for service in policy_services(one))
             elif key.kind == "ReferenceGrant":
@@ -241,7 +247,8 @@ class Attacher:
     def _exchange_targets(self, before: RouteNode | None, now: RouteNode | None) -> None:
         if self._policies and not self._policies_stale:
             services = {service for node in (before, now) if node for service in service_refs(node.resource)}
-            self._policies_stale = any(self._resources.policies(service) for service in services)
+            self._policies_stale = any(
+                self._resources.policies(service, kind) for service in services for kind in POLICY_KINDS)
         for node, act in ((now, self._backends.hold), (before, self._backends.release)):
             for rule in node.rules if node else ():
                 for backend in rule.backends:
@@ -292,7 +299,7 @@ class Attacher:
         return changed(routes, [one for one in lost if one is not None], (), _route_key)
 
     def _judge_policies(self):
-        if not self._resources.of("BackendTLSPolicy"):
+        if not any(map(self._resources.of, POLICY_KINDS)):
             return {}
         found = judge_policies(self._resources, self._options, self._credentials, self._gateways_of)
         return _reuse_all(self._policies, found)
@@ -305,7 +312,8 @@ class Attacher:
         found = self._survey
         self._targets = self._targets.changed(self._backends.renewed)
         self._backends.renewed.clear()
-        notes = [*found.notes, *(note for notes in self._notes.values() for note in notes)]
+        notes = [*found.notes, *(note for notes in self._notes.values() for note in notes),
+                 *(note for node in self._policies.values() for note in node.notes)]
         return Graph(
             classes=found.classes, gateways=found.gateways, listener_sets=found.listener_sets,
             listeners=self._listeners, routes=self._routes, targets=self._targets, policies=self._policies,

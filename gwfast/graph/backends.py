@@ -10,6 +10,7 @@ Rules (spec 5.4):
   EndpointSlices, and an ExternalName.
 - A BackendTLSPolicy makes it TLS, whatever the appProtocol says. An appProtocol that means TLS (https, kubernetes.io/wss)
   needs one: without it nobody has said whose certificate is to be trusted.
+- What an XBackendTrafficPolicy says goes with the target and is no part of its key: it is the same place.
 - GRPCRoutes speak HTTP/2, in clear with prior knowledge. appProtocol means nothing to what is not HTTP.
 """
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import NamedTuple
 from gwfast.config.model import BackendObjectReference, EndpointSlice, Key, Resource, Service
 from gwfast.config.model import ServicePort as Port
 from gwfast.graph.certificates import Refusal
-from gwfast.graph.model import GraphOptions, Target, TargetTLS, over_tls
+from gwfast.graph.model import GraphOptions, Target, TargetTLS, TargetTraffic, over_tls
 from gwfast.graph.refs import Resources
 
 _HTTP = {
@@ -32,6 +33,7 @@ _TLS = ("https", "kubernetes.io/wss")
 _OTHERS = {"TLSRoute": "tcp", "TCPRoute": "tcp", "UDPRoute": "udp"}
 
 Protection = Callable[[Key, str | None], TargetTLS | Refusal | None]  # policies.protection
+Traffic = Callable[[Key], TargetTraffic | None]  # policies.traffic
 
 
 class Resolved(NamedTuple):
@@ -45,15 +47,17 @@ class Resolved(NamedTuple):
     reason: str = ""
     message: str = ""
     passed: str = ""
+    traffic: TargetTraffic | None = None
 
 
 class Backends:
     """Resolves backendRefs and keeps the targets that are in use."""
 
-    def __init__(self, resources: Resources, options: GraphOptions, protection: Protection):
+    def __init__(self, resources: Resources, options: GraphOptions, protection: Protection, traffic: Traffic):
         self._resources = resources
         self._options = options
         self._protection = protection
+        self._traffic = traffic
         self._uses: dict[str, int] = {}
         self._of_service: dict[Key, tuple[str, ...]] = {}
         self.targets: dict[str, Target] = {}
@@ -92,12 +96,18 @@ class Backends:
         if fault:
             return Resolved(reason="UnsupportedProtocol", message=f"port {port} of Service {namespace}/{name}: {fault}")
         clear = f"{namespace}/{name}:{port}/{protocol}"
+        traffic = self._traffic_of(Key("Service", namespace, name), protocol)
         if tls is None:
-            return Resolved(clear, 0)
+            return Resolved(clear, 0, traffic=traffic)
         passed = clear if route.kind == "TLSRoute" else ""
         if isinstance(tls, Refusal):
             return Resolved(reason=tls.reason, message=tls.message, passed=passed)
-        return Resolved(f"{clear}@{tls.digest}", 0, passed=passed)
+        return Resolved(f"{clear}@{tls.digest}", 0, passed=passed, traffic=traffic)
+
+    def _traffic_of(self, service: Key, protocol: str) -> TargetTraffic | None:
+        if protocol in _OTHERS.values() or not self._resources.of("XBackendTrafficPolicy"):
+            return None
+        return self._traffic(service)
 
     # ---- Targets
 
@@ -124,7 +134,7 @@ class Backends:
                 del self._of_service[service]
 
     def refresh(self, service: Key) -> None:
-        """Look up the endpoints of a Service again; a target whose endpoints are the same stays the same."""
+        """Look up the endpoints of a Service again, and its policy; a target of which they are the same stays the same."""
         for key in self._of_service.get(service, ()):
             _, port, protocol = _split(key)
             new = self._target(service, port, protocol, self.targets[key].tls)
@@ -133,7 +143,8 @@ class Backends:
 
     def _target(self, service: Key, port: int, protocol: str, tls: TargetTLS | None) -> Target:
         resource = self._resources.get(*service)
-        names = {"namespace": service.namespace, "name": service.name, "port": port, "protocol": protocol, "tls": tls}
+        names = {"namespace": service.namespace, "name": service.name, "port": port, "protocol": protocol, "tls": tls,
+                 "traffic": self._traffic_of(service, protocol)}
         if resource is not None and resource.spec.type == "ExternalName":
             return Target(**names, source="dns", hosts=(resource.spec.external_name,), host_port=port)
         slices = list(self._resources.slices(service))
@@ -207,4 +218,4 @@ def _split(key: str) -> tuple[Key, int, str]:
 
 
 def _fields(target: Target) -> tuple:
-    return (target.source, target.addresses, target.hosts, target.host_port)
+    return (target.source, target.addresses, target.hosts, target.host_port, target.traffic)

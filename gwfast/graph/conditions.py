@@ -124,7 +124,7 @@ class Status(_Shape, kw_only=True):
 
 
 def conditions(graph: Graph, controller_name: str = CONTROLLER_NAME) -> list[Status]:
-    """Return the status of every GatewayClass, Gateway, ListenerSet, route and BackendTLSPolicy, in that order."""
+    """Return the status of every GatewayClass, Gateway, ListenerSet, route and policy, in that order."""
     found: list[tuple[Key, _Shape]] = []
     for key in sorted(graph.classes):
         found.append((key, GatewayClassStatus(conditions=_shape(graph.classes[key].conditions))))

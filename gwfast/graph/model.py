@@ -37,16 +37,20 @@ from gwfast.config.model import (
     ObjectMeta,
     ParentReference,
     Resource,
+    RetryConstraint,
+    SessionPersistence,
     TCPRoute,
     TCPRouteRule,
     TLSRoute,
     TLSRouteRule,
     UDPRoute,
     UDPRouteRule,
+    XBackendTrafficPolicy,
 )
 from gwfast.identity import digest
 
 Route = HTTPRoute | GRPCRoute | TLSRoute | TCPRoute | UDPRoute
+POLICY_KINDS = ("BackendTLSPolicy", "XBackendTrafficPolicy")
 ROUTE_KINDS = ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute")
 
 
@@ -110,10 +114,18 @@ class TargetTLS(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return digest(msgspec.msgpack.encode(self)).hex()
 
 
+class TargetTraffic(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What an XBackendTrafficPolicy says of requests to a Service."""
+
+    retry: RetryConstraint | None = None
+    session: SessionPersistence | None = None
+
+
 class Target(Node):
     """A port of a Service, or of what stands for one, as a place to send to.
 
     key: 'namespace/name:port/protocol', and behind '@' the digest of what a BackendTLSPolicy says.
+    traffic: may change while the key stays; the rules that lead here say the same (BackendNode).
     protocol: 'http' and 'h2c' are whatever ALPN says and HTTP/2 where there is `tls`, 'ws' is HTTP/1.1.
     source 'slices': `addresses` are (ip, port) of the ready endpoints; none means 503.
     source 'dns': `hosts` are names to look up, first one that resolves wins, with `host_port`.
@@ -124,6 +136,7 @@ class Target(Node):
     port: int
     protocol: Literal["http", "h2c", "ws", "tcp", "udp"] = "http"
     tls: TargetTLS | None = None
+    traffic: TargetTraffic | None = None
     source: Literal["slices", "dns"] = "slices"
     addresses: tuple[tuple[str, int], ...] = ()
     hosts: tuple[str, ...] = ()
@@ -150,6 +163,7 @@ class BackendNode(Node):
     weight: int = 1
     target: str = ""
     passed: str = ""
+    traffic: TargetTraffic | None = None  # of the target
     status: int = 0  # 0: nothing is wrong
     reason: str = ""
     message: str = ""
@@ -298,18 +312,21 @@ class GatewayClassNode(Node):
 
 
 class AncestorNode(Node):
-    """What a BackendTLSPolicy means to one Gateway whose routes use its target."""
+    """What a policy means to one Gateway whose routes use its target."""
 
     gateway: Key
     conditions: tuple[Condition, ...] = ()
 
 
 class PolicyNode(Node):
+    """notes: of its parts that are not followed."""
+
     key: Key
-    resource: BackendTLSPolicy
+    resource: BackendTLSPolicy | XBackendTrafficPolicy
     accepted: bool = True
     conditions: tuple[Condition, ...] = ()  # the same for every ancestor
     ancestors: tuple[AncestorNode, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 class Note(Node):

@@ -1,9 +1,9 @@
-"""BackendTLSPolicy: is it valid, does an older one have its target, which Gateways does it concern, and what does it say
-of a port (backendtlspolicy_types.go).
+"""BackendTLSPolicy and XBackendTrafficPolicy: is it valid, does an older one have its target, which Gateways does it concern,
+and what does it say of a port (backendtlspolicy_types.go, backendtrafficpolicy_types.go).
 
 Rules:
-- Per Service and port name the oldest policy wins, then '{namespace}/{name}'; a policy for one port is no conflict
-  with one for the whole Service, and comes before it.
+- Of each kind, per Service and port name the oldest policy wins, then '{namespace}/{name}'; a policy for one port is no conflict
+  with one for the whole Service, and comes before it. An XBackendTrafficPolicy is for whole Services, and for HTTP.
 - The ancestors are the Gateways that have a route to the target.
 - A port whose policy is not valid cannot be reached: what is protected is never sent to in clear.
 """
@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from gwfast.config.model import BackendTLSPolicy, Key
+from gwfast.config.model import BackendTLSPolicy, Key, XBackendTrafficPolicy
 from gwfast.graph.certificates import Credentials, Refusal
 from gwfast.graph.listeners import Fault, condition
-from gwfast.graph.model import AncestorNode, GraphOptions, PolicyNode, TargetTLS
-from gwfast.graph.refs import Resources, policy_services
+from gwfast.graph.model import POLICY_KINDS, AncestorNode, GraphOptions, Note, PolicyNode, TargetTLS, TargetTraffic
+from gwfast.graph.refs import Policy, Resources, policy_services
+
+_NOT_HONOURED = {"retry_constraint": "retryConstraint", "session_persistence": "sessionPersistence"}
 
 
 def protection(
@@ -39,28 +41,46 @@ def protection(
     return Refusal("", f"{policy.key} is not valid: {fault.message}") if fault else tls
 
 
+def traffic(service: Key, resources: Resources) -> TargetTraffic | None:
+    """Return what an XBackendTrafficPolicy says of requests to a Service; None where none says anything."""
+    policy = _winner(resources.policies(service, "XBackendTrafficPolicy"), service, None)
+    if policy is None or (policy.spec.retry_constraint, policy.spec.session_persistence) == (None, None):
+        return None
+    return TargetTraffic(retry=policy.spec.retry_constraint, session=policy.spec.session_persistence)
+
+
 def judge_policies(
     resources: Resources, options: GraphOptions, credentials: Credentials, gateways_of: Callable[[Key], Iterable[Key]]
 ) -> dict[Key, PolicyNode]:
     """Judge every policy; `gateways_of` says which Gateways have an accepted route to a Service."""
     nodes = {}
-    for key, policy in resources.of("BackendTLSPolicy").items():
+    for key, policy in (item for kind in POLICY_KINDS for item in resources.of(kind).items()):
         node = _judge(policy, resources, options, credentials)
         gateways = dict.fromkeys(gateway for service in policy_services(policy) for gateway in gateways_of(service))
         ancestors = [AncestorNode(gateway=gateway, conditions=node.conditions) for gateway in sorted(gateways)]
         nodes[key] = PolicyNode(
-            key=key, resource=policy, accepted=node.accepted, conditions=node.conditions, ancestors=tuple(ancestors)
+            key=key, resource=policy, accepted=node.accepted, conditions=node.conditions, ancestors=tuple(ancestors),
+            notes=tuple(_notes(policy)),
         )
     return nodes
 
 
-def _judge(
-    policy: BackendTLSPolicy, resources: Resources, options: GraphOptions, credentials: Credentials
-) -> PolicyNode:
-    unresolved, refused, _ = _validation(policy, credentials)
-    refused = _target_fault(policy, resources, options) or refused
+def _notes(policy: Policy) -> Iterable[Note]:
+    for name, written in _NOT_HONOURED.items():
+        if getattr(policy.spec, name, None) is not None:
+            message = f"{written}: not followed by this version"
+            yield Note(resource=policy, field=f"spec.{written}", reason="NotServed", message=message)
+
+
+def _judge(policy: Policy, resources: Resources, options: GraphOptions, credentials: Credentials) -> PolicyNode:
     generation = policy.metadata.generation
-    conditions = (condition("Accepted", refused, generation), condition("ResolvedRefs", unresolved, generation))
+    refused = _target_fault(policy, resources, options)
+    if isinstance(policy, XBackendTrafficPolicy):  # refers to nothing but its targets
+        conditions = (condition("Accepted", refused, generation),)
+    else:
+        unresolved, invalid, _ = _validation(policy, credentials)
+        refused = refused or invalid
+        conditions = (condition("Accepted", refused, generation), condition("ResolvedRefs", unresolved, generation))
     return PolicyNode(key=policy.key, resource=policy, accepted=refused is None, conditions=conditions)
 
 
@@ -90,7 +110,7 @@ def _validation(policy: BackendTLSPolicy, credentials: Credentials) -> tuple[Fau
     return unresolved, Fault("NoValidCACertificate", message, "spec.validation.caCertificateRefs"), tls
 
 
-def _target_fault(policy: BackendTLSPolicy, resources: Resources, options: GraphOptions) -> Fault | None:
+def _target_fault(policy: Policy, resources: Resources, options: GraphOptions) -> Fault | None:
     for index, ref in enumerate(policy.spec.target_refs):
         field = f"spec.targetRefs[{index}]"
         if (ref.group, ref.kind) != ("", "Service"):
@@ -101,18 +121,18 @@ def _target_fault(policy: BackendTLSPolicy, resources: Resources, options: Graph
             return Fault("TargetNotFound", f"there is no {key}", field)
         if service and ref.section_name and ref.section_name not in [port.name for port in service.spec.ports]:
             return Fault("TargetNotFound", f"Service {ref.name} has no port called {ref.section_name}", field)
-        winner = _winner(resources.policies(key), key, ref.section_name)
+        winner = _winner(resources.policies(key, policy.kind), key, ref.section_name)
         if winner is not policy:
             return Fault("Conflicted", f"{winner.key} is older and has the same target", field)
     return None
 
 
-def _winner(policies: list[BackendTLSPolicy], service: Key, section: str | None) -> BackendTLSPolicy | None:
+def _winner(policies: list[Policy], service: Key, section: str | None) -> Policy | None:
     """Return the first of the policies that is for this port (None: for the whole Service)."""
     wanted = (policy for policy in policies if any(ref.section_name == section for ref in _refs(policy, service)))
     return next(wanted, None)
 
 
-def _refs(policy: BackendTLSPolicy, service: Key):
+def _refs(policy: Policy, service: Key):
     refs = policy.spec.target_refs
     return (ref for ref in refs if (ref.group, ref.kind, ref.name) == ("", "Service", service.name))

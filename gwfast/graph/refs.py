@@ -3,7 +3,7 @@
     Resources    the resources by kind, what changed since the last time, and four indexes over them:
                    grants    namespace -> who may refer to what in it     (ReferenceGrant)
                    slices    Service   -> its EndpointSlices
-                   policies  Service   -> the BackendTLSPolicies that name it
+                   policies  kind, Service -> the policies of a kind that name it
                    trusting  ConfigMap -> the BackendTLSPolicies that have their authorities from it
 
 Rules:
@@ -16,8 +16,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from gwfast.config.model import BackendTLSPolicy, EndpointSlice, Key, ReferenceGrant, Resource
-from gwfast.graph.model import age
+from gwfast.config.model import BackendTLSPolicy, EndpointSlice, Key, ReferenceGrant, Resource, XBackendTrafficPolicy
+from gwfast.graph.model import POLICY_KINDS, age
+
+Policy = BackendTLSPolicy | XBackendTrafficPolicy
 
 SERVICE_NAME = "kubernetes.io/service-name"
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
@@ -30,7 +32,7 @@ class Resources:
         self._kinds: dict[str, dict[Key, Resource]] = {}
         self._grants: dict[str, Counter[tuple]] = {}
         self._slices: dict[Key, dict[Key, EndpointSlice]] = {}
-        self._policies: dict[Key, dict[Key, BackendTLSPolicy]] = {}
+        self._policies: dict[str, dict[Key, dict[Key, Policy]]] = {kind: {} for kind in POLICY_KINDS}
         self._trusting: dict[Key, dict[Key, BackendTLSPolicy]] = {}
 
     def update(self, resources: Mapping[Key, Resource], keys: Iterable[Key] | None) -> dict[Key, tuple]:
@@ -62,9 +64,10 @@ class Resources:
             self._count_permissions(key.namespace, before, now)
         elif key.kind == "EndpointSlice":
             _move(self._slices, key, before, now, slice_services)
-        elif key.kind == "BackendTLSPolicy":
-            _move(self._policies, key, before, now, policy_services)
-            _move(self._trusting, key, before, now, _authorities)
+        elif key.kind in self._policies:
+            _move(self._policies[key.kind], key, before, now, policy_services)
+            if key.kind == "BackendTLSPolicy":
+                _move(self._trusting, key, before, now, _authorities)
 
     def _count_permissions(self, namespace: str, before: ReferenceGrant | None, now: ReferenceGrant | None) -> None:
         counts = self._grants.setdefault(namespace, Counter())
@@ -90,9 +93,9 @@ class Resources:
     def slices(self, service: Key) -> Iterable[EndpointSlice]:
         return self._slices.get(service, {}).values()
 
-    def policies(self, service: Key) -> list[BackendTLSPolicy]:
-        """Return the policies that name a Service, the oldest first."""
-        found = self._policies.get(service)
+    def policies(self, service: Key, kind: str = "BackendTLSPolicy") -> list[Policy]:
+        """Return the policies of a kind that name a Service, the oldest first."""
+        found = self._policies[kind].get(service)
         return sorted(found.values(), key=lambda policy: age(policy.metadata)) if found else []
 
     def trusting(self, config_map: Key) -> Iterable[BackendTLSPolicy]:
@@ -127,8 +130,8 @@ def slice_services(endpoints: EndpointSlice) -> list[Key]:
     return [Key("Service", endpoints.metadata.namespace, name)] if name else []
 
 
-def policy_services(policy: BackendTLSPolicy) -> list[Key]:
-    """Return the Services that a BackendTLSPolicy names."""
+def policy_services(policy: Policy) -> list[Key]:
+    """Return the Services that a policy names."""
     refs = [ref for ref in policy.spec.target_refs if (ref.group, ref.kind) == ("", "Service")]
     return [Key("Service", policy.metadata.namespace, ref.name) for ref in refs]
 

@@ -32,6 +32,7 @@ from gwfast.graph.model import (
     Route,
     RouteNode,
     RuleNode,
+    TargetTraffic,
 )
 from gwfast.graph.refs import Resources
 from gwfast.sharing import SHARED, together
@@ -204,8 +205,8 @@ def _fine_parent(
 
 
 @lru_cache(SHARED)
-def _fine_backend(index: int, weight: int, target: str) -> BackendNode:
-    return BackendNode(index=index, weight=weight, target=target)
+def _fine_backend(index: int, weight: int, target: str, traffic: TargetTraffic | None) -> BackendNode:
+    return BackendNode(index=index, weight=weight, target=target, traffic=traffic)
 
 
 class _Rules:
@@ -257,13 +258,13 @@ class _Rules:
         return resolved
 
     def _backend(self, field: str, index: int, ref) -> BackendNode:
-        target, status, reason, message, passed = self._resolve(ref, f"{field}.backendRefs[{index}]")
+        target, status, reason, message, passed, traffic = self._resolve(ref, f"{field}.backendRefs[{index}]")
         filters = ref.filters if self._filtered else ()
         refused = self._refuse(f"{field}.backendRefs[{index}]", filters) if filters else ()
         if target and not refused and not passed:
-            return _fine_backend(index, ref.weight, target)
+            return _fine_backend(index, ref.weight, target, traffic)
         return BackendNode(
-            index=index, weight=ref.weight, target=target, passed=passed, status=status, reason=reason,
+            index=index, weight=ref.weight, target=target, passed=passed, traffic=traffic, status=status, reason=reason,
             message=message, refused=refused,
         )
 

@@ -30,11 +30,11 @@ from gwfast.graph.model import (Attachment, BackendNode, Certificate, Graph, Lis
                                 RouteNode, RuleNode, Target, over_tls)
 from gwfast.plan import ir, precedence
 from gwfast.plan.filters import crosses, plan_filters
-from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Endpoints, Entry, Filter, Listener, Plan, Rule,
-                            ServerTLS, WeightedBackend)
+from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Endpoints, Entry, Filter, Listener, Plan,
+                            RetryBudget, Rule, ServerTLS, WeightedBackend)
 from gwfast.plan.matches import plan_matches, preflights
 from gwfast.plan.order import Order
-from gwfast.plan.policies import plan_retry, plan_timeouts
+from gwfast.plan.policies import plan_budget, plan_retry, plan_timeouts
 from gwfast.plan.problems import of_rule
 from gwfast.sharing import SHARED, changed, changes, difference, find, together
 
@@ -107,7 +107,8 @@ class Builder:
 
     def build(self, graph: Graph) -> Plan:
         """Return the plan of `graph`; objects that say the same as in the last plan are the same."""
-        known, self._targets = self._targets, graph.targets
+        renewed_targets, self._targets = changes(self._targets, graph.targets), graph.targets
+        self._judge_backends(renewed_targets)
         moved, renewed = self._take(changes(self._listeners, graph.listeners))
         self._listeners = graph.listeners
         last = self._plan
@@ -115,7 +116,7 @@ class Builder:
         if not same(binds, last.binds):
             last = self._plan = Plan(binds=binds, backends=last.backends, endpoints=last.endpoints,
                                      troubled=tuple(chain.from_iterable(self._troubled.values())))
-        backends, endpoints = self._reached(changes(known, graph.targets))
+        backends, endpoints = self._reached(renewed_targets)
         if backends is not last.backends or endpoints is not last.endpoints:
             self._plan = Plan(binds=binds, backends=backends, endpoints=endpoints, troubled=last.troubled)
         return self._plan
@@ -217,10 +218,20 @@ class Builder:
             port = self._targets[target]
             tls = _backend_tls(port, certificate) if port.tls else None
             backend = self._backends[place] = Backend(
-                namespace=port.namespace, name=port.name, port=port.port, protocol=port.protocol, tls=tls)
+                namespace=port.namespace, name=port.name, port=port.port, protocol=port.protocol, tls=tls,
+                retry_budget=_budget(port))
             self._stale[place if tls is None else backend.key] = place
             if tls is not None:
                 self._certified.setdefault(target, set()).add(place)
+
+    def _judge_backends(self, targets: Mapping[str, tuple]) -> None:
+        """Make backends again of which a policy says something else now; the routes that lead there are others too."""
+        for key, (before, now) in targets.items():
+            if before is None or now is None or before.traffic == now.traffic:
+                continue
+            for place in self._certified.get(key, (key,)):
+                if place in self._backends:
+                    self._backends[place] = replace(self._backends[place], retry_budget=_budget(now))
 
     def _unuse(self, place: Place) -> None:
         self._uses[place] -= 1
@@ -328,6 +339,10 @@ def _places(node: RouteNode, way: _Way) -> set[Place]:
 
 def _target(place: Place) -> str:
     return place if isinstance(place, str) else place[0]
+
+
+def _budget(target: Target) -> RetryBudget | None:
+    return plan_budget(target.traffic.retry) if target.traffic else None
 
 
 def _backend_tls(target: Target, certificate: Certificate | None) -> BackendTLS:

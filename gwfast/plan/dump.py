@@ -3,7 +3,7 @@
     {binds: [{address, port, transport, listeners: [{id, hostname, mode, tls, hosts: [{hostname, entries}]}]}],
      (entries are {match, rule: id}; rules of one id that differ by listener are id, id#2, ...)
      rules: {id: {source, filters, timeouts, retry, backends: [{weight, backend: key | status, filters}]}},
-     backends: {key: {source, addresses | hosts, tls}}}
+     backends: {key: {source, addresses | hosts, tls, retryBudget}}}
 
 What has its default is left out; the names are those of the Gateway API. Of certificates there is what one may see.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from gwfast.graph.methods import ANY_CALL
 from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Certificate, CorsFilter, Endpoints, Entry, Filter,
                             HeaderFilter, Host, Listener, Match, PathModifier, Plan, RedirectFilter, Retry,
-                            RewriteFilter, Rule, ServerTLS, Timeouts, ValueMatch, WeightedBackend)
+                            RetryBudget, RewriteFilter, Rule, ServerTLS, Timeouts, ValueMatch, WeightedBackend)
 
 
 def to_builtins(plan: Plan) -> dict[str, Any]:
@@ -132,7 +132,13 @@ def _weighted(each: WeightedBackend) -> dict[str, Any]:
 def _endpoints(backend: Backend, endpoints: Endpoints) -> dict[str, Any]:
     return _kept(source=endpoints.source, addresses=[host_port(ip, port) for ip, port in endpoints.addresses],
                  hosts=[*endpoints.hosts], hostPort=endpoints.host_port,
-                 tls=_backend_tls(backend.tls) if backend.tls else {})
+                 tls=_backend_tls(backend.tls) if backend.tls else {},
+                 retryBudget=_budget(backend.retry_budget) if backend.retry_budget else {})
+
+
+def _budget(budget: RetryBudget) -> dict[str, Any]:
+    return {"percent": budget.percent, "interval": duration(budget.interval), "minimum": budget.minimum,
+            "minimumInterval": duration(budget.minimum_interval)}
 
 
 def _backend_tls(tls: BackendTLS) -> dict[str, Any]:
@@ -228,6 +234,14 @@ def policy_words(rule: Rule) -> list[str]:
         wait = f", {duration(retry.backoff)} or more later" if retry.backoff else ""
         lines.append(f"tried again{times} where no connection is made{codes}{wait}")
     return lines
+
+
+def budget_words(budget: RetryBudget | None) -> list[str]:
+    """Say how many of a backend's requests may be retries; nothing where that is the default."""
+    if budget is None:
+        return []
+    return [f"retries are {budget.percent} % of the requests in {duration(budget.interval)} at most, "
+            f"{budget.minimum} in {duration(budget.minimum_interval)} at least"]
 
 
 def _path_words(path: PathModifier | None) -> list[str]:

@@ -161,15 +161,27 @@ class BackendTLS(_Node):
         force_setattr(self, "id", identity(msgspec.msgpack.encode(content)))
 
 
+class RetryBudget(_Node):
+    """How many of a backend's requests may be retries: `percent` of those of the last `interval`, and `minimum` in each
+    `minimum_interval` whatever that comes to. Intervals are in seconds."""
+
+    percent: int
+    interval: float
+    minimum: int
+    minimum_interval: float
+
+
 class Backend(_Node):
     """A Service port (or what stands for one). Where its endpoints are is said by the Endpoints of the same `key`, so
-    that a rule stays the same object while they come and go."""
+    that a rule stays the same object while they come and go. retry_budget: None for the default (limits); it is no part
+    of the key, since it is the same place whatever is said of it: of one key there is one Backend in a plan."""
 
     namespace: str
     name: str
     port: int
     protocol: Literal["http", "h2c", "ws", "tcp", "udp"] = "http"
     tls: BackendTLS | None = None
+    retry_budget: RetryBudget | None = None
 
     @property
     def key(self) -> str:

@@ -1,4 +1,4 @@
-"""From what a rule says of time and of trying again to the plan's words (spec 5.5).
+"""From what a rule says of time and of trying again, and an XBackendTrafficPolicy of how often, to the plan's words (spec 5.5).
 
 Rules:
 - a Duration becomes seconds; '0s' is 0, which is not the same as nothing: it says that there is no limit
@@ -7,9 +7,9 @@ Rules:
 """
 from functools import lru_cache
 
-from gwfast.config.model import HTTPRouteRetry, HTTPRouteTimeouts
+from gwfast.config.model import HTTPRouteRetry, HTTPRouteTimeouts, RetryConstraint
 from gwfast.config.validate import seconds
-from gwfast.plan.ir import Retry, Timeouts
+from gwfast.plan.ir import Retry, RetryBudget, Timeouts
 from gwfast.sharing import SHARED
 
 
@@ -27,6 +27,16 @@ def plan_retry(written: HTTPRouteRetry | None) -> Retry | None:
     if written is None:
         return None
     return Retry(codes=tuple(sorted(written.codes)), attempts=written.attempts or 0, backoff=_seconds(written.backoff))
+
+
+@lru_cache(SHARED)
+def plan_budget(written: RetryConstraint | None) -> RetryBudget | None:
+    """Return the plan's form of `retryConstraint`: what is not given is as the CRD has it, 20 % in 10s and 10 in 1s."""
+    if written is None:
+        return None
+    rate = written.min_retry_rate
+    return RetryBudget(percent=written.budget.percent, interval=_seconds(written.budget.interval),
+                       minimum=rate.count or 10, minimum_interval=_seconds(rate.interval or "1s"))
 
 
 def _seconds(written: str | None) -> float | None:

@@ -1,4 +1,4 @@
-"""Any sequence of changes to listeners of every protocol, their certificates, routes of every kind and BackendTLSPolicies:
+"""Any sequence of changes to listeners of every protocol, their certificates, routes of every kind and policies:
 what is made from what was before says and does what is made from nothing.
 """
 from datetime import UTC, datetime
@@ -90,6 +90,13 @@ def policy(name, service, section, authority, created):
         target_refs=(ref,), validation=validation))
 
 
+def traffic(name, services, percent, created):
+    refs = tuple(m.LocalPolicyTargetReference(group="", kind="Service", name=one) for one in sorted(services))
+    retry = None if percent is None else m.RetryConstraint(budget=m.BudgetDetails(percent=percent))
+    return m.XBackendTrafficPolicy(metadata=meta(name, creation_timestamp=born(created)), spec=m.XBackendTrafficPolicySpec(
+        target_refs=refs, retry_constraint=retry))
+
+
 def service(name, app_protocol):
     ports = (m.ServicePort(name="web", port=80, app_protocol=app_protocol), m.ServicePort(name="raw", port=90),
              m.ServicePort(name="dns", port=90, protocol="UDP"))
@@ -141,6 +148,8 @@ others = st.one_of(
     st.builds(lambda *names: pki.authority("ns", "ca", *names), st.sampled_from(["one.ca", "two.ca"])),
     st.builds(policy, st.sampled_from(["p1", "p2", "p3"]), st.sampled_from(SERVICES), st.sampled_from([None, "web", "raw"]),
               st.sampled_from(["", "ca", "none"]), days),
+    st.builds(traffic, st.sampled_from(["t1", "t2"]), st.sets(st.sampled_from(SERVICES), min_size=1),
+              st.sampled_from([None, 0, 20]), days),
     st.builds(service, st.sampled_from(SERVICES), st.sampled_from([None, "https", "kubernetes.io/h2c", "kubernetes.io/ws"])))
 steps = st.lists(st.tuples(st.sampled_from(["put", "put", "put", "remove"]),
                            st.lists(st.one_of(routes, routes, others), min_size=1, max_size=4)), min_size=3, max_size=10)

@@ -16,6 +16,7 @@ KINDS = {
     "GRPCRoute": "grpcroutes", "HTTPRoute": "httproutes", "ListenerSet": "listenersets",
     "ReferenceGrant": "referencegrants", "TCPRoute": "tcproutes", "TLSRoute": "tlsroutes", "UDPRoute": "udproutes",
 }
+EXPERIMENTAL = {"XBackendTrafficPolicy": "xbackendtrafficpolicies"}
 # v1 bounds that depend on the version are checked by `validate`; the others are laxer on purpose.
 ELSEWHERE = {
     ("TLSRoute", "spec.hostnames"), ("TLSRoute", "spec.rules"), ("TCPRoute", "spec.rules"), ("UDPRoute", "spec.rules"),
@@ -24,9 +25,10 @@ pytestmark = pytest.mark.skipif(not CRDS.exists(), reason="the CRDs are not besi
 
 
 def schema(kind: str, channel: str) -> dict:
-    text = (CRDS / channel / f"gateway.networking.k8s.io_{KINDS[kind]}.yaml").read_text()
+    x = "x-" * (kind in EXPERIMENTAL)
+    text = (CRDS / channel / f"gateway.networking.{x}k8s.io_{(KINDS | EXPERIMENTAL)[kind]}.yaml").read_text()
     (crd,) = yaml.load_all(text, yaml.CSafeLoader)
-    (version,) = [each for each in crd["spec"]["versions"] if each["name"] == "v1"]
+    (version,) = [each for each in crd["spec"]["versions"] if each["name"] == ("v1alpha1" if x else "v1")]
     return version["schema"]["openAPIV3Schema"]["properties"]["spec"]
 
 
@@ -114,9 +116,9 @@ def pattern_differences(crd: str, ours: str, path: str):
             yield f"{path}: {sample!r} is {'refused' if go.search(sample) else 'allowed'} ({ours})"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS | EXPERIMENTAL)
 def test_struct_says_what_the_crd_says(kind):
-    resource = model.KINDS[model.GATEWAY_GROUP, kind]
+    resource = model.KINDS[model.EXPERIMENTAL_GROUP if kind in EXPERIMENTAL else model.GATEWAY_GROUP, kind]
     (spec,) = [field for field in inspect.type_info(resource).fields if field.name == "spec"]
     found = list(differences(schema(kind, "experimental"), spec.type, "spec"))
     assert [each for each in found if (kind, each.partition(":")[0]) not in ELSEWHERE] == []

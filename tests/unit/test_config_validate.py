@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from gwfast.config.decode import decode
-from gwfast.config.model import GATEWAY_GROUP, KINDS
+from gwfast.config.model import EXPERIMENTAL_GROUP, GATEWAY_GROUP, KINDS
 from gwfast.config.validate import check, seconds
 
 CRDS = Path(__file__).parents[2].parent / "shared/gateway-api/crds"
@@ -21,6 +21,8 @@ LISTENER = "gatewayClassName: c, listeners: [{name: a, port: 80, protocol: %s}]"
 LISTENERS = "gatewayClassName: c, listeners: [{name: a, port: 80, protocol: HTTP, hostname: a.b}, {%s}]"
 GATEWAY = "gatewayClassName: c, listeners: [{name: a, port: 80, protocol: HTTP}], %s"
 POLICY = "targetRefs: [{group: '', kind: Service, name: s%s}], validation: {hostname: a.b, %s}"
+TRAFFIC = "XBackendTrafficPolicy"
+TRAFFIC_SPEC = "targetRefs: [{group: '', kind: Service, name: s}%s], %s"
 PERMANENT = "sessionPersistence: {cookieConfig: {lifetimeType: Permanent}}"
 HEADER_COOKIE = "sessionPersistence: {type: Header, cookieConfig: {}}"
 REPLACE = "{type: %s, %s: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}"
@@ -294,6 +296,23 @@ CASES = [
           ("type: URI", "uri", "SubjectAltName element must contain URI, if Type is set to URI"),
           ("type: Hostname, hostname: a, uri: 'a://b'", "uri",
            "SubjectAltName element must not contain URI, if Type is not set to URI"))],
+    # XBackendTrafficPolicy
+    (TRAFFIC, TRAFFIC_SPEC % (", {group: '', kind: Service, name: t}, {group: '', kind: Service, name: s}", ""),
+     "spec.targetRefs[2]", "Duplicate value: /Service s"),
+    *[(TRAFFIC, TRAFFIC_SPEC % ("", f"retryConstraint: {{budget: {{interval: {interval}}}}}"),
+       "spec.retryConstraint.budget.interval", "interval cannot be greater than one hour or less than one second")
+      for interval in ("999ms", "0s", "1h1ms")],
+    *[(TRAFFIC, TRAFFIC_SPEC % ("", f"retryConstraint: {{minRetryRate: {{interval: {interval}}}}}"),
+       "spec.retryConstraint.minRetryRate.interval", "interval cannot be greater than one hour")
+      for interval in ("0s", "61m")],
+    (TRAFFIC, TRAFFIC_SPEC % ("", PERMANENT), "spec.sessionPersistence.absoluteTimeout",
+     "AbsoluteTimeout must be specified when cookie lifetimeType is Permanent"),
+    (TRAFFIC, TRAFFIC_SPEC % ("", HEADER_COOKIE), "spec.sessionPersistence.cookieConfig",
+     "cookieConfig can only be set with type Cookie"),
+    (TRAFFIC, TRAFFIC_SPEC % ("", "retryConstraint: {budget: {percent: 101}}"), "spec.retryConstraint.budget.percent",
+     "101 is not allowed, must be at most 100"),
+    (TRAFFIC, TRAFFIC_SPEC % ("", "retryConstraint: {minRetryRate: {count: 0}}"),
+     "spec.retryConstraint.minRetryRate.count", "0 is not allowed, must be at least 1"),
 ]
 
 # The CRD's rule is covered by a pattern of the field itself, whose words are ours.
@@ -308,7 +327,8 @@ def findings(kind: str, spec: str, version: str = "v1"):
     value = {"kind": kind, "metadata": {"name": "x"}, "spec": yaml.load("{" + spec + "}", yaml.CSafeLoader)}
     if kind not in ("HTTPRoute", "GRPCRoute", "TLSRoute"):
         value["spec"].pop("hostnames", None)
-    resource, found = decode(copy.deepcopy(value), KINDS[GATEWAY_GROUP, kind])
+    group = EXPERIMENTAL_GROUP if kind == TRAFFIC else GATEWAY_GROUP
+    resource, found = decode(copy.deepcopy(value), KINDS[group, kind])
     return found + (check(resource, version) if resource else [])
 
 
@@ -337,9 +357,10 @@ def rules(schema: dict):
 def test_every_rule_of_the_crds_is_broken_above(channel):
     covered = {(kind, re.sub(r"^'[^']*': ", "", message)) for kind, _, _, message in CASES}
     covered |= {("GatewayClass", "Value is immutable")}  # in test_config_load: it is about a change
-    for path in (CRDS / channel).glob("gateway.networking.k8s.io_*s.yaml"):
+    known_kinds = {kind for _, kind in KINDS}
+    for path in (CRDS / channel).glob("gateway.networking.*k8s.io_*s.yaml"):
         for crd in yaml.load_all(path.read_text(), yaml.CSafeLoader):
-            if crd["kind"] != "CustomResourceDefinition":
+            if crd["kind"] != "CustomResourceDefinition" or crd["spec"]["names"]["kind"] not in known_kinds:
                 continue
             for version in crd["spec"]["versions"]:
                 schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
@@ -371,6 +392,9 @@ VALID = [
     ("Gateway", LISTENER % "HTTPS"),
     ("Gateway", GATEWAY % "addresses: [{}, {}, {value: '::1'}, {type: Hostname, value: ''}, {type: a.b/c, value: x}]"),
     ("Gateway", LISTENERS % "name: b, port: 80, protocol: HTTP"),
+    (TRAFFIC, TRAFFIC_SPEC % (", {group: x.io, kind: Other, name: s}", "retryConstraint: {}")),
+    (TRAFFIC, TRAFFIC_SPEC % ("", "retryConstraint: {budget: {interval: 1s, percent: 0}, minRetryRate: {interval: 1h}}")),
+    (TRAFFIC, TRAFFIC_SPEC % ("", "retryConstraint: {budget: {interval: 60m}, minRetryRate: {count: 1, interval: 1ms}}")),
 ]
 
 

@@ -357,7 +357,7 @@ spec: {ports: [{port: 1}, {port: 2, name: x, appProtocol: http}]}
 
 
 @pytest.mark.parametrize("api_version, kind", [
-    ("gateway.networking.x-k8s.io/v1alpha1", "XBackendTrafficPolicy"), ("apps/v1", "Deployment"),
+    ("gateway.networking.x-k8s.io/v1alpha1", "XBackend"), ("apps/v1", "Deployment"),
     ("v1", "HTTPRoute"), ("networking.k8s.io/v1", "Ingress"), ("networking.istio.io/v1", "Gateway"),
 ])
 def test_other_kinds_are_skipped_with_a_note(tmp_path, api_version, kind):
@@ -370,6 +370,7 @@ def test_other_kinds_are_skipped_with_a_note(tmp_path, api_version, kind):
     ("gateway.networking.k8s.io/v2", "HTTPRoute", "gateway.networking.k8s.io/v1 HTTPRoute"),
     ("gateway.networking.k8s.io/v1", "HttpRoute", "gateway.networking.k8s.io/v1 HTTPRoute"),
     ("v2", "service", "v1 Service"),
+    ("gateway.networking.x-k8s.io/v1", "XBackendTrafficPolicy", "gateway.networking.x-k8s.io/v1alpha1 XBackendTrafficPolicy"),
 ])
 def test_kinds_that_are_all_but_ours_are_skipped_with_a_warning(tmp_path, api_version, kind, meant):
     (problem,) = loaded(tmp_path, f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: x}}\n").problems

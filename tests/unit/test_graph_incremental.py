@@ -56,6 +56,12 @@ spec:
   targetRefs: [{group: "", kind: Service, name: %s}]
   validation: {hostname: a.example, wellKnownCACertificates: System}
 """
+TRAFFIC = """
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackendTrafficPolicy
+metadata: {name: t}
+spec: {targetRefs: [{group: "", kind: Service, name: %s}], %s}
+"""
 ROUTE = """
 apiVersion: gateway.networking.k8s.io/v1
 kind: %s
@@ -100,6 +106,8 @@ CHANGES = {
     "endpoints": (one(SLICE % 9090), set(), set()),
     "a grant": (one(GRANT.replace("namespace: default", "namespace: third")), {"r3"}, {"g/web", "g/other"}),
     "a policy": (one(POLICY % "s2"), {"r2"}, {"g/web", "g/other"}),
+    "a policy about traffic": (one(TRAFFIC % ("s2", "retryConstraint: {}")), {"r2"}, {"g/web", "g/other"}),
+    "a policy that says nothing": (one(TRAFFIC % ("s2", "")), set(), set()),
     "a namespace's labels": (one(NAMESPACE % ("default", "x")), {"r1", "r2", "r3", "r5"}, {"g/web", "g/other"}),
     "a namespace's other labels": (one(NAMESPACE % ("default", "y")), set(), set()),
     "another Gateway": (one((GATEWAY % "g2").replace("port: 8", "port: 9")), set(), {"g2/web", "g2/other"}),
@@ -172,10 +180,10 @@ def rendered(graph):
             for at, node in graph.listeners.items()
         },
         "rules": {
-            str(at): [[(each.target, each.status, each.reason) for each in rule.backends] for rule in node.rules]
+            str(at): [[(each.target, each.status, each.reason, each.traffic) for each in rule.backends] for rule in node.rules]
             for at, node in graph.routes.items()
         },
-        "targets": {at: (target.source, target.addresses, target.hosts) for at, target in graph.targets.items()},
+        "targets": {at: (target.source, target.addresses, target.hosts, target.traffic) for at, target in graph.targets.items()},
         "problems": [str(problem) for problem in problems(graph)],
         "served": {at: (node.served, node.addresses) for at, node in graph.listeners.items()},
     }
@@ -195,6 +203,8 @@ edits = st.one_of(
     st.sampled_from([8080, 9090]).map(lambda port: one(SLICE % port)),
     st.sampled_from(["x", "y"]).map(lambda team: one(NAMESPACE % ("default", team))),
     st.sampled_from(["s1", "s2"]).map(lambda name: one(POLICY % name)),
+    st.builds(lambda name, percent: one(TRAFFIC % (name, f"retryConstraint: {{budget: {{percent: {percent}}}}}")),
+              st.sampled_from(["s1", "s2"]), st.sampled_from([0, 50])),
     st.just(one(GRANT)), st.sampled_from(["g", "g2"]).map(lambda name: one(GATEWAY % name)), st.just(one(LISTENER_SET)),
     st.just(edited(one(GATEWAY % "g"), listeners=(Listener(name="web", port=81, protocol="HTTP"),))),
 )

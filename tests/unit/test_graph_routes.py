@@ -316,6 +316,62 @@ def test_policy_conditions():
     )
 
 
+# ---- XBackendTrafficPolicy
+
+
+def traffic(name="t", target="s", says="retryConstraint: {}", day=1):
+    return f"""
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackendTrafficPolicy
+metadata: {{name: {name}, creationTimestamp: "2026-01-0{day}T00:00:00Z"}}
+spec: {{targetRefs: [{{group: "", kind: Service, name: {target}}}], {says}}}
+"""
+
+
+PERCENT = "retryConstraint: {budget: {percent: %d}}"
+
+
+@pytest.mark.parametrize(("texts", "percent"), [
+    ([traffic()], 20), ([traffic(says=PERCENT % 0)], 0), ([traffic(target="other")], None),
+    ([traffic(says="")], None), ([policy(), traffic()], 20),
+    ([traffic(says=PERCENT % 1, day=2), traffic("u", says=PERCENT % 2)], 2), ([traffic("v", says=PERCENT % 1),
+      traffic("u", says=PERCENT % 2)], 2),
+], ids=["defaults", "none", "another Service", "says nothing", "over TLS", "the oldest", "the first by name"])
+def test_what_a_policy_says_of_traffic_goes_with_the_target(texts, percent):
+    graph = attach(of(*texts, route(rules=backend("{name: s, port: 80}"))), FILES)
+    node = first_backend(graph)
+    target = graph.targets[node.target]
+    assert node.traffic == target.traffic
+    assert (target.traffic and target.traffic.retry.budget.percent) == percent
+    assert target.key == node.target and node.target.startswith("default/s:80/http")
+
+
+@pytest.mark.parametrize(("kind", "port", "has"), [
+    ("HTTPRoute", 80, True), ("GRPCRoute", 80, True), ("HTTPRoute", 84, True), ("TCPRoute", 82, False), ("UDPRoute", 53, False),
+])
+def test_traffic_is_that_of_requests(kind, port, has):
+    found = of(policy(), traffic(), route(rules=backend(f"{{name: s, port: {port}}}"), kind=kind))
+    assert bool(first_backend(attach(found, FILES), kind=kind).traffic) == has
+
+
+def test_conditions_of_policies_about_traffic():
+    found = of(traffic(day=2), traffic("younger", day=3), traffic("nowhere", target="nowhere"), policy(),
+               traffic("other").replace('group: ""', "group: x.io"),
+               route(rules=backend("{name: s, port: 80}, {name: nowhere, port: 80}")))
+    graph = attach(found, EVERYTHING)
+    check(graph, "XBackendTrafficPolicy/default/t Accepted=True", "BackendTLSPolicy/default/p Accepted=True",
+          "XBackendTrafficPolicy/default/younger Accepted=False/Conflicted",
+          "XBackendTrafficPolicy/default/nowhere Accepted=False/TargetNotFound")
+    other = graph.policies["XBackendTrafficPolicy", "default", "other"]  # has no ancestor that its status could be for
+    assert (other.accepted, other.ancestors, other.conditions[0].reason) == (False, (), "TargetNotFound")
+
+
+def test_what_is_not_honoured_of_a_policy_is_a_warning():
+    graph = attach(of(traffic(says="retryConstraint: {}, sessionPersistence: {}")), FILES)
+    assert [(one.field, one.severity) for one in problems(graph) if one.reason == "NotServed"] == [
+        ("spec.retryConstraint", "warning"), ("spec.sessionPersistence", "warning")]
+
+
 # ---- Filters and rules that are not served
 
 MIRROR = "{type: RequestMirror, requestMirror: {backendRef: {name: %s, port: 80}}}"

@@ -234,6 +234,20 @@ def test_connections_are_never_shared_with_other_tls_settings():
     assert len({slot for slot, _ in places}) == len({sign for _, sign in places}) == len(backends)
 
 
+def test_a_budget_is_of_the_backend_and_changes_in_place():
+    images = Images(Registry())
+    for budget, expected in [
+        (None, (0, 0, 0, 0)), (ir.RetryBudget(percent=0, interval=60, minimum=3, minimum_interval=0.5), (0, 60_000, 3, 500)),
+        (ir.RetryBudget(percent=100, interval=3600, minimum=1_000_000, minimum_interval=3600), (100, 3_600_000, 1_000_000, 3_600_000)),
+        (None, (0, 0, 0, 0)),
+    ]:
+        backend = ir.Backend(namespace="n", name="first", port=80, retry_budget=budget)
+        assert backend.key == FIRST.key
+        one = rule(backends=(ir.WeightedBackend(backend=backend),))
+        found = rules(image_of(plan(("", entry("/", one))), images))["HTTPRoute/n/r/0"]["choices"][0]
+        assert (found["budget"], len(found["endpoints"])) == (expected, 2)
+
+
 def test_identities():
     assert ir.identity("n/g/l") == ir.identity(b"n/g/l") == 0x2C42091F67C8869D
     same = [ir.BackendTLS(ca=(b"x",), hostname="a", alpn=("h2",)) for _ in range(2)]

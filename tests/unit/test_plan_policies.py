@@ -1,10 +1,10 @@
-"""timeouts and retry of a rule as the plan has them, and in words."""
+"""timeouts and retry of a rule, and the retry budget of a backend, as the plan has them, and in words."""
 import pytest
 
-from gwfast.config.model import HTTPRouteRetry, HTTPRouteTimeouts
-from gwfast.plan.dump import duration, policy_words, rule_data
-from gwfast.plan.ir import Retry, Rule, Timeouts
-from gwfast.plan.policies import plan_retry, plan_timeouts
+from gwfast.config.model import BudgetDetails, HTTPRouteRetry, HTTPRouteTimeouts, RequestRate, RetryConstraint
+from gwfast.plan.dump import budget_words, duration, policy_words, rule_data
+from gwfast.plan.ir import Retry, RetryBudget, Rule, Timeouts
+from gwfast.plan.policies import plan_budget, plan_retry, plan_timeouts
 
 TIMEOUTS = {
     "nothing": (None, None),
@@ -35,6 +35,30 @@ RETRIES = {
 def test_retry(given, expected):
     found = plan_retry(None if given is None else HTTPRouteRetry(**given))
     assert (found and (found.codes, found.attempts, found.backoff)) == expected
+
+
+BUDGETS = {
+    "nothing": (None, None),
+    "what the CRD has": (RetryConstraint(), (20, 10, 10, 1)),
+    "none but the least": (RetryConstraint(budget=BudgetDetails(percent=0)), (0, 10, 10, 1)),
+    "a count": (RetryConstraint(min_retry_rate=RequestRate(count=1)), (20, 10, 1, 1)),
+    "an interval": (RetryConstraint(min_retry_rate=RequestRate(interval="1m")), (20, 10, 10, 60)),
+    "neither": (RetryConstraint(min_retry_rate=RequestRate()), (20, 10, 10, 1)),
+    "all": (RetryConstraint(budget=BudgetDetails(percent=100, interval="1h"),
+                            min_retry_rate=RequestRate(count=1_000_000, interval="1ms")), (100, 3600, 1_000_000, 0.001)),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), BUDGETS.values(), ids=BUDGETS)
+def test_budget(given, expected):
+    found = plan_budget(given)
+    assert (found and (found.percent, found.interval, found.minimum, found.minimum_interval)) == expected
+
+
+def test_words_of_a_budget():
+    assert budget_words(None) == []
+    assert budget_words(RetryBudget(percent=20, interval=10, minimum=3, minimum_interval=0.5)) == [
+        "retries are 20 % of the requests in 10s at most, 3 in 500ms at least"]
 
 
 def test_equal_ones_are_one_object():

@@ -33,6 +33,12 @@ spec:
   targetRefs: [{group: "", kind: Service, name: %s}]
   validation: {hostname: %s.test, caCertificateRefs: [{group: "", kind: ConfigMap, name: %s}]}
 """
+TRAFFIC = """
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackendTrafficPolicy
+metadata: {name: t}
+spec: {targetRefs: [{group: "", kind: Service, name: %s}], retryConstraint: {budget: {percent: %d}}}
+"""
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {ports: [{port: 80}]}"
 SLICE = """
 apiVersion: discovery.k8s.io/v1
@@ -113,6 +119,26 @@ def test_a_new_certificate_leaves_the_hosts_of_its_listener():
     assert after.hosts is before.hosts and after.tls is not before.tls
     assert after.tls.certificates[0].digest != before.tls.certificates[0].digest
     assert after.tls.certificates[1].digest == before.tls.certificates[1].digest
+
+
+@pytest.mark.parametrize("service", ["one", "clear"], ids=["over TLS", "in clear"])
+def test_a_budget_changes_the_backends_that_rules_name_and_no_key(service):
+    attacher, builder, found = Attacher(EVERYTHING), Builder(), start()
+    _, plan = made(attacher, builder, found, None)
+    seen = []
+    for percent in (None, 20, 30, 30, None):
+        policy = one(TRAFFIC % (service, percent or 0))
+        graph, now = made(attacher, builder, found | (keyed(policy) if percent else {}), [policy.key])
+        rule, = (rule for name, rule in parts(now)[1].items() if name == service)
+        named, = (each.backend for each in rule.backends)
+        planned, = (each for each in now.backends if each.name == service)
+        assert named is planned
+        assert (planned.retry_budget and planned.retry_budget.percent) == percent
+        assert [each.key for each in now.backends] == [each.key for each in plan.backends]
+        assert [each.key for each in now.endpoints] == [each.key for each in now.backends]
+        seen.append((graph.routes, now, {name: each for name, each in parts(now)[1].items() if name != service}))
+    assert all(others == seen[0][2] for _, _, others in seen)  # the rules of others are the same objects
+    assert seen[1][1] is not seen[2][1]
 
 
 def test_gateways_with_certificates_of_their_own_have_backends_of_their_own():
