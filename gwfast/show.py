@@ -218,9 +218,14 @@ def routes_text(plan: Plan) -> str:
 
 
 def _backend_rows(plan: Plan) -> list[list[str]]:
-    named = {each.backend.key: dump.backend_words(each.backend) for bind in plan.binds for listener in bind.listeners
+    named = {each.backend.key for bind in plan.binds for listener in bind.listeners
              for host in listener.hosts for entry in host.entries for each in entry.rule.backends if each.backend}
-    return [[named[each.key], _place_words(each)] for each in plan.endpoints if each.key in named]
+    rows = []
+    for backend, endpoints in zip(plan.backends, plan.endpoints, strict=True):
+        if backend.key in named:
+            rows.append([dump.backend_words(backend), _place_words(endpoints)])
+            rows += [["", words] for words in dump.traffic_words(backend)]
+    return rows
 
 
 def _bind_words(bind: Bind) -> str:

@@ -207,7 +207,7 @@ def problems(graph: Graph) -> list[Problem]:
     for key in graph.troubled:
         found += _of_route(graph.routes[key])
     for node in graph.policies.values():
-        found += _of_conditions(node.resource, node.conditions)
+        found += [_problem(node.resource, one.field, one.reason, one.message) for one in node.conditions if one.field]
     for note in graph.notes:
         found.append(Problem(
             source=note.resource.source, resource=str(note.resource.key), field=note.field, reason=note.reason,

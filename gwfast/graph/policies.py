@@ -9,6 +9,7 @@ Rules:
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 
 from gwfast.config.model import BackendTLSPolicy, Key, XBackendTrafficPolicy
@@ -17,6 +18,7 @@ from gwfast.graph.listeners import Fault, condition
 from gwfast.graph.model import POLICY_KINDS, AncestorNode, GraphOptions, Note, PolicyNode, TargetTLS, TargetTraffic
 from gwfast.graph.refs import Policy, Resources, policy_services
 
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2: a field's name, and a cookie's (RFC 6265 4.1.1)
 _NOT_HONOURED = {"retry_constraint": "retryConstraint", "session_persistence": "sessionPersistence"}
 
 
@@ -46,7 +48,17 @@ def traffic(service: Key, resources: Resources) -> TargetTraffic | None:
     policy = _winner(resources.policies(service, "XBackendTrafficPolicy"), service, None)
     if policy is None or (policy.spec.retry_constraint, policy.spec.session_persistence) == (None, None):
         return None
+    if _session_fault(policy) is not None:
+        return None
     return TargetTraffic(retry=policy.spec.retry_constraint, session=policy.spec.session_persistence)
+
+
+def _session_fault(policy: XBackendTrafficPolicy) -> Fault | None:
+    session = policy.spec.session_persistence
+    if session is None or not session.session_name or _TOKEN.fullmatch(session.session_name):
+        return None
+    message = f"{session.session_name!r} is not the name of a cookie or header: letters, digits and !#$%&'*+-.^_`|~"
+    return Fault("Invalid", message, "spec.sessionPersistence.sessionName")
 
 
 def judge_policies(
@@ -76,6 +88,7 @@ def _judge(policy: Policy, resources: Resources, options: GraphOptions, credenti
     generation = policy.metadata.generation
     refused = _target_fault(policy, resources, options)
     if isinstance(policy, XBackendTrafficPolicy):  # refers to nothing but its targets
+        refused = refused or _session_fault(policy)
         conditions = (condition("Accepted", refused, generation),)
     else:
         unresolved, invalid, _ = _validation(policy, credentials)

@@ -31,10 +31,10 @@ from gwfast.graph.model import (Attachment, BackendNode, Certificate, Graph, Lis
 from gwfast.plan import ir, precedence
 from gwfast.plan.filters import crosses, plan_filters
 from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Endpoints, Entry, Filter, Listener, Plan,
-                            RetryBudget, Rule, ServerTLS, WeightedBackend)
+                            RetryBudget, Rule, ServerTLS, SessionPersistence, WeightedBackend)
 from gwfast.plan.matches import plan_matches, preflights
 from gwfast.plan.order import Order
-from gwfast.plan.policies import plan_budget, plan_retry, plan_timeouts
+from gwfast.plan.policies import plan_budget, plan_retry, plan_session, plan_timeouts
 from gwfast.plan.problems import of_rule
 from gwfast.sharing import SHARED, changed, changes, difference, find, together
 
@@ -219,7 +219,7 @@ class Builder:
             tls = _backend_tls(port, certificate) if port.tls else None
             backend = self._backends[place] = Backend(
                 namespace=port.namespace, name=port.name, port=port.port, protocol=port.protocol, tls=tls,
-                retry_budget=_budget(port))
+                **_said(port))
             self._stale[place if tls is None else backend.key] = place
             if tls is not None:
                 self._certified.setdefault(target, set()).add(place)
@@ -231,7 +231,7 @@ class Builder:
                 continue
             for place in self._certified.get(key, (key,)):
                 if place in self._backends:
-                    self._backends[place] = replace(self._backends[place], retry_budget=_budget(now))
+                    self._backends[place] = replace(self._backends[place], **_said(now))
 
     def _unuse(self, place: Place) -> None:
         self._uses[place] -= 1
@@ -341,8 +341,11 @@ def _target(place: Place) -> str:
     return place if isinstance(place, str) else place[0]
 
 
-def _budget(target: Target) -> RetryBudget | None:
-    return plan_budget(target.traffic.retry) if target.traffic else None
+def _said(target: Target) -> dict[str, RetryBudget | SessionPersistence | None]:
+    """What a policy says of requests to a target, as the fields of its Backend."""
+    traffic = target.traffic
+    return {"retry_budget": plan_budget(traffic.retry if traffic else None),
+            "session": plan_session(traffic.session if traffic else None)}
 
 
 def _backend_tls(target: Target, certificate: Certificate | None) -> BackendTLS:

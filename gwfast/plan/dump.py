@@ -3,7 +3,7 @@
     {binds: [{address, port, transport, listeners: [{id, hostname, mode, tls, hosts: [{hostname, entries}]}]}],
      (entries are {match, rule: id}; rules of one id that differ by listener are id, id#2, ...)
      rules: {id: {source, filters, timeouts, retry, backends: [{weight, backend: key | status, filters}]}},
-     backends: {key: {source, addresses | hosts, tls, retryBudget}}}
+     backends: {key: {source, addresses | hosts, tls, retryBudget, session}}}
 
 What has its default is left out; the names are those of the Gateway API. Of certificates there is what one may see.
 """
@@ -13,8 +13,8 @@ from typing import Any
 
 from gwfast.graph.methods import ANY_CALL
 from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Certificate, CorsFilter, Endpoints, Entry, Filter,
-                            HeaderFilter, Host, Listener, Match, PathModifier, Plan, RedirectFilter, Retry,
-                            RetryBudget, RewriteFilter, Rule, ServerTLS, Timeouts, ValueMatch, WeightedBackend)
+                            HeaderFilter, Host, Listener, Match, PathModifier, Plan, RedirectFilter, Retry, RetryBudget,
+                            RewriteFilter, Rule, ServerTLS, SessionPersistence, Timeouts, ValueMatch, WeightedBackend)
 
 
 def to_builtins(plan: Plan) -> dict[str, Any]:
@@ -133,12 +133,18 @@ def _endpoints(backend: Backend, endpoints: Endpoints) -> dict[str, Any]:
     return _kept(source=endpoints.source, addresses=[host_port(ip, port) for ip, port in endpoints.addresses],
                  hosts=[*endpoints.hosts], hostPort=endpoints.host_port,
                  tls=_backend_tls(backend.tls) if backend.tls else {},
-                 retryBudget=_budget(backend.retry_budget) if backend.retry_budget else {})
+                 retryBudget=_budget(backend.retry_budget) if backend.retry_budget else {},
+                 session=_session(backend.session) if backend.session else {})
 
 
 def _budget(budget: RetryBudget) -> dict[str, Any]:
     return {"percent": budget.percent, "interval": duration(budget.interval), "minimum": budget.minimum,
             "minimumInterval": duration(budget.minimum_interval)}
+
+
+def _session(session: SessionPersistence) -> dict[str, Any]:
+    return _kept(type=session.type, sessionName=session.name, absoluteTimeout=duration(session.absolute_timeout),
+                 lifetimeType="Permanent" if session.permanent else "")
 
 
 def _backend_tls(tls: BackendTLS) -> dict[str, Any]:
@@ -236,8 +242,20 @@ def policy_words(rule: Rule) -> list[str]:
     return lines
 
 
-def budget_words(budget: RetryBudget | None) -> list[str]:
-    """Say how many of a backend's requests may be retries; nothing where that is the default."""
+def traffic_words(backend: Backend) -> list[str]:
+    """Say what an XBackendTrafficPolicy says of a backend: its retries, its sessions."""
+    return _budget_words(backend.retry_budget) + _session_words(backend.session)
+
+
+def _session_words(session: SessionPersistence | None) -> list[str]:
+    if session is None:
+        return []
+    known = f"{'permanent ' * session.permanent}{session.type.lower()}{session.name and f' {session.name}'}"
+    until = f", {duration(session.absolute_timeout)} at most" if session.absolute_timeout else ""
+    return [f"sessions are known by a {known}{until}"]
+
+
+def _budget_words(budget: RetryBudget | None) -> list[str]:
     if budget is None:
         return []
     return [f"retries are {budget.percent} % of the requests in {duration(budget.interval)} at most, "

@@ -18,7 +18,7 @@ import msgspec
 
 from gwfast.errors import UsageError
 from gwfast.plan import regex
-from gwfast.plan.dump import budget_words, filter_words, policy_words
+from gwfast.plan.dump import filter_words, policy_words, traffic_words
 from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Certificate, Entry, Filter, Host, Listener, Match, PathModifier, Plan,
                             RedirectFilter, RewriteFilter, Rule, ValueMatch, WeightedBackend)
 from gwfast.plan.paths import normal_path, replace_prefix, under
@@ -294,8 +294,7 @@ def _share(each: WeightedBackend, total: int, entry: Entry, request: Request, bi
     share.percent = 100 * each.weight / total
     if not share.status and each.backend:
         share.backend = each.backend
-        share.changes += policy_words(entry.rule)
-        share.changes += budget_words(each.backend.retry_budget) if entry.rule.retry else []
+        share.changes += policy_words(entry.rule) + traffic_words(each.backend)
     elif not share.status:
         share.status = each.status
         share.changes.append("the reference to this backend is invalid")

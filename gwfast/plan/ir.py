@@ -171,10 +171,21 @@ class RetryBudget(_Node):
     minimum_interval: float
 
 
+class SessionPersistence(_Node):
+    """How a session is known by its client. name: of the cookie or header, '' for one that is made up; absolute_timeout: in
+    seconds, None for none; permanent: the cookie outlives the client's own session."""
+
+    type: Literal["Cookie", "Header"] = "Cookie"
+    name: str = ""
+    absolute_timeout: float | None = None
+    permanent: bool = False
+
+
 class Backend(_Node):
     """A Service port (or what stands for one). Where its endpoints are is said by the Endpoints of the same `key`, so
-    that a rule stays the same object while they come and go. retry_budget: None for the default (limits); it is no part
-    of the key, since it is the same place whatever is said of it: of one key there is one Backend in a plan."""
+    that a rule stays the same object while they come and go. retry_budget: None for the default (limits); session:
+    where the rule has none of its own. Neither is a part of the key, since it is the same place whatever is said of it: of
+    one key there is one Backend in a plan."""
 
     namespace: str
     name: str
@@ -182,6 +193,7 @@ class Backend(_Node):
     protocol: Literal["http", "h2c", "ws", "tcp", "udp"] = "http"
     tls: BackendTLS | None = None
     retry_budget: RetryBudget | None = None
+    session: SessionPersistence | None = None
 
     @property
     def key(self) -> str:

@@ -1,4 +1,5 @@
-"""From what a rule says of time and of trying again, and an XBackendTrafficPolicy of how often, to the plan's words (spec 5.5).
+"""From what a rule says of time and of trying again, and an XBackendTrafficPolicy of how often and of sessions, to the plan's
+words (spec 5.5).
 
 Rules:
 - a Duration becomes seconds; '0s' is 0, which is not the same as nothing: it says that there is no limit
@@ -8,8 +9,9 @@ Rules:
 from functools import lru_cache
 
 from gwfast.config.model import HTTPRouteRetry, HTTPRouteTimeouts, RetryConstraint
+from gwfast.config.model import SessionPersistence as Written
 from gwfast.config.validate import seconds
-from gwfast.plan.ir import Retry, RetryBudget, Timeouts
+from gwfast.plan.ir import Retry, RetryBudget, SessionPersistence, Timeouts
 from gwfast.sharing import SHARED
 
 
@@ -37,6 +39,17 @@ def plan_budget(written: RetryConstraint | None) -> RetryBudget | None:
     rate = written.min_retry_rate
     return RetryBudget(percent=written.budget.percent, interval=_seconds(written.budget.interval),
                        minimum=rate.count or 10, minimum_interval=_seconds(rate.interval or "1s"))
+
+
+@lru_cache(SHARED)
+def plan_session(written: Written | None) -> SessionPersistence | None:
+    """Return the plan's form of `sessionPersistence`."""
+    if written is None:
+        return None
+    cookie = written.cookie_config
+    return SessionPersistence(type=written.type, name=written.session_name or "",
+                              absolute_timeout=_seconds(written.absolute_timeout),
+                              permanent=cookie is not None and cookie.lifetime_type == "Permanent")
 
 
 def _seconds(written: str | None) -> float | None:

@@ -366,6 +366,25 @@ def test_conditions_of_policies_about_traffic():
     assert (other.accepted, other.ancestors, other.conditions[0].reason) == (False, (), "TargetNotFound")
 
 
+@pytest.mark.parametrize(("name", "fine"), [
+    ("me", True), ("''", True), ("__Host-me", True), ("'a b'", False), ("'a;b'", False), ("'a=b'", False), (r'"a\r\nb: c"', False),
+    ('"\u00e4"', False),
+])
+def test_a_session_has_a_name_that_can_be_written(name, fine):
+    found = of(traffic(says=f"retryConstraint: {{}}, sessionPersistence: {{sessionName: {name}}}"),
+               route(rules=backend("{name: s, port: 80}")))
+    graph = attach(found, FILES)
+    check(graph, f"XBackendTrafficPolicy/default/t Accepted={'True' if fine else 'False/Invalid'}")
+    assert bool(first_backend(graph).traffic) == fine
+    assert [one.field for one in problems(graph) if one.reason == "Invalid"] == (
+        [] if fine else ["spec.sessionPersistence.sessionName"])
+
+
+def test_an_option_of_a_policy_that_is_not_known_is_told():
+    found = of(policy().replace("validation:", "options: {example.net/a: b}, validation:"))
+    assert ("spec.options[example.net/a]", "Invalid") in [(one.field, one.reason) for one in problems(attach(found, FILES))]
+
+
 def test_what_is_not_honoured_of_a_policy_is_a_warning():
     graph = attach(of(traffic(says="retryConstraint: {}, sessionPersistence: {}")), FILES)
     assert [(one.field, one.severity) for one in problems(graph) if one.reason == "NotServed"] == [

@@ -2,9 +2,10 @@
 import pytest
 
 from gwfast.config.model import BudgetDetails, HTTPRouteRetry, HTTPRouteTimeouts, RequestRate, RetryConstraint
-from gwfast.plan.dump import budget_words, duration, policy_words, rule_data
-from gwfast.plan.ir import Retry, RetryBudget, Rule, Timeouts
-from gwfast.plan.policies import plan_budget, plan_retry, plan_timeouts
+from gwfast.config.model import CookieConfig, SessionPersistence as Written
+from gwfast.plan.dump import duration, policy_words, rule_data, traffic_words
+from gwfast.plan.ir import Backend, Retry, RetryBudget, Rule, SessionPersistence, Timeouts
+from gwfast.plan.policies import plan_budget, plan_retry, plan_session, plan_timeouts
 
 TIMEOUTS = {
     "nothing": (None, None),
@@ -55,10 +56,34 @@ def test_budget(given, expected):
     assert (found and (found.percent, found.interval, found.minimum, found.minimum_interval)) == expected
 
 
-def test_words_of_a_budget():
-    assert budget_words(None) == []
-    assert budget_words(RetryBudget(percent=20, interval=10, minimum=3, minimum_interval=0.5)) == [
-        "retries are 20 % of the requests in 10s at most, 3 in 500ms at least"]
+SESSIONS = {
+    "nothing": (None, None),
+    "what the CRD has": ({}, ("Cookie", "", None, False)),
+    "a session's cookie": ({"session_name": "me", "absolute_timeout": "1h", "cookie_config": CookieConfig()},
+                           ("Cookie", "me", 3600, False)),
+    "permanent": ({"absolute_timeout": "90m", "cookie_config": CookieConfig(lifetime_type="Permanent")},
+                  ("Cookie", "", 5400, True)),
+    "header": ({"type": "Header", "session_name": "x-me"}, ("Header", "x-me", None, False)),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), SESSIONS.values(), ids=SESSIONS)
+def test_session(given, expected):
+    found = plan_session(None if given is None else Written(**given))
+    assert (found and (found.type, found.name, found.absolute_timeout, found.permanent)) == expected
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    ({}, []),
+    ({"retry_budget": RetryBudget(percent=20, interval=10, minimum=3, minimum_interval=0.5)},
+     ["retries are 20 % of the requests in 10s at most, 3 in 500ms at least"]),
+    ({"session": SessionPersistence()}, ["sessions are known by a cookie"]),
+    ({"session": SessionPersistence(name="me", absolute_timeout=60, permanent=True)},
+     ["sessions are known by a permanent cookie me, 60s at most"]),
+    ({"session": SessionPersistence(type="Header", name="x-me")}, ["sessions are known by a header x-me"]),
+], ids=("nothing", "budget", "cookie", "permanent", "header"))
+def test_words_of_a_backend(given, expected):
+    assert traffic_words(Backend(namespace="n", name="s", port=80, **given)) == expected
 
 
 def test_equal_ones_are_one_object():
