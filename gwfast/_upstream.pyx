@@ -7,7 +7,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset, strlen
 
 from gwfast._body cimport body_parts, parts_size, trailer_parts
-from gwfast._budget cimport Spending, budget_add, budget_allows
+from gwfast._budget cimport Budget, Spending, budget_add, budget_allows, budget_read
 from gwfast._fault cimport (
     FAULT_CONNECT, FAULT_INTERNAL, FAULT_UPSTREAM_EXPIRED, FAULT_UPSTREAM_NAME, FAULT_UPSTREAM_TLS, FAULT_UPSTREAM_UNTRUSTED)
 from gwfast._filter cimport Out, put_number, say
@@ -402,15 +402,17 @@ cdef class Upstreams:
 
     cdef bint may_retry(self, const Image *image, const Backend *backend, uint32_t chosen) noexcept:
         cdef Spending spending
+        cdef Budget budget
         cdef State *state
         cdef uint32_t i
+        budget_read(&budget, backend)
         memset(&spending, 0, sizeof(spending))
         for i in range(backend.endpoints.count):
             state = self.state(endpoint_at(image, backend.endpoints.first + i), backend)
             if state != NULL:
-                budget_add(&spending, &state.spent, state.sent, self.loop.now_ms)
+                budget_add(&budget, &spending, &state.spent, state.sent, self.loop.now_ms)
         state = self.state(endpoint_at(image, backend.endpoints.first + chosen), backend)
-        if state == NULL or not budget_allows(&spending):
+        if state == NULL or not budget_allows(&budget, &spending):
             return False
         state.spent.retried += 1
         return True

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from msgspec import structs
 from scripted import Backend, head, one_rule, rest
 
 from gwfast.plan import ir
@@ -296,9 +297,15 @@ def test_the_whole_request_has_one_deadline(engine, backend):
     assert 1 <= running.count("upstream_retries") <= 10
 
 
-def test_a_storm_of_retries_has_a_budget(engine, backend):
-    """Against a backend that always says 503: at most 10 retries a second, or a fifth of what is sent."""
-    running = engine(retry=ir.Retry(codes=(503,), attempts=5, backoff=0.001))
+@pytest.mark.parametrize(("budget", "percent", "rate"), [(None, 20, 10), (ir.RetryBudget(50, 10.0, 1, 10.0), 50, 1),
+                                                         (ir.RetryBudget(0, 10.0, 3, 1.0), 0, 3)], ids=str)
+def test_a_storm_of_retries_has_a_budget(start, backend, budget, percent, rate):
+    """Against a backend that always says 503: so many retries a second at least, or that share of what is sent."""
+    def plan(addresses):
+        made = ir.Backend(namespace="default", name="echo", port=80, retry_budget=budget)
+        one = one_rule(addresses, retry=ir.Retry(codes=(503,), attempts=5, backoff=0.001), backends=(ir.WeightedBackend(backend=made),))
+        return structs.replace(one, backends=(made,))
+    running = start([("127.0.0.1", backend.port)], plan)
     stopping = threading.Event()
 
     def serve(connection):
@@ -322,7 +329,9 @@ def test_a_storm_of_retries_has_a_budget(engine, backend):
     took = time.monotonic() - began
     stopping.set()
     thread.join()
-    assert 10 <= running.count("upstream_retries") <= 10 * (took + 2) + 0.2 * (300 + running.count("upstream_retries"))
+    retries = running.count("upstream_retries")
+    assert rate <= retries <= rate * (took + 2) + percent / 100 * (300 + retries)
+    assert retries >= percent / 100 * 300
 
 
 # -- HTTP/2 --------------------------------------------------------------------------------------------------------------------
