@@ -7,6 +7,9 @@ from libc.stdint cimport uint32_t, uint64_t
 from gwfast._fault cimport FAULTS
 
 cdef enum:
+    MIRRORS = 5            # _call.CALL_ENDS
+
+cdef enum:
     BUCKETS = 14           # durations; the last one is +Inf
 
 cdef struct Totals:
@@ -41,6 +44,7 @@ cdef struct Totals:
     uint64_t bugs
     uint64_t drains                # rounds of the event loop
     uint64_t events
+    uint64_t mirrors[MIRRORS]      # copies of requests, by CallEnd
     uint64_t faults[FAULTS]
 
 cdef struct RouteCounters:

@@ -21,6 +21,7 @@ cdef extern from * nogil:
     const uint64_t gwfast_bounds[]
 
 BUCKETS_US = tuple(gwfast_bounds[i] for i in range(BUCKETS - 1))
+MIRROR_ENDS = ("answered", "failed", "slow", "late", "busy")      # by _call.CallEnd
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")
 
 
@@ -97,7 +98,7 @@ cdef dict _totals(Totals *t):
 def read(int fd) -> dict:
     """Read the counters, summed over workers (table_generation: the oldest in use).
 
-    Return {'global': {name: n}, 'faults': {word: n}, 'buckets_us': bounds,
+    Return {'global': {name: n}, 'faults': {word: n}, 'mirrors': {word: n}, 'buckets_us': bounds,
     'routes': {slot: {'1xx'..'5xx', 'none', 'bytes_in', 'bytes_out', 'duration_us', 'buckets'}}}: only slots that
     counted something; 'buckets' are counts per bucket, not cumulative, the last beyond every bound.
     """
@@ -135,6 +136,7 @@ def read(int fd) -> dict:
                            buckets=counts)
                 routes[s] = row
         faults = {fault_row(i).word.decode(): total.faults[i] for i in range(1, FAULTS)}
-        return {"global": totals, "faults": faults, "routes": routes, "buckets_us": BUCKETS_US}
+        mirrors = {word: total.mirrors[i] for i, word in enumerate(MIRROR_ENDS)}
+        return {"global": totals, "faults": faults, "mirrors": mirrors, "routes": routes, "buckets_us": BUCKETS_US}
     finally:
         munmap(base, size)

@@ -17,6 +17,8 @@ from libc.string cimport memset
 from gwfast import limits
 
 from gwfast._accept cimport Acceptor
+from gwfast._authorize cimport Authorizers
+from gwfast._call cimport Calls
 from gwfast._clients cimport Clients
 from gwfast._counters cimport Counters
 from gwfast._exchange cimport Exchange, Gateway, Table
@@ -48,6 +50,7 @@ cdef class Engine:
 
     def __init__(self, *, int worker, int workers, int counters_fd, options):
         cdef Pools upstreams
+        cdef Authorizers authorizers
         self.loop = Loop(Counters(counters_fd, worker))
         upstreams = Pools(self.loop)
         upstreams.pool_size = options.pool_size
@@ -67,6 +70,15 @@ cdef class Engine:
         self.gateway.limits.head = limits.HEAD_BYTES
         self.gateway.limits.line = limits.LINE_BYTES
         self.gateway.limits.count = limits.FIELD_COUNT
+        self.gateway.calls = Calls()
+        self.gateway.calls.upstreams = upstreams
+        self.gateway.calls.limits = self.gateway.limits
+        authorizers = Authorizers()
+        authorizers.calls = Calls()
+        authorizers.calls.upstreams = upstreams
+        authorizers.calls.limits = self.gateway.limits
+        authorizers.calls.most = 0xFFFFFFFF    # each is a request that a client waits for
+        self.gateway.authorizers = authorizers
         self.gateway.via = options.via.encode("ascii") if options.via else None
         self.gateway.request_id = options.request_id
         self.gateway.response_ms = round(options.response_timeout * 1000)
@@ -201,6 +213,8 @@ cdef class Engine:
         self.gateway.timer.close()
         while self.gateway.upstreams.shed():
             pass
+        self.gateway.calls.forget()
+        (<Authorizers>self.gateway.authorizers).forget()
         while self.gateway.spare is not None:      # one by one: they refer to the gateway, and to each other
             exchange = self.gateway.spare
             self.gateway.spare = exchange.next_spare

@@ -22,6 +22,7 @@
 #                             or a backend is chosen and the request sent
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from gwfast._body cimport Body
+from gwfast._call cimport Call, Calls
 from gwfast._counters cimport Counters
 from gwfast._filter cimport Forward, Ops
 from gwfast._head cimport HeadLimits, RequestHead, ResponseHead, Slice
@@ -36,6 +37,7 @@ from gwfast._upstream cimport State, Upstream, Upstreams, Waiter
 cdef enum:
     FACTS = 6
     NONE = 0xFFFFFFFF
+    REFLECT = 0xFFFFFFFE   # in `hold_at`: nobody holds it, but mirrors get it at the launch
 
 cdef class Table:          # a mapped image; unmapped with its last request
     cdef const Image *image
@@ -58,6 +60,7 @@ cdef class Gateway:        # what every connection of a worker shares
     cdef Exchange spare        # exchanges to use again
     cdef Holds authorizers     # of OP_AUTHORIZE
     cdef Holds extensions      # of OP_EXTENSION
+    cdef Calls calls           # of OP_MIRROR
     cdef bytes via
     cdef bint request_id
     cdef bint draining
@@ -114,6 +117,7 @@ cdef class Exchange(Waiter):
     cdef Ops ops
     cdef Buf said              # what a CORS filter says to it: lines of `ops`
     cdef Hold hold             # who is asked now
+    cdef Call mirrors          # that get a copy of it, linked by `next`
     cdef Found found           # where a rule holds its requests: what was found, and
     cdef const Bind *bound     # on which bind
     cdef uint32_t hold_at      # the op that is asked, among the rule's; NONE: none
@@ -152,7 +156,7 @@ cdef class Exchange(Waiter):
     cdef bint requested        # the whole request went to the upstream (or into `early`)
     cdef bint streamed         # more than `request` and `early` went to the upstream
     cdef bint launched
-    cdef bint owes             # a Hold, or a buffer in `said`: to be given back
+    cdef bint owes             # a Hold, mirrors, or a buffer in `said`: to be given back
     cdef bint replied          # the final head went to the client
     cdef bint retried
     cdef bint keep_upstream
@@ -173,12 +177,15 @@ cdef class Exchange(Waiter):
     cdef void late(self) noexcept
     cdef bint retry(self, int status, bint unheard) noexcept   # True: it will be tried again. unheard: nobody answered
     cdef void ask(self) noexcept
+    cdef void ask_hold(self) noexcept
     cdef void passed(self) noexcept      # by its Hold: the request goes on
     # By its Hold: the answer is gateway.reply with these n bytes.
     cdef void reply_with(self, const char *at, size_t n) noexcept
     cdef int hold_next(self, const Found *found, const Bind *bind, uint32_t since) noexcept
     cdef int cross(self, const Op *ops, uint32_t count) noexcept
     cdef int go_on(self, const Found *found, const Bind *bind, uint32_t since) noexcept
+    cdef void reflect(self) noexcept     # sends copies of the request to its mirrors
+    cdef void mirror(self, const char *at, size_t n, bint end, bint trailers) noexcept
     cdef void answer_op(self, const Op *op, const Found *found, const Bind *bind) noexcept
     cdef void attempt(self, bint fresh) noexcept
     cdef void transmit(self) noexcept

@@ -10,13 +10,13 @@ from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, TRAILERS, body_next
 from gwfast._cors cimport Asking, cors_room, is_preflight, read_asking, write_cors
 from gwfast._fault cimport *
 from gwfast._filter cimport (
-    Out, answer_size, answering, ops_room, put_id, set_ops, write_location, write_request,
+    Out, answer_size, answering, nth, ops_room, put_id, set_ops, total, write_location, write_request,
 )
 from gwfast._head cimport *
 from gwfast._http1 cimport keep_trailers, parse_request, parse_response, parse_trailers
 from gwfast._loop cimport LARGE, READ, READ_AGAIN, READ_BROKEN, READS, append, consume, release, reserve, waiting
 from gwfast._match cimport AMBIGUOUS, FOUND, check, find
-from gwfast._pick cimport pick
+from gwfast._pick cimport pick, shares
 from gwfast._splice cimport TAKE, carry, joined
 from gwfast._sys cimport *
 from gwfast._table cimport *
@@ -197,12 +197,12 @@ cdef class Exchange(Waiter):
         set_ops(&self.ops, image, found.rule.ops.first, found.rule.ops.count)
         if found.rule.flags & RULE_POLICY:
             self.begin_policy()
-        if found.rule.flags & (RULE_HOLDS | RULE_CORS):
+        if found.rule.flags & (RULE_HOLDS | RULE_CORS | RULE_MIRRORS):
             if found.rule.flags & RULE_CORS and self.cross(self.ops.first[0], self.ops.count[0]) != 0:
                 return 1
             if found.rule.flags & RULE_HOLDS:
                 self.found, self.bound = found, bind
-                return self.hold_next(&found, bind, 0)
+            return self.hold_next(&found, bind, 0)
         return self.go_on(&found, bind, 0)
 
     cdef int cross(self, const Op *ops, uint32_t count) noexcept:
@@ -382,7 +382,11 @@ cdef class Exchange(Waiter):
             until += 1
         if until == self.ops.count[0]:
             self.hold_at = NONE
-            return self.go_on(found, bind, since)
+            if self.go_on(found, bind, since) != 0:
+                return 1
+            if found.rule.flags & RULE_MIRRORS and not self.upgrade:
+                self.hold_at = REFLECT
+            return 0
         part.first[0] += since
         part.count[0] = until - since
         op = answering(&part)
@@ -396,6 +400,14 @@ cdef class Exchange(Waiter):
         return 0
 
     cdef void ask(self) noexcept:
+        if self.hold_at == REFLECT:
+            self.hold_at = NONE
+            self.reflect()
+            self.launch()
+            return
+        self.ask_hold()
+
+    cdef void ask_hold(self) noexcept:
         cdef const Op *op = self.ops.first[0] + self.hold_at
         cdef Holds holds = self.gateway.authorizers if op.kind == OP_AUTHORIZE else self.gateway.extensions
         cdef Hold hold = None if holds is None else holds.hold(self, op)
@@ -427,6 +439,35 @@ cdef class Exchange(Waiter):
         if result == 0:
             self.launch()
 
+    cdef void reflect(self) noexcept:
+        cdef const Image *image = self.table.image
+        cdef uint32_t trailers = waiting(&self.early) - self.early_body
+        cdef const Mirror *one
+        cdef Call call
+        cdef uint32_t i
+        for i in range(total(&self.ops)):
+            if nth(&self.ops, i).kind != OP_MIRROR:
+                continue
+            one = mirror_at(image, nth(&self.ops, i).hash)
+            if not shares(one, &self.gateway.picks):
+                continue
+            call = self.gateway.calls.call()
+            call.next = self.mirrors
+            self.mirrors = call
+            self.owes = True
+            if call.begin(image, backend_at(image, one.backend), &self.request, self.method_id, self.chunked) == 0:
+                call.start(self.early.base + self.early.start, self.early_body, trailers, self.requested)
+
+    cdef void mirror(self, const char *at, size_t n, bint end, bint trailers) noexcept:
+        """A part of the body, or its trailers, for the mirrors too."""
+        cdef Call call = self.mirrors
+        while call is not None:
+            if trailers:
+                call.trailers(at, n)
+            else:
+                call.more(at, n, end)
+            call = call.next
+
     cdef void reply_with(self, const char *at, size_t n) noexcept:
         if self.pass_reply(True, at, n, True) == 0:
             self.finish(self.requested)
@@ -456,6 +497,8 @@ cdef class Exchange(Waiter):
             self.keeping = False
             self.streamed = True
         # A broken pipe is not the end: the upstream may have answered before it closed, and its end is announced.
+        if self.mirrors is not None:
+            self.mirror(at, n, end, False)
         if self.upstream is not None:
             self.upstream.send_body(at, n, end)
             if end and self.upstream is not None:
@@ -463,7 +506,8 @@ cdef class Exchange(Waiter):
 
     cdef bint carries(self, Peer source) noexcept:
         """Whether the rest of a body with a length may go to the upstream by request_carried()."""
-        return self.launched and not self.keeping and self.upstream is not None and joined(source, self.upstream)
+        return (self.launched and not self.keeping and self.mirrors is None and self.upstream is not None
+                and joined(source, self.upstream))
 
     cdef ssize_t request_carried(self, Peer source) noexcept:
         """Take a part of the request's body, which is not its last, from its socket: how many bytes, or READ_*."""
@@ -487,6 +531,8 @@ cdef class Exchange(Waiter):
             append(&self.gateway.loop.pool, &self.early, at, n)
         else:
             self.streamed = True
+        if self.mirrors is not None:
+            self.mirror(at, n, True, True)
         if self.upstream is not None:
             self.upstream.send_trailers(at, n)
             if self.upstream is not None:
@@ -1020,7 +1066,12 @@ cdef class Exchange(Waiter):
         client.done(keep)
 
     cdef void settle(self) noexcept:
+        cdef Call call
         self.owes = False
+        while self.mirrors is not None:
+            call = self.mirrors
+            self.mirrors = call.next
+            call.let_go()
         if self.hold is not None:
             self.hold.drop()
             self.hold = None

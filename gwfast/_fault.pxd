@@ -44,6 +44,9 @@ cdef enum:
     FAULT_UPSTREAM_EXPIRED
     FAULT_UPSTREAM_UNTRUSTED
     FAULT_REQUEST_TIMEOUT
+    FAULT_DENIED           # by an authorizer
+    FAULT_AUTHORIZER       # it could not be asked
+    FAULT_BODY_LARGE       # for it
     FAULTS
 
 cdef struct Row:

@@ -41,6 +41,9 @@ cdef extern from * nogil:
         {502, "upstream_tls_expired"},
         {502, "upstream_tls_untrusted"},
         {504, "request_timeout"},
+        {403, "denied"},
+        {403, "authorizer_failed"},
+        {413, "body_too_large"},
     };
     static const struct { unsigned short status; const char *word; } gwfast_phrases[] = {
         {200, "OK"},

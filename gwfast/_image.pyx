@@ -25,12 +25,13 @@ from gwfast._index cimport (Arena, HostBlock, Name, Term, Terms, Texts, make_nam
                              room_for_names, set_name, write_host, write_names)
 from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BIND_HTTP, BIND_TCP, BIND_TLS, BIND_UDP, CORS_ANY_HEADER,
                             CORS_ANY_METHOD, CORS_ANY_ORIGIN, CORS_CREDENTIALS, IMAGE_VERSION, MODE_HTTP, MODE_HTTPS,
-                            MODE_PASSTHROUGH, MODE_TCP, MODE_TERMINATE, MODE_UDP, NO_BACKEND, OP_ANSWER, OP_CORS, OP_REDIRECT,
-                            OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE,
-                            OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, PROTO_H2C,
-                            PROTO_HTTP, PROTO_TCP, PROTO_UDP, PROTO_WS, RULE_ANSWERS, RULE_CORS, RULE_GRPC,
-                            RULE_NEEDS_REQUEST, RULE_NEEDS_RESPONSE, RULE_POLICY, Backend, Bind, Choice, Cors, Endpoint,
-                            Listener, Op, Origin, Policy, Predicate, Redirect, Rule, Span, Text, image_magic)
+                            MODE_PASSTHROUGH, MODE_TCP, MODE_TERMINATE, MODE_UDP, NO_BACKEND, OP_ANSWER, OP_AUTHORIZE,
+                            OP_CORS, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET,
+                            OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL,
+                            OP_REWRITE_PATH_PREFIX, PROTO_H2C, PROTO_HTTP, PROTO_TCP, PROTO_UDP, PROTO_WS, RULE_ANSWERS,
+                            RULE_CORS, RULE_GRPC, RULE_HOLDS, RULE_MIRRORS, RULE_NEEDS_REQUEST, RULE_NEEDS_RESPONSE,
+                            RULE_POLICY, Authorizer, Backend, Bind, Choice, Cors, Endpoint, Listener, Mirror, Op, Origin,
+                            Policy, Predicate, Redirect, Rule, Span, Text, image_magic)
 from gwfast._table cimport Image as Header
 
 from gwfast import limits
@@ -114,6 +115,7 @@ cdef class RuleBlock:
     cdef object rule
     cdef tuple backends        # BackendBlocks
     cdef tuple weights         # of the selector state that it holds; None: none
+    cdef list shares           # (id, weights) of that of its mirrors; None: none
     cdef uint32_t counter
     cdef uint32_t slot
 
@@ -138,7 +140,8 @@ cdef class Writer:
     cdef object registry
     cdef Texts texts
     cdef Terms terms
-    cdef Arena binds, listeners, rules, ops, redirects, cors, origins, policies, choices, backends, endpoints, index
+    cdef Arena binds, listeners, rules, ops, redirects, cors, origins, mirrors, authorizers, policies, choices, backends
+    cdef Arena endpoints, index
     cdef Arena rule_refs       # uint32_t by slot: how many terms name the rule
     cdef dict policy_places    # (Timeouts, Retry) -> index
     cdef dict rule_blocks      # Rule -> RuleBlock
@@ -168,6 +171,8 @@ cdef class Writer:
         self.policies = Arena()
         self.policy_places = {}
         self.origins = Arena()
+        self.mirrors = Arena()
+        self.authorizers = Arena()
         self.choices = Arena()
         self.backends = Arena()
         self.endpoints = Arena()
@@ -207,9 +212,8 @@ cdef class Writer:
 
     cdef size_t appended(self) noexcept:
         return (self.texts.arena.used + self.terms.predicates.used + self.terms.automata.used + self.ops.used
-                + self.redirects.used + self.cors.used + self.origins.used + self.policies.used
-                + self.choices.used + self.endpoints.used
-                + self.index.used)
+                + self.redirects.used + self.cors.used + self.origins.used + self.mirrors.used + self.choices.used
+                + self.policies.used + self.authorizers.used + self.endpoints.used + self.index.used)
 
     def close(self):
         """Let go of everything that the registry holds for this writer."""
@@ -488,7 +492,7 @@ cdef class Writer:
             out.flags = RULE_GRPC
         block.counter = out.counter = self.registry.take_counter(rule.kind, route)
         if rule.filters:
-            self.write_ops(rule.filters, &out.ops, &out.flags, False)
+            self.write_ops(rule.filters, block, &out.ops, &out.flags, False)
         if rule.timeouts is not None or rule.retry is not None:
             out.flags |= RULE_POLICY
             out.policy = self.policy(rule.timeouts, rule.retry)
@@ -515,7 +519,7 @@ cdef class Writer:
             choice.backend = self.backend(item.backend, block) if item.backend is not None else NO_BACKEND
             if item.filters:
                 flags = 0
-                self.write_ops(item.filters, &choice.ops, &flags, rule_cors != 0)
+                self.write_ops(item.filters, block, &choice.ops, &flags, rule_cors != 0)
                 out.flags |= flags & ~<uint32_t>RULE_ANSWERS
             out.total += choice.weight
             (<Choice *>(self.choices.at + at))[i] = choice
@@ -529,7 +533,7 @@ cdef class Writer:
     # Rules that send everything to one backend share its Choice.
     cdef int share_choice(self, object item, RuleBlock rule, Rule *out) except -1:
         cdef uint32_t index = self.backend(item.backend, rule)
-        cdef BackendBlock backend = rule.backends[0]
+        cdef BackendBlock backend = rule.backends[len(rule.backends) - 1]     # behind those of its mirrors
         cdef ssize_t at
         if backend.weight != <uint32_t>item.weight:
             at = self.choices.push(sizeof(Choice))
@@ -562,6 +566,8 @@ cdef class Writer:
             self.registry.drop_counter(rule.kind, f"{rule.namespace}/{rule.route}")
         if block.weights is not None:
             self.registry.drop_pick(rule.id, block.weights)
+        for identity, weights in block.shares or ():
+            self.registry.drop_pick(identity, weights)
         return 0
 
     # Rules that say the same share it.
@@ -589,7 +595,7 @@ cdef class Writer:
     # ---- Filters ----
 
     # `crossed`: a CORS filter of the rule is there already.
-    cdef int write_ops(self, tuple filters, Span *span, uint32_t *flags, bint crossed) except -1:
+    cdef int write_ops(self, tuple filters, RuleBlock block, Span *span, uint32_t *flags, bint crossed) except -1:
         cdef object cors = None
         span.first = <uint32_t>(self.ops.used // sizeof(Op))
         for item in filters:
@@ -604,6 +610,13 @@ cdef class Writer:
             elif isinstance(item, ir.RewriteFilter):
                 self.write_rewrite(item)
                 flags[0] |= RULE_NEEDS_REQUEST
+            elif isinstance(item, ir.AuthorizeFilter):
+                self.put_op(OP_AUTHORIZE, self.write_authorizer(item, block), "", "")
+                flags[0] |= RULE_HOLDS
+            elif isinstance(item, ir.MirrorFilter):
+                if item.numerator:
+                    self.put_op(OP_MIRROR, self.write_mirror(item, block), "", "")
+                    flags[0] |= RULE_MIRRORS
             elif isinstance(item, ir.RedirectFilter):
                 self.put_op(OP_REDIRECT, self.write_redirect(item), "", "")
                 flags[0] |= RULE_ANSWERS
@@ -615,6 +628,34 @@ cdef class Writer:
             flags[0] |= RULE_CORS
         span.count = <uint32_t>(self.ops.used // sizeof(Op)) - span.first
         return 0
+
+    cdef uint32_t write_mirror(self, object item, RuleBlock block) except? 0:
+        cdef Mirror out
+        cdef ssize_t at
+        memset(&out, 0, sizeof(Mirror))
+        out.backend = self.backend(item.backend, block)
+        out.numerator, out.denominator = item.numerator, item.denominator
+        if item.numerator < item.denominator:
+            block.shares = block.shares or []
+            identity = f"{block.rule.id}/mirrors/{len(block.shares)}"
+            block.shares.append((identity, (item.numerator, item.denominator)))
+            out.pick_at, out.pick_sign = self.registry.take_pick(identity, (item.numerator, item.denominator))
+        at = self.mirrors.push(sizeof(Mirror))
+        (<Mirror *>(self.mirrors.at + at))[0] = out
+        return <uint32_t>(at // sizeof(Mirror))
+
+    cdef uint32_t write_authorizer(self, object item, RuleBlock block) except? 0:
+        cdef Authorizer out
+        cdef ssize_t at
+        memset(&out, 0, sizeof(Authorizer))
+        out.backend = self.backend(item.backend, block)
+        out.max_body = item.max_body
+        self.texts.put(item.path, &out.path)
+        self.texts.put(",".join(item.headers), &out.headers)
+        self.texts.put(",".join(item.answers), &out.answers)
+        at = self.authorizers.push(sizeof(Authorizer))
+        (<Authorizer *>(self.authorizers.at + at))[0] = out
+        return <uint32_t>(at // sizeof(Authorizer))
 
     cdef int write_headers(self, object item, object without) except -1:
         set_, add, remove = ON[item.on]
@@ -820,6 +861,8 @@ cdef class Writer:
         header.cors = <uint32_t>(self.cors.used // sizeof(Cors))
         header.policies = <uint32_t>(self.policies.used // sizeof(Policy))
         header.origins = <uint32_t>(self.origins.used // sizeof(Origin))
+        header.mirrors = <uint32_t>(self.mirrors.used // sizeof(Mirror))
+        header.authorizers = <uint32_t>(self.authorizers.used // sizeof(Authorizer))
         header.choices = <uint32_t>(self.choices.used // sizeof(Choice))
         header.backends = <uint32_t>(self.backends.used // sizeof(Backend))
         header.endpoints = <uint32_t>(self.endpoints.used // sizeof(Endpoint))
@@ -842,6 +885,8 @@ cdef class Writer:
         header.cors_at = self.section(image, self.cors, &end)
         header.policies_at = self.section(image, self.policies, &end)
         header.origins_at = self.section(image, self.origins, &end)
+        header.mirrors_at = self.section(image, self.mirrors, &end)
+        header.authorizers_at = self.section(image, self.authorizers, &end)
         header.choices_at = self.section(image, self.choices, &end)
         header.backends_at = self.section(image, self.backends, &end)
         header.endpoints_at = self.section(image, self.endpoints, &end)

@@ -12,13 +12,13 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
 from gwfast._match cimport check
 from gwfast._table cimport (AUTH_ANY, BIND_UDP, CODES, KEY_HEADER, KEY_NONE, KEY_QUERY, MODE_UDP, NO_BACKEND, OP_ANSWER,
-                            OP_CORS, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD,
-                            OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL,
-                            OP_REWRITE_PATH_PREFIX, RULE_POLICY, Automaton, Backend, Bind, Candidate, Choice, Cors, Endpoint,
-                            HostIndex, Image, KeySlot, Keys, Listener, NameSlot, Names, Node, Op, PathNode, PathSlot, Policy,
-                            Predicate, Redirect, RegexSlot, Regexes, Rule, Span, Text, ValueSlot, Values, backend_at, bind_at,
-                            choice_at, cors_at, endpoint_at, listener_at, op_at, origin_at, policy_at, redirect_at, rule_at,
-                            text)
+                            OP_AUTHORIZE, OP_CORS, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE,
+                            OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST,
+                            OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, RULE_POLICY, Authorizer, Automaton, Backend, Bind,
+                            Candidate, Choice, Cors, Endpoint, HostIndex, Image, KeySlot, Keys, Listener, Mirror, NameSlot,
+                            Names, Node, Op, PathNode, PathSlot, Policy, Predicate, Redirect, RegexSlot, Regexes, Rule,
+                            Span, Text, ValueSlot, Values, authorizer_at, backend_at, bind_at, choice_at, cors_at,
+                            endpoint_at, listener_at, mirror_at, op_at, origin_at, policy_at, redirect_at, rule_at, text)
 
 cdef enum:
     DEEPEST = 80               # nodes below nodes: one for each condition of a match at most
@@ -117,6 +117,8 @@ cdef dict policy_told(const Policy *policy):
 
 cdef tuple op_told(const Image *image, const Op *op):
     cdef const Cors *cors
+    cdef const Mirror *mirror
+    cdef const Authorizer *authorizer
     cdef const Redirect *redirect
     if op.kind == OP_REDIRECT:
         redirect = redirect_at(image, op.hash)
@@ -124,6 +126,13 @@ cdef tuple op_told(const Image *image, const Op *op):
                 redirect.port, redirect.path_kind, string(image, redirect.path))
     if op.kind == OP_ANSWER:
         return ("OP_ANSWER", op.hash)
+    if op.kind == OP_AUTHORIZE:
+        authorizer = authorizer_at(image, op.hash)
+        return ("OP_AUTHORIZE", string(image, backend_at(image, authorizer.backend).name), authorizer.max_body,
+                string(image, authorizer.path), string(image, authorizer.headers), string(image, authorizer.answers))
+    if op.kind == OP_MIRROR:
+        mirror = mirror_at(image, op.hash)
+        return ("OP_MIRROR", string(image, backend_at(image, mirror.backend).name), mirror.numerator, mirror.denominator)
     if op.kind == OP_CORS:
         cors = cors_at(image, op.hash)
         return ("OP_CORS", cors.flags, cors.count, string(image, cors.methods), string(image, cors.headers),
@@ -184,6 +193,11 @@ cdef bint ops_whole(const Image *image) noexcept nogil:
         if op.kind == OP_REDIRECT and op.hash >= image.redirects:
             return False
         if op.kind == OP_CORS and op.hash >= image.cors:
+            return False
+        if op.kind == OP_AUTHORIZE and (op.hash >= image.authorizers
+                                        or authorizer_at(image, op.hash).backend >= image.backends):
+            return False
+        if op.kind == OP_MIRROR and (op.hash >= image.mirrors or mirror_at(image, op.hash).backend >= image.backends):
             return False
     for i in range(image.cors):
         cors = cors_at(image, i)

@@ -25,11 +25,11 @@ from gwfast._conditions cimport (Asked, Parameter, Run, first_line, header_equal
 from gwfast._head cimport (FIELD_UNDERSCORE, MAX_HOST, METHOD_CONNECT, METHOD_DELETE, METHOD_GET, METHOD_HEAD,
                            METHOD_OPTIONS, METHOD_OTHER, METHOD_PATCH, METHOD_POST, METHOD_PUT, METHOD_TRACE, Field,
                            RequestHead, Slice, name_hash)
-from gwfast._table cimport (ANY_DEPTH, HASH_SEED, IMAGE_VERSION, KEY_HEADER, KEY_NONE, KEY_QUERY, Backend, Bind, Candidate,
-                            Choice, Cors, Endpoint, HostIndex, Image, KeySlot, Keys, Listener, NameSlot, Names, Node, Op,
-                            Origin, PathNode, PathSlot, Policy, Predicate, Redirect, RegexSlot, Regexes, Rule, Text,
-                            ValueSlot, Values, bind_at, hash_bytes, hash_element, hash_name, image_magic, listener_at,
-                            rule_at, text)
+from gwfast._table cimport (ANY_DEPTH, HASH_SEED, IMAGE_VERSION, KEY_HEADER, KEY_NONE, KEY_QUERY, Authorizer, Backend, Bind,
+                            Candidate, Choice, Cors, Endpoint, HostIndex, Image, KeySlot, Keys, Listener, Mirror, NameSlot,
+                            Names, Node, Op, Origin, PathNode, PathSlot, Policy, Predicate, Redirect, RegexSlot, Regexes,
+                            Rule, Text, ValueSlot, Values, bind_at, hash_bytes, hash_element, hash_name, image_magic,
+                            listener_at, rule_at, text)
 
 cdef enum:
     MAX_LABELS = MAX_HOST // 2 + 1
@@ -404,6 +404,8 @@ cdef int check_sections(const Image *image, uint64_t size) noexcept nogil:
             within(size, image.redirects_at, image.redirects, sizeof(Redirect)) and \
             within(size, image.cors_at, image.cors, sizeof(Cors)) and \
             within(size, image.policies_at, image.policies, sizeof(Policy)) and \
+            within(size, image.authorizers_at, image.authorizers, sizeof(Authorizer)) and \
+            within(size, image.mirrors_at, image.mirrors, sizeof(Mirror)) and \
             within(size, image.origins_at, image.origins, sizeof(Origin)) and \
             within(size, image.choices_at, image.choices, sizeof(Choice)) and \
             within(size, image.backends_at, image.backends, sizeof(Backend)) and \

@@ -16,7 +16,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from gwfast._table cimport Choice, Image, Rule, choice_at
+from gwfast._table cimport Choice, Image, Mirror, Rule, choice_at
 
 
 cdef uint32_t pick(const Image *image, const Rule *rule, PickState *state) noexcept nogil:
@@ -50,6 +50,20 @@ cdef inline uint32_t step(const Choice *choice, uint32_t count, uint64_t total, 
         picked[best] += 1
         slots[0] += 1
     return best
+
+
+cdef bint shares(const Mirror *mirror, PickState *state) noexcept nogil:
+    cdef uint64_t gathered = mirror.numerator
+    cdef uint64_t *slot
+    cdef bint whole
+    if mirror.numerator == mirror.denominator or mirror.pick_at >= state.size:
+        return True
+    slot = state.slots + mirror.pick_at
+    if slot[0] >> 32 == mirror.pick_sign:
+        gathered += slot[0] & 0xFFFFFFFFu
+    whole = gathered >= mirror.denominator
+    slot[0] = <uint64_t>mirror.pick_sign << 32 | (gathered - mirror.denominator if whole else gathered)
+    return whole
 
 
 def sequence(weights, uint32_t n):

@@ -23,6 +23,7 @@ cdef enum OpKind:
     OP_ANSWER              # a status, in `hash`
     OP_AUTHORIZE           # holds the request: an index into the authorizers, in `hash`
     OP_EXTENSION           # holds the request: an index into the extensions, in `hash`
+    OP_MIRROR              # an index into mirrors, in `hash`
     OP_CORS                # the last of its rule's or backendRef's: an index into cors, in `hash`
 
 cdef struct Op:
@@ -66,6 +67,21 @@ cdef struct Origin:        # one that Cors allows
     uint32_t pad
     Text host              # in lower case
 
+cdef struct Mirror:        # of every `denominator` requests, `numerator` are sent to the backend too
+    uint32_t backend
+    uint32_t numerator     # at least 1
+    uint32_t denominator   # equal to it: every one
+    uint32_t pick_at       # as in Rule: one slot of the selector's state, sign << 32 | what has gathered
+    uint32_t pick_sign
+    uint32_t pad
+
+cdef struct Authorizer:    # of an ExternalAuth filter over HTTP
+    uint32_t backend
+    uint32_t max_body      # how much of a body it is shown, larger ones are 413; 0: none
+    Text path              # in front of the request's
+    Text headers           # names of fields that it is shown besides, between commas
+    Text answers           # names of fields of its 200 that go on; n == 0: all
+
 cdef struct Span:          # a run of elements of one array
     uint32_t first
     uint32_t count
@@ -88,6 +104,7 @@ cdef enum RuleFlag:
     RULE_HOLDS = 16           # an OP_AUTHORIZE or OP_EXTENSION among its ops
     RULE_CORS = 32            # an OP_CORS among its ops or those of its backendRefs
     RULE_POLICY = 64          # says something of time, or of trying again
+    RULE_MIRRORS = 128        # an OP_MIRROR among them
 
 cdef struct Policy:        # of a rule: `timeouts` and `retry`
     uint32_t request_ms    # the whole of it; 0: no limit
@@ -198,6 +215,8 @@ cdef struct Image:         # at offset 0
     uint64_t cors_at
     uint64_t policies_at
     uint64_t origins_at
+    uint64_t mirrors_at
+    uint64_t authorizers_at
     uint64_t choices_at
     uint64_t backends_at
     uint64_t endpoints_at
@@ -222,6 +241,8 @@ cdef struct Image:         # at offset 0
     uint32_t policies
     uint32_t pad
     uint32_t origins
+    uint32_t mirrors
+    uint32_t authorizers
 
 cdef inline const char *text(const Image *image, Text t) noexcept nogil:
     return <const char *>image + image.text_at + t.at
@@ -249,6 +270,12 @@ cdef inline const Cors *cors_at(const Image *image, uint32_t i) noexcept nogil:
 
 cdef inline const Origin *origin_at(const Image *image, uint32_t i) noexcept nogil:
     return <const Origin *>(<const char *>image + image.origins_at) + i
+
+cdef inline const Mirror *mirror_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Mirror *>(<const char *>image + image.mirrors_at) + i
+
+cdef inline const Authorizer *authorizer_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Authorizer *>(<const char *>image + image.authorizers_at) + i
 
 cdef inline const Choice *choice_at(const Image *image, uint32_t i) noexcept nogil:
     return <const Choice *>(<const char *>image + image.choices_at) + i

@@ -32,6 +32,7 @@ cdef struct State:
     uint32_t outstanding   # requests
     uint32_t sent          # requests that this endpoint was chosen for, ever
     Spent spent            # of them, those that were retries
+    uint32_t calls         # those of them that are the gateway's own (_call)
     uint32_t sign
     uint64_t suspect_until # ms; a connect failed: others are preferred until then
     uint32_t address_n

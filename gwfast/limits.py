@@ -82,6 +82,14 @@ TCP_IDLE_TIMEOUT = 3600.0  # without a byte either way; as long as an upgraded c
 UDP_IDLE_TIMEOUT = 30.0  # without a datagram either way (nginx: 10 min; Envoy: 1 min; DNS needs seconds)
 UDP_SESSIONS = 16_384  # in one worker and on one port: each has a descriptor
 
+# Mirrors: copies of requests that nobody waits for.
+MIRROR_BYTES = 64 * 1024  # of a body that a mirror has not taken yet; beyond that its copy is dropped, the client's goes on
+MIRROR_CALLS = 256  # at once from one worker to one endpoint: one that hangs costs no more connections (Envoy: 1024)
+MIRROR_TIMEOUT = 10.0  # from the end of the request to the end of its response, which nobody reads
+
+# Authorizers (ExternalAuth).
+AUTHORIZATION_TIMEOUT = 5.0  # from the question to the end of the answer, then 403 (Envoy: 0.2 s, its Gateway: 10 s)
+
 # Memory. One buffer per direction and connection, no disk. nginx: 8 x 8 KiB and disk; HAProxy: 16 KiB.
 BUFFER_BYTES = 32 * 1024
 CONNECTIONS = 0  # 0: half of the limit on open files

@@ -29,6 +29,7 @@ from gwfast.plan import dump, explain, regex
 from gwfast.plan import problems as plan_problems
 from gwfast.plan.build import build
 from gwfast.plan.explain import Explanation, Share
+from gwfast.plan.filters import mirrors
 from gwfast.plan.ir import Bind, Certificate, Endpoints, Entry, Filter, Listener, Plan, Rule
 
 WIDEST = 60  # characters of a cell that the others line up with
@@ -218,8 +219,9 @@ def routes_text(plan: Plan) -> str:
 
 
 def _backend_rows(plan: Plan) -> list[list[str]]:
-    named = {each.backend.key for bind in plan.binds for listener in bind.listeners
-             for host in listener.hosts for entry in host.entries for each in entry.rule.backends if each.backend}
+    rules = {entry.rule for bind in plan.binds for listener in bind.listeners for host in listener.hosts
+             for entry in host.entries}
+    named = {each.backend.key for rule in rules for each in (*rule.backends, *mirrors(rule)) if each.backend}
     rows = []
     for backend, endpoints in zip(plan.backends, plan.endpoints, strict=True):
         if backend.key in named:

@@ -251,7 +251,7 @@ class Attacher:
                 self._resources.policies(service, kind) for service in services for kind in POLICY_KINDS)
         for node, act in ((now, self._backends.hold), (before, self._backends.release)):
             for rule in node.rules if node else ():
-                for backend in rule.backends:
+                for backend in rule.leads():
                     for target in (backend.target, backend.passed):
                         if target:
                             act(target)

@@ -282,10 +282,16 @@ def _of_rules(node: RouteNode) -> Iterator[Problem]:
         field = f"spec.rules[{rule.index}]"
         for one in rule.refused:
             yield _problem(resource, f"{field}.filters[{one.index}]", one.reason, one.message)
+        for one in rule.led:
+            if one.reason:
+                yield _problem(resource, f"{field}.filters[{one.index}].requestMirror.backendRef", one.reason, one.message)
         for backend in rule.backends:
             place = f"{field}.backendRefs[{backend.index}]"
             if backend.reason:
                 yield _problem(resource, place, backend.reason, backend.message)
             for one in backend.refused:
                 yield _problem(resource, f"{place}.filters[{one.index}]", one.reason, one.message)
+            for one in backend.led:
+                if one.reason:
+                    yield _problem(resource, f"{place}.filters[{one.index}].requestMirror.backendRef", one.reason, one.message)
 

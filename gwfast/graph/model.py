@@ -18,7 +18,8 @@ Rules:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Literal
 
 import msgspec
@@ -69,7 +70,8 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     own_addresses: bool = False  # every Gateway has addresses of its own: no two meet on a port
     unusable_addresses: tuple[str, ...] = ()  # addresses that could not be bound
     filters: tuple[str, ...] = (
-        "RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite", "CORS")
+        "RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite", "CORS", "RequestMirror",
+        "ExternalAuth")
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
@@ -98,6 +100,16 @@ class Refused(Node):
     reason: str
     message: str = ""
     status: int = 500
+
+
+class Led(Node):
+    """Where a filter leads, as a BackendNode says it; `index` is its place. A mirror without a target is dropped."""
+
+    index: int
+    target: str = ""
+    passed: str = ""
+    reason: str = ""
+    message: str = ""
 
 
 class TargetTLS(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -168,6 +180,7 @@ class BackendNode(Node):
     reason: str = ""
     message: str = ""
     refused: tuple[Refused, ...] = ()  # of its own filters
+    led: tuple[Led, ...] = ()  # by its own filters
 
 
 class RuleNode(Node):
@@ -179,7 +192,12 @@ class RuleNode(Node):
     rule: HTTPRouteRule | GRPCRouteRule | TLSRouteRule | TCPRouteRule | UDPRouteRule
     backends: tuple[BackendNode, ...] = ()
     refused: tuple[Refused, ...] = ()
+    led: tuple[Led, ...] = ()  # by its own filters
     dropped: str = ""
+
+    def leads(self) -> Iterable[BackendNode | Led]:
+        """Return everything that it leads to: its backends, and where filters lead."""
+        return chain(self.backends, self.led, *(each.led for each in self.backends if each.led))
 
 
 class ParentNode(Node):

@@ -25,6 +25,7 @@ from gwfast.graph.model import (
     BackendNode,
     Condition,
     GraphOptions,
+    Led,
     ListenerNode,
     Note,
     ParentNode,
@@ -242,11 +243,12 @@ class _Rules:
         if not self._filtered:
             return RuleNode(index=index, rule=rule, backends=backends)
         refused = self._refuse(field, rule.filters) if rule.filters else ()
+        led = self._lead(field, rule.filters) if rule.filters else ()
         dropped = self._dropped(index, rule)
         for name, written in _NOT_HONOURED.items():
             if getattr(rule, name, None) is not None:
                 self._warn(f"{field}.{written}", f"{written}: not followed by this version")
-        return RuleNode(index=index, rule=rule, backends=backends, refused=refused, dropped=dropped)
+        return RuleNode(index=index, rule=rule, backends=backends, refused=refused, led=led, dropped=dropped)
 
     def _warn(self, field: str, message: str) -> None:
         self.notes.append(Note(resource=self._route, field=field, reason="NotServed", message=message))
@@ -261,19 +263,28 @@ class _Rules:
         target, status, reason, message, passed, traffic = self._resolve(ref, f"{field}.backendRefs[{index}]")
         filters = ref.filters if self._filtered else ()
         refused = self._refuse(f"{field}.backendRefs[{index}]", filters) if filters else ()
-        if target and not refused and not passed:
+        led = self._lead(f"{field}.backendRefs[{index}]", filters) if filters else ()
+        if target and not refused and not passed and not led:
             return _fine_backend(index, ref.weight, target, traffic)
         return BackendNode(
             index=index, weight=ref.weight, target=target, passed=passed, traffic=traffic, status=status, reason=reason,
-            message=message, refused=refused,
+            message=message, refused=refused, led=led,
         )
 
     # ---- Filters
 
     def _refuse(self, field: str, filters) -> tuple[Refused, ...]:
         served = self._options.filters
-        wrong = [(index, one) for index, one in enumerate(filters) if one.type not in served]
+        wrong = [(index, one) for index, one in enumerate(filters) if one.type not in served or self._unasked(field, one)]
         return tuple(self._refuse_one(f"{field}.filters[{index}]", index, one) for index, one in wrong)
+
+    def _unasked(self, field: str, one) -> bool:
+        """Whether it is an ExternalAuth that cannot be asked: it fails closed."""
+        if one.type != "ExternalAuth":
+            return False
+        auth = one.external_auth
+        return auth.protocol != "HTTP" or ".backendRefs[" in field or not self._backends.resolve(
+            auth.backend_ref, self._route).target
 
     def _refuse_one(self, field: str, index: int, one) -> Refused:
         if one.type == "ExtensionRef":
@@ -281,12 +292,32 @@ class _Rules:
             reason, message = "InvalidKind", f"filters of kind {ref.group}/{ref.kind} are not known here"
             self._unresolved = self._unresolved or Fault(reason, message, f"{field}.extensionRef")
         else:
-            reason, message = "UnsupportedValue", f"filter {one.type} is not served by this version"
+            reason, message = "UnsupportedValue", self._why_not(field, one)
             self._check_filter_backend(field, one)
         where = field.removeprefix("spec.")
         told = f"Dropped Rule: {where}: {message}: requests that reach it are answered with 500"
         self._partial = self._partial or Fault("UnsupportedValue", told, field)
         return Refused(index=index, type=one.type, reason=reason, message=message)
+
+    def _why_not(self, field: str, one) -> str:
+        if one.type != "ExternalAuth" or one.type not in self._options.filters:
+            return f"filter {one.type} is not served by this version"
+        if one.external_auth.protocol != "HTTP":
+            return "ExternalAuth over GRPC is not served by this version"
+        return "ExternalAuth on a backendRef is not served" if ".backendRefs[" in field else "its authorizer cannot be asked"
+
+    def _lead(self, field: str, filters) -> tuple[Led, ...]:
+        """Resolve where mirrors and authorizers lead."""
+        found = []
+        for index, one in enumerate(filters):
+            if one.type == "ExternalAuth" and one.type in self._options.filters and not self._unasked(field, one):
+                resolved = self._backends.resolve(one.external_auth.backend_ref, self._route)
+                found.append(Led(index=index, target=resolved.target, passed=resolved.passed))
+            if one.type == "RequestMirror" and "RequestMirror" in self._options.filters:
+                resolved = self._resolve(one.request_mirror.backend_ref, f"{field}.filters[{index}].requestMirror.backendRef")
+                found.append(Led(index=index, target=resolved.target, passed=resolved.passed, reason=resolved.reason,
+                                 message=resolved.message))
+        return tuple(found)
 
     def _check_filter_backend(self, field: str, one) -> None:
         if (mirror := one.request_mirror) is not None:

@@ -75,6 +75,8 @@ def render(counters: dict, stats: Stats) -> bytes:
     _globals(lines, counters["global"])
     _family(lines, "faults_total", "counter", "Requests that failed, by the word of the access log.",
             ((f'{{fault="{_escape(word)}"}}', n) for word, n in counters.get("faults", {}).items()))
+    _family(lines, "mirror_requests_total", "counter", "Copies of requests for mirrors, by what became of them.", (
+        (f'{{result="{word}"}}', n) for word, n in counters.get("mirrors", {}).items()))
     _routes(lines, counters)
     _own(lines, stats)
     return ("\n".join(lines) + "\n").encode()

@@ -26,7 +26,7 @@ from msgspec import Struct, field, msgpack
 from msgspec.structs import replace
 
 from gwfast.config.model import GRPCRouteFilter, HTTPRouteFilter, Key
-from gwfast.graph.model import (Attachment, BackendNode, Certificate, Graph, ListenerNode, ListenerTLS, Refused,
+from gwfast.graph.model import (Attachment, BackendNode, Certificate, Graph, Led, ListenerNode, ListenerTLS, Refused,
                                 RouteNode, RuleNode, Target, over_tls)
 from gwfast.plan import ir, precedence
 from gwfast.plan.filters import crosses, plan_filters
@@ -52,8 +52,8 @@ class _Way(NamedTuple):
     passthrough: bool = False
     certificate: Certificate | None = None
 
-    def place(self, node: BackendNode) -> Place:
-        """Return where a backendRef leads; '' where it is refused."""
+    def place(self, node: BackendNode | Led) -> Place:
+        """Return where a backendRef or a filter leads; '' where it is refused."""
         target = node.passed if self.passthrough and node.passed else node.target
         return (target, self.certificate) if self.certificate and over_tls(target) else target
 
@@ -326,13 +326,13 @@ def _certificate(found: Certificate) -> ir.Certificate:
 
 
 def _route_key(node: RouteNode, way: _Way) -> _RouteKey:
-    tells = any(each.passed or over_tls(each.target) for rule in node.rules for each in rule.backends)
+    tells = any(each.passed or over_tls(each.target) for rule in node.rules for each in rule.leads())
     return (node.key, way) if tells else node.key
 
 
 def _places(node: RouteNode, way: _Way) -> set[Place]:
     """Where a planned route leads."""
-    places = {way.place(each) for rule in node.rules if not rule.dropped for each in rule.backends}
+    places = {way.place(each) for rule in node.rules if not rule.dropped for each in rule.leads()}
     places.discard("")
     return places
 
@@ -377,16 +377,22 @@ def _entries(node: RouteNode, way: _Way, backends: Mapping[Place, Backend],
 def _rule(node: RouteNode, rule: RuleNode, way: _Way, backends: Mapping[Place, Backend]) -> Rule:
     metadata, source, written = node.resource.metadata, node.resource.source, rule.rule
     filtered = node.kind in ("HTTPRoute", "GRPCRoute")
+    filters = _filters(written.filters, rule.refused, _led(rule, way, backends)) if filtered else ()
     weighted = [_weighted(each, written.backend_refs[each.index].filters if filtered else (),
-                          backends.get(way.place(each))) for each in rule.backends]
+                          backends.get(way.place(each)), _led(each, way, backends)) for each in rule.backends]
     return Rule(kind=node.key.kind, namespace=metadata.namespace, route=metadata.name, index=rule.index,
-                name=written.name or "", filters=_filters(written.filters, rule.refused) if filtered else (),
+                name=written.name or "", filters=filters,
                 timeouts=plan_timeouts(getattr(written, "timeouts", None)), retry=plan_retry(getattr(written, "retry", None)),
                 source=source, backends=together(*weighted), created=_instant(metadata.creation_timestamp))
 
 
-def _weighted(node: BackendNode, written: tuple, backend: Backend | None) -> WeightedBackend:
-    filters = _filters(written, node.refused)
+def _led(node: RuleNode | BackendNode, way: _Way, backends: Mapping[Place, Backend]) -> dict[int, Backend]:
+    """Return the backends that filters of a rule or backendRef lead to, by the place of the filter."""
+    return {each.index: backends[way.place(each)] for each in node.led if each.target} if node.led else {}
+
+
+def _weighted(node: BackendNode, written: tuple, backend: Backend | None, led: Mapping[int, Backend]) -> WeightedBackend:
+    filters = _filters(written, node.refused, led)
     if backend is None:
         return WeightedBackend(weight=node.weight, status=node.status or 500, filters=filters)
     if not filters:
@@ -399,13 +405,14 @@ def _plain(weight: int, backend: Backend) -> WeightedBackend:
     return WeightedBackend(weight=weight, backend=backend)
 
 
-def _filters(written: tuple[HTTPRouteFilter | GRPCRouteFilter, ...], refused: tuple[Refused, ...]) -> tuple[Filter, ...]:
+def _filters(written: tuple[HTTPRouteFilter | GRPCRouteFilter, ...], refused: tuple[Refused, ...],
+             led: Mapping[int, Backend]) -> tuple[Filter, ...]:
     if not written:
         return ()
-    filters = plan_filters(written)
+    filters = plan_filters(written, led)
     answers = {each.index: AnswerFilter(status=each.status, reason=f"{each.message or each.type} ({each.reason})")
                for each in refused}
-    return tuple(answers.get(i, each) for i, each in enumerate(filters))
+    return tuple(one for i, each in enumerate(filters) if (one := answers.get(i, each)) is not None)
 
 
 def _instant(moment: datetime | None) -> str:

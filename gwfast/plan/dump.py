@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gwfast.graph.methods import ANY_CALL
-from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Certificate, CorsFilter, Endpoints, Entry, Filter,
-                            HeaderFilter, Host, Listener, Match, PathModifier, Plan, RedirectFilter, Retry, RetryBudget,
-                            RewriteFilter, Rule, ServerTLS, SessionPersistence, Timeouts, ValueMatch, WeightedBackend)
+from gwfast.plan.ir import (AnswerFilter, AuthorizeFilter, Backend, BackendTLS, Bind, Certificate, CorsFilter, Endpoints,
+                            Entry, Filter, HeaderFilter, Host, Listener, Match, MirrorFilter, PathModifier, Plan,
+                            RedirectFilter, Retry, RetryBudget, RewriteFilter, Rule, ServerTLS, SessionPersistence,
+                            Timeouts, ValueMatch, WeightedBackend)
 
 
 def to_builtins(plan: Plan) -> dict[str, Any]:
@@ -100,6 +101,13 @@ def filter_data(each: Filter) -> dict[str, Any]:
         case CorsFilter():
             return {"cors": _kept(allowOrigins=[*each.origins], allowMethods=[*each.methods], allowHeaders=[*each.headers],
                                   exposeHeaders=[*each.expose], allowCredentials=each.credentials, maxAge=each.max_age)}
+        case MirrorFilter():
+            share = {} if each.numerator == each.denominator else {
+                "fraction": {"numerator": each.numerator, "denominator": each.denominator}}
+            return {"requestMirror": {"backend": each.backend.key} | share}
+        case AuthorizeFilter():
+            return {"externalAuth": _kept(backend=each.backend.key, path=each.path, allowedHeaders=[*each.headers],
+                                          allowedResponseHeaders=[*each.answers], maxSize=each.max_body)}
         case AnswerFilter():
             return {"answer": {"status": each.status, "reason": each.reason}}
 
@@ -224,6 +232,11 @@ def filter_words(each: Filter) -> list[str]:
             return [f"redirect {each.status}: {', '.join(target + _path_words(each.path)) or 'the same URL'}"]
         case CorsFilter():
             return [f"CORS for {' or '.join(each.origins) or 'no origin'}{', with credentials' * each.credentials}"]
+        case MirrorFilter():
+            share = "" if each.numerator == each.denominator else f", {each.numerator} of {each.denominator} requests"
+            return [f"mirrored to {backend_words(each.backend)}{share}"]
+        case AuthorizeFilter():
+            return [f"authorized by {backend_words(each.backend)}{each.path}"]
         case AnswerFilter():
             return [f"answers {each.status}: {each.reason}"]
 

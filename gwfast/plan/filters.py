@@ -9,11 +9,13 @@ Rules:
 - `filters` is a list of HTTPRouteFilter (or GRPCRouteFilter): type, and one attribute named after the type
 """
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
-from gwfast.plan.ir import AnswerFilter, CorsFilter, Filter, HeaderFilter, PathModifier, RedirectFilter, RewriteFilter, Rule
+from gwfast.plan.ir import (AnswerFilter, AuthorizeFilter, Backend, CorsFilter, Filter, HeaderFilter, MirrorFilter,
+                            PathModifier, RedirectFilter, RewriteFilter, Rule)
 from gwfast.plan.paths import quoted_path
 
 # Fields that say where a message ends or belong to one connection: only the proxy itself writes them (RFC 9110 7.6.1).
@@ -23,9 +25,26 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def plan_filters(filters: Iterable[Any]) -> tuple[Filter, ...]:
-    """Return the plan's filters for those of one rule or one backendRef."""
-    return tuple(_one(each) for each in filters)
+def plan_filters(filters: Iterable[Any], led: Mapping[int, Backend] = MappingProxyType({})) -> tuple[Filter | None, ...]:
+    """Return the plan's filters for those of one rule or one backendRef, None for a mirror that leads nowhere. `led` are
+    the backends that they lead to, by their place."""
+    return tuple(_LEADS[each.type](each, led.get(i)) if each.type in _LEADS else _one(each) for i, each in enumerate(filters))
+
+
+def _mirror(each: Any, backend: Backend | None) -> Filter | None:
+    body = each.request_mirror
+    if backend is None:
+        return None
+    if body.fraction is not None:
+        return MirrorFilter(backend=backend, numerator=body.fraction.numerator, denominator=body.fraction.denominator)
+    percent = 100 if body.percent is None else body.percent
+    return MirrorFilter(backend=backend, numerator=percent, denominator=100)
+
+
+def mirrors(rule: Rule) -> list[MirrorFilter]:
+    """Return the mirrors of a rule and of its backendRefs."""
+    return [one for filters in (rule.filters, *(each.filters for each in rule.backends)) for one in filters
+            if isinstance(one, MirrorFilter)]
 
 
 def crosses(rule: Rule) -> bool:
@@ -57,6 +76,20 @@ def _headers(on: str, attribute: str, each: Any) -> Filter:
         if _BAD_VALUE.search(value):
             return AnswerFilter(status=500, reason=f"{each.type} has a control character in the value of {name!r}")
     return HeaderFilter(on=on, **lists)
+
+
+def _authorize(each: Any, backend: Backend | None) -> Filter:
+    if backend is None:            # the graph has told why
+        return AnswerFilter(status=500, reason="ExternalAuth has no backend")
+    body = each.external_auth
+    path = (body.http.path or "").rstrip("/")
+    names = [tuple(name.lower() for name in some) for some in (body.http.allowed_headers, body.http.allowed_response_headers)]
+    for name in (*names[0], *names[1]):
+        if not _TOKEN.fullmatch(name):
+            return AnswerFilter(status=500, reason=f"ExternalAuth names the field {name!r}")
+    size = body.forward_body.max_size or 0 if body.forward_body else 0
+    return AuthorizeFilter(backend=backend, path=quoted_path(path) if path else "", headers=names[0], answers=names[1],
+                           max_body=size)
 
 
 def _first(taken: set[str], name: str) -> bool:
@@ -92,6 +125,7 @@ def _path(path: Any) -> PathModifier | None:
     return PathModifier(type=path.type, value=quoted_path(value or ""))
 
 
+_LEADS = {"RequestMirror": _mirror, "ExternalAuth": _authorize}
 _SERVED: dict[str, Callable[[Any], Filter]] = {
     "RequestHeaderModifier": partial(_headers, "request", "request_header_modifier"),
     "ResponseHeaderModifier": partial(_headers, "response", "response_header_modifier"),

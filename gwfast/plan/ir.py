@@ -102,16 +102,6 @@ class CorsFilter(_Node):
     max_age: int = 5
 
 
-class AnswerFilter(_Node):
-    """Answer with this status at this place of the chain: a filter that cannot be resolved or is not served."""
-
-    status: int
-    reason: str
-
-
-Filter = HeaderFilter | RewriteFilter | RedirectFilter | CorsFilter | AnswerFilter
-
-
 class Certificate(_Node):
     """A chain and its private key, PEM. `names` are the DNS names that it is for, `not_after` is in seconds since the
     epoch. What is printed of it never has the key; `digest` stands for both."""
@@ -203,6 +193,35 @@ class Backend(_Node):
     def dialect(self) -> str:
         """What is spoken with it: the protocol, and behind '@' the id of its TLS settings."""
         return f"{self.protocol}@{self.tls.id:016x}" if self.tls else self.protocol
+
+
+class MirrorFilter(_Node):
+    """RequestMirror: of every `denominator` requests, `numerator` are sent to this backend too."""
+
+    backend: Backend
+    numerator: int = 1
+    denominator: int = 1
+
+
+class AuthorizeFilter(_Node):
+    """ExternalAuth over HTTP. path: in front of the request's; headers: what the authorizer is shown besides Host and
+    Authorization; answers: what of its fields goes on with the request, () is all; max_body: how much of a body it is shown."""
+
+    backend: Backend
+    path: str = ""
+    headers: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    max_body: int = 0
+
+
+class AnswerFilter(_Node):
+    """Answer with this status at this place of the chain: a filter that cannot be resolved or is not served."""
+
+    status: int
+    reason: str
+
+
+Filter = HeaderFilter | RewriteFilter | RedirectFilter | CorsFilter | MirrorFilter | AuthorizeFilter | AnswerFilter
 
 
 class Endpoints(_Node):

@@ -99,6 +99,8 @@ class Running:
 
     def count(self, name) -> int:
         counts = _counters.read(self.counters)
+        if name.startswith("mirror_"):
+            return counts["mirrors"][name.removeprefix("mirror_")]
         return counts["global"].get(name, counts["faults"].get(name))
 
     def wait(self, name, value):

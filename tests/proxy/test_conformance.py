@@ -183,3 +183,45 @@ def test_backend_filter_goes_with_its_backend(suite: Suite) -> None:
     for _ in range(20):
         got = json.loads(suite.ask(address, "GET", "any.example", "/", {}).body)
         assert ["backend", got["backend"]] in [[name.lower(), value] for name, value in got["fields"]]
+
+
+def copies(suite: Suite, *names: str) -> dict[str, list]:
+    """What backends got, by their names as the table writes them."""
+    return {name: [request for request in suite.backend(f"infra-backend-{name}").requests if request.target != "/marker"]
+            for name in names}
+
+
+@pytest.mark.parametrize("manifest, mirrors", [("httproute-request-mirror", ["v2"]),
+                                               ("httproute-request-multiple-mirrors", ["v2", "v3"])])
+def test_mirrors_get_what_the_backend_gets(suite: Suite, manifest: str, mirrors: list[str]) -> None:
+    """Each rule of the manifest; the same request line, Host and fields."""
+    suite.serve(documents(manifest))
+    address = next(iter(suite.addresses.values()))
+    paths = [match["path"]["value"] for d in documents(manifest) for rule in d["spec"]["rules"] for match in rule["matches"]]
+    assert len(paths) > 1
+    for path in paths:
+        for backend in suite.backends.values():
+            backend.requests.clear()
+        response = suite.ask(address, "GET", "any.example", path, {"X-Header-Remove": "v", "X-Header-Add": "v"})
+        assert response.status == 200, response.raw
+        until(lambda: all(copies(suite, *mirrors).values()))
+        original, = copies(suite, "v1")["v1"]
+        for copy, in copies(suite, *mirrors).values():
+            assert (copy.target, [*copy.fields]) == (original.target, [*original.fields])
+
+
+def test_a_percentage_is_mirrored(suite: Suite) -> None:
+    suite.serve(documents("httproute-request-percentage-mirror"))
+    address = next(iter(suite.addresses.values()))
+    rules = [rule for d in documents("httproute-request-percentage-mirror") for rule in d["spec"]["rules"]]
+    assert rules
+    for rule in rules:
+        for backend in suite.backends.values():
+            backend.requests.clear()
+        mirror, = [one["requestMirror"] for one in rule["filters"] if one["type"] == "RequestMirror"]
+        fraction = mirror.get("fraction", {})
+        share = mirror.get("percent", 100 * fraction.get("numerator", 1) / fraction.get("denominator", 100))
+        for _ in range(100):
+            assert suite.ask(address, "GET", "any.example", rule["matches"][0]["path"]["value"], {}).status == 200
+        until(lambda share=share: len(copies(suite, "v2")["v2"]) == share)
+        assert len(copies(suite, "v1")["v1"]) == 100

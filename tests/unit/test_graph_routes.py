@@ -394,6 +394,7 @@ def test_what_is_not_honoured_of_a_policy_is_a_warning():
 # ---- Filters and rules that are not served
 
 MIRROR = "{type: RequestMirror, requestMirror: {backendRef: {name: %s, port: 80}}}"
+AUTH = "{type: ExternalAuth, externalAuth: {protocol: GRPC, grpc: {}, backendRef: {name: %s, port: 80}}}"
 EXTENSION = "{type: ExtensionRef, extensionRef: {group: example.net, kind: Wasm, name: x}}"
 CORS = "{type: CORS, cors: {allowOrigins: ['*']}}"
 HEADERS = "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, value: b}]}}"
@@ -401,8 +402,8 @@ HEADERS = "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a,
 
 @pytest.mark.parametrize(("filters", "index", "reason", "resolved"), [
     (f"{HEADERS}, {EXTENSION}", 1, "InvalidKind", "False/InvalidKind"),
-    (f"{CORS}, {MIRROR % 's'}", 1, "UnsupportedValue", "True"),
-    (MIRROR % "s", 0, "UnsupportedValue", "True"), (MIRROR % "nowhere", 0, "UnsupportedValue", "False/BackendNotFound"),
+    (f"{CORS}, {AUTH % 's'}", 1, "UnsupportedValue", "True"),
+    (AUTH % "s", 0, "UnsupportedValue", "True"), (AUTH % "nowhere", 0, "UnsupportedValue", "False/BackendNotFound"),
 ])
 @pytest.mark.parametrize("on_backend", [False, True], ids=["rule", "backendRef"])
 def test_a_filter_that_is_not_served_is_answered(filters, index, reason, resolved, on_backend):
@@ -415,8 +416,38 @@ def test_a_filter_that_is_not_served_is_answered(filters, index, reason, resolve
     assert [(one.index, one.status, one.reason) for one in refused] == [(index, 500, reason)]
     check(graph, f"HTTPRoute/default/r@g Accepted=True PartiallyInvalid=True ResolvedRefs={resolved}")
     place = f"spec.rules[0]{'.backendRefs[0]' if on_backend else ''}.filters[{index}]"
-    missing = [f"{place}.requestMirror.backendRef"] if resolved.endswith("BackendNotFound") else []
+    missing = [f"{place}.externalAuth.backendRef"] if resolved.endswith("BackendNotFound") else []
     assert [one.field for one in problems(graph)] == [place, *missing]
+
+
+@pytest.mark.parametrize("on_backend", [False, True], ids=["rule", "backendRef"])
+def test_mirrors_lead_somewhere_or_are_dropped(on_backend):
+    inner = f", filters: [{HEADERS}, {MIRROR % 'nowhere'}, {MIRROR % 's'}]"
+    ref = f"{{name: s, port: 80{inner if on_backend else ''}}}"
+    graph = attach(of(route(rules=f"{{backendRefs: [{ref}]{'' if on_backend else inner}}}")), EVERYTHING)
+    rule = graph.routes[Key("HTTPRoute", "default", "r")].rules[0]
+    node = rule.backends[0] if on_backend else rule
+    assert [(each.index, each.target) for each in node.led] == [(1, ""), (2, rule.backends[0].target)] and not node.refused
+    check(graph, "HTTPRoute/default/r@g Accepted=True PartiallyInvalid=absent ResolvedRefs=False/BackendNotFound")
+    place = f"spec.rules[0]{'.backendRefs[0]' if on_backend else ''}.filters[1].requestMirror.backendRef"
+    assert [one.field for one in problems(graph)] == [place]
+
+
+ASK = "{type: ExternalAuth, externalAuth: {protocol: HTTP, http: {}, backendRef: {name: %s, port: 80}}}"
+
+
+@pytest.mark.parametrize(("name", "on_backend", "words", "resolved"), [
+    ("s", False, "", "True"), ("nowhere", False, "its authorizer cannot be asked", "False/BackendNotFound"),
+    ("s", True, "ExternalAuth on a backendRef is not served", "True")])
+def test_an_authorizer_that_cannot_be_asked_is_500(name, on_backend, words, resolved):
+    inner = f", filters: [{HEADERS}, {ASK % name}]"
+    ref = f"{{name: s, port: 80{inner if on_backend else ''}}}"
+    graph = attach(of(route(rules=f"{{backendRefs: [{ref}]{'' if on_backend else inner}}}")), EVERYTHING)
+    rule = graph.routes[Key("HTTPRoute", "default", "r")].rules[0]
+    node = rule.backends[0] if on_backend else rule
+    assert [(each.index, each.status, each.message) for each in node.refused] == ([(1, 500, words)] if words else [])
+    assert [(each.index, each.target) for each in node.led] == ([] if words else [(1, rule.backends[0].target)])
+    check(graph, f"HTTPRoute/default/r@g Accepted=True ResolvedRefs={resolved}")
 
 
 def test_filters_that_are_served_leave_no_trace():

@@ -4,9 +4,9 @@ from types import SimpleNamespace as Body
 import msgspec
 import pytest
 
-from gwfast.config.model import HTTPCORSFilter
+from gwfast.config.model import Fraction, HTTPCORSFilter
 from gwfast.plan.filters import FRAMING, plan_filters
-from gwfast.plan.ir import AnswerFilter, CorsFilter, HeaderFilter, PathModifier, RedirectFilter, RewriteFilter
+from gwfast.plan.ir import AnswerFilter, Backend, CorsFilter, HeaderFilter, MirrorFilter, PathModifier, RedirectFilter, RewriteFilter
 
 
 def modifier(type="RequestHeaderModifier", set=(), add=(), remove=()):
@@ -68,7 +68,7 @@ def test_filters_are_in_normal_form(given, expected):
 
 
 REFUSED = [
-    ("mirror", Body(type="RequestMirror"), "RequestMirror is not served"),
+    ("authorizer", Body(type="ExternalAuth"), "ExternalAuth has no backend"),
     ("extension", Body(type="ExtensionRef"), "ExtensionRef is not served"),
     ("header with a line break", modifier(set=[("x-a", "1\r\nx-b: 2")]), "control character"),
     ("name that is no token", modifier(add=[("x a", "1")]), "may not change"),
@@ -81,3 +81,17 @@ def test_what_cannot_be_done_answers_500_where_it_stands(given, words):
     assert isinstance(first, HeaderFilter)
     assert isinstance(second, AnswerFilter) and second.status == 500 and words in second.reason
     assert isinstance(third, RewriteFilter)
+
+
+BACKEND = Backend(namespace="default", name="shadow", port=80)
+
+
+@pytest.mark.parametrize(("percent", "fraction", "share"), [
+    (None, None, (100, 100)), (0, None, (0, 100)), (42, None, (42, 100)),
+    (None, Fraction(numerator=1), (1, 100)), (None, Fraction(numerator=0, denominator=7), (0, 7)),
+    (None, Fraction(numerator=5, denominator=1000), (5, 1000))])
+def test_mirrors_have_a_share(percent, fraction, share):
+    given = Body(type="RequestMirror", request_mirror=Body(percent=percent, fraction=fraction))
+    first, lost = plan_filters([given, given], {0: BACKEND})
+    assert isinstance(first, MirrorFilter) and first.backend is BACKEND and lost is None
+    assert (first.numerator, first.denominator) == share

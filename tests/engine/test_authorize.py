@@ -1,0 +1,231 @@
+"""ExternalAuth over HTTP: what the authorizer is asked, what goes on, and what the client gets where it does not."""
+import socket
+import struct
+from collections.abc import Callable
+
+import pytest
+from http2_client import Http2
+from scripted import head, one_rule
+from test_exchange import FORWARDED, asked, expect, refused
+
+from gwfast.plan import ir
+
+GET = b"GET /x?q=1 HTTP/1.1\r\nHost: a\r\nAuthorization: me\r\nX-A: 1\r\nX-B: 2\r\nCookie: c\r\n\r\n"
+FIELDS = b"Authorization: me\r\nX-A: 1\r\nX-B: 2\r\nCookie: c\r\n" + FORWARDED
+SENT = b"GET /x?q=1 HTTP/1.1\r\nHost: a\r\n" + FIELDS + b"\r\n"
+ASKED = b"GET /x?q=1 HTTP/1.1\r\nHost: a\r\nAuthorization: me\r\nContent-Length: 0\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+YES = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+AUTHORIZER = ir.Backend(namespace="default", name="auth", port=80)
+FAILED = refused(b"403 Forbidden")
+
+
+@pytest.fixture
+def begin(start, backend, other) -> Callable:
+    """begin(**filter): an engine whose authorizer is `other`."""
+    def begin(before=(), after=(), port=None, ports=None, **given):
+        one = ir.AuthorizeFilter(backend=AUTHORIZER, **given)
+
+        def plan(addresses) -> ir.Plan:
+            made = one_rule(addresses, filters=(*before, one, *after))
+            where = tuple(("127.0.0.1", each) for each in (ports if ports is not None else (port or other.port,)))
+            return ir.Plan(binds=made.binds, backends=(*made.backends, AUTHORIZER),
+                           endpoints=(*made.endpoints, ir.Endpoints(key=AUTHORIZER.key, addresses=where)))
+        return start([("127.0.0.1", backend.port)], plan, request_id=False)
+    return begin
+
+
+def on(what: str, **ops) -> ir.HeaderFilter:
+    return ir.HeaderFilter(on=what, **ops)
+
+
+# The filter, what the authorizer is asked, what it says, what the backend gets
+PASSES = {
+    "nothing configured": ({}, ASKED, YES, SENT),
+    "path": ({"path": "/check/it"}, ASKED.replace(b"/x", b"/check/it/x"), YES, SENT),
+    "fields": ({"headers": ("x-b", "cookie", "x-none")}, ASKED.replace(b"Content-L", b"X-B: 2\r\nCookie: c\r\nContent-L"), YES, SENT),
+    "fields of the answer": ({}, ASKED, b"HTTP/1.1 200 OK\r\nx-b: 3\r\nX-User: u\r\nContent-Type: t\r\nServer: s\r\nHost: h\r\n"
+                                        b"Connection: X-Hop\r\nX-Hop: 1\r\nContent-Length: 2\r\n\r\nno",
+                             SENT.replace(b"X-B: 2\r\n", b"")[:-2] + b"x-b: 3\r\nX-User: u\r\nServer: s\r\n\r\n"),
+    "some of the answer": ({"answers": ("x-user",)}, ASKED, b"HTTP/1.1 200 OK\r\nX-B: 3\r\nX-User: u\r\nContent-Length: 0\r\n\r\n",
+                           SENT[:-2] + b"X-User: u\r\n\r\n"),
+    "chunks and hints": ({}, ASKED, b"HTTP/1.1 103 E\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", SENT),
+    "filters before and behind": (
+        {"before": (on("request", set=(("authorization", "you"),)),), "after": (on("request", remove=("x-user",), add=(("x-b", "3"),)),)},
+        ASKED.replace(b"Authorization: me", b"authorization: you"),
+        b"HTTP/1.1 200 OK\r\nX-User: u\r\nX-Group: g\r\nContent-Length: 0\r\n\r\n",
+        b"GET /x?q=1 HTTP/1.1\r\nHost: a\r\n" + FIELDS.replace(b"Authorization: me\r\n", b"") +
+        b"authorization: you\r\nX-Group: g\r\nx-b: 3\r\n\r\n"),
+    "rewritten before": ({"before": (ir.RewriteFilter(hostname="b"),)}, ASKED.replace(b"Host: a", b"Host: b"), YES,
+                         SENT.replace(b"Host: a", b"Host: b", 1)),
+}
+
+
+@pytest.mark.parametrize("case", PASSES.values(), ids=PASSES)
+def test_what_passes(begin, backend, other, case):
+    """Twice, on the same connections."""
+    given, question, says, sent = case
+    engine = begin(**given)
+    client, authorizer, upstream = engine.connect(), None, None
+    for _ in range(2):
+        client.sendall(GET)
+        authorizer = asked(other, authorizer)
+        expect(authorizer, question)
+        authorizer.sendall(says)
+        upstream = asked(backend, upstream)
+        expect(upstream, sent)
+        upstream.sendall(OK)
+        assert head(client).startswith(b"HTTP/1.1 200 ")
+        assert client.recv(2) == b"ok"
+    assert len(other.accepted) == 1 and engine.count("denied") == engine.count("authorizer_failed") == 0
+
+
+# What the authorizer says, what the client gets, and the counter
+DENIALS = {
+    "401": (b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic\r\nX-C: 1\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\n<no/>",
+            b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic\r\nX-C: 1\r\nContent-Type: text/html\r\nContent-Length: 5\r\nDate: @\r\n\r\n<no/>",
+            "denied"),
+    "chunks": (b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\nX-T: 1\r\n\r\n",
+               b"HTTP/1.1 403 No\r\nContent-Length: 2\r\nDate: @\r\n\r\nno", "denied"),
+    "redirect": (b"HTTP/1.1 302 F\r\nLocation: https://login/\r\nContent-Length: 0\r\n\r\n",
+                 b"HTTP/1.1 302 F\r\nLocation: https://login/\r\nContent-Length: 0\r\nDate: @\r\n\r\n", "denied"),
+    "another success": (b"HTTP/1.1 204 OK\r\n\r\n", FAILED, "denied"),
+    "its own error": (b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\nDate: @\r\n\r\n", "denied"),
+    "a long body": (b"HTTP/1.1 429 Slow\r\nContent-Length: 40000\r\n\r\n" + b"x" * 40_000, refused(b"429 Too Many Requests"), "denied"),
+    "garbage": (b"what\r\n\r\n", FAILED, "authorizer_failed"),
+    "a switch": (b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", FAILED, "authorizer_failed"),
+    "a cut yes": (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", FAILED, "authorizer_failed"),
+    "a cut no": (b"HTTP/1.1 401 No\r\nContent-Length: 9\r\n\r\nok", FAILED, "authorizer_failed"),
+    "nothing": (b"", FAILED, "authorizer_failed"),
+}
+
+
+@pytest.mark.parametrize("case", DENIALS.values(), ids=DENIALS)
+def test_what_is_denied(begin, backend, other, case):
+    says, gets, counter = case
+    engine = begin()
+    client = engine.connect()
+    for n in range(1, 3):                  # the client's connection goes on
+        client.sendall(GET)
+        authorizer = other.accept()
+        expect(authorizer, ASKED)
+        authorizer.sendall(says)
+        authorizer.close()
+        expect(client, gets)
+        engine.wait(counter, n)
+    engine.wait("requests_open", 0)
+    assert len(backend.accepted) == 0 and engine.count("upstream_connects") == 2
+
+
+@pytest.mark.parametrize("more", [{"port": 1}, {"ports": ()}], ids=["refuses", "has no endpoints"])
+def test_an_authorizer_that_is_not_there(begin, more):
+    client = begin(**more).connect()
+    for _ in range(3):
+        client.sendall(GET)
+        expect(client, FAILED)
+
+
+BODY = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [0, 5, 1000, 60_000])
+def test_a_body_is_shown_and_goes_on(begin, backend, other, size):
+    engine = begin(max_body=60_000)
+    client = engine.connect()
+    body = b"x" * size
+    client.sendall(BODY % size + body)
+    authorizer = other.accept()
+    expect(authorizer, b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + body)
+    authorizer.sendall(YES)
+    expect(backend.accept(), b"POST /x HTTP/1.1\r\nHost: a\r\n" + FORWARDED + b"Content-Length: %d\r\n\r\n" % size + body)
+
+
+def test_a_body_in_chunks_is_shown_with_its_length(begin, backend, other):
+    client = begin(max_body=100).connect()
+    client.sendall(b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n")
+    authorizer = other.accept()
+    expect(authorizer, b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
+    authorizer.sendall(YES)
+    expect(backend.accept(), b"POST /x HTTP/1.1\r\nHost: a\r\n" + FORWARDED + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n")
+
+
+def test_a_larger_body_is_413(begin, other):
+    engine = begin(max_body=1000)
+    client = engine.connect()
+    client.sendall(BODY % 1001 + b"x" * 1001)
+    assert head(client).startswith(b"HTTP/1.1 413 ")
+    engine.wait("body_too_large", 1)
+    assert engine.count("upstream_connects") == 0
+
+
+def test_a_body_that_is_not_shown_waits(begin, backend, other):
+    """The authorizer is asked before it is there."""
+    client = begin().connect()
+    client.sendall(BODY % 100_000 + b"x" * 10)
+    authorizer = other.accept()
+    expect(authorizer, b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+    client.sendall(b"x" * 99_990)
+    authorizer.sendall(YES)
+    expect(backend.accept(), b"POST /x HTTP/1.1\r\nHost: a\r\n" + FORWARDED + b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000)
+
+
+def test_two_authorizers_are_asked_in_turn(begin, backend, other):
+    client = begin(after=(ir.AuthorizeFilter(backend=AUTHORIZER, path="/second"),)).connect()
+    client.sendall(GET)
+    authorizer = other.accept()
+    expect(authorizer, ASKED)
+    authorizer.sendall(YES)
+    authorizer = asked(other, authorizer)
+    expect(authorizer, ASKED.replace(b"/x", b"/second/x"))
+    authorizer.sendall(YES)
+    expect(backend.accept(), SENT)
+
+
+def test_a_client_that_goes_ends_the_question(begin, other):
+    engine = begin()
+    client = engine.connect()
+    client.sendall(GET)
+    authorizer = other.accept()
+    head(authorizer)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))     # one that ends may still want its answer
+    client.close()
+    assert authorizer.recv(1) == b""
+    engine.wait("requests_open", 0)
+
+
+def test_clients_of_http2(begin, backend, other):
+    engine = begin()
+    client = Http2(engine.connect())
+    first, second, authorizer = client.ask("/one"), client.ask("/two"), None
+    for path, says in ((b"/one", YES), (b"/two", b"HTTP/1.1 401 No\r\nX-C: 1\r\nContent-Length: 2\r\n\r\nno")):
+        authorizer = asked(other, authorizer)
+        assert head(authorizer).startswith(b"GET " + path + b" HTTP/1.1\r\n")
+        authorizer.sendall(says)
+    upstream = backend.accept()
+    assert head(upstream).startswith(b"GET /one HTTP/1.1\r\n")
+    upstream.sendall(OK)
+    assert client.over(first) == client.over(second) == "ended"
+    assert client.head(first)[b":status"] == b"200"
+    assert (client.head(second)[b":status"], client.head(second)[b"x-c"], client.body(second)) == (b"401", b"1", b"no")
+
+
+def test_one_that_dies_under_load_lets_nothing_pass(begin, backend, other):
+    """200 clients: 100 are answered while it lives, the others get 403; none gets through, none is left waiting."""
+    engine = begin()
+    clients = [engine.connect() for _ in range(200)]
+    passed = []
+    for client in clients[:100]:
+        client.sendall(GET)
+        authorizer = asked(other, other.accepted[-1] if other.accepted else None)
+        expect(authorizer, ASKED)
+        authorizer.sendall(YES)
+        passed.append(upstream := asked(backend, passed[-1] if passed else None))
+        expect(upstream, SENT)
+        upstream.sendall(OK)
+        assert head(client).startswith(b"HTTP/1.1 200 ")
+    other.close()
+    for client in clients[100:]:
+        client.sendall(GET)
+    statuses = [head(client).split()[1] for client in clients[100:]]
+    assert statuses == [b"403"] * 100
+    engine.wait("requests_open", 0)
