@@ -39,7 +39,7 @@ from gwfast.graph.refs import Resources
 from gwfast.sharing import SHARED, together
 
 _WITHOUT_HOSTNAMES = ("TCPRoute", "UDPRoute")
-_NOT_HONOURED = {"timeouts": "timeouts", "retry": "retry", "session_persistence": "sessionPersistence"}
+_NOT_HONOURED = {"session_persistence": "sessionPersistence"}
 
 
 def parent_key(ref: ParentReference, route: Route) -> Key | None:

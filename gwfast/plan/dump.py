@@ -251,7 +251,7 @@ def policy_words(rule: Rule) -> list[str]:
         codes = f", and after {', '.join(map(str, retry.codes))}" if retry.codes else ""
         times = f" at most {retry.attempts} time{'s' * (retry.attempts > 1)}" if retry.attempts else ""
         wait = f", {duration(retry.backoff)} or more later" if retry.backoff else ""
-        lines.append(f"tried again{times} where no connection is made{codes}{wait}")
+        lines.append(f"tried again{times} where the connection fails{codes}{wait}")
     return lines
 
 

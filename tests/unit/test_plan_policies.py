@@ -97,10 +97,10 @@ WORDS = {
                ["10s for the whole request, then 504", "250ms for the attempt, then 504"]),
     "no limits": (Timeouts(request=0, backend_request=0), None,
                   ["no limit for the whole request", "no limit for the attempt"]),
-    "defaults": (None, Retry(), ["tried again where no connection is made"]),
-    "once": (None, Retry(attempts=1, backoff=0), ["tried again at most 1 time where no connection is made"]),
+    "defaults": (None, Retry(), ["tried again where the connection fails"]),
+    "once": (None, Retry(attempts=1, backoff=0), ["tried again at most 1 time where the connection fails"]),
     "all": (None, Retry(codes=(500, 503), attempts=2, backoff=0.1),
-            ["tried again at most 2 times where no connection is made, and after 500, 503, 100ms or more later"]),
+            ["tried again at most 2 times where the connection fails, and after 500, 503, 100ms or more later"]),
 }
 
 
