@@ -19,7 +19,7 @@ from gwfast.graph.model import POLICY_KINDS, AncestorNode, GraphOptions, Note, P
 from gwfast.graph.refs import Policy, Resources, policy_services
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2: a field's name, and a cookie's (RFC 6265 4.1.1)
-_NOT_HONOURED = {"retry_constraint": "retryConstraint", "session_persistence": "sessionPersistence"}
+_NOT_HONOURED = {"session_persistence": "sessionPersistence"}
 
 
 def protection(

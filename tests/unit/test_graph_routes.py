@@ -388,7 +388,7 @@ def test_an_option_of_a_policy_that_is_not_known_is_told():
 def test_what_is_not_honoured_of_a_policy_is_a_warning():
     graph = attach(of(traffic(says="retryConstraint: {}, sessionPersistence: {}")), FILES)
     assert [(one.field, one.severity) for one in problems(graph) if one.reason == "NotServed"] == [
-        ("spec.retryConstraint", "warning"), ("spec.sessionPersistence", "warning")]
+        ("spec.sessionPersistence", "warning")]
 
 
 # ---- Filters and rules that are not served
