@@ -43,6 +43,14 @@ def head(connection) -> bytes:
     return got
 
 
+def readable(*connections: socket.socket, seconds: float = 0) -> list[socket.socket]:
+    """Wait until one of them can be read; which can. As select(), of which descriptors above 1023 cannot be asked."""
+    with selectors.PollSelector() as selector:
+        for each in connections:
+            selector.register(each, selectors.EVENT_READ)
+        return [key.fileobj for key, _ in selector.select(seconds)]
+
+
 def rest(connection) -> bytes:
     """Read until the other side ends; what an RST cuts off counts as ended, marked."""
     got = b""

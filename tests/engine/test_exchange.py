@@ -1,11 +1,10 @@
 """One request and its answer, as each side sees it: what the backend is sent and what the client gets, to the byte."""
 import re
-import select
 import socket
 from typing import NamedTuple
 
 import pytest
-from scripted import one_rule, rest
+from scripted import one_rule, readable, rest
 
 from gwfast._chunked import chunks_of
 from gwfast.plan import ir
@@ -159,7 +158,7 @@ def send(connection: socket.socket, data: bytes, piece: int) -> None:
 def asked(backend, last: socket.socket | None) -> socket.socket:
     """The connection on which the next request comes: the last one, or a new one."""
     if last is not None:
-        ready, _, _ = select.select([last, backend.socket], [], [], 5)
+        ready = readable(last, backend.socket, seconds=5)
         if last in ready and last.recv(1, socket.MSG_PEEK):
             return last
     return backend.accept()

@@ -1,11 +1,10 @@
 """Nothing left: no descriptors. What can be served is, and what could not be is as soon as it can."""
 import os
 import resource
-import select
 import socket
 
 import pytest
-from scripted import Running, head, one_rule, rest
+from scripted import Running, head, one_rule, readable, rest
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 NOTHING = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -80,7 +79,7 @@ def test_idle_connections_to_backends_make_room(start, backend, other, exhaust):
         engine.engine.drain()
         engine.engine.drain()
         exhaust.give()
-    reused, = (each for each in upstreams if select.select([each], [], [], 0)[0] and each.recv(1, socket.MSG_PEEK))
+    reused, = (each for each in upstreams if readable(each) and each.recv(1, socket.MSG_PEEK))
     for upstream in (reused, other.accept()):
         head(upstream)
         upstream.sendall(NOTHING)
