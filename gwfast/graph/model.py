@@ -108,6 +108,7 @@ class Led(Node):
     index: int
     target: str = ""
     passed: str = ""
+    traffic: TargetTraffic | None = None
     reason: str = ""
     message: str = ""
 

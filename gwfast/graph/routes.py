@@ -312,11 +312,11 @@ class _Rules:
         for index, one in enumerate(filters):
             if one.type == "ExternalAuth" and one.type in self._options.filters and not self._unasked(field, one):
                 resolved = self._backends.resolve(one.external_auth.backend_ref, self._route)
-                found.append(Led(index=index, target=resolved.target, passed=resolved.passed))
+                found.append(Led(index=index, target=resolved.target, passed=resolved.passed, traffic=resolved.traffic))
             if one.type == "RequestMirror" and "RequestMirror" in self._options.filters:
                 resolved = self._resolve(one.request_mirror.backend_ref, f"{field}.filters[{index}].requestMirror.backendRef")
-                found.append(Led(index=index, target=resolved.target, passed=resolved.passed, reason=resolved.reason,
-                                 message=resolved.message))
+                found.append(Led(index=index, target=resolved.target, passed=resolved.passed, traffic=resolved.traffic,
+                                 reason=resolved.reason, message=resolved.message))
         return tuple(found)
 
     def _check_filter_backend(self, field: str, one) -> None:

@@ -141,6 +141,27 @@ def test_a_budget_changes_the_backends_that_rules_name_and_no_key(service):
     assert seen[1][1] is not seen[2][1]
 
 
+MIRROR = "[{type: RequestMirror, requestMirror: {backendRef: {name: one, port: 80}}}]"
+AUTHORIZER = "[{type: ExternalAuth, externalAuth: {protocol: HTTP, http: {}, backendRef: {name: one, port: 80}}}]"
+
+
+@pytest.mark.parametrize(("filters", "on_backend"), [(MIRROR, False), (MIRROR, True), (AUTHORIZER, False)],
+                         ids=["mirror of a rule", "mirror of a backendRef", "authorizer"])
+def test_a_budget_changes_the_backends_that_filters_lead_to(filters, on_backend):
+    place = "port: 80}]" if on_backend else "backendRefs:"
+    filtered = (ROUTE % ("led", "led", "clear")).replace(place, {
+        True: f"port: 80, filters: {filters}}}]", False: f"filters: {filters}, backendRefs:"}[on_backend])
+    attacher, builder, found = Attacher(EVERYTHING), Builder(), start() | resources(filtered)
+    made(attacher, builder, found, None)
+    for percent in (20, 30, None):
+        policy = one(TRAFFIC % ("one", percent or 0))
+        _, now = made(attacher, builder, found | (keyed(policy) if percent else {}), [policy.key])
+        planned, = (each for each in now.backends if each.name == "one")
+        rule = parts(now)[1]["led"]
+        (led,) = (rule.backends[0] if on_backend else rule).filters
+        assert led.backend is planned and (planned.retry_budget and planned.retry_budget.percent) == percent
+
+
 def test_gateways_with_certificates_of_their_own_have_backends_of_their_own():
     found = start() | resources((GATEWAY % ("h", "b")).replace("port: 4", "port: 5").replace("port: 80", "port: 81"))
     route = one(ROUTE % ("one", "one", "one"))
