@@ -10,7 +10,7 @@ import os
 import resource
 
 cimport cython
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
@@ -22,10 +22,11 @@ from gwfast._call cimport Calls
 from gwfast._clients cimport Clients
 from gwfast._counters cimport Counters
 from gwfast._exchange cimport Exchange, Gateway, Table
+from gwfast._extension cimport Extensions
 from gwfast._log cimport AccessLog
 from gwfast._loop cimport Loop
 from gwfast._sys cimport *
-from gwfast._table cimport BIND_UDP, Bind
+from gwfast._table cimport BIND_UDP, Bind, Image, Text, extension_at, text
 from gwfast._timer cimport Timer
 from gwfast._udp cimport UdpSocket
 from gwfast._upstream2 cimport Pools
@@ -51,6 +52,7 @@ cdef class Engine:
     def __init__(self, *, int worker, int workers, int counters_fd, options):
         cdef Pools upstreams
         cdef Authorizers authorizers
+        cdef Extensions extensions
         self.loop = Loop(Counters(counters_fd, worker))
         upstreams = Pools(self.loop)
         upstreams.pool_size = options.pool_size
@@ -79,6 +81,9 @@ cdef class Engine:
         authorizers.calls.limits = self.gateway.limits
         authorizers.calls.most = 0xFFFFFFFF    # each is a request that a client waits for
         self.gateway.authorizers = authorizers
+        extensions = Extensions()
+        extensions.gateway = self.gateway
+        self.gateway.extensions = extensions
         self.gateway.via = options.via.encode("ascii") if options.via else None
         self.gateway.request_id = options.request_id
         self.gateway.response_ms = round(options.response_timeout * 1000)
@@ -189,6 +194,21 @@ cdef class Engine:
         self.loop.counters.totals.table_generation = table.image.generation
         self.loop.counters.totals.tables_swapped += 1
 
+    def extensions(self) -> list[tuple[int, bytes]]:
+        """Return (id, definition) of every filter in Python that the table names; a definition is JSON of an ExtensionFilter."""
+        cdef const Image *image = self.gateway.table.image
+        cdef Text definition
+        cdef uint32_t i
+        found = {}
+        for i in range(image.extensions):
+            definition = extension_at(image, i).definition
+            found[extension_at(image, i).id] = text(image, definition)[:definition.n]
+        return list(found.items())
+
+    def extend(self, host) -> None:
+        """Ask `host` (serve.extensions.Host) to run the filters in Python."""
+        (<Extensions>self.gateway.extensions).host = host
+
     def secure(self, certs) -> None:
         """Ask `certs` (serve.certs.Certs) for what handshakes need, from the next one on."""
         self.clients.certs = self.gateway.upstreams.certs = certs
@@ -215,6 +235,8 @@ cdef class Engine:
             pass
         self.gateway.calls.forget()
         (<Authorizers>self.gateway.authorizers).forget()
+        (<Extensions>self.gateway.extensions).host = None
+        (<Extensions>self.gateway.extensions).gateway = None
         while self.gateway.spare is not None:      # one by one: they refer to the gateway, and to each other
             exchange = self.gateway.spare
             self.gateway.spare = exchange.next_spare

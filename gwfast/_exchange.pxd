@@ -79,6 +79,10 @@ cdef class Hold:               # keeps one request from its backend: asks an aut
     cdef void start(self) noexcept
     cdef void more(self) noexcept        # more of the body came into exchange.early, or all of it
     cdef void drop(self) noexcept        # the exchange is over: nobody may be called any more
+    # Of those that listen to the response (Exchange.listen): its head is gateway.reply, to be followed by exchange.replied_to();
+    # a piece of its body, which may be exchanged for another that lives until the next one. -1: the response is cut.
+    cdef void reply(self) noexcept
+    cdef int piece(self, const char **at, size_t *n, bint end) noexcept
 
 cdef class Holds:              # makes those of one kind
     cdef Hold hold(self, Exchange exchange, const Op *op)      # None: cannot be asked, which is 500
@@ -130,6 +134,12 @@ cdef class Exchange(Waiter):
     cdef uint64_t retry_at
     cdef uint16_t retries
     cdef bint keeping          # all of the body so far is in `early`, also what was sent
+    cdef list interest         # Holds that listen to the response; the last one is asked first. None: nobody
+    cdef uint32_t heard        # how many of them were asked
+    cdef Buf answer_head       # the response's head as they left it
+    cdef Buf kept              # of a stream: what has come of its body while they are asked
+    cdef bint kept_end
+    cdef bint paused           # they are asked: nothing is read of the response
     cdef Buf request           # the head for the upstream, as HTTP/1.1 has it
     cdef Buf early             # what came of the body before the launch, and behind it a trailer section
     cdef uint32_t early_body   # bytes of `early` that are body
@@ -181,6 +191,12 @@ cdef class Exchange(Waiter):
     cdef void passed(self) noexcept      # by its Hold: the request goes on
     # By its Hold: the answer is gateway.reply with these n bytes.
     cdef void reply_with(self, const char *at, size_t n) noexcept
+    cdef int read_reply(self, const char *head, size_t n) noexcept     # into gateway.reply; -1: it is not one
+    cdef void listen(self, Hold hold) noexcept
+    cdef void hold_reply(self) noexcept
+    cdef void replied_to(self, Hold hold, const char *head, size_t n) noexcept
+    cdef void resume_reply(self) noexcept
+    cdef int watch(self, const char **at, size_t *n, bint end) noexcept
     cdef int hold_next(self, const Found *found, const Bind *bind, uint32_t since) noexcept
     cdef int cross(self, const Op *ops, uint32_t count) noexcept
     cdef int go_on(self, const Found *found, const Bind *bind, uint32_t since) noexcept
@@ -212,6 +228,7 @@ cdef class Exchange(Waiter):
     cdef void reply_goes_on(self, bint end) noexcept
     cdef void reply_ended(self) noexcept
     cdef void upstream_eof(self, bint reset) noexcept
+    cdef int end_watch(self) noexcept
     cdef void close_half(self) noexcept
     cdef void record(self) noexcept
     cdef void settle(self) noexcept

@@ -14,7 +14,7 @@ from gwfast._filter cimport (
 )
 from gwfast._head cimport *
 from gwfast._http1 cimport keep_trailers, parse_request, parse_response, parse_trailers
-from gwfast._loop cimport LARGE, READ, READ_AGAIN, READ_BROKEN, READS, append, consume, release, reserve, waiting
+from gwfast._loop cimport LARGE, READ, Pool, READ_AGAIN, READ_BROKEN, READS, append, consume, release, reserve, waiting
 from gwfast._match cimport AMBIGUOUS, FOUND, check, find
 from gwfast._pick cimport pick, shares
 from gwfast._splice cimport TAKE, carry, joined
@@ -147,6 +147,12 @@ cdef class Hold:
     cdef void drop(self) noexcept:
         self.exchange = None
 
+    cdef void reply(self) noexcept:
+        pass
+
+    cdef int piece(self, const char **at, size_t *n, bint end) noexcept:
+        return 0
+
 
 @cython.no_gc
 cdef class Holds:
@@ -251,10 +257,10 @@ cdef class Exchange(Waiter):
             ops = &rest
         op = answering(ops) if found.rule.flags & RULE_ANSWERS else NULL
         if op == NULL:
-            if found.rule.total == 0:
+            if found.rule.total == 0 and not (since and self.prefer < found.rule.idle):
                 self.answer(found.rule.empty_status, FAULT_NO_BACKEND, NULL, 0)
                 return 1
-            if since and self.prefer < found.rule.choices.count:
+            if since and self.prefer < found.rule.choices.count + found.rule.idle:
                 chosen = self.prefer
             elif found.rule.choices.count > 1:
                 chosen = pick(image, found.rule, &self.gateway.picks)
@@ -467,6 +473,68 @@ cdef class Exchange(Waiter):
             else:
                 call.more(at, n, end)
             call = call.next
+
+    cdef int read_reply(self, const char *head, size_t n) noexcept:
+        cdef HeadLimits most
+        most.head = most.line = <uint32_t>n + 1
+        most.count = MAX_FIELDS
+        return 0 if parse_response(head, <uint32_t>n, 0, &most, self.method_id, &self.gateway.reply) == <int>n else -1
+
+    cdef void listen(self, Hold hold) noexcept:
+        try:
+            if self.interest is None:
+                self.interest = []
+            self.interest.append(hold)
+            self.owes = True
+        except MemoryError:
+            pass
+
+    cdef void hold_reply(self) noexcept:
+        """Ask those that listen; the response's head is gateway.reply."""
+        self.paused = True
+        self.gateway.loop.arm(self.upstream, 0)
+        (<Hold>self.interest[len(self.interest) - 1 - self.heard]).reply()
+
+    cdef void replied_to(self, Hold hold, const char *head, size_t n) noexcept:
+        release(&self.gateway.loop.pool, &self.answer_head)
+        if append(&self.gateway.loop.pool, &self.answer_head, head, n) < 0 or self.read_reply(self.answer_head.base, n) < 0:
+            self.fail(FAULT_EXTENSION)
+            return
+        self.heard += 1
+        if self.heard < <uint32_t>len(self.interest):
+            self.hold_reply()
+        else:
+            self.resume_reply()
+
+    cdef void resume_reply(self) noexcept:
+        cdef Upstream upstream = self.upstream
+        cdef Pool *pool = &self.gateway.loop.pool
+        cdef uint32_t serial = self.serial
+        cdef Buf kept = self.kept
+        cdef size_t used
+        self.paused = False
+        if upstream.fd < 0:        # a stream
+            memset(&self.kept, 0, sizeof(Buf))
+            if self.pass_reply(True, kept.base + kept.start if kept.base != NULL else self.gateway.loop.reply, waiting(&kept),
+                               self.kept_end) == 0:
+                self.reply_goes_on(self.kept_end)
+            release(pool, &kept)
+        else:
+            used = self.take_body(upstream.input.base + upstream.input.start if upstream.input.base != NULL
+                                  else self.gateway.loop.reply, waiting(&upstream.input), True)
+            if self.serial == serial and self.upstream is upstream:
+                if used:
+                    consume(pool, &upstream.input, <uint32_t>used)
+                self.gateway.loop.arm(upstream, self.gateway.loop.now_ms + self.gateway.reply_body_ms)
+        if self.serial == serial and self.upstream is upstream:
+            upstream.pull()
+
+    cdef int watch(self, const char **at, size_t *n, bint end) noexcept:
+        cdef Py_ssize_t i
+        for i in range(len(self.interest) - 1, -1, -1):
+            if (<Hold>self.interest[i]).piece(at, n, end) < 0:
+                return -1
+        return 0
 
     cdef void reply_with(self, const char *at, size_t n) noexcept:
         if self.pass_reply(True, at, n, True) == 0:
@@ -742,7 +810,7 @@ cdef class Exchange(Waiter):
         self.fail(FAULT_UPSTREAM_BAD)
 
     cdef bint upstream_wanted(self) noexcept:
-        return self.client.out.base == NULL
+        return self.client.out.base == NULL and not self.paused
 
     cdef bint upstream_moves(self) noexcept:
         return True
@@ -762,7 +830,7 @@ cdef class Exchange(Waiter):
         cdef char *at
         cdef int reads = 0
         cdef bint bulk = False
-        while upstream.readable and self.client.out.base == NULL:
+        while upstream.readable and self.client.out.base == NULL and not self.paused:
             reads += 1
             if reads > READS:          # others want their turn: the kernel announces the rest again
                 loop.watch(upstream, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
@@ -797,7 +865,7 @@ cdef class Exchange(Waiter):
                     return
             if self.replied:
                 loop.arm(upstream, loop.now_ms + (self.gateway.tunnel_ms if self.tunnel else self.gateway.reply_body_ms))
-                bulk = (n == READ and not self.tunnel and self.body.framing == FRAMING_LENGTH
+                bulk = (n == READ and not self.tunnel and self.body.framing == FRAMING_LENGTH and self.interest is None
                         and joined(upstream, self.client))
 
     cdef void upstream_eof(self, bint reset) noexcept:
@@ -856,6 +924,9 @@ cdef class Exchange(Waiter):
             return n
         body_start(&self.body, head.framing, head.content_length)
         self.keep_upstream = head.keep_alive and head.framing != FRAMING_CLOSE
+        if self.interest is not None:
+            self.hold_reply()
+            return used            # the rest waits with the upstream
         return used + self.take_body(at + used, n - used, True)
 
     cdef bint inform(self) noexcept:
@@ -888,6 +959,9 @@ cdef class Exchange(Waiter):
     cdef int pass_reply(self, bint first, const char *at, size_t n, bint end) noexcept:
         """Give the client the head, if it is the first time, and a part of the body. -1: that ended the exchange."""
         cdef int result = 0
+        if self.interest is not None and self.watch(&at, &n, end) < 0:
+            self.fail(FAULT_EXTENSION)
+            return -1
         self.bytes_out += n
         if first:
             self.status = self.gateway.reply.status
@@ -907,7 +981,11 @@ cdef class Exchange(Waiter):
             self.inform()
         elif self.policy == NULL or not self.retry(self.gateway.reply.status, False):
             self.keep_upstream = True
-            if self.pass_reply(True, at, n, end) == 0:
+            if self.interest is not None:
+                self.kept_end = end
+                append(&self.gateway.loop.pool, &self.kept, at, n)
+                self.hold_reply()
+            elif self.pass_reply(True, at, n, end) == 0:
                 self.reply_goes_on(end)
 
     cdef void upstream_data(self, const char *at, size_t n, bint end) noexcept:
@@ -919,7 +997,23 @@ cdef class Exchange(Waiter):
         elif self.pass_reply(False, at, n, end) == 0:
             self.reply_goes_on(end)
 
+    cdef int end_watch(self) noexcept:
+        """Trailers come: the body is over, and those that watch it may have a last word."""
+        cdef const char *last = NULL
+        cdef size_t n = 0
+        if self.interest is None:
+            return 0
+        if self.watch(&last, &n, True) < 0:
+            self.fail(FAULT_EXTENSION)
+            return -1
+        if n and self.client.data(last, n, False) < 0:
+            self.client_gone()
+            return -1
+        return 0
+
     cdef void upstream_trailers(self, const char *at, size_t n) noexcept:
+        if self.end_watch() < 0:
+            return
         if self.client.trailers(at, n) < 0:
             self.client_gone()
         else:
@@ -965,6 +1059,8 @@ cdef class Exchange(Waiter):
             return n
         if <size_t>result < n:
             self.keep_upstream = False
+        if self.end_watch() < 0:
+            return n
         if self.client.trailers(at, keep_trailers(at, fields, count, FIELD_HOP)) < 0:
             self.client_gone()
         else:
@@ -1078,6 +1174,14 @@ cdef class Exchange(Waiter):
         if self.policy != NULL:
             self.end_policy()
         release(&self.gateway.loop.pool, &self.said)
+        if self.interest is not None:
+            for hold in self.interest:
+                (<Hold>hold).drop()
+            self.interest = None
+            release(&self.gateway.loop.pool, &self.answer_head)
+            release(&self.gateway.loop.pool, &self.kept)
+            self.heard = 0
+            self.paused = False
 
     cdef void reset(self) noexcept:
         self.serial += 1

@@ -47,6 +47,7 @@ cdef enum:
     FAULT_DENIED           # by an authorizer
     FAULT_AUTHORIZER       # it could not be asked
     FAULT_BODY_LARGE       # for it
+    FAULT_EXTENSION
     FAULTS
 
 cdef struct Row:

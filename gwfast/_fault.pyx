@@ -44,6 +44,7 @@ cdef extern from * nogil:
         {403, "denied"},
         {403, "authorizer_failed"},
         {413, "body_too_large"},
+        {500, "extension"},
     };
     static const struct { unsigned short status; const char *word; } gwfast_phrases[] = {
         {200, "OK"},

@@ -13,6 +13,7 @@ import socket
 from operator import attrgetter
 
 import cython
+import msgspec
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -26,12 +27,12 @@ from gwfast._index cimport (Arena, HostBlock, Name, Term, Terms, Texts, make_nam
 from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BIND_HTTP, BIND_TCP, BIND_TLS, BIND_UDP, CORS_ANY_HEADER,
                             CORS_ANY_METHOD, CORS_ANY_ORIGIN, CORS_CREDENTIALS, IMAGE_VERSION, MODE_HTTP, MODE_HTTPS,
                             MODE_PASSTHROUGH, MODE_TCP, MODE_TERMINATE, MODE_UDP, NO_BACKEND, OP_ANSWER, OP_AUTHORIZE,
-                            OP_CORS, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET,
+                            OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET,
                             OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL,
                             OP_REWRITE_PATH_PREFIX, PROTO_H2C, PROTO_HTTP, PROTO_TCP, PROTO_UDP, PROTO_WS, RULE_ANSWERS,
-                            RULE_CORS, RULE_GRPC, RULE_HOLDS, RULE_MIRRORS, RULE_NEEDS_REQUEST, RULE_NEEDS_RESPONSE,
-                            RULE_POLICY, Authorizer, Backend, Bind, Choice, Cors, Endpoint, Listener, Mirror, Op, Origin,
-                            Policy, Predicate, Redirect, Rule, Span, Text, image_magic)
+                            RULE_CORS, RULE_GRPC, RULE_HOLDS, RULE_MIRRORS, RULE_NAMES, RULE_NEEDS_REQUEST,
+                            RULE_NEEDS_RESPONSE, RULE_POLICY, Authorizer, Backend, Bind, Choice, Cors, Endpoint, Extension,
+                            Listener, Mirror, Op, Origin, Policy, Predicate, Redirect, Rule, Span, Text, image_magic)
 from gwfast._table cimport Image as Header
 
 from gwfast import limits
@@ -140,7 +141,8 @@ cdef class Writer:
     cdef object registry
     cdef Texts texts
     cdef Terms terms
-    cdef Arena binds, listeners, rules, ops, redirects, cors, origins, mirrors, authorizers, policies, choices, backends
+    cdef Arena binds, listeners, rules, ops, redirects, cors, origins, mirrors, authorizers, policies, extensions, choices
+    cdef Arena backends
     cdef Arena endpoints, index
     cdef Arena rule_refs       # uint32_t by slot: how many terms name the rule
     cdef dict policy_places    # (Timeouts, Retry) -> index
@@ -173,6 +175,7 @@ cdef class Writer:
         self.origins = Arena()
         self.mirrors = Arena()
         self.authorizers = Arena()
+        self.extensions = Arena()
         self.choices = Arena()
         self.backends = Arena()
         self.endpoints = Arena()
@@ -213,7 +216,7 @@ cdef class Writer:
     cdef size_t appended(self) noexcept:
         return (self.texts.arena.used + self.terms.predicates.used + self.terms.automata.used + self.ops.used
                 + self.redirects.used + self.cors.used + self.origins.used + self.mirrors.used + self.choices.used
-                + self.policies.used + self.authorizers.used + self.endpoints.used + self.index.used)
+                + self.policies.used + self.authorizers.used + self.extensions.used + self.endpoints.used + self.index.used)
 
     def close(self):
         """Let go of everything that the registry holds for this writer."""
@@ -502,17 +505,20 @@ cdef class Writer:
 
     cdef int write_choices(self, object rule, RuleBlock block, Rule *out) except -1:
         cdef list weighted = [backend for backend in rule.backends if backend.weight > 0]
+        # whoever chooses by name may choose what no weight would
+        cdef list idle = [backend for backend in rule.backends if not backend.weight] if out.flags & RULE_NAMES else []
         cdef ssize_t at
         cdef Choice choice
         cdef uint32_t i
         cdef uint32_t flags
         cdef uint32_t rule_cors = out.flags & RULE_CORS
-        if len(weighted) == 1 and weighted[0].backend is not None and not weighted[0].filters:
+        if len(weighted) == 1 and not idle and weighted[0].backend is not None and not weighted[0].filters:
             return self.share_choice(weighted[0], block, out)
-        at = self.choices.push(len(weighted) * sizeof(Choice))
+        at = self.choices.push((len(weighted) + len(idle)) * sizeof(Choice))
         out.choices.first = <uint32_t>(at // sizeof(Choice))
         out.choices.count = <uint32_t>len(weighted)
-        for i, item in enumerate(weighted):
+        out.idle = <uint32_t>len(idle)
+        for i, item in enumerate(weighted + idle):
             memset(&choice, 0, sizeof(Choice))
             choice.weight = item.weight
             choice.status = item.status
@@ -613,6 +619,9 @@ cdef class Writer:
             elif isinstance(item, ir.AuthorizeFilter):
                 self.put_op(OP_AUTHORIZE, self.write_authorizer(item, block), "", "")
                 flags[0] |= RULE_HOLDS
+            elif isinstance(item, ir.ExtensionFilter):
+                self.put_op(OP_EXTENSION, self.write_extension(item), "", "")
+                flags[0] |= RULE_HOLDS | RULE_NAMES
             elif isinstance(item, ir.MirrorFilter):
                 if item.numerator:
                     self.put_op(OP_MIRROR, self.write_mirror(item, block), "", "")
@@ -656,6 +665,12 @@ cdef class Writer:
         at = self.authorizers.push(sizeof(Authorizer))
         (<Authorizer *>(self.authorizers.at + at))[0] = out
         return <uint32_t>(at // sizeof(Authorizer))
+
+    cdef uint32_t write_extension(self, object item) except? 0:
+        cdef ssize_t at = self.extensions.push(sizeof(Extension))
+        (<Extension *>(self.extensions.at + at)).id = item.id
+        self.texts.put(msgspec.json.encode(item).decode(), &(<Extension *>(self.extensions.at + at)).definition)
+        return <uint32_t>(at // sizeof(Extension))
 
     cdef int write_headers(self, object item, object without) except -1:
         set_, add, remove = ON[item.on]
@@ -863,6 +878,7 @@ cdef class Writer:
         header.origins = <uint32_t>(self.origins.used // sizeof(Origin))
         header.mirrors = <uint32_t>(self.mirrors.used // sizeof(Mirror))
         header.authorizers = <uint32_t>(self.authorizers.used // sizeof(Authorizer))
+        header.extensions = <uint32_t>(self.extensions.used // sizeof(Extension))
         header.choices = <uint32_t>(self.choices.used // sizeof(Choice))
         header.backends = <uint32_t>(self.backends.used // sizeof(Backend))
         header.endpoints = <uint32_t>(self.endpoints.used // sizeof(Endpoint))
@@ -887,6 +903,7 @@ cdef class Writer:
         header.origins_at = self.section(image, self.origins, &end)
         header.mirrors_at = self.section(image, self.mirrors, &end)
         header.authorizers_at = self.section(image, self.authorizers, &end)
+        header.extensions_at = self.section(image, self.extensions, &end)
         header.choices_at = self.section(image, self.choices, &end)
         header.backends_at = self.section(image, self.backends, &end)
         header.endpoints_at = self.section(image, self.endpoints, &end)

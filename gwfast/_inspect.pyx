@@ -12,13 +12,13 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
 from gwfast._match cimport check
 from gwfast._table cimport (AUTH_ANY, BIND_UDP, CODES, KEY_HEADER, KEY_NONE, KEY_QUERY, MODE_UDP, NO_BACKEND, OP_ANSWER,
-                            OP_AUTHORIZE, OP_CORS, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE,
+                            OP_AUTHORIZE, OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE,
                             OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST,
                             OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, RULE_POLICY, Authorizer, Automaton, Backend, Bind,
                             Candidate, Choice, Cors, Endpoint, HostIndex, Image, KeySlot, Keys, Listener, Mirror, NameSlot,
-                            Names, Node, Op, PathNode, PathSlot, Policy, Predicate, Redirect, RegexSlot, Regexes, Rule,
-                            Span, Text, ValueSlot, Values, authorizer_at, backend_at, bind_at, choice_at, cors_at,
-                            endpoint_at, listener_at, mirror_at, op_at, origin_at, policy_at, redirect_at, rule_at, text)
+                            Names, Node, Op, PathNode, PathSlot, Policy, Predicate, Redirect, RegexSlot, Regexes, Rule, Span,
+                            Text, ValueSlot, Values, authorizer_at, backend_at, bind_at, choice_at, cors_at, endpoint_at,
+                            extension_at, listener_at, mirror_at, op_at, origin_at, policy_at, redirect_at, rule_at, text)
 
 cdef enum:
     DEEPEST = 80               # nodes below nodes: one for each condition of a match at most
@@ -126,6 +126,8 @@ cdef tuple op_told(const Image *image, const Op *op):
                 redirect.port, redirect.path_kind, string(image, redirect.path))
     if op.kind == OP_ANSWER:
         return ("OP_ANSWER", op.hash)
+    if op.kind == OP_EXTENSION:
+        return ("OP_EXTENSION", extension_at(image, op.hash).id, string(image, extension_at(image, op.hash).definition))
     if op.kind == OP_AUTHORIZE:
         authorizer = authorizer_at(image, op.hash)
         return ("OP_AUTHORIZE", string(image, backend_at(image, authorizer.backend).name), authorizer.max_body,
@@ -194,6 +196,9 @@ cdef bint ops_whole(const Image *image) noexcept nogil:
             return False
         if op.kind == OP_CORS and op.hash >= image.cors:
             return False
+        if op.kind == OP_EXTENSION and (op.hash >= image.extensions
+                                        or not text_whole(image, extension_at(image, op.hash).definition)):
+            return False
         if op.kind == OP_AUTHORIZE and (op.hash >= image.authorizers
                                         or authorizer_at(image, op.hash).backend >= image.backends):
             return False
@@ -219,7 +224,7 @@ cdef bint ops_whole(const Image *image) noexcept nogil:
 cdef bint choices_whole(const Image *image) noexcept nogil:
     cdef uint32_t i
     for i in range(image.choices):
-        if choice_at(image, i).weight == 0 or not span_whole(choice_at(image, i).ops, image.ops):
+        if not span_whole(choice_at(image, i).ops, image.ops):
             return False
         if choice_at(image, i).backend != NO_BACKEND and choice_at(image, i).backend >= image.backends:
             return False
@@ -253,7 +258,11 @@ cdef bint rule_whole(const Image *image, const Rule *rule) noexcept nogil:
     cdef uint32_t i
     if not (span_whole(rule.ops, image.ops) and span_whole(rule.choices, image.choices)):
         return False
+    if rule.choices.first + <uint64_t>rule.choices.count + rule.idle > image.choices:
+        return False
     for i in range(rule.choices.count):
+        if choice_at(image, rule.choices.first + i).weight == 0:
+            return False
         total += choice_at(image, rule.choices.first + i).weight
     if total != rule.total or rule.counter >= image.counter_slots:
         return False

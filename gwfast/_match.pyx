@@ -26,9 +26,9 @@ from gwfast._head cimport (FIELD_UNDERSCORE, MAX_HOST, METHOD_CONNECT, METHOD_DE
                            METHOD_OPTIONS, METHOD_OTHER, METHOD_PATCH, METHOD_POST, METHOD_PUT, METHOD_TRACE, Field,
                            RequestHead, Slice, name_hash)
 from gwfast._table cimport (ANY_DEPTH, HASH_SEED, IMAGE_VERSION, KEY_HEADER, KEY_NONE, KEY_QUERY, Authorizer, Backend, Bind,
-                            Candidate, Choice, Cors, Endpoint, HostIndex, Image, KeySlot, Keys, Listener, Mirror, NameSlot,
-                            Names, Node, Op, Origin, PathNode, PathSlot, Policy, Predicate, Redirect, RegexSlot, Regexes,
-                            Rule, Text, ValueSlot, Values, bind_at, hash_bytes, hash_element, hash_name, image_magic,
+                            Candidate, Choice, Cors, Endpoint, Extension, HostIndex, Image, KeySlot, Keys, Listener, Mirror,
+                            NameSlot, Names, Node, Op, Origin, PathNode, PathSlot, Policy, Predicate, Redirect, RegexSlot,
+                            Regexes, Rule, Text, ValueSlot, Values, bind_at, hash_bytes, hash_element, hash_name, image_magic,
                             listener_at, rule_at, text)
 
 cdef enum:
@@ -404,6 +404,7 @@ cdef int check_sections(const Image *image, uint64_t size) noexcept nogil:
             within(size, image.redirects_at, image.redirects, sizeof(Redirect)) and \
             within(size, image.cors_at, image.cors, sizeof(Cors)) and \
             within(size, image.policies_at, image.policies, sizeof(Policy)) and \
+            within(size, image.extensions_at, image.extensions, sizeof(Extension)) and \
             within(size, image.authorizers_at, image.authorizers, sizeof(Authorizer)) and \
             within(size, image.mirrors_at, image.mirrors, sizeof(Mirror)) and \
             within(size, image.origins_at, image.origins, sizeof(Origin)) and \

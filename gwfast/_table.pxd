@@ -82,11 +82,15 @@ cdef struct Authorizer:    # of an ExternalAuth filter over HTTP
     Text headers           # names of fields that it is shown besides, between commas
     Text answers           # names of fields of its 200 that go on; n == 0: all
 
+cdef struct Extension:     # a filter in Python
+    uint64_t id            # identity of what follows
+    Text definition        # JSON of plan.ir.ExtensionFilter
+
 cdef struct Span:          # a run of elements of one array
     uint32_t first
     uint32_t count
 
-cdef struct Choice:        # one weighted backend of a rule; those of weight 0 are not written
+cdef struct Choice:        # one backend of a rule; those of weight 0 are written only where somebody may name them
     uint32_t weight
     uint32_t backend       # index; NO_BACKEND: answer `status`
     uint16_t status
@@ -104,6 +108,7 @@ cdef enum RuleFlag:
     RULE_HOLDS = 16           # an OP_AUTHORIZE or OP_EXTENSION among its ops
     RULE_CORS = 32            # an OP_CORS among its ops or those of its backendRefs
     RULE_POLICY = 64          # says something of time, or of trying again
+    RULE_NAMES = 256          # somebody may choose a backend by its name: those of weight 0 are written
     RULE_MIRRORS = 128        # an OP_MIRROR among them
 
 cdef struct Policy:        # of a rule: `timeouts` and `retry`
@@ -129,7 +134,7 @@ cdef struct Rule:
     uint16_t empty_status  # 500
     uint16_t pad
     uint32_t policy        # with RULE_POLICY
-    uint32_t spare
+    uint32_t idle          # so many choices of weight 0 follow the others: only who names them gets there
     uint32_t rule_index    # in its route
     Text route             # 'namespace/name'
     Text name              # of the rule; may be empty
@@ -214,6 +219,7 @@ cdef struct Image:         # at offset 0
     uint64_t redirects_at
     uint64_t cors_at
     uint64_t policies_at
+    uint64_t extensions_at
     uint64_t origins_at
     uint64_t mirrors_at
     uint64_t authorizers_at
@@ -239,7 +245,7 @@ cdef struct Image:         # at offset 0
     uint64_t automata_size
     uint32_t cors
     uint32_t policies
-    uint32_t pad
+    uint32_t extensions
     uint32_t origins
     uint32_t mirrors
     uint32_t authorizers
@@ -261,6 +267,9 @@ cdef inline const Op *op_at(const Image *image, uint32_t i) noexcept nogil:
 
 cdef inline const Redirect *redirect_at(const Image *image, uint32_t i) noexcept nogil:
     return <const Redirect *>(<const char *>image + image.redirects_at) + i
+
+cdef inline const Extension *extension_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Extension *>(<const char *>image + image.extensions_at) + i
 
 cdef inline const Policy *policy_at(const Image *image, uint32_t i) noexcept nogil:
     return <const Policy *>(<const char *>image + image.policies_at) + i
@@ -297,7 +306,7 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 # two in size, at most half full (of paths three eighths: requests often ask for some that are not there); keys are
 # compared in full. Between what is in use lies what no longer is.
 cdef enum:
-    IMAGE_VERSION = 8
+    IMAGE_VERSION = 9
     HASH_SEED = 0x2545F491
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
 

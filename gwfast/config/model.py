@@ -14,7 +14,7 @@ Rules:
 """
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from msgspec import Meta, Struct, field
 
@@ -49,6 +49,7 @@ from gwfast.errors import Source
 
 GATEWAY_GROUP = "gateway.networking.k8s.io"
 EXPERIMENTAL_GROUP = "gateway.networking.x-k8s.io"
+OWN_GROUP = "gwfast.dev"
 NOWHERE = Source("", 0)
 _NO_LABELS: dict[str, str] = {}  # shared by all metadata without labels: 100,000 empty dicts would be 6 MB
 
@@ -685,6 +686,27 @@ class XBackendTrafficPolicy(Resource, kw_only=True):
     spec: XBackendTrafficPolicySpec
 
 
+# ---- gwfast's own kinds
+
+
+class PythonFilterSpec(_Type, kw_only=True):
+    module: str | None = None
+    file: str | None = None
+    class_: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = field(name="class")
+    config: dict[str, Any] = {}
+    timeout: Duration = "1s"
+    failure: Literal["Closed", "Open"] = "Closed"
+    max_body: Annotated[int, Meta(ge=0, le=16 * 1024 * 1024)] = 64 * 1024
+
+
+class PythonFilter(Resource, kw_only=True):
+    kind: ClassVar[str] = "PythonFilter"
+    group: ClassVar[str] = OWN_GROUP
+    version: ClassVar[str] = "v1alpha1"
+    api_version: str = OWN_GROUP + "/v1alpha1"
+    spec: PythonFilterSpec
+
+
 # ---- Kubernetes' own kinds: only the fields that a gateway looks at
 
 
@@ -770,6 +792,6 @@ KINDS: dict[tuple[str, str], type[Resource]] = {
     (kind.group, kind.kind): kind
     for kind in (
         GatewayClass, Gateway, ListenerSet, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute, ReferenceGrant,
-        BackendTLSPolicy, XBackendTrafficPolicy, Namespace, Service, EndpointSlice, Secret, ConfigMap,
+        BackendTLSPolicy, XBackendTrafficPolicy, PythonFilter, Namespace, Service, EndpointSlice, Secret, ConfigMap,
     )
 }

@@ -508,6 +508,16 @@ def _x_backend_traffic_policy(spec: m.XBackendTrafficPolicySpec, version: str) -
         yield from _session(spec.session_persistence, "spec.sessionPersistence")
 
 
+# ---- PythonFilter
+
+
+def _python_filter(spec: m.PythonFilterSpec, version: str) -> Findings:
+    if (spec.module is None) == (spec.file is None):
+        yield Finding("spec", "exactly one of module (what Python imports) and file (beside this one) has to be given")
+    if not 0 < seconds(spec.timeout) <= 3600:
+        yield Finding("spec.timeout", "timeout has to be more than 0s and at most 1h")
+
+
 _RULES: dict[type[m.Resource], Callable[[object, str], Findings]] = {
     m.HTTPRoute: _http_route,
     m.GRPCRoute: _grpc_route,
@@ -518,4 +528,5 @@ _RULES: dict[type[m.Resource], Callable[[object, str], Findings]] = {
     m.ListenerSet: _listener_set,
     m.BackendTLSPolicy: _backend_tls_policy,
     m.XBackendTrafficPolicy: _x_backend_traffic_policy,
+    m.PythonFilter: _python_filter,
 }

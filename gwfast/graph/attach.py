@@ -161,6 +161,8 @@ class Attacher:
                     self._backends.refresh(service)
             elif key.kind == "ConfigMap":
                 services.update(service for one in self._resources.trusting(key) for service in policy_services(one))
+            elif key.kind == "PythonFilter":
+                services.add(key)
             elif key.kind == "ReferenceGrant":
                 namespaces.add(key.namespace)
         self._policies_stale |= bool(services)

@@ -109,6 +109,10 @@ class Backends:
             return None
         return self._traffic(service)
 
+    def resource(self, kind: str, namespace: str, name: str) -> Resource | None:
+        """Return what a filter names."""
+        return self._resources.get(kind, namespace, name)
+
     # ---- Targets
 
     def hold(self, key: str) -> None:

@@ -37,6 +37,7 @@ from gwfast.config.model import (
     ListenerSet,
     ObjectMeta,
     ParentReference,
+    PythonFilter,
     Resource,
     RetryConstraint,
     SessionPersistence,
@@ -103,7 +104,8 @@ class Refused(Node):
 
 
 class Led(Node):
-    """Where a filter leads, as a BackendNode says it; `index` is its place. A mirror without a target is dropped."""
+    """Where a filter leads, as a BackendNode says it; `index` is its place. A mirror without a target is dropped.
+    extension: what an ExtensionRef names."""
 
     index: int
     target: str = ""
@@ -111,6 +113,7 @@ class Led(Node):
     traffic: TargetTraffic | None = None
     reason: str = ""
     message: str = ""
+    extension: PythonFilter | None = None
 
 
 class TargetTLS(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-from gwfast.config.model import GATEWAY_GROUP, GRPCRouteMatch, HTTPRouteRule, Key, ParentReference
+from gwfast.config.model import GATEWAY_GROUP, OWN_GROUP, GRPCRouteMatch, HTTPRouteRule, Key, ParentReference, PythonFilter
 from gwfast.graph.backends import Backends, Resolved
 from gwfast.graph.gateways import Survey
 from gwfast.graph.hostnames import intersection
@@ -275,11 +275,14 @@ class _Rules:
 
     def _refuse(self, field: str, filters) -> tuple[Refused, ...]:
         served = self._options.filters
-        wrong = [(index, one) for index, one in enumerate(filters) if one.type not in served or self._unasked(field, one)]
+        wrong = [(index, one) for index, one in enumerate(filters)
+                 if one.type not in served and one.type != "ExtensionRef" or self._unasked(field, one)]
         return tuple(self._refuse_one(f"{field}.filters[{index}]", index, one) for index, one in wrong)
 
     def _unasked(self, field: str, one) -> bool:
         """Whether it is an ExternalAuth that cannot be asked: it fails closed."""
+        if one.type == "ExtensionRef":
+            return self._extension(field, one) is None
         if one.type != "ExternalAuth":
             return False
         auth = one.external_auth
@@ -288,8 +291,7 @@ class _Rules:
 
     def _refuse_one(self, field: str, index: int, one) -> Refused:
         if one.type == "ExtensionRef":
-            ref = one.extension_ref
-            reason, message = "InvalidKind", f"filters of kind {ref.group}/{ref.kind} are not known here"
+            reason, message = self._no_extension(field, one.extension_ref)
             self._unresolved = self._unresolved or Fault(reason, message, f"{field}.extensionRef")
         else:
             reason, message = "UnsupportedValue", self._why_not(field, one)
@@ -298,6 +300,20 @@ class _Rules:
         told = f"Dropped Rule: {where}: {message}: requests that reach it are answered with 500"
         self._partial = self._partial or Fault("UnsupportedValue", told, field)
         return Refused(index=index, type=one.type, reason=reason, message=message)
+
+    def _extension(self, field: str, one) -> PythonFilter | None:
+        """Return the filter in Python that an ExtensionRef of a rule names."""
+        ref = one.extension_ref
+        if (ref.group, ref.kind) != (OWN_GROUP, "PythonFilter") or ".backendRefs[" in field:
+            return None
+        return self._backends.resource("PythonFilter", self._route.metadata.namespace, ref.name)
+
+    def _no_extension(self, field: str, ref) -> tuple[str, str]:
+        if (ref.group, ref.kind) != (OWN_GROUP, "PythonFilter"):
+            return "InvalidKind", f"filters of kind {ref.group}/{ref.kind} are not known here; {OWN_GROUP}/PythonFilter would be"
+        if ".backendRefs[" in field:
+            return "InvalidKind", "a PythonFilter on a backendRef is not served: name it in the rule's filters"
+        return "BackendNotFound", f"there is no PythonFilter {self._route.metadata.namespace}/{ref.name}"
 
     def _why_not(self, field: str, one) -> str:
         if one.type != "ExternalAuth" or one.type not in self._options.filters:
@@ -313,6 +329,8 @@ class _Rules:
             if one.type == "ExternalAuth" and one.type in self._options.filters and not self._unasked(field, one):
                 resolved = self._backends.resolve(one.external_auth.backend_ref, self._route)
                 found.append(Led(index=index, target=resolved.target, passed=resolved.passed, traffic=resolved.traffic))
+            if one.type == "ExtensionRef" and (found_filter := self._extension(field, one)) is not None:
+                found.append(Led(index=index, extension=found_filter))
             if one.type == "RequestMirror" and "RequestMirror" in self._options.filters:
                 resolved = self._resolve(one.request_mirror.backend_ref, f"{field}.filters[{index}].requestMirror.backendRef")
                 found.append(Led(index=index, target=resolved.target, passed=resolved.passed, traffic=resolved.traffic,
@@ -382,7 +400,7 @@ def _expressions(match):
 
 
 def service_refs(route: Route) -> set[Key]:
-    """Return the Services that a route names, also in filters, whether or not it may."""
+    """Return the Services that a route names, also in filters, whether or not it may; and its filters in Python."""
     namespace = route.metadata.namespace
     refs = []
     filtered = route.kind in ("HTTPRoute", "GRPCRoute")
@@ -391,7 +409,9 @@ def service_refs(route: Route) -> set[Key]:
         if filtered:
             filters = [*rule.filters, *(one for ref in rule.backend_refs for one in ref.filters)]
             refs += [ref for one in filters if (ref := _filter_backend(one)) is not None]
-    return {Key("Service", ref.namespace or namespace, ref.name) for ref in refs}
+    found = {Key("Service", ref.namespace or namespace, ref.name) for ref in refs}
+    return found | {Key("PythonFilter", namespace, one.extension_ref.name) for rule in route.spec.rules if filtered
+                    for one in rule.filters if one.extension_ref is not None}
 
 
 def _filter_backend(one):

@@ -7,13 +7,15 @@
 
 What has its default is left out; the names are those of the Gateway API. Of certificates there is what one may see.
 """
+import json
+import os
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
 from gwfast.graph.methods import ANY_CALL
 from gwfast.plan.ir import (AnswerFilter, AuthorizeFilter, Backend, BackendTLS, Bind, Certificate, CorsFilter, Endpoints,
-                            Entry, Filter, HeaderFilter, Host, Listener, Match, MirrorFilter, PathModifier, Plan,
+                            Entry, ExtensionFilter, Filter, HeaderFilter, Host, Listener, Match, MirrorFilter, PathModifier, Plan,
                             RedirectFilter, Retry, RetryBudget, RewriteFilter, Rule, ServerTLS, SessionPersistence,
                             Timeouts, ValueMatch, WeightedBackend)
 
@@ -108,6 +110,11 @@ def filter_data(each: Filter) -> dict[str, Any]:
         case AuthorizeFilter():
             return {"externalAuth": _kept(backend=each.backend.key, path=each.path, allowedHeaders=[*each.headers],
                                           allowedResponseHeaders=[*each.answers], maxSize=each.max_body)}
+        case ExtensionFilter():
+            return {"pythonFilter": _kept(name=each.name, module=each.module, file=os.path.basename(each.file),
+                                          **{"class": each.class_name}, config=json.loads(each.config),
+                                          timeout=duration(each.timeout), failure="Open" if each.open else "Closed",
+                                          maxBody=each.max_body)}
         case AnswerFilter():
             return {"answer": {"status": each.status, "reason": each.reason}}
 
@@ -237,6 +244,8 @@ def filter_words(each: Filter) -> list[str]:
             return [f"mirrored to {backend_words(each.backend)}{share}"]
         case AuthorizeFilter():
             return [f"authorized by {backend_words(each.backend)}{each.path}"]
+        case ExtensionFilter():
+            return [f"Python: {each.class_name} of {each.module or os.path.basename(each.file)} (PythonFilter {each.name})"]
         case AnswerFilter():
             return [f"answers {each.status}: {each.reason}"]
 

@@ -8,14 +8,18 @@ Rules:
 - names and hostnames become lower-case; values lose surrounding white space; paths are quoted
 - `filters` is a list of HTTPRouteFilter (or GRPCRouteFilter): type, and one attribute named after the type
 """
+import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from gwfast.plan.ir import (AnswerFilter, AuthorizeFilter, Backend, CorsFilter, Filter, HeaderFilter, MirrorFilter,
-                            PathModifier, RedirectFilter, RewriteFilter, Rule)
+from gwfast.config.model import PythonFilter
+from gwfast.config.validate import seconds
+from gwfast.plan.ir import (AnswerFilter, AuthorizeFilter, Backend, CorsFilter, ExtensionFilter, Filter, HeaderFilter,
+                            MirrorFilter, PathModifier, RedirectFilter, RewriteFilter, Rule)
 from gwfast.plan.paths import quoted_path
 
 # Fields that say where a message ends or belong to one connection: only the proxy itself writes them (RFC 9110 7.6.1).
@@ -25,7 +29,8 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def plan_filters(filters: Iterable[Any], led: Mapping[int, Backend] = MappingProxyType({})) -> tuple[Filter | None, ...]:
+def plan_filters(filters: Iterable[Any],
+                 led: Mapping[int, Backend | PythonFilter] = MappingProxyType({})) -> tuple[Filter | None, ...]:
     """Return the plan's filters for those of one rule or one backendRef, None for a mirror that leads nowhere. `led` are
     the backends that they lead to, by their place."""
     return tuple(_LEADS[each.type](each, led.get(i)) if each.type in _LEADS else _one(each) for i, each in enumerate(filters))
@@ -92,6 +97,17 @@ def _authorize(each: Any, backend: Backend | None) -> Filter:
                            max_body=size)
 
 
+def _extension(each: Any, written: PythonFilter | None) -> Filter:
+    if written is None:            # the graph has told why
+        return AnswerFilter(status=500, reason="the extension is not there")
+    spec = written.spec
+    file = os.path.abspath(os.path.join(os.path.dirname(written.source.file), spec.file)) if spec.file else ""
+    return ExtensionFilter(
+        name=f"{written.metadata.namespace}/{written.metadata.name}", module=spec.module or "", file=file, class_name=spec.class_,
+        config=json.dumps(spec.config, sort_keys=True), timeout=seconds(spec.timeout), open=spec.failure == "Open",
+        max_body=spec.max_body)
+
+
 def _first(taken: set[str], name: str) -> bool:
     name = name.lower()
     if name in taken:
@@ -125,7 +141,7 @@ def _path(path: Any) -> PathModifier | None:
     return PathModifier(type=path.type, value=quoted_path(value or ""))
 
 
-_LEADS = {"RequestMirror": _mirror, "ExternalAuth": _authorize}
+_LEADS = {"RequestMirror": _mirror, "ExternalAuth": _authorize, "ExtensionRef": _extension}
 _SERVED: dict[str, Callable[[Any], Filter]] = {
     "RequestHeaderModifier": partial(_headers, "request", "request_header_modifier"),
     "ResponseHeaderModifier": partial(_headers, "response", "response_header_modifier"),

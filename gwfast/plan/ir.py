@@ -214,6 +214,25 @@ class AuthorizeFilter(_Node):
     max_body: int = 0
 
 
+class ExtensionFilter(_Node):
+    """A filter in Python. name: of its resource, 'namespace/name'; module, or file (a path); config: JSON; timeout: seconds;
+    open: a failure lets requests pass; max_body: bytes. `id` stands for all of it."""
+
+    name: str
+    module: str = ""
+    file: str = ""
+    class_name: str = ""
+    config: str = "{}"
+    timeout: float = 1.0
+    open: bool = False
+    max_body: int = 65536
+    id: int = 0  # is made of the others
+
+    def __post_init__(self) -> None:
+        content = (self.name, self.module, self.file, self.class_name, self.config, self.timeout, self.open, self.max_body)
+        force_setattr(self, "id", identity(msgspec.msgpack.encode(content)))
+
+
 class AnswerFilter(_Node):
     """Answer with this status at this place of the chain: a filter that cannot be resolved or is not served."""
 
@@ -221,7 +240,8 @@ class AnswerFilter(_Node):
     reason: str
 
 
-Filter = HeaderFilter | RewriteFilter | RedirectFilter | CorsFilter | MirrorFilter | AuthorizeFilter | AnswerFilter
+Filter = (HeaderFilter | RewriteFilter | RedirectFilter | CorsFilter | MirrorFilter | AuthorizeFilter | ExtensionFilter
+          | AnswerFilter)
 
 
 class Endpoints(_Node):

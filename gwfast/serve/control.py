@@ -73,7 +73,13 @@ class Refused(_Message):
     message: str
 
 
-Message = Start | Listen | Unlisten | Swap | Finish | Abort | Ready | Applied | Refused
+class Told(_Message):
+    """From a worker: what people should know."""
+
+    text: str
+
+
+Message = Start | Listen | Unlisten | Swap | Finish | Abort | Ready | Applied | Refused | Told
 _decode = msgspec.json.Decoder(Message).decode
 _encode = msgspec.json.encode
 

@@ -124,6 +124,8 @@ class Crew:
                 self._introduce(member)
             case control.Applied(generation):
                 member.applied = member.settled = generation
+            case control.Told(text):
+                self._log.warning("a filter in Python", worker=member.index, told=text)
             case control.Refused(what, text):
                 self._log.error("a worker refused", worker=member.index, what=what, error=text)
                 if what == "Swap" and self._table is not None:

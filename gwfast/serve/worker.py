@@ -27,10 +27,12 @@ from gwfast.serve.control import (
     Refused,
     Start,
     Swap,
+    Told,
     Unlisten,
 )
 
 TICK = 0.1  # seconds between two looks at the engine's timers
+TOLD_MOST = 8192  # characters of a message: it has to fit a packet
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 
@@ -43,6 +45,7 @@ class Worker:
         self._channel = Channel(loop, end, self.received, self.finish)
         self._engine: Engine | None = None
         self._certs = None  # serve.certs.Certs, once there was TLS
+        self._host = None  # serve.extensions.Host, once there was a filter in Python
         self._drain_timeout = 0.0
         self._deadline: float | None = None
         loop.set_exception_handler(self._bug)
@@ -71,6 +74,7 @@ class Worker:
                     os.close(image)
                 self._certs = certs
                 engine.secure(certs)
+                self._extend(engine.extensions())
                 self._channel.send(Applied(generation))
             case Listen(bind):
                 engine.listen(descriptors[0], bind)
@@ -102,9 +106,21 @@ class Worker:
 
         return Certs(*credentials, self._certs)
 
+    def _extend(self, definitions: list[tuple[int, bytes]]) -> None:
+        """Run the filters in Python that the table names."""
+        if self._host is None and definitions:
+            from gwfast.serve.extensions import Host
+
+            self._host = Host(self._loop, lambda text: self._channel.send(Told(text[:TOLD_MOST])))
+            self._engine.extend(self._host)
+        if self._host is not None:
+            self._host.use(definitions)
+
     def _tick(self) -> None:
         self._loop.call_later(TICK, self._tick)
         self._engine.tick()
+        if self._host is not None:
+            self._host.look()
         if self._deadline is not None and (
                 not self._engine.connections or self._loop.time() >= self._deadline):
             self._end()

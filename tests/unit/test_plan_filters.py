@@ -69,7 +69,7 @@ def test_filters_are_in_normal_form(given, expected):
 
 REFUSED = [
     ("authorizer", Body(type="ExternalAuth"), "ExternalAuth has no backend"),
-    ("extension", Body(type="ExtensionRef"), "ExtensionRef is not served"),
+    ("extension", Body(type="ExtensionRef"), "the extension is not there"),
     ("header with a line break", modifier(set=[("x-a", "1\r\nx-b: 2")]), "control character"),
     ("name that is no token", modifier(add=[("x a", "1")]), "may not change"),
 ] + [(f"framing: {name}", modifier(remove=[name.title()]), "may not change") for name in sorted(FRAMING)]

@@ -1,0 +1,177 @@
+"""Filters in Python: what a class that a PythonFilter names is given, and what it may do.
+
+    from gwfast.filters import Filter, Request, Response
+
+    class Flags(Filter):
+        async def on_request(self, request: Request) -> Response | None:
+            if request.headers.get("x-preview") == self.config["word"]:
+                request.backend = "preview"
+
+Rules
+- A filter is made once in each worker, with the `config` of its resource; `start` and `stop` are called around its life.
+- `on_request` runs before the request goes to a backend. It may change the method, path, query, host and headers, read the body,
+  replace it, choose the backend among those of the rule, or answer itself by returning a Response.
+- `on_response` runs when the head of a backend's response has come. It may change status and headers, watch the body (`observe`)
+  or rewrite it piece by piece (`transform`). It is not called for answers that the gateway makes itself.
+- Both run on the worker's event loop: what waits must be awaited, what computes for long holds up everybody.
+- An exception, or more time than the resource's `timeout`, is a 500, or as if nothing had been done where `failure: Open`.
+"""
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+
+class BodyTooLarge(Exception):
+    """The request's body is longer than the resource's `maxBody`. A filter that does not catch it answers 413."""
+
+
+class Headers:
+    """Fields in their order. Names are compared without case; a name may come several times."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Iterable[tuple[str, str]] = ()):
+        self._fields = list(fields)
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """Return the first value of this name."""
+        name = name.lower()
+        return next((value for key, value in self._fields if key.lower() == name), default)
+
+    def get_all(self, name: str) -> list[str]:
+        """Return every value of this name."""
+        name = name.lower()
+        return [value for key, value in self._fields if key.lower() == name]
+
+    def add(self, name: str, value: str) -> None:
+        """Put a field behind the others, whether there is one of its name or not."""
+        self._fields.append((name, value))
+
+    def items(self) -> list[tuple[str, str]]:
+        """Return (name, value) of every field, in order."""
+        return list(self._fields)
+
+    def __getitem__(self, name: str) -> str:
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __setitem__(self, name: str, value: str) -> None:
+        """Put one field in the place of all of its name."""
+        self._remove(name)
+        self._fields.append((name, value))
+
+    def __delitem__(self, name: str) -> None:
+        if not self._remove(name):
+            raise KeyError(name)
+
+    def _remove(self, name: str) -> bool:
+        name, before = name.lower(), len(self._fields)
+        self._fields = [field for field in self._fields if field[0].lower() != name]
+        return len(self._fields) < before
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(key.lower() for key, _ in self._fields))
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and self._fields == other._fields
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Headers({self._fields!r})"
+
+
+class TLS(NamedTuple):
+    """What is known of a client's TLS. certificate: what X-Forwarded-Client-Cert would say of the one that it showed."""
+
+    certificate: str = ""
+
+
+class Request:
+    """A request on its way to a backend. What is assigned is what the backend gets.
+
+    method, path (as sent, without the query), query ('' where there is none), host (of the Host field), headers.
+    peer: the client's address; tls: None in clear; route: 'namespace/name' of the route; backends: the names of the rule's
+    backendRefs; backend: '' lets weights choose; state: for the filter's own, from on_request to on_response.
+    """
+
+    __slots__ = ("_body", "_read", "backend", "backends", "headers", "host", "method", "path", "peer", "query", "route", "state",
+                 "tls")
+
+    def __init__(self, method: str, path: str, query: str = "", host: str = "", headers: Iterable[tuple[str, str]] = (), *,
+                 peer: str = "", tls: TLS | None = None, route: str = "", backends: tuple[str, ...] = (),
+                 read: Callable[[], Awaitable[bytes]] | None = None):
+        self.method, self.path, self.query, self.host = method, path, query, host
+        self.headers = Headers(headers)
+        self.peer, self.tls, self.route, self.backends = peer, tls, route, backends
+        self.backend = ""
+        self.state: Any = None
+        self._read = read
+        self._body: bytes | None = None
+
+    async def body(self) -> bytes:
+        """Wait for the whole body and return it. Raises BodyTooLarge where it is longer than `maxBody`."""
+        if self._body is None:
+            self._body = await self._read() if self._read is not None else b""
+        return self._body
+
+    def replace_body(self, body: bytes) -> None:
+        """Send this in the place of the body, which was read (`body`) or is dropped."""
+        self._body = body
+        self._read = None
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.path} of {self.host}>"
+
+
+class Response:
+    """A response: one that a filter answers with, or a backend's, whose head may be changed and whose body is streamed."""
+
+    __slots__ = ("_observers", "_transforms", "body", "headers", "status")
+
+    def __init__(self, status: int = 200, headers: Iterable[tuple[str, str]] = (), body: bytes = b""):
+        self.status = status
+        self.headers = Headers(headers)
+        self.body = body  # of an answer; empty for a backend's
+        self._observers: list[Callable[[bytes, bool], None]] = []
+        self._transforms: list[Callable[[bytes, bool], bytes]] = []
+
+    def observe(self, see: Callable[[bytes, bool], None]) -> None:
+        """Call see(piece, last) for each piece of the body as it passes; `last` once, perhaps with an empty piece."""
+        self._observers.append(see)
+
+    def transform(self, change: Callable[[bytes, bool], bytes]) -> None:
+        """Send what change(piece, last) returns in the place of each piece. The body has no length then: it goes in chunks."""
+        self._transforms.append(change)
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}>"
+
+
+class Filter:
+    """What a PythonFilter's class is, or looks like."""
+
+    def __init__(self, config: dict[str, Any]):
+        self.config = config
+
+    async def start(self) -> None:
+        """Called once, before the first request."""
+
+    async def stop(self) -> None:
+        """Called once, when no table names this filter any more, or its file has changed."""
+
+    async def on_request(self, request: Request) -> Response | None:
+        """Look at a request; a Response that is returned is the answer."""
+        return None
+
+    async def on_response(self, request: Request, response: Response) -> None:
+        """Look at the response to a request that on_request let pass."""

@@ -1,0 +1,328 @@
+"""Runs the filters in Python that a table names (see gwfast.filters), on the worker's event loop.
+
+Rules
+- A filter is known by the id of its definition: one that a new table names as well is the same object, with what it remembers.
+- A file that changed is loaded again, looked at once a second; where that fails the version before goes on. A filter that was
+  never loaded is a failure for every request: 500, or as if it were not there (`failure: Open`).
+- What a filter raises, and what comes too late, is told with its traceback the first time, then at most every TOLD seconds.
+- What a filter made of a head is held to the grammar that clients are held to; the fields that frame a message are not its own.
+"""
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from gwfast.filters import TLS, BodyTooLarge, Filter, Request, Response
+from gwfast.plan.filters import FRAMING
+from gwfast.plan.ir import ExtensionFilter
+
+TOLD = 10.0
+LOOKED = 1.0  # seconds between two looks at files
+_definition = msgspec.json.Decoder(ExtensionFilter).decode
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_TARGET = re.compile(r"[\x21\x22\x24-\x7e]*")  # no white space, no '#', no control characters
+_HOST = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
+_HOP = ("connection", "content-length", "host", "te", "transfer-encoding", "upgrade")
+
+
+class Loaded:
+    """A filter, or why there is none."""
+
+    def __init__(self, host: Host, definition: ExtensionFilter):
+        self.host, self.definition = host, definition
+        self.name = definition.name
+        self.filter: Any = None
+        self.listens = False
+        self.ready: asyncio.Task | None = None
+        self._seen: tuple | None = None
+        self._told = 0.0
+        self._untold = 0
+        self.load()
+
+    def load(self) -> None:
+        """Import it and make one; what goes wrong is told, and what was there stays."""
+        self._seen = self._file_state()
+        try:
+            module = self._module()
+            made = getattr(module, self.definition.class_name)(msgspec.json.decode(self.definition.config))
+            if not callable(getattr(made, "on_request", None)) and not callable(getattr(made, "on_response", None)):
+                raise TypeError(f"{self.definition.class_name} has neither on_request nor on_response")
+        except Exception as error:
+            self.wrong(error, "cannot be loaded")
+            return
+        before, self.filter = self.filter, made
+        self.listens = getattr(type(made), "on_response", Filter.on_response) is not Filter.on_response
+        self.ready = self.host.loop.create_task(self._start(made, before))
+
+    async def _start(self, made: Any, before: Any) -> None:
+        if before is not None:
+            await self._stop(before)
+        if hasattr(made, "start"):
+            try:
+                await made.start()
+            except Exception as error:
+                self.wrong(error, "cannot be started")
+                self.filter = None
+
+    async def _stop(self, made: Any) -> None:
+        try:
+            if hasattr(made, "stop"):
+                await made.stop()
+        except Exception as error:
+            self.wrong(error, "did not stop well")
+
+    def stop(self) -> None:
+        """No table names it any more."""
+        if self.filter is not None:
+            made, self.filter = self.filter, None
+            self.host.keep(self.host.loop.create_task(self._stop(made)))
+
+    def _module(self) -> Any:
+        if not self.definition.file:
+            return importlib.import_module(self.definition.module)
+        name = f"gwfast_filter_{self.definition.id:016x}"
+        spec = importlib.util.spec_from_file_location(name, self.definition.file)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{self.definition.file} is no Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    def _file_state(self) -> tuple | None:
+        if not self.definition.file:
+            return None
+        try:
+            state = os.stat(self.definition.file)
+        except OSError:
+            return ()
+        return state.st_mtime_ns, state.st_size, state.st_ino
+
+    def look(self) -> None:
+        """Load it again if its file has changed."""
+        state = self._file_state()
+        if state not in (self._seen, ()):
+            self.load()
+
+    def wrong(self, error: BaseException, what: str = "failed") -> None:
+        """Tell what went wrong, the first time with its traceback."""
+        now = time.monotonic()
+        if self._told and now - self._told < TOLD:
+            self._untold += 1
+            return
+        lines = traceback.format_exception(error) if not self._told else traceback.format_exception_only(error)
+        more = f" ({self._untold} more since)" if self._untold else ""
+        self._told, self._untold = now, 0
+        self.host.tell(f"PythonFilter {self.name} {what}{more}: {''.join(lines).strip()}")
+
+
+class Host:
+    """Runs filters for an engine (`_extension.Extensions.host`). tell(text) takes what people should know."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[str], None]):
+        self.loop, self.tell = loop, tell
+        self._loaded: dict[int, Loaded] = {}
+        self._kept: set[asyncio.Task] = set()  # the loop itself keeps tasks only weakly
+        self._looked = 0.0
+
+    def use(self, definitions: list[tuple[int, bytes]]) -> None:
+        """Load what a table names and is not loaded, and stop what it does not name."""
+        wanted = dict(definitions)
+        for known in self._loaded.keys() - wanted.keys():
+            self._loaded.pop(known).stop()
+        for each in wanted.keys() - self._loaded.keys():
+            self._loaded[each] = Loaded(self, _definition(wanted[each]))
+
+    def look(self) -> None:
+        """Look whether files have changed, once a second."""
+        now = time.monotonic()
+        if now - self._looked >= LOOKED:
+            self._looked = now
+            for each in self._loaded.values():
+                each.look()
+
+    def keep(self, task: asyncio.Task) -> asyncio.Task:
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)
+        return task
+
+    # What the engine calls
+
+    def begin(self, talk: Any) -> asyncio.Task:
+        """Show a request to its filter."""
+        return self.keep(self.loop.create_task(self._request(self._loaded[talk.id], talk)))
+
+    def respond(self, talk: Any, status: int, fields: list[tuple[bytes, bytes]], length: int | None) -> asyncio.Task:
+        """Show the response to it, too."""
+        return self.keep(self.loop.create_task(self._response(self._loaded.get(talk.id), talk, status, fields, length)))
+
+    def wrong(self, identity: int, error: BaseException) -> None:
+        """Tell of what was raised in the middle of a round."""
+        if loaded := self._loaded.get(identity):
+            loaded.wrong(error)
+
+    async def _request(self, loaded: Loaded, talk: Any) -> None:
+        head = _Head(talk.head())
+        name, secure, certificate, route, backends = talk.facts()
+        request = Request(head.method, head.path, head.query, head.host, head.fields, peer=name, route=route, backends=backends,
+                          tls=TLS(certificate) if secure else None, read=lambda: self._body(loaded, talk))
+        talk.request = request
+        try:
+            async with asyncio.timeout(loaded.definition.timeout):
+                if loaded.ready is not None:
+                    await asyncio.shield(loaded.ready)
+                if loaded.filter is None:
+                    raise RuntimeError("it is not loaded")
+                asked = getattr(loaded.filter, "on_request", None)
+                answer = await asked(request) if asked is not None else None
+            if answer is not None:
+                talk.answer(*_answer(answer))
+                return
+            choice = _choice(request)
+            body = request._body if request._read is None and request._body is not None else None
+            if body is not None and not talk.whole:
+                raise RuntimeError("replace_body() needs the whole body to be there: await request.body() first")
+            changed = head.written(request, body)
+        except BodyTooLarge:
+            talk.fail(413)
+            return
+        except Exception as error:
+            loaded.wrong(error)
+            if not loaded.definition.open:
+                talk.fail(500)
+            else:
+                talk.pass_on(None, None, -1, False)
+            return
+        talk.pass_on(changed, body, choice, loaded.listens)
+
+    async def _body(self, loaded: Loaded, talk: Any) -> bytes:
+        most = loaded.definition.max_body
+        if not talk.body(most):
+            talk.waiter = self.loop.create_future()
+            await talk.waiter
+        body = talk.taken()
+        if len(body) > most:
+            raise BodyTooLarge(f"more than {most} bytes")
+        return body
+
+    async def _response(self, loaded: Loaded | None, talk: Any, status: int, fields: list, length: int | None) -> None:
+        names = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+        plain = [field for field in names if field[0].lower() not in ("content-length", "transfer-encoding")]
+        response = Response(status, plain)
+        try:
+            if loaded is not None and loaded.filter is not None:
+                async with asyncio.timeout(loaded.definition.timeout):
+                    await loaded.filter.on_response(talk.request, response)
+            head = _response_head(response, names, length)
+        except Exception as error:
+            loaded.wrong(error)
+            if not loaded.definition.open:
+                talk.fail(500)
+                return
+            response = Response(status, plain)
+            head = _response_head(response, names, length)
+        talk.respond(head, _change(response) if response._observers or response._transforms else None)
+
+
+class _Head:
+    """A request's head, taken apart."""
+
+    def __init__(self, raw: bytes):
+        first, *lines = raw.decode("latin-1").split("\r\n")[:-2]
+        self.method, self.target, _ = first.split(" ")
+        self.path, mark, query = self.target.partition("?")
+        self.query, self._mark = query, mark
+        self.host, self.fields, self._hop = "", [], []
+        for line in lines:
+            name, value = line.split(":", 1)
+            value = value.strip(" \t")
+            if name.lower() == "host":
+                self.host = value
+            elif name.lower() in _HOP:
+                self._hop.append((name, value))
+            else:
+                self.fields.append((name, value))
+
+    def written(self, request: Request, body: bytes | None) -> bytes | None:
+        """Return the head that `request` has become; None where it is what it was."""
+        same = ((request.method, request.path, request.query, request.host) == (self.method, self.path, self.query, self.host)
+                and request.headers.items() == self.fields)
+        if same and body is None:
+            return None
+        if not _TOKEN.fullmatch(request.method) or (request.method == "HEAD") != (self.method == "HEAD"):
+            raise ValueError(f"{request.method!r} is no method that this request may have")
+        if not _TARGET.fullmatch(request.path) or not _TARGET.fullmatch(request.query) or not request.path.startswith(("/", "*")):
+            raise ValueError(f"{request.path!r} with query {request.query!r} is no target")
+        if not _HOST.fullmatch(request.host):
+            raise ValueError(f"{request.host!r} is no host")
+        hop = self._hop
+        if body is not None:
+            hop = [field for field in hop if field[0].lower() not in ("content-length", "transfer-encoding")]
+            hop.append(("Content-Length", str(len(body))))
+        target = request.path + ("?" + request.query if request.query or self._mark and request.query == self.query else "")
+        lines = [f"{request.method} {target} HTTP/1.1", f"Host: {request.host}", *_lines(request.headers.items()),
+                 *(f"{name}: {value}" for name, value in hop)]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def _lines(fields: list[tuple[str, str]]) -> list[str]:
+    for name, value in fields:
+        if not _TOKEN.fullmatch(name) or name.lower() in FRAMING:
+            raise ValueError(f"a filter may not set the field {name!r}")
+        if not _VALUE.fullmatch(value):
+            raise ValueError(f"{value!r} is no value of a field ({name})")
+    return [f"{name}: {value}" for name, value in fields]
+
+
+def _choice(request: Request) -> int:
+    """Return the place of the backend that a filter chose; -1: it left it to the weights."""
+    if not request.backend:
+        return -1
+    for i, name in enumerate(request.backends):
+        if request.backend in (name, name.partition(":")[0], name.partition("/")[2].partition(":")[0]):
+            return i
+    raise ValueError(f"backend {request.backend!r} is none of the rule's: {', '.join(request.backends)}")
+
+
+def _answer(answer: Response) -> tuple[bytes, bytes]:
+    if not 200 <= answer.status <= 599:
+        raise ValueError(f"{answer.status} is no status of an answer")
+    body = answer.body if isinstance(answer.body, bytes) else bytes(answer.body)
+    lines = [f"HTTP/1.1 {answer.status} -", *_lines(answer.headers.items()), f"Content-Length: {len(body)}"]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"), body
+
+
+def _response_head(response: Response, names: list[tuple[str, str]], length: int | None) -> bytes:
+    if not 200 <= response.status <= 599:
+        raise ValueError(f"{response.status} is no status of a response")
+    lines = [f"HTTP/1.1 {response.status} -", *_lines(response.headers.items())]
+    if response._transforms:
+        lines.append("Transfer-Encoding: chunked")
+    elif length is not None:
+        lines.append(f"Content-Length: {length}")
+    else:
+        lines += [f"{name}: {value}" for name, value in names if name.lower() == "content-length"]  # of what has no body
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def _change(response: Response) -> Callable[[bytes, bool], bytes]:
+    observers, transforms = response._observers, response._transforms
+
+    def change(piece: bytes, last: bool) -> bytes:
+        for see in observers:
+            see(piece, last)
+        for each in transforms:
+            piece = each(piece, last)
+        return piece
+    return change

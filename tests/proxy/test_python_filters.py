@@ -1,0 +1,385 @@
+"""Filters in Python through a whole gateway: what they may do, and that what they do wrong is theirs alone."""
+import json
+import signal
+import socket
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from proxy_backend import Backend
+from proxy_gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
+from proxy_tls import needs, plain_environment
+
+FILTERS = '''
+import asyncio
+from gwfast.filters import Filter, Request, Response
+
+
+class Nothing(Filter):
+    pass
+
+
+class Plain:                       # no subclass is needed
+    def __init__(self, config):
+        pass
+
+    async def on_request(self, request):
+        request.headers["x-plain"] = "1"
+
+
+class Facts(Filter):
+    async def on_request(self, request):
+        facts = [request.method, request.path, request.query, request.host, request.peer, str(request.tls), request.route,
+                 ",".join(request.backends), request.headers.get("X-Two"), str(request.headers.get_all("x-two"))]
+        return Response(299, [("x-facts", "yes")], "\\n".join(facts).encode())
+
+
+class Changes(Filter):
+    async def on_request(self, request):
+        request.method, request.path, request.query, request.host = "PUT", "/changed", "q=1", "other.example"
+        del request.headers["x-gone"]
+        request.headers.add("x-new", "1")
+        request.headers.add("x-new", "2")
+
+
+class Body(Filter):
+    async def on_request(self, request):
+        request.headers["x-length"] = str(len(await request.body()))
+
+
+class NewBody(Filter):
+    async def on_request(self, request):
+        request.replace_body((await request.body()).upper() * 2)
+
+
+class Chooses(Filter):
+    async def on_request(self, request):
+        request.backend = request.headers["x-to"]
+
+
+class Raises(Filter):
+    async def on_request(self, request):
+        raise RuntimeError("on purpose")
+
+
+class Late(Filter):
+    async def on_request(self, request):
+        await asyncio.sleep(3600)
+
+
+class Smuggles(Filter):
+    async def on_request(self, request):
+        what = request.headers["x-what"]
+        if what == "name":
+            request.headers["x: y\\r\\nz"] = "1"
+        elif what == "value":
+            request.headers["x"] = "1\\r\\nContent-Length: 5"
+        elif what == "length":
+            request.headers["content-length"] = "5"
+        elif what == "path":
+            request.path = "/a b HTTP/1.1\\r\\nx: y"
+        elif what == "method":
+            request.method = "HEAD"
+        elif what == "host":
+            request.host = "a\\r\\nx: y"
+        elif what == "status":
+            return Response(99)
+        elif what == "answer":
+            return Response(200, [("x", "1\\r\\n\\r\\nHTTP/1.1 200 OK")])
+
+
+class Replies(Filter):
+    async def on_response(self, request, response):
+        response.headers["x-status"] = str(response.status)
+        response.headers["x-asked"] = request.path
+        response.status = 203
+
+
+class Upper(Filter):
+    async def on_response(self, request, response):
+        pieces = []
+        response.observe(lambda piece, last: pieces.append(piece))
+        response.transform(lambda piece, last: piece.upper() + (b"!%d" % sum(map(len, pieces)) if last else b""))
+
+
+class Breaks(Filter):
+    async def on_response(self, request, response):
+        def change(piece, last):
+            raise RuntimeError("in the middle")
+        response.transform(change)
+
+
+class BreaksLater(Filter):
+    async def on_response(self, request, response):
+        def change(piece, last):
+            if len(pieces) == 2:
+                raise RuntimeError("in the middle")
+            pieces.append(piece)
+            return piece
+        pieces = []
+        response.transform(change)
+
+
+class BadReply(Filter):
+    async def on_response(self, request, response):
+        raise RuntimeError("of a response")
+'''
+CLASSES = ("Nothing", "Plain", "Facts", "Changes", "Body", "NewBody", "Chooses", "Raises", "Late", "Smuggles", "Replies", "Upper",
+           "Breaks", "BreaksLater", "BadReply")
+
+
+class Noisy(Gateway):
+    """One whose filters leave tracebacks in its log, as they should."""
+
+    def stop(self, expected: int | None = 0) -> None:
+        self.ended = True
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(15) == 0, self.errors()
+        for unwanted in ("AddressSanitizer", "runtime error:", "Segmentation"):
+            assert unwanted not in self.errors(), self.errors()
+
+
+def python_filter(name: str, file: str = "filters.py", class_: str = "", **more) -> dict:
+    return resource("PythonFilter", name.lower(), {"file": file, "class": class_ or name, **more}, "gwfast.dev/v1alpha1")
+
+
+def extension(*names: str) -> list[dict]:
+    return [{"type": "ExtensionRef", "extensionRef": {"group": "gwfast.dev", "kind": "PythonFilter", "name": name.lower()}}
+            for name in names]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("python") / "conf"
+    folder.mkdir()
+    (folder / "filters.py").write_text(FILTERS)
+    backends = Backend("one"), Backend("two")
+    rules = [rule("one", path=f"/{name}", filters=extension(name)) for name in CLASSES]
+    for one in rules:
+        one["backendRefs"] = [{"name": "one", "port": 80, "weight": 1}, {"name": "two", "port": 80, "weight": 0}]
+    both = rule("one", path="/both", filters=[*extension("Plain"), {
+        "type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "X-Plain", "value": "later"}]}}, *extension("Replies", "Upper")])
+    loose = rule("one", path="/open", filters=extension("open", "late-open", "bad-reply-open"))
+    write(folder, "all.yaml", gateway(free_port()), service("one", backends[0]), service("two", backends[1]),
+          [python_filter(name, timeout="300ms", maxBody=100_000) for name in CLASSES],
+          python_filter("open", class_="Raises", failure="Open"),
+          python_filter("late-open", class_="Late", failure="Open", timeout="50ms"),
+          python_filter("bad-reply-open", class_="BadReply", failure="Open"),
+          route("all", *rules[:8]), route("more", *rules[8:], both, loose))
+    running = Noisy(folder, "--drain-timeout", "2s")
+    yield running, backends, folder
+    running.stop()
+    for each in backends:
+        each.close()
+
+
+@pytest.fixture
+def ask(world):
+    """Send one request: a Message, with what the backend saw of it as JSON in `seen`."""
+    running, _, _ = world
+
+    def send(path: str, body: bytes = b"", method: str = "GET", **fields: str):
+        stream = running.connect()
+        lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
+        length = f"Content-Length: {len(body)}\r\n" if body or method == "POST" else ""
+        stream.send(f"{method} {path} HTTP/1.1\r\nHost: any.example\r\n{lines}{length}\r\n".encode() + body)
+        try:
+            return stream.response(method)
+        finally:
+            stream.close()
+    return send
+
+
+def seen(message) -> dict:
+    return json.loads(message.body)
+
+
+def test_an_empty_filter_changes_nothing(ask, world):
+    answer = ask("/Nothing?a=b", b"hello", "POST", X_Test="1")
+    assert answer.status == 200
+    got = seen(answer)
+    assert got["target"] == "/Nothing?a=b" and got["body"] == "hello"
+
+
+def test_a_class_needs_no_base(ask):
+    assert ["1"] == [value for name, value in seen(ask("/Plain"))["fields"] if name.lower() == "x-plain"]
+
+
+def test_what_a_filter_is_told_and_that_it_may_answer(ask):
+    answer = ask("/Facts/a%20b?c=d&e", X_Two="2")
+    assert answer.status == 299 and answer.fields.get("x-facts") == "yes"
+    assert answer.body.decode().splitlines() == [
+        "GET", "/Facts/a%20b", "c=d&e", "any.example", "127.0.0.1", "None", "default/all", "default/one:80,default/two:80", "2", "['2']"]
+
+
+def test_what_a_filter_may_change(ask):
+    got = seen(ask("/Changes", X_Gone="1", X_Stays="1"))
+    assert (got["method"], got["target"]) == ("PUT", "/changed?q=1")
+    fields = {(name.lower(), value) for name, value in got["fields"]}
+    assert {("host", "other.example"), ("x-new", "1"), ("x-new", "2"), ("x-stays", "1")} <= fields and ("x-gone", "1") not in fields
+
+
+@pytest.mark.parametrize("size", [0, 1, 40_000, 100_000])
+def test_a_body_is_read_if_asked_for(ask, size):
+    got = seen(ask("/Body", b"x" * size, "POST"))
+    assert got["size"] == size and got["body"] == "x" * min(size, 4096)
+    assert ("x-length", str(size)) in [(name.lower(), value) for name, value in got["fields"]]
+
+
+def test_a_body_that_is_too_long_is_413(ask):
+    assert ask("/Body", b"x" * 100_001, "POST").status == 413
+
+
+def test_a_body_may_be_replaced(ask):
+    assert seen(ask("/NewBody", b"abc", "POST"))["body"] == "ABCABC"
+
+
+def test_a_body_in_chunks_may_be_replaced(world):
+    running, _, _ = world
+    stream = running.connect()
+    stream.send(b"POST /NewBody HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+    time.sleep(0.05)
+    stream.send(b"3\r\ndef\r\n0\r\nX-Trailer: 1\r\n\r\n")
+    got = seen(stream.response())
+    assert got["body"] == "ABCDEFABCDEF"
+    stream.close()
+
+
+@pytest.mark.parametrize(("to", "backend"), [("one", 0), ("two", 1), ("default/two", 1), ("default/two:80", 1)])
+def test_a_backend_may_be_chosen_whatever_its_weight(ask, world, to, backend):
+    before = len(world[1][backend].requests)
+    assert ask("/Chooses", X_To=to).status == 200
+    assert len(world[1][backend].requests) == before + 1
+
+
+def test_a_backend_that_is_none_of_the_rules_is_500(ask):
+    assert ask("/Chooses", X_To="three").status == 500
+
+
+@pytest.mark.parametrize("what", ["name", "value", "length", "path", "method", "host", "status", "answer"])
+def test_nothing_is_smuggled(ask, world, what):
+    before = sum(len(each.requests) for each in world[1])
+    answer = ask("/Smuggles", X_What=what)
+    assert answer.status == 500 and sum(len(each.requests) for each in world[1]) == before
+
+
+@pytest.mark.parametrize("name", ["Raises", "Late"])
+def test_a_failure_is_500_and_told_with_its_traceback(ask, world, name):
+    began = time.monotonic()
+    assert ask(f"/{name}").status == 500
+    assert time.monotonic() - began < 5
+    until(lambda: f"PythonFilter default/{name.lower()} failed" in world[0].errors())
+    assert "Traceback" in world[0].errors()
+    assert ask("/Nothing").status == 200
+    assert [n for sample, n in world[0].metrics().items() if '"extension"' in sample] > [0]
+
+
+def test_open_filters_let_pass(ask):
+    assert seen(ask("/open", b"body", "POST"))["body"] == "body"
+
+
+def test_a_response_may_be_changed(ask):
+    answer = ask("/Replies")
+    assert (answer.status, answer.fields.get("x-status"), answer.fields.get("x-asked")) == (203, "200", "/Replies")
+    assert seen(answer)["target"] == "/Replies"
+
+
+def test_a_head_has_no_body_whatever_a_filter_says(ask):
+    answer = ask("/Upper", method="HEAD")
+    assert answer.status == 200 and answer.body == b""
+
+
+def test_a_body_may_be_transformed(ask):
+    answer = ask("/Upper")
+    body, _, size = answer.body.rpartition(b"!")
+    assert body == body.upper() and len(body) == int(size) and b'"TARGET"' in body
+
+
+def test_filters_run_in_the_order_they_are_written(ask):
+    answer = ask("/both")
+    assert answer.status == 203 and b'"later"' not in answer.body and b"LATER" in answer.body
+
+
+def test_a_transform_that_raises_at_once_is_500(world):
+    stream = world[0].connect()
+    stream.send(b"GET /Breaks HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert stream.response().status == 500      # it was the first piece: nothing had been sent
+    stream.close()
+
+
+def test_a_transform_that_raises_in_the_middle_cuts_the_response(world):
+    def trickle(stream) -> None:
+        for _ in range(5):
+            stream.send(b"piece")
+            time.sleep(0.05)
+    world[1][0].on("/BreaksLater", b"HTTP/1.1 200 OK\r\nContent-Length: 25\r\n\r\n", trickle)
+    stream = world[0].connect()
+    stream.send(b"GET /BreaksLater HTTP/1.1\r\nHost: a\r\n\r\n")
+    got = stream.rest()
+    assert got.startswith(b"HTTP/1.1 200") and b"\r\n0\r\n\r\n" not in got
+
+
+def test_a_failure_on_the_response_is_500(ask):
+    assert ask("/BadReply").status == 500
+
+
+def test_a_client_that_leaves_cancels_its_filter(ask, world):
+    for _ in range(20):
+        connection = socket.create_connection(("127.0.0.1", world[0].port))
+        connection.sendall(b"GET /Late HTTP/1.1\r\nHost: a\r\n\r\n")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+    assert ask("/Nothing").status == 200
+
+
+@needs("curl")
+@pytest.mark.parametrize("path", ["/Changes", "/NewBody", "/Upper", "/Replies", "/Facts"])
+def test_http2(world, path):
+    done = subprocess.run(["curl", "-s", "--http2-prior-knowledge", "-d", "abc", "-H", "X-Gone: 1",
+                           f"http://127.0.0.1:{world[0].port}{path}"], capture_output=True, env=plain_environment(), timeout=20)
+    assert done.returncode == 0 and done.stdout
+    if path == "/NewBody":
+        assert json.loads(done.stdout)["body"] == "ABCABC"
+
+
+def test_a_file_that_changes_is_loaded_again_and_one_that_is_broken_is_not(backend, tmp_path: Path):
+    folder = tmp_path / "conf"
+    folder.mkdir()
+
+    def version(text: str) -> None:
+        new = tmp_path / "new.py"
+        new.write_text(text)
+        new.replace(folder / "v.py")
+    code = 'from gwfast.filters import Filter, Response\nclass V(Filter):\n    async def on_request(self, request):\n        return Response(200, [], b"%s")\n'
+    version(code % "1")
+    write(folder, "all.yaml", gateway(free_port()), service("one", backend("one")), python_filter("v", "v.py", "V"),
+          route("all", rule("one", filters=extension("v"))))
+    running = Noisy(folder)
+    try:
+        assert running.get().body == b"1"
+        version(code % "2")
+        until(lambda: running.get().body == b"2")
+        version("this is no Python")
+        until(lambda: "cannot be loaded" in running.errors())
+        assert running.get().body == b"2"
+        version(code % "3")
+        until(lambda: running.get().body == b"3")
+    finally:
+        running.stop()
+
+
+def test_a_filter_that_cannot_be_loaded_is_500_and_others_serve(backend, tmp_path: Path):
+    folder = tmp_path / "conf"
+    folder.mkdir()
+    write(folder, "all.yaml", gateway(free_port()), service("one", backend("one")), python_filter("gone", "gone.py", "Gone"),
+          resource("PythonFilter", "module", {"module": "no.such.module", "class": "X", "failure": "Open"}, "gwfast.dev/v1alpha1"),
+          route("all", rule("one", path="/gone", filters=extension("gone")), rule("one", path="/open", filters=extension("module")),
+                rule("one", path="/missing", filters=extension("missing")), rule("one", path="/fine")))
+    running = Noisy(folder)
+    try:
+        assert [running.get(path).status for path in ("/gone", "/open", "/missing", "/fine")] == [500, 200, 500, 200]
+        assert "PythonFilter default/gone cannot be loaded" in running.errors()
+    finally:
+        running.stop()
