@@ -57,8 +57,10 @@ STATUSES = {
     "a port that the Service does not have": (rule({"name": "good", "port": 81}), 500),
     "a Service without endpoints": (rule("empty"), 503),
     "an endpoint where nobody listens": (rule("refusing"), 503),
-    "a filter that is not served": (rule("good", filters=[{"type": "RequestMirror", "requestMirror": {
-        "backendRef": {"name": "good", "port": 80}}}]), 500),
+    "an authorizer that may not be asked": (rule("good", filters=[{"type": "ExternalAuth", "externalAuth": {
+        "protocol": "HTTP", "http": {}, "backendRef": {"name": "good", "namespace": "elsewhere", "port": 80}}}]), 500),
+    "a mirror that may not be asked": (rule("good", filters=[{"type": "RequestMirror", "requestMirror": {
+        "backendRef": {"name": "good", "namespace": "elsewhere", "port": 80}}}]), 200),
     "an extension that nobody knows": (rule("good", filters=[{"type": "ExtensionRef", "extensionRef": {
         "group": "x.example", "kind": "Thing", "name": "thing"}}]), 500),
 }
