@@ -153,6 +153,7 @@ cdef class Exchange(Waiter):
     cdef uint32_t informed     # 1xx that went on
     cdef uint64_t id[2]        # the request id that the gateway made; 0: none
     cdef uint64_t started_us
+    cdef uint64_t response_ms  # that its head may take
     cdef uint64_t replied_us
     cdef uint64_t bytes_in
     cdef uint64_t bytes_out
@@ -185,7 +186,8 @@ cdef class Exchange(Waiter):
     cdef void end_policy(self) noexcept
     cdef void schedule(self) noexcept    # the alarm, for the next of its deadlines
     cdef void late(self) noexcept
-    cdef bint retry(self, int status, bint unheard) noexcept   # True: it will be tried again. unheard: nobody answered
+    # True: it will be tried again, or has been answered in the place of what came. unheard: nobody answered.
+    cdef bint retry(self, int status, bint unheard) noexcept
     cdef void ask(self) noexcept
     cdef void ask_hold(self) noexcept
     cdef void passed(self) noexcept      # by its Hold: the request goes on

@@ -27,6 +27,7 @@ cdef enum:
     INFORMED = 16          # limits.INFORMATIONAL_RESPONSES
     RETRY_BODY = 65536     # limits.RETRY_BODY_BYTES
     GROWTH = 10            # limits.RETRY_BACKOFF_GROWTH
+    FOREVER_MS = 1000000000    # 11 days
 
 
 @cython.final
@@ -185,6 +186,7 @@ cdef class Exchange(Waiter):
         self.upgrade = gateway.head.upgrade
         self.chunked = gateway.head.framing == FRAMING_CHUNKED
         self.requested = gateway.head.framing != FRAMING_CHUNKED and gateway.head.content_length == 0
+        self.response_ms = gateway.response_ms
         gateway.counters.totals.requests += 1
         gateway.counters.totals.requests_open += 1
         if gateway.log.format:
@@ -201,9 +203,9 @@ cdef class Exchange(Waiter):
             return 1
         self.rule = found.rule
         set_ops(&self.ops, image, found.rule.ops.first, found.rule.ops.count)
-        if found.rule.flags & RULE_POLICY:
-            self.begin_policy()
-        if found.rule.flags & (RULE_HOLDS | RULE_CORS | RULE_MIRRORS):
+        if found.rule.flags & (RULE_POLICY | RULE_HOLDS | RULE_CORS | RULE_MIRRORS):
+            if found.rule.flags & RULE_POLICY:
+                self.begin_policy()
             if found.rule.flags & RULE_CORS and self.cross(self.ops.first[0], self.ops.count[0]) != 0:
                 return 1
             if found.rule.flags & RULE_HOLDS:
@@ -618,6 +620,8 @@ cdef class Exchange(Waiter):
             self.alarm = Alarm.__new__(Alarm)
             self.alarm.loop = self.gateway.loop
         self.alarm.exchange = self
+        if self.policy.timed:
+            self.response_ms = FOREVER_MS      # the rule's own limits hold
         if self.policy.request_ms:
             self.request_until = self.started_us // 1000 + self.policy.request_ms
             self.schedule()
@@ -669,6 +673,9 @@ cdef class Exchange(Waiter):
         if self.request_until and self.gateway.loop.now_ms + wait >= self.request_until:
             return False           # it could not be answered in time: this is the answer
         if not self.gateway.upstreams.may_retry(self.table.image, self.backend, self.chosen):
+            if self.backend.budget_ms:         # of a policy, whose clients are told so (backendtrafficpolicy_types.go)
+                self.answer(503, FAULT_RETRY_BUDGET, NULL, 0)
+                return True
             return False
         self.retries += 1
         self.gateway.counters.totals.upstream_retries += 1
@@ -739,10 +746,8 @@ cdef class Exchange(Waiter):
 
     cdef void await_reply(self) noexcept:
         """The whole request is on its way: what comes next is the upstream's, and timed."""
-        cdef uint64_t most = self.gateway.reply_body_ms if self.replied else self.gateway.response_ms
-        if not self.replied and self.policy != NULL and self.policy.timed:
-            most = 0               # the rule's own
-        self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + most if most else 0)
+        self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + (self.gateway.reply_body_ms if self.replied
+                                                                         else self.response_ms))
 
     cdef void upstream_open(self) noexcept:
         self.transmit()

@@ -48,6 +48,7 @@ cdef enum:
     FAULT_AUTHORIZER       # it could not be asked
     FAULT_BODY_LARGE       # for it
     FAULT_EXTENSION
+    FAULT_RETRY_BUDGET
     FAULTS
 
 cdef struct Row:

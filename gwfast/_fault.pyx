@@ -45,6 +45,7 @@ cdef extern from * nogil:
         {403, "authorizer_failed"},
         {413, "body_too_large"},
         {500, "extension"},
+        {503, "retry_budget"},
     };
     static const struct { unsigned short status; const char *word; } gwfast_phrases[] = {
         {200, "OK"},
