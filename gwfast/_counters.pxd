@@ -1,10 +1,11 @@
 # Counters in shared memory: workers add, the supervisor reads. One memfd, never resized.
 #
-#   header | worker 0: Totals, RouteCounters x slots | worker 1: ... (each worker's part page-aligned)
+#   header | worker 0: Totals, RouteCounters x slots | worker 1: ... | health (each part page-aligned; see _health)
 #
-# Every cell is a 64-bit integer with one writer, so that a reader needs no lock (aligned loads are whole on all targets).
+# Every cell of a worker is a 64-bit integer with one writer: a reader needs no lock (aligned loads are whole on all targets).
 from libc.stdint cimport uint32_t, uint64_t
 from gwfast._fault cimport FAULTS
+from gwfast._health cimport HealthFile
 
 cdef enum:
     MIRRORS = 5            # _call.CALL_ENDS
@@ -26,6 +27,7 @@ cdef struct Totals:
     uint64_t upstream_retries
     uint64_t upstream_open
     uint64_t upstream_idle
+    uint64_t endpoint_ejections
     uint64_t tunnels
     uint64_t tls_handshakes        # of clients, that were completed
     uint64_t tls_resumed           # of those
@@ -65,6 +67,7 @@ cdef class Counters:
     cdef void *base
     cdef size_t size
     cdef Totals *totals
+    cdef HealthFile *health
     cdef RouteCounters *routes
     cdef uint32_t slots
     cdef void count(self, uint32_t slot, int status, uint64_t bytes_in, uint64_t bytes_out,

@@ -1,12 +1,14 @@
 """Counters that the hot path adds to, in memory shared with the supervisor (see _counters.pxd)."""
 import mmap
 import os
+import time
 
 cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from gwfast._fault cimport FAULTS, fault_row
+from gwfast._health cimport HEALTH_SLOTS, Health, HealthFile
 from gwfast._sys cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap as sys_mmap, munmap
 
 cdef enum:
@@ -32,7 +34,7 @@ def create(int workers, int slots) -> int:
     cdef size_t stride = (part + page - 1) // page * page
     cdef CounterFile header = CounterFile(MAGIC, workers, slots, stride, page)
     fd = os.memfd_create("gwfast-counters", os.MFD_CLOEXEC)
-    os.truncate(fd, page + stride * workers)
+    os.truncate(fd, page + stride * workers + sizeof(HealthFile) + <size_t>HEALTH_SLOTS * sizeof(Health))
     os.pwrite(fd, (<char *>&header)[:sizeof(header)], 0)
     return fd
 
@@ -51,6 +53,7 @@ cdef class Counters:
         if header.magic != MAGIC or worker < 0 or <uint32_t>worker >= header.workers:
             raise ValueError("not a file of counters, or no such worker in it")
         cdef char *part = <char *>self.base + header.first + worker * header.stride
+        self.health = <HealthFile *>(<char *>self.base + header.first + header.workers * header.stride)
         self.totals = <Totals *>part
         self.routes = <RouteCounters *>(part + sizeof(Totals))
         self.slots = header.slots
@@ -85,7 +88,8 @@ cdef dict _totals(Totals *t):
         "requests_open": t.requests_open, "bytes_in": t.bytes_in, "bytes_out": t.bytes_out,
         "upstream_connects": t.upstream_connects, "upstream_connect_errors": t.upstream_connect_errors,
         "upstream_reused": t.upstream_reused, "upstream_retries": t.upstream_retries,
-        "upstream_open": t.upstream_open, "upstream_idle": t.upstream_idle, "tunnels": t.tunnels,
+        "upstream_open": t.upstream_open, "upstream_idle": t.upstream_idle,
+        "endpoint_ejections": t.endpoint_ejections, "tunnels": t.tunnels,
         "tls_handshakes": t.tls_handshakes, "tls_resumed": t.tls_resumed, "tls_failures": t.tls_failures,
         "upstream_tls_handshakes": t.upstream_tls_handshakes, "upstream_tls_resumed": t.upstream_tls_resumed,
         "http2_connections": t.http2_connections, "http2_resets": t.http2_resets, "http2_floods": t.http2_floods,
@@ -93,6 +97,27 @@ cdef dict _totals(Totals *t):
         "log_dropped": t.log_dropped, "table_generation": t.table_generation,
         "tables_swapped": t.tables_swapped, "bugs": t.bugs, "drains": t.drains, "events": t.events,
     }
+
+
+def ejected(int fd, places) -> list:
+    """Return, of these (slot, sign)s, (slot, seconds that are left, how often in all) of the endpoints that are out now."""
+    cdef size_t size = os.fstat(fd).st_size
+    cdef char *base = <char *>sys_mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0)
+    cdef CounterFile *header = <CounterFile *>base
+    cdef uint64_t now = time.monotonic_ns() // 1000000
+    cdef Health *cells
+    cdef uint32_t slot, sign
+    if <void *>base == MAP_FAILED:
+        raise OSError("cannot map the counters")
+    try:
+        cells = <Health *>(<HealthFile *>(base + header.first + header.workers * header.stride) + 1)
+        found = []
+        for slot, sign in places:
+            if slot < HEALTH_SLOTS and cells[slot].sign == sign and cells[slot].ejected_until > now:
+                found.append((slot, (cells[slot].ejected_until - now) / 1000, cells[slot].total))
+        return found
+    finally:
+        munmap(base, size)
 
 
 def read(int fd) -> dict:

@@ -188,6 +188,7 @@ cdef class Exchange(Waiter):
     cdef void late(self) noexcept
     # True: it will be tried again, or has been answered in the place of what came. unheard: nobody answered.
     cdef bint retry(self, int status, bint unheard) noexcept
+    cdef void judge(self) noexcept       # what its end says of the endpoint's health
     cdef void ask(self) noexcept
     cdef void ask_hold(self) noexcept
     cdef void passed(self) noexcept      # by its Hold: the request goes on

@@ -13,6 +13,7 @@ from gwfast._filter cimport (
     Out, answer_size, answering, nth, ops_room, put_id, set_ops, total, write_location, write_request,
 )
 from gwfast._head cimport *
+from gwfast._health cimport health_fine
 from gwfast._http1 cimport keep_trailers, parse_request, parse_response, parse_trailers
 from gwfast._loop cimport LARGE, READ, Pool, READ_AGAIN, READ_BROKEN, READS, append, consume, release, reserve, waiting
 from gwfast._match cimport AMBIGUOUS, FOUND, check, find
@@ -677,6 +678,8 @@ cdef class Exchange(Waiter):
                 self.answer(503, FAULT_RETRY_BUDGET, NULL, 0)
                 return True
             return False
+        if self.state != NULL and self.backend.flags and (unheard or status >= 500):
+            self.gateway.upstreams.failed(self.state, self.table.image, self.backend)
         self.retries += 1
         self.gateway.counters.totals.upstream_retries += 1
         self.drop_upstream()
@@ -726,6 +729,8 @@ cdef class Exchange(Waiter):
                 return
             fresh = False
             upstreams.suspect(self.state)
+            if self.backend.flags:
+                upstreams.failed(self.state, self.table.image, self.backend)
             upstreams.done(self.state)
             self.state = NULL
         self.fail(self.connect_fault if self.connect_fault else FAULT_CONNECT)
@@ -762,6 +767,8 @@ cdef class Exchange(Waiter):
         """A connection could not be made: nothing was sent, so any other endpoint will do."""
         self.connect_fault = fault
         self.gateway.upstreams.suspect(self.state)
+        if self.backend.flags:
+            self.gateway.upstreams.failed(self.state, self.table.image, self.backend)
         self.drop_upstream()
         self.attempt(False)
 
@@ -1152,6 +1159,8 @@ cdef class Exchange(Waiter):
             self.record()
         if self.owes:
             self.settle()
+        if self.state != NULL and self.backend.flags:
+            self.judge()
         self.drop_upstream()
         release(&gateway.loop.pool, &self.request)
         if self.early.base != NULL:
@@ -1165,6 +1174,14 @@ cdef class Exchange(Waiter):
         self.next_spare = gateway.spare
         gateway.spare = alive
         client.done(keep)
+
+    cdef void judge(self) noexcept:
+        cdef bint bad = may_pass(self.fault) or self.fault == FAULT_UPSTREAM_CUT or (
+            self.fault == FAULT_REQUEST_TIMEOUT and self.requested) or (not self.fault and self.status >= 500)
+        if bad:
+            self.gateway.upstreams.failed(self.state, self.table.image, self.backend)
+        elif not self.fault:
+            health_fine(self.state.health)
 
     cdef void settle(self) noexcept:
         cdef Call call

@@ -24,15 +24,16 @@ from posix.unistd cimport pwrite
 from gwfast._head cimport name_hash
 from gwfast._index cimport (Arena, HostBlock, Name, Term, Terms, Texts, make_name, patch_host, remove_name,
                              room_for_names, set_name, write_host, write_names)
-from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BIND_HTTP, BIND_TCP, BIND_TLS, BIND_UDP, CORS_ANY_HEADER,
-                            CORS_ANY_METHOD, CORS_ANY_ORIGIN, CORS_CREDENTIALS, IMAGE_VERSION, MODE_HTTP, MODE_HTTPS,
-                            MODE_PASSTHROUGH, MODE_TCP, MODE_TERMINATE, MODE_UDP, NO_BACKEND, OP_ANSWER, OP_AUTHORIZE,
-                            OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET,
-                            OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL,
-                            OP_REWRITE_PATH_PREFIX, PROTO_H2C, PROTO_HTTP, PROTO_TCP, PROTO_UDP, PROTO_WS, RULE_ANSWERS,
-                            RULE_CORS, RULE_GRPC, RULE_HOLDS, RULE_MIRRORS, RULE_NAMES, RULE_NEEDS_REQUEST,
-                            RULE_NEEDS_RESPONSE, RULE_POLICY, Authorizer, Backend, Bind, Choice, Cors, Endpoint, Extension,
-                            Listener, Mirror, Op, Origin, Policy, Predicate, Redirect, Rule, Span, Text, image_magic)
+from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BACKEND_PASSIVE, BIND_HTTP, BIND_TCP, BIND_TLS, BIND_UDP,
+                            CORS_ANY_HEADER, CORS_ANY_METHOD, CORS_ANY_ORIGIN, CORS_CREDENTIALS, IMAGE_VERSION,
+                            MODE_HTTP, MODE_HTTPS, MODE_PASSTHROUGH, MODE_TCP, MODE_TERMINATE, MODE_UDP, NO_BACKEND,
+                            OP_ANSWER, OP_AUTHORIZE, OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD,
+                            OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET,
+                            OP_REWRITE_HOST, OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, PROTO_H2C, PROTO_HTTP,
+                            PROTO_TCP, PROTO_UDP, PROTO_WS, RULE_ANSWERS, RULE_CORS, RULE_GRPC, RULE_HOLDS,
+                            RULE_MIRRORS, RULE_NAMES, RULE_NEEDS_REQUEST, RULE_NEEDS_RESPONSE, RULE_POLICY, Authorizer,
+                            Backend, Bind, Choice, Cors, Endpoint, Extension, Listener, Mirror, Op, Origin, Policy,
+                            Predicate, Redirect, Rule, Span, Text, image_magic)
 from gwfast._table cimport Image as Header
 
 from gwfast import limits
@@ -793,6 +794,15 @@ cdef class Writer:
         out.minimum_ms = 0 if budget is None else round(budget.minimum_interval * 1000)
         return 0
 
+    cdef int write_health(self, BackendBlock block) except -1:
+        cdef Backend *out = <Backend *>self.backends.at + block.index
+        passive = block.endpoints.policy.passive if block.endpoints.policy is not None else None
+        out.flags = 0
+        if passive is not None:
+            out.flags |= BACKEND_PASSIVE
+            out.failures, out.percent, out.ejection_ms = passive.failures, passive.percent, passive.ejection_ms
+        return 0
+
     cdef int write_endpoints(self, BackendBlock block) except -1:
         cdef Backend *out
         cdef Endpoint endpoint
@@ -841,6 +851,7 @@ cdef class Writer:
         cdef BackendBlock block = <BackendBlock>self.backend_blocks.get(endpoints.key)
         if block is not None:
             block.endpoints = endpoints
+            self.write_health(block)
             self.write_endpoints(block)
         return 0
 

@@ -10,6 +10,8 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
+from gwfast._counters cimport Counters
+from gwfast._health cimport health_failed, health_of
 from gwfast._match cimport check
 from gwfast._table cimport (AUTH_ANY, BIND_UDP, CODES, KEY_HEADER, KEY_NONE, KEY_QUERY, MODE_UDP, NO_BACKEND, OP_ANSWER,
                             OP_AUTHORIZE, OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE,
@@ -487,3 +489,11 @@ cdef bint automaton_whole(const Image *image, uint32_t offset) noexcept nogil:
     while at < image.automata_size and at < <uint64_t>offset * 8:
         at += sizeof(Automaton) + automaton_size(<const Automaton *>(section + at))
     return at == <uint64_t>offset * 8 and at < image.automata_size
+
+
+def endpoint_failed(Counters counters not None, const unsigned char[::1] buffer, uint32_t backend, uint32_t i, uint64_t now_ms):
+    """Count a failure of an endpoint as a worker does; whether that ejected it."""
+    cdef const Image *image = <const Image *>&buffer[0]
+    cdef const Backend *one = backend_at(image, backend)
+    cdef const Endpoint *where = endpoint_at(image, one.endpoints.first + i)
+    return health_failed(counters.health, health_of(counters.health, where.slot, where.sign), image, one, now_ms)

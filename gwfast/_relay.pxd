@@ -27,6 +27,7 @@ cdef class Relay(Client):
     # Begin: for this name, with what was read already. After Clients.replace, or Clients.enter.
     cdef void begin(self, const char *name, uint32_t name_n, const char *at, size_t n) noexcept
     cdef void attempt(self) noexcept
+    cdef void suspect(self) noexcept
     cdef void opened(self) noexcept
     cdef void pump(self) noexcept              # client -> backend
     cdef void pump_back(self) noexcept         # backend -> client

@@ -11,6 +11,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from gwfast._fault cimport (
     FAULT_CLIENT_GONE, FAULT_CONNECT, FAULT_CONNECT_TIMEOUT, FAULT_DRAINING, FAULT_IDLE, FAULT_INTERNAL, FAULT_NONE,
     FAULT_UPSTREAM_CUT)
+from gwfast._health cimport health_fine
 from gwfast._loop cimport READ_AGAIN, READ_END, READS, Peer, append, release, waiting
 from gwfast._splice cimport SINK_BROKEN, SINK_ENDED, TAKE, carry, joined
 from gwfast._sys cimport *
@@ -34,7 +35,7 @@ cdef class Leg(Waiter):
     cdef void upstream_failed(self, int fault) noexcept:
         cdef Relay relay = self.relay
         cdef Upstream upstream = relay.upstream
-        relay.gateway.upstreams.suspect(relay.way.state)
+        relay.suspect()
         relay.way.fault = <uint8_t>fault
         relay.upstream = None
         upstream.close()
@@ -79,10 +80,17 @@ cdef class Relay(Client):
             if self.upstream is not None:
                 self.upstream.waiter = self.leg
                 return
-            self.gateway.upstreams.suspect(state)
+            self.suspect()
+
+    cdef void suspect(self) noexcept:
+        self.gateway.upstreams.suspect(self.way.state)
+        if self.way.backend.flags:
+            self.gateway.upstreams.failed(self.way.state, self.way.table.image, self.way.backend)
 
     cdef void opened(self) noexcept:
         self.ready = True
+        if self.way.backend.flags:
+            health_fine(self.way.state.health)
         self.way.fault = FAULT_NONE
         if self.first.base != NULL:
             if self.upstream.send(self.first.base + self.first.start, waiting(&self.first)) < 0:

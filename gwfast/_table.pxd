@@ -147,16 +147,22 @@ cdef enum Protocol:        # in clear, or over TLS where `tls` is not 0
     PROTO_TCP
     PROTO_UDP
 
+cdef enum BackendFlag:
+    BACKEND_PASSIVE = 1    # failures are counted, and endpoints that fail are ejected
+
 cdef struct Backend:
     Text name              # 'namespace/name:port'
     Span endpoints         # count 0: 503
     uint64_t tls           # id of its TLS settings in the credentials; 0: in clear
     uint8_t protocol       # Protocol
     uint8_t budget_percent # of the requests of the last budget_ms may be retries, 0 too
-    uint8_t pad[2]
+    uint8_t flags          # BackendFlag; 0: its health costs nothing
+    uint8_t percent        # of its endpoints that may be ejected, but at least one; 0: none
     uint32_t budget_ms     # 0: nothing is said of a budget; percent, minimum and their times are those of limits
     uint32_t budget_minimum  # so many retries in each minimum_ms are allowed whatever the percentage comes to
     uint32_t minimum_ms
+    uint32_t failures      # in a row that eject an endpoint
+    uint32_t ejection_ms   # times how often it was ejected
 
 cdef struct Endpoint:
     uint32_t slot          # stable while the endpoint lives: index into each worker's endpoint states
@@ -306,7 +312,7 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 # two in size, at most half full (of paths three eighths: requests often ask for some that are not there); keys are
 # compared in full. Between what is in use lies what no longer is.
 cdef enum:
-    IMAGE_VERSION = 9
+    IMAGE_VERSION = 10
     HASH_SEED = 0x2545F491
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
 

@@ -17,6 +17,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 from gwfast._budget cimport Spent
 from gwfast._head cimport ResponseHead
+from gwfast._health cimport Health
 from gwfast._loop cimport Buf, Loop, Peer
 from gwfast._table cimport Backend, Endpoint, Image
 from gwfast._tls cimport Session
@@ -34,6 +35,7 @@ cdef struct State:
     Spent spent            # of them, those that were retries
     uint32_t calls         # those of them that are the gateway's own (_call)
     uint32_t sign
+    Health *health         # its cell, once a backend with a policy has it; NULL: none
     uint64_t suspect_until # ms; a connect failed: others are preferred until then
     uint32_t address_n
     uint8_t address[28]    # a sockaddr
@@ -103,11 +105,14 @@ cdef class Upstreams:
     cdef void retire(self, State *state) noexcept
     cdef uint64_t load(self, State *state) noexcept
     cdef void suspect(self, State *state) noexcept    # it could not be connected to
+    cdef void failed(self, State *state, const Image *image, const Backend *backend) noexcept    # as its policy counts
     cdef void done(self, State *state) noexcept   # a request that this endpoint was chosen for is over
     cdef int grow(self, uint32_t slots) except -1
     cdef State *state(self, const Endpoint *endpoint, const Backend *backend) noexcept
     cdef const Endpoint *choose(self, const Image *image, const Backend *backend, uint32_t avoid,
                                 uint32_t *chosen) noexcept
+    cdef const Endpoint *choose_well(self, const Image *image, const Backend *backend, uint32_t avoid,
+                                     uint32_t *chosen) noexcept
     cdef Upstream take(self, State *state, bint fresh)    # for one request: from the pool, or connecting; None: cannot be
     cdef Upstream idle(self, State *state)        # an open connection, or None
     cdef Upstream dial(self, State *state)        # a new one that is connecting, or None

@@ -14,8 +14,7 @@ from gwfast._filter cimport Out, put_number, say
 from gwfast._loop cimport READ, READ_AGAIN, RECORDS, release
 from gwfast._sys cimport *
 from gwfast._table cimport NO_BACKEND, Backend, Endpoint, Image, endpoint_at
-from gwfast._tls cimport CHOSEN_H2, Session, Setting, Ticket
-from gwfast._tls cimport dial as begin_tls
+from gwfast._tls cimport CHOSEN_H2, Session, Setting, Ticket, dial as begin_tls
 
 cdef enum:
     X509_V_OK = 0
@@ -371,16 +370,16 @@ cdef class Upstreams:
         if state.connections == 0 and state.outstanding == 0:
             discard(state)
 
-    cdef const Endpoint *choose(self, const Image *image, const Backend *backend, uint32_t avoid,
-                                uint32_t *chosen) noexcept:
+    cdef const Endpoint *choose(self, const Image *image, const Backend *backend, uint32_t avoid, uint32_t *chosen) noexcept:
         """Power of two choices on outstanding requests; `avoid` (an index, or NO_BACKEND) just failed."""
-        cdef uint32_t n = backend.endpoints.count
-        cdef uint32_t a, b
-        cdef uint64_t bits
+        cdef uint32_t a, b, n = backend.endpoints.count
         cdef State *first
         cdef State *second
+        cdef uint64_t bits
         if n == 0:
             return NULL
+        if backend.flags:
+            return self.choose_well(image, backend, avoid, chosen)
         if n == 1:
             a = 0
         elif avoid != NO_BACKEND:
@@ -416,6 +415,12 @@ cdef class Upstreams:
             return False
         state.spent.retried += 1
         return True
+
+    cdef const Endpoint *choose_well(self, const Image *image, const Backend *backend, uint32_t avoid, uint32_t *chosen) noexcept:
+        return NULL                # Pools can
+
+    cdef void failed(self, State *state, const Image *image, const Backend *backend) noexcept:
+        pass
 
     cdef void suspect(self, State *state) noexcept:
         self.loop.counters.totals.upstream_connect_errors += 1

@@ -10,11 +10,15 @@
 #
 # Counters: upstream_connects, _open and _idle count connections of either protocol; upstream_reused counts requests on a
 # connection that served one before.
+from libc.stdint cimport uint32_t
 from gwfast._mux cimport Mux, Muxes
 from gwfast._stream2 cimport Stream
+from gwfast._table cimport Backend, Image
 from gwfast._upstream cimport State, Upstream, Upstreams, Waiter
 
 cdef class Pools(Muxes):
+    cdef bint serves(self, const Image *image, const Backend *backend, uint32_t i) noexcept
+    cdef uint32_t draw(self, const Image *image, const Backend *backend, uint32_t other) noexcept
     cdef Mux roomy(self, State *state, bint fresh)     # one that takes another stream, or None
     cdef Mux connect(self, State *state)               # a new one, or None
     # The connection of `upstream`, which has just opened and speaks HTTP/2, becomes a Mux; its waiter goes on with a stream

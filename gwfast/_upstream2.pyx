@@ -5,11 +5,13 @@ from libc.stdint cimport uint32_t
 
 from gwfast._fault cimport FAULT_CONNECT, FAULT_CONNECT_TIMEOUT
 from gwfast._frames cimport WINDOW_MOST
-from gwfast._table cimport PROTO_H2C
+from gwfast._health cimport health_failed, health_of, is_out
+from gwfast._table cimport NO_BACKEND, PROTO_H2C, Backend, Endpoint, Image, endpoint_at
 from gwfast._tls cimport CHOSEN_H2
 
 cdef enum:
     POOL_REQUESTS = 100000     # limits.POOL_REQUESTS
+    DRAWS = 4                  # at random before all are looked at
 
 
 @cython.final
@@ -53,6 +55,54 @@ cdef class Pools(Muxes):
         mux.link = link
         link.waiter = dial
         return mux
+
+    cdef const Endpoint *choose_well(self, const Image *image, const Backend *backend, uint32_t avoid,
+                                     uint32_t *chosen) noexcept:
+        """The same among those that serve; where none does, among all: a guess is better than a certain failure."""
+        cdef uint32_t n = backend.endpoints.count
+        cdef uint32_t a = self.draw(image, backend, avoid)
+        cdef uint32_t b = n
+        if a == n:
+            a = <uint32_t>(((self.loop.random() & 0xFFFFFFFF) * n) >> 32)
+            if a == avoid:
+                a = (a + 1) % n
+            self.serves(image, backend, a)
+        elif avoid == NO_BACKEND:
+            b = self.draw(image, backend, a)
+        if self.states[endpoint_at(image, backend.endpoints.first + a).slot] == NULL:
+            return NULL
+        if b < n and (self.load(self.states[endpoint_at(image, backend.endpoints.first + b).slot])
+                      < self.load(self.states[endpoint_at(image, backend.endpoints.first + a).slot])):
+            a = b
+        chosen[0] = a
+        return endpoint_at(image, backend.endpoints.first + a)
+
+    cdef bint serves(self, const Image *image, const Backend *backend, uint32_t i) noexcept:
+        cdef const Endpoint *endpoint = endpoint_at(image, backend.endpoints.first + i)
+        cdef State *state = self.state(endpoint, backend)
+        if state == NULL:
+            return False
+        if state.health == NULL or state.health.sign != state.sign:
+            state.health = health_of(self.loop.counters.health, endpoint.slot, state.sign)
+        return not is_out(state.health, self.loop.now_ms)
+
+    cdef uint32_t draw(self, const Image *image, const Backend *backend, uint32_t other) noexcept:
+        """One that serves and is not `other`: at random, and in a row only where most are out. endpoints.count: none."""
+        cdef uint32_t n = backend.endpoints.count
+        cdef uint32_t _, at = 0
+        for _ in range(DRAWS):
+            at = <uint32_t>(((self.loop.random() & 0xFFFFFFFF) * n) >> 32)
+            if at != other and self.serves(image, backend, at):
+                return at
+        for _ in range(n):
+            at = at + 1 if at + 1 < n else 0
+            if at != other and self.serves(image, backend, at):
+                return at
+        return n
+
+    cdef void failed(self, State *state, const Image *image, const Backend *backend) noexcept:
+        if health_failed(self.loop.counters.health, state.health, image, backend, self.loop.now_ms):
+            self.loop.counters.totals.endpoint_ejections += 1
 
     cdef int place(self, Stream stream, State *state) noexcept:
         cdef Mux mux = self.roomy(state, True)

@@ -66,6 +66,8 @@ RETRY_BUDGET = 20  # percent of a backend's requests that may be retries, in RET
 RETRY_BUDGET_INTERVAL = 10.0
 RETRY_BUDGET_RATE = 10  # retries a second that may be in any case
 CONNECT_ATTEMPTS = 3  # endpoints tried before a request fails; nothing was sent, so any method may
+HEALTH_SLOTS = 262_144  # endpoints that can be ejected: 64 bytes of address space each, memory only for those that are watched
+EJECTION_MOST = 300.0  # an ejection lasts no longer, however often it happened (Envoy: 300 s)
 POOL_SIZE = 256  # idle connections kept per endpoint and worker
 POOL_IDLE = 30.0  # below the usual server's idle limit (60 s), so that stale connections are rare
 POOL_AGE = 600.0
@@ -74,6 +76,7 @@ POOL_REQUESTS = 100_000
 # TLS.
 TLS_CONTEXTS = 1024  # of certificates in use that a worker keeps, some 20 KiB each; others are read again when asked for
 TLS_AUTHORITIES = 64  # sets of authorities that a worker keeps apart from contexts; those of the system are 0.8 MiB
+BACKENDS_SHOWN = 1000  # in /metrics, /status and the log, of those whose endpoints a policy watches
 CERTIFICATES_SHOWN = 1000  # in /metrics, those that expire first: a series for each is more than a Prometheus wants
 
 # Connections and datagrams that are passed on as they are.

@@ -226,7 +226,7 @@ def _backend_rows(plan: Plan) -> list[list[str]]:
     for backend, endpoints in zip(plan.backends, plan.endpoints, strict=True):
         if backend.key in named:
             rows.append([dump.backend_words(backend), _place_words(endpoints)])
-            rows += [["", words] for words in dump.traffic_words(backend)]
+            rows += [["", words] for words in (*dump.traffic_words(backend), *dump.health_words(endpoints.policy))]
     return rows
 
 

@@ -707,6 +707,74 @@ class PythonFilter(Resource, kw_only=True):
     spec: PythonFilterSpec
 
 
+# ---- BackendPolicy: our own (deploy/crds/backendpolicies.yaml). Names are those of Envoy Gateway's BackendTrafficPolicy.
+
+
+class PassiveHealthCheck(_Type, kw_only=True):
+    consecutive_failures: Annotated[int, Meta(ge=1, le=1000)] = 5
+    base_ejection_time: Duration = "30s"
+    max_ejection_percent: Annotated[int, Meta(ge=0, le=100)] = 10
+
+
+class HTTPHealthCheck(_Type, kw_only=True):
+    path: Annotated[str, Meta(min_length=1, max_length=1024, pattern=PATH)] = "/"
+    hostname: PreciseHostname | None = None
+    method: Literal["GET", "HEAD"] = "GET"
+    expected_statuses: Annotated[
+        tuple[Annotated[int, Meta(ge=200, le=599)], ...], Meta(min_length=1, max_length=16)
+    ] = (200,)
+
+
+class GRPCHealthCheck(_Type, kw_only=True):
+    service: Annotated[str, Meta(max_length=253)] = ""
+
+
+class ActiveHealthCheck(_Type, kw_only=True):
+    type: Literal["HTTP", "TCP", "GRPC"]
+    interval: Duration = "3s"
+    timeout: Duration = "1s"
+    unhealthy_threshold: Annotated[int, Meta(ge=1, le=100)] = 3
+    healthy_threshold: Annotated[int, Meta(ge=1, le=100)] = 1
+    http: HTTPHealthCheck | None = None
+    grpc: GRPCHealthCheck | None = None
+
+
+class HealthCheck(_Type, kw_only=True):
+    passive: PassiveHealthCheck | None = None
+    active: ActiveHealthCheck | None = None
+
+
+class SlowStart(_Type, kw_only=True):
+    window: Duration
+
+
+class PerEndpointCircuitBreaker(_Type, kw_only=True):
+    max_parallel_requests: Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
+class CircuitBreaker(_Type, kw_only=True):
+    per_endpoint: PerEndpointCircuitBreaker
+    max_pending_requests: Annotated[int, Meta(ge=0, le=100_000)] = 1024
+    pending_timeout: Duration = "1s"
+
+
+class BackendPolicySpec(_Type, kw_only=True):
+    target_refs: Annotated[
+        tuple[LocalPolicyTargetReferenceWithSectionName, ...], Meta(min_length=1, max_length=16)
+    ]
+    health_check: HealthCheck | None = None
+    slow_start: SlowStart | None = None
+    circuit_breaker: CircuitBreaker | None = None
+
+
+class BackendPolicy(Resource, kw_only=True):
+    kind: ClassVar[str] = "BackendPolicy"
+    group: ClassVar[str] = OWN_GROUP
+    version: ClassVar[str] = "v1alpha1"
+    api_version: str = OWN_GROUP + "/v1alpha1"
+    spec: BackendPolicySpec
+
+
 # ---- Kubernetes' own kinds: only the fields that a gateway looks at
 
 
@@ -792,6 +860,7 @@ KINDS: dict[tuple[str, str], type[Resource]] = {
     (kind.group, kind.kind): kind
     for kind in (
         GatewayClass, Gateway, ListenerSet, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute, ReferenceGrant,
-        BackendTLSPolicy, XBackendTrafficPolicy, PythonFilter, Namespace, Service, EndpointSlice, Secret, ConfigMap,
+        BackendTLSPolicy, XBackendTrafficPolicy, PythonFilter, BackendPolicy, Namespace, Service, EndpointSlice,
+        Secret, ConfigMap,
     )
 }

@@ -518,6 +518,31 @@ def _python_filter(spec: m.PythonFilterSpec, version: str) -> Findings:
         yield Finding("spec.timeout", "timeout has to be more than 0s and at most 1h")
 
 
+# ---- BackendPolicy
+
+
+def _backend_policy(spec: m.BackendPolicySpec, version: str) -> Findings:
+    yield from _target_refs(spec.target_refs, "spec.targetRefs")
+    check, slow, breaker = spec.health_check, spec.slow_start, spec.circuit_breaker
+    passive, active = (check.passive, check.active) if check else (None, None)
+    times = []
+    if passive:
+        times.append(("spec.healthCheck.passive.baseEjectionTime", passive.base_ejection_time))
+    if active:
+        at = "spec.healthCheck.active"
+        times += [(f"{at}.interval", active.interval), (f"{at}.timeout", active.timeout)]
+        for name, kind, given in (("http", "HTTP", active.http), ("grpc", "GRPC", active.grpc)):
+            if given and active.type != kind:
+                yield Finding(f"{at}.{name}", f"{name} must not be given unless type is {kind}")
+    if slow:
+        times.append(("spec.slowStart.window", slow.window))
+    if breaker:
+        times.append(("spec.circuitBreaker.pendingTimeout", breaker.pending_timeout))
+    for path, given in times:
+        if not 0.01 <= seconds(given) <= 86400:
+            yield Finding(path, f"must be from 10ms to 24h, not {given}")
+
+
 _RULES: dict[type[m.Resource], Callable[[object, str], Findings]] = {
     m.HTTPRoute: _http_route,
     m.GRPCRoute: _grpc_route,
@@ -529,4 +554,5 @@ _RULES: dict[type[m.Resource], Callable[[object, str], Findings]] = {
     m.BackendTLSPolicy: _backend_tls_policy,
     m.XBackendTrafficPolicy: _x_backend_traffic_policy,
     m.PythonFilter: _python_filter,
+    m.BackendPolicy: _backend_policy,
 }

@@ -39,7 +39,7 @@ from gwfast.graph.model import (
     Route,
     RouteNode,
 )
-from gwfast.graph.policies import judge_policies, protection, traffic
+from gwfast.graph.policies import judge_policies, policy_of, protection, traffic
 from gwfast.graph.refs import Resources, policy_services, slice_services
 from gwfast.graph.routes import Judge, Parents, parent_key, service_refs
 from gwfast.sharing import Shards, changed, find, together
@@ -68,6 +68,7 @@ class Attacher:
             self._resources, options,
             lambda service, port: protection(service, port, self._resources, self._credentials),
             lambda service: traffic(service, self._resources),
+            lambda service, port: policy_of(service, port, self._resources),
         )
         self._survey = Survey(classes={})
         self._blamed: tuple[tuple, ...] = ()
@@ -156,8 +157,9 @@ class Attacher:
             elif key.kind in POLICY_KINDS:
                 self._policies_stale = True
                 named = {service for one in pair if one for service in policy_services(one)}
-                services |= named
-                for service in named if key.kind == "XBackendTrafficPolicy" else ():
+                if key.kind != "BackendPolicy":  # routes do not know of it
+                    services |= named
+                for service in named if key.kind != "BackendTLSPolicy" else ():
                     self._backends.refresh(service)
             elif key.kind == "ConfigMap":
                 services.update(service for one in self._resources.trusting(key) for service in policy_services(one))

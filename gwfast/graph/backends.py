@@ -21,7 +21,7 @@ from typing import NamedTuple
 from gwfast.config.model import BackendObjectReference, EndpointSlice, Key, Resource, Service
 from gwfast.config.model import ServicePort as Port
 from gwfast.graph.certificates import Refusal
-from gwfast.graph.model import GraphOptions, Target, TargetTLS, TargetTraffic, over_tls
+from gwfast.graph.model import GraphOptions, Target, TargetPolicy, TargetTLS, TargetTraffic, over_tls
 from gwfast.graph.refs import Resources
 
 _HTTP = {
@@ -34,6 +34,7 @@ _OTHERS = {"TLSRoute": "tcp", "TCPRoute": "tcp", "UDPRoute": "udp"}
 
 Protection = Callable[[Key, str | None], TargetTLS | Refusal | None]  # policies.protection
 Traffic = Callable[[Key], TargetTraffic | None]  # policies.traffic
+PolicyOf = Callable[[Key, str | None], TargetPolicy | None]  # policies.policy_of
 
 
 class Resolved(NamedTuple):
@@ -53,11 +54,13 @@ class Resolved(NamedTuple):
 class Backends:
     """Resolves backendRefs and keeps the targets that are in use."""
 
-    def __init__(self, resources: Resources, options: GraphOptions, protection: Protection, traffic: Traffic):
+    def __init__(self, resources: Resources, options: GraphOptions, protection: Protection, traffic: Traffic,
+                 policy: PolicyOf):
         self._resources = resources
         self._options = options
         self._protection = protection
         self._traffic = traffic
+        self._policy = policy
         self._uses: dict[str, int] = {}
         self._of_service: dict[Key, tuple[str, ...]] = {}
         self.targets: dict[str, Target] = {}
@@ -147,16 +150,18 @@ class Backends:
 
     def _target(self, service: Key, port: int, protocol: str, tls: TargetTLS | None) -> Target:
         resource = self._resources.get(*service)
+        transport = "UDP" if protocol == "udp" else "TCP"
+        found = _port(resource, port, transport)
+        policy = None if protocol == "udp" else self._policy(service, found.name if found else None)
         names = {"namespace": service.namespace, "name": service.name, "port": port, "protocol": protocol, "tls": tls,
-                 "traffic": self._traffic_of(service, protocol)}
+                 "traffic": self._traffic_of(service, protocol), "policy": policy}
         if resource is not None and resource.spec.type == "ExternalName":
             return Target(**names, source="dns", hosts=(resource.spec.external_name,), host_port=port)
         slices = list(self._resources.slices(service))
         if not slices and not (self._options.strict_services and resource):
             hosts = tuple(t.format(name=service.name, namespace=service.namespace) for t in self._options.dns_templates)
             return Target(**names, source="dns", hosts=hosts, host_port=port)
-        transport = "UDP" if protocol == "udp" else "TCP"
-        found = _port(resource, port, transport) or Port(port=port, protocol=transport)
+        found = found or Port(port=port, protocol=transport)
         addresses = {address for one in slices for address in _endpoints(one, found)}
         return Target(**names, **_literal_or_named(sorted(addresses), slices))
 
@@ -222,4 +227,4 @@ def _split(key: str) -> tuple[Key, int, str]:
 
 
 def _fields(target: Target) -> tuple:
-    return (target.source, target.addresses, target.hosts, target.host_port, target.traffic)
+    return (target.source, target.addresses, target.hosts, target.host_port, target.traffic, target.policy)

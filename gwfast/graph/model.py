@@ -25,6 +25,7 @@ from typing import Literal
 import msgspec
 
 from gwfast.config.model import (
+    BackendPolicy,
     BackendTLSPolicy,
     Gateway,
     GatewayClass,
@@ -52,7 +53,7 @@ from gwfast.config.model import (
 from gwfast.identity import digest
 
 Route = HTTPRoute | GRPCRoute | TLSRoute | TCPRoute | UDPRoute
-POLICY_KINDS = ("BackendTLSPolicy", "XBackendTrafficPolicy")
+POLICY_KINDS = ("BackendTLSPolicy", "XBackendTrafficPolicy", "BackendPolicy")
 ROUTE_KINDS = ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute")
 
 
@@ -137,6 +138,42 @@ class TargetTraffic(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     session: SessionPersistence | None = None
 
 
+class Passive(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """So many failures in a row put an endpoint out, for `ejection_ms` times how often that happened; never more than
+    `percent` of a backend's endpoints, but one."""
+
+    failures: int
+    ejection_ms: int
+    percent: int
+
+
+class Active(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A probe, and how many in a row change what is believed. hostname '': the Service's own."""
+
+    type: Literal["HTTP", "TCP", "GRPC"]
+    interval_ms: int
+    timeout_ms: int
+    unhealthy: int
+    healthy: int
+    method: str = "GET"
+    path: str = "/"
+    hostname: str = ""
+    statuses: tuple[int, ...] = (200,)
+    service: str = ""  # of grpc.health.v1
+
+
+class TargetPolicy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a BackendPolicy, 'namespace/name', says of a target. 0: not asked for."""
+
+    name: str
+    passive: Passive | None = None
+    active: Active | None = None
+    slow_start_ms: int = 0
+    parallel: int = 0  # requests at once, of each endpoint
+    pending: int = 0
+    pending_ms: int = 0
+
+
 class Target(Node):
     """A port of a Service, or of what stands for one, as a place to send to.
 
@@ -145,6 +182,7 @@ class Target(Node):
     protocol: 'http' and 'h2c' are whatever ALPN says and HTTP/2 where there is `tls`, 'ws' is HTTP/1.1.
     source 'slices': `addresses` are (ip, port) of the ready endpoints; none means 503.
     source 'dns': `hosts` are names to look up, first one that resolves wins, with `host_port`.
+    The policy is no part of the key: what is known of the endpoints lives on when it changes.
     """
 
     namespace: str
@@ -153,6 +191,7 @@ class Target(Node):
     protocol: Literal["http", "h2c", "ws", "tcp", "udp"] = "http"
     tls: TargetTLS | None = None
     traffic: TargetTraffic | None = None
+    policy: TargetPolicy | None = None
     source: Literal["slices", "dns"] = "slices"
     addresses: tuple[tuple[str, int], ...] = ()
     hosts: tuple[str, ...] = ()
@@ -344,7 +383,7 @@ class PolicyNode(Node):
     """notes: of its parts that are not followed."""
 
     key: Key
-    resource: BackendTLSPolicy | XBackendTrafficPolicy
+    resource: BackendTLSPolicy | XBackendTrafficPolicy | BackendPolicy
     accepted: bool = True
     conditions: tuple[Condition, ...] = ()  # the same for every ancestor
     ancestors: tuple[AncestorNode, ...] = ()

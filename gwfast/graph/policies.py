@@ -1,5 +1,5 @@
-"""BackendTLSPolicy and XBackendTrafficPolicy: is it valid, does an older one have its target, which Gateways does it concern,
-and what does it say of a port (backendtlspolicy_types.go, backendtrafficpolicy_types.go).
+"""BackendTLSPolicy, XBackendTrafficPolicy and BackendPolicy: is it valid, does an older one have its target, which Gateways does
+it concern, and what does it say of a port (backendtlspolicy_types.go, backendtrafficpolicy_types.go; ours attaches as the first).
 
 Rules:
 - Of each kind, per Service and port name the oldest policy wins, then '{namespace}/{name}'; a policy for one port is no conflict
@@ -12,14 +12,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from gwfast.config.model import BackendTLSPolicy, Key, XBackendTrafficPolicy
+from gwfast.config.model import (ActiveHealthCheck, BackendPolicy, BackendTLSPolicy, GRPCHealthCheck, HTTPHealthCheck, Key,
+                                 XBackendTrafficPolicy)
+from gwfast.config.validate import seconds
 from gwfast.graph.certificates import Credentials, Refusal
 from gwfast.graph.listeners import Fault, condition
-from gwfast.graph.model import POLICY_KINDS, AncestorNode, GraphOptions, Note, PolicyNode, TargetTLS, TargetTraffic
+from gwfast.graph.model import (POLICY_KINDS, Active, AncestorNode, GraphOptions, Note, Passive, PolicyNode, TargetPolicy,
+                                TargetTLS, TargetTraffic)
 from gwfast.graph.refs import Policy, Resources, policy_services
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2: a field's name, and a cookie's (RFC 6265 4.1.1)
-_NOT_HONOURED = {"session_persistence": "sessionPersistence"}
+_NOT_HONOURED = {"session_persistence": "sessionPersistence", "slow_start": "slowStart", "circuit_breaker": "circuitBreaker"}
 
 
 def protection(
@@ -61,6 +64,42 @@ def _session_fault(policy: XBackendTrafficPolicy) -> Fault | None:
     return Fault("Invalid", message, "spec.sessionPersistence.sessionName")
 
 
+def policy_of(service: Key, port: str | None, resources: Resources) -> TargetPolicy | None:
+    """Return what a BackendPolicy says of the port of a Service; `port` as in protection()."""
+    policies = resources.policies(service, "BackendPolicy")
+    policy = (_winner(policies, service, port) if port else None) or _winner(policies, service, None)
+    return _target_policy(policy) if policy else None
+
+
+def _target_policy(policy: BackendPolicy) -> TargetPolicy:
+    spec = policy.spec
+    check, slow, breaker = spec.health_check, spec.slow_start, spec.circuit_breaker
+    passive = check.passive if check else None
+    return TargetPolicy(
+        name=f"{policy.metadata.namespace}/{policy.metadata.name}",
+        passive=Passive(failures=passive.consecutive_failures, ejection_ms=_ms(passive.base_ejection_time),
+                        percent=passive.max_ejection_percent) if passive else None,
+        active=_active(check.active) if check and check.active else None,
+        slow_start_ms=_ms(slow.window) if slow else 0,
+        parallel=breaker.per_endpoint.max_parallel_requests if breaker else 0,
+        pending=breaker.max_pending_requests if breaker else 0,
+        pending_ms=_ms(breaker.pending_timeout) if breaker else 0,
+    )
+
+
+def _active(check: ActiveHealthCheck) -> Active:
+    http, grpc = check.http or HTTPHealthCheck(), check.grpc or GRPCHealthCheck()
+    return Active(
+        type=check.type, interval_ms=_ms(check.interval), timeout_ms=_ms(check.timeout),
+        unhealthy=check.unhealthy_threshold, healthy=check.healthy_threshold, method=http.method, path=http.path,
+        hostname=http.hostname or "", statuses=http.expected_statuses, service=grpc.service,
+    )
+
+
+def _ms(duration: str) -> int:
+    return round(seconds(duration) * 1000)
+
+
 def judge_policies(
     resources: Resources, options: GraphOptions, credentials: Credentials, gateways_of: Callable[[Key], Iterable[Key]]
 ) -> dict[Key, PolicyNode]:
@@ -72,7 +111,7 @@ def judge_policies(
         ancestors = [AncestorNode(gateway=gateway, conditions=node.conditions) for gateway in sorted(gateways)]
         nodes[key] = PolicyNode(
             key=key, resource=policy, accepted=node.accepted, conditions=node.conditions, ancestors=tuple(ancestors),
-            notes=tuple(_notes(policy)),
+            notes=(*_notes(policy), *_probed(policy)),
         )
     return nodes
 
@@ -84,11 +123,17 @@ def _notes(policy: Policy) -> Iterable[Note]:
             yield Note(resource=policy, field=f"spec.{written}", reason="NotServed", message=message)
 
 
+def _probed(policy: Policy) -> Iterable[Note]:
+    if isinstance(policy, BackendPolicy) and policy.spec.health_check and policy.spec.health_check.active:
+        yield Note(resource=policy, field="spec.healthCheck.active", reason="NotServed",
+                   message="healthCheck.active: not followed by this version")
+
+
 def _judge(policy: Policy, resources: Resources, options: GraphOptions, credentials: Credentials) -> PolicyNode:
     generation = policy.metadata.generation
     refused = _target_fault(policy, resources, options)
-    if isinstance(policy, XBackendTrafficPolicy):  # refers to nothing but its targets
-        refused = refused or _session_fault(policy)
+    if not isinstance(policy, BackendTLSPolicy):  # refers to nothing but its targets
+        refused = refused or (_session_fault(policy) if isinstance(policy, XBackendTrafficPolicy) else None)
         conditions = (condition("Accepted", refused, generation),)
     else:
         unresolved, invalid, _ = _validation(policy, credentials)

@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from gwfast.config.model import BackendTLSPolicy, EndpointSlice, Key, ReferenceGrant, Resource, XBackendTrafficPolicy
+from gwfast.config.model import (BackendPolicy, BackendTLSPolicy, EndpointSlice, Key, ReferenceGrant, Resource,
+                                 XBackendTrafficPolicy)
 from gwfast.graph.model import POLICY_KINDS, age
 
-Policy = BackendTLSPolicy | XBackendTrafficPolicy
+Policy = BackendTLSPolicy | XBackendTrafficPolicy | BackendPolicy
 
 SERVICE_NAME = "kubernetes.io/service-name"
 NAMESPACE_NAME = "kubernetes.io/metadata.name"

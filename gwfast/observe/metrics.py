@@ -3,7 +3,9 @@
 Labels are bounded: routes by the counter slots (those beyond share one), the rest by tables.
 """
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -25,6 +27,7 @@ HELP = {
     "upstream_retries": "Requests sent again.",
     "upstream_open": "Connections to backends open now.",
     "upstream_idle": "Connections to backends idle in a pool.",
+    "endpoint_ejections": "Times that an endpoint was put out because it failed (BackendPolicy).",
     "tunnels": "Upgraded connections.",
     "tls_handshakes": "TLS handshakes with clients that were completed.",
     "tls_resumed": "Those that resumed a session.",
@@ -69,14 +72,18 @@ class Stats(msgspec.Struct):
     certificates: dict[tuple[str, str], float] = {}  # when those of (namespace, Secret) expire
 
 
-def render(counters: dict, stats: Stats) -> bytes:
-    """Render one scrape. counters: as `RouteCounts.read` gives them."""
+def render(counters: dict, stats: Stats, health: Mapping[str, Any] = MappingProxyType({})) -> bytes:
+    """Render one scrape. counters: as `RouteCounts.read` gives them; health: endpoints.health.Standing by backend."""
     lines: list[str] = []
     _globals(lines, counters["global"])
     _family(lines, "faults_total", "counter", "Requests that failed, by the word of the access log.",
             ((f'{{fault="{_escape(word)}"}}', n) for word, n in counters.get("faults", {}).items()))
     _family(lines, "mirror_requests_total", "counter", "Copies of requests for mirrors, by what became of them.", (
         (f'{{result="{word}"}}', n) for word, n in counters.get("mirrors", {}).items()))
+    _family(lines, "backend_endpoints", "gauge", "Endpoints of the backends that a BackendPolicy watches.",
+            ((f'{{backend="{_escape(key)}"}}', each.endpoints) for key, each in health.items()))
+    _family(lines, "backend_endpoints_healthy", "gauge", "Those of them that are not out.",
+            ((f'{{backend="{_escape(key)}"}}', each.endpoints - len(each.out)) for key, each in health.items()))
     _routes(lines, counters)
     _own(lines, stats)
     return ("\n".join(lines) + "\n").encode()

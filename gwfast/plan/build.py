@@ -264,7 +264,7 @@ class Builder:
             if backend is not None:
                 now = self._targets[_target(place)]
                 made = _kept(old, Endpoints(key=key, source=now.source, addresses=now.addresses, hosts=now.hosts,
-                                            host_port=now.host_port))
+                                            host_port=now.host_port, policy=now.policy))
             new.append((backend, made))
         return (changed(backends, _present(left, 0), _present(new, 0), _key),
                 changed(endpoints, _present(left, 1), _present(new, 1), _key))

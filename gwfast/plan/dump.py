@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gwfast.graph.methods import ANY_CALL
+from gwfast.graph.model import TargetPolicy
 from gwfast.plan.ir import (AnswerFilter, AuthorizeFilter, Backend, BackendTLS, Bind, Certificate, CorsFilter, Endpoints,
                             Entry, ExtensionFilter, Filter, HeaderFilter, Host, Listener, Match, MirrorFilter, PathModifier, Plan,
                             RedirectFilter, Retry, RetryBudget, RewriteFilter, Rule, ServerTLS, SessionPersistence,
@@ -149,7 +150,8 @@ def _endpoints(backend: Backend, endpoints: Endpoints) -> dict[str, Any]:
                  hosts=[*endpoints.hosts], hostPort=endpoints.host_port,
                  tls=_backend_tls(backend.tls) if backend.tls else {},
                  retryBudget=_budget(backend.retry_budget) if backend.retry_budget else {},
-                 session=_session(backend.session) if backend.session else {})
+                 session=_session(backend.session) if backend.session else {},
+                 policy=_policy(endpoints.policy) if endpoints.policy else {})
 
 
 def _budget(budget: RetryBudget) -> dict[str, Any]:
@@ -160,6 +162,22 @@ def _budget(budget: RetryBudget) -> dict[str, Any]:
 def _session(session: SessionPersistence) -> dict[str, Any]:
     return _kept(type=session.type, sessionName=session.name, absoluteTimeout=duration(session.absolute_timeout),
                  lifetimeType="Permanent" if session.permanent else "")
+
+
+def _policy(policy: TargetPolicy) -> dict[str, Any]:
+    passive = policy.passive
+    return {"name": policy.name} | _kept(passive={
+        "consecutiveFailures": passive.failures, "baseEjectionMs": passive.ejection_ms,
+        "maxEjectionPercent": passive.percent} if passive else {})
+
+
+def health_words(policy: TargetPolicy | None) -> list[str]:
+    """Say what a BackendPolicy does for the health of endpoints."""
+    passive = policy.passive if policy else None
+    if passive is None:
+        return []
+    return [f"out after {passive.failures} failures in a row, for {passive.ejection_ms / 1000:g} s and more, "
+            f"{passive.percent} % of the endpoints at most (BackendPolicy {policy.name})"]
 
 
 def _backend_tls(tls: BackendTLS) -> dict[str, Any]:

@@ -27,6 +27,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from gwfast.errors import Source
+from gwfast.graph.model import TargetPolicy
 from gwfast.identity import digest, identity
 
 NOWHERE = Source("", 0)
@@ -246,13 +247,15 @@ Filter = (HeaderFilter | RewriteFilter | RedirectFilter | CorsFilter | MirrorFil
 
 class Endpoints(_Node):
     """Where the endpoints of the backend with this key are. source 'slices': `addresses` are (ip, port) of the ready
-    ones, none means 503. source 'dns': `hosts` are names to look up, the first that resolves wins, with `host_port`."""
+    ones, none means 503. source 'dns': `hosts` are names to look up, the first that resolves wins, with `host_port`.
+    policy: what a BackendPolicy says of them; it is here because it may change, as they do, while the rules stay."""
 
     key: str
     source: Literal["slices", "dns"] = "slices"
     addresses: tuple[tuple[str, int], ...] = ()
     hosts: tuple[str, ...] = ()
     host_port: int = 0
+    policy: TargetPolicy | None = None
 
 
 class WeightedBackend(_Node):

@@ -18,6 +18,7 @@ from gwfast.observe import routes
 from gwfast.plan import regex
 from gwfast.plan.build import Builder
 from gwfast.plan.credentials import Credentials
+from gwfast.plan.dump import host_port
 from gwfast.plan.image import Images, publish
 from gwfast.plan.ir import Plan
 from gwfast.plan.problems import problems
@@ -59,6 +60,7 @@ class Pipeline:
         self._images = Images(self._registry)
         self._credentials = Credentials()
         self._named: Set[str] = frozenset()  # backends whose addresses were looked up
+        self.watched: dict[str, dict[str, tuple[int, int]]] = {}  # by key, of the last image: see _watched
         self.counter_names: dict[int, routes.Name] = {}  # by slot, of the last image
 
     @property
@@ -86,5 +88,16 @@ class Pipeline:
         self._named = addresses.keys()
         image = self._images.build(plan, binds, generation)
         self.counter_names = {SHARED: routes.SHARED, UNROUTED: routes.UNROUTED} | self._registry.counters
+        self.watched = self._watched(plan)
         credentials = self._credentials.publish(plan)
         return (publish(image), *([credentials] if credentials >= 0 else ())), image.size
+
+    def _watched(self, plan: Plan) -> dict[str, dict[str, tuple[int, int]]]:
+        """Return, of each backend whose endpoints a policy watches, the slot and sign of each of them by 'ip:port'."""
+        found = {}
+        for backend, endpoints in zip(plan.backends, plan.endpoints, strict=True):
+            if endpoints.policy is not None and endpoints.policy.passive is not None and len(found) < limits.BACKENDS_SHOWN:
+                places = {host_port(ip, port): self._registry.endpoints.get((ip, port, backend.dialect))
+                          for ip, port in self._registry.addresses(endpoints)}
+                found[endpoints.key] = {where: tuple(place) for where, place in places.items() if place}
+        return found

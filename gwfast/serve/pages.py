@@ -46,7 +46,7 @@ class Pages:
 
     async def metrics(self) -> Answer:
         stats = msgspec.structs.replace(self._of.stats, ready=self._of.ready)
-        return Answer(200, metrics.render(self._of.counted.read(), stats), metrics.CONTENT_TYPE)
+        return Answer(200, metrics.render(self._of.counted.read(), stats, self._of.health.read()), metrics.CONTENT_TYPE)
 
     async def status(self) -> Answer:
         return _json({
@@ -57,6 +57,8 @@ class Pages:
                         for member in self._of.crew.members],
             "ports": [_port(port) for port in self._of.ports],
             "unresolved": self._of.resolver.failed,
+            "backends": {key: {"endpoints": standing.endpoints, "out": standing.out}
+                         for key, standing in self._of.health.read().items()},
             "problems": [str(problem) for problem in await self._located()],
         })
 

@@ -18,6 +18,7 @@ from functools import partial
 
 from gwfast import __version__, _counters
 from gwfast.config.locate import locate
+from gwfast.endpoints.health import Health
 from gwfast.endpoints.resolve import Resolver
 from gwfast.errors import Problem
 from gwfast.observe import metrics
@@ -36,6 +37,7 @@ from gwfast.serve.watch import Watcher
 
 NAMES_WAIT = 1.5  # seconds that a table waits for the first lookup of new names
 APPLY_WAIT = 5.0  # seconds that a reload waits for the workers
+HEALTH = 1.0  # seconds between two looks at which endpoints are out
 PORT_RETRY = 2.0  # seconds until a port that could not be opened is tried again
 COLLECT = 30.0  # seconds between two looks for cycles
 COLLECT_AGAIN = 0.05  # where a round was under way
@@ -63,6 +65,7 @@ class Supervisor:
         self.crew = Crew(loop, options, self.counters, self.ports, self.stats, log, processes,
                          nursery.worker)
         self.resolver = Resolver(loop, lambda: self._ask(set()), options.dns_refresh)
+        self.health = Health(partial(_counters.ejected, self.counters), log.warning)
         self._admin = Admin(pages(self), log.bug)
         self._watcher: Watcher | None = None
         self.reading: Reading | None = None
@@ -94,11 +97,16 @@ class Supervisor:
         if self._options.watch:
             self._watcher = Watcher(self._loop, self._options.paths, self._ask, self._log.warning)
         self._ask(None)
+        self._look_at_health()
         rounds = self._loop.create_task(self._rounds())
         await self.stopping.wait()
         rounds.cancel()
         await self._drain()
         return 0
+
+    def _look_at_health(self) -> None:
+        self._loop.call_later(HEALTH, self._look_at_health)
+        self.health.read()
 
     def _bug(self, _, context: dict) -> None:
         self.stats.supervisor_bugs += 1
@@ -186,6 +194,7 @@ class Supervisor:
         generation = self.stats.generation + 1
         table, size = await self.aside.run(self.pipeline.image, plan, self.ports.ids, addresses, generation)
         self.counted.assign(self.pipeline.counter_names)
+        self.health.follow(self.pipeline.watched)
         self.crew.publish(generation, table)
         self.stats.generation, self.stats.image_bytes = generation, size
         self.stats.credentials_bytes = self.pipeline.credentials_bytes

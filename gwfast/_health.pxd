@@ -1,0 +1,44 @@
+# The health of endpoints: one cell for each slot, in the memory of the counters, which every worker maps.
+#
+#   failures -> (as many in a row as the policy says, whoever saw them) -> ejected_until -> it is back by itself
+#
+# Rules
+# - A cell belongs to the endpoint whose sign it carries. Signs grow: who comes with a newer one takes the cell over, who
+#   comes with an older one (a table of before) leaves it alone.
+# - Failures are counted atomically by all workers. Who ejects holds the lock, so that the share of a backend's endpoints
+#   that is out never exceeds what its policy allows; who does not get the lock tries again with the next failure. A lock
+#   that a dead worker left is taken over.
+# - An endpoint is ejected for ejection_ms times how often that happened; each ejection_ms that it then serves makes it one
+#   less.
+# - Times are milliseconds of CLOCK_MONOTONIC, which is the same for all processes.
+from libc.stdint cimport uint32_t, uint64_t
+from gwfast._table cimport Backend, Image
+
+cdef enum:
+    HEALTH_SLOTS = 262144       # limits.HEALTH_SLOTS
+    EJECTION_MOST_MS = 300000   # limits.EJECTION_MOST
+    LOCK_MS = 1000              # after which whoever held it is dead
+
+cdef struct Health:        # a cache line
+    uint32_t sign          # of its endpoint
+    uint32_t failures      # in a row
+    uint64_t ejected_until # ms; over: it serves
+    uint32_t ejections     # less those that are forgiven
+    uint32_t total         # ejections ever
+    uint64_t pad[5]
+
+cdef struct HealthFile:    # the cells follow
+    uint64_t lock          # ms of when it was taken; 0: free
+    uint64_t pad[7]
+
+cdef Health *health_of(HealthFile *file, uint32_t slot, uint32_t sign) noexcept nogil     # NULL: has none
+# One more failure: whether that ejected it.
+cdef bint health_failed(HealthFile *file, Health *health, const Image *image, const Backend *backend,
+                        uint64_t now) noexcept nogil
+
+cdef inline bint is_out(const Health *health, uint64_t now) noexcept nogil:
+    return health != NULL and health.ejected_until > now
+
+cdef inline void health_fine(Health *health) noexcept nogil:
+    if health != NULL and health.failures:     # read first: the line stays shared while all is well
+        health.failures = 0

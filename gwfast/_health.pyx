@@ -1,0 +1,79 @@
+"""The health of endpoints (see _health.pxd)."""
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+
+from gwfast._table cimport Backend, Endpoint, Image, endpoint_at
+
+cdef extern from * nogil:
+    """
+    #define gw_add(at) __atomic_add_fetch(at, 1, __ATOMIC_RELAXED)
+    #define gw_put(at, value) __atomic_store_n(at, value, __ATOMIC_RELEASE)
+    static inline int gw_swap(unsigned long *at, unsigned long was, unsigned long is) {
+        return __atomic_compare_exchange_n(at, &was, is, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    }
+    """
+    uint32_t gw_add(uint32_t *at)
+    void gw_put(uint64_t *at, uint64_t value)
+    bint gw_swap(uint64_t *at, uint64_t was, uint64_t value)
+
+
+cdef inline Health *cell(HealthFile *file, uint32_t slot) noexcept nogil:
+    return <Health *>(file + 1) + slot
+
+
+cdef Health *health_of(HealthFile *file, uint32_t slot, uint32_t sign) noexcept nogil:
+    cdef Health *health
+    if file == NULL or slot >= HEALTH_SLOTS:
+        return NULL
+    health = cell(file, slot)
+    if health.sign == sign:
+        return health
+    if <int32_t>(sign - health.sign) < 0:
+        return NULL
+    health.ejected_until = 0
+    health.failures = health.ejections = health.total = 0
+    health.sign = sign
+    return health
+
+
+cdef bint health_failed(HealthFile *file, Health *health, const Image *image, const Backend *backend,
+                        uint64_t now) noexcept nogil:
+    cdef uint64_t held
+    cdef bint ejected = False
+    if health == NULL or gw_add(&health.failures) < backend.failures or is_out(health, now):
+        return False
+    held = file.lock
+    if held and held + LOCK_MS > now:
+        return False
+    if not gw_swap(&file.lock, held, now):
+        return False
+    if not is_out(health, now) and out_of(file, image, backend, now) < most_of(backend):
+        eject(health, backend, now)
+        ejected = True
+    gw_swap(&file.lock, now, 0)
+    return ejected
+
+
+cdef uint32_t most_of(const Backend *backend) noexcept nogil:
+    cdef uint32_t most = <uint32_t>(<uint64_t>backend.endpoints.count * backend.percent // 100)
+    return 1 if most == 0 and backend.percent else most
+
+
+cdef uint32_t out_of(HealthFile *file, const Image *image, const Backend *backend, uint64_t now) noexcept nogil:
+    cdef const Endpoint *endpoint
+    cdef uint32_t i, out = 0
+    for i in range(backend.endpoints.count):
+        endpoint = endpoint_at(image, backend.endpoints.first + i)
+        if endpoint.slot < HEALTH_SLOTS and cell(file, endpoint.slot).sign == endpoint.sign:
+            out += is_out(cell(file, endpoint.slot), now)
+    return out
+
+
+cdef void eject(Health *health, const Backend *backend, uint64_t now) noexcept nogil:
+    cdef uint64_t most = backend.ejection_ms if backend.ejection_ms > EJECTION_MOST_MS else EJECTION_MOST_MS
+    cdef uint64_t forgiven = (now - health.ejected_until) // backend.ejection_ms if backend.ejection_ms else 0
+    cdef uint64_t lasts
+    health.ejections = 1 if forgiven >= health.ejections else health.ejections - <uint32_t>forgiven + 1
+    lasts = <uint64_t>backend.ejection_ms * health.ejections
+    health.total += 1
+    health.failures = 0
+    gw_put(&health.ejected_until, now + (most if lasts > most else lasts))

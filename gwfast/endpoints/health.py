@@ -1,0 +1,57 @@
+"""What the supervisor tells of the health of endpoints: it reads the cells that the workers write (_health.pxd).
+
+    follow(watched)   which endpoints there are: {backend key: {'ip:port': (slot, sign)}}
+    read()            {backend key: Standing}; each endpoint that went out or came back since the last time is told once
+"""
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+LINES = 20  # of one reading: when everything breaks at once, the metrics say how much
+
+Watched = Mapping[str, Mapping[str, tuple[int, int]]]
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """The endpoints of a backend: how many there are, and for how many seconds more which are out."""
+
+    endpoints: int
+    out: dict[str, float]
+
+
+class Health:
+    """ejected: reads cells, of (slot, sign)s, as _counters.ejected does; tell(what, **facts) writes a line to the log."""
+
+    def __init__(self, ejected: Callable, tell: Callable[..., None]):
+        self._ejected = ejected
+        self._tell = tell
+        self._watched: Watched = {}
+        self._out: dict[tuple[str, str], int] = {}  # how often they went out, when last looked at
+
+    def follow(self, watched: Watched) -> None:
+        """Look at these from now on."""
+        self._watched = watched
+
+    def read(self) -> dict[str, Standing]:
+        """Return how the backends stand, and tell what is new."""
+        if not self._watched:
+            return {}
+        places = {place for endpoints in self._watched.values() for place in endpoints.values()}
+        cells = {slot: (left, total) for slot, left, total in self._ejected(places)}
+        found, out = {}, {}
+        for key, endpoints in self._watched.items():
+            gone = {where: cells[slot] for where, (slot, _) in endpoints.items() if slot in cells}
+            found[key] = Standing(len(endpoints), {where: round(left, 3) for where, (left, _) in gone.items()})
+            out.update({(key, where): total for where, (_, total) in gone.items()})
+        self._tell_changes(found, out)
+        return found
+
+    def _tell_changes(self, found: dict[str, Standing], out: dict[tuple[str, str], int]) -> None:
+        new = [one for one, total in out.items() if self._out.get(one) != total]
+        back = [one for one in self._out.keys() - out.keys() if one[1] in self._watched.get(one[0], ())]
+        for key, where in new[:LINES]:
+            self._tell("an endpoint failed and is out", backend=key, endpoint=where, for_s=found[key].out[where],
+                       times=out[key, where])
+        for key, where in sorted(back)[:LINES]:
+            self._tell("an endpoint is back", backend=key, endpoint=where)
+        self._out = out
