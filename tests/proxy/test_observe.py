@@ -111,6 +111,7 @@ def test_metrics(run, backend) -> None:
     stream.close()
     gw.get("/none")
     gw.get("/missing")
+    until(lambda: gw.metrics()["gwfast_requests_open"] == 0)  # an answer is counted when it has been sent
     got = gw.metrics()
     label = 'kind="HTTPRoute",route="default/r"'
     assert got[f'gwfast_route_requests_total{{{label},code="2xx"}}'] == 10
