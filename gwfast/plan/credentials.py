@@ -87,6 +87,11 @@ class Credentials:
             self._of, self._plan = of, plan
         return os.dup(self._fd) if self._fd >= 0 else -1
 
+    def close(self) -> None:
+        """Close the memfd; what publish() returned is its caller's still."""
+        self._keep(b"")
+        self._of, self._plan = (), None
+
     def _keep(self, block: bytes) -> None:
         mark = digest(block, 16)
         if mark == self._mark:

@@ -1,5 +1,6 @@
 """Backends over TLS that speak HTTP/2 because ALPN says so, and one that no longer does."""
 import asyncio
+import contextlib
 import functools
 import ssl
 import sys
@@ -41,8 +42,8 @@ def start_tls(start, authority, tmp_path):
         tls = ir.BackendTLS(ca=(authority.pem,), hostname=NAME, alpn=offered)
         plan = functools.partial(one_rule, protocol=protocol, tls=tls)
         engine = start([("127.0.0.1", made[-1].port)], plan)
-        with engine.lock:
-            engine.engine.secure(Certs(Credentials().publish(plan([("127.0.0.1", made[-1].port)]))))
+        with engine.lock, contextlib.closing(Credentials()) as writer:
+            engine.engine.secure(Certs(writer.publish(plan([("127.0.0.1", made[-1].port)]))))
         return engine, made[-1], context
 
     yield begin

@@ -1,6 +1,7 @@
 """What handshakes begin with: written by the supervisor, found by a worker, tried in memory."""
 import os
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,14 @@ def serving(*certificates, **more):
     return ServerTLS(certificates=certificates, **more)
 
 
+def published(*backends, **listeners) -> int:
+    """A descriptor of these credentials."""
+    with closing(Credentials()) as writer:
+        return writer.publish(plan(backends, **listeners))
+
+
 def certs(*backends, before=None, **listeners):
-    return Certs(Credentials().publish(plan(backends, **listeners)), before)
+    return Certs(published(*backends, **listeners), before)
 
 
 def seen(found, ca, name, sign=L, **more):
@@ -230,7 +237,7 @@ def test_who_showed_a_certificate_is_known_when_it_resumes(ca, version):
 
 @both
 def test_a_ticket_is_good_in_every_process_that_was_forked_with_the_roots(ca, version):
-    fd = Credentials().publish(plan(l=serving(ca.issue("a.test"))))
+    fd = published(l=serving(ca.issue("a.test")))
     before = first(Certs(os.dup(fd)).server(L, b"a.test"), version)
     for _ in range(2):
         read, write = os.pipe()
@@ -303,12 +310,25 @@ def test_the_same_credentials_are_the_same_memfd(ca):
     assert fds[3] == -1 and writer.size == 0
     found = Certs(os.dup(fds[0]))
     assert found.same(fds[1]) and not found.same(fds[2])
+    writer.close()
     for fd in fds[:3]:
         os.close(fd)
 
 
+def test_none_of_them_is_left_open(ca):
+    one = ca.issue("a.test")
+    certs(l=serving(one))                              # what is imported by then stays
+    before = os.listdir("/proc/self/fd")
+    found = certs(l=serving(one))
+    after = certs(before=found, l=serving(one, ca.issue("b.test")))
+    for each in (found, after):
+        assert each.server(L, b"a.test") is not None
+    del found, after, each
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_nobody_can_write_to_them(ca):
-    fd = Credentials().publish(plan(l=serving(ca.issue("a.test"))))
+    fd = published(l=serving(ca.issue("a.test")))
     with pytest.raises(PermissionError):
         os.write(fd, b"x")
     os.close(fd)
