@@ -4,7 +4,7 @@ Rules
 - The ClientHello is looked at before anything is answered: its name chooses the listener, which chooses the certificate
   and whether TLS ends here at all. A name that no listener has gets no answer, not even an alert.
 - Python is called once a handshake, for the Setting.
-- All of it has one deadline, from the first byte or from accept.
+- All of it has one deadline, from the first byte or from accept; what lingers then has one of its own.
 """
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t
@@ -15,7 +15,7 @@ from gwfast._conn cimport HEAD, Conn
 from gwfast._fault cimport FAULT_HELLO, FAULT_PROXY_HEADER, FAULT_TLS
 from gwfast._http2 cimport Http2
 from gwfast._hello cimport HELLO_PARTIAL, hello_peek
-from gwfast._loop cimport READ, READ_AGAIN, RECORDS, append, consume, release, waiting
+from gwfast._loop cimport READ, READ_AGAIN, READS, RECORDS, append, consume, release, waiting
 from gwfast._match cimport find_listener
 from gwfast._proxyline cimport parse_proxy
 from gwfast._relay cimport Relay
@@ -25,6 +25,7 @@ from gwfast._tls cimport CHOSEN_H2, Session, Setting, serve
 
 cdef enum:
     HANDSHAKE_MS = 10000   # limits.HANDSHAKE_TIMEOUT
+    LINGER_MS = 2000       # limits.LINGER_TIMEOUT
 
 
 @cython.final
@@ -50,7 +51,10 @@ cdef class Greeter(Client):
             self.pump()
 
     cdef void on_deadline(self) noexcept:
-        self.refuse(FAULT_TLS if self.stage == STAGE_HANDSHAKE else FAULT_HELLO)
+        if self.stage == STAGE_LINGER:
+            self.close()
+        else:
+            self.refuse(FAULT_TLS if self.stage == STAGE_HANDSHAKE else FAULT_HELLO)
 
     cdef void drain(self) noexcept:
         pass                       # its deadline is near, and a request may be on its way
@@ -62,11 +66,39 @@ cdef class Greeter(Client):
             release(&self.loop.pool, &self.name)
             Client.close(self)
 
-    cdef void refuse(self, int fault) noexcept:
+    cdef void count(self, int fault) noexcept:
         self.gateway.counters.totals.faults[fault] += 1
         if fault == FAULT_TLS:
             self.gateway.counters.totals.tls_failures += 1
+
+    cdef void refuse(self, int fault) noexcept:
+        self.count(fault)
         self.close()
+
+    cdef void fail(self, bint answered) noexcept:
+        """End a handshake that failed, so that an alert of ours arrives."""
+        self.count(FAULT_TLS)
+        if not answered:
+            self.close()
+            return
+        self.stage = STAGE_LINGER
+        self.half_close()
+        self.loop.arm(self, self.loop.now_ms + LINGER_MS)
+        self.discard()
+
+    cdef void discard(self) noexcept:
+        cdef int left = READS
+        cdef ssize_t n
+        while left:
+            if not self.readable:
+                return
+            left -= 1
+            n = self.receive(self.loop.records, RECORDS)
+            if n == READ_AGAIN:
+                return
+            if n <= 0:
+                break
+        self.close()               # it has ended, or sends without end
 
     # -- before TLS ----------------------------------------------------------------------------------------------------
 
@@ -74,6 +106,9 @@ cdef class Greeter(Client):
         cdef char *at = self.loop.input
         cdef ssize_t n
         while not self.closed and self.readable:
+            if self.stage == STAGE_LINGER:
+                self.discard()
+                return
             if self.stage == STAGE_HANDSHAKE:
                 self.shake()
                 return
@@ -160,9 +195,11 @@ cdef class Greeter(Client):
     cdef void shake(self) noexcept:
         cdef Session tls = self.tls
         cdef ssize_t n
+        cdef bint alerts
         cdef int result
         while True:
             result = tls.handshake()
+            alerts = result < 0 and tls.unsent() > 0
             if self.post() < 0:
                 self.refuse(FAULT_TLS)
                 return
@@ -175,7 +212,7 @@ cdef class Greeter(Client):
                 self.refuse(FAULT_TLS)
                 return
         if result < 0:
-            self.refuse(FAULT_TLS)
+            self.fail(alerts)
             return
         self.gateway.counters.totals.tls_handshakes += 1
         if tls.resumed():

@@ -1,6 +1,7 @@
 """Certificates of clients, through a whole gateway: who is let in, and what backends are told."""
 import socket
 import ssl
+import time
 from hashlib import sha256
 
 import pytest
@@ -89,3 +90,44 @@ def test_who_shows_none_is_not_let_in(running, theirs, tmp_path):
             raise ConnectionResetError  # closed without an answer
     assert b" 200 " in ask(port, tmp_path, theirs.issue(common="known"))
     assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("who", ["nobody", "stranger"])
+@pytest.mark.parametrize("apart", [False, True], ids=["at once", "apart"])
+@pytest.mark.parametrize("version, size", [("TLSv1_3", 0), ("TLSv1_3", 200_000), ("TLSv1_2", 0)])
+def test_who_is_not_let_in_is_told_by_an_alert(running, tmp_path, who, apart, version, size):
+    """And not by an RST: what a client of TLS 1.3 sends behind its Finished is read."""
+    one, port, _ = running()
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+    if who == "stranger":
+        known = Issuer("others").issue("client.test")
+        (tmp_path / "client.pem").write_bytes(known.chain + known.key)
+        context.load_cert_chain(tmp_path / "client.pem")
+    came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(came, goes, server_hostname="a.test")
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as raw:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with pytest.raises(ssl.SSLError, match="(?i)alert"):
+            while True:
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    raw.sendall(goes.read())
+                    came.write(raw.recv(65536) or pytest.fail("it ended without an alert"))
+            flight = goes.read()
+            tls.write(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n" + b"x" * size)
+            request = goes.read()
+            for part in (flight, request) if apart else (flight + request,):
+                raw.sendall(part)
+                time.sleep(0.1 if apart else 0)            # by now it may have ended
+            while True:
+                came.write(raw.recv(65536) or pytest.fail("it ended without an alert"))
+                try:
+                    tls.read(1)
+                except ssl.SSLWantReadError:
+                    pass
+        assert raw.recv(1) == b""
+    assert one.metrics()["gwfast_tls_failures_total"] == 1
