@@ -36,6 +36,25 @@ def frames():
     yield b"\x0e" + test_wire_frames.BEGIN + test_wire_frames.OPEN + test_wire_frames.GOES_ON * 9
 
 
+def head2():
+    """Yield inputs of _fuzz_head2.pyx."""
+    get = ((":method", "GET"), (":scheme", "https"), (":path", "/a/../b%2Fc?q=1"), (":authority", "a.test:8443"))
+    post = ((":method", "POST"), *get[1:])
+    lists = (
+        get, get[:3] + (("host", "a.test"),), get + (("host", "a.test:8443"), ("accept", "*/*"), ("x_y", "z")), get[1:], get + get[:1],
+        get + (("cookie", "a=b"), ("cookie", "c=d"), ("cookie", "")), get + (("te", "trailers"),), get + (("te", "gzip"),),
+        get + (("connection", "close"),), get + (("transfer-encoding", "chunked"),), (("accept", "*/*"), *get), get + (("Accept", "*/*"),),
+        post, post + (("content-length", "5"), ("expect", "100-continue")), post + (("content-length", "5"), ("content-length", "6")),
+        ((":method", "OPTIONS"), get[1], (":path", "*"), get[3]), ((":method", "CONNECT"), get[3]), ((":method", "TRACE"), *get[1:]),
+        ((":method", "CONNECT"), (":protocol", "websocket"), *get[1:], ("sec-websocket-key", "x"), ("sec-websocket-version", "13")),
+        get[:3] + ((":authority", "[::1]"),), get[:3] + ((":authority", "a@b"),), get[:2] + ((":path", ""), get[3]))
+    for fields in lists:
+        text = "".join(f"{name}\t{value}\n" for name, value in fields).encode()
+        yield from (bytes([ended]) + text for ended in (0, 1))
+    for _, blocks, _, _ in test_wire_hpack.EXAMPLES.values():
+        yield from (b"\x03" + bytes.fromhex(block) for block in blocks)
+
+
 def hello():
     """Yield inputs of _fuzz_hello.pyx."""
     yield from (b"\x55" + data for data, *_ in test_wire_hello.SERVED.values())
@@ -56,7 +75,7 @@ def heads():
 
 
 if __name__ == "__main__":
-    for target in (http1, hpack, frames, hello):
+    for target in (http1, hpack, frames, head2, hello):
         folder = Path(sys.argv[1]) / target.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for data in target():
