@@ -18,6 +18,10 @@ cdef class Clients:
     cdef list acceptors    # listening sockets (Peers)
     cdef bint paused
     cdef object certs      # serve.certs.Certs, asked once a handshake; None: no TLS
+    cdef object tell       # is called with what a failed handshake was: address, reason, detail, how many were not told; None
+    cdef uint64_t told_s   # the second of the last
+    cdef uint32_t told     # within it
+    cdef uint32_t untold
     cdef Networks trusted
     cdef bint certificates # backends are told of those that clients show
     cdef uint64_t head_ms
@@ -35,6 +39,7 @@ cdef class Clients:
     cdef void leave(self, bytes key) noexcept
     cdef void pause(self, bint paused) noexcept
     cdef uint64_t idle_for(self) noexcept
+    cdef bint may_tell(self) noexcept
 
 cdef class Client(Downstream):
     cdef Clients clients

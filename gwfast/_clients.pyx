@@ -15,6 +15,7 @@ from gwfast._table cimport Bind, Image, bind_at
 cdef enum:
     DRAIN_IDLE_MS = 1000   # limits.DRAIN_IDLE
     PRESSED_MS = 5000      # limits.IDLE_TIMEOUT_PRESSED
+    LINES = 10             # limits.HANDSHAKE_LINES
 
 
 @cython.final
@@ -115,6 +116,19 @@ cdef class Clients:
         if self.open > self.most - self.most // 8 and self.idle_ms > PRESSED_MS:
             return PRESSED_MS
         return self.idle_ms
+
+    cdef bint may_tell(self) noexcept:
+        cdef uint64_t now_s = self.gateway.loop.now_ms // 1000
+        if self.tell is None:
+            return False
+        if now_s != self.told_s:
+            self.told_s = now_s
+            self.told = 0
+        if self.told >= LINES:
+            self.untold += 1
+            return False
+        self.told += 1
+        return True
 
     def drain(self):
         """Tell every idle connection that its time is over soon; the others when they answer or have sent what waits."""

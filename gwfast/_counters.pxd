@@ -9,6 +9,7 @@ from gwfast._health cimport HealthFile
 
 cdef enum:
     MIRRORS = 5            # _call.CALL_ENDS
+    HANDSHAKES = 12        # _tls.HANDSHAKE_ENDS
 
 cdef enum:
     BUCKETS = 14           # durations; the last one is +Inf
@@ -47,6 +48,7 @@ cdef struct Totals:
     uint64_t drains                # rounds of the event loop
     uint64_t events
     uint64_t mirrors[MIRRORS]      # copies of requests, by CallEnd
+    uint64_t handshakes[HANDSHAKES]    # of clients, that failed, by HandshakeEnd
     uint64_t faults[FAULTS]
 
 cdef struct RouteCounters:

@@ -3,6 +3,7 @@ from typing import Any, final
 
 BUCKETS_US: tuple[int, ...]
 MIRROR_ENDS: tuple[str, ...]
+HANDSHAKE_ENDS: tuple[str, ...]
 CLASSES: tuple[str, ...]
 
 def create(workers: int, slots: int) -> int: ...

@@ -24,6 +24,8 @@ cdef extern from * nogil:
 
 BUCKETS_US = tuple(gwfast_bounds[i] for i in range(BUCKETS - 1))
 MIRROR_ENDS = ("answered", "failed", "slow", "late", "busy")      # by _call.CallEnd
+HANDSHAKE_ENDS = ("hello", "name", "settings", "timeout", "closed", "alert", "version", "cipher", "application", "no_certificate",
+                  "bad_certificate", "other")      # by _tls.HandshakeEnd
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")
 
 
@@ -123,7 +125,7 @@ def ejected(int fd, places) -> list:
 def read(int fd) -> dict:
     """Read the counters, summed over workers (table_generation: the oldest in use).
 
-    Return {'global': {name: n}, 'faults': {word: n}, 'mirrors': {word: n}, 'buckets_us': bounds,
+    Return {'global': {name: n}, 'faults': {word: n}, 'mirrors': {word: n}, 'handshakes': {word: n}, 'buckets_us': bounds,
     'routes': {slot: {'1xx'..'5xx', 'none', 'bytes_in', 'bytes_out', 'duration_us', 'buckets'}}}: only slots that
     counted something; 'buckets' are counts per bucket, not cumulative, the last beyond every bound.
     """
@@ -162,6 +164,8 @@ def read(int fd) -> dict:
                 routes[s] = row
         faults = {fault_row(i).word.decode(): total.faults[i] for i in range(1, FAULTS)}
         mirrors = {word: total.mirrors[i] for i, word in enumerate(MIRROR_ENDS)}
-        return {"global": totals, "faults": faults, "mirrors": mirrors, "routes": routes, "buckets_us": BUCKETS_US}
+        handshakes = {word: total.handshakes[i] for i, word in enumerate(HANDSHAKE_ENDS)}
+        return {"global": totals, "faults": faults, "mirrors": mirrors, "handshakes": handshakes, "routes": routes,
+                "buckets_us": BUCKETS_US}
     finally:
         munmap(base, size)

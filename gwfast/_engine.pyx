@@ -213,6 +213,11 @@ cdef class Engine:
         """Ask `certs` (serve.certs.Certs) for what handshakes need, from the next one on."""
         self.clients.certs = self.gateway.upstreams.certs = certs
 
+    def tell(self, told) -> None:
+        """Call `told(address, reason, detail, untold)` of handshakes with clients that fail, of so many a second
+        (limits.HANDSHAKE_LINES); untold: of how many it was not called since the last time."""
+        self.clients.tell = told
+
     def finish(self) -> None:
         """Stop accepting; answer what is in flight with 'Connection: close'; idle connections end soon."""
         self.gateway.draining = True

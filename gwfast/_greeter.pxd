@@ -30,10 +30,10 @@ cdef class Greeter(Client):
     cdef bint secure(self, const Listener *listener, const Hello *hello) noexcept
     cdef void shake(self) noexcept
     cdef void note_certificate(self) noexcept
-    cdef void fail(self, bint answered) noexcept       # the handshake; answered: an alert is on its way
+    cdef void fail(self, bint answered) noexcept # the handshake; answered: an alert is on its way
     cdef void discard(self) noexcept
-    cdef void refuse(self, int fault) noexcept
-    cdef void count(self, int fault) noexcept
+    cdef void refuse(self, int fault, int why) noexcept  # HandshakeEnd; HANDSHAKE_ENDS: that is not about TLS
+    cdef void count(self, int fault, int why) noexcept
     cdef void become_http1(self) noexcept
     cdef void become_http2(self) noexcept
     cdef void become_relay(self) noexcept

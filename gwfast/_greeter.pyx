@@ -10,6 +10,8 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memset
 
+from gwfast._counters import HANDSHAKE_ENDS as WORDS
+
 from gwfast._address cimport ADDRESS_TEXT, text_address
 from gwfast._conn cimport HEAD, Conn
 from gwfast._fault cimport FAULT_HELLO, FAULT_PROXY_HEADER, FAULT_TLS
@@ -21,7 +23,8 @@ from gwfast._proxyline cimport parse_proxy
 from gwfast._relay cimport Relay
 from gwfast._sys cimport *
 from gwfast._table cimport BIND_TCP, BIND_TLS, MODE_HTTPS, MODE_PASSTHROUGH, Bind
-from gwfast._tls cimport CHOSEN_H2, Session, Setting, serve
+from gwfast._tls cimport (
+    CHOSEN_H2, END_CLOSED, END_HELLO, END_NAME, END_SETTINGS, END_TIMEOUT, HANDSHAKE_ENDS, Session, Setting, serve)
 
 cdef enum:
     HANDSHAKE_MS = 10000   # limits.HANDSHAKE_TIMEOUT
@@ -54,7 +57,7 @@ cdef class Greeter(Client):
         if self.stage == STAGE_LINGER:
             self.close()
         else:
-            self.refuse(FAULT_TLS if self.stage == STAGE_HANDSHAKE else FAULT_HELLO)
+            self.refuse(FAULT_TLS if self.stage == STAGE_HANDSHAKE else FAULT_HELLO, END_TIMEOUT)
 
     cdef void drain(self) noexcept:
         pass                       # its deadline is near, and a request may be on its way
@@ -66,18 +69,28 @@ cdef class Greeter(Client):
             release(&self.loop.pool, &self.name)
             Client.close(self)
 
-    cdef void count(self, int fault) noexcept:
+    cdef void count(self, int fault, int why) noexcept:
         self.gateway.counters.totals.faults[fault] += 1
         if fault == FAULT_TLS:
             self.gateway.counters.totals.tls_failures += 1
+        if why == HANDSHAKE_ENDS:
+            return
+        self.gateway.counters.totals.handshakes[why] += 1
+        if self.clients.may_tell():
+            try:
+                self.clients.tell(self.address[:self.address_n].decode("ascii"), WORDS[why],
+                                  self.tls.reason() if self.tls is not None else "", self.clients.untold)
+                self.clients.untold = 0
+            except Exception:
+                self.gateway.counters.totals.bugs += 1
 
-    cdef void refuse(self, int fault) noexcept:
-        self.count(fault)
+    cdef void refuse(self, int fault, int why) noexcept:
+        self.count(fault, why)
         self.close()
 
     cdef void fail(self, bint answered) noexcept:
         """End a handshake that failed, so that an alert of ours arrives."""
-        self.count(FAULT_TLS)
+        self.count(FAULT_TLS, self.tls.end())
         if not answered:
             self.close()
             return
@@ -131,7 +144,7 @@ cdef class Greeter(Client):
         if result == 0:
             return
         if result < 0:
-            self.refuse(FAULT_PROXY_HEADER)
+            self.refuse(FAULT_PROXY_HEADER, HANDSHAKE_ENDS)
             return
         consume(&self.loop.pool, &self.input, result)
         if address_n:
@@ -155,11 +168,11 @@ cdef class Greeter(Client):
             return
         bind = self.bind()
         if result < 0 or bind == NULL:
-            self.refuse(FAULT_HELLO)
+            self.refuse(FAULT_HELLO, END_HELLO)
             return
         listener = find_listener(self.gateway.table.image, bind, hello.name, hello.name_n)
         if listener == NULL:
-            self.refuse(FAULT_HELLO)
+            self.refuse(FAULT_HELLO, END_NAME)
             return
         self.mode = listener.mode
         self.sign = listener.sign
@@ -169,7 +182,7 @@ cdef class Greeter(Client):
         elif listener.mode == MODE_PASSTHROUGH:
             self.become_relay()
         elif not self.secure(listener, &hello):
-            self.refuse(FAULT_TLS)
+            self.refuse(FAULT_TLS, END_SETTINGS)
         else:
             self.shake()
 
@@ -201,7 +214,7 @@ cdef class Greeter(Client):
             result = tls.handshake()
             alerts = result < 0 and tls.unsent() > 0
             if self.post() < 0:
-                self.refuse(FAULT_TLS)
+                self.refuse(FAULT_TLS, END_CLOSED)
                 return
             if result != 0:
                 break
@@ -209,7 +222,7 @@ cdef class Greeter(Client):
             if n == READ_AGAIN:
                 return
             if n <= 0 or tls.feed(self.loop.records, n) < 0:
-                self.refuse(FAULT_TLS)
+                self.refuse(FAULT_TLS, END_CLOSED)
                 return
         if result < 0:
             self.fail(alerts)

@@ -27,6 +27,21 @@ cdef enum Chosen:              # by ALPN
     CHOSEN_HTTP1
     CHOSEN_H2
 
+cdef enum HandshakeEnd:        # why a handshake with a client came to nothing
+    END_HELLO                  # what came is no ClientHello
+    END_NAME                   # no listener has the name that it asks for
+    END_SETTINGS               # its listener has no certificate that can be used
+    END_TIMEOUT
+    END_CLOSED                 # by the client, before the end
+    END_ALERT                  # the same, and it said why
+    END_VERSION                # none in common; so the next two
+    END_CIPHER
+    END_APPLICATION
+    END_NO_CERTIFICATE         # where one has to be shown
+    END_BAD_CERTIFICATE
+    END_OTHER
+    HANDSHAKE_ENDS
+
 cdef class Setting:
     cdef void *ctx
     cdef object context        # the OpenSSL.SSL.Context
@@ -50,6 +65,7 @@ cdef class Session:
     cdef bint answering        # open() has made something that has to be sent
 
     cdef int handshake(self) noexcept                              # 1: done; 0: more is needed; -1: failed. sealed() in each case
+    cdef HandshakeEnd end(self) noexcept                           # why handshake() failed
     cdef int feed(self, const char *at, size_t n) noexcept         # 0, or -1: no memory
     cdef ssize_t open(self, char *at, size_t n) noexcept           # fills the room as far as it can; > 0, or OPEN_*
     cdef bint holds(self) noexcept                                 # open() may have more without being fed

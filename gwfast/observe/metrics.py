@@ -84,6 +84,8 @@ def render(counters: dict, stats: Stats, health: Mapping[str, Any] = MappingProx
             ((f'{{backend="{_escape(key)}"}}', each.endpoints) for key, each in health.items()))
     _family(lines, "backend_endpoints_healthy", "gauge", "Those of them that are not out.",
             ((f'{{backend="{_escape(key)}"}}', each.endpoints - len(each.out)) for key, each in health.items()))
+    _family(lines, "tls_failure_reasons_total", "counter", "Beginnings of TLS by clients that came to nothing, by the reason.", (
+        (f'{{reason="{word}"}}', n) for word, n in counters.get("handshakes", {}).items()))
     _routes(lines, counters)
     _own(lines, stats)
     return ("\n".join(lines) + "\n").encode()

@@ -79,7 +79,16 @@ class Told(_Message):
     text: str
 
 
-Message = Start | Listen | Unlisten | Swap | Finish | Abort | Ready | Applied | Refused | Told
+class HandshakeFailed(_Message):
+    """From a worker: a client could not begin TLS. `unsaid`: how many more there were of which nothing is said."""
+
+    address: str
+    reason: str
+    detail: str
+    unsaid: int
+
+
+Message = Start | Listen | Unlisten | Swap | Finish | Abort | Ready | Applied | Refused | Told | HandshakeFailed
 _decode = msgspec.json.Decoder(Message).decode
 _encode = msgspec.json.encode
 

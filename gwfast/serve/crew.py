@@ -126,6 +126,9 @@ class Crew:
                 member.applied = member.settled = generation
             case control.Told(text):
                 self._log.warning("a filter in Python", worker=member.index, told=text)
+            case control.HandshakeFailed(address, reason, detail, unsaid):
+                self._log.info("a TLS handshake failed", client=address, reason=reason, detail=detail, worker=member.index,
+                               unsaid=unsaid)
             case control.Refused(what, text):
                 self._log.error("a worker refused", worker=member.index, what=what, error=text)
                 if what == "Swap" and self._table is not None:

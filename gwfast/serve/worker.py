@@ -22,6 +22,7 @@ from gwfast.serve.control import (
     Applied,
     Channel,
     Finish,
+    HandshakeFailed,
     Listen,
     Ready,
     Refused,
@@ -89,6 +90,7 @@ class Worker:
         self._drain_timeout = start.drain_timeout
         self._engine = Engine(worker=start.worker, workers=start.workers, counters_fd=counters,
                               options=start.options)
+        self._engine.tell(lambda *what: self._channel.send(HandshakeFailed(*what)))
         self._loop.add_reader(self._engine.epoll_fd, self._engine.drain)
         self._loop.call_later(TICK, self._tick)
         gc.collect()
