@@ -148,7 +148,7 @@ cdef class Exchange(Waiter):
     cdef Body body             # of the response
     cdef uint32_t serial       # changes when the exchange ends: what to compare after a call that may end it
     cdef uint32_t seen         # bytes of a partial head that were looked at
-    cdef uint32_t chosen       # endpoint, as an index into the backend's
+    cdef uint32_t chosen       # endpoint, as an index into the backend's; NO_BACKEND: none yet
     cdef uint32_t attempts
     cdef uint32_t informed     # 1xx that went on
     cdef uint64_t id[2]        # the request id that the gateway made; 0: none
@@ -202,13 +202,11 @@ cdef class Exchange(Waiter):
     cdef int watch(self, const char **at, size_t *n, bint end) noexcept
     cdef int hold_next(self, const Found *found, const Bind *bind, uint32_t since) noexcept
     cdef int cross(self, const Op *ops, uint32_t count) noexcept
-    cdef int go_on(self, const Found *found, const Bind *bind, uint32_t since) noexcept
     cdef void reflect(self) noexcept     # sends copies of the request to its mirrors
     cdef void mirror(self, const char *at, size_t n, bint end, bint trailers) noexcept
     cdef void answer_op(self, const Op *op, const Found *found, const Bind *bind) noexcept
     cdef void attempt(self, bint fresh) noexcept
     cdef void transmit(self) noexcept
-    cdef void await_reply(self) noexcept
     cdef void client_drained(self) noexcept
     cdef void client_gone(self) noexcept
     cdef void tunnel_data(self, const char *at, size_t n) noexcept

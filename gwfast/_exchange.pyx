@@ -162,11 +162,66 @@ cdef class Holds:
         return None
 
 
+# Not methods: those are never inlined, and every request comes through both.
+cdef inline int go_on(Exchange self, const Found *found, const Bind *bind, uint32_t since) noexcept:
+    """Behind the rule's first ops, `since` of them: choose a backend and write the head for it. As begin()."""
+    cdef const Image *image = self.table.image
+    cdef Ops rest
+    cdef const Ops *ops = &self.ops
+    cdef const Op *op
+    cdef uint32_t chosen = 0
+    if since:
+        rest = self.ops
+        rest.first[0] += since
+        rest.count[0] -= since
+        ops = &rest
+    op = answering(ops) if found.rule.flags & RULE_ANSWERS else NULL
+    if op == NULL:
+        if found.rule.total == 0 and not (since and self.prefer < found.rule.idle):
+            self.answer(found.rule.empty_status, FAULT_NO_BACKEND, NULL, 0)
+            return 1
+        if since and self.prefer < found.rule.choices.count + found.rule.idle:
+            chosen = self.prefer
+        elif found.rule.choices.count > 1:
+            chosen = pick(image, found.rule, &self.gateway.picks)
+        self.choice = choice_at(image, found.rule.choices.first + chosen)
+        if self.choice.ops.count:
+            self.ops.first[1] = rest.first[1] = op_at(image, self.choice.ops.first)
+            self.ops.count[1] = rest.count[1] = self.choice.ops.count
+            if found.rule.flags & RULE_CORS and self.cross(self.ops.first[1], self.ops.count[1]) != 0:
+                return 1
+            op = answering(ops)
+    if op != NULL:
+        self.answer_op(op, found, bind)
+        return 1
+    if self.choice.backend == NO_BACKEND:
+        self.answer(self.choice.status, FAULT_NO_BACKEND, NULL, 0)
+        return 1
+    self.backend = backend_at(image, self.choice.backend)
+    if self.backend.endpoints.count == 0:
+        self.fail(FAULT_NO_ENDPOINT)
+        return 1
+    if self.backend.protocol > PROTO_WS:
+        self.answer(500, FAULT_NO_BACKEND, NULL, 0)
+        return 1
+    if self.prepare(ops, found) < 0:
+        self.fail(FAULT_INTERNAL)
+        return 1
+    return 0
+
+
+cdef inline void await_reply(Exchange self) noexcept:
+    """The whole request is on its way: what comes next is the upstream's, and timed."""
+    self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + (self.gateway.reply_body_ms if self.replied
+                                                                     else self.response_ms))
+
+
 @cython.final
 @cython.no_gc
 cdef class Exchange(Waiter):
     def __cinit__(self):
         self.hold_at = self.prefer = NONE
+        self.chosen = NO_BACKEND
         self.keep = READ
 
     # -- begin ---------------------------------------------------------------------------------------------------------
@@ -212,7 +267,7 @@ cdef class Exchange(Waiter):
             if found.rule.flags & RULE_HOLDS:
                 self.found, self.bound = found, bind
             return self.hold_next(&found, bind, 0)
-        return self.go_on(&found, bind, 0)
+        return go_on(self, &found, bind, 0)
 
     cdef int cross(self, const Op *ops, uint32_t count) noexcept:
         """Where there is an OP_CORS among these: keep what it says to the request for the response; a preflight is
@@ -245,52 +300,6 @@ cdef class Exchange(Waiter):
             return 0
         self.answer(200, FAULT_NONE, gateway.loop.reply, 0)
         return 1
-
-    cdef int go_on(self, const Found *found, const Bind *bind, uint32_t since) noexcept:
-        """Behind the rule's first ops, `since` of them: choose a backend and write the head for it. As begin()."""
-        cdef const Image *image = self.table.image
-        cdef Ops rest
-        cdef const Ops *ops = &self.ops
-        cdef const Op *op
-        cdef uint32_t chosen = 0
-        if since:
-            rest = self.ops
-            rest.first[0] += since
-            rest.count[0] -= since
-            ops = &rest
-        op = answering(ops) if found.rule.flags & RULE_ANSWERS else NULL
-        if op == NULL:
-            if found.rule.total == 0 and not (since and self.prefer < found.rule.idle):
-                self.answer(found.rule.empty_status, FAULT_NO_BACKEND, NULL, 0)
-                return 1
-            if since and self.prefer < found.rule.choices.count + found.rule.idle:
-                chosen = self.prefer
-            elif found.rule.choices.count > 1:
-                chosen = pick(image, found.rule, &self.gateway.picks)
-            self.choice = choice_at(image, found.rule.choices.first + chosen)
-            if self.choice.ops.count:
-                self.ops.first[1] = rest.first[1] = op_at(image, self.choice.ops.first)
-                self.ops.count[1] = rest.count[1] = self.choice.ops.count
-                if found.rule.flags & RULE_CORS and self.cross(self.ops.first[1], self.ops.count[1]) != 0:
-                    return 1
-                op = answering(ops)
-        if op != NULL:
-            self.answer_op(op, found, bind)
-            return 1
-        if self.choice.backend == NO_BACKEND:
-            self.answer(self.choice.status, FAULT_NO_BACKEND, NULL, 0)
-            return 1
-        self.backend = backend_at(image, self.choice.backend)
-        if self.backend.endpoints.count == 0:
-            self.fail(FAULT_NO_ENDPOINT)
-            return 1
-        if self.backend.protocol > PROTO_WS:
-            self.answer(500, FAULT_NO_BACKEND, NULL, 0)
-            return 1
-        if self.prepare(ops, found) < 0:
-            self.fail(FAULT_INTERNAL)
-            return 1
-        return 0
 
     cdef void answer_op(self, const Op *op, const Found *found, const Bind *bind) noexcept:
         cdef Gateway gateway = self.gateway
@@ -335,13 +344,14 @@ cdef class Exchange(Waiter):
         if gateway.request_id and not forward.again:
             forward.id[0] = self.id[0] = gateway.loop.random()
             forward.id[1] = self.id[1] = gateway.loop.random()
-        forward.fallback_host.at = text(self.table.image, name)    # 'namespace/name:port': from behind the '/'
-        while name.n and forward.fallback_host.at[0] != c"/":
-            forward.fallback_host.at += 1
-            name.n -= 1
-        if name.n:
-            forward.fallback_host.at += 1
-            forward.fallback_host.n = name.n - 1
+        if gateway.head.authority.n == 0:
+            forward.fallback_host.at = text(self.table.image, name)    # 'namespace/name:port': from behind the '/'
+            while name.n and forward.fallback_host.at[0] != c"/":
+                forward.fallback_host.at += 1
+                name.n -= 1
+            if name.n:
+                forward.fallback_host.at += 1
+                forward.fallback_host.n = name.n - 1
         if reserve(&gateway.loop.pool, &self.request, room) < 0:
             return -1
         out.at = self.request.base
@@ -384,6 +394,7 @@ cdef class Exchange(Waiter):
         cdef Ops part = self.ops
         cdef const Op *op
         cdef uint32_t until = since
+        self.owes = True
         while until < self.ops.count[0]:
             op = self.ops.first[0] + until
             if op.kind == OP_AUTHORIZE or op.kind == OP_EXTENSION:
@@ -391,7 +402,7 @@ cdef class Exchange(Waiter):
             until += 1
         if until == self.ops.count[0]:
             self.hold_at = NONE
-            if self.go_on(found, bind, since) != 0:
+            if go_on(self, found, bind, since) != 0:
                 return 1
             if found.rule.flags & RULE_MIRRORS and not self.upgrade:
                 self.hold_at = REFLECT
@@ -573,7 +584,7 @@ cdef class Exchange(Waiter):
         if self.upstream is not None:
             self.upstream.send_body(at, n, end)
             if end and self.upstream is not None:
-                self.await_reply()
+                await_reply(self)
 
     cdef bint carries(self, Peer source) noexcept:
         """Whether the rest of a body with a length may go to the upstream by request_carried()."""
@@ -607,7 +618,7 @@ cdef class Exchange(Waiter):
         if self.upstream is not None:
             self.upstream.send_trailers(at, n)
             if self.upstream is not None:
-                self.await_reply()
+                await_reply(self)
 
     # -- the upstream --------------------------------------------------------------------------------------------------
 
@@ -673,7 +684,7 @@ cdef class Exchange(Waiter):
         wait += (self.gateway.loop.random() & 0xFFFF) * (wait // 2 + 1) >> 16
         if self.request_until and self.gateway.loop.now_ms + wait >= self.request_until:
             return False           # it could not be answered in time: this is the answer
-        if not self.gateway.upstreams.may_retry(self.table.image, self.backend, self.chosen):
+        if self.chosen == NO_BACKEND or not self.gateway.upstreams.may_retry(self.table.image, self.backend, self.chosen):
             if self.backend.budget_ms:         # of a policy, whose clients are told so (backendtrafficpolicy_types.go)
                 self.answer(503, FAULT_RETRY_BUDGET, NULL, 0)
                 return True
@@ -710,8 +721,7 @@ cdef class Exchange(Waiter):
             self.schedule()
         while self.attempts < most or fresh:
             endpoint = upstreams.choose(self.table.image, self.backend,
-                                        self.chosen if (self.attempts or self.retries) and not fresh else NO_BACKEND,
-                                        &self.chosen)
+                                        NO_BACKEND if fresh else self.chosen, &self.chosen)
             self.attempts += 1
             self.state = upstreams.state(endpoint, self.backend) if endpoint != NULL else NULL
             if self.state == NULL:
@@ -745,14 +755,9 @@ cdef class Exchange(Waiter):
             self.broken()
             return
         if self.requested:
-            self.await_reply()
+            await_reply(self)
         else:
             self.client.resume()
-
-    cdef void await_reply(self) noexcept:
-        """The whole request is on its way: what comes next is the upstream's, and timed."""
-        self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + (self.gateway.reply_body_ms if self.replied
-                                                                         else self.response_ms))
 
     cdef void upstream_open(self) noexcept:
         self.transmit()
@@ -848,16 +853,17 @@ cdef class Exchange(Waiter):
                 loop.watch(upstream, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
                 return
             at = loop.reply
-            n = carry(upstream, self.client, TAKE) if bulk and self.body.left > TAKE else upstream.read(at, READ)
+            n = carry(upstream, self.client, TAKE) if bulk else upstream.read(at, READ)
             if n <= 0:
                 if n < READ_BROKEN:
                     self.client_gone()
                 elif n != READ_AGAIN:
                     self.upstream_eof(n == READ_BROKEN)
                 return
-            if bulk and self.body.left > TAKE:
+            if bulk:
                 self.body.left -= n
                 self.bytes_out += n
+                bulk = self.body.left > TAKE
                 loop.arm(upstream, loop.now_ms + self.gateway.reply_body_ms)
                 continue
             if upstream.input.base != NULL:
@@ -877,8 +883,8 @@ cdef class Exchange(Waiter):
                     return
             if self.replied:
                 loop.arm(upstream, loop.now_ms + (self.gateway.tunnel_ms if self.tunnel else self.gateway.reply_body_ms))
-                bulk = (n == READ and not self.tunnel and self.body.framing == FRAMING_LENGTH and self.interest is None
-                        and joined(upstream, self.client))
+                bulk = (n == READ and self.body.left > TAKE and not self.tunnel and self.body.framing == FRAMING_LENGTH
+                        and self.interest is None and joined(upstream, self.client))
 
     cdef void upstream_eof(self, bint reset) noexcept:
         if self.tunnel and reset:
@@ -970,10 +976,15 @@ cdef class Exchange(Waiter):
 
     cdef int pass_reply(self, bint first, const char *at, size_t n, bint end) noexcept:
         """Give the client the head, if it is the first time, and a part of the body. -1: that ended the exchange."""
+        cdef const char *left
+        cdef size_t left_n
         cdef int result = 0
-        if self.interest is not None and self.watch(&at, &n, end) < 0:
-            self.fail(FAULT_EXTENSION)
-            return -1
+        if self.interest is not None:
+            left, left_n = at, n
+            if self.watch(&left, &left_n, end) < 0:
+                self.fail(FAULT_EXTENSION)
+                return -1
+            at, n = left, left_n
         self.bytes_out += n
         if first:
             self.status = self.gateway.reply.status
@@ -1186,6 +1197,8 @@ cdef class Exchange(Waiter):
     cdef void settle(self) noexcept:
         cdef Call call
         self.owes = False
+        self.hold_at = self.prefer = NONE
+        self.keep = READ
         while self.mirrors is not None:
             call = self.mirrors
             self.mirrors = call.next
@@ -1211,9 +1224,8 @@ cdef class Exchange(Waiter):
         self.listener = NULL
         self.choice = NULL
         self.backend = NULL
-        self.seen = self.attempts = self.informed = self.chosen = self.early_body = 0
-        self.hold_at = self.prefer = NONE
-        self.keep = READ
+        self.seen = self.attempts = self.informed = self.early_body = 0
+        self.chosen = NO_BACKEND
         self.bytes_in = self.bytes_out = self.replied_us = self.id[0] = self.id[1] = 0
         self.status = 0
         self.fault = self.connect_fault = 0
