@@ -12,6 +12,7 @@ from bench.kinds import (
     Handshakes,
     Idle,
     Killed,
+    Late,
     Latency,
     Routes,
     Start,
@@ -19,7 +20,7 @@ from bench.kinds import (
     Volume,
     Workers,
 )
-from bench.scenes import headers, hosts, listener_sets, paths, plain, unary
+from bench.scenes import FILTERS, RETRY, TIMEOUTS, features, headers, hosts, listener_sets, paths, plain, unary
 from bench.wire import CLEAR, GRPC, H2, H2C, TLS
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -28,6 +29,10 @@ CASES: dict[str, Case] = {each.name: each for each in (
     Throughput(name="small", about="small requests, connections stay open", rounds=7, seconds=1.0),
     Latency(name="latency", about="small requests at 60 % of nginx's highest rate, open loop"),
     Latency(name="latency-3000", about="small requests at 3,000 a second, open loop", rate=3000, rounds=3),
+    Throughput(name="features", about="rules with filters, timeouts and retry that do not fire, beside one without", alone=True,
+               scene=partial(features, without={}, filters={"filters": FILTERS}, timeouts={"timeouts": TIMEOUTS},
+                             retry={"retry": RETRY}, both={"timeouts": TIMEOUTS, "retry": RETRY}), rounds=7),
+    Late(name="late", about="a 504 at the limit of its rule, nothing else to do"),
     Throughput(name="connect", about="a connection for every request", close=True),
     *(Throughput(name=f"down-{name}", about=f"bodies of {name} to clients", size=size)
       for name, size in (("1k", KIB), ("64k", 64 * KIB), ("1m", MIB))),

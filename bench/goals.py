@@ -45,6 +45,11 @@ def last(case: str) -> Callable[[Run], list[float]]:
     return lambda run: run.ratios(case, "CPU", ("gwfast", "last"), ("gwfast", "one"))
 
 
+def to_without(point: str) -> Callable[[Run], list[float]]:
+    """A rule with something to the one without."""
+    return lambda run: run.ratios("features", "CPU", ("gwfast", point), ("gwfast", "without"))
+
+
 def beside_better(case: str, measure: str, others: tuple[str, ...]) -> Callable[[Run], list[float]]:
     """gwfast's to the better of others': of him whose median is lowest."""
     def values(run: Run) -> list[float]:
@@ -61,6 +66,11 @@ GOALS = (
     Goal("CPU time of a small request, to Envoy", 1 / 5, "", beside("small", "CPU", "envoy")),
     Goal("CPU time of a small request, to Caddy", 1 / 10, "", beside("small", "CPU", "caddy")),
     Goal("CPU time of a small request, to the floor", 1.35, "", beside("small", "CPU", "floor"), "nginx 1.75"),
+    Goal("CPU time with header changes, rewrite and CORS, to none", 1.1, "", to_without("filters")),
+    *(Goal(f"CPU time with {name} that do not fire, to none", 1.03, "", to_without(point))
+      for point, name in (("timeouts", "timeouts"), ("retry", "retries"), ("both", "timeouts and retries"))),
+    Goal("504 behind its time at idle, latest", 10, "ms", of("late", "late"), judge=max),
+    Goal("504 at idle, other answers", 0, "", of("late", "errors"), judge=max),
     Goal("p99 at 60 % of nginx's highest rate, to nginx", 1.0, "", beside("latency", "p99", "nginx")),
     *(Goal(f"last of 100,000 routes by {name} to the first of 1", 1.05, "", last(f"{name}-100000"), "Envoy 6 at 16,384")
       for name in ("path", "host", "header")),

@@ -36,6 +36,9 @@ FILTERS = (
     ir.HeaderFilter(on="response", add=(("X-Served-By", "gwfast"),), remove=("server",)),
     ir.RewriteFilter(hostname="shop.internal", path=ir.PathModifier(type="ReplacePrefixMatch", value="/v2")),
 )
+CORS = ir.CorsFilter(origins=("https://www.example.com",), methods=("GET", "PUT"), headers=("Content-Type",), max_age=600)
+TIMEOUTS = ir.Timeouts(request=30.0, backend_request=10.0)
+RETRY = ir.Retry(codes=(502, 503), attempts=2, backoff=0.1)
 PLAIN = HEADS["response"] + b"0123456789012345678901234567890123\n"
 LARGE = HEADS["response"].replace(b"35", b"65536") + b"x" * 65535 + b"\n"
 CHUNKED = HEADS["response"].replace(b"Content-Length: 35", b"Transfer-Encoding: chunked") + \
@@ -98,19 +101,20 @@ def named(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
     return [(name.lower(), value) for name, _, value in (line.partition(b": ") for line in lines)]
 
 
-def exchange(answer: bytes = PLAIN, head: str = "curl", filters: tuple[ir.Filter, ...] = (), new: bool = False) -> Make:
-    """A request through the engine to a backend that gives this answer."""
+def exchange(answer: bytes = PLAIN, head: str = "curl", filters: tuple[ir.Filter, ...] = (), new: bool = False,
+             **policy: ir.Timeouts | ir.Retry) -> Make:
+    """A request through the engine to a backend that gives this answer; `policy`: more of its rule."""
     def plan(port: int) -> ir.Plan:
         backend = ir.Backend(namespace="bench", name="service", port=80)
         rule = ir.Rule(kind="HTTPRoute", namespace="bench", route="all", index=0, filters=filters,
-                       backends=(ir.WeightedBackend(backend=backend),))
+                       backends=(ir.WeightedBackend(backend=backend),), **policy)
         entry = ir.Entry(match=ir.Match(path="/api" if filters else "/"), rule=rule)
         listener = ir.Listener(id="bench/gateway/web", hosts=(ir.Host(hostname="", entries=(entry,)),))
         return ir.Plan(binds=(ir.Bind(address="", port=80, listeners=(listener,)),), backends=(backend,),
                        endpoints=(ir.Endpoints(key=backend.key, addresses=(("127.0.0.1", port),)),))
 
     def make(desk: Desk) -> Job:
-        image = desk.image(("exchange", filters), lambda: plan(desk.backend.getsockname()[1]))
+        image = desk.image(("exchange", filters, *policy.items()), lambda: plan(desk.backend.getsockname()[1]))
         return Exchange(image, desk.backend.fileno(), HEADS[head], answer, answer[-5:], new)
     return make
 
@@ -126,6 +130,11 @@ OPERATIONS: dict[str, Make] = {
     "exchange": exchange(),
     "exchange, browser": exchange(head="browser"),
     "exchange, filters": exchange(filters=FILTERS),
+    "exchange, CORS": exchange(filters=(CORS,)),
+    "exchange, filters and CORS": exchange(filters=(*FILTERS, CORS)),
+    "exchange, timeouts": exchange(timeouts=TIMEOUTS),
+    "exchange, retry": exchange(retry=RETRY),
+    "exchange, timeouts and retry": exchange(timeouts=TIMEOUTS, retry=RETRY),
     "exchange, chunks": exchange(CHUNKED),
     "exchange, 64 KB": exchange(LARGE),
     "exchange, new connection": exchange(new=True),

@@ -71,6 +71,27 @@ def unary(size: int = 64) -> Scene:
     return Scene(routes=[calls("all", "first", "bench.Echo")], asks={"": Ask(path="/bench.Echo/Say", headers=fields, body=size)})
 
 
+FILTERS = [
+    {"type": "RequestHeaderModifier", "requestHeaderModifier": {
+        "add": [{"name": "X-Tenant", "value": "shop"}], "set": [{"name": "User-Agent", "value": "gateway"}],
+        "remove": ["Accept"]}},
+    {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"add": [{"name": "X-Served-By", "value": "gwfast"}]}},
+    {"type": "URLRewrite", "urlRewrite": {
+        "hostname": "shop.internal", "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/v2"}}},
+    {"type": "CORS", "cors": {"allowOrigins": ["https://www.example.com"], "allowMethods": ["GET", "PUT"]}},
+]
+TIMEOUTS = {"request": "30s", "backendRequest": "10s"}
+RETRY = {"codes": [502, 503], "attempts": 2, "backoff": "100ms"}
+
+
+def features(**rules: dict) -> Scene:
+    """A route for each of the rules, by what it has beside its backend; the same is asked of all, by a page of another
+    origin."""
+    fields = (("User-Agent", "curl/8.5.0"), ("Accept", "*/*"), ("Origin", "https://www.example.com"))
+    return Scene(routes=[route(name, "first", prefix(f"/{name}"), **rule) for name, rule in rules.items()],
+                 asks={name: Ask(path=f"/{name}/items", headers=fields) for name in rules})
+
+
 def paths(count: int) -> Scene:
     """A prefix of its own for each route."""
     return _scene(count, lambda n, to: route(f"route-{n}", to, prefix(f"/api/service-{n:06}")),

@@ -60,9 +60,10 @@ def service(name: str, ports: Iterable[int], h2c: bool = False) -> list[Resource
                  ports=[{"name": "web", "port": port}], endpoints=[{"addresses": ["127.0.0.1"]}]) for port in ports]
 
 
-def route(name: str, to: str, match: dict | None = None, hostname: str = "", parent: dict | None = None) -> Resource:
-    """An HTTPRoute with one rule; no match: everything."""
-    rule = {"backendRefs": [{"name": to, "port": 80}]}
+def route(name: str, to: str, match: dict | None = None, hostname: str = "", parent: dict | None = None,
+          **more: Any) -> Resource:
+    """An HTTPRoute with one rule; no match: everything. `more`: fields of the rule."""
+    rule = {"backendRefs": [{"name": to, "port": 80}], **more}
     if match:
         rule["matches"] = [match]
     spec = {"parentRefs": [parent or {"name": "bench"}], "rules": [rule]}

@@ -1,14 +1,18 @@
 """Requests that are forwarded: what each costs, how long it takes, and how that depends on the number of routes."""
 import math
+import socket
 import statistics
+import time
 from collections.abc import Callable
+
+import msgspec
 
 from bench.contenders import Contender
 from bench.h2load import h2load
 from bench.kinds.base import WARM_UP, Case, Found
 from bench.load import Load, load
 from bench.machine import held, used
-from bench.scenes import Ask, Scene
+from bench.scenes import Ask, Scene, features
 from bench.stage import Figure, Options, stage
 from bench.wire import CLEAR
 
@@ -22,9 +26,12 @@ class Throughput(Case):
     workers: int = 1
     connections: int = 0  # 0: as the run was told
     streams: int = 1  # at a time on each
+    alone: bool = False  # nobody else is measured
     enough: float = math.inf  # us/request: two rounds tell as much as is asked of who needs more
 
     def run(self, options: Options) -> Found:
+        if self.alone:
+            options = msgspec.structs.replace(options, contenders=("gwfast",))
         with stage(self.name, self.scene(), options, size=self.size, workers=self.workers, wire=self.wire) as on:
             points = {point: (ask, on.all()) for point, ask in on.scene.asks.items()}
             yield from on.notes
@@ -90,6 +97,39 @@ class Routes(Throughput, frozen=True, kw_only=True):
 
     def takes(self, contenders: int) -> float:
         return self.setup + (contenders - 1) * 3 * (WARM_UP + self.rounds * (self.seconds + 0.05))
+
+
+class Late(Case):
+    """How late a 504 comes, when nothing else is to be done: a request whose body does not come is not answered by its
+    backend either, until `limit` of the rule ends it."""
+
+    rounds: int = 20
+    seconds: float = 0.05
+    limit: float = 0.05  # seconds
+
+    def run(self, options: Options) -> Found:
+        options = msgspec.structs.replace(options, contenders=("gwfast",))
+        with stage(self.name, self.limited(), options) as on:
+            gateways = on.all()
+            yield from on.notes
+            head = on.scene.asks["limited"].head().replace(b"GET", b"POST", 1)
+            for turn in range(self.rounds):
+                for gateway in gateways:
+                    took, answer = self.ask(gateway.port, head.replace(b"\r\n\r\n", b"\r\nContent-Length: 1\r\n\r\n"))
+                    yield self.figure(gateway, "late", "ms", (took - self.limit) * 1000, round=turn)
+                    yield self.figure(gateway, "errors", "", not answer.startswith(b"HTTP/1.1 504 "), round=turn)
+
+    def limited(self) -> Scene:
+        return features(limited={"timeouts": {"request": f"{self.limit * 1000:.0f}ms"}})
+
+    @staticmethod
+    def ask(port: int, request: bytes) -> tuple[float, bytes]:
+        """The seconds until an answer, and its first bytes."""
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            since = time.perf_counter()
+            client.sendall(request)
+            answer = client.recv(4096)
+            return time.perf_counter() - since, answer
 
 
 class Latency(Case):
