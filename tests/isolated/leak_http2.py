@@ -53,8 +53,8 @@ def main(secure: bool) -> None:
         world.idle()
 
     times = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-    # a leak of one pointer for each request would be 800 KB
-    steady(turn, 100 * times, warm=20, allocated=times * 96 << 10, private=times * 4 << 20)
+    # whatever the turns; a leak of two bits for each request would be 25 KB
+    steady(turn, 100 * times, warm=20, allocated=16 << 10, private=512 << 10)
     world.close()
 
 

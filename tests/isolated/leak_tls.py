@@ -60,8 +60,8 @@ def main() -> None:
         world.idle()
 
     times = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-    # a leak of one pointer for each request would be 1.6 MB
-    steady(turn, 100 * times, warm=20, allocated=times * 192 << 10, private=times * 4 << 20)
+    # whatever the turns; a leak of one bit for each request would be 25 KB
+    steady(turn, 100 * times, warm=20, allocated=16 << 10, private=512 << 10)
     world.close()
 
 

@@ -1,7 +1,8 @@
 """What a process holds: bytes that were allocated and not freed, pages, descriptors, mappings.
 
-Allocated bytes are exact where Python's own allocator is out of the way (PYTHONMALLOC=malloc, set by test_isolated.py):
-a leak of one struct per request stands out of nothing, however the heap is fragmented.
+Allocated bytes are exact where Python's own allocator is out of the way, and the C library's cache of freed blocks, which
+mallinfo counts as allocated (PYTHONMALLOC and GLIBC_TUNABLES, set by test_isolated.py): a leak of one struct per request
+stands out of nothing, however the heap is fragmented. What the heap holds free is given back before pages are counted.
 """
 import ctypes
 import gc
@@ -15,13 +16,14 @@ class _Mallinfo(ctypes.Structure):
                 ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")]
 
 
-_mallinfo = ctypes.CDLL(None).mallinfo2
+_library = ctypes.CDLL(None)
+_mallinfo = _library.mallinfo2
 _mallinfo.restype = _Mallinfo
 
 
 class Held(NamedTuple):
     allocated: int   # bytes
-    private: int     # bytes of memory that is this process's alone, resident
+    private: int     # bytes of memory that this process wrote to and has alone, resident
     files: int
     maps: int
 
@@ -33,12 +35,14 @@ def allocated() -> int:
 
 
 def private() -> int:
+    """Pages of files that nobody wrote to are left out: they are private or not as other processes come and go."""
     with open("/proc/self/smaps_rollup") as file:
-        return sum(int(n) for n in re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", file.read(), re.M)) * 1024
+        return sum(int(n) for n in re.findall(r"^Private_Dirty: +(\d+) kB", file.read(), re.M)) * 1024
 
 
 def held() -> Held:
     gc.collect()
+    _library.malloc_trim(0)
     with open("/proc/self/maps") as file:
         maps = sum(1 for _ in file)
     return Held(allocated(), private(), len(os.listdir("/proc/self/fd")), maps)

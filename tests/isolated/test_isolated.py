@@ -16,5 +16,6 @@ pytestmark = pytest.mark.skipif(os.environ.get("GWFAST_BUILD") == "asan", reason
 def test_script(script: Path) -> None:
     done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True, timeout=300,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PATHS)),
-                               "PYTHONMALLOC": "malloc", "MALLOC_ARENA_MAX": "1"})
+                               "PYTHONMALLOC": "malloc", "MALLOC_ARENA_MAX": "1",
+                               "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"})
     assert done.returncode == 0, done.stdout + done.stderr
