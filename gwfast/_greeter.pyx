@@ -42,7 +42,10 @@ cdef class Greeter(Client):
 
     cdef void on_events(self, uint32_t events) noexcept:
         if events & EPOLLERR:
-            self.close()
+            if self.stage == STAGE_HANDSHAKE:
+                self.refuse(FAULT_TLS, END_CLOSED)
+            else:
+                self.close()
             return
         if events & (EPOLLRDHUP | EPOLLHUP):
             self.hangup = True
