@@ -20,6 +20,7 @@
 #   launch                    its Hold is asked; body bytes wait in `early` meanwhile, `keep` of them at most
 #   passed                    `request`, as its Hold left it, is read again; the ops that follow are applied; the next is asked,
 #                             or a backend is chosen and the request sent
+# Those of the backendRef follow in the same way, once it is chosen.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from gwfast._body cimport Body
 from gwfast._call cimport Call, Calls
@@ -124,7 +125,7 @@ cdef class Exchange(Waiter):
     cdef Call mirrors          # that get a copy of it, linked by `next`
     cdef Found found           # where a rule holds its requests: what was found, and
     cdef const Bind *bound     # on which bind
-    cdef uint32_t hold_at      # the op that is asked, among the rule's; NONE: none
+    cdef uint32_t hold_at      # the op that is asked, among `ops`; NONE: none
     cdef uint32_t prefer       # the choice that a Hold made, among the rule's; NONE: pick
     cdef uint32_t keep         # bytes of body that may wait before the launch
     cdef const Policy *policy  # what the rule says of time and of trying again; NULL: nothing
@@ -202,6 +203,7 @@ cdef class Exchange(Waiter):
     cdef int watch(self, const char **at, size_t *n, bint end) noexcept
     cdef int hold_next(self, const Found *found, const Bind *bind, uint32_t since) noexcept
     cdef int cross(self, const Op *ops, uint32_t count) noexcept
+    cdef int hold_until(self, uint32_t until, const Found *found, const Bind *bind, uint32_t since) noexcept
     cdef void reflect(self) noexcept     # sends copies of the request to its mirrors
     cdef void mirror(self, const char *at, size_t n, bint end, bint trailers) noexcept
     cdef void answer_op(self, const Op *op, const Found *found, const Bind *bind) noexcept

@@ -117,6 +117,22 @@ cdef inline bint idempotent(uint8_t method_id) noexcept nogil:
             or method_id == METHOD_DELETE or method_id == METHOD_OPTIONS)
 
 
+# The first op from `since` on that holds the request, or how many there are.
+cdef uint32_t next_hold(const Ops *ops, uint32_t since) noexcept nogil:
+    while since < total(ops) and nth(ops, since).kind != OP_AUTHORIZE and nth(ops, since).kind != OP_EXTENSION:
+        since += 1
+    return since
+
+
+# Leave out the first `n`.
+cdef void skip_ops(Ops *ops, uint32_t n) noexcept nogil:
+    cdef uint32_t of_rule = min(n, ops.count[0])
+    ops.first[0] += n
+    ops.count[0] -= of_rule
+    ops.first[1] += n - of_rule
+    ops.count[1] -= n - of_rule
+
+
 @cython.final
 @cython.no_gc
 cdef class Alarm(Peer):
@@ -163,34 +179,43 @@ cdef class Holds:
 
 
 # Not methods: those are never inlined, and every request comes through both.
+cdef inline int choose(Exchange self, const Found *found, uint32_t since) noexcept:
+    """Pick one of the rule's choices. As begin()."""
+    cdef uint32_t chosen = 0
+    if found.rule.total == 0 and not (since and self.prefer < found.rule.idle):
+        self.answer(found.rule.empty_status, FAULT_NO_BACKEND, NULL, 0)
+        return 1
+    if since and self.prefer < found.rule.choices.count + found.rule.idle:
+        chosen = self.prefer
+    elif found.rule.choices.count > 1:
+        chosen = pick(self.table.image, found.rule, &self.gateway.picks)
+    self.choice = choice_at(self.table.image, found.rule.choices.first + chosen)
+    return 0
+
+
 cdef inline int go_on(Exchange self, const Found *found, const Bind *bind, uint32_t since) noexcept:
     """Behind the rule's first ops, `since` of them: choose a backend and write the head for it. As begin()."""
     cdef const Image *image = self.table.image
     cdef Ops rest
     cdef const Ops *ops = &self.ops
     cdef const Op *op
-    cdef uint32_t chosen = 0
     if since:
         rest = self.ops
-        rest.first[0] += since
-        rest.count[0] -= since
+        skip_ops(&rest, since)
         ops = &rest
-    op = answering(ops) if found.rule.flags & RULE_ANSWERS else NULL
-    if op == NULL:
-        if found.rule.total == 0 and not (since and self.prefer < found.rule.idle):
-            self.answer(found.rule.empty_status, FAULT_NO_BACKEND, NULL, 0)
+    op = answering(ops) if found.rule.flags & RULE_ANSWERS and since <= self.ops.count[0] else NULL
+    if op == NULL and since <= self.ops.count[0]:
+        if choose(self, found, since) != 0:
             return 1
-        if since and self.prefer < found.rule.choices.count + found.rule.idle:
-            chosen = self.prefer
-        elif found.rule.choices.count > 1:
-            chosen = pick(image, found.rule, &self.gateway.picks)
-        self.choice = choice_at(image, found.rule.choices.first + chosen)
         if self.choice.ops.count:
             self.ops.first[1] = rest.first[1] = op_at(image, self.choice.ops.first)
             self.ops.count[1] = rest.count[1] = self.choice.ops.count
             if found.rule.flags & RULE_CORS and self.cross(self.ops.first[1], self.ops.count[1]) != 0:
                 return 1
-            op = answering(ops)
+    if op == NULL and self.ops.count[1]:
+        if found.rule.flags & RULE_HOLDS and next_hold(&self.ops, since) < total(&self.ops):
+            return self.hold_until(next_hold(&self.ops, since), found, bind, since)
+        op = answering(ops)
     if op != NULL:
         self.answer_op(op, found, bind)
         return 1
@@ -390,25 +415,25 @@ cdef class Exchange(Waiter):
     # -- the chain of those who hold it --------------------------------------------------------------------------------
 
     cdef int hold_next(self, const Found *found, const Bind *bind, uint32_t since) noexcept:
-        """Apply the rule's ops from `since` to the next that holds the request, or to the end. As begin()."""
+        """Apply the ops from `since` to the next that holds the request, or to the end. As begin()."""
+        cdef uint32_t until = next_hold(&self.ops, since)
+        self.owes = True
+        if until < self.ops.count[0]:
+            return self.hold_until(until, found, bind, since)
+        self.hold_at = NONE
+        if go_on(self, found, bind, since) != 0:
+            return 1
+        if self.hold_at == NONE and found.rule.flags & RULE_MIRRORS and not self.upgrade:
+            self.hold_at = REFLECT
+        return 0
+
+    cdef int hold_until(self, uint32_t until, const Found *found, const Bind *bind, uint32_t since) noexcept:
+        """Apply the ops from `since` up to the one that holds. As begin()."""
         cdef Ops part = self.ops
         cdef const Op *op
-        cdef uint32_t until = since
-        self.owes = True
-        while until < self.ops.count[0]:
-            op = self.ops.first[0] + until
-            if op.kind == OP_AUTHORIZE or op.kind == OP_EXTENSION:
-                break
-            until += 1
-        if until == self.ops.count[0]:
-            self.hold_at = NONE
-            if go_on(self, found, bind, since) != 0:
-                return 1
-            if found.rule.flags & RULE_MIRRORS and not self.upgrade:
-                self.hold_at = REFLECT
-            return 0
-        part.first[0] += since
-        part.count[0] = until - since
+        part.count[0] = min(until, part.count[0])
+        part.count[1] = until - part.count[0]
+        skip_ops(&part, since)
         op = answering(&part)
         if op != NULL:
             self.answer_op(op, found, bind)
@@ -428,7 +453,7 @@ cdef class Exchange(Waiter):
         self.ask_hold()
 
     cdef void ask_hold(self) noexcept:
-        cdef const Op *op = self.ops.first[0] + self.hold_at
+        cdef const Op *op = nth(&self.ops, self.hold_at)
         cdef Holds holds = self.gateway.authorizers if op.kind == OP_AUTHORIZE else self.gateway.extensions
         cdef Hold hold = None if holds is None else holds.hold(self, op)
         if hold is None:

@@ -286,7 +286,7 @@ class _Rules:
         if one.type != "ExternalAuth":
             return False
         auth = one.external_auth
-        return auth.protocol != "HTTP" or ".backendRefs[" in field or not self._backends.resolve(
+        return auth.protocol != "HTTP" or not self._backends.resolve(
             auth.backend_ref, self._route).target
 
     def _refuse_one(self, field: str, index: int, one) -> Refused:
@@ -320,7 +320,7 @@ class _Rules:
             return f"filter {one.type} is not served by this version"
         if one.external_auth.protocol != "HTTP":
             return "ExternalAuth over GRPC is not served by this version"
-        return "ExternalAuth on a backendRef is not served" if ".backendRefs[" in field else "its authorizer cannot be asked"
+        return "its authorizer cannot be asked"
 
     def _lead(self, field: str, filters) -> tuple[Led, ...]:
         """Resolve where mirrors and authorizers lead."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from http2_client import Http2
-from scripted import head, one_rule
+from scripted import head, one_rule, readable
 from test_exchange import FORWARDED, asked, expect, refused
 
 from gwfast.plan import ir
@@ -31,6 +31,19 @@ def begin(start, backend, other) -> Callable:
             where = tuple(("127.0.0.1", each) for each in (ports if ports is not None else (port or other.port,)))
             return ir.Plan(binds=made.binds, backends=(*made.backends, AUTHORIZER),
                            endpoints=(*made.endpoints, ir.Endpoints(key=AUTHORIZER.key, addresses=where)))
+        return start([("127.0.0.1", backend.port)], plan, request_id=False)
+    return begin
+
+
+@pytest.fixture
+def begin_behind(start, backend, other) -> Callable:
+    """begin_behind(rule's filters, backendRef's filters): an engine whose authorizer, AUTHORIZER, is `other`."""
+    def begin(rule=(), behind=(), **more):
+        def plan(addresses) -> ir.Plan:
+            made = one_rule(addresses)
+            made = one_rule(addresses, filters=rule, backends=(ir.WeightedBackend(backend=made.backends[0], filters=behind),), **more)
+            return ir.Plan(binds=made.binds, backends=(*made.backends, AUTHORIZER), endpoints=(
+                *made.endpoints, ir.Endpoints(key=AUTHORIZER.key, addresses=(("127.0.0.1", other.port),))))
         return start([("127.0.0.1", backend.port)], plan, request_id=False)
     return begin
 
@@ -229,3 +242,87 @@ def test_one_that_dies_under_load_lets_nothing_pass(begin, backend, other):
     statuses = [head(client).split()[1] for client in clients[100:]]
     assert statuses == [b"403"] * 100
     engine.wait("requests_open", 0)
+
+
+# Filters of the rule, filters of its backendRef, what the authorizers are asked in turn, what the backend gets
+ASK = ir.AuthorizeFilter(backend=AUTHORIZER)
+BEHIND = {
+    "alone": ((), (ASK,), [ASKED], SENT),
+    "behind the rule's filters": ((on("request", remove=("x-a",)), on("request", set=(("authorization", "you"),))), (ASK,),
+                                  [ASKED.replace(b"Authorization: me", b"authorization: you")],
+                                  b"GET /x?q=1 HTTP/1.1\r\nHost: a\r\n" + FIELDS.replace(b"X-A: 1\r\n", b"").replace(
+                                      b"Authorization: me\r\n", b"") + b"authorization: you\r\n\r\n"),
+    "between its own": ((), (on("request", remove=("x-a",)), ASK, on("request", remove=("x-b",))), [ASKED],
+                        SENT.replace(b"X-A: 1\r\nX-B: 2\r\n", b"")),
+    "one on the rule, two on the backendRef": (
+        (ir.AuthorizeFilter(backend=AUTHORIZER, path="/one"), on("request", remove=("x-a",))),
+        (ir.AuthorizeFilter(backend=AUTHORIZER, path="/two"), on("request", remove=("x-b",)),
+         ir.AuthorizeFilter(backend=AUTHORIZER, path="/three")),
+        [ASKED.replace(b"/x", b"/%b/x" % n) for n in (b"one", b"two", b"three")], SENT.replace(b"X-A: 1\r\nX-B: 2\r\n", b"")),
+}
+
+
+@pytest.mark.parametrize("case", BEHIND.values(), ids=BEHIND)
+def test_authorizers_of_a_backend_ref(begin_behind, backend, other, case):
+    rule, behind, asks, gets = case
+    client, authorizer, upstream = begin_behind(rule, behind).connect(), None, None
+    for _ in range(2):
+        client.sendall(GET)
+        for each in asks:
+            authorizer = asked(other, authorizer)
+            expect(authorizer, each)
+            authorizer.sendall(YES)
+        upstream = asked(backend, upstream)
+        expect(upstream, gets)
+        upstream.sendall(OK)
+        assert head(client).startswith(b"HTTP/1.1 200 ") and client.recv(2) == b"ok"
+
+
+@pytest.mark.parametrize("after, gets", [((), FAILED), ((ir.RedirectFilter(hostname="b", status=302),), FAILED)], ids=["forward", "redirect"])
+def test_a_backend_ref_is_denied(begin_behind, backend, other, after, gets):
+    engine = begin_behind((), (ASK, *after))
+    client = engine.connect()
+    client.sendall(GET)
+    authorizer = other.accept()
+    expect(authorizer, ASKED)
+    authorizer.sendall(b"HTTP/1.1 204 No\r\n\r\n")
+    expect(client, gets)
+    engine.wait("denied", 1)
+    assert not backend.accepted
+
+
+def test_a_redirect_of_a_backend_ref_is_for_those_who_may(begin_behind, other):
+    client = begin_behind((), (ASK, ir.RedirectFilter(hostname="b", status=302))).connect()
+    client.sendall(GET)
+    authorizer = other.accept()
+    expect(authorizer, ASKED)
+    authorizer.sendall(YES)
+    answer = head(client)
+    assert answer.startswith(b"HTTP/1.1 302 ") and b"ocation: http://b/x?q=1\r\n" in answer
+
+
+def test_a_choice_without_an_authorizer_asks_nobody(start, backend, other):
+    """Two backendRefs, one of which is guarded: exactly its share is asked."""
+    free, guarded = (ir.Backend(namespace="default", name=name, port=80) for name in ("free", "guarded"))
+
+    def plan(addresses) -> ir.Plan:
+        made = one_rule(addresses, backends=(ir.WeightedBackend(backend=free), ir.WeightedBackend(backend=guarded, filters=(ASK,))))
+        return ir.Plan(binds=made.binds, backends=(free, guarded, AUTHORIZER), endpoints=tuple(
+            ir.Endpoints(key=each.key, addresses=(("127.0.0.1", port),))
+            for each, port in ((free, backend.port), (guarded, backend.port), (AUTHORIZER, other.port))))
+    client = start([("127.0.0.1", backend.port)], plan, request_id=False).connect()
+    authorizer = upstream = None
+    asks = []
+    for _ in range(10):
+        client.sendall(GET)
+        if readable(other.socket, *([authorizer] if authorizer else []), *([upstream] if upstream else []), backend.socket, seconds=5)[0] in (
+                other.socket, authorizer):
+            authorizer = asked(other, authorizer)
+            expect(authorizer, ASKED)
+            authorizer.sendall(YES)
+            asks.append(authorizer)
+        upstream = asked(backend, upstream)
+        expect(upstream, SENT)
+        upstream.sendall(OK)
+        assert head(client).startswith(b"HTTP/1.1 200 ") and client.recv(2) == b"ok"
+    assert len(asks) == 5

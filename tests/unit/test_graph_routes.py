@@ -438,7 +438,7 @@ ASK = "{type: ExternalAuth, externalAuth: {protocol: HTTP, http: {}, backendRef:
 
 @pytest.mark.parametrize(("name", "on_backend", "words", "resolved"), [
     ("s", False, "", "True"), ("nowhere", False, "its authorizer cannot be asked", "False/BackendNotFound"),
-    ("s", True, "ExternalAuth on a backendRef is not served", "True")])
+    ("s", True, "", "True"), ("nowhere", True, "its authorizer cannot be asked", "False/BackendNotFound")])
 def test_an_authorizer_that_cannot_be_asked_is_500(name, on_backend, words, resolved):
     inner = f", filters: [{HEADERS}, {ASK % name}]"
     ref = f"{{name: s, port: 80{inner if on_backend else ''}}}"
