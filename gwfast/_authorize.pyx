@@ -1,4 +1,4 @@
-"""ExternalAuth over HTTP (see _authorize.pxd).
+"""ExternalAuth (see _authorize.pxd).
 
 Rules
 - The authorizer is asked with the request's own method, target (behind the path prefix) and Host, with Authorization and the
@@ -6,21 +6,29 @@ Rules
 - Only 200 lets pass. What the authorizer says then replaces fields of the same name; never those that frame a message, belong
   to a connection or describe content: those say what its own answer is.
 - Another 2xx must not look like success: it is 403. Every other answer goes to the client as it is, its body up to a bound.
+- Over gRPC only a whole message with the status 0 of gRPC and the code 0 lets pass. Fields are set, then appended, then removed
+  (as Envoy does); never those that frame a message or belong to a connection. A denial without a status is 403.
 """
 cimport cython
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from gwfast._address cimport ADDRESS_TEXT, address_text, raw_address
 from gwfast._bytes cimport alike, same
 from gwfast._call cimport CALL_ANSWERED
-from gwfast._fault cimport FAULT_AUTHORIZER, FAULT_BODY_LARGE, FAULT_DENIED
-from gwfast._fields cimport next_member
+from gwfast._extauthz cimport check_room, listed, write_check
+from gwfast._fault cimport FAULT_AUTHORIZER, FAULT_BODY_LARGE, FAULT_DENIED, FAULT_EXTENSION, reason_phrase
+from gwfast._fields cimport field_line
 from gwfast._filter cimport Out, put, put_number, put_text, say
 from gwfast._head cimport (FIELD_AUTHORIZATION, FIELD_CONTENT_LENGTH, FIELD_DATE, FIELD_EXPECT, FIELD_HOP, FIELD_HOST,
-                           FIELD_TRANSFER_ENCODING, METHOD_GET, Field, HeadLimits, MAX_FIELDS, RequestHead, ResponseHead, Slice)
+                           FIELD_TRANSFER_ENCODING, FIELD_X_REQUEST_ID, FRAMING_LENGTH, METHOD_GET, METHOD_POST, Field,
+                           HeadLimits, MAX_FIELDS, RequestHead, ResponseHead, Slice)
 from gwfast._http1 cimport parse_request, parse_response
 from gwfast._loop cimport Pool, append, release, reserve, waiting
+from gwfast._sys cimport CLOCK_REALTIME, clock_gettime, getsockname, sockaddr, sockaddr_storage, socklen_t, timespec
 from gwfast._table cimport Image, Text, authorizer_at, backend_at, text
+from gwfast._verdict cimport (PLACE_DENIAL, PLACE_REQUEST, PLACE_RESPONSE, changes_response, changes_room, is_grpc, put_changes,
+                              read_verdict)
 
 cdef enum:
     DENIAL_BYTES = 32768           # limits.BUFFER_BYTES
@@ -64,17 +72,6 @@ cdef class Authorizers(Holds):
         return made
 
 
-# Whether a name is in a list of names between commas.
-cdef bint listed(const Image *image, Text names, const Field *field) noexcept nogil:
-    cdef Slice rest
-    cdef Slice member
-    rest.at, rest.n = text(image, names), names.n
-    while next_member(&rest, &member):
-        if member.n == field.name_len and alike(member.at, field.name, member.n):
-            return True
-    return False
-
-
 cdef inline bint frames(const Field *field) noexcept nogil:
     return field.flags & FIELD_HOP != 0 or (FRAMING >> field.id) & 1
 
@@ -83,7 +80,13 @@ cdef inline bint frames(const Field *field) noexcept nogil:
 cdef bint goes_on(const Image *image, Text names, const Field *field) noexcept nogil:
     if frames(field) or field.id == FIELD_DATE or (field.name_len > 8 and same(field.name, b"content-", 8)):
         return False
-    return names.n == 0 or listed(image, names, field)
+    return names.n == 0 or is_named(image, names, field)
+
+
+cdef bint is_named(const Image *image, Text names, const Field *field) noexcept nogil:
+    cdef Slice list_
+    list_.at, list_.n = text(image, names), names.n
+    return listed(&list_, field)
 
 
 # Reads the head that is to go on.
@@ -92,6 +95,12 @@ cdef bint read_request(const Buf *request, RequestHead *head) noexcept:
     most.head = most.line = waiting(request)
     most.count = MAX_FIELDS
     return parse_request(request.base + request.start, waiting(request), 0, &most, head) == <int>waiting(request)
+
+
+cdef inline void begin(Out *out, Buf *buf) noexcept:
+    out.at = buf.base
+    out.end = out.at + buf.cap
+    out.full = False
 
 
 @cython.final
@@ -116,16 +125,25 @@ cdef class Authorization(Hold):
         cdef Question question = self.home.question()
         cdef uint32_t n = exchange.early_body if self.rule.max_body else 0
         cdef Pool *pool = &exchange.gateway.loop.pool
+        cdef bint grpc = self.rule.grpc
         cdef Buf head
+        cdef Buf message
         memset(&head, 0, sizeof(Buf))
+        memset(&message, 0, sizeof(Buf))
         self.question = question
         question.owner = self
-        if self.write(&head, n) < 0:
-            self.finished(CALL_ANSWERED + 1)
-        elif question.begin(image, backend_at(image, self.rule.backend), &head, exchange.method_id, False) == 0:
+        question.status = -1
+        if (self.write_call(&head, &message, n) if grpc else self.write(&head, n)) < 0:
+            question.ended(CALL_ANSWERED + 1)
+        elif question.begin(image, backend_at(image, self.rule.backend), &head, METHOD_POST if grpc else exchange.method_id,
+                            False) == 0:
             question.within_ms = AUTHORIZATION_MS
-            question.start(exchange.early.base + exchange.early.start, n, 0, True)
+            if grpc:
+                question.start(message.base + message.start, waiting(&message), 0, True)
+            else:
+                question.start(exchange.early.base + exchange.early.start, n, 0, True)
         release(pool, &head)
+        release(pool, &message)
 
     cdef int write(self, Buf *to, uint32_t n) noexcept:
         """The question's head, with a body of n bytes."""
@@ -138,9 +156,7 @@ cdef class Authorization(Hold):
         if not read_request(&exchange.request, head) or reserve(
                 &exchange.gateway.loop.pool, to, waiting(&exchange.request) + self.rule.path.n + 64) < 0:
             return -1
-        out.at = to.base
-        out.end = out.at + to.cap
-        out.full = False
+        begin(&out, to)
         put(&out, head.method.at, head.method.n)
         say(&out, b" ")
         put_text(&out, image, self.rule.path)
@@ -150,7 +166,7 @@ cdef class Authorization(Hold):
         say(&out, b"\r\n")
         for i in range(head.count):
             field = &head.fields[i]
-            if field.id == FIELD_AUTHORIZATION or (not frames(field) and listed(image, self.rule.headers, field)):
+            if field.id == FIELD_AUTHORIZATION or (not frames(field) and is_named(image, self.rule.headers, field)):
                 put(&out, field.name, field.line_len)
         say(&out, b"Content-Length: ")
         put_number(&out, n)
@@ -158,8 +174,72 @@ cdef class Authorization(Hold):
         to.end = <uint32_t>(out.at - to.base)
         return -1 if out.full else 0
 
+    cdef int write_call(self, Buf *to, Buf *message, uint32_t n) noexcept:
+        """The head of a call of gRPC, and its message, with a body of n bytes."""
+        cdef Exchange exchange = self.exchange
+        cdef const Image *image = exchange.table.image
+        cdef Text name = backend_at(image, self.rule.backend).name     # 'namespace/name:port': from behind the '/'
+        cdef const char *host = text(image, name)
+        cdef char server[ADDRESS_TEXT]
+        cdef char *at
+        cdef Asked asked
+        cdef Out out
+        if not read_request(&exchange.request, &exchange.gateway.head):
+            return -1
+        self.describe(&asked, n)
+        server_address(exchange.client.descriptor(), server, &asked.server)
+        if reserve(&exchange.gateway.loop.pool, message, check_room(&asked)) < 0 or reserve(
+                &exchange.gateway.loop.pool, to, name.n + 192) < 0:
+            return -1
+        at = write_check(message.base, message.base + message.cap, &asked)
+        if at == NULL:
+            return -1
+        message.start, message.end = <uint32_t>(at - message.base), message.cap
+        while name.n and host[0] != c"/":
+            host += 1
+            name.n -= 1
+        begin(&out, to)
+        say(&out, b"POST /envoy.service.auth.v3.Authorization/Check HTTP/1.1\r\nHost: ")
+        put(&out, host + 1, max(name.n, 1) - 1)
+        say(&out, b"\r\nContent-Type: application/grpc\r\nTE: trailers\r\nGrpc-Timeout: ")
+        put_number(&out, AUTHORIZATION_MS)
+        say(&out, b"m\r\n\r\n")
+        to.end = <uint32_t>(out.at - to.base)
+        return -1 if out.full else 0
+
+    cdef void describe(self, Asked *asked, uint32_t n) noexcept:
+        """All but the gateway's own address; the request's head is gateway.head."""
+        cdef Exchange exchange = self.exchange
+        cdef RequestHead *head = &exchange.gateway.head
+        cdef timespec now
+        cdef uint32_t i
+        memset(asked, 0, sizeof(Asked))
+        clock_gettime(CLOCK_REALTIME, &now)
+        asked.seconds, asked.nanos = <uint64_t>now.tv_sec, <uint32_t>now.tv_nsec
+        asked.head = head
+        asked.names.at, asked.names.n = text(exchange.table.image, self.rule.headers), self.rule.headers.n
+        asked.client.at, asked.client.n = exchange.client.address, exchange.client.address_n
+        asked.port = exchange.bound.port
+        asked.scheme.at, asked.scheme.n = (b"https", 5) if exchange.client.https else (b"http", 4)
+        asked.protocol.at, asked.protocol.n = b"HTTP/1.1" if exchange.minor else b"HTTP/1.0", 8
+        if exchange.client.fd < 0:
+            asked.protocol.at, asked.protocol.n = b"HTTP/2", 6
+        for i in range(head.count):
+            if head.fields[i].id == FIELD_X_REQUEST_ID:
+                asked.id.at, asked.id.n = head.fields[i].value, head.fields[i].value_len
+        asked.body.at, asked.body.n = exchange.early.base + exchange.early.start, n
+        asked.size = -1
+        if exchange.requested:
+            asked.size = exchange.early_body
+        elif head.framing == FRAMING_LENGTH:
+            asked.size = <int64_t>head.content_length
+
     cdef void answered(self) noexcept:
         """The head of the answer is in gateway.reply until this returns."""
+        if self.rule.grpc:
+            if not is_grpc(&self.exchange.gateway.reply):
+                self.question.over(CALL_ANSWERED + 1)
+            return
         self.passes = self.exchange.gateway.reply.status == 200
         if (self.let_pass() if self.passes else self.keep_denial()) < 0:
             self.question.over(CALL_ANSWERED + 1)
@@ -180,9 +260,7 @@ cdef class Authorization(Hold):
             room += reply.fields[i].line_len
         if reserve(&exchange.gateway.loop.pool, &self.made, room) < 0:
             return -1
-        out.at = self.made.base
-        out.end = out.at + self.made.cap
-        out.full = False
+        begin(&out, &self.made)
         # the request line, as it is
         put(&out, exchange.request.base + exchange.request.start,
             (head.fields[0].name if head.count else exchange.request.base + exchange.request.end - 2)
@@ -214,9 +292,7 @@ cdef class Authorization(Hold):
             room += reply.fields[i].line_len
         if reserve(pool, &self.made, room) < 0:
             return -1
-        out.at = self.made.base
-        out.end = out.at + self.made.cap
-        out.full = False
+        begin(&out, &self.made)
         say(&out, b"HTTP/1.1 ")
         put_number(&out, reply.status)
         say(&out, b" ")
@@ -231,7 +307,7 @@ cdef class Authorization(Hold):
     cdef void finished(self, int end) noexcept:
         """The question is over: only an answer that was read to its end lets pass."""
         cdef Exchange exchange = self.exchange
-        if end != CALL_ANSWERED:
+        if end != CALL_ANSWERED or (self.rule.grpc and self.judge() < 0):
             exchange.answer(403, FAULT_AUTHORIZER, NULL, 0)
         elif not self.passes:
             self.deny()
@@ -239,8 +315,86 @@ cdef class Authorization(Hold):
             release(&exchange.gateway.loop.pool, &exchange.request)
             exchange.request = self.made
             memset(&self.made, 0, sizeof(Buf))
-            self.store()
+            if self.rule.grpc and changes_response(&self.home.verdict):
+                exchange.listen(self)
+            else:
+                self.store()
             exchange.passed()
+
+    cdef int judge(self) noexcept:
+        """Read the answer of a call. -1: it is none."""
+        cdef Verdict *verdict = &self.home.verdict
+        if self.long or self.status != 0 or read_verdict(verdict, self.body.base + self.body.start, waiting(&self.body)) < 0:
+            return -1
+        self.passes = verdict.code == 0
+        if self.passes:
+            return -1 if verdict.denies else self.change_request()
+        return self.word_denial()
+
+    cdef int change_request(self) noexcept:
+        """Make the head that goes on."""
+        cdef Exchange exchange = self.exchange
+        cdef RequestHead *head = &exchange.gateway.head
+        cdef Verdict *verdict = &self.home.verdict
+        cdef const char *start
+        cdef Out out
+        if not read_request(&exchange.request, head) or reserve(
+                &exchange.gateway.loop.pool, &self.made, waiting(&exchange.request) + changes_room(verdict) + 2) < 0:
+            return -1
+        start = exchange.request.base + exchange.request.start
+        begin(&out, &self.made)
+        put(&out, start, (head.fields[0].name if head.count else start + waiting(&exchange.request) - 2) - start)
+        put_changes(&out, verdict, PLACE_REQUEST, head.fields, head.count)
+        say(&out, b"\r\n")
+        self.made.end = <uint32_t>(out.at - self.made.base)
+        return -1 if out.full else 0
+
+    cdef int word_denial(self) noexcept:
+        """Make the head of the denial, but for its length, and leave its body alone in `body`."""
+        cdef Pool *pool = &self.exchange.gateway.loop.pool
+        cdef Verdict *verdict = &self.home.verdict
+        cdef uint64_t status = verdict.status if verdict.status else 403
+        cdef Out out
+        if not 200 <= status <= 599 or reserve(pool, &self.made, changes_room(verdict) + 64) < 0:
+            return -1
+        begin(&out, &self.made)
+        say(&out, b"HTTP/1.1 ")
+        put_number(&out, status)
+        say(&out, b" ")
+        say(&out, reason_phrase(<int>status))
+        say(&out, b"\r\n")
+        put_changes(&out, verdict, PLACE_DENIAL, NULL, 0)
+        self.made.end = <uint32_t>(out.at - self.made.base)
+        self.body.start = <uint32_t>(verdict.body.at - self.body.base)
+        self.body.end = self.body.start + verdict.body.n
+        return -1 if out.full else 0
+
+    cdef void reply(self) noexcept:
+        """The backend answers: what the authorizer says to the client goes with that."""
+        cdef Exchange exchange = self.exchange
+        cdef ResponseHead *reply = &exchange.gateway.reply
+        cdef Verdict *verdict = &self.home.verdict
+        cdef uint32_t i, room
+        cdef Out out
+        if read_verdict(verdict, self.body.base + self.body.start, waiting(&self.body)) < 0:
+            exchange.fail(FAULT_EXTENSION)
+            return
+        room = changes_room(verdict) + reply.reason.n + 32
+        for i in range(reply.count):
+            room += reply.fields[i].line_len
+        if reserve(&exchange.gateway.loop.pool, &self.made, room) < 0:
+            exchange.fail(FAULT_EXTENSION)
+            return
+        begin(&out, &self.made)
+        say(&out, b"HTTP/1.1 ")
+        put_number(&out, reply.status)
+        say(&out, b" ")
+        put(&out, reply.reason.at, reply.reason.n)
+        say(&out, b"\r\n")
+        put_changes(&out, verdict, PLACE_RESPONSE, reply.fields, reply.count)
+        say(&out, b"\r\n")
+        self.made.end = <uint32_t>(out.at - self.made.base)
+        exchange.replied_to(self, self.made.base, waiting(&self.made))
 
     cdef void deny(self) noexcept:
         cdef Exchange exchange = self.exchange
@@ -290,12 +444,44 @@ cdef class Authorization(Hold):
         self.home.spare = self
 
 
+# The address that a client is connected to, as text.
+cdef void server_address(int fd, char *room, Slice *to) noexcept:
+    cdef sockaddr_storage address
+    cdef socklen_t n = sizeof(address)
+    cdef uint8_t raw[16]
+    cdef uint8_t length
+    if getsockname(fd, <sockaddr *>&address, &n) == 0:
+        raw_address(&address, raw)
+        address_text(raw, room, &length)
+        to.at, to.n = room, length
+
+
 @cython.final
 @cython.no_gc
 cdef class Question(Call):
+    cdef void told(self, const char *name, uint32_t name_n, const char *value, uint32_t n) noexcept:
+        """A field of the head or the trailers: is it the status of gRPC?"""
+        if name_n == 11 and same(name, b"grpc-status", 11):
+            self.status = 0 if n == 1 and value[0] == c'0' else 1
+
     cdef void got_head(self) noexcept:
+        cdef ResponseHead *reply = self.home.upstreams.reply
+        cdef uint32_t i
+        for i in range(reply.count):
+            self.told(reply.fields[i].name, reply.fields[i].name_len, reply.fields[i].value, reply.fields[i].value_len)
         if self.owner is not None:
             self.owner.answered()
+
+    cdef void got_trailers(self, const char *at, size_t n) noexcept:
+        cdef const char *end = at + n
+        cdef Field field
+        cdef int used
+        while at < end:
+            used = field_line(at, end, 0xffffffff, &field)
+            if used <= 0:
+                return
+            self.told(field.name, field.name_len, field.value, field.value_len)
+            at += used
 
     cdef void got(self, const char *at, size_t n) noexcept:
         cdef Authorization owner = self.owner
@@ -310,4 +496,5 @@ cdef class Question(Call):
         self.held = False
         if owner is not None:
             owner.question = None
+            owner.status = self.status
             owner.finished(end)

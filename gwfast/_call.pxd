@@ -8,7 +8,7 @@
 #
 # A call belongs to whoever made it until let_go(), and goes on without it when its request is complete. Those that are over
 # and let go are kept by Calls, to be used again: so a call that ends in the middle of a callback is never freed there.
-# A subclass that wants the response has got_head() and got() for it, and ended().
+# A subclass that wants the response has got_head(), got() and got_trailers() for it, and ended().
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 from gwfast._body cimport Body
@@ -76,4 +76,5 @@ cdef class Call(Waiter):
     cdef void store(self) noexcept
     cdef void got_head(self) noexcept                          # home.upstreams.reply
     cdef void got(self, const char *at, size_t n) noexcept     # a part of the response's body
+    cdef void got_trailers(self, const char *at, size_t n) noexcept        # lines as HTTP/1.1 has them, of HTTP/2 alone
     cdef void ended(self, int end) noexcept

@@ -239,6 +239,7 @@ cdef class Call(Waiter):
             self.over(CALL_ANSWERED)
 
     cdef void upstream_trailers(self, const char *at, size_t n) noexcept:
+        self.got_trailers(at, n)
         self.over(CALL_ANSWERED)
 
     cdef void upstream_readable(self) noexcept:
@@ -361,6 +362,9 @@ cdef class Call(Waiter):
         pass
 
     cdef void got(self, const char *at, size_t n) noexcept:
+        pass
+
+    cdef void got_trailers(self, const char *at, size_t n) noexcept:
         pass
 
     cdef void ended(self, int end) noexcept:

@@ -104,6 +104,7 @@ cdef class Downstream(Peer):   # the client's side of an exchange
     cdef int data(self, const char *at, size_t n, bint end) noexcept
     cdef int trailers(self, const char *at, size_t n) noexcept           # raw lines; ends the body
     cdef int answer(self, int status, const Ops *ops, const char *location, size_t n) noexcept
+    cdef int descriptor(self) noexcept   # of its connection
     cdef void resume(self) noexcept      # the upstream takes more of the request
     cdef void done(self, bint keep) noexcept
     cdef void abort(self) noexcept       # the response cannot be completed
@@ -141,6 +142,7 @@ cdef class Exchange(Waiter):
     cdef Buf kept              # of a stream: what has come of its body while they are asked
     cdef bint kept_end
     cdef bint paused           # they are asked: nothing is read of the response
+    cdef bint at_once          # and whoever answers at once need not go on with it
     cdef Buf request           # the head for the upstream, as HTTP/1.1 has it
     cdef Buf early             # what came of the body before the launch, and behind it a trailer section
     cdef uint32_t early_body   # bytes of `early` that are body
@@ -198,6 +200,7 @@ cdef class Exchange(Waiter):
     cdef int read_reply(self, const char *head, size_t n) noexcept     # into gateway.reply; -1: it is not one
     cdef void listen(self, Hold hold) noexcept
     cdef void hold_reply(self) noexcept
+    cdef bint is_held(self) noexcept
     cdef void replied_to(self, Hold hold, const char *head, size_t n) noexcept
     cdef void resume_reply(self) noexcept
     cdef int watch(self, const char **at, size_t *n, bint end) noexcept

@@ -101,6 +101,9 @@ cdef class Downstream(Peer):
     cdef int answer(self, int status, const Ops *ops, const char *location, size_t n) noexcept:
         return -1
 
+    cdef int descriptor(self) noexcept:
+        return self.fd
+
     cdef void resume(self) noexcept:
         pass
 
@@ -542,8 +545,21 @@ cdef class Exchange(Waiter):
         self.heard += 1
         if self.heard < <uint32_t>len(self.interest):
             self.hold_reply()
+        elif self.at_once:
+            self.paused = False
+            self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + self.gateway.reply_body_ms)
         else:
             self.resume_reply()
+
+    cdef bint is_held(self) noexcept:
+        """Ask those that listen, in the middle of a read: whether they take their time, or have ended it."""
+        cdef uint32_t serial = self.serial
+        self.at_once = True
+        self.hold_reply()
+        if self.serial != serial:
+            return True
+        self.at_once = False
+        return self.paused
 
     cdef void resume_reply(self) noexcept:
         cdef Upstream upstream = self.upstream
@@ -967,8 +983,7 @@ cdef class Exchange(Waiter):
             return n
         body_start(&self.body, head.framing, head.content_length)
         self.keep_upstream = head.keep_alive and head.framing != FRAMING_CLOSE
-        if self.interest is not None:
-            self.hold_reply()
+        if self.interest is not None and self.is_held():
             return used            # the rest waits with the upstream
         return used + self.take_body(at + used, n - used, True)
 
@@ -1241,7 +1256,7 @@ cdef class Exchange(Waiter):
             release(&self.gateway.loop.pool, &self.answer_head)
             release(&self.gateway.loop.pool, &self.kept)
             self.heard = 0
-            self.paused = False
+            self.paused = self.at_once = False
 
     cdef void reset(self) noexcept:
         self.serial += 1

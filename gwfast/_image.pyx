@@ -659,7 +659,7 @@ cdef class Writer:
         cdef ssize_t at
         memset(&out, 0, sizeof(Authorizer))
         out.backend = self.backend(item.backend, block)
-        out.max_body = item.max_body
+        out.grpc, out.max_body = item.grpc, item.max_body
         self.texts.put(item.path, &out.path)
         self.texts.put(",".join(item.headers), &out.headers)
         self.texts.put(",".join(item.answers), &out.answers)

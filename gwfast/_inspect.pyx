@@ -133,7 +133,8 @@ cdef tuple op_told(const Image *image, const Op *op):
     if op.kind == OP_AUTHORIZE:
         authorizer = authorizer_at(image, op.hash)
         return ("OP_AUTHORIZE", string(image, backend_at(image, authorizer.backend).name), authorizer.max_body,
-                string(image, authorizer.path), string(image, authorizer.headers), string(image, authorizer.answers))
+                string(image, authorizer.path), string(image, authorizer.headers), string(image, authorizer.answers),
+                bool(authorizer.grpc))
     if op.kind == OP_MIRROR:
         mirror = mirror_at(image, op.hash)
         return ("OP_MIRROR", string(image, backend_at(image, mirror.backend).name), mirror.numerator, mirror.denominator)

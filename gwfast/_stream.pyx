@@ -268,6 +268,9 @@ cdef class Stream(Downstream):
         else:
             exchange.request_data(at, n, end)
 
+    cdef int descriptor(self) noexcept:
+        return self.conn.fd if self.conn is not None else -1
+
     cdef void resume(self) noexcept:
         cdef uint32_t n
         cdef bint last

@@ -75,11 +75,13 @@ cdef struct Mirror:        # of every `denominator` requests, `numerator` are se
     uint32_t pick_sign
     uint32_t pad
 
-cdef struct Authorizer:    # of an ExternalAuth filter over HTTP
+cdef struct Authorizer:    # of an ExternalAuth filter
     uint32_t backend
+    uint32_t grpc          # it is asked with envoy.service.auth.v3, over HTTP/2; `path` and `answers` are not used
     uint32_t max_body      # how much of a body it is shown, larger ones are 413; 0: none
+    uint32_t pad
     Text path              # in front of the request's
-    Text headers           # names of fields that it is shown besides, between commas
+    Text headers           # names of fields that it is shown besides, between commas; with gRPC n == 0 is all
     Text answers           # names of fields of its 200 that go on; n == 0: all
 
 cdef struct Extension:     # a filter in Python
@@ -312,7 +314,7 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 # two in size, at most half full (of paths three eighths: requests often ask for some that are not there); keys are
 # compared in full. Between what is in use lies what no longer is.
 cdef enum:
-    IMAGE_VERSION = 10
+    IMAGE_VERSION = 11
     HASH_SEED = 0x2545F491
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
 

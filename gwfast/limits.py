@@ -92,6 +92,7 @@ MIRROR_CALLS = 256  # at once from one worker to one endpoint: one that hangs co
 MIRROR_TIMEOUT = 10.0  # from the end of the request to the end of its response, which nobody reads
 
 # Authorizers (ExternalAuth).
+AUTHORIZATION_HEADERS = 100  # that an answer over gRPC may change, as many as a head may have; beyond that it is 403
 AUTHORIZATION_TIMEOUT = 5.0  # from the question to the end of the answer, then 403 (Envoy: 0.2 s, its Gateway: 10 s)
 
 # Memory. One buffer per direction and connection, no disk. nginx: 8 x 8 KiB and disk; HAProxy: 16 KiB.

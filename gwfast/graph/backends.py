@@ -68,8 +68,8 @@ class Backends:
 
     # ---- References
 
-    def resolve(self, ref: BackendObjectReference, route: Resource) -> Resolved:
-        """Return what a backendRef of a route comes to."""
+    def resolve(self, ref: BackendObjectReference, route: Resource, grpc: bool = False) -> Resolved:
+        """Return what a backendRef of a route comes to; `grpc`: it is asked with gRPC, whatever the route's requests are."""
         own = route.metadata.namespace
         if ref.kind != "Service" or ref.group:
             return Resolved(reason="InvalidKind", message=f"backends are Services, not {ref.group}/{ref.kind}")
@@ -84,10 +84,10 @@ class Backends:
         service = self._resources.get("Service", namespace, name)
         if service is None and self._options.strict_services:
             return Resolved(reason="BackendNotFound", message=f"there is no Service {namespace}/{name}")
-        return self._resolve_port(namespace, name, port, service, route)
+        return self._resolve_port(namespace, name, port, service, "GRPCRoute" if grpc else route.kind)
 
-    def _resolve_port(self, namespace: str, name: str, port: int, service: Service | None, route: Resource) -> Resolved:
-        udp = route.kind == "UDPRoute"
+    def _resolve_port(self, namespace: str, name: str, port: int, service: Service | None, kind: str) -> Resolved:
+        udp = kind == "UDPRoute"
         found = _port(service, port, "UDP" if udp else "TCP")
         if found is None and service is not None and (service.spec.ports or service.spec.type != "ExternalName"):
             message = f"Service {namespace}/{name} has no port {port}"
@@ -95,14 +95,14 @@ class Backends:
         tls = None
         if not udp and self._resources.of("BackendTLSPolicy"):
             tls = self._protection(Key("Service", namespace, name), found.name if found else None)
-        protocol, fault = _protocol(route.kind, found, tls is not None)
+        protocol, fault = _protocol(kind, found, tls is not None)
         if fault:
             return Resolved(reason="UnsupportedProtocol", message=f"port {port} of Service {namespace}/{name}: {fault}")
         clear = f"{namespace}/{name}:{port}/{protocol}"
         traffic = self._traffic_of(Key("Service", namespace, name), protocol)
         if tls is None:
             return Resolved(clear, 0, traffic=traffic)
-        passed = clear if route.kind == "TLSRoute" else ""
+        passed = clear if kind == "TLSRoute" else ""
         if isinstance(tls, Refusal):
             return Resolved(reason=tls.reason, message=tls.message, passed=passed)
         return Resolved(f"{clear}@{tls.digest}", 0, passed=passed, traffic=traffic)

@@ -253,8 +253,8 @@ class _Rules:
     def _warn(self, field: str, message: str) -> None:
         self.notes.append(Note(resource=self._route, field=field, reason="NotServed", message=message))
 
-    def _resolve(self, ref, field: str) -> Resolved:
-        resolved = self._backends.resolve(ref, self._route)
+    def _resolve(self, ref, field: str, grpc: bool = False) -> Resolved:
+        resolved = self._backends.resolve(ref, self._route, grpc)
         if resolved.reason and self._unresolved is None:
             self._unresolved = Fault(resolved.reason, resolved.message, field)
         return resolved
@@ -285,9 +285,10 @@ class _Rules:
             return self._extension(field, one) is None
         if one.type != "ExternalAuth":
             return False
-        auth = one.external_auth
-        return auth.protocol != "HTTP" or not self._backends.resolve(
-            auth.backend_ref, self._route).target
+        return not self._authorizer(one).target
+
+    def _authorizer(self, one) -> Resolved:
+        return self._backends.resolve(one.external_auth.backend_ref, self._route, one.external_auth.protocol == "GRPC")
 
     def _refuse_one(self, field: str, index: int, one) -> Refused:
         if one.type == "ExtensionRef":
@@ -318,8 +319,6 @@ class _Rules:
     def _why_not(self, field: str, one) -> str:
         if one.type != "ExternalAuth" or one.type not in self._options.filters:
             return f"filter {one.type} is not served by this version"
-        if one.external_auth.protocol != "HTTP":
-            return "ExternalAuth over GRPC is not served by this version"
         return "its authorizer cannot be asked"
 
     def _lead(self, field: str, filters) -> tuple[Led, ...]:
@@ -327,7 +326,7 @@ class _Rules:
         found = []
         for index, one in enumerate(filters):
             if one.type == "ExternalAuth" and one.type in self._options.filters and not self._unasked(field, one):
-                resolved = self._backends.resolve(one.external_auth.backend_ref, self._route)
+                resolved = self._authorizer(one)
                 found.append(Led(index=index, target=resolved.target, passed=resolved.passed, traffic=resolved.traffic))
             if one.type == "ExtensionRef" and (found_filter := self._extension(field, one)) is not None:
                 found.append(Led(index=index, extension=found_filter))
@@ -341,7 +340,7 @@ class _Rules:
         if (mirror := one.request_mirror) is not None:
             self._resolve(mirror.backend_ref, f"{field}.requestMirror.backendRef")
         elif (auth := getattr(one, "external_auth", None)) is not None:
-            self._resolve(auth.backend_ref, f"{field}.externalAuth.backendRef")
+            self._resolve(auth.backend_ref, f"{field}.externalAuth.backendRef", auth.protocol == "GRPC")
 
     # ---- Rules that cannot be served
 

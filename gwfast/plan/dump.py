@@ -109,8 +109,9 @@ def filter_data(each: Filter) -> dict[str, Any]:
                 "fraction": {"numerator": each.numerator, "denominator": each.denominator}}
             return {"requestMirror": {"backend": each.backend.key} | share}
         case AuthorizeFilter():
-            return {"externalAuth": _kept(backend=each.backend.key, path=each.path, allowedHeaders=[*each.headers],
-                                          allowedResponseHeaders=[*each.answers], maxSize=each.max_body)}
+            return {"externalAuth": _kept(backend=each.backend.key, protocol="GRPC" * each.grpc, path=each.path,
+                                          allowedHeaders=[*each.headers], allowedResponseHeaders=[*each.answers],
+                                          maxSize=each.max_body)}
         case ExtensionFilter():
             return {"pythonFilter": _kept(name=each.name, module=each.module, file=os.path.basename(each.file),
                                           **{"class": each.class_name}, config=json.loads(each.config),
@@ -261,7 +262,7 @@ def filter_words(each: Filter) -> list[str]:
             share = "" if each.numerator == each.denominator else f", {each.numerator} of {each.denominator} requests"
             return [f"mirrored to {backend_words(each.backend)}{share}"]
         case AuthorizeFilter():
-            return [f"authorized by {backend_words(each.backend)}{each.path}"]
+            return [f"authorized by {backend_words(each.backend)}{' with ext_authz' * each.grpc}{each.path}"]
         case ExtensionFilter():
             return [f"Python: {each.class_name} of {each.module or os.path.basename(each.file)} (PythonFilter {each.name})"]
         case AnswerFilter():

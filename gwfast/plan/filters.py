@@ -87,14 +87,16 @@ def _authorize(each: Any, backend: Backend | None) -> Filter:
     if backend is None:            # the graph has told why
         return AnswerFilter(status=500, reason="ExternalAuth has no backend")
     body = each.external_auth
-    path = (body.http.path or "").rstrip("/")
-    names = [tuple(name.lower() for name in some) for some in (body.http.allowed_headers, body.http.allowed_response_headers)]
+    grpc = body.protocol == "GRPC"
+    path = "" if grpc else (body.http.path or "").rstrip("/")
+    lists = (body.grpc.allowed_headers, ()) if grpc else (body.http.allowed_headers, body.http.allowed_response_headers)
+    names = [tuple(name.lower() for name in some) for some in lists]
     for name in (*names[0], *names[1]):
         if not _TOKEN.fullmatch(name):
             return AnswerFilter(status=500, reason=f"ExternalAuth names the field {name!r}")
     size = body.forward_body.max_size or 0 if body.forward_body else 0
-    return AuthorizeFilter(backend=backend, path=quoted_path(path) if path else "", headers=names[0], answers=names[1],
-                           max_body=size)
+    return AuthorizeFilter(backend=backend, grpc=grpc, path=quoted_path(path) if path else "", headers=names[0],
+                           answers=names[1], max_body=size)
 
 
 def _extension(each: Any, written: PythonFilter | None) -> Filter:

@@ -205,10 +205,12 @@ class MirrorFilter(_Node):
 
 
 class AuthorizeFilter(_Node):
-    """ExternalAuth over HTTP. path: in front of the request's; headers: what the authorizer is shown besides Host and
-    Authorization; answers: what of its fields goes on with the request, () is all; max_body: how much of a body it is shown."""
+    """ExternalAuth over HTTP, or over gRPC (`grpc`). path: in front of the request's; headers: what the authorizer is shown
+    besides Host and Authorization (over gRPC: what it is shown, () is all); answers: what of its fields goes on with the
+    request, () is all; max_body: how much of a body it is shown."""
 
     backend: Backend
+    grpc: bool = False
     path: str = ""
     headers: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()

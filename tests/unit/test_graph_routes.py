@@ -402,8 +402,7 @@ HEADERS = "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a,
 
 @pytest.mark.parametrize(("filters", "index", "reason", "resolved"), [
     (f"{HEADERS}, {EXTENSION}", 1, "InvalidKind", "False/InvalidKind"),
-    (f"{CORS}, {AUTH % 's'}", 1, "UnsupportedValue", "True"),
-    (AUTH % "s", 0, "UnsupportedValue", "True"), (AUTH % "nowhere", 0, "UnsupportedValue", "False/BackendNotFound"),
+    (f"{CORS}, {AUTH % 'nowhere'}", 1, "UnsupportedValue", "False/BackendNotFound"), (AUTH % "nowhere", 0, "UnsupportedValue", "False/BackendNotFound"),
 ])
 @pytest.mark.parametrize("on_backend", [False, True], ids=["rule", "backendRef"])
 def test_a_filter_that_is_not_served_is_answered(filters, index, reason, resolved, on_backend):
@@ -448,6 +447,17 @@ def test_an_authorizer_that_cannot_be_asked_is_500(name, on_backend, words, reso
     assert [(each.index, each.status, each.message) for each in node.refused] == ([(1, 500, words)] if words else [])
     assert [(each.index, each.target) for each in node.led] == ([] if words else [(1, rule.backends[0].target)])
     check(graph, f"HTTPRoute/default/r@g Accepted=True ResolvedRefs={resolved}")
+
+
+@pytest.mark.parametrize("on_backend", [False, True], ids=["rule", "backendRef"])
+def test_an_authorizer_over_grpc_speaks_http2_whatever_its_port_says(on_backend):
+    inner = f", filters: [{AUTH % 's'}]"
+    ref = f"{{name: s, port: 80{inner if on_backend else ''}}}"
+    graph = attach(of(route(rules=f"{{backendRefs: [{ref}]{'' if on_backend else inner}}}")), EVERYTHING)
+    rule = graph.routes[Key("HTTPRoute", "default", "r")].rules[0]
+    node = rule.backends[0] if on_backend else rule
+    assert [each.target for each in node.led] == [rule.backends[0].target.replace("/http", "/h2c")] and not node.refused
+    check(graph, "HTTPRoute/default/r@g PartiallyInvalid=absent Accepted=True ResolvedRefs=True")
 
 
 def test_filters_that_are_served_leave_no_trace():

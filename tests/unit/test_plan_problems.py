@@ -25,7 +25,7 @@ metadata: {name: r}
 spec:
   parentRefs: [{name: gw}]
   rules:
-  - filters: [{type: ExternalAuth, externalAuth: {protocol: GRPC, grpc: {}, backendRef: {name: a, port: 80}}}]
+  - filters: [{type: ExternalAuth, externalAuth: {protocol: GRPC, grpc: {}, backendRef: {name: a, namespace: b, port: 80}}}]
     backendRefs: [{name: a, port: 80}]
   - matches: [{path: {value: /b}}]
     backendRefs:
@@ -55,8 +55,10 @@ def test_a_filter_that_became_an_answer_is_told_once(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text(FRAMING)
     assert told_by_run(path) == told_by_check(path) == [
+        f"{path}:14: error: HTTPRoute default/r spec.rules[0].filters[0].externalAuth.backendRef: "
+        "no ReferenceGrant in b lets a HTTPRoute of default refer to Service a (RefNotPermitted)",
         f"{path}:14: error: HTTPRoute default/r spec.rules[0].filters[0]: "
-        "ExternalAuth over GRPC is not served by this version (UnsupportedValue)",
+        "its authorizer cannot be asked (UnsupportedValue)",
         f"{path}:21: error: HTTPRoute default/r spec.rules[1].backendRefs[0].filters[0]: "
         "RequestHeaderModifier may not change the field 'connection': answers 500 (UnsupportedValue)",
     ]
