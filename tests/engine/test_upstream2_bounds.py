@@ -127,7 +127,8 @@ def test_clients_that_come_and_go_open_no_more_than_others(start, backend):
         other.sendall(GET)
         other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         other.close()
-    engine.wait("requests_open", 1)
+    for name, n in (("connections", 201), ("connections_open", 1), ("requests_open", 1)):    # all of them have come, and gone
+        engine.wait(name, n)
     upstream.sendall(frame(1, 5, 1, block((b":status", b"204"))))
     assert head(client).startswith(b"HTTP/1.1 204 ")
     got = began

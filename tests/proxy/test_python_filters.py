@@ -337,7 +337,8 @@ def test_a_client_that_leaves_cancels_its_filter(ask, world):
 @needs("curl")
 @pytest.mark.parametrize("path", ["/Changes", "/NewBody", "/Upper", "/Replies", "/Facts"])
 def test_http2(world, path):
-    done = subprocess.run(["curl", "-s", "--http2-prior-knowledge", "-d", "abc", "-H", "X-Gone: 1",
+    body = [] if path == "/Facts" else ["-d", "abc"]       # curl 7.88 takes an answer that comes before its body for an error
+    done = subprocess.run(["curl", "-s", "--http2-prior-knowledge", *body, "-H", "X-Gone: 1",
                            f"http://127.0.0.1:{world[0].port}{path}"], capture_output=True, env=plain_environment(), timeout=20)
     assert done.returncode == 0 and done.stdout
     if path == "/NewBody":
