@@ -383,6 +383,7 @@ def _rule(node: RouteNode, rule: RuleNode, way: _Way, backends: Mapping[Place, B
     return Rule(kind=node.key.kind, namespace=metadata.namespace, route=metadata.name, index=rule.index,
                 name=written.name or "", filters=filters,
                 timeouts=plan_timeouts(getattr(written, "timeouts", None)), retry=plan_retry(getattr(written, "retry", None)),
+                session=plan_session(getattr(written, "session_persistence", None)),
                 source=source, backends=together(*weighted), created=_instant(metadata.creation_timestamp))
 
 

@@ -2,7 +2,7 @@
 
     {binds: [{address, port, transport, listeners: [{id, hostname, mode, tls, hosts: [{hostname, entries}]}]}],
      (entries are {match, rule: id}; rules of one id that differ by listener are id, id#2, ...)
-     rules: {id: {source, filters, timeouts, retry, backends: [{weight, backend: key | status, filters}]}},
+     rules: {id: {source, filters, timeouts, retry, session, backends: [{weight, backend: key | status, filters}]}},
      backends: {key: {source, addresses | hosts, tls, retryBudget, session}}}
 
 What has its default is left out; the names are those of the Gateway API. Of certificates there is what one may see.
@@ -87,7 +87,8 @@ def rule_data(rule: Rule) -> dict[str, Any]:
     """Return `rule` with its filters and backends; without a backend it answers 500."""
     return _kept(name=rule.name, source=str(rule.source) if rule.source.file else "",
                  filters=[filter_data(each) for each in rule.filters], timeouts=_timeouts(rule.timeouts),
-                 retry=_retry(rule.retry), backends=[_weighted(each) for each in rule.backends])
+                 retry=_retry(rule.retry), session=_session(rule.session) if rule.session else {},
+                 backends=[_weighted(each) for each in rule.backends])
 
 
 def filter_data(each: Filter) -> dict[str, Any]:
@@ -270,7 +271,7 @@ def filter_words(each: Filter) -> list[str]:
 
 
 def policy_words(rule: Rule) -> list[str]:
-    """Say how long a rule's requests may take and when they are tried again, one line each."""
+    """Say how long a rule's requests may take, when they are tried again and how their sessions are known, one line each."""
     timeouts, retry, lines = rule.timeouts, rule.retry, []
     for seconds, what in ((timeouts.request, "whole request"), (timeouts.backend_request, "attempt")) if timeouts else ():
         if seconds is not None:
@@ -280,12 +281,13 @@ def policy_words(rule: Rule) -> list[str]:
         times = f" at most {retry.attempts} time{'s' * (retry.attempts > 1)}" if retry.attempts else ""
         wait = f", {duration(retry.backoff)} or more later" if retry.backoff else ""
         lines.append(f"tried again{times} where the connection fails{codes}{wait}")
-    return lines
+    return lines + _session_words(rule.session)
 
 
-def traffic_words(backend: Backend) -> list[str]:
-    """Say what an XBackendTrafficPolicy says of a backend: its retries, its sessions."""
-    return _budget_words(backend.retry_budget) + _session_words(backend.session)
+def traffic_words(backend: Backend, rule: Rule | None = None) -> list[str]:
+    """Say what an XBackendTrafficPolicy says of a backend: its retries, and its sessions unless the rule has its own."""
+    overridden = rule is not None and rule.session is not None
+    return _budget_words(backend.retry_budget) + ([] if overridden else _session_words(backend.session))
 
 
 def _session_words(session: SessionPersistence | None) -> list[str]:

@@ -294,7 +294,7 @@ def _share(each: WeightedBackend, total: int, entry: Entry, request: Request, bi
     share.percent = 100 * each.weight / total
     if not share.status and each.backend:
         share.backend = each.backend
-        share.changes += policy_words(entry.rule) + traffic_words(each.backend)
+        share.changes += policy_words(entry.rule) + traffic_words(each.backend, entry.rule)
     elif not share.status:
         share.status = each.status
         share.changes.append("the reference to this backend is invalid")

@@ -297,12 +297,18 @@ class Rule(_Node):
     backends: tuple[WeightedBackend, ...] = ()
     timeouts: Timeouts | None = None
     retry: Retry | None = None
+    session: SessionPersistence | None = None  # None: what the backends say of it
     source: Source = NOWHERE  # of the route, for people
     created: str = ""  # creationTimestamp of the route, RFC 3339 in UTC; '' if unknown
 
     @property
     def id(self) -> str:
         return f"{self.kind}/{self.namespace}/{self.route}/{self.index}"
+
+    @property
+    def known_as(self) -> str:
+        """What sessions of this rule are of. A rule with a name keeps them where others are put in front of it."""
+        return f"{self.kind}/{self.namespace}/{self.route}#{self.name}" if self.name else self.id
 
 
 class Entry(_Node):

@@ -1,4 +1,4 @@
-"""timeouts and retry of a rule, and the retry budget of a backend, as the plan has them, and in words."""
+"""timeouts, retry and sessions of a rule, and the retry budget of a backend, as the plan has them, and in words."""
 import pytest
 
 from gwfast.config.model import BudgetDetails, HTTPRouteRetry, HTTPRouteTimeouts, RequestRate, RetryConstraint
@@ -86,6 +86,21 @@ def test_words_of_a_backend(given, expected):
     assert traffic_words(Backend(namespace="n", name="s", port=80, **given)) == expected
 
 
+def test_the_session_of_a_rule_is_before_that_of_a_backend():
+    backend = Backend(namespace="n", name="s", port=80, session=SessionPersistence(name="theirs"))
+    plain, own = rule(None, None), rule(None, None, SessionPersistence(type="Header", name="mine"))
+    assert policy_words(plain) + traffic_words(backend, plain) == ["sessions are known by a cookie theirs"]
+    assert policy_words(own) + traffic_words(backend, own) == ["sessions are known by a header mine"]
+    assert rule_data(own) == {"session": {"type": "Header", "sessionName": "mine"}}
+
+
+@pytest.mark.parametrize(("name", "index", "expected"), [
+    ("", 2, "HTTPRoute/default/r/2"), ("shop", 2, "HTTPRoute/default/r#shop"),
+], ids=("by its place", "by its name"))
+def test_sessions_are_of_a_rule(name, index, expected):
+    assert Rule(kind="HTTPRoute", namespace="default", route="r", index=index, name=name).known_as == expected
+
+
 def test_equal_ones_are_one_object():
     assert plan_timeouts(HTTPRouteTimeouts(request="7s")) is plan_timeouts(HTTPRouteTimeouts(request="7s"))
     assert plan_retry(HTTPRouteRetry(attempts=7)) is plan_retry(HTTPRouteRetry(attempts=7))
@@ -109,8 +124,8 @@ def test_words(timeouts, retry, expected):
     assert policy_words(rule(timeouts, retry)) == expected
 
 
-def rule(timeouts, retry):
-    return Rule(kind="HTTPRoute", namespace="default", route="r", index=0, timeouts=timeouts, retry=retry)
+def rule(timeouts, retry, session=None):
+    return Rule(kind="HTTPRoute", namespace="default", route="r", index=0, timeouts=timeouts, retry=retry, session=session)
 
 
 @pytest.mark.parametrize(("timeouts", "retry", "expected"), [
