@@ -295,7 +295,7 @@ def _session_words(session: SessionPersistence | None) -> list[str]:
         return []
     known = f"{'permanent ' * session.permanent}{session.type.lower()}{session.name and f' {session.name}'}"
     until = f", {duration(session.absolute_timeout)} at most" if session.absolute_timeout else ""
-    return [f"sessions are known by a {known}{until}"]
+    return [f"not followed by this version: sessions known by a {known}{until}"]
 
 
 def _budget_words(budget: RetryBudget | None) -> list[str]:
