@@ -11,7 +11,7 @@ Rules
 """
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memset, strlen
 
 from gwfast._address cimport ADDRESS_TEXT, address_text, raw_address
 from gwfast._bytes cimport alike, same
@@ -101,6 +101,15 @@ cdef inline void begin(Out *out, Buf *buf) noexcept:
     out.at = buf.base
     out.end = out.at + buf.cap
     out.full = False
+
+
+cdef inline void begin_response(Out *out, Buf *buf, uint64_t status, const char *reason, size_t n) noexcept:
+    begin(out, buf)
+    say(out, b"HTTP/1.1 ")
+    put_number(out, status)
+    say(out, b" ")
+    put(out, reason, n)
+    say(out, b"\r\n")
 
 
 @cython.final
@@ -292,12 +301,7 @@ cdef class Authorization(Hold):
             room += reply.fields[i].line_len
         if reserve(pool, &self.made, room) < 0:
             return -1
-        begin(&out, &self.made)
-        say(&out, b"HTTP/1.1 ")
-        put_number(&out, reply.status)
-        say(&out, b" ")
-        put(&out, reply.reason.at, reply.reason.n)
-        say(&out, b"\r\n")
+        begin_response(&out, &self.made, reply.status, reply.reason.at, reply.reason.n)
         for i in range(reply.count):
             if not frames(&reply.fields[i]):
                 put(&out, reply.fields[i].name, reply.fields[i].line_len)
@@ -354,15 +358,11 @@ cdef class Authorization(Hold):
         cdef Pool *pool = &self.exchange.gateway.loop.pool
         cdef Verdict *verdict = &self.home.verdict
         cdef uint64_t status = verdict.status if verdict.status else 403
+        cdef const char *phrase = reason_phrase(<int>status)
         cdef Out out
         if not 200 <= status <= 599 or reserve(pool, &self.made, changes_room(verdict) + 64) < 0:
             return -1
-        begin(&out, &self.made)
-        say(&out, b"HTTP/1.1 ")
-        put_number(&out, status)
-        say(&out, b" ")
-        say(&out, reason_phrase(<int>status))
-        say(&out, b"\r\n")
+        begin_response(&out, &self.made, status, phrase, strlen(phrase))
         put_changes(&out, verdict, PLACE_DENIAL, NULL, 0)
         self.made.end = <uint32_t>(out.at - self.made.base)
         self.body.start = <uint32_t>(verdict.body.at - self.body.base)
@@ -385,12 +385,7 @@ cdef class Authorization(Hold):
         if reserve(&exchange.gateway.loop.pool, &self.made, room) < 0:
             exchange.fail(FAULT_EXTENSION)
             return
-        begin(&out, &self.made)
-        say(&out, b"HTTP/1.1 ")
-        put_number(&out, reply.status)
-        say(&out, b" ")
-        put(&out, reply.reason.at, reply.reason.n)
-        say(&out, b"\r\n")
+        begin_response(&out, &self.made, reply.status, reply.reason.at, reply.reason.n)
         put_changes(&out, verdict, PLACE_RESPONSE, reply.fields, reply.count)
         say(&out, b"\r\n")
         self.made.end = <uint32_t>(out.at - self.made.base)

@@ -400,17 +400,22 @@ CORS = "{type: CORS, cors: {allowOrigins: ['*']}}"
 HEADERS = "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, value: b}]}}"
 
 
+def filtered(filters, on_backend):
+    """A graph with a rule that has these filters, or whose backendRef has them: the graph, the rule, and who has them."""
+    inner = f", filters: [{filters}]"
+    ref = f"{{name: s, port: 80{inner if on_backend else ''}}}"
+    graph = attach(of(route(rules=f"{{backendRefs: [{ref}]{'' if on_backend else inner}}}")), EVERYTHING)
+    rule = graph.routes[Key("HTTPRoute", "default", "r")].rules[0]
+    return graph, rule, rule.backends[0] if on_backend else rule
+
+
 @pytest.mark.parametrize(("filters", "index", "reason", "resolved"), [
     (f"{HEADERS}, {EXTENSION}", 1, "InvalidKind", "False/InvalidKind"),
     (f"{CORS}, {AUTH % 'nowhere'}", 1, "UnsupportedValue", "False/BackendNotFound"), (AUTH % "nowhere", 0, "UnsupportedValue", "False/BackendNotFound"),
 ])
 @pytest.mark.parametrize("on_backend", [False, True], ids=["rule", "backendRef"])
 def test_a_filter_that_is_not_served_is_answered(filters, index, reason, resolved, on_backend):
-    inner = f", filters: [{filters}]"
-    ref = f"{{name: s, port: 80{inner if on_backend else ''}}}"
-    rules = f"{{backendRefs: [{ref}]{'' if on_backend else inner}}}"
-    graph = attach(of(route(rules=rules)), EVERYTHING)
-    rule = graph.routes[Key("HTTPRoute", "default", "r")].rules[0]
+    graph, rule, _ = filtered(filters, on_backend)
     refused = rule.backends[0].refused if on_backend else rule.refused
     assert [(one.index, one.status, one.reason) for one in refused] == [(index, 500, reason)]
     check(graph, f"HTTPRoute/default/r@g Accepted=True PartiallyInvalid=True ResolvedRefs={resolved}")
@@ -421,11 +426,7 @@ def test_a_filter_that_is_not_served_is_answered(filters, index, reason, resolve
 
 @pytest.mark.parametrize("on_backend", [False, True], ids=["rule", "backendRef"])
 def test_mirrors_lead_somewhere_or_are_dropped(on_backend):
-    inner = f", filters: [{HEADERS}, {MIRROR % 'nowhere'}, {MIRROR % 's'}]"
-    ref = f"{{name: s, port: 80{inner if on_backend else ''}}}"
-    graph = attach(of(route(rules=f"{{backendRefs: [{ref}]{'' if on_backend else inner}}}")), EVERYTHING)
-    rule = graph.routes[Key("HTTPRoute", "default", "r")].rules[0]
-    node = rule.backends[0] if on_backend else rule
+    graph, rule, node = filtered(f"{HEADERS}, {MIRROR % 'nowhere'}, {MIRROR % 's'}", on_backend)
     assert [(each.index, each.target) for each in node.led] == [(1, ""), (2, rule.backends[0].target)] and not node.refused
     check(graph, "HTTPRoute/default/r@g Accepted=True PartiallyInvalid=absent ResolvedRefs=False/BackendNotFound")
     place = f"spec.rules[0]{'.backendRefs[0]' if on_backend else ''}.filters[1].requestMirror.backendRef"
@@ -439,11 +440,7 @@ ASK = "{type: ExternalAuth, externalAuth: {protocol: HTTP, http: {}, backendRef:
     ("s", False, "", "True"), ("nowhere", False, "its authorizer cannot be asked", "False/BackendNotFound"),
     ("s", True, "", "True"), ("nowhere", True, "its authorizer cannot be asked", "False/BackendNotFound")])
 def test_an_authorizer_that_cannot_be_asked_is_500(name, on_backend, words, resolved):
-    inner = f", filters: [{HEADERS}, {ASK % name}]"
-    ref = f"{{name: s, port: 80{inner if on_backend else ''}}}"
-    graph = attach(of(route(rules=f"{{backendRefs: [{ref}]{'' if on_backend else inner}}}")), EVERYTHING)
-    rule = graph.routes[Key("HTTPRoute", "default", "r")].rules[0]
-    node = rule.backends[0] if on_backend else rule
+    graph, rule, node = filtered(f"{HEADERS}, {ASK % name}", on_backend)
     assert [(each.index, each.status, each.message) for each in node.refused] == ([(1, 500, words)] if words else [])
     assert [(each.index, each.target) for each in node.led] == ([] if words else [(1, rule.backends[0].target)])
     check(graph, f"HTTPRoute/default/r@g Accepted=True ResolvedRefs={resolved}")
@@ -451,11 +448,7 @@ def test_an_authorizer_that_cannot_be_asked_is_500(name, on_backend, words, reso
 
 @pytest.mark.parametrize("on_backend", [False, True], ids=["rule", "backendRef"])
 def test_an_authorizer_over_grpc_speaks_http2_whatever_its_port_says(on_backend):
-    inner = f", filters: [{AUTH % 's'}]"
-    ref = f"{{name: s, port: 80{inner if on_backend else ''}}}"
-    graph = attach(of(route(rules=f"{{backendRefs: [{ref}]{'' if on_backend else inner}}}")), EVERYTHING)
-    rule = graph.routes[Key("HTTPRoute", "default", "r")].rules[0]
-    node = rule.backends[0] if on_backend else rule
+    graph, rule, node = filtered(f"{AUTH % 's'}", on_backend)
     assert [each.target for each in node.led] == [rule.backends[0].target.replace("/http", "/h2c")] and not node.refused
     check(graph, "HTTPRoute/default/r@g PartiallyInvalid=absent Accepted=True ResolvedRefs=True")
 
