@@ -28,6 +28,7 @@ from gwfast._loop cimport Loop
 from gwfast._sys cimport *
 from gwfast._table cimport BIND_UDP, Bind, Image, Text, extension_at, text
 from gwfast._timer cimport Timer
+from gwfast._token cimport TOKEN_KEY
 from gwfast._udp cimport UdpSocket
 from gwfast._upstream2 cimport Pools
 
@@ -84,6 +85,9 @@ cdef class Engine:
         extensions = Extensions()
         extensions.gateway = self.gateway
         self.gateway.extensions = extensions
+        self.gateway.session_key = options.session_key or os.urandom(TOKEN_KEY)
+        if len(self.gateway.session_key) != TOKEN_KEY:
+            raise ValueError(f"the key of sessions has {TOKEN_KEY} bytes")
         self.gateway.via = options.via.encode("ascii") if options.via else None
         self.gateway.request_id = options.request_id
         self.gateway.response_ms = round(options.response_timeout * 1000)

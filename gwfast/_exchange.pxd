@@ -30,8 +30,9 @@ from gwfast._head cimport HeadLimits, RequestHead, ResponseHead, Slice
 from gwfast._log cimport AccessLog, Record
 from gwfast._loop cimport Buf, Loop, Peer
 from gwfast._match cimport Found
+from gwfast._persistence cimport Remembered
 from gwfast._pick cimport PickState
-from gwfast._table cimport Backend, Bind, Choice, Image, Listener, Op, Policy, Rule
+from gwfast._table cimport Backend, Bind, Choice, Endpoint, Image, Listener, Op, Policy, Rule
 from gwfast._timer cimport Timer
 from gwfast._upstream cimport State, Upstream, Upstreams, Waiter
 
@@ -62,6 +63,7 @@ cdef class Gateway:        # what every connection of a worker shares
     cdef Holds authorizers     # of OP_AUTHORIZE
     cdef Holds extensions      # of OP_EXTENSION
     cdef Calls calls           # of OP_MIRROR
+    cdef bytes session_key     # of the tokens of sessions, TOKEN_KEY bytes
     cdef bytes via
     cdef bint request_id
     cdef bint draining
@@ -121,13 +123,14 @@ cdef class Exchange(Waiter):
     cdef const Choice *choice
     cdef const Backend *backend
     cdef Ops ops
-    cdef Buf said              # what a CORS filter says to it: lines of `ops`
+    cdef Buf said              # what a CORS filter and its session say to it: lines of `ops`
+    cdef Remembered session    # that it belongs to
     cdef Hold hold             # who is asked now
     cdef Call mirrors          # that get a copy of it, linked by `next`
     cdef Found found           # where a rule holds its requests: what was found, and
     cdef const Bind *bound     # on which bind
     cdef uint32_t hold_at      # the op that is asked, among `ops`; NONE: none
-    cdef uint32_t prefer       # the choice that a Hold made, among the rule's; NONE: pick
+    cdef uint32_t prefer       # the choice of a Hold or of its session, among the rule's; NONE: pick
     cdef uint32_t keep         # bytes of body that may wait before the launch
     cdef const Policy *policy  # what the rule says of time and of trying again; NULL: nothing
     cdef Alarm alarm
@@ -170,7 +173,7 @@ cdef class Exchange(Waiter):
     cdef bint requested        # the whole request went to the upstream (or into `early`)
     cdef bint streamed         # more than `request` and `early` went to the upstream
     cdef bint launched
-    cdef bint owes             # a Hold, mirrors, or a buffer in `said`: to be given back
+    cdef bint owes             # a Hold, mirrors, a session, a policy, or a buffer in `said`: to be given back
     cdef bint replied          # the final head went to the client
     cdef bint retried
     cdef bint keep_upstream
@@ -191,6 +194,8 @@ cdef class Exchange(Waiter):
     cdef void late(self) noexcept
     # True: it will be tried again, or has been answered in the place of what came. unheard: nobody answered.
     cdef bint retry(self, int status, bint unheard) noexcept
+    cdef const Endpoint *session_endpoint(self, bint fresh) noexcept   # where its session wants it; NULL: anywhere
+    cdef void renew_session(self) noexcept     # the response says where it came to, where that is another endpoint
     cdef void judge(self) noexcept       # what its end says of the endpoint's health
     cdef void ask(self) noexcept
     cdef void ask_hold(self) noexcept

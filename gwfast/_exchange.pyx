@@ -13,10 +13,11 @@ from gwfast._filter cimport (
     Out, answer_size, answering, nth, ops_room, put_id, set_ops, total, write_location, write_request,
 )
 from gwfast._head cimport *
-from gwfast._health cimport health_fine
+from gwfast._health cimport health_fine, is_out
 from gwfast._http1 cimport keep_trailers, parse_request, parse_response, parse_trailers
 from gwfast._loop cimport LARGE, READ, Pool, READ_AGAIN, READ_BROKEN, READS, append, consume, release, reserve, waiting
 from gwfast._match cimport AMBIGUOUS, FOUND, check, find
+from gwfast._persistence cimport NO_CHOICE, endpoint_of, look_for, remember, say_session
 from gwfast._pick cimport pick, shares
 from gwfast._splice cimport TAKE, carry, joined
 from gwfast._sys cimport *
@@ -182,22 +183,22 @@ cdef class Holds:
 
 
 # Not methods: those are never inlined, and every request comes through both.
-cdef inline int choose(Exchange self, const Found *found, uint32_t since) noexcept:
+cdef inline int choose(Exchange self, const Found *found, uint32_t prefer) noexcept:
     """Pick one of the rule's choices. As begin()."""
     cdef uint32_t chosen = 0
-    if found.rule.total == 0 and not (since and self.prefer < found.rule.idle):
+    if found.rule.total == 0 and prefer >= found.rule.idle:
         self.answer(found.rule.empty_status, FAULT_NO_BACKEND, NULL, 0)
         return 1
-    if since and self.prefer < found.rule.choices.count + found.rule.idle:
-        chosen = self.prefer
+    if prefer != NONE and prefer < found.rule.choices.count + found.rule.idle:
+        chosen = prefer
     elif found.rule.choices.count > 1:
         chosen = pick(self.table.image, found.rule, &self.gateway.picks)
     self.choice = choice_at(self.table.image, found.rule.choices.first + chosen)
     return 0
 
 
-cdef inline int go_on(Exchange self, const Found *found, const Bind *bind, uint32_t since) noexcept:
-    """Behind the rule's first ops, `since` of them: choose a backend and write the head for it. As begin()."""
+cdef inline int go_on(Exchange self, const Found *found, const Bind *bind, uint32_t since, uint32_t prefer) noexcept:
+    """Behind the rule's first ops, `since` of them: choose a backend (NONE: pick it) and write the head for it. As begin()."""
     cdef const Image *image = self.table.image
     cdef Ops rest
     cdef const Ops *ops = &self.ops
@@ -208,7 +209,7 @@ cdef inline int go_on(Exchange self, const Found *found, const Bind *bind, uint3
         ops = &rest
     op = answering(ops) if found.rule.flags & RULE_ANSWERS and since <= self.ops.count[0] else NULL
     if op == NULL and since <= self.ops.count[0]:
-        if choose(self, found, since) != 0:
+        if choose(self, found, prefer) != 0:
             return 1
         if self.choice.ops.count:
             self.ops.first[1] = rest.first[1] = op_at(image, self.choice.ops.first)
@@ -287,15 +288,18 @@ cdef class Exchange(Waiter):
             return 1
         self.rule = found.rule
         set_ops(&self.ops, image, found.rule.ops.first, found.rule.ops.count)
-        if found.rule.flags & (RULE_POLICY | RULE_HOLDS | RULE_CORS | RULE_MIRRORS):
+        if found.rule.flags & (RULE_POLICY | RULE_HOLDS | RULE_CORS | RULE_MIRRORS | RULE_SESSIONS):
+            self.ops.said_n = 0
             if found.rule.flags & RULE_POLICY:
                 self.begin_policy()
             if found.rule.flags & RULE_CORS and self.cross(self.ops.first[0], self.ops.count[0]) != 0:
                 return 1
             if found.rule.flags & RULE_HOLDS:
                 self.found, self.bound = found, bind
+            if found.rule.flags & RULE_SESSIONS:
+                self.prefer = remember(&self.session, image, found.rule, &gateway.head, gateway.session_key, &gateway.loop.pool)
             return self.hold_next(&found, bind, 0)
-        return go_on(self, &found, bind, 0)
+        return go_on(self, &found, bind, 0, NONE)
 
     cdef int cross(self, const Op *ops, uint32_t count) noexcept:
         """Where there is an OP_CORS among these: keep what it says to the request for the response; a preflight is
@@ -320,7 +324,7 @@ cdef class Exchange(Waiter):
         out.full = False
         write_cors(&out, self.table.image, cors, &asking, &gateway.head)
         self.ops.said = self.said.base
-        self.ops.said_n = <uint32_t>(out.at - self.said.base)
+        self.ops.said_n = self.said.end = <uint32_t>(out.at - self.said.base)
         if not is_preflight(&asking, &gateway.head):
             return 0
         own = answering(&self.ops)
@@ -424,8 +428,12 @@ cdef class Exchange(Waiter):
         if until < self.ops.count[0]:
             return self.hold_until(until, found, bind, since)
         self.hold_at = NONE
-        if go_on(self, found, bind, since) != 0:
+        if go_on(self, found, bind, since, self.prefer) != 0:
             return 1
+        if found.rule.flags & RULE_SESSIONS and self.choice.persistence and (
+                self.session.by != persistence_at(self.table.image, self.choice.persistence - 1)):
+            look_for(&self.session, self.table.image, persistence_at(self.table.image, self.choice.persistence - 1),
+                     &self.gateway.head, self.gateway.session_key, &self.gateway.loop.pool)
         if self.hold_at == NONE and found.rule.flags & RULE_MIRRORS and not self.upgrade:
             self.hold_at = REFLECT
         return 0
@@ -761,8 +769,10 @@ cdef class Exchange(Waiter):
             self.attempt_until = self.gateway.loop.now_ms + self.policy.backend_ms
             self.schedule()
         while self.attempts < most or fresh:
-            endpoint = upstreams.choose(self.table.image, self.backend,
-                                        NO_BACKEND if fresh else self.chosen, &self.chosen)
+            endpoint = self.session_endpoint(fresh) if self.owes else NULL
+            if endpoint == NULL:
+                endpoint = upstreams.choose(self.table.image, self.backend,
+                                            NO_BACKEND if fresh else self.chosen, &self.chosen)
             self.attempts += 1
             self.state = upstreams.state(endpoint, self.backend) if endpoint != NULL else NULL
             if self.state == NULL:
@@ -785,6 +795,39 @@ cdef class Exchange(Waiter):
             upstreams.done(self.state)
             self.state = NULL
         self.fail(self.connect_fault if self.connect_fault else FAULT_CONNECT)
+
+    cdef const Endpoint *session_endpoint(self, bint fresh) noexcept:
+        cdef const Image *image = self.table.image
+        cdef const Endpoint *endpoint
+        cdef State *state
+        cdef uint32_t at
+        if not self.session.known or self.retries or not (fresh or self.chosen == NO_BACKEND) or (
+                self.choice.persistence == 0 or self.session.token.backend != self.backend.id):
+            return NULL
+        at = endpoint_of(&self.session, image, self.backend)
+        if at == NO_CHOICE:
+            return NULL
+        endpoint = endpoint_at(image, self.backend.endpoints.first + at)
+        if self.backend.flags:
+            state = self.gateway.upstreams.state(endpoint, self.backend)
+            if state == NULL or is_out(state.health, self.gateway.loop.now_ms):
+                return NULL
+        self.chosen = at
+        return endpoint
+
+    cdef void renew_session(self) noexcept:
+        cdef const Image *image
+        cdef Gateway gateway = self.gateway
+        if self.session.by == NULL or self.state == NULL or self.choice.persistence == 0:
+            return
+        image = self.table.image
+        if self.session.known and self.session.token.backend == self.backend.id and (
+                endpoint_of(&self.session, image, self.backend) == self.chosen):
+            return
+        if say_session(&self.session, image, self.backend, endpoint_at(image, self.backend.endpoints.first + self.chosen),
+                       self.client.https, gateway.session_key, &gateway.loop.pool, &self.said) == 0:
+            self.ops.said = self.said.base
+            self.ops.said_n = waiting(&self.said)
 
     cdef void transmit(self) noexcept:
         cdef Upstream upstream = self.upstream
@@ -1003,6 +1046,7 @@ cdef class Exchange(Waiter):
         self.status = self.gateway.reply.status
         self.replied_us = self.gateway.loop.now_us
         self.tunnel = self.replied = True
+        self.renew_session()
         if self.policy != NULL:
             self.end_policy()      # they are of requests and their answers
         release(&self.gateway.loop.pool, &self.request)    # never sent again; a tunnel is long
@@ -1019,12 +1063,15 @@ cdef class Exchange(Waiter):
         cdef const char *left
         cdef size_t left_n
         cdef int result = 0
-        if self.interest is not None:
-            left, left_n = at, n
-            if self.watch(&left, &left_n, end) < 0:
-                self.fail(FAULT_EXTENSION)
-                return -1
-            at, n = left, left_n
+        if self.owes:
+            if first:
+                self.renew_session()
+            if self.interest is not None:
+                left, left_n = at, n
+                if self.watch(&left, &left_n, end) < 0:
+                    self.fail(FAULT_EXTENSION)
+                    return -1
+                at, n = left, left_n
         self.bytes_out += n
         if first:
             self.status = self.gateway.reply.status
@@ -1249,6 +1296,8 @@ cdef class Exchange(Waiter):
         if self.policy != NULL:
             self.end_policy()
         release(&self.gateway.loop.pool, &self.said)
+        release(&self.gateway.loop.pool, &self.session.others)
+        self.session.by, self.session.known = NULL, False
         if self.interest is not None:
             for hold in self.interest:
                 (<Hold>hold).drop()

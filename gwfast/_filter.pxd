@@ -32,7 +32,7 @@ cdef struct Ops:           # the rule's filters, then the backendRef's
     const Image *image
     const Op *first[2]
     uint32_t count[2]
-    const char *said       # lines that an OP_CORS among them adds to the response; only there where there is one
+    const char *said       # lines that an OP_CORS or OP_SESSION among them adds to the response; only there where there is one
     uint32_t said_n
 
 cdef inline uint32_t total(const Ops *ops) noexcept nogil:

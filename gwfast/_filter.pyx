@@ -65,6 +65,13 @@ cdef const Op *answering(const Ops *ops) noexcept nogil:
     return NULL
 
 
+# Whether fields of the op's name that came are left out.
+cdef inline bint replaces(const Op *op, const Ops *ops, bint response) noexcept nogil:
+    if not response:
+        return op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_REMOVE
+    return op.kind == OP_RESPONSE_SET or op.kind == OP_RESPONSE_REMOVE or (op.kind == OP_SESSION and ops.said_n != 0)
+
+
 # Which names an op sets or removes: a bit for each hash, so that most fields need no second look.
 cdef uint64_t overriding(const Ops *ops, bint response) noexcept nogil:
     cdef uint64_t bits = 0
@@ -72,8 +79,7 @@ cdef uint64_t overriding(const Ops *ops, bint response) noexcept nogil:
     cdef const Op *op
     for i in range(total(ops)):
         op = nth(ops, i)
-        if (op.kind == OP_RESPONSE_SET or op.kind == OP_RESPONSE_REMOVE if response
-                else op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_REMOVE):
+        if replaces(op, ops, response):
             bits |= <uint64_t>1 << (op.hash & 63)
         elif response and op.kind == OP_CORS:
             bits |= cors_at(ops.image, op.hash).named
@@ -93,9 +99,7 @@ cdef bint overridden(const Ops *ops, uint32_t since, bint response, uint32_t has
     cdef const Op *op
     for i in range(since, total(ops)):
         op = nth(ops, i)
-        if op.hash == hash and op.name.n == n and (
-                op.kind == OP_RESPONSE_SET or op.kind == OP_RESPONSE_REMOVE if response
-                else op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_REMOVE):
+        if op.hash == hash and op.name.n == n and replaces(op, ops, response):
             if alike(text(ops.image, op.name), name, n):
                 return True
         elif response and op.kind == OP_CORS and of_cors(name, n):
@@ -114,7 +118,7 @@ cdef void put_ops(Out *out, const Ops *ops, bint response, uint64_t named) noexc
             if not (named >> (op.hash & 63) & 1
                     and overridden(ops, i + 1, response, op.hash, text(ops.image, op.name), op.name.n)):
                 put_text(out, ops.image, op.line)
-        elif response and op.kind == OP_CORS and not said:
+        elif response and (op.kind == OP_CORS or op.kind == OP_SESSION) and not said:
             put(out, ops.said, ops.said_n)
             said = True
 

@@ -9,7 +9,7 @@ from gwfast._head cimport (
     FIELD_CONTENT_LENGTH, FIELD_DATE, FIELD_HOP, FIELD_LOCATION, FIELD_OTHER, FIELD_TRANSFER_ENCODING, Field, MAX_LINE,
     ResponseHead, name_hash)
 from gwfast._hpack_encode cimport Encoding, hpack_begin, hpack_encode, hpack_status
-from gwfast._table cimport OP_CORS, OP_RESPONSE_ADD, OP_RESPONSE_SET, Op, text
+from gwfast._table cimport OP_CORS, OP_RESPONSE_ADD, OP_RESPONSE_SET, OP_SESSION, Op, text
 
 # A block in the making.
 cdef struct Block:
@@ -73,7 +73,7 @@ cdef void add_ops(Block *block, const Ops *ops, uint64_t named) noexcept nogil:
     cdef bint said = False
     for i in range(total(ops)):
         op = nth(ops, i)
-        if op.kind == OP_CORS and not said:
+        if (op.kind == OP_CORS or op.kind == OP_SESSION) and not said:
             add_lines(block, ops.said, ops.said_n)
             said = True
         if op.kind != OP_RESPONSE_SET and op.kind != OP_RESPONSE_ADD:

@@ -29,15 +29,17 @@ from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BACKEND_PASSIVE, BI
                             MODE_HTTP, MODE_HTTPS, MODE_PASSTHROUGH, MODE_TCP, MODE_TERMINATE, MODE_UDP, NO_BACKEND,
                             OP_ANSWER, OP_AUTHORIZE, OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD,
                             OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET,
-                            OP_REWRITE_HOST, OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, PROTO_H2C, PROTO_HTTP,
-                            PROTO_TCP, PROTO_UDP, PROTO_WS, RULE_ANSWERS, RULE_CORS, RULE_GRPC, RULE_HOLDS,
-                            RULE_MIRRORS, RULE_NAMES, RULE_NEEDS_REQUEST, RULE_NEEDS_RESPONSE, RULE_POLICY, Authorizer,
-                            Backend, Bind, Choice, Cors, Endpoint, Extension, Listener, Mirror, Op, Origin, Policy,
-                            Predicate, Redirect, Rule, Span, Text, image_magic)
+                            OP_REWRITE_HOST, OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, OP_SESSION,
+                            PERSISTENCE_HEADER, PROTO_H2C, PROTO_HTTP, PROTO_TCP, PROTO_UDP, PROTO_WS, RULE_ANSWERS,
+                            RULE_CORS, RULE_GRPC, RULE_HOLDS, RULE_MIRRORS, RULE_NAMES, RULE_NEEDS_REQUEST,
+                            RULE_NEEDS_RESPONSE, RULE_POLICY, RULE_SESSIONS, Authorizer, Backend, Bind, Choice, Cors,
+                            Endpoint, Extension, Listener, Mirror, Op, Origin, Persistence, Policy, Predicate, Redirect,
+                            Rule, Span, Text, image_magic)
 from gwfast._table cimport Image as Header
 
 from gwfast import limits
 from gwfast.plan import ir
+from gwfast.plan.sessions import sessions_of
 from gwfast.sharing import find, items_of, spans
 
 PROTOCOLS = {"http": PROTO_HTTP, "h2c": PROTO_H2C, "ws": PROTO_WS, "tcp": PROTO_TCP, "udp": PROTO_UDP}
@@ -143,10 +145,11 @@ cdef class Writer:
     cdef Texts texts
     cdef Terms terms
     cdef Arena binds, listeners, rules, ops, redirects, cors, origins, mirrors, authorizers, policies, extensions, choices
-    cdef Arena backends
+    cdef Arena backends, persistences
     cdef Arena endpoints, index
     cdef Arena rule_refs       # uint32_t by slot: how many terms name the rule
     cdef dict policy_places    # (Timeouts, Retry) -> index
+    cdef dict persistence_places   # plan.sessions.Sessions -> index
     cdef dict rule_blocks      # Rule -> RuleBlock
     cdef dict backend_blocks   # Backend.key -> BackendBlock
     cdef dict listener_blocks  # Listener.id -> ListenerBlock
@@ -173,6 +176,8 @@ cdef class Writer:
         self.cors = Arena()
         self.policies = Arena()
         self.policy_places = {}
+        self.persistences = Arena()
+        self.persistence_places = {}
         self.origins = Arena()
         self.mirrors = Arena()
         self.authorizers = Arena()
@@ -217,7 +222,8 @@ cdef class Writer:
     cdef size_t appended(self) noexcept:
         return (self.texts.arena.used + self.terms.predicates.used + self.terms.automata.used + self.ops.used
                 + self.redirects.used + self.cors.used + self.origins.used + self.mirrors.used + self.choices.used
-                + self.policies.used + self.authorizers.used + self.extensions.used + self.endpoints.used + self.index.used)
+                + self.policies.used + self.persistences.used + self.authorizers.used + self.extensions.used
+                + self.endpoints.used + self.index.used)
 
     def close(self):
         """Let go of everything that the registry holds for this writer."""
@@ -495,8 +501,8 @@ cdef class Writer:
         if rule.kind == "GRPCRoute":
             out.flags = RULE_GRPC
         block.counter = out.counter = self.registry.take_counter(rule.kind, route)
-        if rule.filters:
-            self.write_ops(rule.filters, block, &out.ops, &out.flags, False)
+        if rule.filters or rule.session is not None:
+            self.write_ops(rule.filters, block, &out.ops, &out.flags, False, sessions_of(rule, None))
         if rule.timeouts is not None or rule.retry is not None:
             out.flags |= RULE_POLICY
             out.policy = self.policy(rule.timeouts, rule.retry)
@@ -506,14 +512,15 @@ cdef class Writer:
 
     cdef int write_choices(self, object rule, RuleBlock block, Rule *out) except -1:
         cdef list weighted = [backend for backend in rule.backends if backend.weight > 0]
-        # whoever chooses by name may choose what no weight would
-        cdef list idle = [backend for backend in rule.backends if not backend.weight] if out.flags & RULE_NAMES else []
+        # whoever chooses by name may choose what no weight would, and so do sessions (GEP-1619, Traffic Splitting)
+        cdef bint sticks = any([sessions_of(rule, one.backend) for one in rule.backends])
+        cdef list idle = [one for one in rule.backends if not one.weight] if sticks or out.flags & RULE_NAMES else []
         cdef ssize_t at
         cdef Choice choice
         cdef uint32_t i
         cdef uint32_t flags
         cdef uint32_t rule_cors = out.flags & RULE_CORS
-        if len(weighted) == 1 and not idle and weighted[0].backend is not None and not weighted[0].filters:
+        if len(weighted) == 1 and not (idle or sticks) and weighted[0].backend is not None and not weighted[0].filters:
             return self.share_choice(weighted[0], block, out)
         at = self.choices.push((len(weighted) + len(idle)) * sizeof(Choice))
         out.choices.first = <uint32_t>(at // sizeof(Choice))
@@ -524,9 +531,14 @@ cdef class Writer:
             choice.weight = item.weight
             choice.status = item.status
             choice.backend = self.backend(item.backend, block) if item.backend is not None else NO_BACKEND
-            if item.filters:
+            sessions = sessions_of(rule, item.backend)
+            if sessions is not None:
+                choice.persistence = 1 + self.persistence(sessions)
+                out.flags |= RULE_SESSIONS
+            sessions = sessions if rule.session is None else None      # of the rule: among its ops already
+            if item.filters or sessions is not None:
                 flags = 0
-                self.write_ops(item.filters, block, &choice.ops, &flags, rule_cors != 0)
+                self.write_ops(item.filters, block, &choice.ops, &flags, rule_cors != 0, sessions)
                 out.flags |= flags & ~<uint32_t>RULE_ANSWERS
             out.total += choice.weight
             (<Choice *>(self.choices.at + at))[i] = choice
@@ -599,12 +611,35 @@ cdef class Writer:
         place = self.policy_places[timeouts, retry] = at // sizeof(Policy)
         return place
 
+    cdef uint32_t persistence(self, object sessions) except? 0:
+        cdef Persistence out
+        cdef bytes name = sessions.name.encode()
+        cdef ssize_t at
+        place = self.persistence_places.get(sessions)
+        if place is not None:
+            return place
+        memset(&out, 0, sizeof(Persistence))
+        out.rule = sessions.rule
+        out.lasts_ms = round((sessions.session.absolute_timeout or 0) * 1000)
+        out.flags = PERSISTENCE_HEADER if sessions.session.type == "Header" else 0
+        out.hash = name_hash(<const char *>name, <uint32_t>len(name))
+        self.texts.put(sessions.name, &out.name)
+        self.texts.put(sessions.before, &out.before)
+        self.texts.put(sessions.behind, &out.behind)
+        at = self.persistences.push(sizeof(Persistence))
+        (<Persistence *>(self.persistences.at + at))[0] = out
+        place = self.persistence_places[sessions] = at // sizeof(Persistence)
+        return place
+
     # ---- Filters ----
 
-    # `crossed`: a CORS filter of the rule is there already.
-    cdef int write_ops(self, tuple filters, RuleBlock block, Span *span, uint32_t *flags, bint crossed) except -1:
+    # `crossed`: a CORS filter of the rule is there already. sessions: whose tokens responses say there, or None.
+    cdef int write_ops(self, tuple filters, RuleBlock block, Span *span, uint32_t *flags, bint crossed,
+                       object sessions) except -1:
         cdef object cors = None
         span.first = <uint32_t>(self.ops.used // sizeof(Op))
+        if sessions is not None:
+            self.put_op(OP_SESSION, 0, sessions.name if sessions.session.type == "Header" else "", "")
         for item in filters:
             cors = item if isinstance(item, ir.CorsFilter) else cors
         crossed = crossed or cors is not None
@@ -777,6 +812,7 @@ cdef class Writer:
                 block.index = <uint32_t>(self.backends.push(sizeof(Backend)) // sizeof(Backend))
             out = <Backend *>self.backends.at + block.index
             self.texts.put(f"{backend.namespace}/{backend.name}:{backend.port}", &out.name)
+            out.id = ir.identity(f"{backend.namespace}/{backend.name}:{backend.port}")
             out.protocol = PROTOCOLS[backend.protocol]
             out.tls = backend.tls.id if backend.tls is not None else 0
             self.write_budget(backend.retry_budget, out)
@@ -886,6 +922,7 @@ cdef class Writer:
         header.redirects = <uint32_t>(self.redirects.used // sizeof(Redirect))
         header.cors = <uint32_t>(self.cors.used // sizeof(Cors))
         header.policies = <uint32_t>(self.policies.used // sizeof(Policy))
+        header.persistences = <uint32_t>(self.persistences.used // sizeof(Persistence))
         header.origins = <uint32_t>(self.origins.used // sizeof(Origin))
         header.mirrors = <uint32_t>(self.mirrors.used // sizeof(Mirror))
         header.authorizers = <uint32_t>(self.authorizers.used // sizeof(Authorizer))
@@ -911,6 +948,7 @@ cdef class Writer:
         header.redirects_at = self.section(image, self.redirects, &end)
         header.cors_at = self.section(image, self.cors, &end)
         header.policies_at = self.section(image, self.policies, &end)
+        header.persistences_at = self.section(image, self.persistences, &end)
         header.origins_at = self.section(image, self.origins, &end)
         header.mirrors_at = self.section(image, self.mirrors, &end)
         header.authorizers_at = self.section(image, self.authorizers, &end)

@@ -1,47 +1,19 @@
-# Looks into an image: is it whole, what do its rules do. For tests and debugging, since it costs the image's size;
-# `_match.check` is what a worker asks before it uses an image.
-#
-# An image is whole where
-# - every span, index, text and offset lies within its section, every table has room for a miss to end
-# - candidates of a node are in ascending order, and the table of an automaton names only its own states
+# Looks into an image: what do its binds and rules do. For tests and debugging, since it costs the image's size.
 import socket
 
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
 from gwfast._counters cimport Counters
 from gwfast._health cimport health_failed, health_of
-from gwfast._match cimport check
-from gwfast._table cimport (AUTH_ANY, BIND_UDP, CODES, KEY_HEADER, KEY_NONE, KEY_QUERY, MODE_UDP, NO_BACKEND, OP_ANSWER,
-                            OP_AUTHORIZE, OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE,
-                            OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST,
-                            OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, RULE_POLICY, Authorizer, Automaton, Backend, Bind,
-                            Candidate, Choice, Cors, Endpoint, HostIndex, Image, KeySlot, Keys, Listener, Mirror, NameSlot,
-                            Names, Node, Op, PathNode, PathSlot, Policy, Predicate, Redirect, RegexSlot, Regexes, Rule, Span,
-                            Text, ValueSlot, Values, authorizer_at, backend_at, bind_at, choice_at, cors_at, endpoint_at,
-                            extension_at, listener_at, mirror_at, op_at, origin_at, policy_at, redirect_at, rule_at, text)
-
-cdef enum:
-    DEEPEST = 80               # nodes below nodes: one for each condition of a match at most
-
-
-def verify(buffer):
-    """Return None where the image is whole, else the name of the first part that is not."""
-    cdef Py_buffer view
-    PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
-    cdef const Image *image = <const Image *>view.buf
-    try:
-        if check(image, view.len):
-            return "header"
-        for part, whole in (("automata", automata_whole(image)), ("predicates", predicates_whole(image)),
-                            ("ops", ops_whole(image)), ("choices", choices_whole(image)),
-                            ("backends", backends_whole(image)), ("rules", rules_whole(image)),
-                            ("listeners", listeners_whole(image)), ("binds", binds_whole(image))):
-            if not whole:
-                return part
-    finally:
-        PyBuffer_Release(&view)
+from gwfast._table cimport (CODES, NO_BACKEND, OP_ANSWER, OP_AUTHORIZE, OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT,
+                            OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE,
+                            OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, OP_SESSION,
+                            RULE_POLICY, Authorizer, Backend, Bind, Choice, Cors, Endpoint, Image, Listener, Mirror, Op,
+                            Persistence, Policy, Redirect, Rule, Text, authorizer_at, backend_at, bind_at, choice_at, cors_at,
+                            endpoint_at, extension_at, listener_at, mirror_at, op_at, persistence_at, policy_at, redirect_at,
+                            rule_at, text)
 
 
 def rules(buffer):
@@ -102,7 +74,7 @@ cdef dict rule_told(const Image *image, const Rule *rule):
         "pick": (rule.pick_at, rule.pick_sign), "empty": rule.empty_status,
         "ops": [op_told(image, op_at(image, i)) for i in range(rule.ops.first, rule.ops.first + rule.ops.count)],
         "choices": [choice_told(image, i)
-                    for i in range(rule.choices.first, rule.choices.first + rule.choices.count)],
+                    for i in range(rule.choices.first, rule.choices.first + rule.choices.count + rule.idle)],
     }
     if rule.flags & RULE_POLICY:
         told["policy"] = policy_told(policy_at(image, rule.policy))
@@ -114,6 +86,13 @@ cdef dict policy_told(const Policy *policy):
         "request_ms": policy.request_ms, "backend_ms": policy.backend_ms, "backoff_ms": policy.backoff_ms,
         "attempts": policy.attempts, "timed": policy.timed,
         "codes": [400 + i for i in range(CODES) if policy.codes[i // 64] >> (i % 64) & 1],
+    }
+
+
+cdef dict persistence_told(const Image *image, const Persistence *one):
+    return {
+        "rule": one.rule, "lasts_ms": one.lasts_ms, "flags": one.flags, "name": string(image, one.name),
+        "before": string(image, one.before), "behind": string(image, one.behind),
     }
 
 
@@ -152,6 +131,8 @@ cdef dict choice_told(const Image *image, uint32_t i):
         "weight": choice.weight, "status": choice.status, "backend": None, "endpoints": [],
         "ops": [op_told(image, op_at(image, k)) for k in range(choice.ops.first, choice.ops.first + choice.ops.count)],
     }
+    if choice.persistence:
+        told["session"] = persistence_told(image, persistence_at(image, choice.persistence - 1))
     if choice.backend != NO_BACKEND:
         backend = backend_at(image, choice.backend)
         told["backend"] = string(image, backend.name), backend.protocol, backend.tls
@@ -170,326 +151,8 @@ cdef tuple endpoint_told(const Endpoint *endpoint):
 OPS = {OP_REQUEST_SET: "OP_REQUEST_SET", OP_REQUEST_ADD: "OP_REQUEST_ADD", OP_REQUEST_REMOVE: "OP_REQUEST_REMOVE",
        OP_RESPONSE_SET: "OP_RESPONSE_SET", OP_RESPONSE_ADD: "OP_RESPONSE_ADD",
        OP_RESPONSE_REMOVE: "OP_RESPONSE_REMOVE", OP_REWRITE_HOST: "OP_REWRITE_HOST",
-       OP_REWRITE_PATH_FULL: "OP_REWRITE_PATH_FULL", OP_REWRITE_PATH_PREFIX: "OP_REWRITE_PATH_PREFIX"}
-
-
-# ---- Is it whole? ----
-
-cdef bint text_whole(const Image *image, Text t) noexcept nogil:
-    return <uint64_t>t.at + t.n <= image.size - image.text_at
-
-
-cdef bint span_whole(Span span, uint32_t size) noexcept nogil:
-    return <uint64_t>span.first + span.count <= size
-
-
-# ---- What rules do ----
-
-cdef bint ops_whole(const Image *image) noexcept nogil:
-    cdef const Op *op
-    cdef const Cors *cors
-    cdef uint32_t i
-    for i in range(image.ops):
-        op = op_at(image, i)
-        if op.kind < OP_REQUEST_SET or op.kind > OP_CORS:
-            return False
-        if not (text_whole(image, op.name) and text_whole(image, op.value) and text_whole(image, op.line)):
-            return False
-        if op.kind == OP_REDIRECT and op.hash >= image.redirects:
-            return False
-        if op.kind == OP_CORS and op.hash >= image.cors:
-            return False
-        if op.kind == OP_EXTENSION and (op.hash >= image.extensions
-                                        or not text_whole(image, extension_at(image, op.hash).definition)):
-            return False
-        if op.kind == OP_AUTHORIZE and (op.hash >= image.authorizers
-                                        or authorizer_at(image, op.hash).backend >= image.backends):
-            return False
-        if op.kind == OP_MIRROR and (op.hash >= image.mirrors or mirror_at(image, op.hash).backend >= image.backends):
-            return False
-    for i in range(image.cors):
-        cors = cors_at(image, i)
-        if cors.first + <uint64_t>cors.count > image.origins:
-            return False
-        if not (text_whole(image, cors.preflight) and text_whole(image, cors.actual)
-                and text_whole(image, cors.methods) and text_whole(image, cors.headers)):
-            return False
-    for i in range(image.origins):
-        if not text_whole(image, origin_at(image, i).host):
-            return False
-    for i in range(image.redirects):
-        if not (text_whole(image, redirect_at(image, i).scheme) and text_whole(image, redirect_at(image, i).host)
-                and text_whole(image, redirect_at(image, i).path)):
-            return False
-    return True
-
-
-cdef bint choices_whole(const Image *image) noexcept nogil:
-    cdef uint32_t i
-    for i in range(image.choices):
-        if not span_whole(choice_at(image, i).ops, image.ops):
-            return False
-        if choice_at(image, i).backend != NO_BACKEND and choice_at(image, i).backend >= image.backends:
-            return False
-    return True
-
-
-cdef bint backends_whole(const Image *image) noexcept nogil:
-    cdef uint32_t i
-    for i in range(image.backends):
-        if not (span_whole(backend_at(image, i).endpoints, image.endpoints)
-                and text_whole(image, backend_at(image, i).name)):
-            return False
-    for i in range(image.endpoints):
-        if endpoint_at(image, i).family != 4 and endpoint_at(image, i).family != 6:
-            return False
-        if endpoint_at(image, i).slot >= image.endpoint_slots:
-            return False
-    return True
-
-
-cdef bint rules_whole(const Image *image) noexcept nogil:
-    cdef uint32_t i
-    for i in range(image.rules):
-        if not rule_whole(image, rule_at(image, i)):
-            return False
-    return True
-
-
-cdef bint rule_whole(const Image *image, const Rule *rule) noexcept nogil:
-    cdef uint64_t total = 0
-    cdef uint32_t i
-    if not (span_whole(rule.ops, image.ops) and span_whole(rule.choices, image.choices)):
-        return False
-    if rule.choices.first + <uint64_t>rule.choices.count + rule.idle > image.choices:
-        return False
-    for i in range(rule.choices.count):
-        if choice_at(image, rule.choices.first + i).weight == 0:
-            return False
-        total += choice_at(image, rule.choices.first + i).weight
-    if total != rule.total or rule.counter >= image.counter_slots:
-        return False
-    if rule.flags & RULE_POLICY and rule.policy >= image.policies:
-        return False
-    if rule.choices.count > 1 and <uint64_t>rule.pick_at + rule.choices.count >= image.pick_slots:
-        return False
-    return text_whole(image, rule.route) and text_whole(image, rule.name) and text_whole(image, rule.kind)
-
-
-# ---- Names ----
-
-cdef bint binds_whole(const Image *image) noexcept nogil:
-    cdef uint32_t i
-    for i in range(image.binds):
-        if bind_at(image, i).transport > BIND_UDP:
-            return False
-        if not (span_whole(bind_at(image, i).listeners, image.listeners)
-                and names_whole(image, bind_at(image, i).hosts, image.listeners)):
-            return False
-    return True
-
-
-cdef bint listeners_whole(const Image *image) noexcept nogil:
-    cdef uint32_t i
-    for i in range(image.listeners):
-        if listener_at(image, i).mode > MODE_UDP or listener_at(image, i).client_auth > AUTH_ANY:
-            return False
-        if not (text_whole(image, listener_at(image, i).id) and text_whole(image, listener_at(image, i).hostname)
-                and names_whole(image, listener_at(image, i).hosts, 0)):
-            return False
-    return True
-
-
-# `n` bytes at an offset in units of 8 from `base` lie within the index.
-cdef bint inside(const Image *image, const char *base, uint32_t at, uint64_t n) noexcept nogil:
-    cdef uint64_t start = <uint64_t>(base - <const char *>image) - image.index_at + <uint64_t>at * 8
-    return at != 0 and start <= image.index_size and n <= image.index_size - start
-
-
-cdef bint is_mask(uint32_t mask) noexcept nogil:
-    return mask & (mask + 1) == 0 and mask != 0 and mask < 0x7FFFFFFF
-
-
-# `listeners`: how many indexes a value may be; 0 where values are hosts.
-cdef bint names_whole(const Image *image, uint32_t at, uint32_t listeners) noexcept nogil:
-    cdef const char *index = <const char *>image + image.index_at
-    cdef const Names *names = <const Names *>(index + <uint64_t>at * 8)
-    cdef const NameSlot *slots = <const NameSlot *>(names + 1)
-    cdef uint32_t i
-    cdef uint32_t used = 0
-    if not inside(image, index, at, sizeof(Names)) or not is_mask(names.mask) or \
-            not inside(image, index, at, sizeof(Names) + (<uint64_t>names.mask + 1) * sizeof(NameSlot)):
-        return False
-    if names.any and not value_whole(image, names.any, listeners):
-        return False
-    for i in range(names.mask + 1):
-        if slots[i].value == 0:
-            continue
-        used += 1
-        if not (text_whole(image, slots[i].name) and value_whole(image, slots[i].value, listeners)):
-            return False
-    return used <= names.mask
-
-
-cdef bint value_whole(const Image *image, uint32_t value, uint32_t listeners) noexcept nogil:
-    return value <= listeners if listeners else host_whole(image, value)
-
-
-# ---- Hosts ----
-
-cdef bint host_whole(const Image *image, uint32_t at) noexcept nogil:
-    cdef const char *section = <const char *>image + image.index_at
-    cdef const char *host = section + <uint64_t>at * 8
-    cdef const HostIndex *index = <const HostIndex *>host
-    cdef const PathSlot *slots
-    cdef uint32_t i
-    cdef uint32_t used = 0
-    if not inside(image, section, at, sizeof(HostIndex)) or not is_mask(index.mask) or \
-            not inside(image, host, index.paths, (<uint64_t>index.mask + 1) * sizeof(PathSlot)):
-        return False
-    slots = <const PathSlot *>(host + <uint64_t>index.paths * 8)
-    for i in range(index.mask + 1):
-        if slots[i].path == 0:
-            continue
-        used += 1
-        if not path_whole(image, host, slots[i].path):
-            return False
-    return used <= index.mask and node_whole(image, host, index.root, 0) and regexes_whole(image, host, index.regexes)
-
-
-cdef bint path_whole(const Image *image, const char *host, uint32_t at) noexcept nogil:
-    cdef const PathNode *node = <const PathNode *>(host + <uint64_t>at * 8)
-    if not inside(image, host, at, sizeof(PathNode)) or not inside(image, host, at, sizeof(PathNode) + node.n):
-        return False
-    return node_whole(image, host, node.exact, 0) and node_whole(image, host, node.prefix, 0) \
-        and regexes_whole(image, host, node.regexes)
-
-
-cdef bint regexes_whole(const Image *image, const char *host, uint32_t at) noexcept nogil:
-    cdef const Regexes *regexes = <const Regexes *>(host + <uint64_t>at * 8)
-    cdef const RegexSlot *slots = <const RegexSlot *>(regexes + 1)
-    cdef uint32_t i
-    if at == 0:
-        return True
-    if not inside(image, host, at, sizeof(Regexes)) or \
-            not inside(image, host, at, sizeof(Regexes) + <uint64_t>regexes.count * sizeof(RegexSlot)):
-        return False
-    for i in range(regexes.count):
-        if slots[i].node == 0 or not node_whole(image, host, slots[i].node, 0) or \
-                not automaton_whole(image, slots[i].automaton):
-            return False
-    return True
-
-
-cdef bint node_whole(const Image *image, const char *host, uint32_t at, int depth) noexcept nogil:
-    cdef const Node *node = <const Node *>(host + <uint64_t>at * 8)
-    cdef const Candidate *candidate = <const Candidate *>(node + 1)
-    cdef uint32_t i
-    if at == 0:
-        return True
-    if depth > DEEPEST or not inside(image, host, at, sizeof(Node)) or \
-            not inside(image, host, at, sizeof(Node) + <uint64_t>node.count * sizeof(Candidate)):
-        return False
-    for i in range(node.count):
-        if candidate[i].rule >= image.rules or candidate[i].ordinal < node.first or \
-                (i and candidate[i].ordinal <= candidate[i - 1].ordinal):
-            return False
-        if <uint64_t>candidate[i].predicates + candidate[i].headers + candidate[i].queries > image.predicates:
-            return False
-    return node.keys == 0 or keys_whole(image, host, node.keys, depth)
-
-
-cdef bint keys_whole(const Image *image, const char *host, uint32_t at, int depth) noexcept nogil:
-    cdef const Keys *keys = <const Keys *>(host + <uint64_t>at * 8)
-    cdef const KeySlot *slots = <const KeySlot *>(keys + 1)
-    cdef uint32_t i
-    cdef uint32_t used[3]
-    used[<int>KEY_NONE] = used[<int>KEY_HEADER] = used[<int>KEY_QUERY] = 0
-    if not inside(image, host, at, sizeof(Keys)) or not is_mask(keys.mask) or \
-            not inside(image, host, at, sizeof(Keys) + (<uint64_t>keys.mask + 1) * sizeof(KeySlot)):
-        return False
-    for i in range(10):
-        if not node_whole(image, host, keys.methods[i], depth + 1):
-            return False
-    for i in range(keys.mask + 1):
-        if slots[i].kind > KEY_QUERY:
-            return False
-        used[<int>slots[i].kind] += 1
-        if slots[i].kind and not (text_whole(image, slots[i].name)
-                                  and node_whole(image, host, slots[i].present, depth + 1)
-                                  and values_whole(image, host, slots[i].values, depth)):
-            return False
-    return used[<int>KEY_NONE] > 0 and used[<int>KEY_HEADER] == keys.headers and used[<int>KEY_QUERY] == keys.queries
-
-
-cdef bint values_whole(const Image *image, const char *host, uint32_t at, int depth) noexcept nogil:
-    cdef const Values *values = <const Values *>(host + <uint64_t>at * 8)
-    cdef const ValueSlot *slots = <const ValueSlot *>(values + 1)
-    cdef uint32_t i
-    cdef uint32_t used = 0
-    if at == 0:
-        return True
-    if not inside(image, host, at, sizeof(Values)) or not is_mask(values.mask) or \
-            not inside(image, host, at, sizeof(Values) + (<uint64_t>values.mask + 1) * sizeof(ValueSlot)):
-        return False
-    for i in range(values.mask + 1):
-        used += slots[i].node != 0
-        if not (text_whole(image, slots[i].value) and node_whole(image, host, slots[i].node, depth + 1)):
-            return False
-    return used <= values.mask
-
-
-# ---- Predicates and automata ----
-
-cdef bint predicates_whole(const Image *image) noexcept nogil:
-    cdef const Predicate *predicate = <const Predicate *>(<const char *>image + image.predicates_at)
-    cdef uint32_t i
-    for i in range(image.predicates):
-        if not (text_whole(image, predicate[i].name) and text_whole(image, predicate[i].value)):
-            return False
-        if predicate[i].automaton and not automaton_whole(image, predicate[i].automaton):
-            return False
-    return True
-
-
-cdef inline uint64_t automaton_size(const Automaton *automaton) noexcept nogil:
-    if automaton.states:
-        return (<uint64_t>automaton.states * automaton.classes * sizeof(uint16_t) + 7) & ~<uint64_t>7
-    return (<uint64_t>automaton.places + automaton.classes + 1) * 32
-
-
-# All automata, which lie one behind the other.
-cdef bint automata_whole(const Image *image) noexcept nogil:
-    cdef const char *section = <const char *>image + image.automata_at
-    cdef const Automaton *automaton
-    cdef const uint16_t *states
-    cdef uint64_t at = 8
-    cdef uint64_t i
-    while at < image.automata_size:
-        automaton = <const Automaton *>(section + at)
-        at += sizeof(Automaton)
-        if at > image.automata_size or automaton_size(automaton) > image.automata_size - at:
-            return False
-        for i in range(256):
-            if automaton.class_of[i] >= automaton.classes:
-                return False
-        if automaton.start > automaton.states or automaton.places > 255:
-            return False
-        states = <const uint16_t *>(automaton + 1)
-        for i in range(<uint64_t>automaton.states * automaton.classes):
-            if states[i] >= automaton.states:
-                return False
-        at += automaton_size(automaton)
-    return True
-
-
-# Whether an automaton begins at this offset: their sizes lead from one to the next.
-cdef bint automaton_whole(const Image *image, uint32_t offset) noexcept nogil:
-    cdef const char *section = <const char *>image + image.automata_at
-    cdef uint64_t at = 8
-    while at < image.automata_size and at < <uint64_t>offset * 8:
-        at += sizeof(Automaton) + automaton_size(<const Automaton *>(section + at))
-    return at == <uint64_t>offset * 8 and at < image.automata_size
+       OP_REWRITE_PATH_FULL: "OP_REWRITE_PATH_FULL", OP_REWRITE_PATH_PREFIX: "OP_REWRITE_PATH_PREFIX",
+       OP_SESSION: "OP_SESSION"}
 
 
 def endpoint_failed(Counters counters not None, const unsigned char[::1] buffer, uint32_t backend, uint32_t i, uint64_t now_ms):

@@ -24,6 +24,7 @@ cdef enum OpKind:
     OP_AUTHORIZE           # holds the request: an index into the authorizers, in `hash`
     OP_EXTENSION           # holds the request: an index into the extensions, in `hash`
     OP_MIRROR              # an index into mirrors, in `hash`
+    OP_SESSION             # where a response says the token of its session; name: of the field where it is no cookie's
     OP_CORS                # the last of its rule's or backendRef's: an index into cors, in `hash`
 
 cdef struct Op:
@@ -88,6 +89,18 @@ cdef struct Extension:     # a filter in Python
     uint64_t id            # identity of what follows
     Text definition        # JSON of plan.ir.ExtensionFilter
 
+cdef enum PersistenceFlag:
+    PERSISTENCE_HEADER = 1 # tokens come and go in a field of this name, not in a cookie
+
+cdef struct Persistence:   # how clients keep the sessions of a rule
+    uint64_t rule          # identity of what they are of: a token is of no use to another rule
+    uint64_t lasts_ms      # from when its token was given out; 0: for ever
+    uint32_t flags         # PersistenceFlag
+    uint32_t hash          # name_hash of `name`
+    Text name              # of the cookie or field, as written
+    Text before            # what a line of a response has before the token, and
+    Text behind            # behind it, of a cookie without '; Secure'
+
 cdef struct Span:          # a run of elements of one array
     uint32_t first
     uint32_t count
@@ -98,6 +111,7 @@ cdef struct Choice:        # one backend of a rule; those of weight 0 are writte
     uint16_t status
     uint16_t pad
     Span ops               # filters of this backendRef
+    uint32_t persistence   # 1 + its index; 0: there are no sessions
 
 cdef enum:
     NO_BACKEND = 0xFFFFFFFF
@@ -112,6 +126,7 @@ cdef enum RuleFlag:
     RULE_POLICY = 64          # says something of time, or of trying again
     RULE_NAMES = 256          # somebody may choose a backend by its name: those of weight 0 are written
     RULE_MIRRORS = 128        # an OP_MIRROR among them
+    RULE_SESSIONS = 512       # among its choices are some with sessions
 
 cdef struct Policy:        # of a rule: `timeouts` and `retry`
     uint32_t request_ms    # the whole of it; 0: no limit
@@ -154,6 +169,7 @@ cdef enum BackendFlag:
 
 cdef struct Backend:
     Text name              # 'namespace/name:port'
+    uint64_t id            # identity of `name`
     Span endpoints         # count 0: 503
     uint64_t tls           # id of its TLS settings in the credentials; 0: in clear
     uint8_t protocol       # Protocol
@@ -227,6 +243,7 @@ cdef struct Image:         # at offset 0
     uint64_t redirects_at
     uint64_t cors_at
     uint64_t policies_at
+    uint64_t persistences_at
     uint64_t extensions_at
     uint64_t origins_at
     uint64_t mirrors_at
@@ -253,6 +270,7 @@ cdef struct Image:         # at offset 0
     uint64_t automata_size
     uint32_t cors
     uint32_t policies
+    uint32_t persistences
     uint32_t extensions
     uint32_t origins
     uint32_t mirrors
@@ -281,6 +299,9 @@ cdef inline const Extension *extension_at(const Image *image, uint32_t i) noexce
 
 cdef inline const Policy *policy_at(const Image *image, uint32_t i) noexcept nogil:
     return <const Policy *>(<const char *>image + image.policies_at) + i
+
+cdef inline const Persistence *persistence_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Persistence *>(<const char *>image + image.persistences_at) + i
 
 cdef inline const Cors *cors_at(const Image *image, uint32_t i) noexcept nogil:
     return <const Cors *>(<const char *>image + image.cors_at) + i
@@ -314,7 +335,7 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 # two in size, at most half full (of paths three eighths: requests often ask for some that are not there); keys are
 # compared in full. Between what is in use lies what no longer is.
 cdef enum:
-    IMAGE_VERSION = 11
+    IMAGE_VERSION = 12
     HASH_SEED = 0x2545F491
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
 

@@ -23,4 +23,5 @@ cdef struct Token:
 
 cdef void siphash128(const uint8_t *key, const uint8_t *data, size_t n, uint8_t *out) noexcept nogil
 cdef void token_write(const uint8_t *key, uint64_t rule, const Token *token, char *text) noexcept nogil
+cdef bint token_like(const char *text) noexcept nogil      # TOKEN_TEXT characters that can be one
 cdef bint token_read(const uint8_t *key, uint64_t rule, const char *text, size_t n, Token *token) noexcept nogil

@@ -125,6 +125,14 @@ cdef inline int8_t six(char c) noexcept nogil:
     return 62 if c == c'-' else 63 if c == c'_' else -1
 
 
+cdef bint token_like(const char *text) noexcept nogil:
+    cdef int i
+    for i in range(TOKEN_TEXT):
+        if six(text[i]) < 0:
+            return False
+    return True
+
+
 cdef bint token_read(const uint8_t *key, uint64_t rule, const char *text, size_t n, Token *token) noexcept nogil:
     cdef uint8_t raw[TOKEN_BYTES]
     cdef uint8_t tag[16]

@@ -16,6 +16,7 @@ import msgspec
 
 from gwfast import __version__, limits
 from gwfast.errors import UsageError
+from gwfast.identity import digest
 from gwfast.serve.options import EngineOptions, ServeOptions
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
@@ -111,6 +112,18 @@ def pseudonym(text: str) -> str:
     return text
 
 
+def key_file(path: str) -> bytes:
+    """Return a key of 32 bytes that is made of all that the file has."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    if len(content) < limits.SESSION_KEY_BYTES:
+        raise ValueError(f"{limits.SESSION_KEY_BYTES} bytes or more are needed, these are {len(content)}")
+    return digest(content, 32)
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     def chosen(text: str) -> str:
         if text not in words:
@@ -187,6 +200,8 @@ TRAFFIC = (
     Option("--trusted-proxies", networks, (), "CIDR,...",
            "whose X-Forwarded-* are believed (nobody's)"),
     Option("--forward-client-cert", switch, False, "", "tell backends of clients' certificates: X-Forwarded-Client-Cert"),
+    Option("--session-key-file", key_file, b"", "FILE", "what tokens of sessions are made with, for several gateways or one that "
+           "starts again (random at each start)"),
     Option("--via", pseudonym, "", "NAME", "add Via with this pseudonym (no Via)"),
     Option("--connections", whole, limits.CONNECTIONS, "N", "clients of one worker (half of the file limit)"),
     Option("--connections-per-address", whole, 0, "N", "of one client address (no cap)"),
@@ -251,6 +266,7 @@ def serve_options(arguments: argparse.Namespace) -> ServeOptions:
     """Turn the command line and the environment into options."""
     reading = take(arguments, READING)
     serving = take(arguments, SERVING)
+    traffic = take(arguments, TRAFFIC)
     return ServeOptions(
         paths=tuple(arguments.paths),
         gateway=reading["gateway"],
@@ -258,7 +274,7 @@ def serve_options(arguments: argparse.Namespace) -> ServeOptions:
         dns_templates=reading["dns_template"],
         workers=serving.pop("workers") or available_cpus(),
         watch=not serving.pop("no_watch"),
-        engine=EngineOptions(**take(arguments, TRAFFIC)),
+        engine=EngineOptions(session_key=traffic.pop("session_key_file"), **traffic),
         **serving,
     )
 

@@ -9,7 +9,6 @@ Rules:
 """
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 
 from gwfast.config.model import (ActiveHealthCheck, BackendPolicy, BackendTLSPolicy, GRPCHealthCheck, HTTPHealthCheck, Key,
@@ -20,9 +19,9 @@ from gwfast.graph.listeners import Fault, condition
 from gwfast.graph.model import (POLICY_KINDS, Active, AncestorNode, GraphOptions, Note, Passive, PolicyNode, TargetPolicy,
                                 TargetTLS, TargetTraffic)
 from gwfast.graph.refs import Policy, Resources, policy_services
+from gwfast.graph.sessions import session_fault
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2: a field's name, and a cookie's (RFC 6265 4.1.1)
-_NOT_HONOURED = {"session_persistence": "sessionPersistence", "slow_start": "slowStart", "circuit_breaker": "circuitBreaker"}
+_NOT_HONOURED = {"slow_start": "slowStart", "circuit_breaker": "circuitBreaker"}
 
 
 def protection(
@@ -51,17 +50,14 @@ def traffic(service: Key, resources: Resources) -> TargetTraffic | None:
     policy = _winner(resources.policies(service, "XBackendTrafficPolicy"), service, None)
     if policy is None or (policy.spec.retry_constraint, policy.spec.session_persistence) == (None, None):
         return None
-    if _session_fault(policy) is not None:
+    if session_fault(policy.spec.session_persistence):
         return None
     return TargetTraffic(retry=policy.spec.retry_constraint, session=policy.spec.session_persistence)
 
 
 def _session_fault(policy: XBackendTrafficPolicy) -> Fault | None:
-    session = policy.spec.session_persistence
-    if session is None or not session.session_name or _TOKEN.fullmatch(session.session_name):
-        return None
-    message = f"{session.session_name!r} is not the name of a cookie or header: letters, digits and !#$%&'*+-.^_`|~"
-    return Fault("Invalid", message, "spec.sessionPersistence.sessionName")
+    message = session_fault(policy.spec.session_persistence)
+    return Fault("Invalid", message, "spec.sessionPersistence.sessionName") if message else None
 
 
 def policy_of(service: Key, port: str | None, resources: Resources) -> TargetPolicy | None:

@@ -36,10 +36,10 @@ from gwfast.graph.model import (
     TargetTraffic,
 )
 from gwfast.graph.refs import Resources
+from gwfast.graph.sessions import session_fault
 from gwfast.sharing import SHARED, together
 
 _WITHOUT_HOSTNAMES = ("TCPRoute", "UDPRoute")
-_NOT_HONOURED = {"session_persistence": "sessionPersistence"}
 
 
 def parent_key(ref: ParentReference, route: Route) -> Key | None:
@@ -245,13 +245,7 @@ class _Rules:
         refused = self._refuse(field, rule.filters) if rule.filters else ()
         led = self._lead(field, rule.filters) if rule.filters else ()
         dropped = self._dropped(index, rule)
-        for name, written in _NOT_HONOURED.items():
-            if getattr(rule, name, None) is not None:
-                self._warn(f"{field}.{written}", f"{written}: not followed by this version")
         return RuleNode(index=index, rule=rule, backends=backends, refused=refused, led=led, dropped=dropped)
-
-    def _warn(self, field: str, message: str) -> None:
-        self.notes.append(Note(resource=self._route, field=field, reason="NotServed", message=message))
 
     def _resolve(self, ref, field: str, grpc: bool = False) -> Resolved:
         resolved = self._backends.resolve(ref, self._route, grpc)
@@ -348,6 +342,8 @@ class _Rules:
         fault = None
         if isinstance(rule, HTTPRouteRule) and (rule.filters or any(ref.filters for ref in rule.backend_refs)):
             fault = _misused_filter(rule)
+        if message := session_fault(getattr(rule, "session_persistence", None)):
+            fault = "UnsupportedValue", message, ".sessionPersistence.sessionName"
         if fault is None and self._refuse_regex is not None:
             fault = self._bad_expression(rule)
         if fault is None:

@@ -19,6 +19,7 @@ from gwfast.plan.ir import (AnswerFilter, AuthorizeFilter, Backend, BackendTLS, 
                             Entry, ExtensionFilter, Filter, HeaderFilter, Host, Listener, Match, MirrorFilter, PathModifier, Plan,
                             RedirectFilter, Retry, RetryBudget, RewriteFilter, Rule, ServerTLS, SessionPersistence,
                             Timeouts, ValueMatch, WeightedBackend)
+from gwfast.plan.sessions import sessions_of
 
 
 def to_builtins(plan: Plan) -> dict[str, Any]:
@@ -281,21 +282,23 @@ def policy_words(rule: Rule) -> list[str]:
         times = f" at most {retry.attempts} time{'s' * (retry.attempts > 1)}" if retry.attempts else ""
         wait = f", {duration(retry.backoff)} or more later" if retry.backoff else ""
         lines.append(f"tried again{times} where the connection fails{codes}{wait}")
-    return lines + _session_words(rule.session)
+    sessions = sessions_of(rule, None)
+    return lines + (_session_words(sessions.session, sessions.name) if sessions else [])
 
 
 def traffic_words(backend: Backend, rule: Rule | None = None) -> list[str]:
     """Say what an XBackendTrafficPolicy says of a backend: its retries, and its sessions unless the rule has its own."""
-    overridden = rule is not None and rule.session is not None
-    return _budget_words(backend.retry_budget) + ([] if overridden else _session_words(backend.session))
+    words = _budget_words(backend.retry_budget)
+    if backend.session is None or (rule is not None and rule.session is not None):
+        return words
+    return words + _session_words(backend.session, sessions_of(rule, backend).name if rule else backend.session.name)
 
 
-def _session_words(session: SessionPersistence | None) -> list[str]:
-    if session is None:
-        return []
-    known = f"{'permanent ' * session.permanent}{session.type.lower()}{session.name and f' {session.name}'}"
-    until = f", {duration(session.absolute_timeout)} at most" if session.absolute_timeout else ""
-    return [f"not followed by this version: sessions known by a {known}{until}"]
+def _session_words(session: SessionPersistence, name: str) -> list[str]:
+    until = f", for {duration(session.absolute_timeout)} at most" if session.absolute_timeout else ""
+    which = f"the {'permanent ' * session.permanent}{session.type.lower()} {name}" if name else (
+        f"a {'permanent ' * session.permanent}{session.type.lower()} of each rule's own")
+    return [f"sessions known by {which}{until}"]
 
 
 def _budget_words(budget: RetryBudget | None) -> list[str]:

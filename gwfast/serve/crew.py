@@ -9,6 +9,8 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 
+from msgspec.structs import replace
+
 from gwfast.observe.log import Log
 from gwfast.observe.metrics import Stats
 from gwfast.serve import control, spawn
@@ -44,6 +46,7 @@ class Crew:
         self._processes = list(processes)
         self._another = another
         self._options = options
+        self._engine = replace(options.engine, session_key=options.engine.session_key or os.urandom(32))  # one for all of them
         self._counters = counters
         self._ports = ports
         self._stats = stats
@@ -115,7 +118,7 @@ class Crew:
         channel = member.channel = control.Channel(
             self._loop, process.end, lambda message, _: self._received(member, message), lambda: self._ended(member))
         channel.send(control.Start(member.index, len(self.members), self._options.drain_timeout,
-                                   self._options.engine), (self._counters,))
+                                   self._engine), (self._counters,))
 
     def _received(self, member: Member, message) -> None:
         match message:

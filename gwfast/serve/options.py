@@ -12,6 +12,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()  # CIDRs whose X-Forwarded-* are believed
     forward_client_cert: bool = False  # X-Forwarded-Client-Cert says which certificate a client showed
     via: str = ""  # pseudonym for Via; '' leaves the field out
+    session_key: bytes = b""  # of the tokens of sessions, 32 bytes; without it one that lasts as long as the gateway
     request_id: bool = True  # X-Request-Id made where a trusted client sent none
     access_log: Literal["json", "common", "off"] = "off"
     access_log_fd: int = 1

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gwfast import sharing
-from gwfast._inspect import rules, verify
+from gwfast._inspect import rules
+from gwfast._whole import verify
 from gwfast._match import Table
 from gwfast.config import model as m
 from gwfast.endpoints.registry import Registry

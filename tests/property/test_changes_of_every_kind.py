@@ -7,7 +7,8 @@ import pki
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gwfast._inspect import binds, rules, verify
+from gwfast._inspect import binds, rules
+from gwfast._whole import verify
 from gwfast._match import Table
 from gwfast.config import model as m
 from gwfast.endpoints.registry import Registry

@@ -3,10 +3,12 @@ import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from gwfast import cli
+from gwfast.identity import digest
 from gwfast.errors import UsageError
 from gwfast.serve.options import EngineOptions, ServeOptions
 
@@ -40,6 +42,7 @@ CASES = [
     ("--log-level", "debug", "log_level", "debug"),
     ("--access-log", "off", "engine.access_log", "off"),
     ("--trusted-proxies", "10.1.2.3/8,::1", "engine.trusted_proxies", ("10.0.0.0/8", "::1/128")),
+    ("--session-key-file", __file__, "engine.session_key", digest(Path(__file__).read_bytes(), 32)),
     ("--via", "gw", "engine.via", "gw"),
     ("--forward-client-cert", None, "engine.forward_client_cert", True),
     ("--connections", "7", "engine.connections", 7),
@@ -103,6 +106,8 @@ def test_the_command_line_wins(monkeypatch):
     (["run", ".", "--drain-timeout", "soon"], "a time such as 30s"),
     (["run", ".", "--access-log", "xml"], "one of json, common, off is needed"),
     (["run", ".", "--via", "a b"], "token"),
+    (["run", ".", "--session-key-file", "no/key"], "--session-key-file 'no/key': cannot be read: No such file"),
+    (["run", ".", "--session-key-file", "/dev/null"], "32 bytes or more are needed, these are 0"),
     (["run", ".", "--dns-template", "{service}"], "only {name} and {namespace}"),
     (["echo"], "needs a port"),
     (["echo", "http"], "whole number"),

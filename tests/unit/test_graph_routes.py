@@ -385,10 +385,8 @@ def test_an_option_of_a_policy_that_is_not_known_is_told():
     assert ("spec.options[example.net/a]", "Invalid") in [(one.field, one.reason) for one in problems(attach(found, FILES))]
 
 
-def test_what_is_not_honoured_of_a_policy_is_a_warning():
-    graph = attach(of(traffic(says="retryConstraint: {}, sessionPersistence: {}")), FILES)
-    assert [(one.field, one.severity) for one in problems(graph) if one.reason == "NotServed"] == [
-        ("spec.sessionPersistence", "warning")]
+def test_nothing_that_a_traffic_policy_says_is_left_out():
+    assert problems(attach(of(traffic(says="retryConstraint: {}, sessionPersistence: {}")), FILES)) == []
 
 
 # ---- Filters and rules that are not served
@@ -491,13 +489,17 @@ def test_a_rule_that_cannot_be_served_is_dropped(name):
         assert [(one.severity, one.reason) for one in problems(each)] == [("error", reason)]
 
 
-def test_what_is_not_honoured_is_a_warning():
-    rules = "{timeouts: {request: 1s}, retry: {attempts: 2}, sessionPersistence: {}}"
-    graph = attach(of(route(rules=rules)), EVERYTHING)
-    check(graph, "HTTPRoute/default/r@g Accepted=True ResolvedRefs=True")
-    assert {(one.field, one.severity) for one in problems(graph)} == {
-        ("spec.rules[0].sessionPersistence", "warning")
-    }
+@pytest.mark.parametrize(("session", "message"), [
+    ("{sessionName: 'a;b'}", "'a;b' is not the name of a cookie or header"),
+    ("{sessionName: Content-Length, type: Header}", "Content-Length is not for sessions"),
+    ("{sessionName: x_y, type: Header}", "'x_y' has a '_'"),
+    ("{sessionName: x_y}", ""), ("{type: Header}", ""), ("{}", ""),
+], ids=("no token", "framing", "underscore", "underscore in a cookie", "no name", "nothing"))
+def test_the_name_of_a_session(session, message):
+    graph = attach(of(route(rules=f"{{timeouts: {{request: 1s}}, retry: {{attempts: 2}}, sessionPersistence: {session}}}")), EVERYTHING)
+    found = [(one.field, one.severity, one.reason, one.message[:len(message)]) for one in problems(graph)]
+    assert found == ([("spec.rules[0].sessionPersistence.sessionName", "error", "UnsupportedValue", message)] if message else [])
+    check(graph, f"HTTPRoute/default/r@g Accepted={not message} ResolvedRefs=True")
 
 
 # ---- Parents

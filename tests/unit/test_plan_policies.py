@@ -77,10 +77,10 @@ def test_session(given, expected):
     ({}, []),
     ({"retry_budget": RetryBudget(percent=20, interval=10, minimum=3, minimum_interval=0.5)},
      ["retries are 20 % of the requests in 10s at most, 3 in 500ms at least"]),
-    ({"session": SessionPersistence()}, ["not followed by this version: sessions known by a cookie"]),
+    ({"session": SessionPersistence()}, ["sessions known by a cookie of each rule's own"]),
     ({"session": SessionPersistence(name="me", absolute_timeout=60, permanent=True)},
-     ["not followed by this version: sessions known by a permanent cookie me, 60s at most"]),
-    ({"session": SessionPersistence(type="Header", name="x-me")}, ["not followed by this version: sessions known by a header x-me"]),
+     ["sessions known by the permanent cookie me, for 60s at most"]),
+    ({"session": SessionPersistence(type="Header", name="x-me")}, ["sessions known by the header x-me"]),
 ], ids=("nothing", "budget", "cookie", "permanent", "header"))
 def test_words_of_a_backend(given, expected):
     assert traffic_words(Backend(namespace="n", name="s", port=80, **given)) == expected
@@ -89,8 +89,8 @@ def test_words_of_a_backend(given, expected):
 def test_the_session_of_a_rule_is_before_that_of_a_backend():
     backend = Backend(namespace="n", name="s", port=80, session=SessionPersistence(name="theirs"))
     plain, own = rule(None, None), rule(None, None, SessionPersistence(type="Header", name="mine"))
-    assert policy_words(plain) + traffic_words(backend, plain) == ["not followed by this version: sessions known by a cookie theirs"]
-    assert policy_words(own) + traffic_words(backend, own) == ["not followed by this version: sessions known by a header mine"]
+    assert policy_words(plain) + traffic_words(backend, plain) == ["sessions known by the cookie theirs"]
+    assert policy_words(own) + traffic_words(backend, own) == ["sessions known by the header mine"]
     assert rule_data(own) == {"session": {"type": "Header", "sessionName": "mine"}}
 
 

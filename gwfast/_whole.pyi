@@ -1,0 +1,3 @@
+from typing_extensions import Buffer
+
+def verify(buffer: Buffer) -> str | None: ...
