@@ -769,7 +769,7 @@ cdef class Exchange(Waiter):
             self.attempt_until = self.gateway.loop.now_ms + self.policy.backend_ms
             self.schedule()
         while self.attempts < most or fresh:
-            endpoint = self.session_endpoint(fresh) if self.owes else NULL
+            endpoint = self.session_endpoint(fresh) if self.session.known else NULL
             if endpoint == NULL:
                 endpoint = upstreams.choose(self.table.image, self.backend,
                                             NO_BACKEND if fresh else self.chosen, &self.chosen)
@@ -801,7 +801,7 @@ cdef class Exchange(Waiter):
         cdef const Endpoint *endpoint
         cdef State *state
         cdef uint32_t at
-        if not self.session.known or self.retries or not (fresh or self.chosen == NO_BACKEND) or (
+        if self.retries or not (fresh or self.chosen == NO_BACKEND) or (
                 self.choice.persistence == 0 or self.session.token.backend != self.backend.id):
             return NULL
         at = endpoint_of(&self.session, image, self.backend)
@@ -818,7 +818,7 @@ cdef class Exchange(Waiter):
     cdef void renew_session(self) noexcept:
         cdef const Image *image
         cdef Gateway gateway = self.gateway
-        if self.session.by == NULL or self.state == NULL or self.choice.persistence == 0:
+        if self.state == NULL or self.choice.persistence == 0:
             return
         image = self.table.image
         if self.session.known and self.session.token.backend == self.backend.id and (
@@ -1046,7 +1046,8 @@ cdef class Exchange(Waiter):
         self.status = self.gateway.reply.status
         self.replied_us = self.gateway.loop.now_us
         self.tunnel = self.replied = True
-        self.renew_session()
+        if self.session.by != NULL:
+            self.renew_session()
         if self.policy != NULL:
             self.end_policy()      # they are of requests and their answers
         release(&self.gateway.loop.pool, &self.request)    # never sent again; a tunnel is long
@@ -1064,7 +1065,7 @@ cdef class Exchange(Waiter):
         cdef size_t left_n
         cdef int result = 0
         if self.owes:
-            if first:
+            if first and self.session.by != NULL:
                 self.renew_session()
             if self.interest is not None:
                 left, left_n = at, n
@@ -1296,8 +1297,9 @@ cdef class Exchange(Waiter):
         if self.policy != NULL:
             self.end_policy()
         release(&self.gateway.loop.pool, &self.said)
-        release(&self.gateway.loop.pool, &self.session.others)
-        self.session.by, self.session.known = NULL, False
+        if self.session.by != NULL:
+            release(&self.gateway.loop.pool, &self.session.others)
+            self.session.by, self.session.known = NULL, False
         if self.interest is not None:
             for hold in self.interest:
                 (<Hold>hold).drop()
