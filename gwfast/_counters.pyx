@@ -8,7 +8,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from gwfast._fault cimport FAULTS, fault_row
-from gwfast._health cimport HEALTH_SLOTS, Health, HealthFile
+from gwfast._health cimport HEALTH_SLOTS, Health, HealthFile, health_mark
 from gwfast._sys cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap as sys_mmap, munmap
 
 cdef enum:
@@ -120,6 +120,17 @@ def ejected(int fd, places) -> list:
         return found
     finally:
         munmap(base, size)
+
+
+def mark(int fd, uint32_t slot, uint32_t sign, bint unhealthy) -> None:
+    """Say for every worker whether the endpoint with this slot and sign is unhealthy."""
+    cdef size_t size = os.fstat(fd).st_size
+    cdef char *base = <char *>sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+    cdef CounterFile *header = <CounterFile *>base
+    if <void *>base == MAP_FAILED:
+        raise OSError("cannot map the counters")
+    health_mark(<HealthFile *>(base + header.first + header.workers * header.stride), slot, sign, unhealthy)
+    munmap(base, size)
 
 
 def read(int fd) -> dict:

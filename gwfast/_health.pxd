@@ -8,6 +8,8 @@
 # - Failures are counted atomically by all workers. Who ejects holds the lock, so that the share of a backend's endpoints
 #   that is out never exceeds what its policy allows; who does not get the lock tries again with the next failure. A lock
 #   that a dead worker left is taken over.
+# - The supervisor marks whom its probes found unhealthy (endpoints.probes), and nobody else does. A mark is a sign, so it
+#   holds for no other endpoint that comes into the slot, and no worker has to take it away.
 # - An endpoint is ejected for ejection_ms times how often that happened; each ejection_ms that it then serves makes it one
 #   less.
 # - Times are milliseconds of CLOCK_MONOTONIC, which is the same for all processes.
@@ -25,19 +27,21 @@ cdef struct Health:        # a cache line
     uint64_t ejected_until # ms; over: it serves
     uint32_t ejections     # less those that are forgiven
     uint32_t total         # ejections ever
-    uint64_t pad[5]
+    uint32_t unhealthy     # the sign of whom probes found so; 0: nobody
+    uint64_t pad[4]
 
 cdef struct HealthFile:    # the cells follow
     uint64_t lock          # ms of when it was taken; 0: free
     uint64_t pad[7]
 
 cdef Health *health_of(HealthFile *file, uint32_t slot, uint32_t sign) noexcept nogil     # NULL: has none
+cdef void health_mark(HealthFile *file, uint32_t slot, uint32_t sign, bint unhealthy) noexcept nogil
 # One more failure: whether that ejected it.
 cdef bint health_failed(HealthFile *file, Health *health, const Image *image, const Backend *backend,
                         uint64_t now) noexcept nogil
 
 cdef inline bint is_out(const Health *health, uint64_t now) noexcept nogil:
-    return health != NULL and health.ejected_until > now
+    return health != NULL and (health.ejected_until > now or health.unhealthy == health.sign)
 
 cdef inline void health_fine(Health *health) noexcept nogil:
     if health != NULL and health.failures:     # read first: the line stays shared while all is well

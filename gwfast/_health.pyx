@@ -1,7 +1,7 @@
 """The health of endpoints (see _health.pxd)."""
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
-from gwfast._table cimport Backend, Endpoint, Image, endpoint_at
+from gwfast._table cimport BACKEND_PASSIVE, Backend, Endpoint, Image, endpoint_at
 
 cdef extern from * nogil:
     """
@@ -13,6 +13,7 @@ cdef extern from * nogil:
     """
     uint32_t gw_add(uint32_t *at)
     void gw_put(uint64_t *at, uint64_t value)
+    void gw_put_sign "gw_put"(uint32_t *at, uint32_t value)
     bint gw_swap(uint64_t *at, uint64_t was, uint64_t value)
 
 
@@ -35,18 +36,29 @@ cdef Health *health_of(HealthFile *file, uint32_t slot, uint32_t sign) noexcept 
     return health
 
 
+cdef void health_mark(HealthFile *file, uint32_t slot, uint32_t sign, bint unhealthy) noexcept nogil:
+    if slot >= HEALTH_SLOTS:
+        return
+    if unhealthy:
+        gw_put_sign(&cell(file, slot).unhealthy, sign)
+    elif cell(file, slot).unhealthy == sign:
+        gw_put_sign(&cell(file, slot).unhealthy, 0)
+
+
 cdef bint health_failed(HealthFile *file, Health *health, const Image *image, const Backend *backend,
                         uint64_t now) noexcept nogil:
     cdef uint64_t held
     cdef bint ejected = False
-    if health == NULL or gw_add(&health.failures) < backend.failures or is_out(health, now):
+    if health == NULL or not backend.flags & BACKEND_PASSIVE:
+        return False
+    if gw_add(&health.failures) < backend.failures or is_out(health, now):
         return False
     held = file.lock
     if held and held + LOCK_MS > now:
         return False
     if not gw_swap(&file.lock, held, now):
         return False
-    if not is_out(health, now) and out_of(file, image, backend, now) < most_of(backend):
+    if not is_out(health, now) and ejected_of(file, image, backend, now) < most_of(backend):
         eject(health, backend, now)
         ejected = True
     gw_swap(&file.lock, now, 0)
@@ -58,14 +70,14 @@ cdef uint32_t most_of(const Backend *backend) noexcept nogil:
     return 1 if most == 0 and backend.percent else most
 
 
-cdef uint32_t out_of(HealthFile *file, const Image *image, const Backend *backend, uint64_t now) noexcept nogil:
+cdef uint32_t ejected_of(HealthFile *file, const Image *image, const Backend *backend, uint64_t now) noexcept nogil:
     cdef const Endpoint *endpoint
-    cdef uint32_t i, out = 0
+    cdef uint32_t i, count = 0
     for i in range(backend.endpoints.count):
         endpoint = endpoint_at(image, backend.endpoints.first + i)
         if endpoint.slot < HEALTH_SLOTS and cell(file, endpoint.slot).sign == endpoint.sign:
-            out += is_out(cell(file, endpoint.slot), now)
-    return out
+            count += cell(file, endpoint.slot).ejected_until > now
+    return count
 
 
 cdef void eject(Health *health, const Backend *backend, uint64_t now) noexcept nogil:

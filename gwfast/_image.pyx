@@ -24,8 +24,8 @@ from posix.unistd cimport pwrite
 from gwfast._head cimport name_hash
 from gwfast._index cimport (Arena, HostBlock, Name, Term, Terms, Texts, make_name, patch_host, remove_name,
                              room_for_names, set_name, write_host, write_names)
-from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BACKEND_PASSIVE, BIND_HTTP, BIND_TCP, BIND_TLS, BIND_UDP,
-                            CORS_ANY_HEADER, CORS_ANY_METHOD, CORS_ANY_ORIGIN, CORS_CREDENTIALS, IMAGE_VERSION,
+from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BACKEND_ACTIVE, BACKEND_PASSIVE, BIND_HTTP, BIND_TCP, BIND_TLS,
+                            BIND_UDP, CORS_ANY_HEADER, CORS_ANY_METHOD, CORS_ANY_ORIGIN, CORS_CREDENTIALS, IMAGE_VERSION,
                             MODE_HTTP, MODE_HTTPS, MODE_PASSTHROUGH, MODE_TCP, MODE_TERMINATE, MODE_UDP, NO_BACKEND,
                             OP_ANSWER, OP_AUTHORIZE, OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD,
                             OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET,
@@ -832,8 +832,9 @@ cdef class Writer:
 
     cdef int write_health(self, BackendBlock block) except -1:
         cdef Backend *out = <Backend *>self.backends.at + block.index
-        passive = block.endpoints.policy.passive if block.endpoints.policy is not None else None
-        out.flags = 0
+        policy = block.endpoints.policy
+        passive = policy.passive if policy is not None else None
+        out.flags = BACKEND_ACTIVE if policy is not None and policy.active is not None else 0
         if passive is not None:
             out.flags |= BACKEND_PASSIVE
             out.failures, out.percent, out.ejection_ms = passive.failures, passive.percent, passive.ejection_ms

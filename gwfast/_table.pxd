@@ -166,6 +166,7 @@ cdef enum Protocol:        # in clear, or over TLS where `tls` is not 0
 
 cdef enum BackendFlag:
     BACKEND_PASSIVE = 1    # failures are counted, and endpoints that fail are ejected
+    BACKEND_ACTIVE = 2     # the supervisor probes its endpoints and marks those that are unhealthy
 
 cdef struct Backend:
     Text name              # 'namespace/name:port'

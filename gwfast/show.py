@@ -113,6 +113,9 @@ def explain_request(arguments: argparse.Namespace) -> int:
         why = f"nothing listens on port {request.port}, but {others}" if others else "nothing listens"
         found = [Explanation(request=request, status=404, why=why)]
     places = {each.key: _place_words(each) for each in plan.endpoints}
+    policies = {each.key: each.policy for each in plan.endpoints}
+    for share in (share for each in found for share in each.shares if share.backend):
+        share.changes += dump.health_words(policies[share.backend.key])
     text = "\n".join(explain_text(each, places, arguments.all) for each in found)
     write(arguments.output, text, [explain_data(each) for each in found])
     return 0 if any(share.status < 400 for each in found for share in each.shares) else 1

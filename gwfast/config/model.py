@@ -21,6 +21,7 @@ from msgspec import Meta, Struct, field
 from gwfast.config.scalars import (
     ORIGIN,
     PATH,
+    REQUEST_PATH,
     URI,
     WELL_KNOWN_CA,
     AddressType,
@@ -717,7 +718,7 @@ class PassiveHealthCheck(_Type, kw_only=True):
 
 
 class HTTPHealthCheck(_Type, kw_only=True):
-    path: Annotated[str, Meta(min_length=1, max_length=1024, pattern=PATH)] = "/"
+    path: Annotated[str, Meta(min_length=1, max_length=1024, pattern=REQUEST_PATH)] = "/"
     hostname: PreciseHostname | None = None
     method: Literal["GET", "HEAD"] = "GET"
     expected_statuses: Annotated[

@@ -23,6 +23,7 @@ KIND = r"^[a-zA-Z][a-zA-Z0-9]*(?:-+[a-zA-Z0-9]+)*\Z"
 FIELD_NAME = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+\Z"
 FIELD_VALUE = r"^[!-~]+(?:[\t ][!-~]+)*\Z"
 PATH = r"^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})+\Z"
+REQUEST_PATH = r"^/(?:[-A-Za-z0-9/._~!$&'()*+,;=:@?]|%[0-9a-fA-F]{2})*\Z"  # and a query
 DURATION = r"^(?:[0-9]{1,5}(?:h|m|s|ms)){1,4}\Z"
 CONTROLLER = rf"{_DOMAIN_PREFIX}{_URL_PATH}\Z"
 PROTOCOL = rf"^[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*\Z|{_SUBDOMAIN}/[A-Za-z0-9]+\Z"  # no ^ after |, as in the CRD
@@ -43,6 +44,7 @@ WORDS = {
     FIELD_NAME: "the characters of an HTTP token",
     FIELD_VALUE: "visible ASCII with single spaces or tabs between",
     PATH: "path characters or '%' and two hex digits",
+    REQUEST_PATH: "'/' and path characters or '%' and two hex digits",
     DURATION: "a duration such as 500ms, 10s or 1m30s",
     CONTROLLER: "a domain-prefixed path such as example.net/gateway-controller",
     PROTOCOL: "a protocol name such as HTTP, or a domain-prefixed one",

@@ -107,7 +107,7 @@ def judge_policies(
         ancestors = [AncestorNode(gateway=gateway, conditions=node.conditions) for gateway in sorted(gateways)]
         nodes[key] = PolicyNode(
             key=key, resource=policy, accepted=node.accepted, conditions=node.conditions, ancestors=tuple(ancestors),
-            notes=(*_notes(policy), *_probed(policy)),
+            notes=tuple(_notes(policy)),
         )
     return nodes
 
@@ -117,12 +117,6 @@ def _notes(policy: Policy) -> Iterable[Note]:
         if getattr(policy.spec, name, None) is not None:
             message = f"{written}: not followed by this version"
             yield Note(resource=policy, field=f"spec.{written}", reason="NotServed", message=message)
-
-
-def _probed(policy: Policy) -> Iterable[Note]:
-    if isinstance(policy, BackendPolicy) and policy.spec.health_check and policy.spec.health_check.active:
-        yield Note(resource=policy, field="spec.healthCheck.active", reason="NotServed",
-                   message="healthCheck.active: not followed by this version")
 
 
 def _judge(policy: Policy, resources: Resources, options: GraphOptions, credentials: Credentials) -> PolicyNode:

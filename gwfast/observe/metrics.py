@@ -72,8 +72,10 @@ class Stats(msgspec.Struct):
     certificates: dict[tuple[str, str], float] = {}  # when those of (namespace, Secret) expire
 
 
-def render(counters: dict, stats: Stats, health: Mapping[str, Any] = MappingProxyType({})) -> bytes:
-    """Render one scrape. counters: as `RouteCounts.read` gives them; health: endpoints.health.Standing by backend."""
+def render(counters: dict, stats: Stats, health: Mapping[str, Any] = MappingProxyType({}),
+           probes: Mapping[str, int] = MappingProxyType({})) -> bytes:
+    """Render one scrape. counters: as `RouteCounts.read` gives them; health: endpoints.health.Standing by backend; probes:
+    their number by result."""
     lines: list[str] = []
     _globals(lines, counters["global"])
     _family(lines, "faults_total", "counter", "Requests that failed, by the word of the access log.",
@@ -83,7 +85,9 @@ def render(counters: dict, stats: Stats, health: Mapping[str, Any] = MappingProx
     _family(lines, "backend_endpoints", "gauge", "Endpoints of the backends that a BackendPolicy watches.",
             ((f'{{backend="{_escape(key)}"}}', each.endpoints) for key, each in health.items()))
     _family(lines, "backend_endpoints_healthy", "gauge", "Those of them that are not out.",
-            ((f'{{backend="{_escape(key)}"}}', each.endpoints - len(each.out)) for key, each in health.items()))
+            ((f'{{backend="{_escape(key)}"}}', each.healthy) for key, each in health.items()))
+    _family(lines, "endpoint_probes_total", "counter", "Probes of endpoints (BackendPolicy), by what became of them.",
+            ((f'{{result="{word}"}}', n) for word, n in probes.items()))
     _family(lines, "tls_failure_reasons_total", "counter", "Beginnings of TLS by clients that came to nothing, by the reason.", (
         (f'{{reason="{word}"}}', n) for word, n in counters.get("handshakes", {}).items()))
     _routes(lines, counters)

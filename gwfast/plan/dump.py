@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gwfast.graph.methods import ANY_CALL
-from gwfast.graph.model import TargetPolicy
+from gwfast.graph.model import Active, TargetPolicy
 from gwfast.plan.ir import (AnswerFilter, AuthorizeFilter, Backend, BackendTLS, Bind, Certificate, CorsFilter, Endpoints,
                             Entry, ExtensionFilter, Filter, HeaderFilter, Host, Listener, Match, MirrorFilter, PathModifier, Plan,
                             RedirectFilter, Retry, RetryBudget, RewriteFilter, Rule, ServerTLS, SessionPersistence,
@@ -171,16 +171,33 @@ def _policy(policy: TargetPolicy) -> dict[str, Any]:
     passive = policy.passive
     return {"name": policy.name} | _kept(passive={
         "consecutiveFailures": passive.failures, "baseEjectionMs": passive.ejection_ms,
-        "maxEjectionPercent": passive.percent} if passive else {})
+        "maxEjectionPercent": passive.percent} if passive else {}, active=_active(policy.active) if policy.active else {})
+
+
+def _active(check: Active) -> dict[str, Any]:
+    http = _kept(method=check.method, path=check.path, hostname=check.hostname, expectedStatuses=[*check.statuses])
+    return {"type": check.type, "intervalMs": check.interval_ms, "timeoutMs": check.timeout_ms,
+            "unhealthyThreshold": check.unhealthy, "healthyThreshold": check.healthy} | _kept(
+            http=http if check.type == "HTTP" else {}, grpc=_kept(service=check.service))
 
 
 def health_words(policy: TargetPolicy | None) -> list[str]:
-    """Say what a BackendPolicy does for the health of endpoints."""
-    passive = policy.passive if policy else None
-    if passive is None:
-        return []
-    return [f"out after {passive.failures} failures in a row, for {passive.ejection_ms / 1000:g} s and more, "
-            f"{passive.percent} % of the endpoints at most (BackendPolicy {policy.name})"]
+    """Say what a BackendPolicy does for the health of endpoints, one line each."""
+    lines = []
+    if policy and (check := policy.active):
+        question = {"HTTP": f"{check.method} {check.path} ({', '.join(map(str, check.statuses))})", "TCP": "a connection",
+                    "GRPC": f"grpc.health.v1 of {check.service or 'the server'}"}[check.type]
+        lines.append(f"probed every {check.interval_ms / 1000:g} s: {question} in {check.timeout_ms / 1000:g} s; out after "
+                     f"{_times(check.unhealthy, 'failure')}, back after {_times(check.healthy, 'success', 'es')} "
+                     f"(BackendPolicy {policy.name})")
+    if policy and (passive := policy.passive):
+        lines.append(f"out after {_times(passive.failures, 'failure')}, for {passive.ejection_ms / 1000:g} s and more, "
+                     f"{passive.percent} % of the endpoints at most (BackendPolicy {policy.name})")
+    return lines
+
+
+def _times(count: int, what: str, plural: str = "s") -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}{plural} in a row"
 
 
 def _backend_tls(tls: BackendTLS) -> dict[str, Any]:

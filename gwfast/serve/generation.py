@@ -9,7 +9,8 @@ import msgspec
 
 from gwfast import limits
 from gwfast.config.load import Loader
-from gwfast.endpoints.registry import SHARED, UNROUTED, Registry
+from gwfast.endpoints.link import Subject
+from gwfast.endpoints.registry import SHARED, UNROUTED, Place, Registry
 from gwfast.errors import Problem
 from gwfast.graph import conditions
 from gwfast.graph.attach import Attacher
@@ -20,7 +21,7 @@ from gwfast.plan.build import Builder
 from gwfast.plan.credentials import Credentials
 from gwfast.plan.dump import host_port
 from gwfast.plan.image import Images, publish
-from gwfast.plan.ir import Plan
+from gwfast.plan.ir import Backend, Endpoints, Plan
 from gwfast.plan.problems import problems
 from gwfast.serve.options import ServeOptions
 
@@ -60,7 +61,9 @@ class Pipeline:
         self._images = Images(self._registry)
         self._credentials = Credentials()
         self._named: Set[str] = frozenset()  # backends whose addresses were looked up
-        self.watched: dict[str, dict[str, tuple[int, int]]] = {}  # by key, of the last image: see _watched
+        # of the last image: places of endpoints by backend and 'ip:port', and by what a probe asks
+        self.watched: dict[str, dict[str, tuple[int, int]]] = {}
+        self.probed: dict[Subject, list[tuple[int, int]]] = {}
         self.counter_names: dict[int, routes.Name] = {}  # by slot, of the last image
 
     @property
@@ -88,16 +91,29 @@ class Pipeline:
         self._named = addresses.keys()
         image = self._images.build(plan, binds, generation)
         self.counter_names = {SHARED: routes.SHARED, UNROUTED: routes.UNROUTED} | self._registry.counters
-        self.watched = self._watched(plan)
+        self._look_after(plan)
         credentials = self._credentials.publish(plan)
         return (publish(image), *([credentials] if credentials >= 0 else ())), image.size
 
-    def _watched(self, plan: Plan) -> dict[str, dict[str, tuple[int, int]]]:
-        """Return, of each backend whose endpoints a policy watches, the slot and sign of each of them by 'ip:port'."""
-        found = {}
+    def _look_after(self, plan: Plan) -> None:
+        """Say of which endpoints a policy asks that they are watched or probed."""
+        self.watched, self.probed = {}, {}
         for backend, endpoints in zip(plan.backends, plan.endpoints, strict=True):
-            if endpoints.policy is not None and endpoints.policy.passive is not None and len(found) < limits.BACKENDS_SHOWN:
-                places = {host_port(ip, port): self._registry.endpoints.get((ip, port, backend.dialect))
-                          for ip, port in self._registry.addresses(endpoints)}
-                found[endpoints.key] = {where: tuple(place) for where, place in places.items() if place}
-        return found
+            policy = endpoints.policy
+            if policy is None or policy.passive is None and policy.active is None:
+                continue
+            places = self._places(backend, endpoints)
+            if len(self.watched) < limits.BACKENDS_SHOWN:
+                self.watched[endpoints.key] = {host_port(*address): tuple(place) for address, place in places.items()}
+            if policy.active is not None:
+                tls, own = backend.tls, f"{backend.name}.{backend.namespace}"
+                host = policy.active.hostname or (tls.hostname if tls else "") or own
+                for (ip, port), place in places.items():
+                    subject = Subject(ip, port, backend.protocol, tls.id if tls else 0, host, policy.active)
+                    self.probed.setdefault(subject, []).append(tuple(place))
+
+    def _places(self, backend: Backend, endpoints: Endpoints) -> dict[tuple[str, int], Place]:
+        """Return where the health of a backend's endpoints is, by address."""
+        places = {(ip, port): self._registry.endpoints.get((ip, port, backend.dialect))
+                  for ip, port in self._registry.addresses(endpoints)}
+        return {address: place for address, place in places.items() if place}

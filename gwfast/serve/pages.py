@@ -46,7 +46,8 @@ class Pages:
 
     async def metrics(self) -> Answer:
         stats = msgspec.structs.replace(self._of.stats, ready=self._of.ready)
-        return Answer(200, metrics.render(self._of.counted.read(), stats, self._of.health.read()), metrics.CONTENT_TYPE)
+        text = metrics.render(self._of.counted.read(), stats, self._of.health.read(), self._of.prober.results)
+        return Answer(200, text, metrics.CONTENT_TYPE)
 
     async def status(self) -> Answer:
         return _json({
@@ -57,7 +58,7 @@ class Pages:
                         for member in self._of.crew.members],
             "ports": [_port(port) for port in self._of.ports],
             "unresolved": self._of.resolver.failed,
-            "backends": {key: {"endpoints": standing.endpoints, "out": standing.out}
+            "backends": {key: {"endpoints": standing.endpoints, "out": standing.out, "unhealthy": standing.unhealthy}
                          for key, standing in self._of.health.read().items()},
             "problems": [str(problem) for problem in await self._located()],
         })

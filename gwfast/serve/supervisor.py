@@ -19,6 +19,7 @@ from functools import partial
 from gwfast import __version__, _counters
 from gwfast.config.locate import locate
 from gwfast.endpoints.health import Health
+from gwfast.endpoints.probes import Prober
 from gwfast.endpoints.resolve import Resolver
 from gwfast.errors import Problem
 from gwfast.observe import metrics
@@ -65,7 +66,9 @@ class Supervisor:
         self.crew = Crew(loop, options, self.counters, self.ports, self.stats, log, processes,
                          nursery.worker)
         self.resolver = Resolver(loop, lambda: self._ask(set()), options.dns_refresh)
-        self.health = Health(partial(_counters.ejected, self.counters), log.warning)
+        self.prober = Prober(loop, partial(_counters.mark, self.counters))
+        self._certs = None  # serve.certs.Certs, once there was something to probe over TLS
+        self.health = Health(partial(_counters.ejected, self.counters), self.prober.unhealthy, log.warning)
         self._admin = Admin(pages(self), log.bug)
         self._watcher: Watcher | None = None
         self.reading: Reading | None = None
@@ -195,12 +198,22 @@ class Supervisor:
         table, size = await self.aside.run(self.pipeline.image, plan, self.ports.ids, addresses, generation)
         self.counted.assign(self.pipeline.counter_names)
         self.health.follow(self.pipeline.watched)
+        self._probe(table)
         self.crew.publish(generation, table)
         self.stats.generation, self.stats.image_bytes = generation, size
         self.stats.credentials_bytes = self.pipeline.credentials_bytes
         self.stats.certificates = await self.aside.run(self.reading.expiries)
         self._tell_unresolved(plan, addresses)
         self._plan, self._addresses = plan, addresses
+
+    def _probe(self, table: tuple[int, ...]) -> None:
+        """Probe what a policy says, as workers with this table speak to backends."""
+        probed = self.pipeline.probed
+        if any(subject.tls for subject in probed) and not (self._certs and self._certs.same(table[1])):
+            from gwfast.serve.certs import Certs  # and OpenSSL with it
+
+            self._certs = Certs(os.dup(table[1]), self._certs)
+        self.prober.follow(probed, self._certs)
 
     def _listen(self, binds: list[Wanted]) -> None:
         """Let the workers accept where they do not yet, and no more where nothing is wanted now."""
@@ -279,6 +292,7 @@ class Supervisor:
         if self._watcher is not None:
             self._watcher.close()
         self.resolver.close()
+        self.prober.close()
         if self._signals == 1:
             self.crew.finish()
         self.ports.close()

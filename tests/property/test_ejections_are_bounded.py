@@ -26,7 +26,7 @@ def world(endpoints: int, passive: Passive | None):
     return image, [registry.endpoints[(*address, "http")] for address in addresses]
 
 
-steps = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 5000)), max_size=200)
+steps = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 5000), st.sampled_from(["fails"] * 9 + ["marked"])), max_size=200)
 
 
 @given(endpoints=st.integers(1, 20), failures=st.integers(1, 3), percent=st.integers(0, 100),
@@ -37,12 +37,17 @@ def test_never_more_than_the_share(endpoints, failures, percent, base, steps):
     counters = _counters.Counters(fd, 0)
     most = max(1, endpoints * percent // 100) if percent else 0
     row, until, times, now = [0] * endpoints, [0] * endpoints, [0] * endpoints, 1000
+    marked = [False] * endpoints  # as probes find; it is out then, and takes nothing from the share
     longest = max(base, round(limits.EJECTION_MOST * 1000))
-    for which, later in steps:
+    for which, later, what in steps:
         which, now = which % endpoints, now + later
+        if what == "marked":
+            marked[which] = not marked[which]
+            _counters.mark(fd, *places[which], marked[which])
+            continue
         row[which] += 1
         fits = until[which] <= now and sum(one > now for one in until) < most
-        expected = row[which] >= failures and fits
+        expected = row[which] >= failures and fits and not marked[which]
         assert endpoint_failed(counters, image, 0, which, now) == expected
         if expected:
             times[which] = max(0, times[which] - (now - until[which]) // base) + 1
