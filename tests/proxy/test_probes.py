@@ -4,9 +4,11 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from proxy_gateway import free_port, gateway, resource, route, rule, service, until
+from proxy_tls import Authority, authority, backend_tls, config_map
 
 OWN = "gwfast.dev/v1alpha1"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -18,7 +20,8 @@ QUICK = {"type": "HTTP", "interval": "100ms", "timeout": "2s", "unhealthyThresho
 
 
 def policy(name: str = "health", target: str = "svc", passive: dict | None = None, **active) -> dict:
-    checks = {"active": QUICK | active, **({"passive": passive} if passive else {})}
+    active = {name: value for name, value in (QUICK | active).items() if value is not None}
+    checks = {"active": active, **({"passive": passive} if passive else {})}
     return resource("BackendPolicy", name, {"targetRefs": [{"group": "", "kind": "Service", "name": target}],
                                             "healthCheck": checks}, OWN)
 
@@ -231,3 +234,84 @@ def test_beside_passive(run, three) -> None:
     assert (got.count(503), got.count(200)) == (2, 58)
     assert list(standing(gw)["out"]) == [three[1].where]
     assert gw.metrics()[HEALTHY] == 1
+
+
+# -- gRPC and TLS, with a server that most people use --------------------------------------------------------------------------
+
+
+class Health:
+    """A grpcio server that says how it is; with a certificate for `name` over TLS."""
+
+    address = "127.0.0.1"
+
+    def __init__(self, name: str = "") -> None:
+        grpc = pytest.importorskip("grpc")
+        self.state: bytes | None = b"\x08\x01"  # SERVING; None: UNIMPLEMENTED
+        self.asked: list[tuple[str, bytes]] = []
+
+        class Handler(grpc.GenericRpcHandler):
+            def service(_, details):
+                self.asked.append((details.method, b""))
+                return grpc.unary_unary_rpc_method_handler(self.check) if self.state is not None else None
+        self.server = grpc.server(ThreadPoolExecutor(4), handlers=[Handler()])
+        if name:
+            chain, key = authority().certificate(name)
+            self.port = self.server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)]))
+        else:
+            self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.where = f"127.0.0.1:{self.port}"
+        self.server.start()
+
+    def check(self, message: bytes, context) -> bytes:
+        self.asked.append(("message", message))
+        return self.state
+
+
+@pytest.fixture
+def healths():
+    made = []
+    yield lambda name="": made.append(Health(name)) or made[-1]
+    for one in made:
+        one.server.stop(0).wait(10)
+
+
+GRPC = {"type": "GRPC", "http": None, "grpc": {"service": "shop.Cart"}}
+
+
+def calls(name: str, *backends) -> list[dict]:
+    return [*service(name, *backends), resource("GRPCRoute", name, {
+        "parentRefs": [{"name": "gw"}], "rules": [{"backendRefs": [{"name": name, "port": 80}]}]})]
+
+
+def test_grpc(run, healths) -> None:
+    one, other = healths(), healths()
+    key = "default/svc:80/h2c"
+    gw = run(gateway(free_port()), *calls("svc", one, other), policy(**GRPC))
+    until(lambda: len(one.asked) > 2 and len(other.asked) > 2)
+    assert one.asked[:2] == [("/grpc.health.v1.Health/Check", b""), ("message", b"\x0a\x09shop.Cart")]
+    assert unhealthy(gw, key) == {}
+    one.state = b"\x08\x02"
+    until(lambda: unhealthy(gw, key) == {one.where: "it answered NOT_SERVING"})
+    one.state = None
+    until(lambda: unhealthy(gw, key) == {one.where: "it answered grpc-status 12"})
+    one.state = b"\x08\x01"
+    until(lambda: not unhealthy(gw, key))
+
+
+def test_over_tls(run, healths) -> None:
+    """Whom requests would not believe is out; who is believed may change."""
+    right, wrong = healths("backend.example"), healths("other.example")
+    trusting = backend_tls("svc", "backend.example")
+    documents = [gateway(free_port()), *calls("svc", right, wrong), policy(**GRPC), trusting]
+    gw = run(*documents, config_map("authority", authority().pem))
+
+    def found() -> dict[str, str]:
+        backends = json.loads(gw.ask("/status")[1])["backends"]
+        return next(iter(backends.values()))["unhealthy"] if backends else {}
+    until(lambda: found().keys() == {wrong.where})
+    assert found()[wrong.where].startswith("no TLS: certificate verify failed: hostname mismatch"), found()
+    assert gw.metrics()['gwfast_endpoint_probes_total{result="passed"}'] > 0
+    gw.write("all.yaml", *documents, config_map("authority", Authority("a stranger").pem))
+    until(lambda: found().keys() == {right.where, wrong.where})
+    gw.write("all.yaml", *documents, config_map("authority", authority().pem))
+    until(lambda: found().keys() == {wrong.where})
