@@ -185,7 +185,8 @@ def health_words(policy: TargetPolicy | None) -> list[str]:
     """Say what a BackendPolicy does for the health of endpoints, one line each."""
     lines = []
     if policy and (check := policy.active):
-        question = {"HTTP": f"{check.method} {check.path} ({', '.join(map(str, check.statuses))})", "TCP": "a connection",
+        host = check.hostname and f" of {check.hostname}"
+        question = {"HTTP": f"{check.method} {check.path}{host} ({', '.join(map(str, check.statuses))})", "TCP": "a connection",
                     "GRPC": f"grpc.health.v1 of {check.service or 'the server'}"}[check.type]
         lines.append(f"probed every {check.interval_ms / 1000:g} s: {question} in {check.timeout_ms / 1000:g} s; out after "
                      f"{_times(check.unhealthy, 'failure')}, back after {_times(check.healthy, 'success', 'es')} "

@@ -198,8 +198,8 @@ class Supervisor:
         table, size = await self.aside.run(self.pipeline.image, plan, self.ports.ids, addresses, generation)
         self.counted.assign(self.pipeline.counter_names)
         self.health.follow(self.pipeline.watched)
-        self._probe(table)
         self.crew.publish(generation, table)
+        self._probe(table)
         self.stats.generation, self.stats.image_bytes = generation, size
         self.stats.credentials_bytes = self.pipeline.credentials_bytes
         self.stats.certificates = await self.aside.run(self.reading.expiries)
