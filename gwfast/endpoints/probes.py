@@ -9,13 +9,14 @@ Rules
   marked in the cells, where workers look. An endpoint is out while one of those that ask finds it unhealthy.
 - A new one is asked at once, then every `interval`; the first time sooner and each time a little sooner or later, so that
   those that came together do not stay together.
-- PROBES are asked at a time, the others wait in their order. The time of a probe begins when it does. What the event
-  loop itself was late does not count, up to as much again: a gateway that is busy says nothing about its backends.
+- PROBES are asked at a time, the others wait in their order. The time of a probe begins when it does, and is that of a clock
+  which stands still while the event loop is late: a gateway that is busy (a table is being made) says nothing about backends.
 - What stays over a reload keeps what is believed of it; so does an endpoint of which another thing is asked now, until
   that says otherwise.
 """
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -24,9 +25,42 @@ from gwfast import limits
 from gwfast.endpoints.link import RESULTS, Failed, Subject
 from gwfast.endpoints.probe import probe
 
-LATE = 0.05  # that a timer may be, in seconds; more is the loop's fault
+BEAT = 0.02  # seconds between two looks at whether the event loop is late
+LATE = 0.004  # that timers may be (uvloop's are whole milliseconds); a thread that wants the GIL waits 5 ms for it
 
 Place = tuple[int, int]
+
+
+class Clock:
+    """Counts the seconds in which an event loop was not late. It has to be looked at while it runs."""
+
+    def __init__(self, loop):
+        self._loop = loop
+        self._lost = self._due = 0.0  # seconds ever; when the next beat should be
+        self._timer: asyncio.TimerHandle | None = None
+
+    def run(self) -> None:
+        """Begin, unless it runs."""
+        if self._timer is None:
+            self._beat()
+
+    def stop(self) -> None:
+        """Take no more looks."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def now(self) -> float:
+        now = time.monotonic()
+        if self._timer is not None and now > self._due + LATE:
+            self._lost += now - self._due
+            self._due = now + BEAT
+        return now - self._lost
+
+    def _beat(self) -> None:
+        self.now()
+        self._due = time.monotonic() + BEAT
+        self._timer = self._loop.call_later(BEAT, self._beat)
 
 
 class Watch:
@@ -38,8 +72,8 @@ class Watch:
         self.places: tuple[Place, ...] = ()
         self.row = 0  # probes in a row that say otherwise than is believed
         self.asked = False  # ever
-        self.began = self.until = 0.0  # of the last probe
-        self.extended = self.stopped = False
+        self.began = self.until = 0.0  # of the last probe, by the loop's clock and by that of probes
+        self.stopped = False
         self.timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task | None = None
 
@@ -62,6 +96,7 @@ class Prober:
         self._at: dict[Place, list[Watch]] = {}
         self._due: deque[Watch] = deque()
         self._running = 0
+        self._clock = Clock(loop)
         self.results = dict.fromkeys(RESULTS, 0)
         self.unhealthy: dict[Place, str] = {}
 
@@ -91,6 +126,7 @@ class Prober:
         """Ask nobody any more; what is marked stays."""
         for watch in self._watches.values():
             self._stop(watch)
+        self._clock.stop()
 
     def _settle(self, places: Iterable[Place]) -> None:
         """Mark what is believed of these."""
@@ -123,17 +159,17 @@ class Prober:
             if watch.stopped:
                 continue
             self._running += 1
-            watch.began, watch.extended = self._loop.time(), False
-            watch.until = watch.began + watch.subject.check.timeout_ms / 1000
+            self._clock.run()
+            timeout = watch.subject.check.timeout_ms / 1000
+            watch.began, watch.until = self._loop.time(), self._clock.now() + timeout
             watch.task = self._loop.create_task(probe(self._loop, watch.subject, self._certs))
             watch.task.add_done_callback(partial(self._ended, watch))
-            watch.timer = self._loop.call_at(watch.until, self._expire, watch)
+            watch.timer = self._loop.call_later(timeout, self._expire, watch)
 
     def _expire(self, watch: Watch) -> None:
-        late = self._loop.time() - watch.until
-        if late > LATE and not watch.extended:
-            watch.extended = True
-            watch.timer = self._loop.call_later(min(late, watch.until - watch.began), self._expire, watch)
+        left = watch.until - self._clock.now()
+        if left > LATE:
+            watch.timer = self._loop.call_later(left, self._expire, watch)
         else:
             watch.task.cancel()
 
@@ -146,6 +182,8 @@ class Prober:
             self._judge(watch, task, error)
             self._plan(watch)
         self._begin()
+        if not self._running:
+            self._clock.stop()
 
     def _judge(self, watch: Watch, task: asyncio.Task, error: BaseException | None) -> None:
         result, why = "passed", ""
