@@ -13,7 +13,7 @@ from gwfast._filter cimport (
     Out, answer_size, answering, nth, ops_room, put_id, set_ops, total, write_location, write_request,
 )
 from gwfast._head cimport *
-from gwfast._health cimport health_fine, is_out
+from gwfast._health cimport health_fine, health_of, is_out
 from gwfast._http1 cimport keep_trailers, parse_request, parse_response, parse_trailers
 from gwfast._loop cimport LARGE, READ, Pool, READ_AGAIN, READ_BROKEN, READS, append, consume, release, reserve, waiting
 from gwfast._match cimport AMBIGUOUS, FOUND, check, find
@@ -810,7 +810,10 @@ cdef class Exchange(Waiter):
         endpoint = endpoint_at(image, self.backend.endpoints.first + at)
         if self.backend.flags:
             state = self.gateway.upstreams.state(endpoint, self.backend)
-            if state == NULL or is_out(state.health, self.gateway.loop.now_ms):
+            if state == NULL:
+                return NULL
+            state.health = health_of(self.gateway.counters.health, endpoint.slot, endpoint.sign)   # perhaps for the first time
+            if is_out(state.health, self.gateway.loop.now_ms):
                 return NULL
         self.chosen = at
         return endpoint

@@ -224,6 +224,22 @@ def test_one_probe_for_two_backends(run, three) -> None:
     assert [each.asked for each in three] == [1, 1, 1]
 
 
+def test_a_session_is_not_led_to_who_is_out(run, three) -> None:
+    """Nor by a worker that has never looked at this endpoint before."""
+    sticky = rule("svc") | {"sessionPersistence": {"sessionName": "sid"}}
+    gw = run(gateway(free_port()), service("svc", *three), route("r", sticky), policy())
+    until(lambda: all(each.asked for each in three))
+    token = gw.get().fields.get("Set-Cookie").partition(";")[0]
+    (its,) = [each for each in three if each.served]
+    its.well = False
+    until(lambda: sees(gw, its))
+    old = gw.workers()
+    os.kill(old[0], signal.SIGKILL)
+    until(lambda: gw.workers() != old and len(gw.workers()) == 1 and gw.metrics()["gwfast_workers_running"] == 1)
+    assert gw.get(cookie=token).status == 200
+    assert its.served == 1
+
+
 def test_beside_passive(run, three) -> None:
     """Who is found by probes takes nothing from the share that may be ejected."""
     three[0].well = False
