@@ -5,7 +5,7 @@
 # Every cell of a worker is a 64-bit integer with one writer: a reader needs no lock (aligned loads are whole on all targets).
 from libc.stdint cimport uint32_t, uint64_t
 from gwfast._fault cimport FAULTS
-from gwfast._health cimport HealthFile
+from gwfast._health cimport HealthFile, Places
 
 cdef enum:
     MIRRORS = 5            # _call.CALL_ENDS
@@ -20,6 +20,8 @@ cdef struct Totals:
     uint64_t connections_refused   # by a cap
     uint64_t requests
     uint64_t requests_open
+    uint64_t requests_waiting      # for an endpoint that takes one more
+    uint64_t requests_waited       # ever
     uint64_t bytes_in
     uint64_t bytes_out
     uint64_t upstream_connects
@@ -70,6 +72,7 @@ cdef class Counters:
     cdef size_t size
     cdef Totals *totals
     cdef HealthFile *health
+    cdef Places *places    # this worker's
     cdef RouteCounters *routes
     cdef uint32_t slots
     cdef void count(self, uint32_t slot, int status, uint64_t bytes_in, uint64_t bytes_out,

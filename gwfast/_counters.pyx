@@ -8,7 +8,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from gwfast._fault cimport FAULTS, fault_row
-from gwfast._health cimport HEALTH_SLOTS, Health, HealthFile, health_mark
+from gwfast._health cimport HEALTH_SLOTS, Health, HealthFile, health_mark, health_size, places_forgotten, places_of
 from gwfast._sys cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap as sys_mmap, munmap
 
 cdef enum:
@@ -36,7 +36,7 @@ def create(int workers, int slots) -> int:
     cdef size_t stride = (part + page - 1) // page * page
     cdef CounterFile header = CounterFile(MAGIC, workers, slots, stride, page)
     fd = os.memfd_create("gwfast-counters", os.MFD_CLOEXEC)
-    os.truncate(fd, page + stride * workers + sizeof(HealthFile) + <size_t>HEALTH_SLOTS * sizeof(Health))
+    os.truncate(fd, page + stride * workers + health_size(workers))
     os.pwrite(fd, (<char *>&header)[:sizeof(header)], 0)
     return fd
 
@@ -56,12 +56,14 @@ cdef class Counters:
             raise ValueError("not a file of counters, or no such worker in it")
         cdef char *part = <char *>self.base + header.first + worker * header.stride
         self.health = <HealthFile *>(<char *>self.base + header.first + header.workers * header.stride)
+        self.places = places_of(self.health, worker)
         self.totals = <Totals *>part
         self.routes = <RouteCounters *>(part + sizeof(Totals))
         self.slots = header.slots
         # gauges of a worker that died say nothing about its successor
         self.totals.connections_open = self.totals.requests_open = 0
         self.totals.upstream_open = self.totals.upstream_idle = self.totals.udp_sessions_open = 0
+        self.totals.requests_waiting = 0
 
     def __dealloc__(self):
         if self.base != NULL:
@@ -87,7 +89,8 @@ cdef dict _totals(Totals *t):
     return {
         "connections": t.connections, "connections_open": t.connections_open,
         "connections_refused": t.connections_refused, "requests": t.requests,
-        "requests_open": t.requests_open, "bytes_in": t.bytes_in, "bytes_out": t.bytes_out,
+        "requests_open": t.requests_open, "requests_waiting": t.requests_waiting, "requests_waited": t.requests_waited,
+        "bytes_in": t.bytes_in, "bytes_out": t.bytes_out,
         "upstream_connects": t.upstream_connects, "upstream_connect_errors": t.upstream_connect_errors,
         "upstream_reused": t.upstream_reused, "upstream_retries": t.upstream_retries,
         "upstream_open": t.upstream_open, "upstream_idle": t.upstream_idle,
@@ -130,6 +133,17 @@ def mark(int fd, uint32_t slot, uint32_t sign, bint unhealthy) -> None:
     if <void *>base == MAP_FAILED:
         raise OSError("cannot map the counters")
     health_mark(<HealthFile *>(base + header.first + header.workers * header.stride), slot, sign, unhealthy)
+    munmap(base, size)
+
+
+def forget(int fd, uint32_t worker) -> None:
+    """Take away what a worker that died had of the requests that are counted for all (BackendPolicy, circuitBreaker)."""
+    cdef size_t size = os.fstat(fd).st_size
+    cdef char *base = <char *>sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+    cdef CounterFile *header = <CounterFile *>base
+    if <void *>base == MAP_FAILED:
+        raise OSError("cannot map the counters")
+    places_forgotten(<HealthFile *>(base + header.first + header.workers * header.stride), worker)
     munmap(base, size)
 
 

@@ -25,6 +25,7 @@ from gwfast._exchange cimport Exchange, Gateway, Table
 from gwfast._extension cimport Extensions
 from gwfast._log cimport AccessLog
 from gwfast._loop cimport Loop
+from gwfast._queue cimport Queues
 from gwfast._sys cimport *
 from gwfast._table cimport BIND_UDP, Bind, Image, Text, extension_at, text
 from gwfast._timer cimport Timer
@@ -67,6 +68,8 @@ cdef class Engine:
         self.gateway.timer.loop = self.loop
         if self.gateway.timer.begin() < 0:
             raise OSError(errno, "cannot make a timer")
+        upstreams.queues = Queues()
+        upstreams.queues.loop, upstreams.queues.timer = self.loop, self.gateway.timer
         self.gateway.counters = self.loop.counters
         self.gateway.upstreams = upstreams
         self.gateway.log = AccessLog(self.loop, options.access_log_fd, options.access_log)

@@ -156,6 +156,7 @@ cdef class Exchange(Waiter):
     cdef uint32_t seen         # bytes of a partial head that were looked at
     cdef uint32_t chosen       # endpoint, as an index into the backend's; NO_BACKEND: none yet
     cdef uint32_t attempts
+    cdef bint waits_fresh      # in a queue, for an attempt on a new connection
     cdef uint32_t informed     # 1xx that went on
     cdef uint64_t id[2]        # the request id that the gateway made; 0: none
     cdef uint64_t started_us
@@ -215,7 +216,8 @@ cdef class Exchange(Waiter):
     cdef void reflect(self) noexcept     # sends copies of the request to its mirrors
     cdef void mirror(self, const char *at, size_t n, bint end, bint trailers) noexcept
     cdef void answer_op(self, const Op *op, const Found *found, const Bind *bind) noexcept
-    cdef void attempt(self, bint fresh) noexcept
+    cdef void attempt(self, bint fresh, const Endpoint *endpoint) noexcept
+    cdef void line_up(self, bint fresh) noexcept
     cdef void transmit(self) noexcept
     cdef void client_drained(self) noexcept
     cdef void client_gone(self) noexcept

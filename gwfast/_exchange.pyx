@@ -239,6 +239,19 @@ cdef inline int go_on(Exchange self, const Found *found, const Bind *bind, uint3
     return 0
 
 
+cdef inline const Endpoint *endpoint_for(Exchange self, bint fresh) noexcept:
+    """Its session's, or choose one; NULL: there is none that takes one more."""
+    cdef const Endpoint *endpoint
+    if self.session.known:
+        endpoint = self.session_endpoint(fresh)
+        if endpoint != NULL:
+            if self.backend.flags & BACKEND_LIMITED and not self.gateway.upstreams.enter(self.table.image, self.backend, self.chosen):
+                self.chosen = NO_BACKEND
+                return NULL
+            return endpoint
+    return self.gateway.upstreams.choose(self.table.image, self.backend, NO_BACKEND if fresh else self.chosen, &self.chosen)
+
+
 cdef inline void await_reply(Exchange self) noexcept:
     """The whole request is on its way: what comes next is the upstream's, and timed."""
     self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + (self.gateway.reply_body_ms if self.replied
@@ -713,7 +726,7 @@ cdef class Exchange(Waiter):
         elif self.retry_at and now >= self.retry_at:
             self.retry_at = 0
             self.schedule()
-            self.attempt(False)
+            self.attempt(False, NULL)
         elif self.attempt_until and now >= self.attempt_until:
             self.attempt_until = 0
             self.fail(FAULT_UPSTREAM_TIMEOUT)
@@ -755,12 +768,11 @@ cdef class Exchange(Waiter):
             self.ask()
             return
         self.launched = True
-        self.attempt(False)
+        self.attempt(False, NULL)
 
-    cdef void attempt(self, bint fresh) noexcept:
-        """Choose an endpoint and take or open a connection to it."""
+    cdef void attempt(self, bint fresh, const Endpoint *endpoint) noexcept:
+        """Choose an endpoint (NULL: not yet) and take or open a connection to it."""
         cdef Upstreams upstreams = self.gateway.upstreams
-        cdef const Endpoint *endpoint
         cdef Upstream upstream = None
         cdef uint32_t most = self.backend.endpoints.count
         if most > ATTEMPTS:
@@ -769,10 +781,11 @@ cdef class Exchange(Waiter):
             self.attempt_until = self.gateway.loop.now_ms + self.policy.backend_ms
             self.schedule()
         while self.attempts < most or fresh:
-            endpoint = self.session_endpoint(fresh) if self.session.known else NULL
             if endpoint == NULL:
-                endpoint = upstreams.choose(self.table.image, self.backend,
-                                            NO_BACKEND if fresh else self.chosen, &self.chosen)
+                endpoint = endpoint_for(self, fresh)
+            if endpoint == NULL and self.backend.flags & BACKEND_LIMITED:
+                self.line_up(fresh)
+                return
             self.attempts += 1
             self.state = upstreams.state(endpoint, self.backend) if endpoint != NULL else NULL
             if self.state == NULL:
@@ -793,8 +806,29 @@ cdef class Exchange(Waiter):
             if self.backend.flags:
                 upstreams.failed(self.state, self.table.image, self.backend)
             upstreams.done(self.state)
-            self.state = NULL
+            self.state = endpoint = NULL
         self.fail(self.connect_fault if self.connect_fault else FAULT_CONNECT)
+
+    cdef void line_up(self, bint fresh) noexcept:
+        """Every endpoint has as many requests as its policy allows: wait for a turn."""
+        self.waits_fresh = fresh
+        if self.attempt_until:
+            self.attempt_until = 0
+            self.schedule()
+        self.owes = True
+        if self.gateway.upstreams.wait(self, self.backend) < 0:
+            self.fail(FAULT_QUEUE_FULL)
+
+    cdef int turn(self) noexcept:
+        cdef const Endpoint *endpoint = endpoint_for(self, self.waits_fresh)
+        if endpoint == NULL:
+            return -1 if self.session.known else 0
+        self.gateway.upstreams.leave(self)
+        self.attempt(self.waits_fresh, endpoint)
+        return 1
+
+    cdef void turned_away(self) noexcept:
+        self.fail(FAULT_QUEUE_TIMEOUT)
 
     cdef const Endpoint *session_endpoint(self, bint fresh) noexcept:
         cdef const Image *image = self.table.image
@@ -862,7 +896,7 @@ cdef class Exchange(Waiter):
         if self.backend.flags:
             self.gateway.upstreams.failed(self.state, self.table.image, self.backend)
         self.drop_upstream()
-        self.attempt(False)
+        self.attempt(False, NULL)
 
     cdef void upstream_late(self) noexcept:
         if self.upstream.status == CONNECTING:
@@ -906,7 +940,7 @@ cdef class Exchange(Waiter):
             self.gateway.counters.totals.upstream_retries += 1
             self.drop_upstream()
             self.attempts = 0
-            self.attempt(True)
+            self.attempt(True, NULL)
         else:
             self.fail(FAULT_UPSTREAM_RESET)
 
@@ -1288,6 +1322,8 @@ cdef class Exchange(Waiter):
     cdef void settle(self) noexcept:
         cdef Call call
         self.owes = False
+        if self.queue != NULL:
+            self.gateway.upstreams.leave(self)
         self.hold_at = self.prefer = NONE
         self.keep = READ
         while self.mirrors is not None:

@@ -49,6 +49,8 @@ cdef enum:
     FAULT_BODY_LARGE       # for it
     FAULT_EXTENSION
     FAULT_RETRY_BUDGET
+    FAULT_QUEUE_FULL       # of those that wait for an endpoint of its backend
+    FAULT_QUEUE_TIMEOUT
     FAULTS
 
 cdef struct Row:

@@ -46,6 +46,8 @@ cdef extern from * nogil:
         {413, "body_too_large"},
         {500, "extension"},
         {503, "retry_budget"},
+        {503, "queue_full"},
+        {503, "queue_timeout"},
     };
     static const struct { unsigned short status; const char *word; } gwfast_phrases[] = {
         {200, "OK"},

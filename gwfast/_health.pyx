@@ -1,17 +1,25 @@
 """The health of endpoints (see _health.pxd)."""
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
+from gwfast._sys cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from gwfast._table cimport BACKEND_PASSIVE, Backend, Endpoint, Image, endpoint_at
 
 cdef extern from * nogil:
     """
     #define gw_add(at) __atomic_add_fetch(at, 1, __ATOMIC_RELAXED)
+    #define gw_add_some(at, n) __atomic_add_fetch(at, n, __ATOMIC_RELAXED)
+    static inline void gw_take(unsigned *at, unsigned n) {      /* down to 0 */
+        unsigned was = __atomic_load_n(at, __ATOMIC_RELAXED);
+        while (!__atomic_compare_exchange_n(at, &was, was > n ? was - n : 0, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+    }
     #define gw_put(at, value) __atomic_store_n(at, value, __ATOMIC_RELEASE)
     static inline int gw_swap(unsigned long *at, unsigned long was, unsigned long is) {
         return __atomic_compare_exchange_n(at, &was, is, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
     }
     """
     uint32_t gw_add(uint32_t *at)
+    uint32_t gw_add_some(uint32_t *at, uint32_t n)
+    void gw_take(uint32_t *at, uint32_t n)
     void gw_put(uint64_t *at, uint64_t value)
     void gw_put_sign "gw_put"(uint32_t *at, uint32_t value)
     bint gw_swap(uint64_t *at, uint64_t was, uint64_t value)
@@ -19,6 +27,12 @@ cdef extern from * nogil:
 
 cdef inline Health *cell(HealthFile *file, uint32_t slot) noexcept nogil:
     return <Health *>(file + 1) + slot
+
+
+cdef uint64_t clock_ms() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <uint64_t>now.tv_sec * 1000 + now.tv_nsec // 1000000
 
 
 cdef Health *health_of(HealthFile *file, uint32_t slot, uint32_t sign) noexcept nogil:
@@ -31,7 +45,8 @@ cdef Health *health_of(HealthFile *file, uint32_t slot, uint32_t sign) noexcept 
     if <int32_t>(sign - health.sign) < 0:
         return NULL
     health.ejected_until = 0
-    health.failures = health.ejections = health.total = 0
+    health.failures = health.ejections = health.total = health.busy = 0
+    health.since = clock_ms()
     health.sign = sign
     return health
 
@@ -42,6 +57,7 @@ cdef void health_mark(HealthFile *file, uint32_t slot, uint32_t sign, bint unhea
     if unhealthy:
         gw_put_sign(&cell(file, slot).unhealthy, sign)
     elif cell(file, slot).unhealthy == sign:
+        cell(file, slot).since = clock_ms()
         gw_put_sign(&cell(file, slot).unhealthy, 0)
 
 
@@ -89,3 +105,50 @@ cdef void eject(Health *health, const Backend *backend, uint64_t now) noexcept n
     health.total += 1
     health.failures = 0
     gw_put(&health.ejected_until, now + (most if lasts > most else lasts))
+
+
+cdef inline void write_down(const Health *health, Places *places, uint32_t n) noexcept nogil:
+    if places.sign != health.sign:
+        places.sign, places.count = health.sign, 0
+    places.count += n
+
+
+cdef bint place_taken(Health *health, Places *places, uint32_t most) noexcept nogil:
+    if health.busy >= most:
+        return False
+    write_down(health, places, 1)
+    if gw_add(&health.busy) <= most:
+        return True
+    places_left(health, places, 1)
+    return False
+
+
+cdef void places_added(Health *health, Places *places, uint32_t n) noexcept nogil:
+    write_down(health, places, n)
+    gw_add_some(&health.busy, n)
+
+
+cdef void places_left(Health *health, Places *places, uint32_t n) noexcept nogil:
+    gw_take(&health.busy, n)
+    if places.sign == health.sign:
+        places.count -= min(n, places.count)
+
+
+cdef void places_forgotten(HealthFile *file, uint32_t worker) noexcept nogil:
+    cdef Places *places = places_of(file, worker)
+    cdef uint32_t i
+    for i in range(HEALTH_SLOTS):
+        if places[i].count:
+            if places[i].sign == cell(file, i).sign:
+                gw_take(&cell(file, i).busy, places[i].count)
+            places[i].count = 0
+
+
+cdef uint32_t warmth(const Health *health, uint64_t window, uint64_t now) noexcept nogil:
+    cdef uint64_t since
+    if health == NULL:
+        return WARM
+    since = max(health.since, health.ejected_until)
+    if now >= since + window:
+        return WARM
+    return SLOWEST if now <= since else max(<uint32_t>SLOWEST, <uint32_t>((now - since) * WARM // window))

@@ -24,7 +24,7 @@ from posix.unistd cimport pwrite
 from gwfast._head cimport name_hash
 from gwfast._index cimport (Arena, HostBlock, Name, Term, Terms, Texts, make_name, patch_host, remove_name,
                              room_for_names, set_name, write_host, write_names)
-from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BACKEND_ACTIVE, BACKEND_PASSIVE, BIND_HTTP, BIND_TCP, BIND_TLS,
+from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BACKEND_ACTIVE, BACKEND_LIMITED, BACKEND_PASSIVE, BACKEND_SLOW, BIND_HTTP, BIND_TCP, BIND_TLS,
                             BIND_UDP, CORS_ANY_HEADER, CORS_ANY_METHOD, CORS_ANY_ORIGIN, CORS_CREDENTIALS, IMAGE_VERSION,
                             MODE_HTTP, MODE_HTTPS, MODE_PASSTHROUGH, MODE_TCP, MODE_TERMINATE, MODE_UDP, NO_BACKEND,
                             OP_ANSWER, OP_AUTHORIZE, OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD,
@@ -838,6 +838,12 @@ cdef class Writer:
         if passive is not None:
             out.flags |= BACKEND_PASSIVE
             out.failures, out.percent, out.ejection_ms = passive.failures, passive.percent, passive.ejection_ms
+        out.slow_ms = policy.slow_start_ms if policy is not None else 0
+        out.flags |= BACKEND_SLOW if out.slow_ms else 0
+        out.parallel = policy.parallel if policy is not None else 0
+        if out.parallel:
+            out.flags |= BACKEND_LIMITED
+            out.pending, out.pending_ms = policy.pending, policy.pending_ms
         return 0
 
     cdef int write_endpoints(self, BackendBlock block) except -1:

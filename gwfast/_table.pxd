@@ -167,6 +167,8 @@ cdef enum Protocol:        # in clear, or over TLS where `tls` is not 0
 cdef enum BackendFlag:
     BACKEND_PASSIVE = 1    # failures are counted, and endpoints that fail are ejected
     BACKEND_ACTIVE = 2     # the supervisor probes its endpoints and marks those that are unhealthy
+    BACKEND_SLOW = 4       # endpoints that come get few requests first
+    BACKEND_LIMITED = 8    # only so many requests are under way at one of its endpoints
 
 cdef struct Backend:
     Text name              # 'namespace/name:port'
@@ -182,6 +184,11 @@ cdef struct Backend:
     uint32_t minimum_ms
     uint32_t failures      # in a row that eject an endpoint
     uint32_t ejection_ms   # times how often it was ejected
+    uint32_t slow_ms       # until an endpoint has its whole share
+    uint32_t parallel      # requests at one endpoint
+    uint32_t pending       # that wait for one, of each worker
+    uint32_t pending_ms    # and for how long
+    uint32_t pad
 
 cdef struct Endpoint:
     uint32_t slot          # stable while the endpoint lives: index into each worker's endpoint states

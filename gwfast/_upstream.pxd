@@ -17,7 +17,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 from gwfast._budget cimport Spent
 from gwfast._head cimport ResponseHead
-from gwfast._health cimport Health
+from gwfast._health cimport Health, Places
 from gwfast._loop cimport Buf, Loop, Peer
 from gwfast._table cimport Backend, Endpoint, Image
 from gwfast._tls cimport Session
@@ -33,6 +33,8 @@ cdef struct State:
     uint32_t outstanding   # requests
     uint32_t sent          # requests that this endpoint was chosen for, ever
     Spent spent            # of them, those that were retries
+    uint32_t counted       # of `outstanding`, those that are in its cell's `busy`
+    Places *places         # of the worker, beside its cell
     uint32_t calls         # those of them that are the gateway's own (_call)
     uint32_t sign
     Health *health         # its cell, once a backend with a policy has it; NULL: none
@@ -42,6 +44,8 @@ cdef struct State:
     uint8_t protocol       # Protocol of its backend
     uint8_t multiplexes    # its last TLS connection spoke HTTP/2: the next one is dialled for many requests
     uint8_t retired        # its slot belongs to another endpoint now
+    uint8_t limited        # by a policy: what is outstanding is counted for all workers
+    uint8_t odd            # one of the two: the end of a request is more than a number
     uint8_t name_n
     char name[54]          # 'ip:port' for the log
 
@@ -51,6 +55,11 @@ cdef enum UpstreamState:
     IDLE
 
 cdef class Waiter:
+    cdef PyObject *queue   # Queue that it waits in (borrowed), and its neighbours there
+    cdef PyObject *ahead
+    cdef PyObject *behind
+    cdef uint64_t waits_until      # ms
+
     cdef void upstream_open(self) noexcept
     cdef void upstream_readable(self) noexcept    # a connection: there are bytes to read, or its end
     cdef void upstream_drained(self) noexcept
@@ -66,6 +75,9 @@ cdef class Waiter:
     cdef bint upstream_wanted(self) noexcept      # more of the body may come; if not, pull() will ask for it
     cdef bint upstream_moves(self) noexcept       # whether it may be moved to a stream: its connection speaks HTTP/2
     cdef void upstream_moved(self, Upstream upstream) noexcept     # it is this one now, and about to open
+    # Of those in a Queue: an endpoint may take one more. 1: it was this one's turn; 0: there is none; -1: none for it alone.
+    cdef int turn(self) noexcept
+    cdef void turned_away(self) noexcept          # it has waited long enough
 
 cdef class Upstream(Peer):
     cdef Upstreams home
@@ -107,8 +119,15 @@ cdef class Upstreams:
     cdef void suspect(self, State *state) noexcept    # it could not be connected to
     cdef void failed(self, State *state, const Image *image, const Backend *backend) noexcept    # as its policy counts
     cdef void done(self, State *state) noexcept   # a request that this endpoint was chosen for is over
+    cdef void done_odd(self, State *state) noexcept
+    # Of a backend with a limit: whether endpoint i takes one more request, which is counted then.
+    cdef bint enter(self, const Image *image, const Backend *backend, uint32_t i) noexcept
+    cdef int wait(self, Waiter waiter, const Backend *backend) noexcept    # for its turn(); -1: too many do
+    cdef void leave(self, Waiter waiter) noexcept
     cdef int grow(self, uint32_t slots) except -1
     cdef State *state(self, const Endpoint *endpoint, const Backend *backend) noexcept
+    # For a request, which is then counted as outstanding by whoever asked. NULL: there is none, or (of a backend with a limit)
+    # none takes one more.
     cdef const Endpoint *choose(self, const Image *image, const Backend *backend, uint32_t avoid,
                                 uint32_t *chosen) noexcept
     cdef const Endpoint *choose_well(self, const Image *image, const Backend *backend, uint32_t avoid,

@@ -7,7 +7,6 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset, strlen
 
 from gwfast._body cimport body_parts, parts_size, trailer_parts
-from gwfast._budget cimport Budget, Spending, budget_add, budget_allows, budget_read
 from gwfast._fault cimport (
     FAULT_CONNECT, FAULT_INTERNAL, FAULT_UPSTREAM_EXPIRED, FAULT_UPSTREAM_NAME, FAULT_UPSTREAM_TLS, FAULT_UPSTREAM_UNTRUSTED)
 from gwfast._filter cimport Out, put_number, say
@@ -64,6 +63,12 @@ cdef class Waiter:
         return False
 
     cdef void upstream_moved(self, Upstream upstream) noexcept:
+        pass
+
+    cdef int turn(self) noexcept:
+        return 0
+
+    cdef void turned_away(self) noexcept:
         pass
 
 
@@ -361,7 +366,7 @@ cdef class Upstreams:
     cdef void retire(self, State *state) noexcept:
         """The slot goes to another endpoint: what is idle ends now, what is busy when it is done."""
         cdef Upstream upstream
-        state.retired = True
+        state.retired = state.odd = True
         state.connections += 1     # keep it through the loop
         while state.idle != NULL:
             upstream = <Upstream>state.idle
@@ -400,24 +405,10 @@ cdef class Upstreams:
         return endpoint_at(image, backend.endpoints.first + a)
 
     cdef bint may_retry(self, const Image *image, const Backend *backend, uint32_t chosen) noexcept:
-        cdef Spending spending
-        cdef Budget budget
-        cdef State *state
-        cdef uint32_t i
-        budget_read(&budget, backend)
-        memset(&spending, 0, sizeof(spending))
-        for i in range(backend.endpoints.count):
-            state = self.state(endpoint_at(image, backend.endpoints.first + i), backend)
-            if state != NULL:
-                budget_add(&budget, &spending, &state.spent, state.sent, self.loop.now_ms)
-        state = self.state(endpoint_at(image, backend.endpoints.first + chosen), backend)
-        if state == NULL or not budget_allows(&budget, &spending):
-            return False
-        state.spent.retried += 1
-        return True
+        return False               # Pools can, as what follows
 
     cdef const Endpoint *choose_well(self, const Image *image, const Backend *backend, uint32_t avoid, uint32_t *chosen) noexcept:
-        return NULL                # Pools can
+        return NULL
 
     cdef void failed(self, State *state, const Image *image, const Backend *backend) noexcept:
         pass
@@ -429,8 +420,21 @@ cdef class Upstreams:
     cdef void done(self, State *state) noexcept:
         invariant(state.outstanding > 0)
         state.outstanding -= 1
+        if state.odd:
+            self.done_odd(state)
+
+    cdef void done_odd(self, State *state) noexcept:
         if state.retired and state.connections == 0 and state.outstanding == 0:
             discard(state)
+
+    cdef bint enter(self, const Image *image, const Backend *backend, uint32_t i) noexcept:
+        return True
+
+    cdef int wait(self, Waiter waiter, const Backend *backend) noexcept:
+        return -1
+
+    cdef void leave(self, Waiter waiter) noexcept:
+        pass
 
     cdef uint64_t load(self, State *state) noexcept:
         return state.outstanding + (<uint64_t>1 << 32 if state.suspect_until > self.loop.now_ms else 0)

@@ -2,12 +2,15 @@
 cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
+from libc.string cimport memset
 
+from gwfast._budget cimport Budget, Spending, budget_add, budget_allows, budget_read
 from gwfast._fault cimport FAULT_CONNECT, FAULT_CONNECT_TIMEOUT
 from gwfast._frames cimport WINDOW_MOST
-from gwfast._health cimport health_failed, health_of, is_out
-from gwfast._table cimport NO_BACKEND, PROTO_H2C, Backend, Endpoint, Image, endpoint_at
+from gwfast._health cimport WARM, health_failed, health_of, is_out, place_taken, places_added, places_left, warmth
+from gwfast._table cimport BACKEND_LIMITED, NO_BACKEND, PROTO_H2C, Backend, Endpoint, Image, endpoint_at
 from gwfast._tls cimport CHOSEN_H2
+from gwfast._upstream cimport discard
 
 cdef enum:
     POOL_REQUESTS = 100000     # limits.POOL_REQUESTS
@@ -58,24 +61,53 @@ cdef class Pools(Muxes):
 
     cdef const Endpoint *choose_well(self, const Image *image, const Backend *backend, uint32_t avoid,
                                      uint32_t *chosen) noexcept:
-        """The same among those that serve; where none does, among all: a guess is better than a certain failure."""
+        cdef uint32_t a = self.better(image, backend, avoid)
+        if a < backend.endpoints.count and backend.flags & BACKEND_LIMITED and not self.enter(image, backend, a):
+            a = self.roomy_one(image, backend, a, avoid)
+        if a >= backend.endpoints.count:
+            return NULL
+        chosen[0] = a
+        return endpoint_at(image, backend.endpoints.first + a)
+
+    cdef uint32_t better(self, const Image *image, const Backend *backend, uint32_t avoid) noexcept:
+        """Of two that serve; where none does, any: a guess is better than a certain failure. endpoints.count: no memory."""
         cdef uint32_t n = backend.endpoints.count
-        cdef uint32_t a = self.draw(image, backend, avoid)
+        cdef uint32_t a = self.draw(image, backend, avoid, WARM, True)
         cdef uint32_t b = n
+        cdef uint32_t warm
         if a == n:
             a = <uint32_t>(((self.loop.random() & 0xFFFFFFFF) * n) >> 32)
             if a == avoid:
                 a = (a + 1) % n
             self.serves(image, backend, a)
+            if self.states[endpoint_at(image, backend.endpoints.first + a).slot] == NULL:
+                return n
         elif avoid == NO_BACKEND:
-            b = self.draw(image, backend, a)
-        if self.states[endpoint_at(image, backend.endpoints.first + a).slot] == NULL:
-            return NULL
+            warm = self.warm(image, backend, a)
+            b = self.draw(image, backend, a, warm, backend.slow_ms == 0)
         if b < n and (self.load(self.states[endpoint_at(image, backend.endpoints.first + b).slot])
                       < self.load(self.states[endpoint_at(image, backend.endpoints.first + a).slot])):
-            a = b
-        chosen[0] = a
-        return endpoint_at(image, backend.endpoints.first + a)
+            return b
+        return a
+
+    cdef uint32_t roomy_one(self, const Image *image, const Backend *backend, uint32_t full, uint32_t avoid) noexcept:
+        """Another that serves and takes one more (where none serves: any), which is counted then. endpoints.count: none."""
+        cdef uint32_t n = backend.endpoints.count
+        cdef uint32_t start = <uint32_t>(((self.loop.random() & 0xFFFFFFFF) * n) >> 32)
+        cdef uint32_t i, at
+        cdef bint served = self.serves(image, backend, full)
+        for i in range(n):
+            at = (start + i) % n
+            if at != full and at != avoid and self.serves(image, backend, at):
+                served = True
+                if self.enter(image, backend, at):
+                    return at
+        if not served:
+            for i in range(n):
+                at = (start + i) % n
+                if at != full and at != avoid and self.enter(image, backend, at):
+                    return at
+        return n
 
     cdef bint serves(self, const Image *image, const Backend *backend, uint32_t i) noexcept:
         cdef const Endpoint *endpoint = endpoint_at(image, backend.endpoints.first + i)
@@ -84,21 +116,85 @@ cdef class Pools(Muxes):
             return False
         if state.health == NULL or state.health.sign != state.sign:
             state.health = health_of(self.loop.counters.health, endpoint.slot, state.sign)
+            state.places = self.loop.counters.places + endpoint.slot
         return not is_out(state.health, self.loop.now_ms)
 
-    cdef uint32_t draw(self, const Image *image, const Backend *backend, uint32_t other) noexcept:
-        """One that serves and is not `other`: at random, and in a row only where most are out. endpoints.count: none."""
+    cdef uint32_t warm(self, const Image *image, const Backend *backend, uint32_t i) noexcept:
+        cdef State *state = self.states[endpoint_at(image, backend.endpoints.first + i).slot]
+        return warmth(state.health, backend.slow_ms, self.loop.now_ms) if backend.slow_ms else WARM
+
+    cdef uint32_t draw(self, const Image *image, const Backend *backend, uint32_t other, uint32_t beside, bint must) noexcept:
+        """One that serves and is not `other`: at random, those that are new the less often the colder they are (`beside`: how
+        warm that one is), and in a row only where most are out and it must be one. endpoints.count: none."""
         cdef uint32_t n = backend.endpoints.count
         cdef uint32_t _, at = 0
         for _ in range(DRAWS):
             at = <uint32_t>(((self.loop.random() & 0xFFFFFFFF) * n) >> 32)
-            if at != other and self.serves(image, backend, at):
+            if at != other and self.serves(image, backend, at) and (
+                    backend.slow_ms == 0 or self.warm(image, backend, at) > ((self.loop.random() & 0xFFFFFFFF) * beside) >> 32):
                 return at
+        if not must:
+            return n
         for _ in range(n):
             at = at + 1 if at + 1 < n else 0
             if at != other and self.serves(image, backend, at):
                 return at
         return n
+
+    # -- places: requests at endpoints of which a policy says how many -------------------------------------------------
+
+    cdef bint enter(self, const Image *image, const Backend *backend, uint32_t i) noexcept:
+        cdef State *state
+        self.serves(image, backend, i)
+        state = self.states[endpoint_at(image, backend.endpoints.first + i).slot]
+        if state == NULL:
+            return False
+        state.limited = state.odd = True
+        self.recount(state)
+        if state.health == NULL or state.health.sign != state.sign:
+            return True            # beyond what can be counted (limits.HEALTH_SLOTS)
+        if not place_taken(state.health, state.places, backend.parallel):
+            return False
+        state.counted += 1
+        return True
+
+    cdef void recount(self, State *state) noexcept:
+        """Count what is outstanding as it is now: others may lead to this endpoint, without a limit."""
+        if state.health != NULL and state.health.sign == state.sign:
+            if state.outstanding > state.counted:
+                places_added(state.health, state.places, state.outstanding - state.counted)
+            elif state.outstanding < state.counted:
+                places_left(state.health, state.places, state.counted - state.outstanding)
+        state.counted = state.outstanding
+
+    cdef void done_odd(self, State *state) noexcept:
+        if state.limited:
+            self.recount(state)
+            self.queues.look()
+        Upstreams.done_odd(self, state)
+
+    cdef int wait(self, Waiter waiter, const Backend *backend) noexcept:
+        return self.queues.enter(waiter, backend)
+
+    cdef void leave(self, Waiter waiter) noexcept:
+        self.queues.leave(waiter)
+
+    cdef bint may_retry(self, const Image *image, const Backend *backend, uint32_t chosen) noexcept:
+        cdef Spending spending
+        cdef Budget budget
+        cdef State *state
+        cdef uint32_t i
+        budget_read(&budget, backend)
+        memset(&spending, 0, sizeof(spending))
+        for i in range(backend.endpoints.count):
+            state = self.state(endpoint_at(image, backend.endpoints.first + i), backend)
+            if state != NULL:
+                budget_add(&budget, &spending, &state.spent, state.sent, self.loop.now_ms)
+        state = self.state(endpoint_at(image, backend.endpoints.first + chosen), backend)
+        if state == NULL or not budget_allows(&budget, &spending):
+            return False
+        state.spent.retried += 1
+        return True
 
     cdef void failed(self, State *state, const Image *image, const Backend *backend) noexcept:
         if health_failed(self.loop.counters.health, state.health, image, backend, self.loop.now_ms):
@@ -128,7 +224,7 @@ cdef class Pools(Muxes):
 
     cdef void retire(self, State *state) noexcept:
         cdef Mux mux
-        state.retired = True
+        state.retired = state.odd = True
         state.connections += 1     # keep it through the loop
         while state.muxes != NULL:
             mux = <Mux>state.muxes

@@ -380,14 +380,11 @@ class AncestorNode(Node):
 
 
 class PolicyNode(Node):
-    """notes: of its parts that are not followed."""
-
     key: Key
     resource: BackendTLSPolicy | XBackendTrafficPolicy | BackendPolicy
     accepted: bool = True
     conditions: tuple[Condition, ...] = ()  # the same for every ancestor
     ancestors: tuple[AncestorNode, ...] = ()
-    notes: tuple[Note, ...] = ()
 
 
 class Note(Node):

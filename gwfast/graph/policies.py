@@ -16,12 +16,11 @@ from gwfast.config.model import (ActiveHealthCheck, BackendPolicy, BackendTLSPol
 from gwfast.config.validate import seconds
 from gwfast.graph.certificates import Credentials, Refusal
 from gwfast.graph.listeners import Fault, condition
-from gwfast.graph.model import (POLICY_KINDS, Active, AncestorNode, GraphOptions, Note, Passive, PolicyNode, TargetPolicy,
+from gwfast.graph.model import (POLICY_KINDS, Active, AncestorNode, GraphOptions, Passive, PolicyNode, TargetPolicy,
                                 TargetTLS, TargetTraffic)
 from gwfast.graph.refs import Policy, Resources, policy_services
 from gwfast.graph.sessions import session_fault
 
-_NOT_HONOURED = {"slow_start": "slowStart", "circuit_breaker": "circuitBreaker"}
 
 
 def protection(
@@ -107,16 +106,8 @@ def judge_policies(
         ancestors = [AncestorNode(gateway=gateway, conditions=node.conditions) for gateway in sorted(gateways)]
         nodes[key] = PolicyNode(
             key=key, resource=policy, accepted=node.accepted, conditions=node.conditions, ancestors=tuple(ancestors),
-            notes=tuple(_notes(policy)),
         )
     return nodes
-
-
-def _notes(policy: Policy) -> Iterable[Note]:
-    for name, written in _NOT_HONOURED.items():
-        if getattr(policy.spec, name, None) is not None:
-            message = f"{written}: not followed by this version"
-            yield Note(resource=policy, field=f"spec.{written}", reason="NotServed", message=message)
 
 
 def _judge(policy: Policy, resources: Resources, options: GraphOptions, credentials: Credentials) -> PolicyNode:

@@ -12,13 +12,16 @@ import msgspec
 from gwfast import __version__
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-GAUGES = {"connections_open", "udp_sessions_open", "requests_open", "upstream_open", "upstream_idle", "table_generation"}
+GAUGES = {"connections_open", "udp_sessions_open", "requests_open", "requests_waiting", "upstream_open", "upstream_idle",
+          "table_generation"}
 HELP = {
     "connections": "Client connections accepted.",
     "connections_open": "Client connections open now.",
     "connections_refused": "Client connections closed because of a cap.",
     "requests": "Requests read, also those that no route took.",
     "requests_open": "Requests in flight.",
+    "requests_waiting": "Those that wait for an endpoint to take one more (BackendPolicy).",
+    "requests_waited": "Requests that waited so.",
     "bytes_in": "Bytes of request bodies.",
     "bytes_out": "Bytes of response bodies.",
     "upstream_connects": "Connections opened to backends.",

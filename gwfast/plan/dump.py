@@ -171,7 +171,10 @@ def _policy(policy: TargetPolicy) -> dict[str, Any]:
     passive = policy.passive
     return {"name": policy.name} | _kept(passive={
         "consecutiveFailures": passive.failures, "baseEjectionMs": passive.ejection_ms,
-        "maxEjectionPercent": passive.percent} if passive else {}, active=_active(policy.active) if policy.active else {})
+        "maxEjectionPercent": passive.percent} if passive else {}, active=_active(policy.active) if policy.active else {},
+        slowStartMs=policy.slow_start_ms, circuitBreaker={
+            "maxParallelRequests": policy.parallel, "maxPendingRequests": policy.pending,
+            "pendingTimeoutMs": policy.pending_ms} if policy.parallel else {})
 
 
 def _active(check: Active) -> dict[str, Any]:
@@ -194,7 +197,16 @@ def health_words(policy: TargetPolicy | None) -> list[str]:
     if policy and (passive := policy.passive):
         lines.append(f"out after {_times(passive.failures, 'failure')}, for {passive.ejection_ms / 1000:g} s and more, "
                      f"{passive.percent} % of the endpoints at most (BackendPolicy {policy.name})")
+    if policy and policy.slow_start_ms:
+        lines.append(f"an endpoint that is new has its whole share after {policy.slow_start_ms / 1000:g} s (BackendPolicy {policy.name})")
+    if policy and policy.parallel:
+        lines.append(f"{_requests(policy.parallel)} at once to an endpoint; {_requests(policy.pending)} of each worker wait for "
+                     f"{policy.pending_ms / 1000:g} s at most, then 503 (BackendPolicy {policy.name})")
     return lines
+
+
+def _requests(count: int) -> str:
+    return f"{count} request{'s' * (count != 1)}"
 
 
 def _times(count: int, what: str, plural: str = "s") -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
+from gwfast._counters import forget
 from gwfast.observe.log import Log
 from gwfast.observe.metrics import Stats
 from gwfast.serve import control, spawn
@@ -153,6 +154,7 @@ class Crew:
         """The other end of the control socket is closed: the process has ended, or soon will."""
         pid, member.pid, member.ready, member.applied = member.pid, 0, False, 0
         status = spawn.reap(pid)
+        forget(self._counters, member.index)
         self._move()
         if self.ending:
             return

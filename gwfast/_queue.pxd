@@ -1,0 +1,37 @@
+# Requests that wait for an endpoint which takes one more (BackendPolicy, circuitBreaker): one queue for each backend of a
+# worker that is full, first come first served.
+#
+#   a request ends, of this worker   its queues are looked at when the round is over
+#   one of another worker            is seen within POLL_MS
+#   whoever has waited too long      is turned away; whoever ends otherwise leaves, from wherever it stands
+#
+# Who wants one endpoint alone (its session's) is passed by where that is full, and nobody else is.
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+from gwfast._loop cimport Loop, Peer
+from gwfast._table cimport Backend
+from gwfast._timer cimport Timer
+from gwfast._upstream cimport Waiter
+
+cdef enum:
+    POLL_MS = 4
+
+cdef class Queue(Peer):
+    cdef Queues home
+    cdef Queue next
+    cdef uint64_t key          # of its backend; free to be another's where nobody waits
+    cdef PyObject *first       # Waiter, borrowed: whoever waits leaves before it ends
+    cdef PyObject *last
+    cdef uint32_t count
+
+    cdef void serve(self) noexcept
+    cdef void again(self) noexcept     # at which time it is looked at, whatever happens
+
+cdef class Queues:
+    cdef Loop loop
+    cdef Timer timer
+    cdef Queue first           # every queue that there ever was: as many as backends that were full at one time
+
+    cdef int enter(self, Waiter waiter, const Backend *backend) noexcept       # -1: too many wait already
+    cdef void leave(self, Waiter waiter) noexcept
+    cdef void look(self) noexcept      # a request is over
