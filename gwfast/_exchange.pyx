@@ -244,10 +244,11 @@ cdef inline const Endpoint *endpoint_for(Exchange self, bint fresh) noexcept:
     cdef const Endpoint *endpoint
     if self.session.known:
         endpoint = self.session_endpoint(fresh)
+        if endpoint != NULL and self.backend.flags & BACKEND_LIMITED and (
+                not self.gateway.upstreams.enter(self.table.image, self.backend, self.chosen)):
+            self.chosen = NO_BACKEND
+            return NULL
         if endpoint != NULL:
-            if self.backend.flags & BACKEND_LIMITED and not self.gateway.upstreams.enter(self.table.image, self.backend, self.chosen):
-                self.chosen = NO_BACKEND
-                return NULL
             return endpoint
     return self.gateway.upstreams.choose(self.table.image, self.backend, NO_BACKEND if fresh else self.chosen, &self.chosen)
 

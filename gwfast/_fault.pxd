@@ -58,5 +58,6 @@ cdef struct Row:
     const char *word
 
 cdef const Row *fault_row(int fault) noexcept nogil
+cdef int fault_of_tls(long verdict) noexcept nogil      # why a backend is not believed, by X509_V_ERR_*
 cdef int fault_of_parse(int result) noexcept nogil      # from what _http1 returns
 cdef const char *reason_phrase(int status) noexcept nogil

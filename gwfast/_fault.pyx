@@ -93,6 +93,23 @@ cdef extern from * nogil:
     const Row gwfast_phrases[]
 
 
+cdef enum:
+    X509_V_OK = 0
+    X509_V_ERR_CERT_NOT_YET_VALID = 9
+    X509_V_ERR_CERT_HAS_EXPIRED = 10
+    X509_V_ERR_HOSTNAME_MISMATCH = 62
+
+
+cdef int fault_of_tls(long verdict) noexcept nogil:
+    if verdict == X509_V_OK:
+        return FAULT_UPSTREAM_TLS
+    if verdict == X509_V_ERR_HOSTNAME_MISMATCH:
+        return FAULT_UPSTREAM_NAME
+    if verdict == X509_V_ERR_CERT_NOT_YET_VALID or verdict == X509_V_ERR_CERT_HAS_EXPIRED:
+        return FAULT_UPSTREAM_EXPIRED
+    return FAULT_UPSTREAM_UNTRUSTED
+
+
 cdef const Row *fault_row(int fault) noexcept nogil:
     return &(<const Row *>gwfast_faults)[fault]
 

@@ -24,17 +24,17 @@ from posix.unistd cimport pwrite
 from gwfast._head cimport name_hash
 from gwfast._index cimport (Arena, HostBlock, Name, Term, Terms, Texts, make_name, patch_host, remove_name,
                              room_for_names, set_name, write_host, write_names)
-from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BACKEND_ACTIVE, BACKEND_LIMITED, BACKEND_PASSIVE, BACKEND_SLOW, BIND_HTTP, BIND_TCP, BIND_TLS,
-                            BIND_UDP, CORS_ANY_HEADER, CORS_ANY_METHOD, CORS_ANY_ORIGIN, CORS_CREDENTIALS, IMAGE_VERSION,
-                            MODE_HTTP, MODE_HTTPS, MODE_PASSTHROUGH, MODE_TCP, MODE_TERMINATE, MODE_UDP, NO_BACKEND,
-                            OP_ANSWER, OP_AUTHORIZE, OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD,
-                            OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET,
-                            OP_REWRITE_HOST, OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, OP_SESSION,
-                            PERSISTENCE_HEADER, PROTO_H2C, PROTO_HTTP, PROTO_TCP, PROTO_UDP, PROTO_WS, RULE_ANSWERS,
-                            RULE_CORS, RULE_GRPC, RULE_HOLDS, RULE_MIRRORS, RULE_NAMES, RULE_NEEDS_REQUEST,
-                            RULE_NEEDS_RESPONSE, RULE_POLICY, RULE_SESSIONS, Authorizer, Backend, Bind, Choice, Cors,
-                            Endpoint, Extension, Listener, Mirror, Op, Origin, Persistence, Policy, Predicate, Redirect,
-                            Rule, Span, Text, image_magic)
+from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BACKEND_ACTIVE, BACKEND_LIMITED, BACKEND_PASSIVE,
+                            BACKEND_SLOW, BIND_HTTP, BIND_TCP, BIND_TLS, BIND_UDP, CORS_ANY_HEADER, CORS_ANY_METHOD,
+                            CORS_ANY_ORIGIN, CORS_CREDENTIALS, IMAGE_VERSION, MODE_HTTP, MODE_HTTPS, MODE_PASSTHROUGH,
+                            MODE_TCP, MODE_TERMINATE, MODE_UDP, NO_BACKEND, OP_ANSWER, OP_AUTHORIZE, OP_CORS,
+                            OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET,
+                            OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL,
+                            OP_REWRITE_PATH_PREFIX, OP_SESSION, PERSISTENCE_HEADER, PROTO_H2C, PROTO_HTTP, PROTO_TCP,
+                            PROTO_UDP, PROTO_WS, RULE_ANSWERS, RULE_CORS, RULE_GRPC, RULE_HOLDS, RULE_MIRRORS,
+                            RULE_NAMES, RULE_NEEDS_REQUEST, RULE_NEEDS_RESPONSE, RULE_POLICY, RULE_SESSIONS, Authorizer,
+                            Backend, Bind, Choice, Cors, Endpoint, Extension, Listener, Mirror, Op, Origin, Persistence,
+                            Policy, Predicate, Redirect, Rule, Span, Text, image_magic)
 from gwfast._table cimport Image as Header
 
 from gwfast import limits

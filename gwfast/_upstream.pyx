@@ -7,8 +7,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset, strlen
 
 from gwfast._body cimport body_parts, parts_size, trailer_parts
-from gwfast._fault cimport (
-    FAULT_CONNECT, FAULT_INTERNAL, FAULT_UPSTREAM_EXPIRED, FAULT_UPSTREAM_NAME, FAULT_UPSTREAM_TLS, FAULT_UPSTREAM_UNTRUSTED)
+from gwfast._fault cimport FAULT_CONNECT, FAULT_INTERNAL, FAULT_UPSTREAM_NAME, FAULT_UPSTREAM_TLS, fault_of_tls
 from gwfast._filter cimport Out, put_number, say
 from gwfast._loop cimport READ, READ_AGAIN, RECORDS, release
 from gwfast._sys cimport *
@@ -16,10 +15,6 @@ from gwfast._table cimport NO_BACKEND, Backend, Endpoint, Image, endpoint_at
 from gwfast._tls cimport CHOSEN_H2, Session, Setting, Ticket, dial as begin_tls
 
 cdef enum:
-    X509_V_OK = 0
-    X509_V_ERR_CERT_NOT_YET_VALID = 9
-    X509_V_ERR_CERT_HAS_EXPIRED = 10
-    X509_V_ERR_HOSTNAME_MISMATCH = 62
     SUSPECT_MS = 1000      # an endpoint that refused a connection is second choice this long
     POOL_REQUESTS = 100000 # limits.POOL_REQUESTS
 
@@ -264,17 +259,6 @@ cdef void keep_ticket(State *state, Session tls) noexcept:
 cdef void discard(State *state) noexcept:
     Py_XDECREF(state.ticket)
     free(state)
-
-
-cdef int fault_of_tls(long verdict) noexcept nogil:
-    """Why a backend is not believed, by X509_V_ERR_*."""
-    if verdict == X509_V_OK:
-        return FAULT_UPSTREAM_TLS
-    if verdict == X509_V_ERR_HOSTNAME_MISMATCH:
-        return FAULT_UPSTREAM_NAME
-    if verdict == X509_V_ERR_CERT_NOT_YET_VALID or verdict == X509_V_ERR_CERT_HAS_EXPIRED:
-        return FAULT_UPSTREAM_EXPIRED
-    return FAULT_UPSTREAM_UNTRUSTED
 
 
 cdef void unlink(Upstream upstream) noexcept:

@@ -10,7 +10,6 @@ from gwfast._frames cimport WINDOW_MOST
 from gwfast._health cimport WARM, health_failed, health_of, is_out, place_taken, places_added, places_left, warmth
 from gwfast._table cimport BACKEND_LIMITED, NO_BACKEND, PROTO_H2C, Backend, Endpoint, Image, endpoint_at
 from gwfast._tls cimport CHOSEN_H2
-from gwfast._upstream cimport discard
 
 cdef enum:
     POOL_REQUESTS = 100000     # limits.POOL_REQUESTS

@@ -198,7 +198,8 @@ def health_words(policy: TargetPolicy | None) -> list[str]:
         lines.append(f"out after {_times(passive.failures, 'failure')}, for {passive.ejection_ms / 1000:g} s and more, "
                      f"{passive.percent} % of the endpoints at most (BackendPolicy {policy.name})")
     if policy and policy.slow_start_ms:
-        lines.append(f"an endpoint that is new has its whole share after {policy.slow_start_ms / 1000:g} s (BackendPolicy {policy.name})")
+        lines.append(f"an endpoint that is new has its whole share after {policy.slow_start_ms / 1000:g} s "
+                     f"(BackendPolicy {policy.name})")
     if policy and policy.parallel:
         lines.append(f"{_requests(policy.parallel)} at once to an endpoint; {_requests(policy.pending)} of each worker wait for "
                      f"{policy.pending_ms / 1000:g} s at most, then 503 (BackendPolicy {policy.name})")
