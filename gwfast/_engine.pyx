@@ -25,7 +25,7 @@ from gwfast._exchange cimport Exchange, Gateway, Table
 from gwfast._extension cimport Extensions
 from gwfast._log cimport AccessLog
 from gwfast._loop cimport Loop
-from gwfast._queue cimport Queues
+from gwfast._queue cimport Called, Queues
 from gwfast._sys cimport *
 from gwfast._table cimport BIND_UDP, Bind, Image, Text, extension_at, text
 from gwfast._timer cimport Timer
@@ -41,17 +41,18 @@ cdef enum:
 cdef class Engine:
     """Serve traffic with a table image, nested in an event loop that watches `epoll_fd`.
 
-    `options` is a serve.options.EngineOptions. Raises OSError and ValueError from the constructor, `listen` and `swap`;
+    `options` is a serve.options.EngineOptions; call_fd: an eventfd that all workers share, the engine's from then on. Raises OSError and ValueError from the constructor, `listen` and `swap`;
     `drain` and `tick` never raise.
     """
     cdef Loop loop
     cdef Gateway gateway
     cdef Clients clients
+    cdef Called called     # when other workers do; None: there are none
     cdef dict acceptors    # bind id -> Acceptor
     cdef dict datagrams    # bind id -> UdpSocket
     cdef uint64_t udp_idle_ms
 
-    def __init__(self, *, int worker, int workers, int counters_fd, options):
+    def __init__(self, *, int worker, int workers, int counters_fd, options, int call_fd=-1):
         cdef Pools upstreams
         cdef Authorizers authorizers
         cdef Extensions extensions
@@ -69,7 +70,10 @@ cdef class Engine:
         if self.gateway.timer.begin() < 0:
             raise OSError(errno, "cannot make a timer")
         upstreams.queues = Queues()
-        upstreams.queues.loop, upstreams.queues.timer = self.loop, self.gateway.timer
+        upstreams.queues.loop, upstreams.queues.timer, upstreams.queues.fd = self.loop, self.gateway.timer, call_fd
+        upstreams.worker, upstreams.workers = worker, workers
+        if call_fd >= 0:
+            self.hear(call_fd, upstreams.queues)
         self.gateway.counters = self.loop.counters
         self.gateway.upstreams = upstreams
         self.gateway.log = AccessLog(self.loop, options.access_log_fd, options.access_log)
@@ -101,6 +105,13 @@ cdef class Engine:
         self.acceptors = {}
         self.datagrams = {}
         self.udp_idle_ms = round(options.udp_idle_timeout * 1000)
+
+    cdef int hear(self, int fd, Queues queues) except -1:
+        self.called = Called.__new__(Called)
+        self.called.loop, self.called.fd, self.called.queues = self.loop, fd, queues
+        if self.loop.add(self.called, EPOLLIN | EPOLLET) < 0:
+            raise OSError(errno, "cannot watch what other workers call with")
+        return 0
 
     @property
     def epoll_fd(self) -> int:
@@ -243,6 +254,8 @@ cdef class Engine:
             self.unlisten(bind_id)
         self.clients.close_all()
         self.gateway.timer.close()
+        if self.called is not None:
+            self.called.close()
         while self.gateway.upstreams.shed():
             pass
         self.gateway.calls.forget()

@@ -14,7 +14,9 @@
 #   less.
 # - Requests that are under way at an endpoint whose number a policy limits are counted in its cell, by all workers together.
 #   Each writes down beside it how many are its own, before it counts one more and after it counted one less: the supervisor
-#   takes away what a dead worker had (places_left). Where the two differ then, the count is too low until it is 0 again.
+#   takes away what a dead worker had (places_forgotten). Where the two differ then, the count is too low until it is 0 again.
+# - Who finds no place says when that was. As long as somebody else wants one, nobody takes two in a row: without that a worker
+#   that has them all would keep them, since it is the first to know when one of them is free.
 # - Times are milliseconds of CLOCK_MONOTONIC, which is the same for all processes.
 from libc.stdint cimport uint32_t, uint64_t
 from gwfast._table cimport Backend, Image
@@ -24,6 +26,7 @@ cdef enum:
     EJECTION_MOST_MS = 300000   # limits.EJECTION_MOST
     LOCK_MS = 1000              # after which whoever held it is dead
     WARM = 1024
+    WANTS_MS = 40               # after which whoever wanted a place has one, or has gone
     SLOWEST = 102               # a tenth (Envoy)
 
 cdef struct Health:        # a cache line
@@ -34,12 +37,14 @@ cdef struct Health:        # a cache line
     uint32_t total         # ejections ever
     uint32_t unhealthy     # the sign of whom probes found so; 0: nobody
     uint32_t busy          # requests under way, of whom a policy limits
+    uint32_t last          # 1 + the worker that took the last place
     uint64_t since         # ms: when it came, or probes found it healthy again
-    uint64_t pad[3]
+    uint64_t pad[2]
 
 cdef struct Places:        # of an endpoint's `busy`, one worker's
     uint32_t sign
     uint32_t count
+    uint64_t wanted        # ms: when it last found that there was none
 
 cdef struct HealthFile:    # the cells follow, and behind them for each worker as many Places
     uint64_t lock          # ms of when it was taken; 0: free
@@ -59,6 +64,7 @@ cdef bint health_failed(HealthFile *file, Health *health, const Image *image, co
 
 # Count one more request, where no more than `most` are under way then: whether it was counted.
 cdef bint place_taken(Health *health, Places *places, uint32_t most) noexcept nogil
+cdef bint others_want(HealthFile *file, uint32_t worker, uint32_t workers, uint32_t slot, uint64_t now) noexcept nogil
 cdef void places_added(Health *health, Places *places, uint32_t n) noexcept nogil      # whatever the limit is
 cdef void places_left(Health *health, Places *places, uint32_t n) noexcept nogil
 cdef void places_forgotten(HealthFile *file, uint32_t worker) noexcept nogil           # it is dead

@@ -152,3 +152,13 @@ cdef uint32_t warmth(const Health *health, uint64_t window, uint64_t now) noexce
     if now >= since + window:
         return WARM
     return SLOWEST if now <= since else max(<uint32_t>SLOWEST, <uint32_t>((now - since) * WARM // window))
+
+
+cdef bint others_want(HealthFile *file, uint32_t worker, uint32_t workers, uint32_t slot, uint64_t now) noexcept nogil:
+    cdef const Places *places
+    cdef uint32_t i
+    for i in range(workers):
+        places = places_of(file, i) + slot
+        if i != worker and places.wanted + WANTS_MS > now:
+            return True
+    return False

@@ -2,7 +2,8 @@
 # worker that is full, first come first served.
 #
 #   a request ends, of this worker   its queues are looked at when the round is over
-#   one of another worker            is seen within POLL_MS
+#   one of another worker            that worker calls: one eventfd for all of them, which nobody reads, wakes whoever watches it.
+#                                    What nobody called for is seen within POLL_MS
 #   whoever has waited too long      is turned away; whoever ends otherwise leaves, from wherever it stands
 #
 # Who wants one endpoint alone (its session's) is passed by where that is full, and nobody else is.
@@ -14,7 +15,7 @@ from gwfast._timer cimport Timer
 from gwfast._upstream cimport Waiter
 
 cdef enum:
-    POLL_MS = 4
+    POLL_MS = 8
 
 cdef class Queue(Peer):
     cdef Queues home
@@ -30,8 +31,14 @@ cdef class Queue(Peer):
 cdef class Queues:
     cdef Loop loop
     cdef Timer timer
+    cdef int fd                # to call the other workers; -1: there are none
+    cdef bint impatient        # nobody called for long: one's turn is whenever there is a place
     cdef Queue first           # every queue that there ever was: as many as backends that were full at one time
 
     cdef int enter(self, Waiter waiter, const Backend *backend) noexcept       # -1: too many wait already
     cdef void leave(self, Waiter waiter) noexcept
     cdef void look(self) noexcept      # a request is over
+    cdef void call(self) noexcept      # the others: one that they may want to know of
+
+cdef class Called(Peer):
+    cdef Queues queues

@@ -1,7 +1,9 @@
 """Requests that wait for an endpoint (see _queue.pxd)."""
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
+
+from gwfast._sys cimport write_file
 
 
 @cython.final
@@ -20,7 +22,9 @@ cdef class Queue(Peer):
             waiter = <Waiter>self.first
             self.home.leave(waiter)
             waiter.turned_away()
+        self.home.impatient = True
         self.serve()
+        self.home.impatient = False
 
     cdef void serve(self) noexcept:
         cdef PyObject *at = self.first
@@ -95,3 +99,15 @@ cdef class Queues:
             if queue.first != NULL:
                 self.loop.later(queue)
             queue = queue.next
+
+    cdef void call(self) noexcept:
+        cdef uint64_t one = 1
+        if self.fd >= 0:
+            write_file(self.fd, &one, sizeof(one))
+
+
+@cython.final
+@cython.no_gc
+cdef class Called(Peer):
+    cdef void on_events(self, uint32_t events) noexcept:
+        self.queues.look()

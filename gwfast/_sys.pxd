@@ -133,6 +133,7 @@ cdef extern from "unistd.h" nogil:
     int close(int fd)
     ssize_t write(int fd, const void *at, size_t n)
     ssize_t read_file "read" (int fd, void *at, size_t n)
+    ssize_t write_file "write" (int fd, const void *at, size_t n)
 
 cdef extern from "poll.h" nogil:
     enum:

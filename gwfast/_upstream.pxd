@@ -37,6 +37,7 @@ cdef struct State:
     Places *places         # of the worker, beside its cell
     uint32_t calls         # those of them that are the gateway's own (_call)
     uint32_t sign
+    uint32_t slot
     Health *health         # its cell, once a backend with a policy has it; NULL: none
     uint64_t suspect_until # ms; a connect failed: others are preferred until then
     uint32_t address_n

@@ -318,7 +318,7 @@ cdef class Upstreams:
         self.states[endpoint.slot] = state
         if state == NULL:
             return NULL
-        state.sign = endpoint.sign
+        state.sign, state.slot = endpoint.sign, endpoint.slot
         state.protocol, state.tls = backend.protocol, backend.tls
         out.at = state.name
         out.end = state.name + sizeof(state.name)

@@ -20,12 +20,15 @@ from gwfast._upstream cimport State, Upstream, Upstreams, Waiter
 cdef class Pools(Muxes):
     cdef bint serves(self, const Image *image, const Backend *backend, uint32_t i) noexcept
     cdef Queues queues         # of requests that wait for an endpoint
+    cdef uint32_t worker
+    cdef uint32_t workers
 
     cdef uint32_t better(self, const Image *image, const Backend *backend, uint32_t avoid) noexcept
     cdef uint32_t roomy_one(self, const Image *image, const Backend *backend, uint32_t full, uint32_t avoid) noexcept
     cdef uint32_t warm(self, const Image *image, const Backend *backend, uint32_t i) noexcept
     cdef uint32_t draw(self, const Image *image, const Backend *backend, uint32_t other, uint32_t beside, bint must) noexcept
     cdef void recount(self, State *state) noexcept
+    cdef bint others(self, State *state) noexcept
     cdef Mux roomy(self, State *state, bint fresh)     # one that takes another stream, or None
     cdef Mux connect(self, State *state)               # a new one, or None
     # The connection of `upstream`, which has just opened and speaks HTTP/2, becomes a Mux; its waiter goes on with a stream

@@ -7,7 +7,7 @@ from libc.string cimport memset
 from gwfast._budget cimport Budget, Spending, budget_add, budget_allows, budget_read
 from gwfast._fault cimport FAULT_CONNECT, FAULT_CONNECT_TIMEOUT
 from gwfast._frames cimport WINDOW_MOST
-from gwfast._health cimport WARM, health_failed, health_of, is_out, place_taken, places_added, places_left, warmth
+from gwfast._health cimport WARM, health_failed, health_of, is_out, others_want, place_taken, places_added, places_left, warmth
 from gwfast._table cimport BACKEND_LIMITED, NO_BACKEND, PROTO_H2C, Backend, Endpoint, Image, endpoint_at
 from gwfast._tls cimport CHOSEN_H2
 
@@ -152,10 +152,18 @@ cdef class Pools(Muxes):
         self.recount(state)
         if state.health == NULL or state.health.sign != state.sign:
             return True            # beyond what can be counted (limits.HEALTH_SLOTS)
-        if not place_taken(state.health, state.places, backend.parallel):
+        if (not self.queues.impatient and state.health.last == self.worker + 1 and self.others(state)) or (
+                not place_taken(state.health, state.places, backend.parallel)):
+            state.places.wanted = self.loop.now_ms
             return False
+        state.health.last = self.worker + 1
         state.counted += 1
         return True
+
+    cdef bint others(self, State *state) noexcept:
+        """Whether other workers want a place at this endpoint."""
+        return self.workers > 1 and state.health != NULL and others_want(
+            self.loop.counters.health, self.worker, self.workers, state.slot, self.loop.now_ms)
 
     cdef void recount(self, State *state) noexcept:
         """Count what is outstanding as it is now: others may lead to this endpoint, without a limit."""
@@ -170,6 +178,8 @@ cdef class Pools(Muxes):
         if state.limited:
             self.recount(state)
             self.queues.look()
+            if self.others(state):
+                self.queues.call()
         Upstreams.done_odd(self, state)
 
     cdef int wait(self, Waiter waiter, const Backend *backend) noexcept:

@@ -22,7 +22,7 @@ class _Message(msgspec.Struct, frozen=True, tag=True):
 
 
 class Start(_Message):
-    """To a worker, first: who it is. Descriptor: the counters."""
+    """To a worker, first: who it is. Descriptors: the counters, and an eventfd with which workers wake each other."""
 
     worker: int
     workers: int

@@ -49,6 +49,7 @@ class Crew:
         self._options = options
         self._engine = replace(options.engine, session_key=options.engine.session_key or os.urandom(32))  # one for all of them
         self._counters = counters
+        self._call = os.eventfd(0)  # with which workers wake each other
         self._ports = ports
         self._stats = stats
         self._log = log
@@ -119,7 +120,7 @@ class Crew:
         channel = member.channel = control.Channel(
             self._loop, process.end, lambda message, _: self._received(member, message), lambda: self._ended(member))
         channel.send(control.Start(member.index, len(self.members), self._options.drain_timeout,
-                                   self._engine), (self._counters,))
+                                   self._engine), (self._counters, self._call))
 
     def _received(self, member: Member, message) -> None:
         match message:

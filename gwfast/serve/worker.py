@@ -86,10 +86,10 @@ class Worker:
             case Abort():
                 self._end()
 
-    def _start(self, start: Start, counters: int) -> None:
+    def _start(self, start: Start, counters: int, call: int) -> None:
         self._drain_timeout = start.drain_timeout
         self._engine = Engine(worker=start.worker, workers=start.workers, counters_fd=counters,
-                              options=start.options)
+                              options=start.options, call_fd=call)
         self._engine.tell(lambda *what: self._channel.send(HandshakeFailed(*what)))
         self._loop.add_reader(self._engine.epoll_fd, self._engine.drain)
         self._loop.call_later(TICK, self._tick)
