@@ -41,8 +41,8 @@ cdef enum:
 cdef class Engine:
     """Serve traffic with a table image, nested in an event loop that watches `epoll_fd`.
 
-    `options` is a serve.options.EngineOptions; call_fd: an eventfd that all workers share, the engine's from then on. Raises OSError and ValueError from the constructor, `listen` and `swap`;
-    `drain` and `tick` never raise.
+    `options` is a serve.options.EngineOptions; call_fd: an eventfd that all workers share, the engine's from then on. Raises
+    OSError and ValueError from the constructor, `listen` and `swap`; `drain` and `tick` never raise.
     """
     cdef Loop loop
     cdef Gateway gateway
