@@ -3,13 +3,15 @@ import hashlib
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "wire"))
+sys.path.extend([str(Path(__file__).parents[1] / folder) for folder in ("wire", "property", "")])
+import test_extauthz
 import test_wire_chunks
 import test_wire_frames
 import test_wire_hello
 import test_wire_hpack
 import test_wire_requests
 import test_wire_responses
+from protobuf import frame, message
 
 REQUEST, RESPONSE, CHUNKS, TRAILERS = range(4)
 
@@ -62,6 +64,24 @@ def hello():
     yield from (b"\x55" + test_wire_hello.recut(data, 50) for data, *_ in test_wire_hello.REAL.values())
 
 
+def verdict():
+    """Yield inputs of _fuzz_verdict.pyx."""
+    whole = (test_extauthz.GOOD, *test_extauthz.BAD.values(), *(frame(each) for each in answers()))
+    yield from (b"\0\0" + data for data in whole)
+    yield from (b"\1\0" + data[5:] for data in whole)
+    yield from (b"\2" + bytes([split]) + data + b"body" for data, _ in test_wire_requests.SERVED.values() for split in (0, 3, 200))
+
+
+def answers():
+    """Yield messages with every field that is read."""
+    for name in (b"x-a", b"authorization", b"set-cookie", b"connection", b"content-length", b"transfer-encoding", b":path", b"x_y"):
+        for more in ((), ((2, message((1, 1))),), ((2, b""),), *(((3, action),) for action in range(4))):
+            one = message((1, message((1, name), (2, b"5"))), *more)
+            yield message((1, message((1, 0))), (3, message((2, one), (2, one), (5, name), (6, one), (6, one))))
+            yield message((1, message((1, 7))), (2, message((1, message((1, 401))), (2, one), (2, one), (3, b"no"))))
+    yield message((1, message((1, 0))), (3, message((2, message((1, message((1, b"x-raw"), (3, b"raw"))))))))
+
+
 def heads():
     """Yield (parser, bytes)."""
     for table in (test_wire_requests.SERVED, test_wire_requests.REFUSED):
@@ -75,7 +95,7 @@ def heads():
 
 
 if __name__ == "__main__":
-    for target in (http1, hpack, frames, head2, hello):
+    for target in (http1, hpack, frames, head2, hello, verdict):
         folder = Path(sys.argv[1]) / target.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for data in target():
