@@ -147,6 +147,7 @@ cdef class Authorization(Hold):
         elif question.begin(image, backend_at(image, self.rule.backend), &head, METHOD_POST if grpc else exchange.method_id,
                             False) == 0:
             question.within_ms = AUTHORIZATION_MS
+            question.repeats = True        # whatever its method is, it only asks
             if grpc:
                 question.start(message.base + message.start, waiting(&message), 0, True)
             else:

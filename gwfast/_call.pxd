@@ -51,6 +51,7 @@ cdef class Call(Waiter):
     cdef uint32_t informed
     cdef uint32_t within_ms    # for the response, from the end of the request
     cdef uint8_t method_id
+    cdef bint repeats          # it may be sent once more where nobody knows what became of it
     cdef bint held             # somebody has it
     cdef bint chunked
     cdef bint complete         # nothing of the request is to come

@@ -4,7 +4,7 @@ from cpython.object cimport PyObject
 from libc.string cimport memset
 
 from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start
-from gwfast._head cimport FRAMING_CLOSE, PARTIAL, ResponseHead
+from gwfast._head cimport FRAMING_CLOSE, PARTIAL, ResponseHead, idempotent
 from gwfast._http1 cimport parse_response
 from gwfast._loop cimport READ, READ_AGAIN, READS, Loop, append, consume, release, waiting
 from gwfast._sys cimport *
@@ -58,7 +58,7 @@ cdef class Call(Waiter):
         cdef uint32_t chosen
         invariant(self.state == NULL and self.upstream is None and not self.held)
         self.held = True
-        self.chunked, self.method_id = chunked, method_id
+        self.chunked, self.method_id, self.repeats = chunked, method_id, idempotent(method_id)
         self.most, self.within_ms = MIRROR_BYTES, MIRROR_MS
         self.seen = self.informed = self.queued = 0
         self.complete = self.sent = self.streamed = self.retried = self.replied = self.keep = self.ends = False
@@ -201,9 +201,10 @@ cdef class Call(Waiter):
         self.over(CALL_LATE)
 
     cdef void upstream_reset(self, bint fresh) noexcept:
-        """Once more, where the connection was from the pool and had ended, or the backend has not looked at it."""
+        """Once more, where the backend has not looked at it, or the connection was from the pool and ended without a byte."""
         cdef Upstream upstream = self.upstream
-        if self.replied or self.retried or self.streamed or not (fresh or upstream.reused):
+        if self.replied or self.retried or self.streamed or self.informed or not (
+                fresh or (self.repeats and upstream.reused and upstream.input.base == NULL)):
             self.over(CALL_FAILED)
             return
         self.retried = True

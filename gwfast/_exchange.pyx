@@ -2,7 +2,7 @@
 import os
 
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -113,12 +113,6 @@ cdef class Downstream(Peer):
 
     cdef void abort(self) noexcept:
         pass
-
-
-cdef inline bint idempotent(uint8_t method_id) noexcept nogil:
-    # RFC 9110 9.2.2
-    return (method_id == METHOD_GET or method_id == METHOD_HEAD or method_id == METHOD_PUT
-            or method_id == METHOD_DELETE or method_id == METHOD_OPTIONS)
 
 
 # The first op from `since` on that holds the request, or how many there are.

@@ -73,6 +73,11 @@ cdef enum Method:
     METHOD_TRACE
     METHOD_PATCH
 
+# RFC 9110 9.2.2
+cdef inline bint idempotent(uint8_t method_id) noexcept nogil:
+    return (method_id == METHOD_GET or method_id == METHOD_HEAD or method_id == METHOD_PUT
+            or method_id == METHOD_DELETE or method_id == METHOD_OPTIONS)
+
 cdef enum Framing:
     FRAMING_NONE = 0       # no body
     FRAMING_LENGTH         # content_length bytes (may be 0)

@@ -182,6 +182,24 @@ def test_a_body_that_is_not_shown_waits(begin, backend, other):
     expect(backend.accept(), b"POST /x HTTP/1.1\r\nHost: a\r\n" + FORWARDED + b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000)
 
 
+def test_a_connection_that_has_ended_meanwhile_is_replaced(begin, backend, other):
+    """Whatever the method: it only asks."""
+    client = begin(max_body=100).connect()
+    for n in range(2):
+        client.sendall(BODY % 5 + b"hello")
+        authorizer = other.accepted[0] if n else other.accept()
+        expect(authorizer, BODY % 5 + b"hello")
+        if n:
+            authorizer.close()
+            authorizer = other.accept()
+            expect(authorizer, BODY % 5 + b"hello")
+        authorizer.sendall(YES)
+        upstream = asked(backend, backend.accepted[0] if n else None)
+        expect(upstream, b"POST /x HTTP/1.1\r\nHost: a\r\n" + FORWARDED + b"Content-Length: 5\r\n\r\nhello")
+        upstream.sendall(OK)
+        assert head(client).startswith(b"HTTP/1.1 200 ") and client.recv(2) == b"ok"
+
+
 def test_two_authorizers_are_asked_in_turn(begin, backend, other):
     client = begin(after=(ir.AuthorizeFilter(backend=AUTHORIZER, path="/second"),)).connect()
     client.sendall(GET)

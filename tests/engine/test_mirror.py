@@ -206,6 +206,35 @@ def test_a_connection_that_has_ended_meanwhile_is_replaced(begin, backend, other
     expect(other.accept(), SENT)
 
 
+@pytest.mark.parametrize(("method", "says", "again"), [(b"PUT", b"", True), (b"POST", b"", False), (b"PATCH", b"", False),
+                                                       (b"PUT", b"HTTP/1.1 103 E\r\n\r\n", False), (b"PUT", b"HTT", False)])
+def test_what_a_mirror_may_have_done_is_not_sent_twice(begin, backend, other, method, says, again):
+    """RFC 9110 9.2.2: one of the pool that ends without an answer."""
+    engine = begin({"one": other.port})
+    client = engine.connect()
+    upstream = exchange(client, backend)
+    mirror = other.accept()
+    expect(mirror, SENT)
+    mirror.sendall(OK)
+    engine.wait("mirror_answered", 1)
+    sent = SENT.replace(b"GET", method)[:-2] + b"Content-Length: 0\r\n\r\n"
+    client.sendall(GET.replace(b"GET", method)[:-2] + b"Content-Length: 0\r\n\r\n")
+    expect(upstream, sent)
+    upstream.sendall(OK)
+    assert head(client).startswith(b"HTTP/1.1 200 ")
+    expect(mirror, sent)
+    mirror.sendall(says)
+    mirror.close()
+    if again:
+        mirror = other.accept()
+        expect(mirror, sent)
+        mirror.sendall(OK)
+        engine.wait("mirror_answered", 2)
+    else:
+        engine.wait("mirror_failed", 1)
+    assert len(other.accepted) == 1 + again
+
+
 def test_a_client_that_goes_takes_its_unfinished_copy_along(begin, backend, other):
     engine = begin({"one": other.port})
     client = engine.connect()
