@@ -43,7 +43,8 @@ def copied(tmp_path: Path) -> tuple[Path, Ports]:
         file.write_text(ports.moved(file.read_text()))
     make(tmp_path / "examples/certificates")
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/python").symlink_to(sys.executable)
+    (tmp_path / "bin/python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')   # with the modules that this one has
+    (tmp_path / "bin/python").chmod(0o755)
     return tmp_path, ports
 
 
