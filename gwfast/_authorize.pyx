@@ -21,7 +21,7 @@ from gwfast._fault cimport FAULT_AUTHORIZER, FAULT_BODY_LARGE, FAULT_DENIED, FAU
 from gwfast._fields cimport field_line
 from gwfast._filter cimport Out, put, put_number, put_text, say
 from gwfast._head cimport (FIELD_AUTHORIZATION, FIELD_CONTENT_LENGTH, FIELD_DATE, FIELD_EXPECT, FIELD_HOP, FIELD_HOST,
-                           FIELD_TRANSFER_ENCODING, FIELD_X_REQUEST_ID, FRAMING_LENGTH, METHOD_GET, METHOD_POST, Field,
+                           FIELD_TRANSFER_ENCODING, FIELD_X_REQUEST_ID, FRAMING_LENGTH, METHOD_HEAD, METHOD_POST, Field,
                            HeadLimits, MAX_FIELDS, RequestHead, ResponseHead, Slice)
 from gwfast._http1 cimport parse_request, parse_response
 from gwfast._loop cimport Pool, append, release, reserve, waiting
@@ -290,12 +290,13 @@ cdef class Authorization(Hold):
                 put(&out, reply.fields[k].name, reply.fields[k].line_len)
         say(&out, b"\r\n")
         self.made.end = <uint32_t>(out.at - self.made.base)
-        return -1 if out.full else 0
+        return -1 if out.full or not read_request(&self.made, head) else 0     # it may have too many fields
 
     cdef int keep_denial(self) noexcept:
-        """Keep what the client is told, but for what frames it."""
+        """Keep what the client is told, but for what frames it: of HEAD the length is the authorizer's to say (RFC 9110 8.6)."""
         cdef Pool *pool = &self.exchange.gateway.loop.pool
         cdef ResponseHead *reply = &self.exchange.gateway.reply
+        cdef bint bodiless = self.exchange.method_id == METHOD_HEAD
         cdef uint32_t i, room = reply.reason.n + 64
         cdef Out out
         for i in range(reply.count):
@@ -304,7 +305,7 @@ cdef class Authorization(Hold):
             return -1
         begin_response(&out, &self.made, reply.status, reply.reason.at, reply.reason.n)
         for i in range(reply.count):
-            if not frames(&reply.fields[i]):
+            if not frames(&reply.fields[i]) or (bodiless and reply.fields[i].id == FIELD_CONTENT_LENGTH):
                 put(&out, reply.fields[i].name, reply.fields[i].line_len)
         self.made.end = <uint32_t>(out.at - self.made.base)
         return -1 if out.full else 0
@@ -352,7 +353,7 @@ cdef class Authorization(Hold):
         put_changes(&out, verdict, PLACE_REQUEST, head.fields, head.count)
         say(&out, b"\r\n")
         self.made.end = <uint32_t>(out.at - self.made.base)
-        return -1 if out.full else 0
+        return -1 if out.full or not read_request(&self.made, head) else 0
 
     cdef int word_denial(self) noexcept:
         """Make the head of the denial, but for its length, and leave its body alone in `body`."""
@@ -402,15 +403,18 @@ cdef class Authorization(Hold):
         out.at = tail
         out.end = tail + sizeof(tail)
         out.full = False
-        say(&out, b"Content-Length: ")
-        put_number(&out, n)
-        say(&out, b"\r\n\r\n")
+        if self.rule.grpc or exchange.method_id != METHOD_HEAD:
+            say(&out, b"Content-Length: ")
+            put_number(&out, n)
+            say(&out, b"\r\n")
+        say(&out, b"\r\n")
         if append(&gateway.loop.pool, &self.made, tail, out.at - tail) < 0:
             exchange.answer(403, FAULT_AUTHORIZER, NULL, 0)
             return
         most.head = most.line = waiting(&self.made)
         most.count = MAX_FIELDS
-        if parse_response(self.made.base + self.made.start, waiting(&self.made), 0, &most, METHOD_GET, &gateway.reply) <= 0:
+        if parse_response(self.made.base + self.made.start, waiting(&self.made), 0, &most, exchange.method_id,
+                          &gateway.reply) <= 0:
             exchange.answer(403, FAULT_AUTHORIZER, NULL, 0)
         elif gateway.reply.status < 300 or gateway.reply.status == 304:
             exchange.answer(403, FAULT_DENIED, NULL, 0)

@@ -182,6 +182,24 @@ def test_what_is_denied(begin, backend, case):
     assert not backend.accepted and len(asks) == 2
 
 
+def test_a_denial_of_head_has_no_body_but_says_how_long_it_would_be(begin):
+    engine, _ = begin(says(denied(401, (3, b"<no/>"))))
+    client = engine.connect()
+    for _ in range(2):
+        client.sendall(GET.replace(b"GET", b"HEAD"))
+        expect(client, b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\nDate: @\r\n\r\n")
+
+
+def test_more_fields_than_fit_are_403(begin, backend):
+    engine, _ = begin(says(allowed(*((2, option(b"x-r%d" % n, b"1")) for n in range(60)))))
+    client = engine.connect()
+    for n in range(1, 3):
+        client.sendall(GET[:-2] + b"".join(b"x-q%d: 1\r\n" % n for n in range(60)) + b"\r\n")
+        expect(client, FAILED)
+        engine.wait("authorizer_failed", n)
+    assert not backend.accepted
+
+
 def only(status: bytes) -> Callable:
     """Trailers alone."""
     async def handler(request):

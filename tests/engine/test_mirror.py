@@ -104,7 +104,7 @@ def test_bodies_are_streamed(begin, backend, other, case, pieces):
     engine.wait("mirror_answered", 1)
 
 
-@pytest.mark.parametrize(("share", "expected"), [((1, 4), 3), ((3, 4), 9), ((1, 1), 12), ((5, 12), 5), ((100, 100), 12)])
+@pytest.mark.parametrize(("share", "expected"), [((0, 4), 0), ((0, 100), 0), ((1, 4), 3), ((3, 4), 9), ((1, 1), 12), ((5, 12), 5), ((100, 100), 12)])
 def test_shares_are_exact(begin, backend, other, share, expected):
     engine = begin({"one": other.port}, *share)
     client, upstream = engine.connect(), None
