@@ -202,7 +202,8 @@ def test_a_mirror_that_hangs(run, server, hanging, tmp_path, body) -> None:
     assert told.errors == 0 and set(told.statuses) == {200} and told.statuses[200] > 100
     over(gw)
     ends = mirrored(gw)
-    assert ends["answered"] == ends["failed"] == 0 and ends["busy"] + ends["slow"] > 0
+    assert ends["answered"] == 0 and ends["busy"] + ends["slow"] > 0
+    assert ends["failed"] <= CLIENTS   # of those who were in the middle of a body when their time was over
     assert app.count - sum(ends.values()) <= limits.MIRROR_CALLS       # that many are under way; every other copy was given up
     assert most[0] <= files + limits.MIRROR_CALLS + 2 * CLIENTS + 8
     assert most[1] <= memory + limits.MIRROR_CALLS * 2 * limits.MIRROR_BYTES + 16 * MEGABYTE
