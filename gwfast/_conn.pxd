@@ -34,6 +34,7 @@ cdef class Conn(Client):
     cdef bint ended        # the client sent its last byte
 
     cdef void pump(self) noexcept
+    cdef int carry(self, int reads) noexcept
     cdef bint blocked(self) noexcept
     cdef size_t process(self, char *at, size_t n) noexcept
     cdef size_t take_head(self, char *at, size_t n) noexcept

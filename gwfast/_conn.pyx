@@ -156,7 +156,6 @@ cdef class Conn(Client):
         cdef size_t used
         cdef int reads
         cdef char *at
-        cdef bint bulk = False
         if self.pumping:
             return
         self.pumping = True
@@ -177,16 +176,7 @@ cdef class Conn(Client):
                 self.loop.watch(self, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
                 break
             at = self.loop.input
-            if bulk and self.body.left > TAKE:
-                n = self.exchange.request_carried(self)
-                if n > 0:
-                    self.body.left -= n
-                    self.since_ms = self.loop.now_ms
-                    self.window_bytes += n
-                    continue
-                bulk = False
-            else:
-                n = self.read(at, READ)
+            n = self.read(at, READ)
             if n <= 0:
                 if n == READ_END:
                     self.eof()
@@ -205,9 +195,27 @@ cdef class Conn(Client):
                 if not self.closed and used < <size_t>n:
                     if append(&self.loop.pool, &self.input, at + used, n - used) < 0:
                         self.gone()
-                bulk = (n == READ and self.phase == BODY and self.body.framing == FRAMING_LENGTH
-                        and self.exchange is not None and self.input.base == NULL and self.exchange.carries(self))
+                if n == READ:
+                    reads = self.carry(reads)
         self.pumping = False
+
+    cdef int carry(self, int reads) noexcept:
+        """A body fills whole reads: let the rest go to the upstream past us, as long as it may. As reads are counted."""
+        cdef ssize_t n
+        while (self.phase == BODY and self.body.framing == FRAMING_LENGTH and self.body.left > TAKE and self.exchange is not None
+               and self.input.base == NULL and self.readable and not self.blocked() and reads < READS and self.exchange.carries(self)):
+            reads += 1
+            n = self.exchange.request_carried(self)
+            if n <= 0:
+                if n == READ_END:
+                    self.eof()
+                elif n != READ_AGAIN:
+                    self.gone()
+                break
+            self.body.left -= n
+            self.since_ms = self.loop.now_ms
+            self.window_bytes += n
+        return reads
 
     cdef size_t process(self, char *at, size_t n) noexcept:
         """Use bytes as far as the phase allows; return how many were used."""

@@ -240,6 +240,7 @@ cdef class Exchange(Waiter):
     cdef size_t take_trailers(self, char *at, size_t n) noexcept
     cdef void reply_goes_on(self, bint end) noexcept
     cdef void reply_ended(self) noexcept
+    cdef int carry_reply(self, int *reads) noexcept
     cdef void upstream_eof(self, bint reset) noexcept
     cdef int end_watch(self) noexcept
     cdef void close_half(self) noexcept

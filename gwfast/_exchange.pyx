@@ -772,17 +772,19 @@ cdef class Exchange(Waiter):
         cdef uint32_t most = self.backend.endpoints.count
         if most > ATTEMPTS:
             most = ATTEMPTS
-        if self.policy != NULL and self.policy.backend_ms:
+        if self.owes and self.policy != NULL and self.policy.backend_ms:
             self.attempt_until = self.gateway.loop.now_ms + self.policy.backend_ms
             self.schedule()
         while self.attempts < most or fresh:
             if endpoint == NULL:
                 endpoint = endpoint_for(self, fresh)
-            if endpoint == NULL and self.backend.flags & BACKEND_LIMITED:
-                self.line_up(fresh)
-                return
+                if endpoint == NULL:
+                    if self.backend.flags & BACKEND_LIMITED:
+                        self.line_up(fresh)
+                        return
+                    break
             self.attempts += 1
-            self.state = upstreams.state(endpoint, self.backend) if endpoint != NULL else NULL
+            self.state = upstreams.state(endpoint, self.backend)
             if self.state == NULL:
                 break
             invariant(self.upstream is None)
@@ -962,26 +964,17 @@ cdef class Exchange(Waiter):
         cdef ssize_t n
         cdef char *at
         cdef int reads = 0
-        cdef bint bulk = False
         while upstream.readable and self.client.out.base == NULL and not self.paused:
             reads += 1
             if reads > READS:          # others want their turn: the kernel announces the rest again
                 loop.watch(upstream, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
                 return
             at = loop.reply
-            n = carry(upstream, self.client, TAKE) if bulk else upstream.read(at, READ)
+            n = upstream.read(at, READ)
             if n <= 0:
-                if n < READ_BROKEN:
-                    self.client_gone()
-                elif n != READ_AGAIN:
+                if n != READ_AGAIN:
                     self.upstream_eof(n == READ_BROKEN)
                 return
-            if bulk:
-                self.body.left -= n
-                self.bytes_out += n
-                bulk = self.body.left > TAKE
-                loop.arm(upstream, loop.now_ms + self.gateway.reply_body_ms)
-                continue
             if upstream.input.base != NULL:
                 if append(&loop.pool, &upstream.input, at, n) < 0:
                     self.fail(FAULT_INTERNAL)
@@ -999,8 +992,27 @@ cdef class Exchange(Waiter):
                     return
             if self.replied:
                 loop.arm(upstream, loop.now_ms + (self.gateway.tunnel_ms if self.tunnel else self.gateway.reply_body_ms))
-                bulk = (n == READ and self.body.left > TAKE and not self.tunnel and self.body.framing == FRAMING_LENGTH
-                        and self.interest is None and joined(upstream, self.client))
+                if n == READ and self.carry_reply(&reads) < 0:
+                    return
+
+    cdef int carry_reply(self, int *reads) noexcept:
+        """A body fills whole reads: let the rest go to the client past us, as long as it may. -1: the connection has no more."""
+        cdef Upstream upstream = self.upstream
+        cdef ssize_t n
+        while (self.body.left > TAKE and not self.tunnel and self.body.framing == FRAMING_LENGTH and self.interest is None
+               and upstream.readable and self.client.out.base == NULL and reads[0] < READS and joined(upstream, self.client)):
+            reads[0] += 1
+            n = carry(upstream, self.client, TAKE)
+            if n <= 0:
+                if n < READ_BROKEN:
+                    self.client_gone()
+                elif n != READ_AGAIN:
+                    self.upstream_eof(n == READ_BROKEN)
+                return -1
+            self.body.left -= n
+            self.bytes_out += n
+            self.gateway.loop.arm(upstream, self.gateway.loop.now_ms + self.gateway.reply_body_ms)
+        return 0
 
     cdef void upstream_eof(self, bint reset) noexcept:
         if self.tunnel and reset:

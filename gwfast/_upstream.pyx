@@ -365,11 +365,11 @@ cdef class Upstreams:
         cdef State *first
         cdef State *second
         cdef uint64_t bits
-        if n == 0:
-            return NULL
-        if backend.flags:
+        if backend.flags and n:
             return self.choose_well(image, backend, avoid, chosen)
-        if n == 1:
+        if n < 2:
+            if n == 0:
+                return NULL
             a = 0
         elif avoid != NO_BACKEND:
             a = (avoid + 1) % n
