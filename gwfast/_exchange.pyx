@@ -495,6 +495,7 @@ cdef class Exchange(Waiter):
         memset(&self.request, 0, sizeof(Buf))
         if parse_request(written.base + written.start, waiting(&written), 0, &most, head) == <int>waiting(&written):
             self.chunked = head.framing == FRAMING_CHUNKED
+            self.method_id = head.method_id    # HEAD is never made, nor unmade: the client's request says the same of bodies
             result = self.hold_next(&self.found, self.bound, self.hold_at + 1)
         else:
             self.fail(FAULT_INTERNAL)

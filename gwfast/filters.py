@@ -9,8 +9,9 @@
 
 Rules
 - A filter is made once in each worker, with the `config` of its resource; `start` and `stop` are called around its life.
-- `on_request` runs before the request goes to a backend. It may change the method, path, query, host and headers, read the body,
-  replace it, choose the backend among those of the rule, or answer itself by returning a Response.
+- `on_request` runs before the request goes to a backend. It may change the method (but not to or from HEAD, whose responses
+  have no body), path, query, host and headers, read the body, replace it, choose the backend among those of the
+  rule, or answer itself by returning a Response.
 - `on_response` runs when the head of a backend's response has come. It may change status and headers, watch the body (`observe`)
   or rewrite it piece by piece (`transform`). It is not called for answers that the gateway makes itself.
 - Both run on the worker's event loop: what waits must be awaited, what computes for long holds up everybody.

@@ -44,6 +44,11 @@ class Changes(Filter):
         request.headers.add("x-new", "2")
 
 
+class Posts(Filter):
+    async def on_request(self, request):
+        request.method = "POST"
+
+
 class Body(Filter):
     async def on_request(self, request):
         request.headers["x-length"] = str(len(await request.body()))
@@ -126,8 +131,8 @@ class BadReply(Filter):
     async def on_response(self, request, response):
         raise RuntimeError("of a response")
 '''
-CLASSES = ("Nothing", "Plain", "Facts", "Changes", "Body", "NewBody", "Chooses", "Raises", "Late", "Smuggles", "Replies", "Upper",
-           "Breaks", "BreaksLater", "BadReply")
+CLASSES = ("Nothing", "Plain", "Facts", "Changes", "Posts", "Body", "NewBody", "Chooses", "Raises", "Late", "Smuggles", "Replies",
+           "Upper", "Breaks", "BreaksLater", "BadReply")
 
 
 class Noisy(Gateway):
@@ -219,6 +224,24 @@ def test_what_a_filter_may_change(ask):
     assert (got["method"], got["target"]) == ("PUT", "/changed?q=1")
     fields = {(name.lower(), value) for name, value in got["fields"]}
     assert {("host", "other.example"), ("x-new", "1"), ("x-new", "2"), ("x-stays", "1")} <= fields and ("x-gone", "1") not in fields
+
+
+def test_what_a_filter_made_a_post_is_not_sent_twice(world):
+    """The backend closes a connection of the pool as the request arrives (RFC 9110 9.2.2)."""
+    running, (backend, _), _ = world
+
+    def handler(stream, request) -> bool:
+        if request.target.endswith("?cut"):
+            return False
+        stream.send(backend.echo(request))
+        return True
+    backend.handlers["/Posts"] = handler
+    stream = running.connect()
+    for query, status in (("fine", 200), ("cut", 502)):
+        stream.send(f"GET /Posts?{query} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert stream.response().status == status
+    assert [request.target for request in backend.seen("/Posts")] == ["/Posts?fine", "/Posts?cut"]
+    stream.close()
 
 
 @pytest.mark.parametrize("size", [0, 1, 40_000, 100_000])
