@@ -742,7 +742,9 @@ cdef class Exchange(Waiter):
         wait += (self.gateway.loop.random() & 0xFFFF) * (wait // 2 + 1) >> 16
         if self.request_until and self.gateway.loop.now_ms + wait >= self.request_until:
             return False           # it could not be answered in time: this is the answer
-        if self.chosen == NO_BACKEND or not self.gateway.upstreams.may_retry(self.table.image, self.backend, self.chosen):
+        if self.chosen == NO_BACKEND:
+            return False           # no endpoint was tried: there is none to be spared
+        if not self.gateway.upstreams.may_retry(self.table.image, self.backend, self.chosen):
             if self.backend.budget_ms:         # of a policy, whose clients are told so (backendtrafficpolicy_types.go)
                 self.answer(503, FAULT_RETRY_BUDGET, NULL, 0)
                 return True
