@@ -126,14 +126,15 @@ cdef class Conversation(Hold):
         return self.exchange.request.base[self.exchange.request.start:self.exchange.request.end]
 
     def facts(self) -> tuple:
-        """Return (client's address, whether over TLS, what is told of its certificate, route, names of the rule's backends)."""
+        """Return (client's address, whether over TLS, what is told of its certificate, route, names of the rule's backends: none
+        where one of them was chosen already)."""
         cdef Exchange exchange = self.exchange
         cdef const Image *image = exchange.table.image
         cdef const Choice *choice
         cdef Text name
         cdef uint32_t i
         names = []
-        for i in range(exchange.rule.choices.count + exchange.rule.idle):
+        for i in range(exchange.rule.choices.count + exchange.rule.idle if exchange.hold_at < exchange.ops.count[0] else 0):
             choice = choice_at(image, exchange.rule.choices.first + i)
             if choice.backend == NO_BACKEND:
                 names.append("")

@@ -102,7 +102,8 @@ class Request:
 
     method, path (as sent, without the query), query ('' where there is none), host (of the Host field), headers.
     peer: the client's address; tls: None in clear; route: 'namespace/name' of the route; backends: the names of the rule's
-    backendRefs; backend: '' lets weights choose; state: for the filter's own, from on_request to on_response.
+    backendRefs; backend: '' lets weights choose. A filter of a backendRef runs when that is chosen: it has no `backends`.
+    state: for the filter's own, from on_request to on_response.
     """
 
     __slots__ = ("_body", "_read", "backend", "backends", "headers", "host", "method", "path", "peer", "query", "route", "state",

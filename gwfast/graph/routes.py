@@ -276,7 +276,7 @@ class _Rules:
     def _unasked(self, field: str, one) -> bool:
         """Whether it is an ExternalAuth that cannot be asked: it fails closed."""
         if one.type == "ExtensionRef":
-            return self._extension(field, one) is None
+            return self._extension(one) is None
         if one.type != "ExternalAuth":
             return False
         return not self._authorizer(one).target
@@ -286,7 +286,7 @@ class _Rules:
 
     def _refuse_one(self, field: str, index: int, one) -> Refused:
         if one.type == "ExtensionRef":
-            reason, message = self._no_extension(field, one.extension_ref)
+            reason, message = self._no_extension(one.extension_ref)
             self._unresolved = self._unresolved or Fault(reason, message, f"{field}.extensionRef")
         else:
             reason, message = "UnsupportedValue", self._why_not(field, one)
@@ -296,18 +296,16 @@ class _Rules:
         self._partial = self._partial or Fault("UnsupportedValue", told, field)
         return Refused(index=index, type=one.type, reason=reason, message=message)
 
-    def _extension(self, field: str, one) -> PythonFilter | None:
-        """Return the filter in Python that an ExtensionRef of a rule names."""
+    def _extension(self, one) -> PythonFilter | None:
+        """Return the filter in Python that an ExtensionRef of a rule or a backendRef names."""
         ref = one.extension_ref
-        if (ref.group, ref.kind) != (OWN_GROUP, "PythonFilter") or ".backendRefs[" in field:
+        if (ref.group, ref.kind) != (OWN_GROUP, "PythonFilter"):
             return None
         return self._backends.resource("PythonFilter", self._route.metadata.namespace, ref.name)
 
-    def _no_extension(self, field: str, ref) -> tuple[str, str]:
+    def _no_extension(self, ref) -> tuple[str, str]:
         if (ref.group, ref.kind) != (OWN_GROUP, "PythonFilter"):
             return "InvalidKind", f"filters of kind {ref.group}/{ref.kind} are not known here; {OWN_GROUP}/PythonFilter would be"
-        if ".backendRefs[" in field:
-            return "InvalidKind", "a PythonFilter on a backendRef is not served: name it in the rule's filters"
         return "BackendNotFound", f"there is no PythonFilter {self._route.metadata.namespace}/{ref.name}"
 
     def _why_not(self, field: str, one) -> str:
@@ -322,7 +320,7 @@ class _Rules:
             if one.type == "ExternalAuth" and one.type in self._options.filters and not self._unasked(field, one):
                 resolved = self._authorizer(one)
                 found.append(Led(index=index, target=resolved.target, passed=resolved.passed, traffic=resolved.traffic))
-            if one.type == "ExtensionRef" and (found_filter := self._extension(field, one)) is not None:
+            if one.type == "ExtensionRef" and (found_filter := self._extension(one)) is not None:
                 found.append(Led(index=index, extension=found_filter))
             if one.type == "RequestMirror" and "RequestMirror" in self._options.filters:
                 resolved = self._resolve(one.request_mirror.backend_ref, f"{field}.filters[{index}].requestMirror.backendRef")
@@ -398,15 +396,16 @@ def service_refs(route: Route) -> set[Key]:
     """Return the Services that a route names, also in filters, whether or not it may; and its filters in Python."""
     namespace = route.metadata.namespace
     refs = []
+    extensions = set()
     filtered = route.kind in ("HTTPRoute", "GRPCRoute")
     for rule in route.spec.rules:
         refs += rule.backend_refs
         if filtered:
             filters = [*rule.filters, *(one for ref in rule.backend_refs for one in ref.filters)]
             refs += [ref for one in filters if (ref := _filter_backend(one)) is not None]
+            extensions.update(one.extension_ref.name for one in filters if one.extension_ref is not None)
     found = {Key("Service", ref.namespace or namespace, ref.name) for ref in refs}
-    return found | {Key("PythonFilter", namespace, one.extension_ref.name) for rule in route.spec.rules if filtered
-                    for one in rule.filters if one.extension_ref is not None}
+    return found | {Key("PythonFilter", namespace, name) for name in extensions}
 
 
 def _filter_backend(one):

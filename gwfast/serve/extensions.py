@@ -289,6 +289,8 @@ def _choice(request: Request) -> int:
     """Return the place of the backend that a filter chose; -1: it left it to the weights."""
     if not request.backend:
         return -1
+    if not request.backends:
+        raise ValueError(f"backend {request.backend!r} cannot be chosen: it is a backendRef's filter, or its rule has none")
     for i, name in enumerate(request.backends):
         if request.backend in (name, name.partition(":")[0], name.partition("/")[2].partition(":")[0]):
             return i

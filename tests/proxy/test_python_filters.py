@@ -167,12 +167,19 @@ def world(tmp_path_factory):
     both = rule("one", path="/both", filters=[*extension("Plain"), {
         "type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "X-Plain", "value": "later"}]}}, *extension("Replies", "Upper")])
     loose = rule("one", path="/open", filters=extension("open", "late-open", "bad-reply-open"))
+    plain = {"backendRefs": [{"name": "one", "port": 80, "weight": 0},
+                             {"name": "two", "port": 80, "weight": 1, "filters": extension("Plain", "Facts")}]}
+    chosen = [rule("one", path="/chosen-facts") | plain]
+    for name in ("Chooses-too", "Changes", "NewBody", "Replies"):
+        chosen.append(rule("one", path=f"/chosen-{name}") | {
+            "backendRefs": [{"name": "two", "port": 80, "filters": extension(name)}]})
     write(folder, "all.yaml", gateway(free_port()), service("one", backends[0]), service("two", backends[1]),
           [python_filter(name, timeout="300ms", maxBody=100_000) for name in CLASSES],
+          python_filter("chooses-too", class_="Chooses"),
           python_filter("open", class_="Raises", failure="Open"),
           python_filter("late-open", class_="Late", failure="Open", timeout="50ms"),
           python_filter("bad-reply-open", class_="BadReply", failure="Open"),
-          route("all", *rules[:8]), route("more", *rules[8:], both, loose))
+          route("all", *rules[:8]), route("more", *rules[8:], both, loose), route("chosen", *chosen))
     running = Noisy(folder, "--drain-timeout", "2s")
     yield running, backends, folder
     running.stop()
@@ -279,6 +286,21 @@ def test_a_backend_may_be_chosen_whatever_its_weight(ask, world, to, backend):
 
 def test_a_backend_that_is_none_of_the_rules_is_500(ask):
     assert ask("/Chooses", X_To="three").status == 500
+
+
+def test_a_filter_of_a_backend_runs_once_that_is_chosen(ask, world):
+    assert ask("/chosen-facts", X_Two="2").body.decode().splitlines()[6:8] == ["default/chosen", ""]      # no backends to choose from
+    before = len(world[1][1].requests)
+    got = seen(ask("/chosen-Changes", X_Gone="1"))
+    assert (got["backend"], got["method"], got["target"]) == ("two", "PUT", "/changed?q=1")
+    assert seen(ask("/chosen-NewBody", b"abc", "POST"))["body"] == "ABCABC"
+    assert ask("/chosen-Replies").status == 203
+    assert len(world[1][1].requests) == before + 3
+
+
+def test_a_filter_of_a_backend_cannot_choose_another(ask, world):
+    assert ask("/chosen-Chooses-too", X_To="one").status == 500
+    until(lambda: "backend 'one' cannot be chosen" in world[0].errors())
 
 
 @pytest.mark.parametrize("what", ["name", "value", "length", "path", "method", "host", "status", "answer"])
