@@ -62,7 +62,7 @@ cdef class Call(Waiter):
         self.most, self.within_ms = MIRROR_BYTES, MIRROR_MS
         self.seen = self.informed = self.queued = 0
         self.complete = self.sent = self.streamed = self.retried = self.replied = self.keep = self.ends = False
-        endpoint = upstreams.choose(image, backend, NO_BACKEND, &chosen)
+        endpoint = upstreams.choose_now(image, backend, NO_BACKEND, &chosen)
         self.state = upstreams.state(endpoint, backend) if endpoint != NULL else NULL
         if self.state == NULL:
             self.ended(CALL_FAILED)

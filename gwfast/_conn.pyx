@@ -203,7 +203,8 @@ cdef class Conn(Client):
         """A body fills whole reads: let the rest go to the upstream past us, as long as it may. As reads are counted."""
         cdef ssize_t n
         while (self.phase == BODY and self.body.framing == FRAMING_LENGTH and self.body.left > TAKE and self.exchange is not None
-               and self.input.base == NULL and self.readable and not self.blocked() and reads < READS and self.exchange.carries(self)):
+               and self.input.base == NULL and self.readable and not self.blocked() and reads < READS
+               and self.exchange.carries(self)):
             reads += 1
             n = self.exchange.request_carried(self)
             if n <= 0:

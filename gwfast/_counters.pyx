@@ -8,7 +8,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from gwfast._fault cimport FAULTS, fault_row
-from gwfast._health cimport HEALTH_SLOTS, Health, HealthFile, health_mark, health_size, places_forgotten, places_of
+from gwfast._health cimport HEALTH_SLOTS, Health, HealthFile, Places, health_mark, health_size, places_forgotten, places_of
 from gwfast._sys cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap as sys_mmap, munmap
 
 cdef enum:
@@ -141,10 +141,16 @@ def forget(int fd, uint32_t worker) -> None:
     cdef size_t size = os.fstat(fd).st_size
     cdef char *base = <char *>sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
     cdef CounterFile *header = <CounterFile *>base
+    cdef HealthFile *health
+    cdef bytes had
     if <void *>base == MAP_FAILED:
         raise OSError("cannot map the counters")
-    places_forgotten(<HealthFile *>(base + header.first + header.workers * header.stride), worker)
-    munmap(base, size)
+    try:
+        health = <HealthFile *>(base + header.first + header.workers * header.stride)
+        had = os.pread(fd, HEALTH_SLOTS * sizeof(Places), <char *>places_of(health, worker) - base)
+        places_forgotten(health, worker, <const Places *><const char *>had)
+    finally:
+        munmap(base, size)
 
 
 def read(int fd) -> dict:

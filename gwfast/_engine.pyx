@@ -253,6 +253,7 @@ cdef class Engine:
         for bind_id in list(self.datagrams):
             self.unlisten(bind_id)
         self.clients.close_all()
+        (<Pools>self.gateway.upstreams).queues.forget()
         self.gateway.timer.close()
         if self.called is not None:
             self.called.close()

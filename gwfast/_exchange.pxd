@@ -157,6 +157,7 @@ cdef class Exchange(Waiter):
     cdef uint32_t chosen       # endpoint, as an index into the backend's; NO_BACKEND: none yet
     cdef uint32_t attempts
     cdef bint waits_fresh      # in a queue, for an attempt on a new connection
+    cdef bint waits_for_session    # 's endpoint alone
     cdef uint32_t informed     # 1xx that went on
     cdef uint64_t id[2]        # the request id that the gateway made; 0: none
     cdef uint64_t started_us
@@ -217,6 +218,7 @@ cdef class Exchange(Waiter):
     cdef void mirror(self, const char *at, size_t n, bint end, bint trailers) noexcept
     cdef void answer_op(self, const Op *op, const Found *found, const Bind *bind) noexcept
     cdef void attempt(self, bint fresh, const Endpoint *endpoint) noexcept
+    cdef bint enter_session(self) noexcept
     cdef void line_up(self, bint fresh) noexcept
     cdef void transmit(self) noexcept
     cdef void client_drained(self) noexcept

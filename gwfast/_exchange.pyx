@@ -13,7 +13,7 @@ from gwfast._filter cimport (
     Out, answer_size, answering, nth, ops_room, put_id, set_ops, total, write_location, write_request,
 )
 from gwfast._head cimport *
-from gwfast._health cimport health_fine, health_of, is_out
+from gwfast._health cimport health_fine
 from gwfast._http1 cimport keep_trailers, parse_request, parse_response, parse_trailers
 from gwfast._loop cimport LARGE, READ, Pool, READ_AGAIN, READ_BROKEN, READS, append, consume, release, reserve, waiting
 from gwfast._match cimport AMBIGUOUS, FOUND, check, find
@@ -238,12 +238,8 @@ cdef inline const Endpoint *endpoint_for(Exchange self, bint fresh) noexcept:
     cdef const Endpoint *endpoint
     if self.session.known:
         endpoint = self.session_endpoint(fresh)
-        if endpoint != NULL and self.backend.flags & BACKEND_LIMITED and (
-                not self.gateway.upstreams.enter(self.table.image, self.backend, self.chosen)):
-            self.chosen = NO_BACKEND
-            return NULL
         if endpoint != NULL:
-            return endpoint
+            return endpoint if self.backend.flags & BACKEND_LIMITED == 0 or self.enter_session() else NULL
     return self.gateway.upstreams.choose(self.table.image, self.backend, NO_BACKEND if fresh else self.chosen, &self.chosen)
 
 
@@ -809,6 +805,15 @@ cdef class Exchange(Waiter):
             self.state = endpoint = NULL
         self.fail(self.connect_fault if self.connect_fault else FAULT_CONNECT)
 
+    cdef bint enter_session(self) noexcept:
+        """Whether its session's endpoint takes one more, and nobody waits for it."""
+        cdef Upstreams upstreams = self.gateway.upstreams
+        self.waits_for_session = upstreams.is_before(self.backend, True) or not upstreams.enter(
+            self.table.image, self.backend, self.chosen)
+        if self.waits_for_session:
+            self.chosen = NO_BACKEND
+        return not self.waits_for_session
+
     cdef void line_up(self, bint fresh) noexcept:
         """Every endpoint has as many requests as its policy allows: wait for a turn."""
         self.waits_fresh = fresh
@@ -816,13 +821,13 @@ cdef class Exchange(Waiter):
             self.attempt_until = 0
             self.schedule()
         self.owes = True
-        if self.gateway.upstreams.wait(self, self.backend) < 0:
+        if self.gateway.upstreams.wait(self, self.backend, self.waits_for_session) < 0:
             self.fail(FAULT_QUEUE_FULL)
 
     cdef int turn(self) noexcept:
         cdef const Endpoint *endpoint = endpoint_for(self, self.waits_fresh)
         if endpoint == NULL:
-            return -1 if self.session.known else 0
+            return -1 if self.waits_for_session else 0
         self.gateway.upstreams.leave(self)
         self.attempt(self.waits_fresh, endpoint)
         return 1
@@ -832,8 +837,6 @@ cdef class Exchange(Waiter):
 
     cdef const Endpoint *session_endpoint(self, bint fresh) noexcept:
         cdef const Image *image = self.table.image
-        cdef const Endpoint *endpoint
-        cdef State *state
         cdef uint32_t at
         if self.retries or not (fresh or self.chosen == NO_BACKEND) or (
                 self.choice.persistence == 0 or self.session.token.backend != self.backend.id):
@@ -841,16 +844,10 @@ cdef class Exchange(Waiter):
         at = endpoint_of(&self.session, image, self.backend)
         if at == NO_CHOICE:
             return NULL
-        endpoint = endpoint_at(image, self.backend.endpoints.first + at)
-        if self.backend.flags:
-            state = self.gateway.upstreams.state(endpoint, self.backend)
-            if state == NULL:
-                return NULL
-            state.health = health_of(self.gateway.counters.health, endpoint.slot, endpoint.sign)   # perhaps for the first time
-            if is_out(state.health, self.gateway.loop.now_ms):
-                return NULL
+        if self.backend.flags and not self.gateway.upstreams.serves(image, self.backend, at):
+            return NULL
         self.chosen = at
-        return endpoint
+        return endpoint_at(image, self.backend.endpoints.first + at)
 
     cdef void renew_session(self) noexcept:
         cdef const Image *image

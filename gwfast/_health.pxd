@@ -67,7 +67,8 @@ cdef bint place_taken(Health *health, Places *places, uint32_t most) noexcept no
 cdef bint others_want(HealthFile *file, uint32_t worker, uint32_t workers, uint32_t slot, uint64_t now) noexcept nogil
 cdef void places_added(Health *health, Places *places, uint32_t n) noexcept nogil      # whatever the limit is
 cdef void places_left(Health *health, Places *places, uint32_t n) noexcept nogil
-cdef void places_forgotten(HealthFile *file, uint32_t worker) noexcept nogil           # it is dead
+# It is dead, and had these HEALTH_SLOTS: a copy, since what is only looked at in shared memory takes memory.
+cdef void places_forgotten(HealthFile *file, uint32_t worker, const Places *had) noexcept nogil
 
 # How much of a share of requests an endpoint gets that has served for less than `window` ms: SLOWEST to WARM.
 cdef uint32_t warmth(const Health *health, uint64_t window, uint64_t now) noexcept nogil

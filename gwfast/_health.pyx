@@ -13,6 +13,16 @@ cdef extern from * nogil:
         while (!__atomic_compare_exchange_n(at, &was, was > n ? was - n : 0, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
     }
     #define gw_put(at, value) __atomic_store_n(at, value, __ATOMIC_RELEASE)
+    static inline int gw_swap_sign(unsigned *at, unsigned was, unsigned is) {
+        return __atomic_compare_exchange_n(at, &was, is, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    }
+    static inline int gw_add_below(unsigned *at, unsigned most) {       /* one more, where it is less */
+        unsigned was = __atomic_load_n(at, __ATOMIC_RELAXED);
+        while (was < most)
+            if (__atomic_compare_exchange_n(at, &was, was + 1, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+                return 1;
+        return 0;
+    }
     static inline int gw_swap(unsigned long *at, unsigned long was, unsigned long is) {
         return __atomic_compare_exchange_n(at, &was, is, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
     }
@@ -23,6 +33,8 @@ cdef extern from * nogil:
     void gw_put(uint64_t *at, uint64_t value)
     void gw_put_sign "gw_put"(uint32_t *at, uint32_t value)
     bint gw_swap(uint64_t *at, uint64_t was, uint64_t value)
+    bint gw_swap_sign(uint32_t *at, uint32_t was, uint32_t value)
+    bint gw_add_below(uint32_t *at, uint32_t most)
 
 
 cdef inline Health *cell(HealthFile *file, uint32_t slot) noexcept nogil:
@@ -37,17 +49,22 @@ cdef uint64_t clock_ms() noexcept nogil:
 
 cdef Health *health_of(HealthFile *file, uint32_t slot, uint32_t sign) noexcept nogil:
     cdef Health *health
+    cdef uint32_t was, busy
     if file == NULL or slot >= HEALTH_SLOTS:
         return NULL
     health = cell(file, slot)
     if health.sign == sign:
         return health
-    if <int32_t>(sign - health.sign) < 0:
+    was, busy = health.sign, health.busy
+    if <int32_t>(sign - was) < 0:
         return NULL
+    if not gw_swap_sign(&health.sign, was, sign):
+        return health_of(file, slot, sign)
+    # whoever comes meanwhile counts already: what was there before is taken away, not all
+    gw_take(&health.busy, busy)
     health.ejected_until = 0
-    health.failures = health.ejections = health.total = health.busy = 0
+    health.failures = health.ejections = health.total = 0
     health.since = clock_ms()
-    health.sign = sign
     return health
 
 
@@ -117,9 +134,9 @@ cdef bint place_taken(Health *health, Places *places, uint32_t most) noexcept no
     if health.busy >= most:
         return False
     write_down(health, places, 1)
-    if gw_add(&health.busy) <= most:
+    if gw_add_below(&health.busy, most):
         return True
-    places_left(health, places, 1)
+    places.count -= 1
     return False
 
 
@@ -134,14 +151,15 @@ cdef void places_left(Health *health, Places *places, uint32_t n) noexcept nogil
         places.count -= min(n, places.count)
 
 
-cdef void places_forgotten(HealthFile *file, uint32_t worker) noexcept nogil:
+cdef void places_forgotten(HealthFile *file, uint32_t worker, const Places *had) noexcept nogil:
     cdef Places *places = places_of(file, worker)
     cdef uint32_t i
     for i in range(HEALTH_SLOTS):
-        if places[i].count:
-            if places[i].sign == cell(file, i).sign:
-                gw_take(&cell(file, i).busy, places[i].count)
+        if had[i].count or had[i].wanted:
+            if had[i].sign == cell(file, i).sign:
+                gw_take(&cell(file, i).busy, had[i].count)
             places[i].count = 0
+            places[i].wanted = 0
 
 
 cdef uint32_t warmth(const Health *health, uint64_t window, uint64_t now) noexcept nogil:

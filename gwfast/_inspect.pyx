@@ -136,6 +136,8 @@ cdef dict choice_told(const Image *image, uint32_t i):
     if choice.backend != NO_BACKEND:
         backend = backend_at(image, choice.backend)
         told["backend"] = string(image, backend.name), backend.protocol, backend.tls
+        told["health"] = (backend.flags, backend.failures, backend.ejection_ms, backend.percent, backend.slow_ms,
+                          backend.parallel, backend.pending, backend.pending_ms)
         told["budget"] = backend.budget_percent, backend.budget_ms, backend.budget_minimum, backend.minimum_ms
         told["endpoints"] = [endpoint_told(endpoint_at(image, k)) for k in
                              range(backend.endpoints.first, backend.endpoints.first + backend.endpoints.count)]

@@ -30,12 +30,14 @@ cdef class Queue(Peer):
         cdef PyObject *at = self.first
         cdef Waiter waiter
         cdef int turn
+        self.home.serving = True
         while at != NULL:
             waiter = <Waiter>at
             turn = waiter.turn()
             if turn == 0:
                 break
             at = self.first if turn > 0 else waiter.behind     # whose turn it was may have ended others
+        self.home.serving = False
         self.again()
 
     cdef void again(self) noexcept:
@@ -45,26 +47,38 @@ cdef class Queue(Peer):
             self.loop.arm(self, 0)
 
 
+cdef inline uint64_t key_of(const Backend *backend) noexcept nogil:
+    return backend.id ^ backend.tls ^ backend.protocol
+
+
 @cython.final
 @cython.no_gc
 cdef class Queues:
-    cdef int enter(self, Waiter waiter, const Backend *backend) noexcept:
-        cdef uint64_t key = backend.id ^ backend.tls ^ backend.protocol
+    cdef Queue of(self, const Backend *backend):
+        cdef uint64_t key = key_of(backend)
         cdef Queue queue = self.first
-        cdef Queue free = None
         while queue is not None and (queue.key != key or queue.first == NULL):
-            if queue.first == NULL:
-                free = queue
             queue = queue.next
+        return queue
+
+    cdef bint is_before(self, const Backend *backend, bint session) noexcept:
+        cdef Queue queue = self.of(backend)
+        return queue is not None and (session or queue.count > queue.sessions)
+
+    cdef int enter(self, Waiter waiter, const Backend *backend, bint session) noexcept:
+        cdef Queue queue = self.of(backend)
+        cdef Queue free = self.first
         if (queue.count if queue is not None else 0) >= backend.pending:
             return -1
+        while free is not None and free.first != NULL:
+            free = free.next
         if queue is None:
             queue = free
         if queue is None:
             queue = Queue.__new__(Queue)
             queue.loop, queue.home = self.loop, self
             queue.next, self.first = self.first, queue
-        queue.key = key
+        queue.key = key_of(backend)
         waiter.queue, waiter.ahead, waiter.behind = <PyObject *>queue, queue.last, NULL
         waiter.waits_until = self.loop.now_ms + backend.pending_ms
         if queue.last != NULL:
@@ -73,10 +87,11 @@ cdef class Queues:
             queue.first = <PyObject *>waiter
         queue.last = <PyObject *>waiter
         queue.count += 1
+        queue.sessions += session
+        waiter.waits_for_one = session
         self.loop.counters.totals.requests_waiting += 1
         self.loop.counters.totals.requests_waited += 1
-        if queue.count == 1:
-            queue.again()
+        self.loop.later(queue)     # it may be its turn
         return 0
 
     cdef void leave(self, Waiter waiter) noexcept:
@@ -91,6 +106,7 @@ cdef class Queues:
             queue.last = waiter.ahead
         waiter.queue = waiter.ahead = waiter.behind = NULL
         queue.count -= 1
+        queue.sessions -= waiter.waits_for_one
         self.loop.counters.totals.requests_waiting -= 1
 
     cdef void look(self) noexcept:
@@ -104,6 +120,14 @@ cdef class Queues:
         cdef uint64_t one = 1
         if self.fd >= 0:
             write_file(self.fd, &one, sizeof(one))
+
+    cdef void forget(self) noexcept:
+        cdef Queue queue
+        while self.first is not None:
+            queue = self.first
+            self.first = queue.next
+            queue.next = queue.home = None
+            self.loop.arm(queue, 0)
 
 
 @cython.final

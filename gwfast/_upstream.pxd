@@ -60,6 +60,7 @@ cdef class Waiter:
     cdef PyObject *ahead
     cdef PyObject *behind
     cdef uint64_t waits_until      # ms
+    cdef bint waits_for_one        # endpoint alone
 
     cdef void upstream_open(self) noexcept
     cdef void upstream_readable(self) noexcept    # a connection: there are bytes to read, or its end
@@ -121,9 +122,15 @@ cdef class Upstreams:
     cdef void failed(self, State *state, const Image *image, const Backend *backend) noexcept    # as its policy counts
     cdef void done(self, State *state) noexcept   # a request that this endpoint was chosen for is over
     cdef void done_odd(self, State *state) noexcept
+    # Of a backend with a policy: whether endpoint i is there and not out.
+    cdef bint serves(self, const Image *image, const Backend *backend, uint32_t i) noexcept
+    # As choose(), for those that cannot wait for a turn: whatever place there is is theirs.
+    cdef const Endpoint *choose_now(self, const Image *image, const Backend *backend, uint32_t avoid, uint32_t *chosen) noexcept
+    # Of a backend with a limit: whether others have waited longer for it than who asks (session: for one endpoint alone).
+    cdef bint is_before(self, const Backend *backend, bint session) noexcept
     # Of a backend with a limit: whether endpoint i takes one more request, which is counted then.
     cdef bint enter(self, const Image *image, const Backend *backend, uint32_t i) noexcept
-    cdef int wait(self, Waiter waiter, const Backend *backend) noexcept    # for its turn(); -1: too many do
+    cdef int wait(self, Waiter waiter, const Backend *backend, bint session) noexcept    # for its turn(); -1: too many do
     cdef void leave(self, Waiter waiter) noexcept
     cdef int grow(self, uint32_t slots) except -1
     cdef State *state(self, const Endpoint *endpoint, const Backend *backend) noexcept

@@ -411,10 +411,19 @@ cdef class Upstreams:
         if state.retired and state.connections == 0 and state.outstanding == 0:
             discard(state)
 
+    cdef bint serves(self, const Image *image, const Backend *backend, uint32_t i) noexcept:
+        return True
+
+    cdef const Endpoint *choose_now(self, const Image *image, const Backend *backend, uint32_t avoid, uint32_t *chosen) noexcept:
+        return self.choose(image, backend, avoid, chosen)
+
+    cdef bint is_before(self, const Backend *backend, bint session) noexcept:
+        return False
+
     cdef bint enter(self, const Image *image, const Backend *backend, uint32_t i) noexcept:
         return True
 
-    cdef int wait(self, Waiter waiter, const Backend *backend) noexcept:
+    cdef int wait(self, Waiter waiter, const Backend *backend, bint session) noexcept:
         return -1
 
     cdef void leave(self, Waiter waiter) noexcept:

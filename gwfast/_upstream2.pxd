@@ -18,7 +18,6 @@ from gwfast._table cimport Backend, Image
 from gwfast._upstream cimport State, Upstream, Upstreams, Waiter
 
 cdef class Pools(Muxes):
-    cdef bint serves(self, const Image *image, const Backend *backend, uint32_t i) noexcept
     cdef Queues queues         # of requests that wait for an endpoint
     cdef uint32_t worker
     cdef uint32_t workers

@@ -60,7 +60,10 @@ cdef class Pools(Muxes):
 
     cdef const Endpoint *choose_well(self, const Image *image, const Backend *backend, uint32_t avoid,
                                      uint32_t *chosen) noexcept:
-        cdef uint32_t a = self.better(image, backend, avoid)
+        cdef uint32_t a
+        if backend.flags & BACKEND_LIMITED and self.is_before(backend, False):
+            return NULL
+        a = self.better(image, backend, avoid)
         if a < backend.endpoints.count and backend.flags & BACKEND_LIMITED and not self.enter(image, backend, a):
             a = self.roomy_one(image, backend, a, avoid)
         if a >= backend.endpoints.count:
@@ -154,7 +157,8 @@ cdef class Pools(Muxes):
             return True            # beyond what can be counted (limits.HEALTH_SLOTS)
         if (not self.queues.impatient and state.health.last == self.worker + 1 and self.others(state)) or (
                 not place_taken(state.health, state.places, backend.parallel)):
-            state.places.wanted = self.loop.now_ms
+            if self.queues.serving:
+                state.places.wanted = self.loop.now_ms
             return False
         state.health.last = self.worker + 1
         state.counted += 1
@@ -182,8 +186,18 @@ cdef class Pools(Muxes):
                 self.queues.call()
         Upstreams.done_odd(self, state)
 
-    cdef int wait(self, Waiter waiter, const Backend *backend) noexcept:
-        return self.queues.enter(waiter, backend)
+    cdef const Endpoint *choose_now(self, const Image *image, const Backend *backend, uint32_t avoid, uint32_t *chosen) noexcept:
+        cdef const Endpoint *endpoint
+        self.queues.impatient = True
+        endpoint = self.choose(image, backend, avoid, chosen)
+        self.queues.impatient = False
+        return endpoint
+
+    cdef bint is_before(self, const Backend *backend, bint session) noexcept:
+        return not (self.queues.serving or self.queues.impatient) and self.queues.is_before(backend, session)
+
+    cdef int wait(self, Waiter waiter, const Backend *backend, bint session) noexcept:
+        return self.queues.enter(waiter, backend, session)
 
     cdef void leave(self, Waiter waiter) noexcept:
         self.queues.leave(waiter)

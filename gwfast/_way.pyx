@@ -44,7 +44,8 @@ cdef class Way:
         self.leave()
         if self.attempts >= self.backend.endpoints.count or self.attempts >= ATTEMPTS:
             return NULL
-        endpoint = upstreams.choose(self.table.image, self.backend, self.chosen if self.attempts else NO_BACKEND, &self.chosen)
+        endpoint = upstreams.choose_now(self.table.image, self.backend, self.chosen if self.attempts else NO_BACKEND,
+                                        &self.chosen)
         self.attempts += 1
         self.state = upstreams.state(endpoint, self.backend) if endpoint != NULL else NULL
         if self.state != NULL:

@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from proxy_gateway import free_port, gateway, resource, route, rule, service, until
 from proxy_tls import needs, shell
+from proxy_wire import Closed
 
 OWN = "gwfast.dev/v1alpha1"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 WAITING = "gwfast_requests_waiting"
+WORKERS = ("--workers", "2")
 
 
 def policy(parallel: int = 0, target: str = "svc", slow: str = "", **breaker) -> dict:
@@ -232,6 +234,83 @@ def test_a_session_waits_for_its_endpoint_and_keeps_nobody(run, backend, pool) -
     assert {gw.get().status for _ in range(5)} == {200} and other.served == 5
     mine.may.set()
     assert statuses([first, second]) == [200] * 2 and len(mine.backend.seen("/slow")) == 1
+
+
+def test_a_session_may_be_the_first_that_a_worker_sees(run, backend) -> None:
+    gw = run(gateway(free_port()), service("svc", Counting(backend("a")), Counting(backend("b"))), policy(2),
+             route("r", rule("svc") | {"sessionPersistence": {"sessionName": "sid"}}))
+    given, before = gw.get().fields.get("set-cookie").partition(";")[0], gw.workers()
+    os.kill(before[0], signal.SIGKILL)
+    until(lambda: gw.workers() and gw.workers() != before and gw.ready())
+    after = gw.workers()
+    assert gw.get(cookie=given).status == 200 and gw.workers() == after
+
+
+def test_what_follows_on_a_connection_overtakes_nobody(run, backend, pool) -> None:
+    one = Counting(backend())
+    one.may.clear()
+    gw = run(gateway(free_port()), service("svc", one), route("r", rule("svc")), policy(1, pendingTimeout="20s"))
+    first = gw.connect()
+    first.send(b"".join(b"GET /slow?%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(3)))
+    until(lambda: one.now == 1)
+    other = pool.submit(gw.get, "/slow?other")
+    until(lambda: gw.metrics()[WAITING] == 1)
+    one.may.set()
+    assert other.result().status == 200 and [first.response().status for _ in range(3)] == [200] * 3
+    assert [request.target for request in one.backend.requests] == ["/slow?0", "/slow?other", "/slow?1", "/slow?2"]
+    first.close()
+
+
+def test_a_free_place_is_nobodys_where_nobody_waits(run, backend) -> None:
+    """Requests that were refused want nothing any more: workers have to find that out."""
+    one = Counting(backend())
+    gw = run(gateway(free_port()), service("svc", one), route("r", rule("svc")), policy(1, maxPendingRequests=0), options=WORKERS)
+    clients, get = [gw.connect() for _ in range(12)], b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    def settled() -> bool:         # a place is given back behind the last byte of the response
+        return gw.metrics()["gwfast_requests_open"] == 0
+    for client in clients[:6]:
+        one.may.clear()
+        until(settled)
+        client.send(get)
+        until(lambda: one.now == 1)
+        for other in clients:
+            if other is not client:
+                other.send(get)
+                assert other.response().status == 503
+        one.may.set()
+        assert client.response().status == 200
+        until(settled)
+        client.send(get)
+        assert client.response().status == 200
+    for client in clients:
+        client.close()
+
+
+def test_authorizers_and_connections_that_are_passed_on_do_not_wait(run, backend, pool) -> None:
+    one, port = Counting(backend()), free_port()
+    one.may.clear()
+    asked = {"type": "ExternalAuth", "externalAuth": {"protocol": "HTTP", "backendRef": {"name": "svc", "port": 80}, "http": {}}}
+    gw = run(gateway(free_port(), {"name": "tcp", "protocol": "TCP", "port": port}), service("svc", one), service("open", backend()),
+             policy(1, pendingTimeout="20s"), route("r", rule("svc"), rule("open", path="/asked", filters=[asked])),
+             resource("TCPRoute", "t", {"parentRefs": [{"name": "gw", "sectionName": "tcp"}], "rules": [
+                 {"backendRefs": [{"name": "svc", "port": 80}]}]}, "gateway.networking.k8s.io/v1alpha2"))
+    first = pool.submit(gw.get)
+    until(lambda: one.now == 1)
+    waits = pool.submit(gw.get)
+    until(lambda: gw.metrics()[WAITING] == 1)
+    assert gw.get("/asked").status == 403
+    passed_on = gw.connect(port)           # of another protocol, so the endpoint is another one to it
+    passed_on.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    until(lambda: one.now == 2)
+    with pytest.raises((ConnectionError, Closed)):
+        gw.get(port=port)
+    one.may.set()
+    assert passed_on.response().status == 200
+    passed_on.close()
+    assert statuses([first, waits]) == [200] * 2
+    one.backend.handlers["/asked"] = one.answer
+    assert gw.get("/asked").status == 200
 
 
 def test_retries_take_their_turn(run, backend, pool) -> None:
