@@ -1,0 +1,57 @@
+"""Backends of TCPRoute and GRPCRoute that are invalid or have no endpoint (5.4): their share is refused, all the others are served."""
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+import grpc  # noqa: E402
+from proxy_backend import Backend  # noqa: E402
+from proxy_gateway import free_port, gateway, listener, resource, service  # noqa: E402
+from test_grpc import Backend as GrpcBackend  # noqa: E402
+from test_grpc import service as grpc_service  # noqa: E402
+
+GOOD = {"name": "good", "port": 80}
+SHARES = {"not granted": {"name": "good", "port": 80, "namespace": "elsewhere"}, "another kind": GOOD | {"group": "x.example", "kind": "Thing"},
+          "no endpoint": {"name": "empty", "port": 80}}
+
+
+@pytest.fixture
+def calls() -> Iterator[GrpcBackend]:
+    backend = GrpcBackend("good")
+    yield backend
+    backend.close()
+
+
+@pytest.mark.parametrize("share", SHARES.values(), ids=SHARES)
+def test_tcp(run, backend, share) -> None:
+    empty = service("empty", backend("empty"))
+    empty[1]["endpoints"] = []
+    good: Backend = backend("good")
+    gw = run(gateway(listener(free_port(), protocol="TCP")), service("good", good), empty, resource(
+        "TCPRoute", "r", {"parentRefs": [{"name": "gw"}], "rules": [{"backendRefs": [GOOD | {"weight": 3}, share]}]}))
+    answers: Counter = Counter()
+    for _ in range(20):
+        try:
+            answers[gw.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")[:12]] += 1
+        except ConnectionError:        # refused at once
+            answers[b""] += 1
+    assert answers == {b"HTTP/1.1 200": 15, b"": 5}
+
+
+@pytest.mark.parametrize("share", SHARES.values(), ids=SHARES)
+def test_grpc(run, calls, share) -> None:
+    empty = grpc_service("empty", 1)
+    empty[1]["endpoints"] = []
+    gw = run(gateway(free_port()), grpc_service("good", calls.port), empty, resource(
+        "GRPCRoute", "r", {"parentRefs": [{"name": "gw"}], "rules": [{"backendRefs": [GOOD | {"weight": 3}, share]}]}))
+    codes: Counter = Counter()
+    with grpc.insecure_channel(f"127.0.0.1:{gw.port}", [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]) as channel:
+        for _ in range(20):
+            try:
+                channel.unary_unary("/test.Echo/Say")(b"x", timeout=10)
+                codes["OK"] += 1
+            except grpc.RpcError as error:
+                codes[error.code().name] += 1
+    assert codes == {"OK": 15, "UNAVAILABLE": 5}
