@@ -138,6 +138,9 @@ cdef class Exchange(Waiter):
     cdef uint64_t attempt_until
     cdef uint64_t retry_at
     cdef uint16_t retries
+    cdef bint waits_fresh      # in a queue, for an attempt on a new connection
+    cdef bint waits_for_session    # 's endpoint alone
+    cdef const Endpoint *granted   # by a queue; NULL: none
     cdef bint keeping          # all of the body so far is in `early`, also what was sent
     cdef list interest         # Holds that listen to the response; the last one is asked first. None: nobody
     cdef uint32_t heard        # how many of them were asked
@@ -156,8 +159,6 @@ cdef class Exchange(Waiter):
     cdef uint32_t seen         # bytes of a partial head that were looked at
     cdef uint32_t chosen       # endpoint, as an index into the backend's; NO_BACKEND: none yet
     cdef uint32_t attempts
-    cdef bint waits_fresh      # in a queue, for an attempt on a new connection
-    cdef bint waits_for_session    # 's endpoint alone
     cdef uint32_t informed     # 1xx that went on
     cdef uint64_t id[2]        # the request id that the gateway made; 0: none
     cdef uint64_t started_us
@@ -217,7 +218,9 @@ cdef class Exchange(Waiter):
     cdef void reflect(self) noexcept     # sends copies of the request to its mirrors
     cdef void mirror(self, const char *at, size_t n, bint end, bint trailers) noexcept
     cdef void answer_op(self, const Op *op, const Found *found, const Bind *bind) noexcept
-    cdef void attempt(self, bint fresh, const Endpoint *endpoint) noexcept
+    cdef void attempt(self, bint fresh) noexcept
+    cdef const Endpoint *begin_attempt(self, bint fresh) noexcept
+    cdef const Endpoint *session_place(self, bint fresh) noexcept
     cdef bint enter_session(self) noexcept
     cdef void line_up(self, bint fresh) noexcept
     cdef void transmit(self) noexcept

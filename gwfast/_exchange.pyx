@@ -233,16 +233,6 @@ cdef inline int go_on(Exchange self, const Found *found, const Bind *bind, uint3
     return 0
 
 
-cdef inline const Endpoint *endpoint_for(Exchange self, bint fresh) noexcept:
-    """Its session's, or choose one; NULL: there is none that takes one more."""
-    cdef const Endpoint *endpoint
-    if self.session.known:
-        endpoint = self.session_endpoint(fresh)
-        if endpoint != NULL:
-            return endpoint if self.backend.flags & BACKEND_LIMITED == 0 or self.enter_session() else NULL
-    return self.gateway.upstreams.choose(self.table.image, self.backend, NO_BACKEND if fresh else self.chosen, &self.chosen)
-
-
 cdef inline void await_reply(Exchange self) noexcept:
     """The whole request is on its way: what comes next is the upstream's, and timed."""
     self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + (self.gateway.reply_body_ms if self.replied
@@ -281,13 +271,14 @@ cdef class Exchange(Waiter):
         if gateway.log.format:
             self.keep_facts()
         image = self.table.image
-        set_ops(&self.ops, image, 0, 0)
         result = find(image, bind, &gateway.head, &found)
         self.listener = found.listener
         if client.sign and found.listener != NULL and found.listener.sign != client.sign:
+            set_ops(&self.ops, image, 0, 0)
             self.fail(FAULT_MISDIRECTED)       # another listener's, to be asked for with its own TLS (RFC 9110 7.4)
             return 1
         if result != FOUND:
+            set_ops(&self.ops, image, 0, 0)
             self.fail(FAULT_AMBIGUOUS if result == AMBIGUOUS else FAULT_NO_RULE)
             return 1
         self.rule = found.rule
@@ -718,7 +709,7 @@ cdef class Exchange(Waiter):
         elif self.retry_at and now >= self.retry_at:
             self.retry_at = 0
             self.schedule()
-            self.attempt(False, NULL)
+            self.attempt(False)
         elif self.attempt_until and now >= self.attempt_until:
             self.attempt_until = 0
             self.fail(FAULT_UPSTREAM_TIMEOUT)
@@ -762,21 +753,21 @@ cdef class Exchange(Waiter):
             self.ask()
             return
         self.launched = True
-        self.attempt(False, NULL)
+        self.attempt(False)
 
-    cdef void attempt(self, bint fresh, const Endpoint *endpoint) noexcept:
-        """Choose an endpoint (NULL: not yet) and take or open a connection to it."""
+    cdef void attempt(self, bint fresh) noexcept:
+        """Choose an endpoint and take or open a connection to it."""
         cdef Upstreams upstreams = self.gateway.upstreams
-        cdef Upstream upstream = None
-        cdef uint32_t most = self.backend.endpoints.count
-        if most > ATTEMPTS:
-            most = ATTEMPTS
-        if self.owes and self.policy != NULL and self.policy.backend_ms:
-            self.attempt_until = self.gateway.loop.now_ms + self.policy.backend_ms
-            self.schedule()
-        while self.attempts < most or fresh:
+        cdef const Endpoint *endpoint = NULL
+        cdef Upstream upstream
+        while not self.attempts or fresh or (self.attempts < ATTEMPTS and self.attempts < self.backend.endpoints.count):
+            if self.owes:
+                endpoint = self.begin_attempt(fresh)
+                if self.waits_for_session:
+                    self.line_up(fresh)
+                    return
             if endpoint == NULL:
-                endpoint = endpoint_for(self, fresh)
+                endpoint = upstreams.choose(self.table.image, self.backend, NO_BACKEND if fresh else self.chosen, &self.chosen)
                 if endpoint == NULL:
                     if self.backend.flags & BACKEND_LIMITED:
                         self.line_up(fresh)
@@ -805,6 +796,21 @@ cdef class Exchange(Waiter):
             self.state = endpoint = NULL
         self.fail(self.connect_fault if self.connect_fault else FAULT_CONNECT)
 
+    cdef const Endpoint *begin_attempt(self, bint fresh) noexcept:
+        """Its time runs. The endpoint that it was given in a queue, or that its session wants; NULL: to be chosen."""
+        cdef const Endpoint *granted = self.granted
+        self.granted = NULL
+        if self.policy != NULL and self.policy.backend_ms:
+            self.attempt_until = self.gateway.loop.now_ms + self.policy.backend_ms
+            self.schedule()
+        return granted if granted != NULL else self.session_place(fresh)
+
+    cdef const Endpoint *session_place(self, bint fresh) noexcept:
+        """Its session's endpoint, or NULL: it has none, or (waits_for_session) that one takes no more."""
+        cdef const Endpoint *endpoint = self.session_endpoint(fresh) if self.session.known else NULL
+        self.waits_for_session = False
+        return endpoint if endpoint == NULL or not self.backend.flags & BACKEND_LIMITED or self.enter_session() else NULL
+
     cdef bint enter_session(self) noexcept:
         """Whether its session's endpoint takes one more, and nobody waits for it."""
         cdef Upstreams upstreams = self.gateway.upstreams
@@ -825,11 +831,17 @@ cdef class Exchange(Waiter):
             self.fail(FAULT_QUEUE_FULL)
 
     cdef int turn(self) noexcept:
-        cdef const Endpoint *endpoint = endpoint_for(self, self.waits_fresh)
-        if endpoint == NULL:
-            return -1 if self.waits_for_session else 0
-        self.gateway.upstreams.leave(self)
-        self.attempt(self.waits_fresh, endpoint)
+        cdef Upstreams upstreams = self.gateway.upstreams
+        self.granted = self.session_place(self.waits_fresh)
+        if self.waits_for_session:
+            return -1
+        if self.granted == NULL:
+            self.granted = upstreams.choose(self.table.image, self.backend, NO_BACKEND if self.waits_fresh else self.chosen,
+                                            &self.chosen)
+        if self.granted == NULL:
+            return 0
+        upstreams.leave(self)
+        self.attempt(self.waits_fresh)
         return 1
 
     cdef void turned_away(self) noexcept:
@@ -893,7 +905,7 @@ cdef class Exchange(Waiter):
         if self.backend.flags:
             self.gateway.upstreams.failed(self.state, self.table.image, self.backend)
         self.drop_upstream()
-        self.attempt(False, NULL)
+        self.attempt(False)
 
     cdef void upstream_late(self) noexcept:
         if self.upstream.status == CONNECTING:
@@ -937,7 +949,7 @@ cdef class Exchange(Waiter):
             self.gateway.counters.totals.upstream_retries += 1
             self.drop_upstream()
             self.attempts = 0
-            self.attempt(True, NULL)
+            self.attempt(True)
         else:
             self.fail(FAULT_UPSTREAM_RESET)
 
@@ -1063,14 +1075,14 @@ cdef class Exchange(Waiter):
                 break
             if not self.inform():
                 return n
-        if self.policy != NULL and self.retry(head.status, False):
+        if self.owes and self.policy != NULL and self.retry(head.status, False):
             return n
         if head.status == 101:
             self.switch(at + used, n - used)
             return n
         body_start(&self.body, head.framing, head.content_length)
         self.keep_upstream = head.keep_alive and head.framing != FRAMING_CLOSE
-        if self.interest is not None and self.is_held():
+        if self.owes and self.interest is not None and self.is_held():
             return used            # the rest waits with the upstream
         return used + self.take_body(at + used, n - used, True)
 
@@ -1302,9 +1314,14 @@ cdef class Exchange(Waiter):
             self.record()
         if self.owes:
             self.settle()
-        if self.state != NULL and self.backend.flags:
-            self.judge()
-        self.drop_upstream()
+        if self.state != NULL:
+            if self.backend.flags:
+                self.judge()
+            if self.upstream is not None:
+                self.drop_upstream()
+            else:                  # the usual end: it is parked
+                gateway.upstreams.done(self.state)
+                self.state = NULL
         release(&gateway.loop.pool, &self.request)
         if self.early.base != NULL:
             release(&gateway.loop.pool, &self.early)
@@ -1328,7 +1345,8 @@ cdef class Exchange(Waiter):
 
     cdef void settle(self) noexcept:
         cdef Call call
-        self.owes = False
+        self.owes = self.waits_for_session = False
+        self.granted = NULL
         if self.queue != NULL:
             self.gateway.upstreams.leave(self)
         self.hold_at = self.prefer = NONE
@@ -1366,7 +1384,7 @@ cdef class Exchange(Waiter):
         self.bytes_in = self.bytes_out = self.replied_us = self.id[0] = self.id[1] = 0
         self.status = 0
         self.fault = self.connect_fault = 0
-        self.requested = self.streamed = self.launched = self.replied = self.retried = False
+        self.requested = self.streamed = self.launched = self.owes = self.replied = self.retried = False
         self.keep_upstream = self.tunnel = self.client_ended = self.upstream_ended = False
 
     cdef void record(self) noexcept:
