@@ -6,7 +6,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
 from gwfast._counters cimport Counters
-from gwfast._health cimport health_failed, health_of
+from gwfast._health cimport Health, health_failed, health_of, place_taken, places_left
 from gwfast._table cimport (CODES, NO_BACKEND, OP_ANSWER, OP_AUTHORIZE, OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT,
                             OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE,
                             OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, OP_SESSION,
@@ -163,3 +163,22 @@ def endpoint_failed(Counters counters not None, const unsigned char[::1] buffer,
     cdef const Backend *one = backend_at(image, backend)
     cdef const Endpoint *where = endpoint_at(image, one.endpoints.first + i)
     return health_failed(counters.health, health_of(counters.health, where.slot, where.sign), image, one, now_ms)
+
+
+def place_at(Counters counters not None, uint32_t slot, uint32_t sign, uint32_t most):
+    """Take one of `most` places at an endpoint as this worker does; whether there was one."""
+    cdef Health *health = health_of(counters.health, slot, sign)
+    return health != NULL and place_taken(health, counters.places + slot, most)
+
+
+def leave_place(Counters counters not None, uint32_t slot, uint32_t sign):
+    """Give a place back as this worker does."""
+    cdef Health *health = health_of(counters.health, slot, sign)
+    if health != NULL:
+        places_left(health, counters.places + slot, 1)
+
+
+def busy_at(Counters counters not None, uint32_t slot, uint32_t sign):
+    """Return how many places are taken at an endpoint, by all workers."""
+    cdef Health *health = health_of(counters.health, slot, sign)
+    return health.busy if health != NULL else 0

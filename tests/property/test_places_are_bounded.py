@@ -1,0 +1,52 @@
+"""Requests at an endpoint whose number a policy limits: whatever workers do, and die of, no more than that are under way."""
+import os
+
+from gwfast import _counters
+from gwfast._inspect import busy_at, leave_place, place_at
+from hypothesis import given
+from hypothesis import strategies as st
+
+WORKERS, SLOTS = 3, 2
+KINDS = ("take", "take", "leave", "die", "renew")
+steps = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, WORKERS - 1), st.integers(0, SLOTS - 1)),
+                 max_size=60)
+
+
+@given(steps=steps, most=st.integers(1, 4))
+def test_they_are(steps, most):
+    fd = _counters.create(WORKERS, 1)
+    try:
+        workers = [_counters.Counters(fd, n) for n in range(WORKERS)]
+        signs, held, total = [1] * SLOTS, {}, SLOTS
+        for what, worker, slot in steps:
+            mine = held.setdefault((worker, slot, signs[slot]), 0)
+            others = sum(n for (_, s, sign), n in held.items() if (s, sign) == (slot, signs[slot]))
+            if what == "take":
+                assert place_at(workers[worker], slot, signs[slot], most) == (others < most)
+                held[worker, slot, signs[slot]] += others < most
+            elif what == "leave" and mine:
+                leave_place(workers[worker], slot, signs[slot])
+                held[worker, slot, signs[slot]] -= 1
+            elif what == "die":            # with all that it has, at every endpoint
+                _counters.forget(fd, worker)
+                held = {key: n for key, n in held.items() if key[0] != worker}
+            elif what == "renew":          # the slot is another endpoint's: what is under way at the old one is not its
+                total += 1
+                signs[slot] = total
+            for s in range(SLOTS):
+                expected = sum(n for (_, at, sign), n in held.items() if (at, sign) == (s, signs[s]))
+                assert busy_at(workers[0], s, signs[s]) == expected <= most
+    finally:
+        os.close(fd)
+
+
+def test_an_old_endpoint_says_nothing_of_the_new_one():
+    fd = _counters.create(1, 1)
+    try:
+        worker = _counters.Counters(fd, 0)
+        assert place_at(worker, 0, 1, 1) and not place_at(worker, 0, 1, 1)
+        assert place_at(worker, 0, 2, 1)
+        leave_place(worker, 0, 1)
+        assert busy_at(worker, 0, 2) == 1 and not place_at(worker, 0, 1, 1)
+    finally:
+        os.close(fd)
