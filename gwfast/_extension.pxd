@@ -20,6 +20,7 @@ cdef class Conversation(Hold):
     cdef Extensions home
     cdef readonly uint64_t id      # of the filter
     cdef public object request     # what on_request was shown, for on_response
+    cdef public object version     # serve.extensions.Version that it has entered; None: none, or left
     cdef public object task        # what runs for it: cancelled where the exchange ends
     cdef public object change      # change(piece, last) -> bytes; None: nobody watches
     cdef public object waiter      # a future that waits for the body
@@ -31,3 +32,4 @@ cdef class Conversation(Hold):
     cdef void broken(self) noexcept
     cdef bint arrived(self) noexcept
     cdef void told(self, error) noexcept
+    cdef void leave(self) noexcept

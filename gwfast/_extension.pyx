@@ -58,6 +58,15 @@ cdef class Conversation(Hold):
                 task.cancel()
         except Exception as error:
             self.told(error)
+        self.leave()
+
+    cdef void leave(self) noexcept:
+        version, self.version = self.version, None
+        try:
+            if version is not None:
+                version.leave()
+        except Exception as error:
+            self.told(error)
 
     cdef void reply(self) noexcept:
         cdef ResponseHead *head = &self.exchange.gateway.reply
@@ -182,6 +191,7 @@ cdef class Conversation(Hold):
             exchange.listen(self)
         else:
             self.exchange = None
+            self.leave()
         exchange.passed()
         self.ended()
 

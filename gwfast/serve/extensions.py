@@ -2,8 +2,10 @@
 
 Rules
 - A filter is known by the id of its definition: one that a new table names as well is the same object, with what it remembers.
-- A file that changed is loaded again, looked at once a second; where that fails the version before goes on. A filter that was
-  never loaded is a failure for every request: 500, or as if it were not there (`failure: Open`).
+- A file that changed is loaded again, looked at once a second; where that fails, or its start() does, the version before goes
+  on. A filter that was never loaded is a failure for every request: 500, or as if it were not there (`failure: Open`).
+- A request ends with the version that it began with, its response and the pieces of that included; a version is stopped behind
+  the last of its requests.
 - What a filter raises, and what comes too late, is told with its traceback the first time, then at most every TOLD seconds.
 - What a filter made of a head is held to the grammar that clients are held to; the fields that frame a message are not its own.
 """
@@ -36,15 +38,50 @@ _HOST = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 _HOP = ("connection", "content-length", "host", "te", "transfer-encoding", "upgrade")
 
 
+class Version:
+    """A filter as it was loaded once. Whoever begins with it enters, and leaves when it is over."""
+
+    def __init__(self, loaded: Loaded, made: Any):
+        self.loaded, self.made = loaded, made
+        self.listens = getattr(type(made), "on_response", Filter.on_response) is not Filter.on_response
+        self._inside = 0
+        self._retired = False
+
+    def enter(self) -> Version:
+        self._inside += 1
+        return self
+
+    def leave(self) -> None:
+        self._inside -= 1
+        self._end()
+
+    def retire(self) -> None:
+        """Nobody begins with it any more."""
+        self._retired = True
+        self._end()
+
+    def _end(self) -> None:
+        if self._retired and not self._inside and hasattr(self.made, "stop"):
+            host = self.loaded.host
+            host.keep(host.loop.create_task(self._stop()))
+
+    async def _stop(self) -> None:
+        try:
+            await self.made.stop()
+        except Exception as error:
+            self.loaded.wrong(error, "did not stop well")
+
+
 class Loaded:
     """A filter, or why there is none."""
 
     def __init__(self, host: Host, definition: ExtensionFilter):
         self.host, self.definition = host, definition
         self.name = definition.name
-        self.filter: Any = None
-        self.listens = False
+        self.version: Version | None = None
         self.ready: asyncio.Task | None = None
+        self._gone = False
+        self._loads = 0
         self._seen: tuple | None = None
         self._told = 0.0
         self._untold = 0
@@ -61,32 +98,29 @@ class Loaded:
         except Exception as error:
             self.wrong(error, "cannot be loaded")
             return
-        before, self.filter = self.filter, made
-        self.listens = getattr(type(made), "on_response", Filter.on_response) is not Filter.on_response
-        self.ready = self.host.loop.create_task(self._start(made, before))
+        self._loads += 1
+        self.ready = self.host.keep(self.host.loop.create_task(self._start(Version(self, made), self._loads)))
 
-    async def _start(self, made: Any, before: Any) -> None:
-        if before is not None:
-            await self._stop(before)
-        if hasattr(made, "start"):
-            try:
-                await made.start()
-            except Exception as error:
-                self.wrong(error, "cannot be started")
-                self.filter = None
-
-    async def _stop(self, made: Any) -> None:
+    async def _start(self, version: Version, number: int) -> None:
         try:
-            if hasattr(made, "stop"):
-                await made.stop()
+            if hasattr(version.made, "start"):
+                await version.made.start()
         except Exception as error:
-            self.wrong(error, "did not stop well")
+            self.wrong(error, "cannot be started")
+            return
+        if self._gone or number != self._loads:  # meanwhile it left the table, or its file changed again
+            version.retire()
+            return
+        before, self.version = self.version, version
+        if before is not None:
+            before.retire()
 
     def stop(self) -> None:
         """No table names it any more."""
-        if self.filter is not None:
-            made, self.filter = self.filter, None
-            self.host.keep(self.host.loop.create_task(self._stop(made)))
+        self._gone = True
+        if self.version is not None:
+            version, self.version = self.version, None
+            version.retire()
 
     def _module(self) -> Any:
         if not self.definition.file:
@@ -165,7 +199,7 @@ class Host:
 
     def respond(self, talk: Any, status: int, fields: list[tuple[bytes, bytes]], length: int | None) -> asyncio.Task:
         """Show the response to it, too."""
-        return self.keep(self.loop.create_task(self._response(self._loaded.get(talk.id), talk, status, fields, length)))
+        return self.keep(self.loop.create_task(self._response(talk.version, talk, status, fields, length)))
 
     def wrong(self, identity: int, error: BaseException) -> None:
         """Tell of what was raised in the middle of a round."""
@@ -180,11 +214,12 @@ class Host:
         talk.request = request
         try:
             async with asyncio.timeout(loaded.definition.timeout):
-                if loaded.ready is not None:
+                if loaded.version is None and loaded.ready is not None:
                     await asyncio.shield(loaded.ready)
-                if loaded.filter is None:
+                if loaded.version is None:
                     raise RuntimeError("it is not loaded")
-                asked = getattr(loaded.filter, "on_request", None)
+                version = talk.version = loaded.version.enter()
+                asked = getattr(version.made, "on_request", None)
                 answer = await asked(request) if asked is not None else None
             if answer is not None:
                 talk.answer(*_answer(answer))
@@ -204,7 +239,7 @@ class Host:
             else:
                 talk.pass_on(None, None, -1, False)
             return
-        talk.pass_on(changed, body, choice, loaded.listens)
+        talk.pass_on(changed, body, choice, version.listens)
 
     async def _body(self, loaded: Loaded, talk: Any) -> bytes:
         most = loaded.definition.max_body
@@ -216,18 +251,17 @@ class Host:
             raise BodyTooLarge(f"more than {most} bytes")
         return body
 
-    async def _response(self, loaded: Loaded | None, talk: Any, status: int, fields: list, length: int | None) -> None:
+    async def _response(self, version: Version, talk: Any, status: int, fields: list, length: int | None) -> None:
         names = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
         plain = [field for field in names if field[0].lower() not in ("content-length", "transfer-encoding")]
         response = Response(status, plain)
         try:
-            if loaded is not None and loaded.filter is not None:
-                async with asyncio.timeout(loaded.definition.timeout):
-                    await loaded.filter.on_response(talk.request, response)
+            async with asyncio.timeout(version.loaded.definition.timeout):
+                await version.made.on_response(talk.request, response)
             head = _response_head(response, names, length)
         except Exception as error:
-            loaded.wrong(error)
-            if not loaded.definition.open:
+            version.loaded.wrong(error)
+            if not version.loaded.definition.open:
                 talk.fail(500)
                 return
             response = Response(status, plain)
