@@ -20,7 +20,7 @@ from bench.kinds import (
     Volume,
     Workers,
 )
-from bench.scenes import FILTERS, RETRY, TIMEOUTS, features, headers, hosts, listener_sets, paths, plain, unary
+from bench.scenes import FILTERS, PYTHON, RETRY, TIMEOUTS, features, headers, hosts, listener_sets, paths, plain, unary
 from bench.wire import CLEAR, GRPC, H2, H2C, TLS
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -32,6 +32,8 @@ CASES: dict[str, Case] = {each.name: each for each in (
     Throughput(name="features", about="rules with filters, timeouts and retry that do not fire, beside one without", alone=True,
                scene=partial(features, without={}, filters={"filters": FILTERS}, timeouts={"timeouts": TIMEOUTS},
                              retry={"retry": RETRY}, both={"timeouts": TIMEOUTS, "retry": RETRY}), rounds=7),
+    Throughput(name="python", about="a rule with a filter in Python that does nothing, beside one without", alone=True,
+               scene=partial(features, without={}, empty={"filters": PYTHON}), rounds=7),
     Late(name="late", about="a 504 at the limit of its rule, nothing else to do"),
     Throughput(name="connect", about="a connection for every request", close=True),
     *(Throughput(name=f"down-{name}", about=f"bodies of {name} to clients", size=size)

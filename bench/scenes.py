@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from bench.wire import HOST
-from bench.world import Resource, calls, header, listener_set, prefix, route
+from bench.world import Resource, calls, header, listener_set, prefix, resource, route
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -81,6 +81,7 @@ FILTERS = [
     {"type": "CORS", "cors": {"allowOrigins": ["https://www.example.com"], "allowMethods": ["GET", "PUT"]}},
 ]
 TIMEOUTS = {"request": "30s", "backendRequest": "10s"}
+PYTHON = [{"type": "ExtensionRef", "extensionRef": {"group": "gwfast.dev", "kind": "PythonFilter", "name": "empty"}}]
 RETRY = {"codes": [502, 503], "attempts": 2, "backoff": "100ms"}
 
 
@@ -88,7 +89,8 @@ def features(**rules: dict) -> Scene:
     """A route for each of the rules, by what it has beside its backend; the same is asked of all, by a page of another
     origin."""
     fields = (("User-Agent", "curl/8.5.0"), ("Accept", "*/*"), ("Origin", "https://www.example.com"))
-    return Scene(routes=[route(name, "first", prefix(f"/{name}"), **rule) for name, rule in rules.items()],
+    empty = resource("gwfast.dev/v1alpha1", "PythonFilter", "empty", spec={"module": "bench.empty", "class": "Empty"})
+    return Scene(routes=[route(name, "first", prefix(f"/{name}"), **rule) for name, rule in rules.items()] + [empty],
                  asks={name: Ask(path=f"/{name}/items", headers=fields) for name in rules})
 
 

@@ -34,6 +34,7 @@ from gwfast._persistence cimport Remembered
 from gwfast._pick cimport PickState
 from gwfast._table cimport Backend, Bind, Choice, Endpoint, Image, Listener, Op, Policy, Rule
 from gwfast._timer cimport Timer
+from gwfast._tls cimport Session
 from gwfast._upstream cimport State, Upstream, Upstreams, Waiter
 
 cdef enum:
@@ -107,6 +108,7 @@ cdef class Downstream(Peer):   # the client's side of an exchange
     cdef int trailers(self, const char *at, size_t n) noexcept           # raw lines; ends the body
     cdef int answer(self, int status, const Ops *ops, const char *location, size_t n) noexcept
     cdef int descriptor(self) noexcept   # of its connection
+    cdef Session session(self)           # of its connection; None in clear
     cdef void resume(self) noexcept      # the upstream takes more of the request
     cdef void done(self, bint keep) noexcept
     cdef void abort(self) noexcept       # the response cannot be completed

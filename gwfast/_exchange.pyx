@@ -105,6 +105,9 @@ cdef class Downstream(Peer):
     cdef int descriptor(self) noexcept:
         return self.fd
 
+    cdef Session session(self):
+        return self.tls
+
     cdef void resume(self) noexcept:
         pass
 

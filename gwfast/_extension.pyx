@@ -12,6 +12,7 @@ from gwfast._fault cimport FAULT_EXTENSION
 from gwfast._head cimport FIELD_HOP, FRAMING_LENGTH, ResponseHead
 from gwfast._loop cimport append, release
 from gwfast._table cimport NO_BACKEND, Choice, Image, Op, Text, backend_at, choice_at, extension_at, text
+from gwfast._tls cimport Session
 
 
 @cython.final
@@ -135,11 +136,12 @@ cdef class Conversation(Hold):
         return self.exchange.request.base[self.exchange.request.start:self.exchange.request.end]
 
     def facts(self) -> tuple:
-        """Return (client's address, whether over TLS, what is told of its certificate, route, names of the rule's backends: none
-        where one of them was chosen already)."""
+        """Return (client's address, whether over TLS, (what is told of its certificate, version, cipher, SNI), route, names of
+        the rule's backends: none where one of them was chosen already)."""
         cdef Exchange exchange = self.exchange
         cdef const Image *image = exchange.table.image
         cdef const Choice *choice
+        cdef Session session = exchange.client.session()
         cdef Text name
         cdef uint32_t i
         names = []
@@ -151,7 +153,7 @@ cdef class Conversation(Hold):
                 name = backend_at(image, choice.backend).name
                 names.append(text(image, name)[:name.n].decode())
         return (exchange.client.address[:exchange.client.address_n].decode(), bool(exchange.client.https),
-                (exchange.client.certificate or b"").decode(),
+                ((exchange.client.certificate or b"").decode(), *(() if session is None else session.facts())),
                 text(image, exchange.rule.route)[:exchange.rule.route.n].decode(), tuple(names))
 
     def body(self, uint64_t most) -> bool:

@@ -20,6 +20,7 @@ from gwfast._head cimport *
 from gwfast._log cimport Record
 from gwfast._loop cimport READ, SCRATCH, append, consume, release, reserve, waiting
 from gwfast._sys cimport *
+from gwfast._tls cimport Session
 
 cdef enum:
     STREAM_WINDOW = 65536      # limits.STREAM_WINDOW
@@ -110,8 +111,7 @@ cdef class Multiplex(Client):
             self.put_frame(type, flags | (FLAG_END_HEADERS if step == n else 0), stream, at, step)
             if step == n:
                 return
-            at += step
-            n -= step
+            at, n = at + step, n - step
             step = min(n, self.peer.frame)
             type, flags = FRAME_CONTINUATION, 0
 
@@ -271,6 +271,9 @@ cdef class Stream(Downstream):
     cdef int descriptor(self) noexcept:
         return self.conn.fd if self.conn is not None else -1
 
+    cdef Session session(self):
+        return self.conn.tls if self.conn is not None else None
+
     cdef void resume(self) noexcept:
         cdef uint32_t n
         cdef bint last
@@ -388,8 +391,7 @@ cdef class Stream(Downstream):
         self.local_ended = True
         return 0
 
-    cdef void go_on(self) noexcept:
-        """100 (Continue)."""
+    cdef void go_on(self) noexcept:    # 100 (Continue)
         cdef uint8_t *to = <uint8_t *>self.loop.output
         cdef int32_t length = encode_status(self.conn.encoder, 100, to, to + SCRATCH)
         self.conn.put_block(self.id, <char *>to, length, False)

@@ -388,6 +388,15 @@ cdef class Session:
             text += ": " + ffi.string(lib.X509_verify_cert_error_string(problem)).decode()
         return text
 
+    def facts(self) -> tuple:
+        """Return (version, cipher, the name that the client asked for), each '' where there is none."""
+        from OpenSSL._util import ffi, lib
+        connection = ffi.cast("SSL *", <uintptr_t>self.ssl)
+        cipher = lib.SSL_get_current_cipher(connection)
+        said = lib.SSL_get_version(connection), ffi.NULL if cipher == ffi.NULL else lib.SSL_CIPHER_get_name(cipher), (
+            lib.SSL_get_servername(connection, lib.TLSEXT_NAMETYPE_host_name))
+        return tuple(["" if one == ffi.NULL else ffi.string(one).decode("latin-1") for one in said])
+
     def peer_certificate(self):
         """The other side's certificate in DER (b'': none), and whether it was verified."""
         from OpenSSL._util import ffi, lib

@@ -92,9 +92,14 @@ class Headers:
 
 
 class TLS(NamedTuple):
-    """What is known of a client's TLS. certificate: what X-Forwarded-Client-Cert would say of the one that it showed."""
+    """What is known of a client's TLS. certificate: what X-Forwarded-Client-Cert would say of the one that it showed; version:
+    'TLSv1.3'; cipher: 'TLS_AES_128_GCM_SHA256'; name: what it asked for (SNI). '' where it showed or said none, and where TLS
+    ended before the gateway (X-Forwarded-Proto of a trusted proxy)."""
 
     certificate: str = ""
+    version: str = ""
+    cipher: str = ""
+    name: str = ""
 
 
 class Request:

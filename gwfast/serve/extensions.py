@@ -208,9 +208,9 @@ class Host:
 
     async def _request(self, loaded: Loaded, talk: Any) -> None:
         head = _Head(talk.head())
-        name, secure, certificate, route, backends = talk.facts()
+        name, secure, known, route, backends = talk.facts()
         request = Request(head.method, head.path, head.query, head.host, head.fields, peer=name, route=route, backends=backends,
-                          tls=TLS(certificate) if secure else None, read=lambda: self._body(loaded, talk))
+                          tls=TLS(*known) if secure else None, read=lambda: self._body(loaded, talk))
         talk.request = request
         try:
             async with asyncio.timeout(loaded.definition.timeout):

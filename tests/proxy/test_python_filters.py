@@ -1,5 +1,6 @@
 """Filters in Python through a whole gateway: what they may do, and that what they do wrong is theirs alone."""
 import json
+import re
 import signal
 import socket
 import struct
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from proxy_backend import Backend
 from proxy_gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
-from proxy_tls import needs, plain_environment
+from proxy_tls import HOST, authority, https, needs, plain_environment, secret, shell
 
 FILTERS = '''
 import asyncio
@@ -427,5 +428,23 @@ def test_a_filter_that_cannot_be_loaded_is_500_and_others_serve(backend, tmp_pat
     try:
         assert [running.get(path).status for path in ("/gone", "/open", "/missing", "/fine")] == [500, 200, 500, 200]
         assert "PythonFilter default/gone cannot be loaded" in running.errors()
+    finally:
+        running.stop()
+
+
+@needs("curl")
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_a_filter_is_told_of_tls(backend, tmp_path: Path, version):
+    folder, port = tmp_path / "conf", free_port()
+    folder.mkdir()
+    (folder / "filters.py").write_text(FILTERS)
+    (tmp_path / "ca.crt").write_bytes(authority().pem)
+    write(folder, "all.yaml", gateway(https(port)), secret(HOST, *authority().certificate(HOST)), service("one", backend("one")),
+          python_filter("Facts"), route("all", rule("one", filters=extension("Facts"))))
+    running = Noisy(folder)
+    try:
+        told = shell("curl", "-s", version, "--cacert", str(tmp_path / "ca.crt"), "--resolve", f"{HOST}:{port}:127.0.0.1",
+                     f"https://{HOST}:{port}/").splitlines()[5]
+        assert re.fullmatch(rf"TLS\(certificate='', version='TLSv1.3', cipher='TLS_[A-Z0-9_]+', name='{HOST}'\)", told)
     finally:
         running.stop()
