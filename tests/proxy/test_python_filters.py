@@ -443,8 +443,9 @@ def test_a_filter_is_told_of_tls(backend, tmp_path: Path, version):
           python_filter("Facts"), route("all", rule("one", filters=extension("Facts"))))
     running = Noisy(folder)
     try:
-        told = shell("curl", "-s", version, "--cacert", str(tmp_path / "ca.crt"), "--resolve", f"{HOST}:{port}:127.0.0.1",
-                     f"https://{HOST}:{port}/").splitlines()[5]
-        assert re.fullmatch(rf"TLS\(certificate='', version='TLSv1.3', cipher='TLS_[A-Z0-9_]+', name='{HOST}'\)", told)
+        told = shell("curl", "-s", version, "-H", "X-Two: 2", "--cacert", str(tmp_path / "ca.crt"), "--resolve", f"{HOST}:{port}:127.0.0.1",
+                     f"https://{HOST}:{port}/").splitlines()
+        assert len(told) == 10, running.errors()
+        assert re.fullmatch(rf"TLS\(certificate='', version='TLSv1.3', cipher='TLS_[A-Z0-9_]+', name='{HOST}'\)", told[5])
     finally:
         running.stop()
