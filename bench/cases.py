@@ -31,7 +31,7 @@ CASES: dict[str, Case] = {each.name: each for each in (
     Latency(name="latency-3000", about="small requests at 3,000 a second, open loop", rate=3000, rounds=3),
     Throughput(name="features", about="rules with filters, timeouts and retry that do not fire, beside one without", alone=True,
                scene=partial(features, without={}, filters={"filters": FILTERS}, timeouts={"timeouts": TIMEOUTS},
-                             retry={"retry": RETRY}, both={"timeouts": TIMEOUTS, "retry": RETRY}), rounds=7),
+                             retry={"retry": RETRY}, both={"timeouts": TIMEOUTS, "retry": RETRY}, health={}), rounds=7),
     Throughput(name="python", about="a rule with a filter in Python that does nothing, beside one without", alone=True,
                scene=partial(features, without={}, empty={"filters": PYTHON}), rounds=7),
     Late(name="late", about="a 504 at the limit of its rule, nothing else to do"),

@@ -68,7 +68,8 @@ GOALS = (
     Goal("CPU time of a small request, to the floor", 1.35, "", beside("small", "CPU", "floor"), "nginx 1.75"),
     Goal("CPU time with header changes, rewrite and CORS, to none", 1.1, "", to_without("filters")),
     *(Goal(f"CPU time with {name} that do not fire, to none", 1.03, "", to_without(point))
-      for point, name in (("timeouts", "timeouts"), ("retry", "retries"), ("both", "timeouts and retries"))),
+      for point, name in (("timeouts", "timeouts"), ("retry", "retries"), ("both", "timeouts and retries"),
+                          ("health", "a policy of health"))),
     Goal("504 behind its time at idle, latest", 10, "ms", of("late", "late"), judge=max),
     Goal("504 at idle, other answers", 0, "", of("late", "errors"), judge=max),
     Goal("p99 at 60 % of nginx's highest rate, to nginx", 1.0, "", beside("latency", "p99", "nginx")),

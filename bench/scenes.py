@@ -90,8 +90,11 @@ def features(**rules: dict) -> Scene:
     origin."""
     fields = (("User-Agent", "curl/8.5.0"), ("Accept", "*/*"), ("Origin", "https://www.example.com"))
     empty = resource("gwfast.dev/v1alpha1", "PythonFilter", "empty", spec={"module": "bench.empty", "class": "Empty"})
-    return Scene(routes=[route(name, "first", prefix(f"/{name}"), **rule) for name, rule in rules.items()] + [empty],
-                 asks={name: Ask(path=f"/{name}/items", headers=fields) for name in rules})
+    watched = resource("gwfast.dev/v1alpha1", "BackendPolicy", "rest", spec={
+        "targetRefs": [{"group": "", "kind": "Service", "name": "rest"}], "healthCheck": {"passive": {}}})
+    to = {name: "rest" if name == "health" else "first" for name in rules}      # the one whose endpoints are watched
+    return Scene(routes=[route(name, to[name], prefix(f"/{name}"), **rule) for name, rule in rules.items()] + [empty, watched],
+                 asks={name: Ask(to=to[name], path=f"/{name}/items", headers=fields) for name in rules})
 
 
 def paths(count: int) -> Scene:

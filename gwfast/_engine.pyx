@@ -253,7 +253,6 @@ cdef class Engine:
         for bind_id in list(self.datagrams):
             self.unlisten(bind_id)
         self.clients.close_all()
-        (<Pools>self.gateway.upstreams).queues.forget()
         self.gateway.timer.close()
         if self.called is not None:
             self.called.close()
@@ -268,6 +267,7 @@ cdef class Engine:
             self.gateway.spare = exchange.next_spare
             exchange.next_spare = None
         self.loop.settle()
+        (<Pools>self.gateway.upstreams).queues.forget()     # what was to be done in this round is
 
     def __dealloc__(self):
         if self.gateway is not None:

@@ -362,3 +362,16 @@ def test_a_new_endpoint_gets_few_first(run, backend) -> None:
     for _ in range(200):
         assert gw.get().status == 200
     assert 60 <= new.served - before <= 140
+
+
+def test_it_ends_although_some_wait(run, backend, pool) -> None:
+    one = Counting(backend())
+    one.may.clear()
+    gw = run(gateway(free_port()), service("svc", one), route("r", rule("svc")), policy(2, pendingTimeout="20s"),
+             options=("--drain-timeout", "300ms"))
+    answers = [pool.submit(gw.get) for _ in range(6)]
+    until(lambda: gw.metrics()[WAITING] == 4)
+    gw.stop()
+    assert "a worker died" not in gw.errors() and "Segmentation" not in gw.errors()
+    one.may.set()
+    assert statuses(answers) == [503] * 6
