@@ -94,7 +94,8 @@ def features(**rules: dict) -> Scene:
         "targetRefs": [{"group": "", "kind": "Service", "name": "rest"}], "healthCheck": {"passive": {}}})
     to = {name: "rest" if name == "health" else "first" for name in rules}      # the one whose endpoints are watched
     return Scene(routes=[route(name, to[name], prefix(f"/{name}"), **rule) for name, rule in rules.items()] + [empty, watched],
-                 asks={name: Ask(to=to[name], path=f"/{name}/items", headers=fields) for name in rules})
+                 asks={name: Ask(to=to[name], path=f"/{name}/items", headers=fields) for name in rules},
+                 nobody=Ask(to="", path="/"))
 
 
 def paths(count: int) -> Scene:
