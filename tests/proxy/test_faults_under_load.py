@@ -2,6 +2,7 @@
 reached backends and authorizers. Nothing here depends on how fast anything is.
 """
 import asyncio
+import os
 import socket
 import subprocess
 import threading
@@ -186,6 +187,7 @@ def hanging() -> Iterator[socket.socket]:
         yield listening
 
 
+@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="a sanitizer keeps what was freed")
 @pytest.mark.parametrize("body", [0, 3000, 200_000])
 def test_a_mirror_that_hangs(run, server, hanging, tmp_path, body) -> None:
     """Clients see nothing of it, and what the worker has for its copies is bounded."""
