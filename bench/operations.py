@@ -9,6 +9,7 @@ from pathlib import Path
 from bench import plans
 from bench.watched import Decode, Encode, Exchange, Find, Job, Parse, Pick
 from gwfast._hpack_encode import Encoder
+from gwfast.graph.model import Passive, TargetPolicy
 from gwfast.plan import ir
 
 MANY = 10_000
@@ -39,6 +40,7 @@ FILTERS = (
 CORS = ir.CorsFilter(origins=("https://www.example.com",), methods=("GET", "PUT"), headers=("Content-Type",), max_age=600)
 TIMEOUTS = ir.Timeouts(request=30.0, backend_request=10.0)
 RETRY = ir.Retry(codes=(502, 503), attempts=2, backoff=0.1)
+HEALTH = TargetPolicy(name="bench/service", passive=Passive(failures=5, ejection_ms=30_000, percent=50))
 PLAIN = HEADS["response"] + b"0123456789012345678901234567890123\n"
 LARGE = HEADS["response"].replace(b"35", b"65536") + b"x" * 65535 + b"\n"
 CHUNKED = HEADS["response"].replace(b"Content-Length: 35", b"Transfer-Encoding: chunked") + \
@@ -102,7 +104,7 @@ def named(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 def exchange(answer: bytes = PLAIN, head: str = "curl", filters: tuple[ir.Filter, ...] = (), new: bool = False,
-             **policy: ir.Timeouts | ir.Retry) -> Make:
+             health: TargetPolicy | None = None, **policy: ir.Timeouts | ir.Retry) -> Make:
     """A request through the engine to a backend that gives this answer; `policy`: more of its rule."""
     def plan(port: int) -> ir.Plan:
         backend = ir.Backend(namespace="bench", name="service", port=80)
@@ -111,10 +113,10 @@ def exchange(answer: bytes = PLAIN, head: str = "curl", filters: tuple[ir.Filter
         entry = ir.Entry(match=ir.Match(path="/api" if filters else "/"), rule=rule)
         listener = ir.Listener(id="bench/gateway/web", hosts=(ir.Host(hostname="", entries=(entry,)),))
         return ir.Plan(binds=(ir.Bind(address="", port=80, listeners=(listener,)),), backends=(backend,),
-                       endpoints=(ir.Endpoints(key=backend.key, addresses=(("127.0.0.1", port),)),))
+                       endpoints=(ir.Endpoints(key=backend.key, addresses=(("127.0.0.1", port),), policy=health),))
 
     def make(desk: Desk) -> Job:
-        image = desk.image(("exchange", filters, *policy.items()), lambda: plan(desk.backend.getsockname()[1]))
+        image = desk.image(("exchange", filters, health, *policy.items()), lambda: plan(desk.backend.getsockname()[1]))
         return Exchange(image, desk.backend.fileno(), HEADS[head], answer, answer[-5:], new)
     return make
 
@@ -135,6 +137,7 @@ OPERATIONS: dict[str, Make] = {
     "exchange, timeouts": exchange(timeouts=TIMEOUTS),
     "exchange, retry": exchange(retry=RETRY),
     "exchange, timeouts and retry": exchange(timeouts=TIMEOUTS, retry=RETRY),
+    "exchange, health": exchange(health=HEALTH),
     "exchange, chunks": exchange(CHUNKED),
     "exchange, 64 KB": exchange(LARGE),
     "exchange, new connection": exchange(new=True),

@@ -55,11 +55,12 @@ cdef int body_next(Body *body, char *at, size_t n, size_t *used, char **data, si
 
 cdef inline int hex_line(char *line, size_t n) noexcept nogil:
     """A chunk's first line (RFC 9112 7.1); its length."""
-    cdef int digits = 1, i
+    cdef int digits = 1, i, digit
     while n >> (4 * digits) and digits < 16:
         digits += 1
     for i in range(digits):
-        line[i] = b"0123456789abcdef"[(n >> (4 * (digits - 1 - i))) & 15]
+        digit = (n >> (4 * (digits - 1 - i))) & 15
+        line[i] = <char>(digit + (48 if digit < 10 else 87))
     line[digits] = 13
     line[digits + 1] = 10
     return digits + 2

@@ -44,6 +44,9 @@ cdef struct Pool:
     uint32_t smalls
     uint32_t larges
 
+cdef inline uint32_t one_of(uint32_t n, uint64_t random) noexcept nogil:   # 0 to n - 1
+    return <uint32_t>(((random >> 32) * n) >> 32)
+
 cdef inline uint32_t waiting(const Buf *buf) noexcept nogil:
     return buf.end - buf.start
 

@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset, strlen
 from gwfast._body cimport body_parts, parts_size, trailer_parts
 from gwfast._fault cimport FAULT_CONNECT, FAULT_INTERNAL, FAULT_UPSTREAM_NAME, FAULT_UPSTREAM_TLS, fault_of_tls
 from gwfast._filter cimport Out, put_number, say
-from gwfast._loop cimport READ, READ_AGAIN, RECORDS, release
+from gwfast._loop cimport READ, READ_AGAIN, RECORDS, one_of, release
 from gwfast._sys cimport *
 from gwfast._table cimport NO_BACKEND, Backend, Endpoint, Image, endpoint_at
 from gwfast._tls cimport CHOSEN_H2, Session, Setting, Ticket, dial as begin_tls
@@ -375,10 +375,9 @@ cdef class Upstreams:
             a = (avoid + 1) % n
         else:
             bits = self.loop.random()
-            a = <uint32_t>(((bits & 0xFFFFFFFF) * n) >> 32)
-            b = <uint32_t>(((bits >> 32) * (n - 1)) >> 32)
-            if b >= a:
-                b += 1
+            a = one_of(n, bits)
+            b = one_of(n - 1, bits << 32)
+            b += b >= a
             first = self.state(endpoint_at(image, backend.endpoints.first + a), backend)
             second = self.state(endpoint_at(image, backend.endpoints.first + b), backend)
             if first == NULL or second == NULL:

@@ -1,13 +1,14 @@
 """Requests to backends of either protocol (see _upstream2.pxd)."""
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from gwfast._budget cimport Budget, Spending, budget_add, budget_allows, budget_read
 from gwfast._fault cimport FAULT_CONNECT, FAULT_CONNECT_TIMEOUT
 from gwfast._frames cimport WINDOW_MOST
 from gwfast._health cimport WARM, health_failed, health_of, is_out, others_want, place_taken, places_added, places_left, warmth
+from gwfast._loop cimport one_of
 from gwfast._table cimport BACKEND_LIMITED, NO_BACKEND, PROTO_H2C, Backend, Endpoint, Image, endpoint_at
 from gwfast._tls cimport CHOSEN_H2
 
@@ -74,28 +75,39 @@ cdef class Pools(Muxes):
     cdef uint32_t better(self, const Image *image, const Backend *backend, uint32_t avoid) noexcept:
         """Of two that serve; where none does, any: a guess is better than a certain failure. endpoints.count: no memory."""
         cdef uint32_t n = backend.endpoints.count
-        cdef uint32_t a = self.draw(image, backend, avoid, WARM, True)
-        cdef uint32_t b = n
-        cdef uint32_t warm
-        if a == n:
-            a = <uint32_t>(((self.loop.random() & 0xFFFFFFFF) * n) >> 32)
+        cdef uint32_t a = 0, b
+        cdef uint64_t bits
+        if n > 1:
+            if avoid == NO_BACKEND and not backend.slow_ms:        # the first two mostly serve
+                bits = self.loop.random()
+                a = one_of(n, bits)
+                b = one_of(n - 1, bits << 32)
+                b += b >= a
+                if self.serves(image, backend, a) and self.serves(image, backend, b):
+                    return self.lesser(image, backend, a, b)
+            a = self.draw(image, backend, avoid, WARM, True)
+            if a < n:
+                b = n
+                if avoid == NO_BACKEND:
+                    b = self.draw(image, backend, a, self.warm(image, backend, a), not backend.slow_ms)
+                return a if b == n else self.lesser(image, backend, a, b)
+            a = one_of(n, self.loop.random())
             if a == avoid:
                 a = (a + 1) % n
-            self.serves(image, backend, a)
-            if self.states[endpoint_at(image, backend.endpoints.first + a).slot] == NULL:
-                return n
-        elif avoid == NO_BACKEND:
-            warm = self.warm(image, backend, a)
-            b = self.draw(image, backend, a, warm, backend.slow_ms == 0)
-        if b < n and (self.load(self.states[endpoint_at(image, backend.endpoints.first + b).slot])
-                      < self.load(self.states[endpoint_at(image, backend.endpoints.first + a).slot])):
-            return b
-        return a
+        self.serves(image, backend, a)         # out or not, as long as there is memory for it
+        return n if self.known(image, backend, a) == NULL else a
+
+    cdef uint32_t lesser(self, const Image *image, const Backend *backend, uint32_t a, uint32_t b) noexcept:
+        """Of the two, the one with less to do."""
+        return b if self.load(self.known(image, backend, b)) < self.load(self.known(image, backend, a)) else a
+
+    cdef State *known(self, const Image *image, const Backend *backend, uint32_t i) noexcept:
+        return self.states[endpoint_at(image, backend.endpoints.first + i).slot]
 
     cdef uint32_t roomy_one(self, const Image *image, const Backend *backend, uint32_t full, uint32_t avoid) noexcept:
         """Another that serves and takes one more (where none serves: any), which is counted then. endpoints.count: none."""
         cdef uint32_t n = backend.endpoints.count
-        cdef uint32_t start = <uint32_t>(((self.loop.random() & 0xFFFFFFFF) * n) >> 32)
+        cdef uint32_t start = one_of(n, self.loop.random())
         cdef uint32_t i, at
         cdef bint served = self.serves(image, backend, full)
         for i in range(n):
@@ -122,8 +134,9 @@ cdef class Pools(Muxes):
         return not is_out(state.health, self.loop.now_ms)
 
     cdef uint32_t warm(self, const Image *image, const Backend *backend, uint32_t i) noexcept:
-        cdef State *state = self.states[endpoint_at(image, backend.endpoints.first + i).slot]
-        return warmth(state.health, backend.slow_ms, self.loop.now_ms) if backend.slow_ms else WARM
+        if not backend.slow_ms:
+            return WARM
+        return warmth(self.known(image, backend, i).health, backend.slow_ms, self.loop.now_ms)
 
     cdef uint32_t draw(self, const Image *image, const Backend *backend, uint32_t other, uint32_t beside, bint must) noexcept:
         """One that serves and is not `other`: at random, those that are new the less often the colder they are (`beside`: how
@@ -131,9 +144,9 @@ cdef class Pools(Muxes):
         cdef uint32_t n = backend.endpoints.count
         cdef uint32_t _, at = 0
         for _ in range(DRAWS):
-            at = <uint32_t>(((self.loop.random() & 0xFFFFFFFF) * n) >> 32)
+            at = one_of(n, self.loop.random())
             if at != other and self.serves(image, backend, at) and (
-                    backend.slow_ms == 0 or self.warm(image, backend, at) > ((self.loop.random() & 0xFFFFFFFF) * beside) >> 32):
+                    not backend.slow_ms or self.warm(image, backend, at) > one_of(beside, self.loop.random())):
                 return at
         if not must:
             return n
@@ -148,7 +161,7 @@ cdef class Pools(Muxes):
     cdef bint enter(self, const Image *image, const Backend *backend, uint32_t i) noexcept:
         cdef State *state
         self.serves(image, backend, i)
-        state = self.states[endpoint_at(image, backend.endpoints.first + i).slot]
+        state = self.known(image, backend, i)
         if state == NULL:
             return False
         state.limited = state.odd = True
