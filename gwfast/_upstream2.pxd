@@ -24,7 +24,7 @@ cdef class Pools(Muxes):
 
     cdef uint32_t better(self, const Image *image, const Backend *backend, uint32_t avoid) noexcept
     cdef uint32_t lesser(self, const Image *image, const Backend *backend, uint32_t a, uint32_t b) noexcept
-    cdef State *known(self, const Image *image, const Backend *backend, uint32_t i) noexcept       # behind serves(); NULL: no memory
+    cdef State *known(self, const Image *image, const Backend *backend, uint32_t i) noexcept   # behind serves(); NULL: no memory
     cdef uint32_t roomy_one(self, const Image *image, const Backend *backend, uint32_t full, uint32_t avoid) noexcept
     cdef uint32_t warm(self, const Image *image, const Backend *backend, uint32_t i) noexcept
     cdef uint32_t draw(self, const Image *image, const Backend *backend, uint32_t other, uint32_t beside, bint must) noexcept

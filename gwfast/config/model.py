@@ -164,6 +164,14 @@ class LabelSelectorRequirement(_Type, kw_only=True):
     operator: str
     values: tuple[str, ...] = ()
 
+    def fault(self) -> tuple[str, str] | None:
+        """Return the field and what is wrong with it: Kubernetes knows four operators, two of them without values."""
+        if self.operator not in ("DoesNotExist", "Exists", "In", "NotIn"):
+            return "operator", f"{self.operator!r} is not allowed, must be one of DoesNotExist, Exists, In, NotIn"
+        if (self.operator in ("In", "NotIn")) != bool(self.values):
+            return "values", f"must {'' if self.values else 'not '}be empty for the operator {self.operator}"
+        return None
+
     def meets(self, labels: Mapping[str, str]) -> bool:
         match self.operator:
             case "In":
@@ -182,8 +190,9 @@ class LabelSelector(_Type, kw_only=True):
     match_expressions: tuple[LabelSelectorRequirement, ...] = ()
 
     def selects(self, labels: Mapping[str, str]) -> bool:
-        """Return whether this selects what carries `labels`; an empty selector selects everything."""
-        return (all(labels.get(key) == value for key, value in self.match_labels.items())
+        """Return whether this selects what carries `labels`; an empty selector selects everything, one that is wrong nothing."""
+        return (not any(each.fault() for each in self.match_expressions)
+                and all(labels.get(key) == value for key, value in self.match_labels.items())
                 and all(each.meets(labels) for each in self.match_expressions))
 
 

@@ -1,9 +1,9 @@
-"""The rules of the CRDs that look at several fields (their CEL rules), of both channels, v1.6.1.
+"""The rules that look at several fields: the CRDs' CEL rules, of both channels, v1.6.1, and what only their words say.
 
 Rules:
 - What one field allows is in `model`; here is what is left, one function per Go type, in the CRDs' order.
-- A message is the CRD's own. Where the channels differ, the experimental rule is checked: it is the one that knows
-  every field that can be written here.
+- A message is the CRD's own; tests/unit/test_config_rules.py breaks each of their rules, wherever it stands. Where the
+  channels differ, the experimental rule is checked: it is the one that knows every field that can be written here.
 - A function gets the value and its path and yields findings; it may rely on every field being valid by itself.
 - The API server's list-map and list-set keys ("Duplicate value") are checked by `_unique`.
 """
@@ -94,6 +94,21 @@ def _header_filter(value: m.HTTPHeaderFilter, path: str) -> Findings:
     yield from _unique(value.set, f"{path}.set", "name")
     yield from _unique(value.add, f"{path}.add", "name")
     yield from _unique(value.remove, f"{path}.remove")
+    yield from _one_action(value, path)
+
+
+def _one_action(value: m.HTTPHeaderFilter, path: str) -> Findings:
+    """Only one action is permitted for a header (spec 5.5); an equivalent name in the same list is ignored (HTTPHeader)."""
+    first: dict[str, tuple[str, str]] = {}
+    names = ("set", [each.name for each in value.set]), ("add", [each.name for each in value.add]), ("remove", value.remove)
+    for action, items in names:
+        for index, name in enumerate(items):
+            taken, known = first.setdefault(name.lower(), (action, name))
+            at = f"{path}.{action}[{index}]" + ".name" * (action != "remove")
+            if taken != action:
+                yield Finding(at, f"only one action is permitted for a header, {known!r} is in {taken} too")
+            elif known != name:
+                yield Finding(at, f"is ignored, {known!r} is the same header", "warning", "Duplicate")
 
 
 def _mirror(value: m.HTTPRequestMirrorFilter, path: str) -> Findings:
@@ -157,7 +172,8 @@ _FILTERS: tuple[tuple[str, str, str, Callable | None], ...] = (
     ("ExtensionRef", "extensionRef", "extension_ref", None),
     ("ExternalAuth", "externalAuth", "external_auth", _external_auth),
 )
-_ONCE = ("CORS", "RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite")
+# No CEL rule for ExternalAuth, but the same words: only what says so may be repeated (H:241).
+_ONCE = ("CORS", "ExternalAuth", "RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite")
 
 
 def _filters(filters: tuple[m.HTTPRouteFilter | m.GRPCRouteFilter, ...], path: str) -> Findings:
@@ -231,12 +247,23 @@ def _prefix_filters(rule: m.HTTPRouteRule, path: str) -> Findings:
     """ReplacePrefixMatch needs to know the one prefix that it replaces."""
     if len(rule.matches) == 1 and rule.matches[0].path.type == "PathPrefix":
         return
-    for name, attribute in (("RequestRedirect", "request_redirect"), ("URLRewrite", "url_rewrite")):
+    for name, attribute, when in (("RequestRedirect", "request_redirect", "when"), ("URLRewrite", "url_rewrite", "When")):
         words = f"using {name} filter with path.replacePrefixMatch, exactly one PathPrefix match must be specified"
         if _replaces_prefix(rule.filters, attribute):
             yield Finding(f"{path}.matches", f"When {words}")
         if any(_replaces_prefix(ref.filters, attribute) for ref in rule.backend_refs):
-            yield Finding(f"{path}.matches", f"Within backendRefs, when {words}")
+            yield Finding(f"{path}.matches", f"Within backendRefs, {when} {words}")
+
+
+def _redirects_rewritten(rule: m.HTTPRouteRule, path: str) -> Findings:
+    """URLRewrite and RequestRedirect may not be combined (H:244-250), in one list or in the two that a request goes through."""
+    if not any(each.url_rewrite for each in rule.filters):
+        return
+    for number, ref in enumerate(rule.backend_refs):
+        for index, each in enumerate(ref.filters):
+            if each.request_redirect:
+                at = f"{path}.backendRefs[{number}].filters[{index}]"
+                yield Finding(at, "RequestRedirect may not be combined with the URLRewrite of the rule")
 
 
 def _timeouts(value: m.HTTPRouteTimeouts, path: str) -> Findings:
@@ -268,6 +295,7 @@ def _http_rule(rule: m.HTTPRouteRule, path: str) -> Findings:
         if rule.backend_refs and any(each.request_redirect for each in rule.filters):
             yield Finding(f"{path}.filters", "RequestRedirect filter must not be used together with backendRefs")
         yield from _filters(rule.filters, f"{path}.filters")
+        yield from _redirects_rewritten(rule, path)
     yield from _prefix_filters(rule, path)
     if rule.timeouts:
         yield from _timeouts(rule.timeouts, f"{path}.timeouts")

@@ -152,6 +152,7 @@ def _judge(judged: _Gateway, options: GraphOptions, credentials: Credentials, no
             backend.client_certificate_ref, judged.resource, "InvalidClientCertificateRef"
         )
     _require_proxy_protocol(judged, notes)
+    _note_selectors(judged, notes)
     fault = judged.refused or (judged.unusable if not judged.addresses else None)
     for draft in judged.merged:
         draft.addresses = judged.addresses
@@ -196,6 +197,25 @@ def _ip(text: str) -> str | None:
         return str(ip_address(text))
     except ValueError:
         return None
+
+
+def _note_selectors(judged: _Gateway, notes: list[Note]) -> None:
+    """A selector that is not there, or that Kubernetes would not take, selects nothing. The listener stays, so that what is
+    asked of it does not reach another one."""
+    allowed = judged.resource.spec.allowed_listeners
+    asked = [(judged.resource, "spec.allowedListeners.namespaces", allowed.namespaces)] if allowed else []
+    asked += [(draft.owner, f"{draft.field}.allowedRoutes.namespaces", draft.listener.allowed_routes.namespaces)
+              for draft in judged.merged]
+    for owner, field, namespaces in asked:
+        if namespaces.from_ != "Selector":
+            continue
+        if namespaces.selector is None:
+            wrong = {"selector": "must be specified when from is Selector"}
+        else:
+            found = [(index, each.fault()) for index, each in enumerate(namespaces.selector.match_expressions)]
+            wrong = {f"selector.matchExpressions[{index}].{fault[0]}": fault[1] for index, fault in found if fault}
+        notes += [Note(resource=owner, field=f"{field}.{what}", reason="Invalid", message=f"{message}: nothing is selected",
+                       severity="error") for what, message in wrong.items()]
 
 
 def _require_proxy_protocol(judged: _Gateway, notes: list[Note]) -> None:

@@ -9,6 +9,7 @@ from msgspec import inspect
 from gwfast.config import model
 from gwfast.config.validate import check
 from gwfast.endpoints.health import Health, Standing
+from test_config_model import pattern_differences
 
 CRD = yaml.safe_load((Path(__file__).parents[2] / "deploy/crds/backendpolicies.yaml").read_text())
 SPEC = CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
@@ -31,6 +32,10 @@ def differences(schema: dict, kind, path: str):
             yield f"{path}: {word}"
     if "enum" in schema and sorted(schema["enum"]) != sorted(kind.values):
         yield f"{path}: enum"
+    if ("pattern" in schema) != (getattr(kind, "pattern", None) is not None):
+        yield f"{path}: pattern"
+    elif "pattern" in schema:
+        yield from pattern_differences(schema["pattern"], kind.pattern, path)
     if schema["type"] == "array":
         yield from differences(schema["items"], kind.item_type, f"{path}[]")
     if schema["type"] == "object":

@@ -42,6 +42,14 @@ spec: {{parentRef: {{name: {parent}}}, listeners: [{", ".join(map(listener, list
 """
 
 
+ROUTE = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec: {parentRefs: [{name: g}, {name: s, kind: ListenerSet}]}
+"""
+
+
 def of(*texts):
     return resources("---".join(texts))
 
@@ -92,6 +100,14 @@ def test_a_bag_of_hostnames_says_what_pairs_say(one):
 
 # ---- Label selectors
 
+WRONG = {       # the field and what is said of it
+    "operator: Has": ("operator", "'Has' is not allowed, must be one of DoesNotExist, Exists, In, NotIn"),
+    "operator: In": ("values", "must not be empty for the operator In"),
+    "operator: NotIn, values: []": ("values", "must not be empty for the operator NotIn"),
+    "operator: Exists, values: [x]": ("values", "must be empty for the operator Exists"),
+    "operator: DoesNotExist, values: [x]": ("values", "must be empty for the operator DoesNotExist"),
+}
+
 
 @pytest.mark.parametrize(("selector", "labels", "expected"), [
     ("{}", {}, True),
@@ -106,12 +122,35 @@ def test_a_bag_of_hostnames_says_what_pairs_say(one):
     ("{matchExpressions: [{key: a, operator: DoesNotExist}]}", {}, True),
     ("{matchExpressions: [{key: a, operator: DoesNotExist}]}", {"a": "x"}, False),
     ("{matchLabels: {a: x}, matchExpressions: [{key: b, operator: Exists}]}", {"a": "x"}, False),
+    *[("{matchExpressions: [{key: a, " + wrong + "}]}", {"a": "x"}, False) for wrong in WRONG],
 ])
 def test_selector(selector, labels, expected):
     more = "|allowedRoutes: {namespaces: {from: Selector, selector: " + selector + "}}"
     found = of(gateway("g", "web|HTTP|80|" + more))
     parsed = found[Key("Gateway", "default", "g")].spec.listeners[0].allowed_routes.namespaces.selector
     assert parsed.selects(labels) is expected
+
+
+@pytest.mark.parametrize("place", ["the Gateway's listener", "the set's listener", "the Gateway's sets"])
+@pytest.mark.parametrize("wrong", [None, *WRONG])
+def test_a_selector_that_is_wrong_selects_nothing_and_is_told(place, wrong):
+    selector = "{from: Selector" + (f", selector: {{matchExpressions: [{{key: a, {wrong}}}]}}" if wrong else "") + "}"
+    here, there = ("" if place != one else "|allowedRoutes: {namespaces: " + selector + "}"
+                   for one in ("the Gateway's listener", "the set's listener"))
+    sets = selector if place == "the Gateway's sets" else "{from: Same}"
+    graph = attach(of(gateway("g", "a|HTTP|80|a.example" + here, "b|HTTP|80", spec=", allowedListeners: {namespaces: " + sets + "}"),
+                      listener_set("s", "c|HTTP|81" + there), ROUTE), ALONE)
+    owner, field, left = {
+        "the Gateway's listener": ("Gateway default/g", "spec.listeners[0].allowedRoutes.namespaces", ["b", "c"]),
+        "the set's listener": ("ListenerSet default/s", "spec.listeners[0].allowedRoutes.namespaces", ["a", "b"]),
+        "the Gateway's sets": ("Gateway default/g", "spec.allowedListeners.namespaces", ["a", "b"]),
+    }[place]
+    what, message = WRONG[wrong] if wrong else ("", "must be specified when from is Selector")
+    field += f".selector.matchExpressions[0].{what}" if wrong else ".selector"
+    told = [(one.resource, one.field, one.message, one.severity) for one in problems(graph)]
+    assert (owner, field, f"{message}: nothing is selected", "error") in told
+    assert [node.name for node in graph.listeners.values() if node.attachments] == left
+    assert all(node.programmed for node in graph.listeners.values())
 
 
 # ---- Conflicts, ListenerSets, addresses: listeners, and what their status must say
