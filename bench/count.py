@@ -68,7 +68,7 @@ def counted(names: list[str], folder: Path) -> dict[str, float]:
         ["valgrind", "--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*pw_*spin", "--toggle-collect=*Loop_run",
          "--dump-before=*tick", f"--callgrind-out-file={folder}/profile", sys.executable, "-m", watched.__name__,
          f"{folder}/jobs"],
-        capture_output=True, text=True, pass_fds=[desk.backend.fileno()], env=ENVIRONMENT)
+        capture_output=True, text=True, pass_fds=[each.fileno() for each in desk.backends], env=ENVIRONMENT)
     if done.returncode:
         raise ChildProcessError(f"valgrind ended with {done.returncode}: {done.stderr[-2000:]}")
     each = 1 + len(watched.STEPS)      # one that says nothing: what it took to begin

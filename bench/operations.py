@@ -48,12 +48,12 @@ CHUNKED = HEADS["response"].replace(b"Content-Length: 35", b"Transfer-Encoding: 
 
 
 class Desk:
-    """Where jobs are made ready: a folder for images, and the backend's socket, which the images of exchanges name."""
+    """Where jobs are made ready: a folder for images, and the sockets of backends, which the images of exchanges name."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.images: dict[object, str] = {}
-        self.backend = socket.create_server(("127.0.0.1", 0))
+        self.backends = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
 
     def image(self, key: object, make: Callable[[], ir.Plan]) -> str:
         """The file with this plan's image, written once."""
@@ -104,20 +104,22 @@ def named(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 def exchange(answer: bytes = PLAIN, head: str = "curl", filters: tuple[ir.Filter, ...] = (), new: bool = False,
-             health: TargetPolicy | None = None, **policy: ir.Timeouts | ir.Retry) -> Make:
+             endpoints: int = 1, health: TargetPolicy | None = None, **policy: ir.Timeouts | ir.Retry) -> Make:
     """A request through the engine to a backend that gives this answer; `policy`: more of its rule."""
-    def plan(port: int) -> ir.Plan:
+    def plan(ports: list[int]) -> ir.Plan:
         backend = ir.Backend(namespace="bench", name="service", port=80)
         rule = ir.Rule(kind="HTTPRoute", namespace="bench", route="all", index=0, filters=filters,
                        backends=(ir.WeightedBackend(backend=backend),), **policy)
         entry = ir.Entry(match=ir.Match(path="/api" if filters else "/"), rule=rule)
         listener = ir.Listener(id="bench/gateway/web", hosts=(ir.Host(hostname="", entries=(entry,)),))
-        return ir.Plan(binds=(ir.Bind(address="", port=80, listeners=(listener,)),), backends=(backend,),
-                       endpoints=(ir.Endpoints(key=backend.key, addresses=(("127.0.0.1", port),), policy=health),))
+        where = ir.Endpoints(key=backend.key, addresses=tuple(("127.0.0.1", port) for port in ports), policy=health)
+        return ir.Plan(binds=(ir.Bind(address="", port=80, listeners=(listener,)),), backends=(backend,), endpoints=(where,))
 
     def make(desk: Desk) -> Job:
-        image = desk.image(("exchange", filters, health, *policy.items()), lambda: plan(desk.backend.getsockname()[1]))
-        return Exchange(image, desk.backend.fileno(), HEADS[head], answer, answer[-5:], new)
+        backends = desk.backends[:endpoints]
+        image = desk.image(("exchange", filters, endpoints, health, *policy.items()),
+                           lambda: plan([each.getsockname()[1] for each in backends]))
+        return Exchange(image, [each.fileno() for each in backends], HEADS[head], answer, answer[-5:], new)
     return make
 
 
@@ -138,6 +140,8 @@ OPERATIONS: dict[str, Make] = {
     "exchange, retry": exchange(retry=RETRY),
     "exchange, timeouts and retry": exchange(timeouts=TIMEOUTS, retry=RETRY),
     "exchange, health": exchange(health=HEALTH),
+    "exchange, two endpoints": exchange(endpoints=2),
+    "exchange, two endpoints and health": exchange(endpoints=2, health=HEALTH),
     "exchange, chunks": exchange(CHUNKED),
     "exchange, 64 KB": exchange(LARGE),
     "exchange, new connection": exchange(new=True),

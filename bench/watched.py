@@ -79,10 +79,10 @@ class Encode(msgspec.Struct, tag=True):
 
 
 class Exchange(msgspec.Struct, tag=True):
-    """A request through an engine: its sockets end in this process, on a client and a backend that know their lines."""
+    """A request through an engine: its sockets end in this process, on a client and backends that know their lines."""
 
     image: str
-    backend: int       # the descriptor of a listening socket, the image's only endpoint
+    backends: list[int]    # descriptors of listening sockets, the image's endpoints
     request: bytes
     answer: bytes
     end: bytes         # what the client gets last
@@ -97,7 +97,7 @@ Job = Find | Parse | Pick | Decode | Encode | Exchange
 
 
 class Stage:
-    """An engine between one client and one backend, who take turns with it: it runs when the kernel has something for it."""
+    """An engine between one client and its backends, who take turns with it: it runs when the kernel has something for it."""
 
     def __init__(self, lines: Exchange):
         self.lines = lines
@@ -107,11 +107,11 @@ class Stage:
         front = socket.create_server(("127.0.0.1", 0))
         self.port = front.getsockname()[1]
         self.engine.listen(front.detach(), 1)
-        self.listening = socket.socket(fileno=os.dup(lines.backend))
+        self.listening = [socket.socket(fileno=os.dup(each)) for each in lines.backends]
         self.events = select.poll()
         self.events.register(self.engine.epoll_fd, select.POLLIN)
         self.client: socket.socket | None = None
-        self.backend: socket.socket | None = None
+        self.backends: list[socket.socket] = []
 
     def run(self, times: int) -> None:
         for _ in range(times):
@@ -125,13 +125,19 @@ class Stage:
         if self.client is None:
             self.client = socket.create_connection(("127.0.0.1", self.port))
         self.client.sendall(self.lines.request)
-        if self.backend is None:
-            self.until(self.listening)
-            self.backend = self.listening.accept()[0]
-            self.backend.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        self.take(self.backend, b"\r\n\r\n")
-        self.backend.sendall(self.lines.answer)
+        backend = self.asked()
+        self.take(backend, b"\r\n\r\n")
+        backend.sendall(self.lines.answer)
         self.take(self.client, self.lines.end)
+
+    def asked(self) -> socket.socket:
+        """Let the engine run until a backend has something to read: that one."""
+        while True:
+            one = self.until(*self.listening, *self.backends)
+            if one not in self.listening:
+                return one
+            self.backends.append(one.accept()[0])
+            self.backends[-1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
 
     def take(self, connection: socket.socket, end: bytes) -> None:
         """Let the engine run until these bytes came."""
@@ -142,9 +148,10 @@ class Stage:
             assert more, (got, self.lines)
             got += more
 
-    def until(self, connection: socket.socket) -> None:
-        while not select.select([connection], [], [], 0)[0]:
+    def until(self, *connections: socket.socket) -> socket.socket:
+        while not (ready := select.select(connections, [], [], 0)[0]):
             self.drain()
+        return ready[0]
 
     def drain(self) -> None:
         assert self.events.poll(PATIENCE_MS), "the engine waits for something that does not come"

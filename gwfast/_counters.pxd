@@ -67,9 +67,16 @@ cdef struct CounterFile:
     uint64_t stride        # bytes of one worker's part
     uint64_t first         # byte offset of worker 0's part
 
-cdef class Counters:
-    cdef void *base
+cdef class Mapped:
+    cdef char *base
     cdef size_t size
+    cdef CounterFile *header
+    cdef HealthFile *health
+
+    cdef char *part(self, uint32_t worker) noexcept    # Totals, behind them the RouteCounters
+
+cdef class Counters:
+    cdef Mapped mapped
     cdef Totals *totals
     cdef HealthFile *health
     cdef Places *places    # this worker's

@@ -42,32 +42,46 @@ def create(int workers, int slots) -> int:
 
 
 @cython.final
-cdef class Counters:
-    """One worker's part, mapped for writing."""
+cdef class Mapped:
+    """A file of counters in memory, as long as somebody refers to this."""
 
-    def __init__(self, int fd, int worker):
+    def __init__(self, int fd, bint write=False):
         self.size = os.fstat(fd).st_size
-        self.base = sys_mmap(NULL, self.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-        if self.base == MAP_FAILED:
+        self.base = <char *>sys_mmap(NULL, self.size, PROT_READ | (PROT_WRITE if write else 0), MAP_SHARED, fd, 0)
+        if <void *>self.base == MAP_FAILED:
             self.base = NULL
             raise OSError("cannot map the counters")
-        cdef CounterFile *header = <CounterFile *>self.base
-        if header.magic != MAGIC or worker < 0 or <uint32_t>worker >= header.workers:
-            raise ValueError("not a file of counters, or no such worker in it")
-        cdef char *part = <char *>self.base + header.first + worker * header.stride
-        self.health = <HealthFile *>(<char *>self.base + header.first + header.workers * header.stride)
-        self.places = places_of(self.health, worker)
-        self.totals = <Totals *>part
-        self.routes = <RouteCounters *>(part + sizeof(Totals))
-        self.slots = header.slots
-        # gauges of a worker that died say nothing about its successor
-        self.totals.connections_open = self.totals.requests_open = 0
-        self.totals.upstream_open = self.totals.upstream_idle = self.totals.udp_sessions_open = 0
-        self.totals.requests_waiting = 0
+        self.header = <CounterFile *>self.base
+        if self.header.magic != MAGIC:
+            raise ValueError("not a file of counters")
+        self.health = <HealthFile *>self.part(self.header.workers)
 
     def __dealloc__(self):
         if self.base != NULL:
             munmap(self.base, self.size)
+
+    cdef char *part(self, uint32_t worker) noexcept:
+        return self.base + self.header.first + worker * self.header.stride
+
+
+@cython.final
+cdef class Counters:
+    """One worker's part, mapped for writing."""
+
+    def __init__(self, int fd, int worker):
+        self.mapped = Mapped(fd, write=True)
+        if worker < 0 or <uint32_t>worker >= self.mapped.header.workers:
+            raise ValueError("the counters have no such worker")
+        cdef char *part = self.mapped.part(worker)
+        self.health = self.mapped.health
+        self.places = places_of(self.health, worker)
+        self.totals = <Totals *>part
+        self.routes = <RouteCounters *>(part + sizeof(Totals))
+        self.slots = self.mapped.header.slots
+        # gauges of a worker that died say nothing about its successor
+        self.totals.connections_open = self.totals.requests_open = 0
+        self.totals.upstream_open = self.totals.upstream_idle = self.totals.udp_sessions_open = 0
+        self.totals.requests_waiting = 0
 
     cdef void count(self, uint32_t slot, int status, uint64_t bytes_in, uint64_t bytes_out,
                     uint64_t micros) noexcept:
@@ -106,51 +120,28 @@ cdef dict _totals(Totals *t):
 
 def ejected(int fd, places) -> list:
     """Return, of these (slot, sign)s, (slot, seconds that are left, how often in all) of the endpoints that are out now."""
-    cdef size_t size = os.fstat(fd).st_size
-    cdef char *base = <char *>sys_mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0)
-    cdef CounterFile *header = <CounterFile *>base
+    cdef Mapped mapped = Mapped(fd)
     cdef uint64_t now = time.monotonic_ns() // 1000000
-    cdef Health *cells
+    cdef Health *cells = <Health *>(mapped.health + 1)
     cdef uint32_t slot, sign
-    if <void *>base == MAP_FAILED:
-        raise OSError("cannot map the counters")
-    try:
-        cells = <Health *>(<HealthFile *>(base + header.first + header.workers * header.stride) + 1)
-        found = []
-        for slot, sign in places:
-            if slot < HEALTH_SLOTS and cells[slot].sign == sign and cells[slot].ejected_until > now:
-                found.append((slot, (cells[slot].ejected_until - now) / 1000, cells[slot].total))
-        return found
-    finally:
-        munmap(base, size)
+    found = []
+    for slot, sign in places:
+        if slot < HEALTH_SLOTS and cells[slot].sign == sign and cells[slot].ejected_until > now:
+            found.append((slot, (cells[slot].ejected_until - now) / 1000, cells[slot].total))
+    return found
 
 
 def mark(int fd, uint32_t slot, uint32_t sign, bint unhealthy) -> None:
     """Say for every worker whether the endpoint with this slot and sign is unhealthy."""
-    cdef size_t size = os.fstat(fd).st_size
-    cdef char *base = <char *>sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-    cdef CounterFile *header = <CounterFile *>base
-    if <void *>base == MAP_FAILED:
-        raise OSError("cannot map the counters")
-    health_mark(<HealthFile *>(base + header.first + header.workers * header.stride), slot, sign, unhealthy)
-    munmap(base, size)
+    health_mark(Mapped(fd, write=True).health, slot, sign, unhealthy)
 
 
 def forget(int fd, uint32_t worker) -> None:
     """Take away what a worker that died had of the requests that are counted for all (BackendPolicy, circuitBreaker)."""
-    cdef size_t size = os.fstat(fd).st_size
-    cdef char *base = <char *>sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-    cdef CounterFile *header = <CounterFile *>base
-    cdef HealthFile *health
-    cdef bytes had
-    if <void *>base == MAP_FAILED:
-        raise OSError("cannot map the counters")
-    try:
-        health = <HealthFile *>(base + header.first + header.workers * header.stride)
-        had = os.pread(fd, HEALTH_SLOTS * sizeof(Places), <char *>places_of(health, worker) - base)
-        places_forgotten(health, worker, <const Places *><const char *>had)
-    finally:
-        munmap(base, size)
+    cdef Mapped mapped = Mapped(fd, write=True)
+    cdef size_t at = <char *>places_of(mapped.health, worker) - mapped.base
+    cdef bytes had = os.pread(fd, HEALTH_SLOTS * sizeof(Places), at)
+    places_forgotten(mapped.health, worker, <const Places *><const char *>had)
 
 
 def read(int fd) -> dict:
@@ -160,43 +151,40 @@ def read(int fd) -> dict:
     'routes': {slot: {'1xx'..'5xx', 'none', 'bytes_in', 'bytes_out', 'duration_us', 'buckets'}}}: only slots that
     counted something; 'buckets' are counts per bucket, not cumulative, the last beyond every bound.
     """
-    cdef size_t size = os.fstat(fd).st_size
-    cdef char *base = <char *>sys_mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0)
-    cdef CounterFile *header = <CounterFile *>base
+    cdef Mapped mapped = Mapped(fd)
     cdef Totals total
     cdef Totals *one
+    cdef uint32_t w, i
+    memset(&total, 0, sizeof(total))
+    generations = []
+    for w in range(mapped.header.workers):
+        one = <Totals *>mapped.part(w)
+        for i in range(sizeof(Totals) // sizeof(uint64_t)):
+            (<uint64_t *>&total)[i] += (<uint64_t *>one)[i]
+        generations.append(one.table_generation)
+    totals = _totals(&total)
+    totals["table_generation"] = min(generations, default=0)
+    faults = {fault_row(i).word.decode(): total.faults[i] for i in range(1, FAULTS)}
+    mirrors = {word: total.mirrors[i] for i, word in enumerate(MIRROR_ENDS)}
+    handshakes = {word: total.handshakes[i] for i, word in enumerate(HANDSHAKE_ENDS)}
+    return {"global": totals, "faults": faults, "mirrors": mirrors, "handshakes": handshakes, "routes": _routes(mapped),
+            "buckets_us": BUCKETS_US}
+
+
+cdef dict _routes(Mapped mapped):
     cdef RouteCounters route
-    cdef RouteCounters *mine
+    cdef RouteCounters *one
     cdef uint32_t w, s, i
-    if <void *>base == MAP_FAILED:
-        raise OSError("cannot map the counters")
-    try:
-        memset(&total, 0, sizeof(total))
-        generations = []
-        for w in range(header.workers):
-            one = <Totals *>(base + header.first + w * header.stride)
-            for i in range(sizeof(Totals) // sizeof(uint64_t)):
-                (<uint64_t *>&total)[i] += (<uint64_t *>one)[i]
-            generations.append(one.table_generation)
-        totals = _totals(&total)
-        totals["table_generation"] = min(generations, default=0)
-        routes = {}
-        for s in range(header.slots):
-            memset(&route, 0, sizeof(route))
-            for w in range(header.workers):
-                mine = <RouteCounters *>(base + header.first + w * header.stride + sizeof(Totals)) + s
-                for i in range(sizeof(RouteCounters) // sizeof(uint64_t)):
-                    (<uint64_t *>&route)[i] += (<uint64_t *>mine)[i]
-            counts = [route.buckets[i] for i in range(BUCKETS)]
-            if any(counts):
-                row = {name: route.classes[i] for i, name in enumerate(CLASSES)}
-                row.update(bytes_in=route.bytes_in, bytes_out=route.bytes_out, duration_us=route.duration_us,
-                           buckets=counts)
-                routes[s] = row
-        faults = {fault_row(i).word.decode(): total.faults[i] for i in range(1, FAULTS)}
-        mirrors = {word: total.mirrors[i] for i, word in enumerate(MIRROR_ENDS)}
-        handshakes = {word: total.handshakes[i] for i, word in enumerate(HANDSHAKE_ENDS)}
-        return {"global": totals, "faults": faults, "mirrors": mirrors, "handshakes": handshakes, "routes": routes,
-                "buckets_us": BUCKETS_US}
-    finally:
-        munmap(base, size)
+    routes = {}
+    for s in range(mapped.header.slots):
+        memset(&route, 0, sizeof(route))
+        for w in range(mapped.header.workers):
+            one = <RouteCounters *>(mapped.part(w) + sizeof(Totals)) + s
+            for i in range(sizeof(RouteCounters) // sizeof(uint64_t)):
+                (<uint64_t *>&route)[i] += (<uint64_t *>one)[i]
+        counts = [route.buckets[i] for i in range(BUCKETS)]
+        if any(counts):
+            row = {name: route.classes[i] for i, name in enumerate(CLASSES)}
+            row.update(bytes_in=route.bytes_in, bytes_out=route.bytes_out, duration_us=route.duration_us, buckets=counts)
+            routes[s] = row
+    return routes
