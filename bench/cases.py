@@ -29,7 +29,7 @@ CASES: dict[str, Case] = {each.name: each for each in (
     Throughput(name="small", about="small requests, connections stay open", rounds=7, seconds=1.0),
     Latency(name="latency", about="small requests at 60 % of nginx's highest rate, open loop"),
     Latency(name="latency-3000", about="small requests at 3,000 a second, open loop", rate=3000, rounds=3),
-    Throughput(name="features", about="filters, and timeouts, retry and health that do not fire, beside a rule without", alone=True,
+    Throughput(name="features", about="filters; timeouts, retry and health that do not fire; beside a rule without", alone=True,
                scene=partial(features, without={}, filters={"filters": FILTERS}, timeouts={"timeouts": TIMEOUTS},
                              retry={"retry": RETRY}, both={"timeouts": TIMEOUTS, "retry": RETRY}, health={}),
                rounds=31, seconds=0.4),
