@@ -144,8 +144,8 @@ cdef class Authorization(Hold):
         question.status = -1
         if (self.write_call(&head, &message, n) if grpc else self.write(&head, n)) < 0:
             question.ended(CALL_ANSWERED + 1)
-        elif question.begin(image, backend_at(image, self.rule.backend), &head, METHOD_POST if grpc else exchange.method_id,
-                            False) == 0:
+        elif question.begin(exchange.table, image, backend_at(image, self.rule.backend), &head,
+                            METHOD_POST if grpc else exchange.method_id, False) == 0:
             question.within_ms = AUTHORIZATION_MS
             question.repeats = True        # whatever its method is, it only asks
             if grpc:

@@ -1,7 +1,8 @@
 # A request of the gateway's own to a backend: a mirror's copy of a client's, what an authorizer is asked.
 #
 #   begin     the endpoint is chosen, the head copied                    -1: there is none, or it has too many
-#   start     what there is of the body is taken over, a connection is taken from the pool or dialled
+#   start     what there is of the body is taken over, a connection is taken from the pool or dialled; where none can be made,
+#             to another endpoint
 #   more      the rest of the body as it comes: what the backend does not take at once waits in `queue`, `most` bytes of it;
 #             beyond that the call is over (CALL_SLOW): whoever has the bytes is never told to wait
 #   over      the response was read and forgotten (CALL_ANSWERED), or it failed; counted, once
@@ -40,6 +41,11 @@ cdef class Call(Waiter):
     cdef PyObject *after       # among those that are under way
     cdef PyObject *before
     cdef Calls home
+    cdef object table
+    cdef const Image *image
+    cdef const Backend *backend
+    cdef uint32_t chosen       # of its endpoints
+    cdef uint32_t attempts
     cdef Upstream upstream
     cdef State *state          # NULL: it is over
     cdef Buf request           # the head, in HTTP/1.1 form
@@ -60,19 +66,26 @@ cdef class Call(Waiter):
     cdef bint retried
     cdef bint replied
     cdef bint keep
+    cdef bint bad              # a failure of its endpoint, for whoever watches its health
     cdef bint ends             # the end of the body waits, behind what is in the queue
 
-    cdef int begin(self, const Image *image, const Backend *backend, const Buf *head, uint8_t method_id, bint chunked) noexcept
+    # `table` keeps the image as long as it is under way
+    cdef int begin(self, object table, const Image *image, const Backend *backend, const Buf *head, uint8_t method_id,
+                   bint chunked) noexcept
     cdef void start(self, const char *at, uint32_t n, uint32_t trailers, bint complete) noexcept
     cdef void more(self, const char *at, size_t n, bint end) noexcept
     cdef void trailers(self, const char *at, size_t n) noexcept
     cdef void let_go(self) noexcept
+    cdef bint choose(self, uint32_t avoid) noexcept
+    cdef void leave(self) noexcept
     cdef void dial(self, bint fresh) noexcept
+    cdef void elsewhere(self) noexcept
     cdef void transmit(self) noexcept
     cdef int flush(self) noexcept
     cdef void finished(self) noexcept
     cdef size_t take(self, char *at, size_t n) noexcept
     cdef size_t take_body(self, char *at, size_t n) noexcept
+    cdef void broken(self) noexcept
     cdef void over(self, int end) noexcept
     cdef void store(self) noexcept
     cdef void got_head(self) noexcept                          # home.upstreams.reply

@@ -5,6 +5,7 @@ from libc.string cimport memset
 
 from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start
 from gwfast._head cimport FRAMING_CLOSE, PARTIAL, ResponseHead, idempotent
+from gwfast._health cimport health_fine
 from gwfast._http1 cimport parse_response
 from gwfast._loop cimport READ, READ_AGAIN, READS, Loop, append, consume, release, waiting
 from gwfast._sys cimport *
@@ -14,6 +15,7 @@ from gwfast._upstream cimport CONNECTING
 cdef enum:
     INFORMED = 16          # limits.INFORMATIONAL_RESPONSES
     MIRROR_BYTES = 65536   # limits.MIRROR_BYTES
+    ATTEMPTS = 3           # limits.CONNECT_ATTEMPTS
     MIRROR_CALLS = 256     # limits.MIRROR_CALLS
     MIRROR_MS = 10000      # limits.MIRROR_TIMEOUT
 
@@ -52,23 +54,19 @@ cdef class Calls:
 cdef class Call(Waiter):
     # -- the request ---------------------------------------------------------------------------------------------------
 
-    cdef int begin(self, const Image *image, const Backend *backend, const Buf *head, uint8_t method_id, bint chunked) noexcept:
-        cdef Upstreams upstreams = self.home.upstreams
-        cdef const Endpoint *endpoint
-        cdef uint32_t chosen
+    cdef int begin(self, object table, const Image *image, const Backend *backend, const Buf *head, uint8_t method_id,
+                   bint chunked) noexcept:
         invariant(self.state == NULL and self.upstream is None and not self.held)
         self.held = True
+        self.table, self.image, self.backend = table, image, backend
         self.chunked, self.method_id, self.repeats = chunked, method_id, idempotent(method_id)
         self.most, self.within_ms = MIRROR_BYTES, MIRROR_MS
-        self.seen = self.informed = self.queued = 0
-        self.complete = self.sent = self.streamed = self.retried = self.replied = self.keep = self.ends = False
-        endpoint = upstreams.choose_now(image, backend, NO_BACKEND, &chosen)
-        self.state = upstreams.state(endpoint, backend) if endpoint != NULL else NULL
-        if self.state == NULL:
+        self.seen = self.informed = self.queued = self.attempts = 0
+        self.complete = self.sent = self.streamed = self.retried = self.replied = self.keep = self.ends = self.bad = False
+        if not self.choose(NO_BACKEND):
+            self.table = None
             self.ended(CALL_FAILED)
             return -1
-        self.state.outstanding += 1
-        self.state.calls += 1
         self.after, self.before = self.home.first, NULL
         if self.after != NULL:
             (<Call>self.after).before = <PyObject *>self
@@ -76,10 +74,31 @@ cdef class Call(Waiter):
         if self.state.calls > self.home.most:
             self.over(CALL_BUSY)
             return -1
-        if append(&upstreams.loop.pool, &self.request, head.base + head.start, waiting(head)) < 0:
+        if append(&self.home.upstreams.loop.pool, &self.request, head.base + head.start, waiting(head)) < 0:
             self.over(CALL_FAILED)
             return -1
         return 0
+
+    cdef bint choose(self, uint32_t avoid) noexcept:
+        """Take an endpoint, not `avoid`, in the place of the one that it has, where there is one."""
+        cdef Upstreams upstreams = self.home.upstreams
+        cdef const Endpoint *endpoint = upstreams.choose_now(self.image, self.backend, avoid, &self.chosen)
+        cdef State *state = upstreams.state(endpoint, self.backend) if endpoint != NULL else NULL
+        if state == NULL:
+            return False
+        state.outstanding += 1
+        state.calls += 1
+        self.leave()
+        self.state = state
+        self.attempts += 1
+        return True
+
+    cdef void leave(self) noexcept:
+        cdef State *state = self.state
+        if state != NULL:
+            self.state = NULL
+            state.calls -= 1
+            self.home.upstreams.done(state)
 
     cdef void start(self, const char *at, uint32_t n, uint32_t trailers, bint complete) noexcept:
         """n bytes of body and then `trailers` of raw lines have come; `complete`: that is all."""
@@ -93,13 +112,30 @@ cdef class Call(Waiter):
     cdef void dial(self, bint fresh) noexcept:
         cdef Upstream upstream = self.home.upstreams.take(self.state, fresh)
         if upstream is None:
-            self.over(CALL_FAILED)
+            self.elsewhere()
             return
         self.upstream = upstream
         invariant(upstream.waiter is None and not upstream.closed)
         upstream.waiter = self
         if upstream.status != CONNECTING:
             self.transmit()
+
+    cdef void elsewhere(self) noexcept:
+        """A connection could not be made: nothing was sent, so any other endpoint will do."""
+        cdef Upstreams upstreams = self.home.upstreams
+        cdef Upstream upstream = self.upstream
+        upstreams.suspect(self.state)
+        if self.backend.flags:
+            upstreams.failed(self.state, self.image, self.backend)
+        self.upstream = None
+        if upstream is not None:
+            upstream.close()
+        if self.attempts >= self.backend.endpoints.count or self.attempts >= ATTEMPTS or not self.choose(self.chosen):
+            self.over(CALL_FAILED)
+        elif self.state.calls > self.home.most:
+            self.over(CALL_BUSY)
+        else:
+            self.dial(False)
 
     cdef void transmit(self) noexcept:
         cdef Upstream upstream = self.upstream
@@ -194,18 +230,21 @@ cdef class Call(Waiter):
             self.over(CALL_FAILED)
 
     cdef void upstream_failed(self, int fault) noexcept:
-        self.home.upstreams.suspect(self.state)
-        self.over(CALL_FAILED)
+        self.elsewhere()
 
     cdef void upstream_late(self) noexcept:
-        self.over(CALL_LATE)
+        if self.upstream.status == CONNECTING:
+            self.elsewhere()
+        else:
+            self.bad = True
+            self.over(CALL_LATE)
 
     cdef void upstream_reset(self, bint fresh) noexcept:
         """Once more, where the backend has not looked at it, or the connection was from the pool and ended without a byte."""
         cdef Upstream upstream = self.upstream
         if self.replied or self.retried or self.streamed or self.informed or not (
                 fresh or (self.repeats and upstream.reused and upstream.input.base == NULL)):
-            self.over(CALL_FAILED)
+            self.broken()
             return
         self.retried = True
         self.sent = False
@@ -215,6 +254,11 @@ cdef class Call(Waiter):
         self.dial(True)
 
     cdef void upstream_bad(self) noexcept:
+        self.broken()
+
+    cdef void broken(self) noexcept:
+        """By the endpoint: its health is told."""
+        self.bad = True
         self.over(CALL_FAILED)
 
     cdef bint upstream_moves(self) noexcept:
@@ -230,6 +274,7 @@ cdef class Call(Waiter):
         if self.home.upstreams.reply.status < 200:
             return
         self.replied = self.keep = True
+        self.bad = self.home.upstreams.reply.status >= 500
         self.got_head()
         self.upstream_data(at, n, end)
 
@@ -259,8 +304,10 @@ cdef class Call(Waiter):
             if n == READ_AGAIN:
                 return
             if n <= 0:
-                if self.replied:
-                    self.over(CALL_ANSWERED if self.body.framing == FRAMING_CLOSE and n == 0 else CALL_FAILED)
+                if self.replied and self.body.framing == FRAMING_CLOSE and n == 0:
+                    self.over(CALL_ANSWERED)
+                elif self.replied:
+                    self.broken()
                 else:
                     self.upstream_reset(False)
                 return
@@ -292,12 +339,13 @@ cdef class Call(Waiter):
             used += max(result, 0)
             self.informed += 1
             if result < 0 or head.status == 101 or self.informed > INFORMED:
-                self.over(CALL_FAILED)
+                self.broken()
                 return n
             if head.status >= 200:
                 body_start(&self.body, head.framing, head.content_length)
                 self.keep = head.keep_alive and head.framing != FRAMING_CLOSE
                 self.replied = True
+                self.bad = head.status >= 500
                 self.got_head()
                 if self.state == NULL:
                     return n
@@ -308,7 +356,7 @@ cdef class Call(Waiter):
         cdef char *data
         cdef int result = body_next(&self.body, at, n, &used, &data, &payload)
         if result == BODY_BAD:
-            self.over(CALL_FAILED)
+            self.broken()
             return n
         if payload:
             self.got(data, payload)
@@ -332,10 +380,13 @@ cdef class Call(Waiter):
         cdef Call alive = self             # its upstream's reference may be the last one
         cdef Upstreams upstreams = self.home.upstreams
         cdef Upstream upstream = self.upstream
-        cdef State *state = self.state
-        invariant(state != NULL)
+        invariant(self.state != NULL)
+        if self.backend.flags:
+            if self.bad:
+                upstreams.failed(self.state, self.image, self.backend)
+            elif end == CALL_ANSWERED:
+                health_fine(self.state.health)
         self.upstream = None
-        self.state = NULL
         if self.before != NULL:
             (<Call>self.before).after = self.after
         else:
@@ -347,8 +398,8 @@ cdef class Call(Waiter):
                 upstream.park()
             else:
                 upstream.close()
-        state.calls -= 1
-        upstreams.done(state)
+        self.leave()
+        self.table = None
         release(&upstreams.loop.pool, &self.request)
         release(&upstreams.loop.pool, &self.queue)
         self.ended(end)

@@ -510,7 +510,7 @@ cdef class Exchange(Waiter):
             call.next = self.mirrors
             self.mirrors = call
             self.owes = True
-            if call.begin(image, backend_at(image, one.backend), &self.request, self.method_id, self.chunked) == 0:
+            if call.begin(self.table, image, backend_at(image, one.backend), &self.request, self.method_id, self.chunked) == 0:
                 call.start(self.early.base + self.early.start, self.early_body, trailers, self.requested)
 
     cdef void mirror(self, const char *at, size_t n, bint end, bint trailers) noexcept:
