@@ -1,7 +1,7 @@
 """Requests that wait for an endpoint (see _queue.pxd)."""
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 
 from gwfast._sys cimport write_file
 
@@ -67,13 +67,12 @@ cdef class Queues:
 
     cdef int enter(self, Waiter waiter, const Backend *backend, bint session) noexcept:
         cdef Queue queue = self.of(backend)
-        cdef Queue free = self.first
         if (queue.count if queue is not None else 0) >= backend.pending:
             return -1
-        while free is not None and free.first != NULL:
-            free = free.next
-        if queue is None:
-            queue = free
+        if queue is None:          # one where nobody waits
+            queue = self.first
+            while queue is not None and queue.first != NULL:
+                queue = queue.next
         if queue is None:
             queue = Queue.__new__(Queue)
             queue.loop, queue.home = self.loop, self

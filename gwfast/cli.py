@@ -16,6 +16,7 @@ import msgspec
 
 from gwfast import __version__, limits
 from gwfast.errors import UsageError
+from gwfast.grammar import is_token
 from gwfast.identity import digest
 from gwfast.serve.options import EngineOptions, ServeOptions
 
@@ -107,7 +108,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def pseudonym(text: str) -> str:
-    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*", text):
+    if text and not is_token(text):
         raise ValueError("a token (RFC 9110 5.6.2) is needed")
     return text
 

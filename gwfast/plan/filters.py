@@ -18,6 +18,7 @@ from typing import Any
 
 from gwfast.config.model import PythonFilter
 from gwfast.config.validate import seconds
+from gwfast.grammar import is_token
 from gwfast.plan.ir import (AnswerFilter, AuthorizeFilter, Backend, CorsFilter, ExtensionFilter, Filter, HeaderFilter,
                             MirrorFilter, PathModifier, RedirectFilter, RewriteFilter, Rule)
 from gwfast.plan.paths import quoted_path
@@ -25,7 +26,6 @@ from gwfast.plan.paths import quoted_path
 # Fields that say where a message ends or belong to one connection: only the proxy itself writes them (RFC 9110 7.6.1).
 FRAMING = frozenset(("connection", "content-length", "host", "http2-settings", "keep-alive", "proxy-connection", "te",
                      "trailer", "transfer-encoding", "upgrade"))
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -75,7 +75,7 @@ def _headers(on: str, attribute: str, each: Any) -> Filter:
         "remove": tuple(name.lower() for name in body.remove or () if first(name)),
     }
     for name in taken:
-        if name in FRAMING or not _TOKEN.fullmatch(name):
+        if name in FRAMING or not is_token(name):
             return AnswerFilter(status=500, reason=f"{each.type} may not change the field {name!r}")
     for name, value in lists["set"] + lists["add"]:
         if _BAD_VALUE.search(value):
@@ -92,7 +92,7 @@ def _authorize(each: Any, backend: Backend | None) -> Filter:
     lists = (body.grpc.allowed_headers, ()) if grpc else (body.http.allowed_headers, body.http.allowed_response_headers)
     names = [tuple(name.lower() for name in some) for some in lists]
     for name in (*names[0], *names[1]):
-        if not _TOKEN.fullmatch(name):
+        if not is_token(name):
             return AnswerFilter(status=500, reason=f"ExternalAuth names the field {name!r}")
     size = body.forward_body.max_size or 0 if body.forward_body else 0
     return AuthorizeFilter(backend=backend, grpc=grpc, path=quoted_path(path) if path else "", headers=names[0],

@@ -25,13 +25,13 @@ from typing import Any
 import msgspec
 
 from gwfast.filters import TLS, BodyTooLarge, Filter, Request, Response
+from gwfast.grammar import is_token
 from gwfast.plan.filters import FRAMING
 from gwfast.plan.ir import ExtensionFilter
 
 TOLD = 10.0
 LOOKED = 1.0  # seconds between two looks at files
 _definition = msgspec.json.Decoder(ExtensionFilter).decode
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _TARGET = re.compile(r"[\x21\x22\x24-\x7e]*")  # no white space, no '#', no control characters
 _HOST = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
@@ -294,7 +294,7 @@ class _Head:
                 and request.headers.items() == self.fields)
         if same and body is None:
             return None
-        if not _TOKEN.fullmatch(request.method) or (request.method == "HEAD") != (self.method == "HEAD"):
+        if not is_token(request.method) or (request.method == "HEAD") != (self.method == "HEAD"):
             raise ValueError(f"{request.method!r} is no method that this request may have")
         if not _TARGET.fullmatch(request.path) or not _TARGET.fullmatch(request.query) or not request.path.startswith(("/", "*")):
             raise ValueError(f"{request.path!r} with query {request.query!r} is no target")
@@ -312,7 +312,7 @@ class _Head:
 
 def _lines(fields: list[tuple[str, str]]) -> list[str]:
     for name, value in fields:
-        if not _TOKEN.fullmatch(name) or name.lower() in FRAMING:
+        if not is_token(name) or name.lower() in FRAMING:
             raise ValueError(f"a filter may not set the field {name!r}")
         if not _VALUE.fullmatch(value):
             raise ValueError(f"{value!r} is no value of a field ({name})")
