@@ -152,12 +152,13 @@ class Gateway:
         return Stream(socket.create_connection(("127.0.0.1", port or self.port), TIMEOUT))
 
     def get(self, target: str = "/", host: str = "any.example", method: str = "GET", port: int | None = None,
-            **fields: str) -> Message:
+            body: bytes = b"", **fields: str) -> Message:
         """One request on a connection of its own. Names of fields: x_test is X-Test."""
         lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
+        lines += f"Content-Length: {len(body)}\r\n" if body else ""
         stream = self.connect(port)
         try:
-            stream.send(f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n".encode())
+            stream.send(f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n".encode() + body)
             return stream.response(method)
         finally:
             stream.close()

@@ -1,11 +1,12 @@
 """Every sentence of the specification about backends, status codes, timeouts, retries, mirrors, authorizers and grants (5.4, 5.5).
 
-A case is (rule, requests, outcome). Requests are `[N*]PATH [NAME:VALUE ...]`. The first word of the outcome counts the statuses of
+A case is (rule, requests, outcome). Requests are `[N*]PATH [NAME:VALUE ...] [body=N]`. The first word of the outcome counts the statuses of
 these requests: `200`, `30x200,10x500`; what follows are checks: those of conformance_cases.py, of the last request, and
 
     seen=N        as many requests of this case came to the backends that mirrors and authorizers are not
     copies=N      as many came to the mirrors
     asked:...     the authorizer was asked: one more such check, of what it got
+    asked-body=N  with so many bytes of body
     after=S       at least S seconds went by, within=S: at most S
 
 What a backend does is in the path (SCRIPTS); the host of a request is its case's own.
@@ -14,6 +15,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 
 import pytest
 from proxy_backend import Backend
@@ -112,6 +114,11 @@ CASES = {
                        "200 asked:X-A=1 asked:Authorization=me asked:-X-B"),
     "a path before its own": (rule("good", filters=[authorized(path="/check")]), "/x", "200 asked:path=/check/x path=/x"),
     "allowedResponseHeaders": (rule("good", filters=[authorized(allowedResponseHeaders=["X-User"])]), "/", "200 X-User=ann -X-Group"),
+    "no body of its own": (rule("good", filters=[authorized()]), "/ body=10", "200 asked:Content-Length=0 asked-body=0"),
+    "forwardBody": (rule("good", filters=[authorized(body=16)]), "/ body=10", "200 asked:Content-Length=10 asked-body=10 Content-Length=10"),
+    "a body of maxSize": (rule("good", filters=[authorized(body=16)]), "/ body=16", "200 asked:Content-Length=16 asked-body=16"),
+    "a body that is larger": (rule("good", filters=[authorized(body=16)]), "/ body=17", "413 seen=0"),
+    "no body": (rule("good", filters=[authorized(body=16)]), "/", "200 asked:Content-Length=0"),
     "all of them": (rule("good", filters=[authorized()]), "/", "200 X-User=ann X-Group=staff Host=HOST"),
     # 5.5: timeouts
     "request": (timed(request="200ms"), "/slow", "504 within=0.9"),
@@ -238,9 +245,10 @@ def test_case(world: World, case: str) -> None:
     _, requests, outcome = CASES[case]
     host, (request, *words) = HOSTS[case], requests.split()
     times, _, target = request.rpartition("*")
-    fields = dict(word.split(":", 1) for word in words)
+    fields = dict(word.split(":", 1) for word in words if ":" in word)
+    body = b"".join(b"x" * int(word.removeprefix("body=")) for word in words if ":" not in word)
     began = time.monotonic()
-    answers = [world.gateway.get(target, host, **fields) for _ in range(int(times or 1))]
+    answers = [world.gateway.get(target, host, "POST" if body else "GET", body=body, **fields) for _ in range(int(times or 1))]
     took = time.monotonic() - began
     statuses, *checks = outcome.replace("HOST", host).split()
     expected = {int(status): int(n or 1) for n, _, status in (each.rpartition("x") for each in statuses.split(","))}
@@ -259,8 +267,46 @@ def test_case(world: World, case: str) -> None:
                 assert took >= float(value)
             case "within":
                 assert took <= float(value)
+            case "asked-body":
+                assert world.backends["auth"].of(host)[-1].body == b"x" * int(value)
             case _ if name.startswith("asked:"):
                 asked = world.backends["auth"].of(host)[-1]
                 assert holds(check[6:], {"target": asked.target, "fields": asked.fields}, answers[-1]), asked.raw
             case _:
                 assert holds(check, got, answers[-1]), (check, got, answers[-1].raw)
+
+
+GRANTED_TO = {"a backend": (rule(ELSEWHERE), 500), "an authorizer": (rule("good", filters=[authorized(namespace="elsewhere")]), 500),
+              "a mirror": (rule("good", filters=[mirror("good", namespace="elsewhere")]), 200)}
+
+
+@pytest.mark.parametrize("what", GRANTED_TO)
+def test_a_grant_that_is_taken_away(run, backend, what: str) -> None:
+    """referencegrant_types.go: removing one revokes, also for connections that are open."""
+    each, without = GRANTED_TO[what]
+    good, far = backend("good"), backend("far")
+    gw = run(gateway(free_port()), service("good", good), service("good", far, namespace="elsewhere"),
+             service("auth", far, namespace="elsewhere"), route("r", each))
+    numbers = count()
+
+    def reaches(target: str = "") -> bool:
+        target = target or f"/{next(numbers)}"
+        status = gw.get(target).status
+        time.sleep(0.05)               # a copy may be on its way
+        reached = any(one.target == target for one in far.requests)
+        assert status == (200 if reached else without)
+        return reached
+
+    assert not reaches()
+    gw.write("grant.yaml", grant("elsewhere"))
+    until(reaches)
+    stream = gw.connect()
+    stream.send(b"GET /open HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert stream.response().status == 200
+    (gw.folder / "grant.yaml").unlink()
+    until(lambda: not reaches())
+    for _ in range(5):
+        stream.send(b"GET /new HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert stream.response().status == without
+    stream.close()
+    assert not reaches("/new")

@@ -28,6 +28,11 @@ HOST = "URLRewrite: {hostname: new.example}"
 FULL = "URLRewrite: {path: {type: ReplaceFullPath, replaceFullPath: /full}}"
 REDIRECT = "RequestRedirect: {hostname: other.example, statusCode: 301}"
 CORS = "CORS: {allowOrigins: ['https://a.example'], allowMethods: [PUT]}"
+EVERYTHING = "allowOrigins: ['*'], allowMethods: ['*'], allowHeaders: ['*'], exposeHeaders: ['*']"
+ANYONE, ANYONE_KNOWN = f"CORS: {{{EVERYTHING}}}", f"CORS: {{{EVERYTHING}, allowCredentials: true}}"
+LISTS = "CORS: {allowOrigins: ['https://a.example'], allowHeaders: [X-1, X-2], exposeHeaders: [X-3], allowCredentials: true, maxAge: 600}"
+ORIGIN, METHOD = "Origin:https://a.example", "Access-Control-Request-Method:PUT"
+ALLOW = "<Access-Control-Allow"
 NOBODY = "ExtensionRef: {group: example.net, kind: Filter, name: nobody}"
 
 
@@ -94,6 +99,34 @@ CASES = {
     "CORS on the backendRef": ([SET], [CORS], "/foo Origin:https://a.example", "200 <Access-Control-Allow-Origin=https://a.example"),
     "CORS on an error": ([CORS, NOBODY], [], "/foo Origin:https://a.example", "500 <Access-Control-Allow-Origin=https://a.example"),
     "CORS of another origin": ([CORS], [], "/foo Origin:https://b.example", "200 <-Access-Control-Allow-Origin <Vary=Origin"),
+    **{f"origin {origin} {'is' if allowed else 'is not'} {pattern}": (
+        [f"CORS: {{allowOrigins: ['{pattern}']}}"], [], f"/foo Origin:{origin}",
+        f"200 {ALLOW}-Origin={origin}" if allowed else "200 <-Access-Control-Allow-Origin")
+       for pattern, origin, allowed in (
+           ("*", "http://b.example:81", True), ("https://*.example", "https://a.example", True),
+           ("https://*.example", "https://c.b.a.example", True), ("https://*.example", "https://example", False),
+           ("https://*.example", "http://a.example", False), ("https://*.a.example", "https://b.example", False),
+           ("https://a.example", "https://a.example:443", True), ("https://a.example:443", "https://a.example", True),
+           ("http://a.example", "http://a.example:80", True), ("http://a.example:80", "http://a.example", True),
+           ("https://a.example", "https://a.example:80", False), ("https://a.example", "https://a.example:8443", False),
+           ("https://a.example", "null", False))},
+    "everybody": ([ANYONE], [], f"/foo {ORIGIN}",
+                  f"200 {ALLOW}-Origin=https://a.example <-Access-Control-Allow-Credentials <Access-Control-Expose-Headers=*"),
+    "everybody, with credentials": (
+        [ANYONE_KNOWN], [], f"/foo {ORIGIN}",
+        f"200 {ALLOW}-Origin=https://a.example {ALLOW}-Credentials=true <-Access-Control-Expose-Headers"),
+    "preflight of everybody": ([ANYONE], [], f"OPTIONS /foo {ORIGIN} {METHOD} Access-Control-Request-Headers:X-9",
+                               f"200 {ALLOW}-Methods=PUT {ALLOW}-Headers=X-9"),
+    "with credentials what is asked for is echoed": (
+        [ANYONE_KNOWN], [], f"OPTIONS /foo {ORIGIN} {METHOD} Access-Control-Request-Headers:X-9",
+        f"200 {ALLOW}-Origin=https://a.example {ALLOW}-Methods=PUT {ALLOW}-Headers=X-9 {ALLOW}-Credentials=true"),
+    "and is not said where nothing is asked for": (
+        [ANYONE_KNOWN], [], f"OPTIONS /foo {ORIGIN} {METHOD}", f"200 {ALLOW}-Origin=https://a.example <-Access-Control-Allow-Headers"),
+    "the lists, the credentials, the age": ([LISTS], [], f"OPTIONS /foo {ORIGIN} {METHOD}",
+        f"200 {ALLOW}-Headers=X-1,X-2 {ALLOW}-Credentials=true <Access-Control-Max-Age=600"),
+    "what scripts may see": ([LISTS], [], f"/foo {ORIGIN}", f"200 <Access-Control-Expose-Headers=X-3 {ALLOW}-Credentials=true"),
+    "preflight of another origin": ([CORS], [], f"OPTIONS /foo Origin:https://b.example {METHOD}",
+                                    "200 <-Access-Control-Allow-Origin <-Access-Control-Allow-Methods"),
     "preflight": ([CORS], [], "OPTIONS /foo Origin:https://a.example Access-Control-Request-Method:PUT",
                   "200 <Access-Control-Allow-Methods=PUT <Access-Control-Max-Age=5"),
     "preflight on the backendRef": ([], [CORS], "OPTIONS /foo Origin:https://a.example Access-Control-Request-Method:PUT",

@@ -1,5 +1,7 @@
-"""Backends of TCPRoute and GRPCRoute that are invalid or have no endpoint (5.4): their share is refused, all the others are served."""
+"""Backends of TCPRoute, TLSRoute and GRPCRoute that are invalid or have no endpoint (5.4): their share is refused, all the others are served."""
 import os
+import socket
+import ssl
 from collections import Counter
 from collections.abc import Iterator
 
@@ -9,6 +11,9 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc  # noqa: E402
 from proxy_backend import Backend  # noqa: E402
 from proxy_gateway import free_port, gateway, listener, resource, service  # noqa: E402
+from proxy_tls import HOST, authority, secret, trusting  # noqa: E402
+from proxy_wire import Closed, Stream  # noqa: E402
+from test_backend_tls_table import Secure  # noqa: E402
 from test_grpc import Backend as GrpcBackend  # noqa: E402
 from test_grpc import service as grpc_service  # noqa: E402
 
@@ -38,6 +43,35 @@ def test_tcp(run, backend, share) -> None:
         except ConnectionError:        # refused at once
             answers[b""] += 1
     assert answers == {b"HTTP/1.1 200": 15, b"": 5}
+
+
+@pytest.mark.parametrize("mode", ["Passthrough", "Terminate"])
+@pytest.mark.parametrize("share", SHARES.values(), ids=SHARES)
+def test_tls(run, backend, tmp_path, share, mode) -> None:
+    chain, key = authority().certificate(HOST)
+    (tmp_path / "both.pem").write_bytes(key + chain)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "both.pem")
+    good = Secure("good", context) if mode == "Passthrough" else backend("good")
+    empty = service("empty", good)
+    empty[1]["endpoints"] = []
+    tls = {"mode": mode} if mode == "Passthrough" else {"mode": mode, "certificateRefs": [{"name": HOST}]}
+    gw = run(gateway(listener(free_port(), protocol="TLS", tls=tls)), secret(HOST, chain, key), service("good", good), empty, resource(
+        "TLSRoute", "r", {"parentRefs": [{"name": "gw"}], "hostnames": [HOST],
+                          "rules": [{"backendRefs": [GOOD | {"weight": 3}, share]}]}))
+    answers: Counter = Counter()
+    for _ in range(20):
+        try:
+            with socket.create_connection(("127.0.0.1", gw.port), timeout=10) as sock:
+                stream = Stream(trusting(authority().pem).wrap_socket(sock, server_hostname=HOST))
+                stream.send(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+                answers[stream.response().status] += 1
+                stream.close()
+        except (OSError, Closed):      # hung up on, wherever that was noticed
+            answers[0] += 1
+    assert answers == {200: 15, 0: 5}
+    if mode == "Passthrough":
+        good.close()
 
 
 @pytest.mark.parametrize("share", SHARES.values(), ids=SHARES)
