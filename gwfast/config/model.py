@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from msgspec import Meta, Struct, field
 
 from gwfast.config.scalars import (
+    CLASS_NAME,
     ORIGIN,
     PATH,
     REQUEST_PATH,
@@ -702,7 +703,7 @@ class XBackendTrafficPolicy(Resource, kw_only=True):
 class PythonFilterSpec(_Type, kw_only=True):
     module: str | None = None
     file: str | None = None
-    class_: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = field(name="class")
+    class_: Annotated[str, Meta(pattern=CLASS_NAME)] = field(name="class")
     config: dict[str, Any] = {}
     timeout: Duration = "1s"
     failure: Literal["Closed", "Open"] = "Closed"

@@ -29,6 +29,7 @@ CONTROLLER = rf"{_DOMAIN_PREFIX}{_URL_PATH}\Z"
 PROTOCOL = rf"^[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*\Z|{_SUBDOMAIN}/[A-Za-z0-9]+\Z"  # no ^ after |, as in the CRD
 ADDRESS_TYPE = rf"^Hostname|IPAddress|NamedAddress|{_SUBDOMAIN}/{_URL_PATH}\Z"
 ORIGIN = r"^\*\Z|^https?://(?:(?:\*\.)?[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)*|\*)(?::[0-9]{1,5})?\Z"
+CLASS_NAME = r"^[A-Za-z_][A-Za-z0-9_]*\Z"  # of Python
 URI = r"^[^:/?#]+://"  # what may follow is anything
 QUALIFIED_NAME = rf"^(?:{_SUBDOMAIN}/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?\Z"
 LABEL_VALUE = r"^(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z"
@@ -44,6 +45,7 @@ WORDS = {
     FIELD_NAME: "the characters of an HTTP token",
     FIELD_VALUE: "visible ASCII with single spaces or tabs between",
     PATH: "path characters or '%' and two hex digits",
+    CLASS_NAME: "letters, digits and '_', not a digit first",
     REQUEST_PATH: "'/' and path characters or '%' and two hex digits",
     DURATION: "a duration such as 500ms, 10s or 1m30s",
     CONTROLLER: "a domain-prefixed path such as example.net/gateway-controller",

@@ -1,60 +1,10 @@
-"""BackendPolicy: what the CRD says is what is read, and what several fields say together is checked."""
-from pathlib import Path
-
+"""BackendPolicy: what several fields say together is checked, and what becomes of endpoints is told."""
 import msgspec
 import pytest
-import yaml
-from msgspec import inspect
 
 from gwfast.config import model
 from gwfast.config.validate import check
 from gwfast.endpoints.health import Health, Standing
-from test_config_model import pattern_differences
-
-CRD = yaml.safe_load((Path(__file__).parents[2] / "deploy/crds/backendpolicies.yaml").read_text())
-SPEC = CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-LIMITS = {
-    "integer": {"minimum": "ge", "maximum": "le"}, "array": {"minItems": "min_length", "maxItems": "max_length"},
-    "string": {"minLength": "min_length", "maxLength": "max_length"}, "object": {},
-}
-
-
-def given(kind):
-    """A type without the None that says that it may be left out."""
-    kinds = [each for each in getattr(kind, "types", (kind,)) if not isinstance(each, inspect.NoneType)]
-    return kinds[0]
-
-
-def differences(schema: dict, kind, path: str):
-    kind = given(kind)
-    for word, name in LIMITS[schema["type"]].items():
-        if schema.get(word) != getattr(kind, name, None):
-            yield f"{path}: {word}"
-    if "enum" in schema and sorted(schema["enum"]) != sorted(kind.values):
-        yield f"{path}: enum"
-    if ("pattern" in schema) != (getattr(kind, "pattern", None) is not None):
-        yield f"{path}: pattern"
-    elif "pattern" in schema:
-        yield from pattern_differences(schema["pattern"], kind.pattern, path)
-    if schema["type"] == "array":
-        yield from differences(schema["items"], kind.item_type, f"{path}[]")
-    if schema["type"] == "object":
-        fields = {field.encode_name: field for field in kind.fields}
-        if schema["properties"].keys() != fields.keys():
-            yield f"{path}: fields"
-        for name, inner in schema["properties"].items():
-            field = fields[name]
-            if field.required != (name in schema.get("required", ())):
-                yield f"{path}.{name}: required"
-            default = [*field.default] if isinstance(field.default, tuple) else field.default
-            if not field.required and default != inner.get("default"):
-                yield f"{path}.{name}: default"
-            yield from differences(inner, field.type, f"{path}.{name}")
-
-
-def test_struct_says_what_the_crd_says():
-    kind = next(each for each in inspect.type_info(model.BackendPolicy).fields if each.name == "spec").type
-    assert list(differences(SPEC, kind, "spec")) == []
 
 
 @pytest.mark.parametrize(("spec", "fields"), [

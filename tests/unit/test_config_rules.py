@@ -244,9 +244,6 @@ WORDS = [
      {"filters": REWRITE, "backendRefs": [BACKEND, BACKEND | {"filters": [OTHER, *REDIRECT]}]}, ".backendRefs[1].filters[1]"),
     *[(TIMES + OWN_TIMES, f"'{time}' is not allowed, must be a duration such as 500ms, 10s or 1m30s", time, "")
       for time in ("1", "1.5s", "1d", "-1s", "123456s", "1h1h1h1h1h", "1s ")],
-    (at(["PythonFilter"], "spec"), "exactly one of module (what Python imports) and file (beside this one) has to be given",
-     {"file": "f.py"}, ""),
-    (at(["PythonFilter"], "spec.timeout"), "timeout has to be more than 0s and at most 1h", "61m", ""),
 ]
 
 # deploy/crds
@@ -257,6 +254,9 @@ OWN_RULES = [
     *[(at(["BackendPolicy"], "spec.healthCheck.active"), f"{field} must not be given unless type is {field.upper()}",
        {"type": other, field: {}}, f".{field}") for field, other in (("http", "GRPC"), ("grpc", "TCP"))],
     *[(OWN_TIMES, "must be from 10ms to 24h", time, "") for time in ("9ms", "24h1ms")],
+    (at(["PythonFilter"], "spec"), "exactly one of module (what Python imports) and file (beside this one) has to be given",
+     {"file": "f.py"}, ""),
+    (at(["PythonFilter"], "spec.timeout"), "timeout has to be more than 0s and at most 1h", "61m", ""),
 ]
 
 # The words of ours for what the CRD says in others: a pattern or an enumeration of the field itself refuses it first,

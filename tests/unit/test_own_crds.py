@@ -1,0 +1,62 @@
+"""The CRDs of our own kinds (deploy/crds): what they say is what is read."""
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+from msgspec import inspect
+from test_config_model import pattern_differences
+
+from gwfast.config import model
+
+FILES = sorted((Path(__file__).parents[2] / "deploy/crds").iterdir())
+LIMITS = {
+    "integer": {"minimum": "ge", "maximum": "le"}, "array": {"minItems": "min_length", "maxItems": "max_length"},
+    "string": {"minLength": "min_length", "maxLength": "max_length"}, "object": {},
+}
+
+
+def given(kind):
+    """A type without the None that says that it may be left out."""
+    kinds = [each for each in getattr(kind, "types", (kind,)) if not isinstance(each, inspect.NoneType)]
+    return kinds[0]
+
+
+def differences(schema: dict, kind, path: str):
+    kind = given(kind)
+    for word, name in LIMITS[schema["type"]].items():
+        if schema.get(word) != getattr(kind, name, None):
+            yield f"{path}: {word}"
+    if "enum" in schema and sorted(schema["enum"]) != sorted(kind.values):
+        yield f"{path}: enum"
+    if ("pattern" in schema) != (getattr(kind, "pattern", None) is not None):
+        yield f"{path}: pattern"
+    elif "pattern" in schema:
+        yield from pattern_differences(schema["pattern"], kind.pattern, path)
+    if schema["type"] == "array":
+        yield from differences(schema["items"], kind.item_type, f"{path}[]")
+    if schema["type"] == "object" and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        fields = {field.encode_name: field for field in kind.fields}
+        if schema["properties"].keys() != fields.keys():
+            yield f"{path}: fields"
+        for name, inner in schema["properties"].items():
+            field = fields[name]
+            if field.required != (name in schema.get("required", ())):
+                yield f"{path}.{name}: required"
+            default = [*field.default] if isinstance(field.default, tuple) else field.default
+            if default is msgspec.NODEFAULT:
+                default = None
+            if not field.required and default != inner.get("default"):
+                yield f"{path}.{name}: default"
+            yield from differences(inner, field.type, f"{path}.{name}")
+
+
+@pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
+def test_struct_says_what_the_crd_says(file):
+    crd = yaml.safe_load(file.read_text())
+    names, version = crd["spec"]["names"], crd["spec"]["versions"][0]
+    kind = getattr(model, names["kind"])
+    spec = next(each for each in inspect.type_info(kind).fields if each.name == "spec").type
+    assert list(differences(version["schema"]["openAPIV3Schema"]["properties"]["spec"], spec, "spec")) == []
+    assert (crd["spec"]["group"], version["name"]) == (kind.group, kind.version)
+    assert crd["metadata"]["name"] == f"{names['plural']}.{kind.group}"
