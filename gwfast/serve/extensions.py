@@ -7,6 +7,7 @@ Rules
 - A request ends with the version that it began with, its response and the pieces of that included; a version is stopped behind
   the last of its requests.
 - What a filter raises, and what comes too late, is told with its traceback the first time, then at most every TOLD seconds.
+- Requests and failures of each are counted, and reported once a second: who reports does not know what the others have counted.
 - What a filter made of a head is held to the grammar that clients are held to; the fields that frame a message are not its own.
 """
 from __future__ import annotations
@@ -19,6 +20,7 @@ import re
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +38,10 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _TARGET = re.compile(r"[\x21\x22\x24-\x7e]*")  # no white space, no '#', no control characters
 _HOST = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 _HOP = ("connection", "content-length", "host", "te", "transfer-encoding", "upgrade")
+
+
+class NotLoaded(RuntimeError):
+    """There is no version of the filter that could run."""
 
 
 class Version:
@@ -69,7 +75,7 @@ class Version:
         try:
             await self.made.stop()
         except Exception as error:
-            self.loaded.wrong(error, "did not stop well")
+            self.loaded.wrong(error, "did not stop well", "stop")
 
 
 class Loaded:
@@ -96,7 +102,7 @@ class Loaded:
             if not callable(getattr(made, "on_request", None)) and not callable(getattr(made, "on_response", None)):
                 raise TypeError(f"{self.definition.class_name} has neither on_request nor on_response")
         except Exception as error:
-            self.wrong(error, "cannot be loaded")
+            self.wrong(error, "cannot be loaded", "load")
             return
         self._loads += 1
         self.ready = self.host.keep(self.host.loop.create_task(self._start(Version(self, made), self._loads)))
@@ -106,7 +112,7 @@ class Loaded:
             if hasattr(version.made, "start"):
                 await version.made.start()
         except Exception as error:
-            self.wrong(error, "cannot be started")
+            self.wrong(error, "cannot be started", "load")
             return
         if self._gone or number != self._loads:  # meanwhile it left the table, or its file changed again
             version.retire()
@@ -149,8 +155,10 @@ class Loaded:
         if state not in (self._seen, ()):
             self.load()
 
-    def wrong(self, error: BaseException, what: str = "failed") -> None:
-        """Tell what went wrong, the first time with its traceback."""
+    def wrong(self, error: BaseException, what: str = "failed", reason: str = "") -> None:
+        """Count what went wrong and tell it, the first time with its traceback."""
+        kinds = {NotLoaded: "not_loaded", TimeoutError: "timeout"}
+        self.host.count(self.name, reason or kinds.get(type(error), "exception"))
         now = time.monotonic()
         if self._told and now - self._told < TOLD:
             self._untold += 1
@@ -162,10 +170,13 @@ class Loaded:
 
 
 class Host:
-    """Runs filters for an engine (`_extension.Extensions.host`). tell(text) takes what people should know."""
+    """Runs filters for an engine (`_extension.Extensions.host`). tell(text) takes what people should know, report(counts) how
+    often since the last time: (filter, 'requests' or why it failed: 'exception', 'timeout', 'not_loaded', 'load', 'stop'; n)."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[str], None]):
-        self.loop, self.tell = loop, tell
+    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[str], None],
+                 report: Callable[[list[tuple[str, str, int]]], None]):
+        self.loop, self.tell, self._report = loop, tell, report
+        self._counts: Counter[tuple[str, str]] = Counter()
         self._loaded: dict[int, Loaded] = {}
         self._kept: set[asyncio.Task] = set()  # the loop itself keeps tasks only weakly
         self._looked = 0.0
@@ -185,6 +196,16 @@ class Host:
             self._looked = now
             for each in self._loaded.values():
                 each.look()
+            self.report()
+
+    def count(self, name: str, what: str) -> None:
+        self._counts[name, what] += 1
+
+    def report(self) -> None:
+        """Report what has been counted."""
+        if self._counts:
+            self._report([(*what, n) for what, n in self._counts.items()])
+            self._counts.clear()
 
     def keep(self, task: asyncio.Task) -> asyncio.Task:
         self._kept.add(task)
@@ -212,12 +233,13 @@ class Host:
         request = Request(head.method, head.path, head.query, head.host, head.fields, peer=name, route=route, backends=backends,
                           tls=TLS(*known) if secure else None, read=lambda: self._body(loaded, talk))
         talk.request = request
+        self.count(loaded.name, "requests")
         try:
             async with asyncio.timeout(loaded.definition.timeout):
                 if loaded.version is None and loaded.ready is not None:
                     await asyncio.shield(loaded.ready)
                 if loaded.version is None:
-                    raise RuntimeError("it is not loaded")
+                    raise NotLoaded("it is not loaded")
                 version = talk.version = loaded.version.enter()
                 asked = getattr(version.made, "on_request", None)
                 answer = await asked(request) if asked is not None else None

@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from gwfast import limits
 from gwfast.observe.metrics import HELP, Stats, render
 from gwfast.observe.routes import RouteCounts
 
@@ -63,6 +64,21 @@ ROUTE = 'kind="HTTPRoute",route="shop/api"'
 def test_sample(sample, value):
     stats = Stats(worker_restarts=2, ready=True, problems={"error": 3}, certificates={("shop", "web"): 1.5e9})
     assert scrape(stats=stats)[sample] == value
+
+
+def test_filters_in_python_add_up_and_are_bounded(monkeypatch):
+    monkeypatch.setattr(limits, "FILTERS_SHOWN", 2)
+    stats = Stats()
+    for counts in ([("n/a", "requests", 3), ("n/a", "timeout", 1)], [("n/a", "requests", 2), ("n/b", "load", 1)],
+                   [("n/c", "requests", 1)], [("n/d", "requests", 1), ("n/d", "exception", 1)]):
+        stats.count_filters(counts)
+    found = {name: n for name, n in scrape(stats=stats).items() if name.startswith("gwfast_python_filter_")}
+    assert found == {
+        'gwfast_python_filter_requests_total{filter="n/a"}': 5, 'gwfast_python_filter_requests_total{filter="n/b"}': 0,
+        'gwfast_python_filter_requests_total{filter="other filters"}': 2,
+        'gwfast_python_filter_failures_total{filter="n/a",reason="timeout"}': 1,
+        'gwfast_python_filter_failures_total{filter="n/b",reason="load"}': 1,
+        'gwfast_python_filter_failures_total{filter="other filters",reason="exception"}': 1}
 
 
 def test_a_class_that_nothing_counted_has_no_sample():
