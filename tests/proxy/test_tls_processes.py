@@ -109,7 +109,8 @@ def test_nothing_is_left_when_the_gateway_ends(two) -> None:
 
 
 def test_expiry_is_shown(two) -> None:
-    metrics = two.metrics()
+    until(lambda: 'gwfast_certificate_expiry_timestamp_seconds{namespace="default",secret="a"}' in two.metrics())   # looked at behind
+    metrics = two.metrics()        # the swap
     assert metrics['gwfast_certificate_expiry_timestamp_seconds{namespace="default",secret="a"}'] == pki.END.timestamp()
     assert metrics["gwfast_credentials_bytes"] > 500
 
