@@ -71,7 +71,9 @@ CASES = {
     "some are: their share": (rule(ref(weight=3), ELSEWHERE), "40*/", "30x200,10x500"),
     "no traffic for weight 0": (rule("good", ref("mirror", weight=0)), "20*/", "20x200 seen=20 copies=0"),
     "nor for an invalid one": (rule("good", ELSEWHERE | {"weight": 0}), "20*/", "20x200"),
+    "a weight is a share of them all": (rule(ref(weight=7), ref("mirror", weight=3)), "20*/", "20x200 seen=14 copies=6"),
     "all weights 0": (rule(ref(weight=0)), "/", "500"),
+    "all of several": (rule(ref(weight=0), ref("mirror", weight=0), ref("empty", weight=0)), "4*/", "4x500 seen=0 copies=0"),
     "a Service that is in no file, nor in DNS": (rule("missing"), "/", "503"),
     "RefNotPermitted": (rule(ELSEWHERE), "/", "500"),
     "InvalidKind": (rule(ref(group="x.example", kind="Thing")), "/", "500"),
@@ -80,12 +82,15 @@ CASES = {
     "a Service without endpoints": (rule("empty"), "/", "503"),
     "a Service without ready endpoints": (rule("unready"), "/", "503"),
     "its share is not another's": (rule("good", "unready"), "20*/", "10x200,10x503"),
+    "to each its own": (rule("good", ELSEWHERE, "empty"), "30*/", "10x200,10x500,10x503"),
     "an endpoint where nobody listens": (rule("refusing"), "/", "503"),
     "an unknown filter is not skipped": (rule("good", filters=[UNKNOWN]), "/", "500 seen=0"),
     "that of a backendRef neither": (rule(ref(filters=[UNKNOWN]), "good"), "20*/", "10x200,10x500"),
     "a rewrite and a redirect": (rule("good", filters=[REWRITE, REDIRECT]), "/", "404"),
     "a filter twice": (rule("good", filters=[REWRITE, REWRITE]), "/", "404"),
     "a prefix is replaced, but a path matched": (rule("good", exact="/only", filters=[PREFIX]), "/only", "404"),
+    "a prefix that ends in / is replaced": (rule("good", path="/only/", filters=[PREFIX]), "/only/a", "200 path=/x/a"),
+    "also where the path does not": (rule("good", path="/only/", filters=[PREFIX]), "/only", "200 path=/x"),
     "filters of one backendRef": (rule(ref(filters=[REWRITE])), "/", "200 host=b.example"),
     # 5.5: RequestMirror
     "mirror": (rule("good", filters=[mirror()]), "4*/", "4x200 seen=4 copies=4"),
@@ -124,6 +129,8 @@ CASES = {
     "request": (timed(request="200ms"), "/slow", "504 within=0.9"),
     "backendRequest": (timed(backendRequest="200ms"), "/slow", "504 within=0.9"),
     "0s is none": (timed(request="0s"), "/slow", "200 after=0.9"),
+    "0s of each attempt is none": (timed(backendRequest="0s"), "/slow", "200 after=0.9"),
+    "backendRequest where request is none": (timed(request="0s", backendRequest="200ms"), "/slow", "504 within=0.9"),
     "nothing said": (rule("shaky"), "/slow", "504"),
     "longer than the answer takes": (timed(request="1m30s500ms"), "/slow", "200 after=0.9"),
     "backendRequest of each attempt": (retried(504, timeouts={"request": "5s", "backendRequest": "200ms"}), "/slow-1", "200 seen=2"),
@@ -183,10 +190,10 @@ class Scripted(Backend):
 
 
 class Authorizer(Scripted):
-    """Says who it was."""
+    """Says who it was, and a Host that is nobody's."""
 
     def echo(self, request: Message) -> bytes:
-        return b"HTTP/1.1 200 OK\r\nX-User: ann\r\nX-Group: staff\r\nContent-Length: 0\r\n\r\n"
+        return b"HTTP/1.1 200 OK\r\nX-User: ann\r\nX-Group: staff\r\nHost: auth.example\r\nContent-Length: 0\r\n\r\n"
 
 
 class Refusing:

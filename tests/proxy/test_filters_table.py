@@ -109,7 +109,10 @@ CASES = {
            ("https://a.example", "https://a.example:443", True), ("https://a.example:443", "https://a.example", True),
            ("http://a.example", "http://a.example:80", True), ("http://a.example:80", "http://a.example", True),
            ("https://a.example", "https://a.example:80", False), ("https://a.example", "https://a.example:8443", False),
-           ("https://a.example", "null", False))},
+           ("https://a.example", "null", False), ("*", "null", True), ("https://*.example", "https://a.example:443", True),
+           ("https://*.example", "https://a.example:8443", False), ("https://*.example:8443", "https://b.a.example:8443", True),
+           ("https://*.example:8443", "https://a.example", False), ("https://*", "https://a.example", True),
+           ("https://*", "http://a.example", False))},
     "everybody": ([ANYONE], [], f"/foo {ORIGIN}",
                   f"200 {ALLOW}-Origin=https://a.example <-Access-Control-Allow-Credentials <Access-Control-Expose-Headers=*"),
     "everybody, with credentials": (
@@ -122,6 +125,11 @@ CASES = {
         f"200 {ALLOW}-Origin=https://a.example {ALLOW}-Methods=PUT {ALLOW}-Headers=X-9 {ALLOW}-Credentials=true"),
     "and is not said where nothing is asked for": (
         [ANYONE_KNOWN], [], f"OPTIONS /foo {ORIGIN} {METHOD}", f"200 {ALLOW}-Origin=https://a.example <-Access-Control-Allow-Headers"),
+    "nor a method": ([ANYONE_KNOWN], [], f"OPTIONS /foo {ORIGIN}",
+                     f"200 {ALLOW}-Origin=https://a.example <-Access-Control-Allow-Methods <-Access-Control-Max-Age"),
+    "credentials that are not allowed are not spoken of": (
+        ["CORS: {allowOrigins: ['https://a.example'], allowCredentials: false}"], [], f"OPTIONS /foo {ORIGIN} {METHOD}",
+        f"200 {ALLOW}-Origin=https://a.example <-Access-Control-Allow-Credentials"),
     "the lists, the credentials, the age": ([LISTS], [], f"OPTIONS /foo {ORIGIN} {METHOD}",
         f"200 {ALLOW}-Headers=X-1,X-2 {ALLOW}-Credentials=true <Access-Control-Max-Age=600"),
     "what scripts may see": ([LISTS], [], f"/foo {ORIGIN}", f"200 <Access-Control-Expose-Headers=X-3 {ALLOW}-Credentials=true"),

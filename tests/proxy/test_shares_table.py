@@ -1,4 +1,7 @@
-"""Backends of TCPRoute, TLSRoute and GRPCRoute that are invalid or have no endpoint (5.4): their share is refused, all the others are served."""
+"""Backends of TCPRoute, TLSRoute and GRPCRoute that are invalid or have no endpoint (5.4): their share is refused, all the others are served.
+
+A case is (backendRefs, how many of 20 are served).
+"""
 import os
 import socket
 import ssl
@@ -18,8 +21,19 @@ from test_grpc import Backend as GrpcBackend  # noqa: E402
 from test_grpc import service as grpc_service  # noqa: E402
 
 GOOD = {"name": "good", "port": 80}
-SHARES = {"not granted": {"name": "good", "port": 80, "namespace": "elsewhere"}, "another kind": GOOD | {"group": "x.example", "kind": "Thing"},
-          "no endpoint": {"name": "empty", "port": 80}}
+ELSEWHERE, EMPTY = GOOD | {"namespace": "elsewhere"}, {"name": "empty", "port": 80}
+SHARES = {
+    "not granted": ([GOOD | {"weight": 3}, ELSEWHERE], 15),
+    "another kind": ([GOOD | {"weight": 3}, GOOD | {"group": "x.example", "kind": "Thing"}], 15),
+    "another port": ([GOOD | {"weight": 3}, GOOD | {"port": 81}], 15),
+    "no endpoint": ([GOOD | {"weight": 3}, EMPTY], 15),
+    "weights of both kinds": ([GOOD, ELSEWHERE | {"weight": 2}, EMPTY | {"weight": 2}], 4),
+    "weight 0 of what is invalid": ([GOOD, ELSEWHERE | {"weight": 0}, EMPTY | {"weight": 0}], 20),
+    "weight 0 of what is not": ([GOOD | {"weight": 0}, ELSEWHERE], 0),
+    "all weights 0": ([GOOD | {"weight": 0}, GOOD | {"weight": 0}], 0),
+    "all invalid": ([ELSEWHERE], 0),
+    "no endpoint at all": ([EMPTY], 0),
+}
 
 
 @pytest.fixture
@@ -29,25 +43,25 @@ def calls() -> Iterator[GrpcBackend]:
     backend.close()
 
 
-@pytest.mark.parametrize("share", SHARES.values(), ids=SHARES)
-def test_tcp(run, backend, share) -> None:
+@pytest.mark.parametrize(("refs", "served"), SHARES.values(), ids=SHARES)
+def test_tcp(run, backend, refs, served) -> None:
     empty = service("empty", backend("empty"))
     empty[1]["endpoints"] = []
     good: Backend = backend("good")
     gw = run(gateway(listener(free_port(), protocol="TCP")), service("good", good), empty, resource(
-        "TCPRoute", "r", {"parentRefs": [{"name": "gw"}], "rules": [{"backendRefs": [GOOD | {"weight": 3}, share]}]}))
+        "TCPRoute", "r", {"parentRefs": [{"name": "gw"}], "rules": [{"backendRefs": refs}]}))
     answers: Counter = Counter()
     for _ in range(20):
         try:
             answers[gw.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")[:12]] += 1
         except ConnectionError:        # refused at once
             answers[b""] += 1
-    assert answers == {b"HTTP/1.1 200": 15, b"": 5}
+    assert answers == Counter({b"HTTP/1.1 200": served, b"": 20 - served})
 
 
 @pytest.mark.parametrize("mode", ["Passthrough", "Terminate"])
-@pytest.mark.parametrize("share", SHARES.values(), ids=SHARES)
-def test_tls(run, backend, tmp_path, share, mode) -> None:
+@pytest.mark.parametrize(("refs", "served"), SHARES.values(), ids=SHARES)
+def test_tls(run, backend, tmp_path, refs, served, mode) -> None:
     chain, key = authority().certificate(HOST)
     (tmp_path / "both.pem").write_bytes(key + chain)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -58,7 +72,7 @@ def test_tls(run, backend, tmp_path, share, mode) -> None:
     tls = {"mode": mode} if mode == "Passthrough" else {"mode": mode, "certificateRefs": [{"name": HOST}]}
     gw = run(gateway(listener(free_port(), protocol="TLS", tls=tls)), secret(HOST, chain, key), service("good", good), empty, resource(
         "TLSRoute", "r", {"parentRefs": [{"name": "gw"}], "hostnames": [HOST],
-                          "rules": [{"backendRefs": [GOOD | {"weight": 3}, share]}]}))
+                          "rules": [{"backendRefs": refs}]}))
     answers: Counter = Counter()
     for _ in range(20):
         try:
@@ -69,17 +83,17 @@ def test_tls(run, backend, tmp_path, share, mode) -> None:
                 stream.close()
         except (OSError, Closed):      # hung up on, wherever that was noticed
             answers[0] += 1
-    assert answers == {200: 15, 0: 5}
+    assert answers == Counter({200: served, 0: 20 - served})
     if mode == "Passthrough":
         good.close()
 
 
-@pytest.mark.parametrize("share", SHARES.values(), ids=SHARES)
-def test_grpc(run, calls, share) -> None:
+@pytest.mark.parametrize(("refs", "served"), SHARES.values(), ids=SHARES)
+def test_grpc(run, calls, refs, served) -> None:
     empty = grpc_service("empty", 1)
     empty[1]["endpoints"] = []
     gw = run(gateway(free_port()), grpc_service("good", calls.port), empty, resource(
-        "GRPCRoute", "r", {"parentRefs": [{"name": "gw"}], "rules": [{"backendRefs": [GOOD | {"weight": 3}, share]}]}))
+        "GRPCRoute", "r", {"parentRefs": [{"name": "gw"}], "rules": [{"backendRefs": refs}]}))
     codes: Counter = Counter()
     with grpc.insecure_channel(f"127.0.0.1:{gw.port}", [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]) as channel:
         for _ in range(20):
@@ -88,4 +102,4 @@ def test_grpc(run, calls, share) -> None:
                 codes["OK"] += 1
             except grpc.RpcError as error:
                 codes[error.code().name] += 1
-    assert codes == {"OK": 15, "UNAVAILABLE": 5}
+    assert codes == Counter({"OK": served, "UNAVAILABLE": 20 - served})
