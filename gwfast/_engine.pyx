@@ -220,7 +220,8 @@ cdef class Engine:
         found = {}
         for i in range(image.extensions):
             definition = extension_at(image, i).definition
-            found[extension_at(image, i).id] = text(image, definition)[:definition.n]
+            if definition.n:
+                found[extension_at(image, i).id] = text(image, definition)[:definition.n]
         return list(found.items())
 
     def extend(self, host) -> None:

@@ -120,6 +120,7 @@ cdef class RuleBlock:
     cdef tuple backends        # BackendBlocks
     cdef tuple weights         # of the selector state that it holds; None: none
     cdef list shares           # (id, weights) of that of its mirrors; None: none
+    cdef list extensions       # where they lie; None: none
     cdef uint32_t counter
     cdef uint32_t slot
 
@@ -572,6 +573,8 @@ cdef class Writer:
         self.rule_slots[slot] = None
         self.free_rules.append(slot)
         memset(self.rules.at + slot * sizeof(Rule), 0, sizeof(Rule))
+        for at in block.extensions or ():
+            memset(self.extensions.at + <ssize_t>at, 0, sizeof(Extension))
         self.let_go(block)
         for backend in block.backends:
             backend.refs -= 1
@@ -656,7 +659,7 @@ cdef class Writer:
                 self.put_op(OP_AUTHORIZE, self.write_authorizer(item, block), "", "")
                 flags[0] |= RULE_HOLDS
             elif isinstance(item, ir.ExtensionFilter):
-                self.put_op(OP_EXTENSION, self.write_extension(item), "", "")
+                self.put_op(OP_EXTENSION, self.write_extension(item, block), "", "")
                 flags[0] |= RULE_HOLDS | RULE_NAMES
             elif isinstance(item, ir.MirrorFilter):
                 if item.numerator:
@@ -702,8 +705,10 @@ cdef class Writer:
         (<Authorizer *>(self.authorizers.at + at))[0] = out
         return <uint32_t>(at // sizeof(Authorizer))
 
-    cdef uint32_t write_extension(self, object item) except? 0:
+    cdef uint32_t write_extension(self, object item, RuleBlock block) except? 0:
         cdef ssize_t at = self.extensions.push(sizeof(Extension))
+        block.extensions = block.extensions or []
+        block.extensions.append(at)
         (<Extension *>(self.extensions.at + at)).id = item.id
         self.texts.put(msgspec.json.encode(item).decode(), &(<Extension *>(self.extensions.at + at)).definition)
         return <uint32_t>(at // sizeof(Extension))

@@ -87,7 +87,7 @@ cdef struct Authorizer:    # of an ExternalAuth filter
 
 cdef struct Extension:     # a filter in Python
     uint64_t id            # identity of what follows
-    Text definition        # JSON of plan.ir.ExtensionFilter
+    Text definition        # JSON of plan.ir.ExtensionFilter; n == 0: its rule is gone
 
 cdef enum PersistenceFlag:
     PERSISTENCE_HEADER = 1 # tokens come and go in a field of this name, not in a cookie

@@ -417,6 +417,40 @@ def test_a_file_that_changes_is_loaded_again_and_one_that_is_broken_is_not(backe
     finally:
         running.stop()
 
+def test_a_filter_that_no_table_names_is_stopped(backend, tmp_path: Path):
+    """Also the one that it was before its definition changed."""
+    folder, log = tmp_path / "conf", tmp_path / "log"
+    folder.mkdir()
+    (folder / "s.py").write_text(f"""from gwfast.filters import Filter
+class S(Filter):
+    def __init__(self, config):
+        self.name = config["name"]
+    def say(self, what):
+        with open({str(log)!r}, "a") as file:
+            file.write(f"{{what}} {{self.name}}\\n")
+    async def start(self):
+        self.say("start")
+    async def stop(self):
+        self.say("stop")
+""")
+    common = gateway(free_port()), service("one", backend("one"))
+
+    def named(name: str, filters: list) -> None:
+        write(folder, "all.yaml", *common, python_filter("s", "s.py", "S", config={"name": name}), route("all", rule("one", filters=filters)))
+    named("a", extension("s"))
+    running = Noisy(folder)
+    try:
+        until(lambda: log.exists() and log.read_text() == "start a\n")
+        named("b", extension("s"))
+        until(lambda: sorted(log.read_text().splitlines()) == ["start a", "start b", "stop a"])
+        named("b", [])
+        until(lambda: log.read_text().splitlines()[3:] == ["stop b"])
+        named("b", extension("s"))
+        until(lambda: log.read_text().splitlines()[4:] == ["start b"])
+    finally:
+        running.stop()
+
+
 
 def test_a_filter_that_cannot_be_loaded_is_500_and_others_serve(backend, tmp_path: Path):
     folder = tmp_path / "conf"
