@@ -1,6 +1,9 @@
 # Counters in shared memory: workers add, the supervisor reads. One memfd, never resized.
 #
-#   header | worker 0: Totals, RouteCounters x slots | worker 1: ... | health (each part page-aligned; see _health)
+#   header | worker 0: Totals, RouteCounters x slots, FilterCounters x FILTERS | worker 1: ... | health
+#
+# (each part page-aligned; for health see _health). A row of a filter in Python is its name's for good, so it counts on whatever
+# table comes and whoever takes a dead worker's place; the last one is of those for which there is no row left.
 #
 # Every cell of a worker is a 64-bit integer with one writer: a reader needs no lock (aligned loads are whole on all targets).
 from libc.stdint cimport uint32_t, uint64_t
@@ -10,6 +13,11 @@ from gwfast._health cimport HealthFile, Places
 cdef enum:
     MIRRORS = 5            # _call.CALL_ENDS
     HANDSHAKES = 12        # _tls.HANDSHAKE_ENDS
+
+cdef enum:
+    FILTERS = 1000         # limits.FILTERS_SHOWN
+    FILTER_NAME = 320      # 'namespace/name' (63, 1 and 253 characters) and a NUL
+    FILTER_COUNTS = 8      # _counters.FILTER_COUNTED
 
 cdef enum:
     BUCKETS = 14           # durations; the last one is +Inf
@@ -60,6 +68,11 @@ cdef struct RouteCounters:
     uint64_t duration_us   # sum
     uint64_t buckets[BUCKETS]
 
+cdef struct FilterCounters:
+    uint64_t used          # whether it has a name: written behind it
+    uint64_t counts[FILTER_COUNTS]
+    char name[FILTER_NAME]
+
 cdef struct CounterFile:
     uint64_t magic
     uint32_t workers
@@ -74,6 +87,7 @@ cdef class Mapped:
     cdef HealthFile *health
 
     cdef char *part(self, uint32_t worker) noexcept    # Totals, behind them the RouteCounters
+    cdef FilterCounters *filters(self, uint32_t worker) noexcept
 
 cdef class Counters:
     cdef Mapped mapped
@@ -81,6 +95,7 @@ cdef class Counters:
     cdef HealthFile *health
     cdef Places *places    # this worker's
     cdef RouteCounters *routes
+    cdef FilterCounters *filters
     cdef uint32_t slots
     cdef void count(self, uint32_t slot, int status, uint64_t bytes_in, uint64_t bytes_out,
                     uint64_t micros) noexcept

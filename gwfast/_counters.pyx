@@ -5,7 +5,7 @@ import time
 
 cimport cython
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset, strncmp
 
 from gwfast._fault cimport FAULTS, fault_row
 from gwfast._health cimport HEALTH_SLOTS, Health, HealthFile, Places, health_mark, health_size, places_forgotten, places_of
@@ -13,6 +13,7 @@ from gwfast._sys cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap as 
 
 cdef enum:
     MAGIC = 0x67776631  # 'gwf1'
+    UNLOADED = 0        # in FILTER_COUNTED
 
 # Upper bounds in microseconds, 100 us to 30 s, about three a decade.
 cdef extern from * nogil:
@@ -22,17 +23,27 @@ cdef extern from * nogil:
     """
     const uint64_t gwfast_bounds[]
 
+cdef extern from * nogil:
+    """
+    #define gw_put(at, value) __atomic_store_n(at, value, __ATOMIC_RELEASE)
+    #define gw_get(at) __atomic_load_n(at, __ATOMIC_ACQUIRE)
+    """
+    void gw_put(uint64_t *at, uint64_t value)
+    uint64_t gw_get(uint64_t *at)
+
 BUCKETS_US = tuple(gwfast_bounds[i] for i in range(BUCKETS - 1))
 MIRROR_ENDS = ("answered", "failed", "slow", "late", "busy")      # by _call.CallEnd
 HANDSHAKE_ENDS = ("hello", "name", "settings", "timeout", "closed", "alert", "version", "cipher", "application", "no_certificate",
                   "bad_certificate", "other")      # by _tls.HandshakeEnd
+# A gauge (whether the last load failed), a counter, and failures by their reason.
+FILTER_COUNTED = ("unloaded", "requests", "exception", "invalid", "load", "not_loaded", "stop", "timeout")
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")
 
 
 def create(int workers, int slots) -> int:
     """Create the counters of so many workers and route slots; return the memfd."""
     cdef size_t page = mmap.PAGESIZE
-    cdef size_t part = sizeof(Totals) + <size_t>slots * sizeof(RouteCounters)
+    cdef size_t part = sizeof(Totals) + <size_t>slots * sizeof(RouteCounters) + FILTERS * sizeof(FilterCounters)
     cdef size_t stride = (part + page - 1) // page * page
     cdef CounterFile header = CounterFile(MAGIC, workers, slots, stride, page)
     fd = os.memfd_create("gwfast-counters", os.MFD_CLOEXEC)
@@ -63,6 +74,9 @@ cdef class Mapped:
     cdef char *part(self, uint32_t worker) noexcept:
         return self.base + self.header.first + worker * self.header.stride
 
+    cdef FilterCounters *filters(self, uint32_t worker) noexcept:
+        return <FilterCounters *>(self.part(worker) + sizeof(Totals) + self.header.slots * sizeof(RouteCounters))
+
 
 @cython.final
 cdef class Counters:
@@ -77,11 +91,43 @@ cdef class Counters:
         self.places = places_of(self.health, worker)
         self.totals = <Totals *>part
         self.routes = <RouteCounters *>(part + sizeof(Totals))
+        self.filters = self.mapped.filters(worker)
         self.slots = self.mapped.header.slots
         # gauges of a worker that died say nothing about its successor
         self.totals.connections_open = self.totals.requests_open = 0
         self.totals.upstream_open = self.totals.upstream_idle = self.totals.udp_sessions_open = 0
         self.totals.requests_waiting = 0
+        for row in range(FILTERS):
+            if not self.filters[row].used:
+                break
+            self.filters[row].counts[UNLOADED] = 0
+
+    def filter_row(self, name: str) -> int:
+        """Return the row of a filter in Python; a new name takes the next one that is free, at last one for all others."""
+        cdef bytes written = name.encode()
+        cdef FilterCounters *one
+        cdef int row
+        if len(written) >= FILTER_NAME:
+            raise ValueError("no resource has a name as long as this")
+        for row in range(FILTERS):
+            one = self.filters + row
+            if not one.used:
+                break
+            if strncmp(one.name, written, FILTER_NAME) == 0:
+                return row
+        if row < FILTERS - 1:
+            memcpy(one.name, <const char *>written, len(written) + 1)
+        gw_put(&one.used, 1)
+        return row
+
+    def count_filter(self, int row, what: str) -> None:
+        """Count a request of a filter, or a failure by its reason (FILTER_COUNTED)."""
+        self.filters[row].counts[FILTER_COUNTED.index(what)] += 1
+
+    def unloaded(self, int row, bint is_so) -> None:
+        """Say whether the last load of a filter failed here."""
+        if row < FILTERS - 1:
+            self.filters[row].counts[UNLOADED] = is_so
 
     cdef void count(self, uint32_t slot, int status, uint64_t bytes_in, uint64_t bytes_out,
                     uint64_t micros) noexcept:
@@ -148,6 +194,7 @@ def read(int fd) -> dict:
     """Read the counters, summed over workers (table_generation: the oldest in use).
 
     Return {'global': {name: n}, 'faults': {word: n}, 'mirrors': {word: n}, 'handshakes': {word: n}, 'buckets_us': bounds,
+    'filters': {name: {one of FILTER_COUNTED: n}} ('': those beyond the rows),
     'routes': {slot: {'1xx'..'5xx', 'none', 'bytes_in', 'bytes_out', 'duration_us', 'buckets'}}}: only slots that
     counted something; 'buckets' are counts per bucket, not cumulative, the last beyond every bound.
     """
@@ -167,8 +214,8 @@ def read(int fd) -> dict:
     faults = {fault_row(i).word.decode(): total.faults[i] for i in range(1, FAULTS)}
     mirrors = {word: total.mirrors[i] for i, word in enumerate(MIRROR_ENDS)}
     handshakes = {word: total.handshakes[i] for i, word in enumerate(HANDSHAKE_ENDS)}
-    return {"global": totals, "faults": faults, "mirrors": mirrors, "handshakes": handshakes, "routes": _routes(mapped),
-            "buckets_us": BUCKETS_US}
+    return {"global": totals, "faults": faults, "mirrors": mirrors, "handshakes": handshakes, "filters": _filters(mapped),
+            "routes": _routes(mapped), "buckets_us": BUCKETS_US}
 
 
 cdef dict _routes(Mapped mapped):
@@ -188,3 +235,18 @@ cdef dict _routes(Mapped mapped):
             row.update(bytes_in=route.bytes_in, bytes_out=route.bytes_out, duration_us=route.duration_us, buckets=counts)
             routes[s] = row
     return routes
+
+
+cdef dict _filters(Mapped mapped):
+    cdef FilterCounters *one
+    cdef uint32_t w, f, i
+    filters = {}
+    for w in range(mapped.header.workers):
+        for f in range(FILTERS):
+            one = mapped.filters(w) + f
+            if not gw_get(&one.used):
+                break
+            row = filters.setdefault(one.name.decode(), dict.fromkeys(FILTER_COUNTED, 0))
+            for i, what in enumerate(FILTER_COUNTED):
+                row[what] += one.counts[i]
+    return filters

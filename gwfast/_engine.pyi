@@ -1,12 +1,16 @@
 from collections.abc import Callable
 from typing import final
 
+from gwfast._counters import Counters
+
 @final
 class Engine:
     # options: serve.options.EngineOptions, which is above this layer
     def __init__(self, *, worker: int, workers: int, counters_fd: int, options: object, call_fd: int = -1) -> None: ...
     @property
     def epoll_fd(self) -> int: ...
+    @property
+    def counters(self) -> Counters: ...
     @property
     def connections(self) -> int: ...
     @property

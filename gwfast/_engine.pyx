@@ -119,6 +119,11 @@ cdef class Engine:
         return self.loop.epoll
 
     @property
+    def counters(self) -> Counters:
+        """What this worker counts in."""
+        return self.loop.counters
+
+    @property
     def connections(self) -> int:
         """How many clients are connected, or have a session of UDP."""
         return self.clients.open + self.loop.counters.totals.udp_sessions_open

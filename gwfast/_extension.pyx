@@ -96,7 +96,7 @@ cdef class Conversation(Hold):
 
     cdef void told(self, error) noexcept:
         try:
-            self.home.host.wrong(self.id, error)
+            self.home.host.wrong(self.id, self.version, error)
         except Exception:
             self.home.gateway.counters.totals.bugs += 1
 

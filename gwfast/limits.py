@@ -82,7 +82,7 @@ POOL_REQUESTS = 100_000
 TLS_CONTEXTS = 1024  # of certificates in use that a worker keeps, some 20 KiB each; others are read again when asked for
 TLS_AUTHORITIES = 64  # sets of authorities that a worker keeps apart from contexts; those of the system are 0.8 MiB
 BACKENDS_SHOWN = 1000  # in /metrics, /status and the log, of those whose endpoints a policy watches
-FILTERS_SHOWN = 1000  # in /metrics, filters in Python, by when they were first asked; the others share a row
+FILTERS_SHOWN = 1000  # in /metrics, filters in Python, by when they were first loaded; the last row is of all others
 CERTIFICATES_SHOWN = 1000  # in /metrics, those that expire first: a series for each is more than a Prometheus wants
 
 # Connections and datagrams that are passed on as they are.

@@ -9,9 +9,8 @@ from typing import Any
 
 import msgspec
 
-from gwfast import __version__, limits
+from gwfast import __version__
 
-OTHERS = "other filters"  # beyond limits.FILTERS_SHOWN
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 GAUGES = {"connections_open", "udp_sessions_open", "requests_open", "requests_waiting", "upstream_open", "upstream_idle",
           "table_generation"}
@@ -74,15 +73,6 @@ class Stats(msgspec.Struct):
     supervisor_bugs: int = 0
     problems: dict[str, int] = {}
     certificates: dict[tuple[str, str], float] = {}  # when those of (namespace, Secret) expire
-    filters: dict[str, dict[str, int]] = {}  # of filters in Python: requests, and failures by their reason
-
-    def count_filters(self, counts: list[tuple[str, str, int]]) -> None:
-        """Add what a worker counted: (filter, what, how often)."""
-        for name, what, n in counts:
-            if name not in self.filters and len(self.filters) >= limits.FILTERS_SHOWN:
-                name = OTHERS
-            row = self.filters.setdefault(name, {})
-            row[what] = row.get(what, 0) + n
 
 
 def render(counters: dict, stats: Stats, health: Mapping[str, Any] = MappingProxyType({}),
@@ -104,7 +94,7 @@ def render(counters: dict, stats: Stats, health: Mapping[str, Any] = MappingProx
     _family(lines, "tls_failure_reasons_total", "counter", "Beginnings of TLS by clients that came to nothing, by the reason.", (
         (f'{{reason="{word}"}}', n) for word, n in counters.get("handshakes", {}).items()))
     _routes(lines, counters)
-    _filters(lines, stats.filters)
+    _filters(lines, counters.get("filters", {}))
     _own(lines, stats)
     return ("\n".join(lines) + "\n").encode()
 
@@ -141,12 +131,14 @@ def _histograms(routes, bounds_us: Iterable[int]):
 
 
 def _filters(lines: list[str], filters: Mapping[str, Mapping[str, int]]) -> None:
-    rows = [(_escape(name), row) for name, row in sorted(filters.items())]
+    rows = [(_escape(name or "other filters"), row) for name, row in sorted(filters.items())]
     _family(lines, "python_filter_requests_total", "counter", "Requests that filters in Python were shown.",
-            ((f'{{filter="{name}"}}', row.get("requests", 0)) for name, row in rows))
+            ((f'{{filter="{name}"}}', row["requests"]) for name, row in rows))
+    _family(lines, "python_filter_unloaded", "gauge", "Workers where the last load of a filter in Python failed.",
+            ((f'{{filter="{name}"}}', row["unloaded"]) for name, row in rows))
     _family(lines, "python_filter_failures_total", "counter", "What went wrong with filters in Python, by the reason.",
-            ((f'{{filter="{name}",reason="{reason}"}}', n) for name, row in rows for reason, n in sorted(row.items())
-             if reason != "requests"))
+            ((f'{{filter="{name}",reason="{reason}"}}', n) for name, row in rows for reason, n in row.items()
+             if reason not in ("requests", "unloaded")))
 
 
 def _own(lines: list[str], stats: Stats) -> None:

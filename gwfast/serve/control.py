@@ -79,12 +79,6 @@ class Told(_Message):
     text: str
 
 
-class FiltersRan(_Message):
-    """From a worker: what became of filters in Python since the last one: (namespace/name, 'requests' or a reason, how often)."""
-
-    counts: list[tuple[str, str, int]]
-
-
 class HandshakeFailed(_Message):
     """From a worker: a client could not begin TLS. `unsaid`: how many more there were of which nothing is said."""
 
@@ -94,7 +88,7 @@ class HandshakeFailed(_Message):
     unsaid: int
 
 
-Message = Start | Listen | Unlisten | Swap | Finish | Abort | Ready | Applied | Refused | Told | FiltersRan | HandshakeFailed
+Message = Start | Listen | Unlisten | Swap | Finish | Abort | Ready | Applied | Refused | Told | HandshakeFailed
 _decode = msgspec.json.Decoder(Message).decode
 _encode = msgspec.json.encode
 

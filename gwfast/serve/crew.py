@@ -131,8 +131,6 @@ class Crew:
                 member.applied = member.settled = generation
             case control.Told(text):
                 self._log.warning("a filter in Python", worker=member.index, told=text)
-            case control.FiltersRan(counts):
-                self._stats.count_filters(counts)
             case control.HandshakeFailed(address, reason, detail, unsaid):
                 self._log.info("a TLS handshake failed", client=address, reason=reason, detail=detail, worker=member.index,
                                unsaid=unsaid)

@@ -7,7 +7,7 @@ Rules
 - A request ends with the version that it began with, its response and the pieces of that included; a version is stopped behind
   the last of its requests.
 - What a filter raises, and what comes too late, is told with its traceback the first time, then at most every TOLD seconds.
-- Requests and failures of each are counted, and reported once a second: who reports does not know what the others have counted.
+- Requests and failures of each are counted by its name in the memory of the counters, so that a worker's death loses none.
 - What a filter made of a head is held to the grammar that clients are held to; the fields that frame a message are not its own.
 """
 from __future__ import annotations
@@ -20,12 +20,12 @@ import re
 import sys
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from gwfast._counters import Counters
 from gwfast.filters import TLS, BodyTooLarge, Filter, Request, Response
 from gwfast.grammar import is_token
 from gwfast.plan.filters import FRAMING
@@ -42,6 +42,10 @@ _HOP = ("connection", "content-length", "host", "te", "transfer-encoding", "upgr
 
 class NotLoaded(RuntimeError):
     """There is no version of the filter that could run."""
+
+
+class Invalid(ValueError):
+    """What a filter made of a head, or chose, cannot be used."""
 
 
 class Version:
@@ -84,6 +88,7 @@ class Loaded:
     def __init__(self, host: Host, definition: ExtensionFilter):
         self.host, self.definition = host, definition
         self.name = definition.name
+        self._row = host.counters.filter_row(self.name)
         self.version: Version | None = None
         self.ready: asyncio.Task | None = None
         self._gone = False
@@ -102,7 +107,7 @@ class Loaded:
             if not callable(getattr(made, "on_request", None)) and not callable(getattr(made, "on_response", None)):
                 raise TypeError(f"{self.definition.class_name} has neither on_request nor on_response")
         except Exception as error:
-            self.wrong(error, "cannot be loaded", "load")
+            self._failed(error, "cannot be loaded")
             return
         self._loads += 1
         self.ready = self.host.keep(self.host.loop.create_task(self._start(Version(self, made), self._loads)))
@@ -112,11 +117,12 @@ class Loaded:
             if hasattr(version.made, "start"):
                 await version.made.start()
         except Exception as error:
-            self.wrong(error, "cannot be started", "load")
+            self._failed(error, "cannot be started", number == self._loads)
             return
         if self._gone or number != self._loads:  # meanwhile it left the table, or its file changed again
             version.retire()
             return
+        self.host.counters.unloaded(self._row, False)
         before, self.version = self.version, version
         if before is not None:
             before.retire()
@@ -124,6 +130,7 @@ class Loaded:
     def stop(self) -> None:
         """No table names it any more."""
         self._gone = True
+        self.host.counters.unloaded(self._row, False)
         if self.version is not None:
             version, self.version = self.version, None
             version.retire()
@@ -155,10 +162,19 @@ class Loaded:
         if state not in (self._seen, ()):
             self.load()
 
+    def asked(self) -> None:
+        """Count a request that it is shown."""
+        self.host.counters.count_filter(self._row, "requests")
+
+    def _failed(self, error: BaseException, what: str, last: bool = True) -> None:
+        if last and not self._gone:
+            self.host.counters.unloaded(self._row, True)
+        self.wrong(error, what, "load")
+
     def wrong(self, error: BaseException, what: str = "failed", reason: str = "") -> None:
         """Count what went wrong and tell it, the first time with its traceback."""
-        kinds = {NotLoaded: "not_loaded", TimeoutError: "timeout"}
-        self.host.count(self.name, reason or kinds.get(type(error), "exception"))
+        kinds = {NotLoaded: "not_loaded", Invalid: "invalid"}
+        self.host.counters.count_filter(self._row, reason or kinds.get(type(error), "exception"))
         now = time.monotonic()
         if self._told and now - self._told < TOLD:
             self._untold += 1
@@ -170,13 +186,10 @@ class Loaded:
 
 
 class Host:
-    """Runs filters for an engine (`_extension.Extensions.host`). tell(text) takes what people should know, report(counts) how
-    often since the last time: (filter, 'requests' or why it failed: 'exception', 'timeout', 'not_loaded', 'load', 'stop'; n)."""
+    """Runs filters for an engine (`_extension.Extensions.host`). tell(text) takes what people should know."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[str], None],
-                 report: Callable[[list[tuple[str, str, int]]], None]):
-        self.loop, self.tell, self._report = loop, tell, report
-        self._counts: Counter[tuple[str, str]] = Counter()
+    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[str], None], counters: Counters):
+        self.loop, self.tell, self.counters = loop, tell, counters
         self._loaded: dict[int, Loaded] = {}
         self._kept: set[asyncio.Task] = set()  # the loop itself keeps tasks only weakly
         self._looked = 0.0
@@ -186,8 +199,9 @@ class Host:
         wanted = dict(definitions)
         for known in self._loaded.keys() - wanted.keys():
             self._loaded.pop(known).stop()
-        for each in wanted.keys() - self._loaded.keys():
-            self._loaded[each] = Loaded(self, _definition(wanted[each]))
+        for each, definition in wanted.items():
+            if each not in self._loaded:
+                self._loaded[each] = Loaded(self, _definition(definition))
 
     def look(self) -> None:
         """Look whether files have changed, once a second."""
@@ -196,16 +210,6 @@ class Host:
             self._looked = now
             for each in self._loaded.values():
                 each.look()
-            self.report()
-
-    def count(self, name: str, what: str) -> None:
-        self._counts[name, what] += 1
-
-    def report(self) -> None:
-        """Report what has been counted."""
-        if self._counts:
-            self._report([(*what, n) for what, n in self._counts.items()])
-            self._counts.clear()
 
     def keep(self, task: asyncio.Task) -> asyncio.Task:
         self._kept.add(task)
@@ -222,9 +226,9 @@ class Host:
         """Show the response to it, too."""
         return self.keep(self.loop.create_task(self._response(talk.version, talk, status, fields, length)))
 
-    def wrong(self, identity: int, error: BaseException) -> None:
-        """Tell of what was raised in the middle of a round."""
-        if loaded := self._loaded.get(identity):
+    def wrong(self, identity: int, version: Version | None, error: BaseException) -> None:
+        """Tell of what was raised in the middle of a round, also by a version of what no table names any more."""
+        if loaded := version.loaded if version is not None else self._loaded.get(identity):
             loaded.wrong(error)
 
     async def _request(self, loaded: Loaded, talk: Any) -> None:
@@ -233,9 +237,10 @@ class Host:
         request = Request(head.method, head.path, head.query, head.host, head.fields, peer=name, route=route, backends=backends,
                           tls=TLS(*known) if secure else None, read=lambda: self._body(loaded, talk))
         talk.request = request
-        self.count(loaded.name, "requests")
+        loaded.asked()
+        limit = asyncio.timeout(loaded.definition.timeout)
         try:
-            async with asyncio.timeout(loaded.definition.timeout):
+            async with limit:
                 if loaded.version is None and loaded.ready is not None:
                     await asyncio.shield(loaded.ready)
                 if loaded.version is None:
@@ -249,13 +254,13 @@ class Host:
             choice = _choice(request)
             body = request._body if request._read is None and request._body is not None else None
             if body is not None and not talk.whole:
-                raise RuntimeError("replace_body() needs the whole body to be there: await request.body() first")
+                raise Invalid("replace_body() needs the whole body to be there: await request.body() first")
             changed = head.written(request, body)
         except BodyTooLarge:
             talk.fail(413)
             return
         except Exception as error:
-            loaded.wrong(error)
+            loaded.wrong(error, reason="timeout" if limit.expired() else "")
             if not loaded.definition.open:
                 talk.fail(500)
             else:
@@ -277,12 +282,13 @@ class Host:
         names = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
         plain = [field for field in names if field[0].lower() not in ("content-length", "transfer-encoding")]
         response = Response(status, plain)
+        limit = asyncio.timeout(version.loaded.definition.timeout)
         try:
-            async with asyncio.timeout(version.loaded.definition.timeout):
+            async with limit:
                 await version.made.on_response(talk.request, response)
             head = _response_head(response, names, length)
         except Exception as error:
-            version.loaded.wrong(error)
+            version.loaded.wrong(error, reason="timeout" if limit.expired() else "")
             if not version.loaded.definition.open:
                 talk.fail(500)
                 return
@@ -317,11 +323,11 @@ class _Head:
         if same and body is None:
             return None
         if not is_token(request.method) or (request.method == "HEAD") != (self.method == "HEAD"):
-            raise ValueError(f"{request.method!r} is no method that this request may have")
+            raise Invalid(f"{request.method!r} is no method that this request may have")
         if not _TARGET.fullmatch(request.path) or not _TARGET.fullmatch(request.query) or not request.path.startswith(("/", "*")):
-            raise ValueError(f"{request.path!r} with query {request.query!r} is no target")
+            raise Invalid(f"{request.path!r} with query {request.query!r} is no target")
         if not _HOST.fullmatch(request.host):
-            raise ValueError(f"{request.host!r} is no host")
+            raise Invalid(f"{request.host!r} is no host")
         hop = self._hop
         if body is not None:
             hop = [field for field in hop if field[0].lower() not in ("content-length", "transfer-encoding")]
@@ -335,9 +341,9 @@ class _Head:
 def _lines(fields: list[tuple[str, str]]) -> list[str]:
     for name, value in fields:
         if not is_token(name) or name.lower() in FRAMING:
-            raise ValueError(f"a filter may not set the field {name!r}")
+            raise Invalid(f"a filter may not set the field {name!r}")
         if not _VALUE.fullmatch(value):
-            raise ValueError(f"{value!r} is no value of a field ({name})")
+            raise Invalid(f"{value!r} is no value of a field ({name})")
     return [f"{name}: {value}" for name, value in fields]
 
 
@@ -346,16 +352,16 @@ def _choice(request: Request) -> int:
     if not request.backend:
         return -1
     if not request.backends:
-        raise ValueError(f"backend {request.backend!r} cannot be chosen: it is a backendRef's filter, or its rule has none")
+        raise Invalid(f"backend {request.backend!r} cannot be chosen: it is a backendRef's filter, or its rule has none")
     for i, name in enumerate(request.backends):
         if request.backend in (name, name.partition(":")[0], name.partition("/")[2].partition(":")[0]):
             return i
-    raise ValueError(f"backend {request.backend!r} is none of the rule's: {', '.join(request.backends)}")
+    raise Invalid(f"backend {request.backend!r} is none of the rule's: {', '.join(request.backends)}")
 
 
 def _answer(answer: Response) -> tuple[bytes, bytes]:
     if not 200 <= answer.status <= 599:
-        raise ValueError(f"{answer.status} is no status of an answer")
+        raise Invalid(f"{answer.status} is no status of an answer")
     body = answer.body if isinstance(answer.body, bytes) else bytes(answer.body)
     lines = [f"HTTP/1.1 {answer.status} -", *_lines(answer.headers.items()), f"Content-Length: {len(body)}"]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"), body
@@ -363,7 +369,7 @@ def _answer(answer: Response) -> tuple[bytes, bytes]:
 
 def _response_head(response: Response, names: list[tuple[str, str]], length: int | None) -> bytes:
     if not 200 <= response.status <= 599:
-        raise ValueError(f"{response.status} is no status of a response")
+        raise Invalid(f"{response.status} is no status of a response")
     lines = [f"HTTP/1.1 {response.status} -", *_lines(response.headers.items())]
     if response._transforms:
         lines.append("Transfer-Encoding: chunked")

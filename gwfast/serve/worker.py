@@ -21,7 +21,6 @@ from gwfast.serve.control import (
     Abort,
     Applied,
     Channel,
-    FiltersRan,
     Finish,
     HandshakeFailed,
     Listen,
@@ -35,7 +34,6 @@ from gwfast.serve.control import (
 
 TICK = 0.1  # seconds between two looks at the engine's timers
 TOLD_MOST = 8192  # characters of a message: it has to fit a packet
-COUNTS_MOST = 64  # rows of a report, likewise
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 
@@ -115,14 +113,10 @@ class Worker:
         if self._host is None and definitions:
             from gwfast.serve.extensions import Host
 
-            self._host = Host(self._loop, lambda text: self._channel.send(Told(text[:TOLD_MOST])), self._report)
+            self._host = Host(self._loop, lambda text: self._channel.send(Told(text[:TOLD_MOST])), self._engine.counters)
             self._engine.extend(self._host)
         if self._host is not None:
             self._host.use(definitions)
-
-    def _report(self, counts: list[tuple[str, str, int]]) -> None:
-        for at in range(0, len(counts), COUNTS_MOST):
-            self._channel.send(FiltersRan(counts[at:at + COUNTS_MOST]))
 
     def _tick(self) -> None:
         self._loop.call_later(TICK, self._tick)
@@ -142,8 +136,6 @@ class Worker:
             self._engine.finish()
 
     def _end(self) -> None:
-        if self._host is not None:
-            self._host.report()
         self._engine.abort()
         self._engine.tick()  # writes what is left of the access log
         self._loop.stop()

@@ -1,6 +1,5 @@
 """Filters in Python through a whole gateway: what they may do, and that what they do wrong is theirs alone."""
 import json
-import os
 import re
 import signal
 import socket
@@ -417,6 +416,7 @@ def test_a_file_that_changes_is_loaded_again_and_one_that_is_broken_is_not(backe
     finally:
         running.stop()
 
+
 def test_a_filter_that_no_table_names_is_stopped(backend, tmp_path: Path):
     """Also the one that it was before its definition changed."""
     folder, log = tmp_path / "conf", tmp_path / "log"
@@ -451,7 +451,6 @@ class S(Filter):
         running.stop()
 
 
-
 def test_a_filter_that_cannot_be_loaded_is_500_and_others_serve(backend, tmp_path: Path):
     folder = tmp_path / "conf"
     folder.mkdir()
@@ -463,39 +462,6 @@ def test_a_filter_that_cannot_be_loaded_is_500_and_others_serve(backend, tmp_pat
     try:
         assert [running.get(path).status for path in ("/gone", "/open", "/missing", "/fine")] == [500, 200, 500, 200]
         assert "PythonFilter default/gone cannot be loaded" in running.errors()
-    finally:
-        running.stop()
-
-
-def test_each_filter_is_counted(backend, tmp_path: Path):
-    """By all workers together, also where it is open, and what one has counted that ends."""
-    folder = tmp_path / "conf"
-    folder.mkdir()
-    (folder / "filters.py").write_text(FILTERS)
-    write(folder, "all.yaml", gateway(free_port()), service("one", backend("one")), python_filter("Nothing"), python_filter("Raises"),
-          python_filter("late", class_="Late", failure="Open", timeout="50ms"), python_filter("gone", "gone.py", "Gone"),
-          python_filter("bad-reply", class_="BadReply", failure="Open"),
-          route("all", *(rule("one", path=f"/{name}", filters=extension(name)) for name in ("Nothing", "Raises", "late", "gone", "bad-reply"))))
-    running = Noisy(folder, "--workers", "2")
-
-    def counted() -> dict[str, float]:
-        return {sample.removeprefix("gwfast_python_filter_"): n for sample, n in running.metrics().items()
-                if sample.startswith("gwfast_python_filter_")}
-    asked = (("Nothing", 30, 200, ""), ("Raises", 12, 500, "exception"), ("late", 3, 200, "timeout"), ("gone", 4, 500, "not_loaded"),
-             ("bad-reply", 2, 200, "exception"))
-    expected = {'failures_total{filter="default/gone",reason="load"}': 2}      # each worker's
-    try:
-        for name, times, status, reason in asked:
-            assert {running.get(f"/{name}").status for _ in range(times)} == {status}
-            expected[f'requests_total{{filter="default/{name.lower()}"}}'] = times
-            expected |= {f'failures_total{{filter="default/{name.lower()}",reason="{reason}"}}': times} if reason else {}
-        until(lambda: counted() == expected)
-        for _ in range(5):
-            running.get("/Nothing")
-        expected['requests_total{filter="default/nothing"}'] += 5
-        os.kill(running.workers()[0], signal.SIGTERM)      # it tells what it has before it ends
-        expected['failures_total{filter="default/gone",reason="load"}'] += 1       # who takes its place tries too
-        until(lambda: counted() == expected)
     finally:
         running.stop()
 

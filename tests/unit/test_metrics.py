@@ -1,9 +1,10 @@
 """What Prometheus reads, read back."""
+import os
 import re
 
 import pytest
 
-from gwfast import limits
+from gwfast import _counters, limits
 from gwfast.observe.metrics import HELP, Stats, render
 from gwfast.observe.routes import RouteCounts
 
@@ -66,19 +67,64 @@ def test_sample(sample, value):
     assert scrape(stats=stats)[sample] == value
 
 
-def test_filters_in_python_add_up_and_are_bounded(monkeypatch):
-    monkeypatch.setattr(limits, "FILTERS_SHOWN", 2)
-    stats = Stats()
-    for counts in ([("n/a", "requests", 3), ("n/a", "timeout", 1)], [("n/a", "requests", 2), ("n/b", "load", 1)],
-                   [("n/c", "requests", 1)], [("n/d", "requests", 1), ("n/d", "exception", 1)]):
-        stats.count_filters(counts)
-    found = {name: n for name, n in scrape(stats=stats).items() if name.startswith("gwfast_python_filter_")}
-    assert found == {
-        'gwfast_python_filter_requests_total{filter="n/a"}': 5, 'gwfast_python_filter_requests_total{filter="n/b"}': 0,
-        'gwfast_python_filter_requests_total{filter="other filters"}': 2,
-        'gwfast_python_filter_failures_total{filter="n/a",reason="timeout"}': 1,
-        'gwfast_python_filter_failures_total{filter="n/b",reason="load"}': 1,
-        'gwfast_python_filter_failures_total{filter="other filters",reason="exception"}': 1}
+def filters(fd: int) -> dict[str, float]:
+    """What is said of filters in Python, where it is not 0."""
+    return {name.removeprefix("gwfast_python_filter_"): n for name, n in scrape(_counters.read(fd)).items()
+            if name.startswith("gwfast_python_filter_") and n}
+
+
+@pytest.fixture
+def memory():
+    fd = _counters.create(2, 4)
+    yield fd
+    os.close(fd)
+
+
+def test_filters_in_python_add_up_by_name_whatever_becomes_of_workers(memory):
+    first, second = _counters.Counters(memory, 0), _counters.Counters(memory, 1)
+    assert (first.filter_row("n/a"), first.filter_row("n/b"), first.filter_row("n/a")) == (0, 1, 0)
+    assert (second.filter_row("n/b"), second.filter_row("n/a")) == (0, 1)
+    for worker, row, what in ((first, 0, "requests"), (first, 0, "timeout"), (first, 1, "load"), (second, 0, "load"), (second, 1, "requests")):
+        worker.count_filter(row, what)
+    first.unloaded(1, True)
+    second.unloaded(0, True)
+    counted = {'requests_total{filter="n/a"}': 2, 'failures_total{filter="n/a",reason="timeout"}': 1,
+               'failures_total{filter="n/b",reason="load"}': 2}
+    assert filters(memory) == counted | {'unloaded{filter="n/b"}': 2}
+    del first
+    again = _counters.Counters(memory, 0)       # who takes a dead worker's place: its gauges are no more, its counts are
+    assert filters(memory) == counted | {'unloaded{filter="n/b"}': 1}
+    assert again.filter_row("n/b") == 1
+    again.count_filter(1, "stop")
+    second.unloaded(0, False)
+    assert filters(memory) == counted | {'failures_total{filter="n/b",reason="stop"}': 1}
+
+
+def test_a_filter_in_python_has_every_sample_before_it_fails(memory):
+    """Prometheus does not see the first failure of a series that begins with it."""
+    assert "gwfast_python_filter_requests_total" not in "".join(scrape(_counters.read(memory)))
+    _counters.Counters(memory, 1).filter_row("n/a")
+    found = scrape(_counters.read(memory))
+    assert {name: n for name, n in found.items() if name.startswith("gwfast_python_filter_")} == {
+        'gwfast_python_filter_requests_total{filter="n/a"}': 0, 'gwfast_python_filter_unloaded{filter="n/a"}': 0} | {
+        f'gwfast_python_filter_failures_total{{filter="n/a",reason="{reason}"}}': 0
+        for reason in ("exception", "invalid", "load", "not_loaded", "stop", "timeout")}
+
+
+def test_filters_in_python_are_bounded(memory):
+    worker = _counters.Counters(memory, 0)
+    longest = f"{'n' * 63}/{'f' * 253}"
+    rows = [worker.filter_row(name) for name in [longest, *(f"n/{i}" for i in range(limits.FILTERS_SHOWN + 5))]]
+    assert rows == [*range(limits.FILTERS_SHOWN - 1)] + [limits.FILTERS_SHOWN - 1] * 7
+    for row in rows:
+        worker.count_filter(row, "requests")
+        worker.unloaded(row, True)
+    found = filters(memory)
+    assert found.pop('requests_total{filter="other filters"}') == 7
+    assert found[f'requests_total{{filter="{longest}"}}'] == found[f'unloaded{{filter="{longest}"}}'] == 1
+    assert len(found) == 2 * (limits.FILTERS_SHOWN - 1)
+    with pytest.raises(ValueError, match="as long as this"):
+        worker.filter_row("n" * 320)
 
 
 def test_a_class_that_nothing_counted_has_no_sample():
