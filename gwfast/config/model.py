@@ -701,8 +701,8 @@ class XBackendTrafficPolicy(Resource, kw_only=True):
 
 
 class PythonFilterSpec(_Type, kw_only=True):
-    module: str | None = None
-    file: str | None = None
+    module: Annotated[str, Meta(min_length=1)] | None = None
+    file: Annotated[str, Meta(min_length=1)] | None = None
     class_: Annotated[str, Meta(pattern=CLASS_NAME)] = field(name="class")
     config: dict[str, Any] = {}
     timeout: Duration = "1s"
