@@ -205,10 +205,10 @@ def test_a_refused_connection_and_a_hanging_one(run, three) -> None:
         address, port = "127.0.0.1", free_port()
 
     three[1].backend.handlers["/healthz"] = lambda stream, request: stream.rest()
-    gw = start(run, [three[0], Refusing, three[1]], policy(timeout="100ms", unhealthyThreshold=1))
+    gw = start(run, [three[0], Refusing, three[1]], policy(timeout="500ms", unhealthyThreshold=1))
     until(lambda: len(unhealthy(gw)) == 2)
     assert unhealthy(gw) == {f"127.0.0.1:{Refusing.port}": "no connection: Connection refused",
-                             three[1].where: "no answer in 0.1 s"}
+                             three[1].where: "no answer in 0.5 s"}
     assert {gw.get().status for _ in range(30)} == {200}
     assert three[1].served == 0
 
