@@ -326,7 +326,7 @@ def test_over_tls(run, healths) -> None:
         return next(iter(backends.values()))["unhealthy"] if backends else {}
     until(lambda: found().keys() == {wrong.where})
     assert found()[wrong.where].startswith("no TLS: certificate verify failed: hostname mismatch"), found()
-    assert gw.metrics()['gwfast_endpoint_probes_total{result="passed"}'] > 0
+    until(lambda: gw.metrics()['gwfast_endpoint_probes_total{result="passed"}'] > 0)
     gw.write("all.yaml", *documents, config_map("authority", Authority("a stranger").pem))
     until(lambda: found().keys() == {right.where, wrong.where})
     gw.write("all.yaml", *documents, config_map("authority", authority().pem))
