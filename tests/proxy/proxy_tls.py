@@ -16,7 +16,7 @@ from demo import GUIDE  # noqa: E402
 from make_certificates import Authority, config_map, make, secret  # noqa: E402
 
 HOST = "shop.example"
-__all__ = ["GUIDE", "HOST", "ROOT", "Authority", "authority", "backend_tls", "config_map", "https", "make", "needs", "plain_environment",
+__all__ = ["GUIDE", "HOST", "ROOT", "Authority", "authority", "backend_tls", "config_map", "frees_memory", "https", "make", "needs", "plain_environment",
            "secret", "shell", "trusting"]
 
 
@@ -50,6 +50,10 @@ def trusting(ca: bytes, *alpn: str) -> ssl.SSLContext:
 def needs(tool: str):
     """Mark tests that a program is needed for: they are skipped, and say so, where it is not."""
     return pytest.mark.skipif(shutil.which(tool) is None, reason=f"{tool} is not here")
+
+
+# For tests that look at how much memory a gateway has.
+frees_memory = pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="a sanitizer keeps what was freed")
 
 
 def plain_environment(**more: str) -> dict[str, str]:

@@ -3,6 +3,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -68,10 +69,18 @@ def test_it_holds_for_all_workers_under_load(run, backend) -> None:
     until(lambda: gw.metrics()[WAITING] == 0)
 
 
-def test_what_is_more_waits_in_order_and_what_is_more_than_that_is_503(run, backend, pool) -> None:
-    one = Counting(backend())
-    one.may.clear()
-    gw = run(gateway(free_port()), service("svc", one), route("r", rule("svc")), policy(1, maxPendingRequests=3, pendingTimeout="20s"))
+@pytest.fixture
+def holding(run, backend) -> Callable:
+    """holding(documents...): a gateway, and the one endpoint of its route, which answers nothing until `may` is set."""
+    def start(*documents, options: tuple[str, ...] = ()) -> tuple:
+        one = Counting(backend())
+        one.may.clear()
+        return run(gateway(free_port()), service("svc", one), route("r", rule("svc")), *documents, options=options), one
+    return start
+
+
+def test_what_is_more_waits_in_order_and_what_is_more_than_that_is_503(holding, pool) -> None:
+    gw, one = holding(policy(1, maxPendingRequests=3, pendingTimeout="20s"))
     answers = [pool.submit(gw.get)]
     until(lambda: one.now == 1)
     for n in range(3):
@@ -85,10 +94,8 @@ def test_what_is_more_waits_in_order_and_what_is_more_than_that_is_503(run, back
     assert gw.metrics()[WAITING] == 0
 
 
-def test_who_waits_too_long_is_503_and_who_goes_leaves(run, backend, pool) -> None:
-    one = Counting(backend())
-    one.may.clear()
-    gw = run(gateway(free_port()), service("svc", one), route("r", rule("svc")), policy(1, pendingTimeout="300ms"))
+def test_who_waits_too_long_is_503_and_who_goes_leaves(holding, pool) -> None:
+    gw, one = holding(policy(1, pendingTimeout="300ms"))
     first = pool.submit(gw.get)
     until(lambda: one.now == 1)
     assert statuses([pool.submit(gw.get) for _ in range(5)]) == [503] * 5
@@ -102,10 +109,8 @@ def test_who_waits_too_long_is_503_and_who_goes_leaves(run, backend, pool) -> No
     assert first.result().status == 200 and gw.get().status == 200 and not one.backend.seen("/slow")
 
 
-def test_nobody_waits_where_nobody_may(run, backend, pool) -> None:
-    one = Counting(backend())
-    one.may.clear()
-    gw = run(gateway(free_port()), service("svc", one), route("r", rule("svc")), policy(1, maxPendingRequests=0))
+def test_nobody_waits_where_nobody_may(holding, pool) -> None:
+    gw, one = holding(policy(1, maxPendingRequests=0))
     first = pool.submit(gw.get)
     until(lambda: one.now == 1)
     assert gw.get().status == 503
@@ -139,10 +144,8 @@ def test_a_free_endpoint_takes_them(run, backend, pool) -> None:
     assert statuses(answers) == [200] * 4
 
 
-def test_bodies_come_whole_after_a_wait(run, backend, pool) -> None:
-    one = Counting(backend())
-    one.may.clear()
-    gw = run(gateway(free_port()), service("svc", one), route("r", rule("svc")), policy(1, pendingTimeout="20s"))
+def test_bodies_come_whole_after_a_wait(holding, pool) -> None:
+    gw, one = holding(policy(1, pendingTimeout="20s"))
     first, body = pool.submit(gw.get), bytes(range(256)) * 2000
     until(lambda: one.now == 1)
     client = gw.connect()
@@ -156,10 +159,8 @@ def test_bodies_come_whole_after_a_wait(run, backend, pool) -> None:
     client.close()
 
 
-def test_a_worker_that_dies_gives_its_places_back(run, backend, pool) -> None:
-    one = Counting(backend())
-    one.may.clear()
-    gw = run(gateway(free_port()), service("svc", one), route("r", rule("svc")), policy(2, pendingTimeout="10s"), options=("--workers", "1"))
+def test_a_worker_that_dies_gives_its_places_back(holding, pool) -> None:
+    gw, one = holding(policy(2, pendingTimeout="10s"), options=("--workers", "1"))
     held = [gw.connect() for _ in range(2)]
     for client in held:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -173,10 +174,8 @@ def test_a_worker_that_dies_gives_its_places_back(run, backend, pool) -> None:
         client.close()
 
 
-def test_another_worker_hears_of_it(run, backend, pool) -> None:
-    one = Counting(backend())
-    one.may.clear()
-    gw = run(gateway(free_port()), service("svc", one), route("r", rule("svc")), policy(1, pendingTimeout="10s"), options=("--workers", "4"))
+def test_another_worker_hears_of_it(holding, pool) -> None:
+    gw, one = holding(policy(1, pendingTimeout="10s"), options=("--workers", "4"))
     first = pool.submit(gw.get)
     until(lambda: one.now == 1)
     others = [pool.submit(gw.get) for _ in range(12)]      # of some other worker, most of them
@@ -198,10 +197,8 @@ def test_a_tunnel_has_its_place_until_it_ends(run, backend) -> None:
     gw.serves("/")
 
 
-def test_a_policy_that_comes_counts_what_is_under_way(run, backend, pool) -> None:
-    one = Counting(backend())
-    one.may.clear()
-    gw = run(gateway(free_port()), service("svc", one), route("r", rule("svc")))
+def test_a_policy_that_comes_counts_what_is_under_way(holding, pool) -> None:
+    gw, one = holding()
     answers = [pool.submit(gw.get) for _ in range(3)]
     until(lambda: one.now == 3)
     gw.write("policy.yaml", policy(2, maxPendingRequests=0))
@@ -246,10 +243,8 @@ def test_a_session_may_be_the_first_that_a_worker_sees(run, backend) -> None:
     assert gw.get(cookie=given).status == 200 and gw.workers() == after
 
 
-def test_what_follows_on_a_connection_overtakes_nobody(run, backend, pool) -> None:
-    one = Counting(backend())
-    one.may.clear()
-    gw = run(gateway(free_port()), service("svc", one), route("r", rule("svc")), policy(1, pendingTimeout="20s"))
+def test_what_follows_on_a_connection_overtakes_nobody(holding, pool) -> None:
+    gw, one = holding(policy(1, pendingTimeout="20s"))
     first = gw.connect()
     first.send(b"".join(b"GET /slow?%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(3)))
     until(lambda: one.now == 1)
@@ -330,10 +325,8 @@ def test_streams_of_http2_wait_too(run, backend) -> None:
     assert "600 succeeded, 0 failed" in said and one.most == 2
 
 
-def test_it_ends_with_those_that_wait(run, backend, pool) -> None:
-    one = Counting(backend())
-    one.may.clear()
-    gw = run(gateway(free_port()), service("svc", one), route("r", rule("svc")), policy(1, pendingTimeout="20s"),
+def test_it_ends_with_those_that_wait(holding, pool) -> None:
+    gw, one = holding(policy(1, pendingTimeout="20s"),
              options=("--drain-timeout", "15s"))
     answers = [pool.submit(gw.get) for _ in range(3)]
     until(lambda: gw.metrics()[WAITING] == 2)
@@ -364,10 +357,8 @@ def test_a_new_endpoint_gets_few_first(run, backend) -> None:
     assert 60 <= new.served - before <= 140
 
 
-def test_it_ends_although_some_wait(run, backend, pool) -> None:
-    one = Counting(backend())
-    one.may.clear()
-    gw = run(gateway(free_port()), service("svc", one), route("r", rule("svc")), policy(2, pendingTimeout="20s"),
+def test_it_ends_although_some_wait(holding, pool) -> None:
+    gw, one = holding(policy(2, pendingTimeout="20s"),
              options=("--drain-timeout", "300ms"))
     answers = [pool.submit(gw.get) for _ in range(6)]
     until(lambda: gw.metrics()[WAITING] == 4)

@@ -2,7 +2,6 @@
 reached backends and authorizers. Nothing here depends on how fast anything is.
 """
 import asyncio
-import os
 import socket
 import subprocess
 import threading
@@ -13,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 from proxy_gateway import Gateway, free_port, gateway, resource, route, rule, until
-from proxy_tls import needs, plain_environment
+from proxy_tls import frees_memory, needs, plain_environment
 
 from gwfast import limits
 from gwfast.config.model import EXPERIMENTAL_GROUP
@@ -187,7 +186,7 @@ def hanging() -> Iterator[socket.socket]:
         yield listening
 
 
-@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="a sanitizer keeps what was freed")
+@frees_memory
 @pytest.mark.parametrize("body", [0, 3000, 200_000])
 def test_a_mirror_that_hangs(run, server, hanging, tmp_path, body) -> None:
     """Clients see nothing of it, and what the worker has for its copies is bounded."""

@@ -7,23 +7,10 @@ from pathlib import Path
 import pytest
 from proxy_backend import wait
 from proxy_gateway import Gateway, free_port, gateway, route, rule, service, until, write
+from test_python_filters import FILTERS as COMMON
 from test_python_filters import Noisy, extension, python_filter
 
-FILTERS = '''
-import asyncio
-from gwfast.filters import Filter, Response
-
-class Nothing(Filter):
-    async def on_request(self, request):
-        pass
-
-class Raises(Filter):
-    async def on_request(self, request):
-        raise RuntimeError("on purpose")
-
-class Late(Filter):
-    async def on_request(self, request):
-        await asyncio.sleep(3600)
+FILTERS = COMMON + '''
 
 class LateReply(Filter):
     async def on_response(self, request, response):

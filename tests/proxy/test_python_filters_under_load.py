@@ -1,5 +1,4 @@
 """Filters in Python under load (wrk): a file that changes, a filter that raises or hangs now and then, and what is left behind."""
-import os
 import re
 import threading
 import time
@@ -8,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 from proxy_gateway import Gateway, free_port, gateway, route, rule, service, until, write
-from proxy_tls import needs, shell
+from proxy_tls import frees_memory, needs, shell
 from test_python_filters import Noisy, extension, python_filter
 
 pytestmark = needs("wrk")
@@ -129,7 +128,7 @@ def test_one_that_hangs_is_left_behind(start, failure) -> None:
     until(lambda: int(gw.get("/tasks").body) <= 3)     # its own, and the loop's
 
 
-@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="a sanitizer keeps what was freed")
+@frees_memory
 def test_memory_stays(start) -> None:
     gw = start(VERSION % (0, 0), "V")
 
