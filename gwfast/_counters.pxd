@@ -86,7 +86,8 @@ cdef class Mapped:
     cdef CounterFile *header
     cdef HealthFile *health
 
-    cdef char *part(self, uint32_t worker) noexcept    # Totals, behind them the RouteCounters
+    cdef char *part(self, uint32_t worker) noexcept    # begins with its Totals
+    cdef RouteCounters *routes(self, uint32_t worker) noexcept
     cdef FilterCounters *filters(self, uint32_t worker) noexcept
 
 cdef class Counters:

@@ -74,8 +74,11 @@ cdef class Mapped:
     cdef char *part(self, uint32_t worker) noexcept:
         return self.base + self.header.first + worker * self.header.stride
 
+    cdef RouteCounters *routes(self, uint32_t worker) noexcept:
+        return <RouteCounters *>(self.part(worker) + sizeof(Totals))
+
     cdef FilterCounters *filters(self, uint32_t worker) noexcept:
-        return <FilterCounters *>(self.part(worker) + sizeof(Totals) + self.header.slots * sizeof(RouteCounters))
+        return <FilterCounters *>(self.routes(worker) + self.header.slots)
 
 
 @cython.final
@@ -86,11 +89,10 @@ cdef class Counters:
         self.mapped = Mapped(fd, write=True)
         if worker < 0 or <uint32_t>worker >= self.mapped.header.workers:
             raise ValueError("the counters have no such worker")
-        cdef char *part = self.mapped.part(worker)
         self.health = self.mapped.health
         self.places = places_of(self.health, worker)
-        self.totals = <Totals *>part
-        self.routes = <RouteCounters *>(part + sizeof(Totals))
+        self.totals = <Totals *>self.mapped.part(worker)
+        self.routes = self.mapped.routes(worker)
         self.filters = self.mapped.filters(worker)
         self.slots = self.mapped.header.slots
         # gauges of a worker that died say nothing about its successor
@@ -226,7 +228,7 @@ cdef dict _routes(Mapped mapped):
     for s in range(mapped.header.slots):
         memset(&route, 0, sizeof(route))
         for w in range(mapped.header.workers):
-            one = <RouteCounters *>(mapped.part(w) + sizeof(Totals)) + s
+            one = mapped.routes(w) + s
             for i in range(sizeof(RouteCounters) // sizeof(uint64_t)):
                 (<uint64_t *>&route)[i] += (<uint64_t *>one)[i]
         counts = [route.buckets[i] for i in range(BUCKETS)]
