@@ -17,21 +17,18 @@ def covers(pattern: str, hostname: str) -> bool:
     return pattern.startswith("*.") and len(hostname) > len(pattern) - 1 and hostname.endswith(pattern[1:])
 
 
-def common(a: str, b: str) -> str | None:
-    """Return the more specific of two hostnames if they have hosts in common, None if they have none."""
-    if covers(a, b):
-        return b
-    return a if covers(b, a) else None
-
-
-def intersection(listener: str, hostnames: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the hostnames of a route that a listener takes: () if there are none, ('',) if it is any host."""
+def matching(listener: str, hostnames: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the hostnames of a route that have hosts in common with a listener: () if there are none, ('',) for a route
+    without any. They stay as the route says them: it is the route's own hostname that gives it precedence over others
+    (spec 5.1), and the listener gets no request for other hosts. Of those that take all of its hosts the most specific
+    is left, since it is the one that would be found."""
     if not hostnames:
-        return together(listener)
-    if not listener:
-        return hostnames
-    shared = (common(listener, hostname) for hostname in hostnames)
-    return tuple(dict.fromkeys(name for name in shared if name is not None))
+        return together("")
+    above = max((name for name in hostnames if covers(name, listener)), key=lambda name: (name[:2] != "*.", len(name)),
+                default=None)
+    found = tuple(dict.fromkeys(name for name in hostnames
+                                if name == above or (covers(listener, name) and not covers(name, listener))))
+    return hostnames if found == hostnames else found  # the route's own tuple, which is there once
 
 
 def suffixes(hostname: str):

@@ -273,7 +273,7 @@ class RouteNode(Node):
 
 
 class Attachment(Node):
-    """A route on a listener with the hostnames that both have in common: ('',) is any host."""
+    """A route on a listener with its own hostnames that match there: ('',) where it has none, which is any host."""
 
     route: RouteNode
     hostnames: tuple[str, ...] = ("",)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from gwfast.config.model import GATEWAY_GROUP, OWN_GROUP, GRPCRouteMatch, HTTPRouteRule, Key, ParentReference, PythonFilter
 from gwfast.graph.backends import Backends, Resolved
 from gwfast.graph.gateways import Survey
-from gwfast.graph.hostnames import intersection
+from gwfast.graph.hostnames import matching
 from gwfast.graph.listeners import Fault, condition
 from gwfast.graph.methods import method_path
 from gwfast.graph.model import (
@@ -83,7 +83,7 @@ class Parents:
         if route.kind in _WITHOUT_HOSTNAMES:
             return Place({node.id: together("") for node in listeners})
         hostnames = route.spec.hostnames
-        shared = {node.id: names for node in listeners if (names := intersection(node.hostname, hostnames))}
+        shared = {node.id: names for node in listeners if (names := matching(node.hostname, hostnames))}
         if shared:
             return Place(shared)
         own = ", ".join(node.hostname for node in listeners)

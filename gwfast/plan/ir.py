@@ -10,7 +10,8 @@
 
 A request is served by the most specific listener of its bind alone (isolation, spec 5.3). Within it, every host that
 covers the request's name is tried in order (spec 5.1 gives precedence to a hostname, not exclusiveness): the first
-entry that matches serves it; none means 404. A connection that is not HTTP is matched as a request for '/' at the name
+entry that matches serves it; none means 404. The hosts of a listener are its routes' own hostnames, not what they have in
+common with the listener's: the route whose own hostname is more specific comes first. A connection that is not HTTP is matched as a request for '/' at the name
 that its SNI says ('' where there is none): no listener or no entry closes it.
 
 Every object is immutable. Building again after a change reuses each object that did not change (the same
@@ -319,7 +320,8 @@ class Entry(_Node):
 
 
 class Host(_Node):
-    """hostname: 'a.example', '*.example' (any number of labels) or '' (any). `entries` in the spec's final order."""
+    """hostname: that of the routes, 'a.example', '*.example' (any number of labels) or '' (any). `entries` in the spec's final
+    order."""
 
     hostname: str
     entries: Sequence[Entry] = ()

@@ -1,7 +1,7 @@
 """Which match comes first: the spec's order (spec 5.1), to the last tie-break.
 
 Rules:
-- a hostname takes precedence over less specific ones: exact, then wildcards by length, then any
+- a route's own hostname takes precedence over less specific ones: exact, then wildcards by length, then none
 - on one hostname an entry's key decides; the smaller key comes first; no two entries of a host have equal keys
 - a regular expression comes after every prefix (the API leaves it open), a longer one before a shorter one
 - methods of gRPC are paths of which the same order is that of spec 5.6: service, then method (graph.methods)

@@ -1,8 +1,9 @@
 """Entries that no request can ever reach, because an entry before them takes all that they would match.
 
 Rules:
-- a path takes another if both are equal, or if it is PathPrefix '/' (which comes before every regular expression)
+- a path takes another if both are equal, or if it is PathPrefix '/'
 - conditions (method, headers, query) take more if they are a subset of the other's
+- an entry takes what is on later hosts too if its host has all names of the listener
 - only what is certain is said: an entry with more than MOST conditions is compared with equal and with empty ones
 """
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from itertools import chain, combinations
 
 import msgspec
 
+from gwfast.graph.hostnames import covers
 from gwfast.plan.ir import Entry, Host, Listener, Match, Plan
 
 MOST = 6  # 2 ** 6 subsets are looked up per entry
@@ -27,23 +29,23 @@ class Shadow(msgspec.Struct, frozen=True, kw_only=True):
 def shadows(plan: Plan) -> list[Shadow]:
     """Return every entry of `plan` that cannot match, in the plan's order."""
     return [Shadow(listener=listener, host=host, entry=entry, by=by)
-            for bind in plan.binds for listener in bind.listeners for host in listener.hosts
-            for entry, by in _of(host)]
+            for bind in plan.binds for listener in bind.listeners
+            for host, entry, by in _of(listener)]
 
 
-def _of(host: Host) -> Iterator[tuple[Entry, Entry]]:
-    seen: dict[tuple, Entry] = {}
-    for entry in host.entries:
-        match = entry.match
-        conditions = _conditions(match)
-        paths = [(match.path_type, match.path)]
-        if match.path_type == "RegularExpression":
-            paths.append(("PathPrefix", "/"))
-        by = next((seen[path, subset] for path in paths for subset in _subsets(conditions) if (path, subset) in seen),
-                  None)
-        if by is not None:
-            yield entry, by
-        seen.setdefault((paths[0], conditions), entry)
+def _of(listener: Listener) -> Iterator[tuple[Host, Entry, Entry]]:
+    everywhere: dict[tuple, Entry] = {}  # of the hosts that have all names of the listener: they come last
+    for host in listener.hosts:
+        seen = everywhere if covers(host.hostname, listener.hostname) else {}
+        for entry in host.entries:
+            match = entry.match
+            conditions = _conditions(match)
+            paths = [(match.path_type, match.path), ("PathPrefix", "/")]
+            by = next((seen[path, subset] for path in paths for subset in _subsets(conditions) if (path, subset) in seen),
+                      None)
+            if by is not None:
+                yield host, entry, by
+            seen.setdefault((paths[0], conditions), entry)
 
 
 def _conditions(match: Match) -> frozenset:

@@ -41,3 +41,20 @@ def test_shadow(first, second, shadowed):
     host = Host(hostname="", entries=tuple(entries))
     found = shadows(Plan(binds=(Bind(address="", port=80, listeners=(Listener(id="ns/gw/l", hosts=(host,)),)),)))
     assert [(each.entry, each.by) for each in found] == ([(entries[1], entries[0])] if shadowed else [])
+
+
+HOSTS = [  # listener, host of the first, host of the second, whether the first takes all of the second's requests
+    ("a.example", "a.example", "", True), ("a.example", "*.example", "", True), ("*.a.example", "*.a.example", "*.example", True),
+    ("*.a.example", "b.a.example", "", False), ("", "a.example", "", False), ("", "*.example", "", False),
+]
+
+
+@pytest.mark.parametrize(("listener", "first", "second", "shadowed"), HOSTS)
+@pytest.mark.parametrize("path", ["PathPrefix /", "Exact /a", "PathPrefix /a", "RegularExpression /.*"])
+def test_shadow_over_hosts(listener, first, second, shadowed, path):
+    entries = [Entry(match=each, rule=Rule(kind="HTTPRoute", namespace="ns", route=name, index=0))
+               for name, each in (("r", match("PathPrefix /")), ("s", match(path)))]
+    hosts = tuple(Host(hostname=name, entries=(each,)) for name, each in zip((first, second), entries, strict=True))
+    one = Listener(id="ns/gw/l", hostname=listener, hosts=hosts)
+    found = shadows(Plan(binds=(Bind(address="", port=80, listeners=(one,)),)))
+    assert [(each.entry, each.by) for each in found] == ([(entries[1], entries[0])] if shadowed else [])

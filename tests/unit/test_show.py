@@ -63,7 +63,7 @@ spec:
 CHECK = """\
 config.yaml:39: note: HTTPRoute default/old spec.rules[1].matches[0]: never matches on any host of listener \
 default/gw/web: default/old rules[2].matches[0] comes first and takes all of its requests (Shadowed)
-config.yaml:39: note: HTTPRoute default/old spec.rules[1].matches[0]: never matches on *.admin.example of listener \
+config.yaml:39: note: HTTPRoute default/old spec.rules[1].matches[0]: never matches on any host of listener \
 default/gw/admin: default/old rules[2].matches[0] comes first and takes all of its requests (Shadowed)
 config.yaml:40: warning: HTTPRoute default/old spec.rules[1].backendRefs: every weight is 0: answers 500 (NoBackends)
 config.yaml:41: warning: HTTPRoute default/old spec.rules[2].backendRefs: there are no backendRefs: answers 500 \
@@ -104,7 +104,7 @@ ROUTES = """\
 
   listener default/gw/admin   *.admin.example
 
-    *.admin.example
+    any host
         1   path under /api   default/old rules[0].matches[0]   default/old:80
         2   any path          default/old rules[2].matches[0]   answers 500: no backend
         3   path ~ /[a-z]+    default/old rules[1].matches[0]   answers 500: no backend with a weight
