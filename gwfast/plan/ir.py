@@ -11,8 +11,8 @@
 A request is served by the most specific listener of its bind alone (isolation, spec 5.3). Within it, every host that
 covers the request's name is tried in order (spec 5.1 gives precedence to a hostname, not exclusiveness): the first
 entry that matches serves it; none means 404. The hosts of a listener are its routes' own hostnames, not what they have in
-common with the listener's: the route whose own hostname is more specific comes first. A connection that is not HTTP is matched as a request for '/' at the name
-that its SNI says ('' where there is none): no listener or no entry closes it.
+common with the listener's: the route whose own hostname is more specific comes first. A connection that is not HTTP is
+matched as a request for '/' at the name that its SNI says ('' where there is none): no listener or no entry closes it.
 
 Every object is immutable. Building again after a change reuses each object that did not change (the same
 identity), so that whoever turns a plan into a table can keep what it made of it. Sequences that may be long (entries,
