@@ -100,7 +100,7 @@ ROUTES = """\
 
   listener default/gw/https   web.example   certificate web.example until 2120-01-01   certificate *.example until 2120-01-01   certificates of clients: AllowValidOnly
 
-    web.example
+    any host
         1   any path   default/web rules[0].matches[0]   default/safe:443 (TLS as safe.test)
 
   listener default/gw/passes   *.pass.test   TLS passes through
