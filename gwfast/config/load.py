@@ -7,12 +7,14 @@ Rules:
   when its content changed; otherwise it is the same object. `generation` starts at 1 and counts changes of content.
 - Of several resources with one key the first wins: paths in the order given, files by name, then by line.
 - A resource that became invalid keeps its last good version; so does everything that a file held which cannot be
-  read or parsed any more. What is no longer written anywhere is removed.
+  read or parsed any more, and everything below a folder or link that cannot be followed. What is no longer written
+  anywhere is removed.
 - Nothing is raised for what files say: every problem is in `Loaded.problems`.
 """
 import gc
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 
 import msgspec
@@ -20,7 +22,7 @@ import msgspec
 from gwfast.config import model as m
 from gwfast.config import validate, versions
 from gwfast.config.decode import Finding
-from gwfast.config.files import File, alone, folder, matters, signature
+from gwfast.config.files import File, Walk, alone, gone, matters, signature
 from gwfast.config.read import Item
 from gwfast.errors import Problem, Source
 
@@ -30,6 +32,7 @@ class Loaded(msgspec.Struct, kw_only=True):
 
     resources: dict[m.Key, m.Resource]
     problems: list[Problem]
+    unreadable: tuple[tuple[str, str], ...] = ()  # absolute paths, and why: to be looked at again
     added: frozenset[m.Key] = frozenset()
     changed: frozenset[m.Key] = frozenset()
     removed: frozenset[m.Key] = frozenset()
@@ -48,6 +51,8 @@ class Loader:
         self._files: dict[str, File] = {}
         self._absolute: dict[str, File] = {}
         self._folders: dict[str, tuple[str, int]] = {}  # that hold files of ours: as they are named, and the path's index
+        self._obstacles: dict[str, tuple[str, int]] = {}  # what cannot be followed: why, and how many resources it held
+        self._blind: dict[str, str] = {}  # the same by absolute path
         self._claims: dict[m.Key, tuple[Item, ...]] = {}
         self._held: dict[m.Key, File] = {}  # keys that a broken file held when it was good
         self._good: dict[m.Key, m.Resource] = {}  # as written
@@ -62,8 +67,8 @@ class Loader:
         """Read what changed. `changed` are absolute paths that may have; without it every path is looked at."""
         with without_collector():
             touched: set[m.Key] = set()
-            for file, gone in self._stale(changed):
-                touched |= self._read(file, gone)
+            for file, left in self._stale(changed):
+                touched |= self._read(file, left)
             for key in touched:
                 self._decide(key)
             return self._loaded(touched)
@@ -74,24 +79,32 @@ class Loader:
         """Find the files to read again, and whether each is gone."""
         if changed is not None and self._come(changed - self._absolute.keys()):
             named = [self._absolute[path] for path in sorted(changed & self._absolute.keys())]
-            return [(file, not file.explicit and not os.path.exists(file.path)) for file in named]
+            if not any(os.path.isdir(file.path) for file in named):
+                return [(file, not file.explicit and gone(file.path)) for file in named]
         found: dict[str, File] = {}
-        stale = []
+        stale, blind = [], set()
         self._folders.clear()
-        last = None
-        for path, index, explicit, now in self._walk():
+        walk, last = Walk(), None
+        for path, index, explicit, now in self._walk(walk):
             if not explicit and (above := path.rpartition("/")[0] or "/") != last:
                 self._folders.setdefault(os.path.abspath(above), (above, index))
                 last = above
             file = found[path] = self._files.get(path) or File(path, index, explicit)
-            if file.signature is None or (now and file.signature != now):
+            if file.signature is None or file.signature != now:
                 stale.append((file, False))
-        missing = {index for index, path in enumerate(self.paths) if path != "-" and not os.path.exists(path)}
+            if not now:
+                blind.add(path)
+        held = Counter()
         for path, file in self._files.items():
-            if path not in found and file.index in missing:
-                found[path] = file  # the folder itself cannot be read: what it held is kept
-            elif path not in found:
+            if path in found:
+                continue
+            if obstacle := _obstacle(path, walk.obstacles.keys() | blind):
+                found[path] = file  # nobody knows whether it is gone
+                held[obstacle] += sum(item.key is not None for item in file.items)
+            else:
                 stale.append((file, True))
+        self._obstacles = {path: (why, held[path]) for path, why in walk.obstacles.items()}
+        self._blind = {os.path.abspath(path): why for path, why in walk.obstacles.items()}
         self._files = found
         self._absolute = {file.absolute: file for path, file in found.items() if path != "-"}
         return stale
@@ -100,7 +113,7 @@ class Loader:
         """Take in the files that came into folders of ours. False: something came or went that takes a look at every path."""
         come = []
         for path in unknown:
-            if matters(path, self._absolute):
+            if path in self._blind or matters(path, self._absolute):
                 folder, name = os.path.split(path)
                 if folder not in self._folders or not alone(path):
                     return False
@@ -110,30 +123,33 @@ class Loader:
             self._files[file.path] = self._absolute[file.absolute] = file
         return True
 
-    def _walk(self) -> Iterator[tuple[str, int, bool, int]]:
+    def _walk(self, walk: Walk) -> Iterator[tuple[str, int, bool, int]]:
         """Yield (path, index of the path given, named by the user, stat signature) of each file; each real file once."""
-        seen: set[tuple[int, int]] = set()
         for index, path in enumerate(self.paths):
             if path == "-":
                 yield path, index, True, 0
-            elif os.path.isdir(path):
-                for name, info in folder(path, seen):
-                    yield name, index, False, signature(info)
+            elif os.path.isdir(path) or self._was_folder(path, index):
+                for name, now in walk.folder(path):
+                    yield name, index, False, now
             else:
                 try:
                     info = os.stat(path)
                 except OSError:
                     yield path, index, True, 0
                     continue
-                if (info.st_dev, info.st_ino) not in seen:
-                    seen.add((info.st_dev, info.st_ino))
+                if walk.first(info):
                     yield path, index, True, signature(info)
 
-    def _read(self, file: File, gone: bool) -> set[m.Key]:
-        """Read a file again; return the keys that it claims, or claimed, differently."""
+    def _was_folder(self, path: str, index: int) -> bool:
+        """Whether a path given that is nothing now has been a folder."""
+        return not os.path.exists(path) and any(file.index == index and not file.explicit for file in self._files.values())
+
+    def _read(self, file: File, left: bool) -> set[m.Key]:
+        """Read a file again, or drop what it held where it has left; return the keys that it claims, or claimed,
+        differently."""
         before = {id(item): item for item in file.items}
         touched: set[m.Key] = set()
-        if gone:
+        if left:
             self._files.pop(file.path, None)
             self._absolute.pop(file.absolute, None)
             file.forget()
@@ -228,7 +244,11 @@ class Loader:
                 self._resources[key] = resource
                 changes["changed" if before else "added"].add(key)
         sets = {name: frozenset(keys) for name, keys in changes.items()}
-        return Loaded(resources=dict(self._resources), problems=list(self._problems()), **sets)
+        return Loaded(resources=dict(self._resources), problems=list(self._problems()), unreadable=self._unreadable(), **sets)
+
+    def _unreadable(self) -> tuple[tuple[str, str], ...]:
+        """Return what could not be read, and why."""
+        return (*self._blind.items(), *((file.absolute, file.obstacle) for file in self._troubled if file.obstacle))
 
     def _old_routes(self) -> dict[m.Key, m.Resource]:
         """Give routes of networking.x-k8s.io the parentRefs of the Gateways that select them."""
@@ -246,6 +266,9 @@ class Loader:
     # ---- Problems
 
     def _problems(self) -> Iterator[Problem]:
+        for path, (why, held) in self._obstacles.items():
+            kept = f"; the last good versions of the {held} resources that it held keep serving" if held else ""
+            yield Problem(source=Source(path), reason="Unreadable", message=f"cannot be read: {why}{kept}")
         for file in sorted(self._troubled, key=lambda file: file.order):
             notes: dict[Finding, list[Item]] = {}
             for item in filter(_troubled, file.items):
@@ -280,6 +303,15 @@ class Loader:
             message = f"is already written at {first.file.path}:{first.line}, which {which}"
             finding = Finding("metadata.name", message, "warning" if equal else "error", "Duplicate")
             yield other.file.problem(other.line, finding, key)
+
+
+def _obstacle(path: str, obstacles: Set[str]) -> str:
+    """Return which of the obstacles a path leads through: a folder, or a link with the name of a folder or a file."""
+    above = path
+    while obstacles and (above := above.rpartition("/")[0]):
+        if above in obstacles:
+            return above
+    return ""
 
 
 def _troubled(item: Item) -> bool:

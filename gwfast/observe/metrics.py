@@ -68,6 +68,7 @@ class Stats(msgspec.Struct):
     credentials_bytes: int = 0
     images_refused: int = 0
     entries: int = 0
+    config_unreadable: int = 0  # files and folders
     ports_failed: int = 0
     backends_unresolved: int = 0  # their names resolve to nothing
     supervisor_bugs: int = 0
@@ -156,6 +157,7 @@ def _own(lines: list[str], stats: Stats) -> None:
         ("credentials_bytes", "gauge", "Size of the certificates and keys beside it."),
         ("images_refused", "counter", "Tables that a worker refused."),
         ("entries", "gauge", "Matches of rules in the table, counted on each host."),
+        ("config_unreadable", "gauge", "Files and folders of the configuration that cannot be read; what they held serves on."),
         ("ports_failed", "gauge", "Ports that cannot be listened on."),
         ("backends_unresolved", "gauge", "Backends whose names resolve to nothing."),
         ("supervisor_bugs", "counter", "Errors of the supervisor that should not happen."),

@@ -2,7 +2,7 @@
 import os
 from collections.abc import Iterable, Iterator
 
-from gwfast.config.files import SUFFIXES
+from gwfast.config.files import SUFFIXES, opened
 
 WORDS = (b"HTTPS", b"TLS")  # of listeners, and of BackendTLSPolicy and TLSRoute
 MOST = 64 << 20  # bytes that are looked at: more than 100,000 routes have
@@ -15,8 +15,8 @@ def foresees_tls(paths: Iterable[str]) -> bool:
         if path == "-":
             return True
         try:
-            with open(path, "rb") as file:
-                data = file.read(left)
+            with opened(path) as file:
+                data = file.read(left) or b""  # None of a FIFO that nobody has written into
         except OSError:
             continue  # who reads it in earnest says so
         if any(word in data for word in WORDS):

@@ -33,6 +33,7 @@ class Reading(msgspec.Struct, frozen=True):
     graph: Graph
     unreadable: tuple[Problem, ...]  # found before the graph
     entries: int  # matches of rules, counted on each host
+    unread: tuple[tuple[str, str], ...] = ()  # files and folders that cannot be read, and why
 
     def problems(self) -> list[Problem]:
         """Return everything that is wrong, and why what is not served is not."""
@@ -76,7 +77,7 @@ class Pipeline:
         loaded = self._loader.load(changed)
         graph = self._attacher.attach(loaded.resources, loaded.added | loaded.changed | loaded.removed)
         plan = self._builder.build(graph)
-        return Reading(plan, graph, tuple(loaded.problems), self._builder.entries)
+        return Reading(plan, graph, tuple(loaded.problems), self._builder.entries, loaded.unreadable)
 
     def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple],
               generation: int) -> tuple[tuple[int, ...], int]:

@@ -8,7 +8,7 @@ import struct
 from typing import NamedTuple
 
 MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x40, 0x80, 0x100, 0x200
-CLOSE_WRITE = 0x8
+ATTRIB, CLOSE_WRITE = 0x4, 0x8
 Q_OVERFLOW, IGNORED = 0x4000, 0x8000
 ONLYDIR, ISDIR = 0x0100_0000, 0x4000_0000
 ROOM = 64 * 1024  # bytes of events read at once

@@ -173,6 +173,9 @@ class Supervisor:
         begin = time.monotonic()
         if changed is None or changed:
             self.reading = await self.aside.run(self.pipeline.read, changed)
+            self.stats.config_unreadable = len(self.reading.unread)
+            if self._watcher is not None:
+                self._watcher.look_again(self.reading.unread)
         plan = self.reading.plan
         binds = [(bind.key, bind.address, bind.port, bind.transport) for bind in plan.binds]
         self.ports.open(binds)

@@ -8,12 +8,15 @@ Rules:
 - Bursts become one call: SETTLE after the last event, at most BURST after the first.
 - `changed(paths)` gets files and folders, or None: anything may have changed.
 - Where the kernel gives no more watches, modification times are polled every second instead, and `warn` says so.
+- What could not be read is looked at every second until it can be, or cannot for another reason: the kernel does not tell
+  when a link's target, a mount or a permission further up comes back.
 """
 import asyncio
+import errno
 import os
 from collections.abc import Callable, Iterable
 
-from gwfast.config.files import SUFFIXES
+from gwfast.config.files import SUFFIXES, obstacle
 from gwfast.serve import inotify
 from gwfast.serve.inotify import Event, INotify
 
@@ -24,7 +27,9 @@ LINKS = 40  # of one path, as the kernel's limit
 DATA = "..data"  # the link that a mounted ConfigMap or Secret swaps; other names that begin so are its versions
 
 _MASK = (inotify.CREATE | inotify.CLOSE_WRITE | inotify.MOVED_TO | inotify.MOVED_FROM | inotify.DELETE
-         | inotify.ONLYDIR)
+         | inotify.ATTRIB | inotify.ONLYDIR)
+_NO_MORE = (errno.ENOSPC, errno.ENOMEM)  # watches
+_TOLD = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # by the folder above when it is back, or by who reads it
 
 
 class Watcher:
@@ -43,6 +48,9 @@ class Watcher:
         self._timer: asyncio.TimerHandle | None = None
         self._first = 0.0
         self._poller: asyncio.Task | None = None
+        self._unread: dict[str, str] = {}  # paths, and why
+        self._looker: asyncio.Task | None = None
+        self._unwatched: set[str] = set()  # folders
         self._inotify: INotify | None = None
         self.started = asyncio.Event()  # what changes from now on is told
         try:
@@ -59,12 +67,19 @@ class Watcher:
         """Whether modification times are polled."""
         return self._poller is not None
 
+    def look_again(self, unread: Iterable[tuple[str, str]]) -> None:
+        """Look at these (path, why) that could not be read, and no others, until that is not so any more."""
+        self._unread = dict(unread)
+        if self._unread and self._looker is None:
+            self._looker = self._loop.create_task(self._look())
+
     def close(self) -> None:
         """Stop; `changed` is not called any more."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._poller is not None:
-            self._poller.cancel()
+        for task in (self._poller, self._looker):
+            if task is not None:
+                task.cancel()
         self._stop_inotify()
 
     # what is watched
@@ -94,11 +109,14 @@ class Watcher:
     def _add_folder(self, folder: str) -> None:
         try:
             number = self._inotify.add_watch(folder, _MASK)
-        except (FileNotFoundError, NotADirectoryError):
-            return  # gone meanwhile: the folder above tells when it is back
-        except PermissionError:
-            self._warn(f"cannot watch {folder}: permission denied")
+        except OSError as error:
+            if error.errno in _NO_MORE:
+                raise
+            if error.errno not in _TOLD and folder not in self._unwatched:
+                self._unwatched.add(folder)
+                self._warn(f"cannot watch {folder}: {error.strerror}")
             return
+        self._unwatched.discard(folder)
         self._folders.setdefault(number, set()).add(folder)
 
     # what happened
@@ -123,7 +141,7 @@ class Watcher:
 
     def _take_name(self, folder: str, event: Event) -> None:
         path = os.path.join(folder, event.name)
-        if _unfinished(path, event.mask):
+        if _unfinished(path, event.mask) or self._only_touched(path, event.mask):
             return
         for given in list(self._names.get(folder, {}).get(event.name, ())):
             self._add(given)
@@ -137,6 +155,12 @@ class Watcher:
             if os.path.isdir(path) or os.path.islink(path):
                 self._add(path)
             self._note(path)
+
+    def _only_touched(self, path: str, mask: int) -> bool:
+        """Whether attributes of a file changed, and it can be read or not as before: it may be half written."""
+        if not mask & inotify.ATTRIB or mask & inotify.ISDIR:
+            return False
+        return path not in self._unread and os.access(path, os.R_OK)
 
     # what is told
 
@@ -174,6 +198,7 @@ class Watcher:
     async def _poll(self) -> None:
         before = await self._loop.run_in_executor(None, _marks, self._paths)
         self.started.set()
+        self._note(None)  # what changed until now has not been seen
         while True:
             await asyncio.sleep(POLL)
             now = await self._loop.run_in_executor(None, _marks, self._paths)
@@ -181,6 +206,28 @@ class Watcher:
             before = now
             if changed:
                 self._changed(changed)
+
+
+    # what could not be read
+
+    async def _look(self) -> None:
+        while self._unread:
+            await asyncio.sleep(POLL)
+            unread = self._unread
+            now = await self._loop.run_in_executor(None, lambda: {path: obstacle(path) for path in unread})
+            for path, why in now.items():
+                if why != unread[path] and unread is self._unread:
+                    self._watch_again(path)
+                    self._note(path)
+        self._looker = None
+
+    def _watch_again(self, path: str) -> None:
+        if self._inotify is None:
+            return
+        try:
+            self._add(path)
+        except OSError as error:
+            self._poll_instead(error)
 
 
 def _steps(path: str) -> list[tuple[str, str]]:
@@ -249,4 +296,4 @@ def _mark(marks: dict[str, tuple], path: str) -> None:
         status = os.stat(path)
     except OSError:
         return
-    marks[path] = (status.st_mtime_ns, status.st_size, status.st_dev, status.st_ino)
+    marks[path] = (status.st_mtime_ns, status.st_size, status.st_dev, status.st_ino, status.st_mode)

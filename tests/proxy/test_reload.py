@@ -174,6 +174,49 @@ def test_invalid_change_keeps_the_last_good_version(run, backend, case: str) -> 
     until(lambda: gw.metrics()['gwfast_problems{severity="error"}'] == problems)
 
 
+@pytest.mark.parametrize("target", ["nowhere", "sub"], ids=["a link to nowhere", "a link to itself"])
+def test_a_folder_that_cannot_be_read_serves_on_until_it_can_be(run, backend, target: str) -> None:
+    made = backend("one")
+    gw = run(gateway(free_port()), service("one", made))
+    far = gw.folder.parent / "far"
+    far.mkdir()
+    write(far, "route.yaml", route("r", rule("one", filters=header("first"))))
+    (gw.folder / "sub").symlink_to(far)
+    until(lambda: version(gw) == "first")
+    (gw.folder / ".new").symlink_to(target)
+    os.replace(gw.folder / ".new", gw.folder / "sub")
+    until(lambda: gw.metrics()["gwfast_config_unreadable"] == 1)
+    gw.write("other.yaml", route("other", rule("one", path="/other", filters=header("other"))))
+    until(lambda: version(gw, target="/other") == "other")
+    reloads = gw.metrics()["gwfast_reloads_total"]
+    gw.process.send_signal(signal.SIGHUP)
+    until(lambda: gw.metrics()["gwfast_reloads_total"] > reloads)
+    assert version(gw) == "first"
+    assert "sub:1" in gw.errors() and "cannot be read" in gw.errors()
+    write(far, "route.yaml", route("r", rule("one", filters=header("second"))))
+    (gw.folder / "sub").unlink()
+    (gw.folder / "sub").symlink_to(far)
+    until(lambda: version(gw) == "second")
+    until(lambda: gw.metrics()["gwfast_config_unreadable"] == 0)
+
+
+def test_a_link_whose_target_comes_back_is_followed_again(run, backend) -> None:
+    made = backend("one")
+    gw = run(gateway(free_port()), service("one", made))
+    far = gw.folder.parent / "far" / "away"
+    far.mkdir(parents=True)
+    write(far, "route.yaml", route("r", rule("one", filters=header("first"))))
+    (gw.folder / "sub").symlink_to(far)
+    until(lambda: version(gw) == "first")
+    far.parent.rename(gw.folder.parent / "gone")
+    gw.process.send_signal(signal.SIGHUP)
+    until(lambda: gw.metrics()["gwfast_config_unreadable"] == 1)
+    assert version(gw) == "first"
+    write(gw.folder.parent / "gone" / "away", "route.yaml", route("r", rule("one", filters=header("second"))))
+    (gw.folder.parent / "gone").rename(far.parent)
+    until(lambda: version(gw) == "second")
+
+
 def test_port_added_and_removed(run, backend) -> None:
     made = backend("one")
     first, second = free_port(), free_port()

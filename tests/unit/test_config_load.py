@@ -2,11 +2,16 @@
 """Loading again and again: what is the same object, what changed, what keeps its last good version, and where."""
 import io
 import os
+import pathlib
+import socket
 import sys
+import tempfile
 
 import msgspec
 import pytest
 
+from gwfast.config import files
+from gwfast.config.files import obstacle
 from gwfast.config.load import Loader, load
 from gwfast.config.model import Key
 
@@ -505,3 +510,196 @@ def test_old_route_follows_its_gateways(folder):
     assert third.resources[key("r")] is second.resources[key("r")] and third.resources[key("r")].source.line == 2
     fourth = folder.write(r=None)
     assert fourth.removed == {key("r")}
+
+
+# ---- What cannot be read
+
+
+def dangle(path):
+    path.rename(path.with_name(f".{path.name}"))
+    path.symlink_to("nowhere")
+
+
+def loop(path):
+    path.rename(path.with_name(f".{path.name}"))
+    path.symlink_to(path.name)
+
+
+def fifo(path):
+    path.rename(path.with_name(f".{path.name}"))
+    os.mkfifo(path)
+
+
+def listen(path):
+    path.rename(path.with_name(f".{path.name}"))
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(path))
+
+
+def go(path):
+    path.rename(path.with_name(f".{path.name}"))
+
+
+def come_back(path):
+    if os.path.lexists(path):
+        path.unlink()
+    path.with_name(f".{path.name}").rename(path)
+
+
+OBSTACLES = {
+    "a folder becomes a link to nowhere": ("conf/sub", dangle, "it is a link to nowhere, where nothing is"),
+    "a folder becomes a link to itself": ("conf/sub", loop, "Too many levels of symbolic links"),
+    "a folder with the name of a file": ("conf/sub.yaml", dangle, "it is a link to nowhere, where nothing is"),
+    "a file becomes a link to nowhere": ("conf/a.yaml", dangle, "it is a link to nowhere, where nothing is"),
+    "a file becomes a link to itself": ("conf/a.yaml", loop, "Too many levels of symbolic links"),
+    "a file becomes a FIFO": ("conf/a.yaml", fifo, "not a regular file"),
+    "a file becomes a socket": ("conf/a.yaml", listen, "No such device or address"),
+    "the folder goes": ("conf", go, "No such file or directory"),
+    "the folder becomes a link to itself": ("conf", loop, "Too many levels of symbolic links"),
+}
+
+
+@pytest.mark.parametrize("name, put, why", OBSTACLES.values(), ids=OBSTACLES)
+@pytest.mark.parametrize("told", [True, False], ids=["told", "found"])
+@pytest.mark.parametrize("given", ["absolute", "relative", "relative/"])
+def test_what_cannot_be_read_keeps_serving(tmp_path, monkeypatch, name, put, why, told, given):
+    monkeypatch.chdir(tmp_path)
+    for file in ("a", "sub/b", "sub.yaml/c"):
+        path = tmp_path / "conf" / f"{file}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(route(file[-1]))
+    path = tmp_path / name
+    loader = Loader([{"absolute": str(tmp_path / "conf"), "relative": "conf", "relative/": "conf/"}[given]])
+    before = loader.load()
+    assert len(before.resources) == 3 and not before.problems and not before.unreadable
+    put(path)
+    for _ in range(2):
+        loaded = loader.load({str(path)} if told else None)
+        assert loaded.resources == before.resources and not loaded.added | loaded.changed | loaded.removed
+        (problem,) = loaded.problems
+        assert (problem.severity, problem.reason) == ("error", "Unreadable")
+        assert os.path.abspath(problem.source.file) == str(path)
+        assert problem.message.startswith(f"cannot be read: {why}")
+        assert "; the last good version" in problem.message or name == "conf/sub.yaml"
+        assert loaded.unreadable == ((str(path), why),) == ((str(path), obstacle(str(path))),)
+    other = tmp_path / "conf" / "d.yaml"
+    if other.parent.is_dir():  # something else changes meanwhile
+        other.write_text(route("d"))
+        loaded = loader.load({str(other)})
+        assert loaded.added == {key("d")} and not loaded.removed and len(loaded.problems) == 1
+        other.unlink()
+        assert loader.load({str(other)}).removed == {key("d")}
+    come_back(path)
+    loaded = loader.load({str(path)} if told else None)
+    assert loaded.resources == before.resources and not loaded.added | loaded.changed | loaded.removed
+    assert not loaded.problems and not loaded.unreadable
+
+
+@pytest.mark.parametrize("put, name", [(os.mkfifo, "new.yaml"), (dangle, "new.yaml"), (dangle, "new"), (loop, "new")])
+def test_an_obstacle_that_held_nothing_is_told_until_it_goes(tmp_path, put, name):
+    (tmp_path / "a.yaml").write_text(route("a"))
+    loader = Loader([str(tmp_path)])
+    loader.load()
+    path = tmp_path / name
+    if put is not os.mkfifo:
+        path.mkdir()
+    put(path)
+    for changed in ({str(path)}, None):
+        (problem,) = loader.load(changed).problems
+        assert (problem.severity, problem.source.file) == ("error", str(path))
+        assert "last good" not in problem.message
+    path.unlink()
+    assert loader.load({str(path)}).problems == []
+
+
+def test_what_is_removed_below_an_obstacle_goes_when_it_is_seen(tmp_path):
+    (tmp_path / "conf" / "sub").mkdir(parents=True)
+    for file in ("a", "b"):
+        (tmp_path / "conf" / "sub" / f"{file}.yaml").write_text(route(file))
+    loader = Loader([str(tmp_path / "conf")])
+    loader.load()
+    path = tmp_path / "conf" / "sub"
+    dangle(path)
+    assert not loader.load().removed
+    come_back(path)
+    (path / "b.yaml").unlink()
+    assert loader.load({str(path)}).removed == {key("b")}
+    dangle(path)
+    loader.load()
+    path.unlink()
+    assert loader.load({str(path)}).removed == {key("a")}
+
+
+def test_permissions_that_go_and_come_back(as_nobody):
+    """A folder that may not be listed, one in which names may not be looked up, and a file that may not be read."""
+    folder = as_nobody
+    (folder / "sub").mkdir()
+    for file in ("a", "sub/b"):
+        (folder / f"{file}.yaml").write_text(route(file[-1]))
+    loader = Loader([str(folder)])
+    before = loader.load()
+    for name, mode in (("sub", 0o000), ("sub", 0o444), ("sub", 0o111), ("a.yaml", 0o000), (".", 0o000), (".", 0o444)):
+        path = folder / name
+        usual = path.stat().st_mode
+        path.chmod(mode)
+        if name == "a.yaml":
+            assert loader.load({str(path)}).unreadable  # nobody reads a file that has not changed
+        loaded = loader.load()
+        path.chmod(usual)
+        assert loaded.resources == before.resources and not loaded.removed, (name, mode)
+        (problem,) = loaded.problems
+        assert problem.severity == "error" and problem.message.startswith("cannot be read: Permission denied; the last good")
+        assert [path for path, _ in loaded.unreadable] == [str(path)]
+        loaded = loader.load({str(path)})
+        assert not loaded.problems and loaded.resources == before.resources
+
+
+@pytest.fixture
+def as_nobody():
+    """A folder of a user to whom permissions mean something; root ignores them."""
+    with tempfile.TemporaryDirectory() as name:
+        if os.getuid() == 0:
+            os.chown(name, 65534, 65534)
+            os.seteuid(65534)
+        try:
+            yield pathlib.Path(name)
+        finally:
+            os.seteuid(os.getuid())
+
+
+def test_a_file_that_goes_while_the_folder_is_read_is_gone(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / f"{name}.yaml").write_text(route(name))
+    loader = Loader([str(tmp_path)])
+    loader.load()
+    path = tmp_path / "a.yaml"
+    path.write_text(route("a", "/new"))
+    monkeypatch.setattr(files, "opened", lambda name: (path.unlink(missing_ok=True), open(name, "rb"))[1])
+    loaded = loader.load()
+    assert loaded.removed == {key("a")} and loaded.problems == [] and not loaded.unreadable
+    monkeypatch.undo()
+    path.write_text(route("a"))
+    assert loader.load({str(path)}).added == {key("a")}
+
+
+def test_a_file_that_grows_while_it_is_read_keeps_what_it_held(tmp_path, monkeypatch):
+    path = tmp_path / "a.yaml"
+    path.write_text(route("a"))
+    loader = Loader([str(tmp_path)])
+    loader.load()
+    path.write_text(route("a", "/half"))
+    regular = files._regular
+
+    def grow(file):
+        info = regular(file)
+        with path.open("a") as more:
+            more.write("# more\n")
+        return info
+    monkeypatch.setattr(files, "_regular", grow)
+    loaded = loader.load()
+    assert path_of(loaded.resources[key("a")]) == "/" and not loaded.changed
+    assert "it is being written; the last good version" in loaded.problems[0].message
+    assert loaded.unreadable == ((str(path), "it is being written"),)
+    monkeypatch.undo()
+    loaded = loader.load({str(path)})
+    assert path_of(loaded.resources[key("a")]) == "/half" and not loaded.problems

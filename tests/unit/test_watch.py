@@ -7,7 +7,9 @@ import os
 import pytest
 import uvloop
 
+from gwfast.config.files import obstacle
 from gwfast.serve import watch
+from gwfast.serve.inotify import INotify
 from gwfast.serve.watch import Watcher
 
 
@@ -199,5 +201,100 @@ def test_without_watches_modification_times_are_polled(tmp_path, monkeypatch):
         await seen.until(path)
         seen.paths.clear()
         path.unlink()
+        await seen.until(path)
+    watching([tmp_path], scenario)
+
+
+def test_a_watch_that_the_kernel_refuses_later_loses_nothing(tmp_path, monkeypatch):
+    """fs.inotify.max_user_watches: what came when there was none left is told, and what comes then."""
+    monkeypatch.setattr(watch, "POLL", 0.01)
+
+    async def scenario(seen, watcher):
+        def refuse(path, mask):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        monkeypatch.setattr(watcher._inotify, "add_watch", refuse)
+        write(tmp_path / "new" / "a.yaml")
+        async with asyncio.timeout(10):
+            while not seen.all:
+                seen.event.clear()
+                await seen.event.wait()
+        assert watcher.polling and "No space left on device" in seen.warnings[0]
+        path = write(tmp_path / "new" / "b.yaml")
+        await seen.until(path)
+    watching([tmp_path], scenario)
+
+
+@pytest.mark.parametrize("name", ["a.yaml", "sub/a.yaml"])
+def test_links_that_lead_nowhere_do_not_end_watching(tmp_path, name):
+    write(tmp_path / "a.yaml")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "loop.yaml").symlink_to("loop/x.yaml")
+    (tmp_path / "nowhere").symlink_to("/nowhere/at/all")
+
+    async def scenario(seen, watcher):
+        assert not watcher.polling
+        path = write(tmp_path / name, "b: 2\n")
+        await seen.until(path if path.parent == tmp_path else path.parent)
+        assert not watcher.polling and not seen.warnings
+    watching([tmp_path], scenario)
+
+
+UNREAD = {
+    "a link's target, far away": (lambda path: path.symlink_to("../far/away/sub"),
+                                  lambda path: write(path.parents[1] / "far" / "away" / "sub" / "a.yaml")),
+    "a link to itself": (lambda path: path.symlink_to("sub"), lambda path: (path.unlink(), write(path / "a.yaml"))),
+    "a folder": (lambda path: None, lambda path: write(path / "a.yaml")),
+}
+
+
+@pytest.mark.parametrize("put, mend", UNREAD.values(), ids=UNREAD)
+@pytest.mark.parametrize("polling", [False, True], ids=["told", "polled"])
+def test_what_could_not_be_read_is_told_when_it_can_be(tmp_path, monkeypatch, put, mend, polling):
+    monkeypatch.setattr(watch, "POLL", 0.01)
+    if polling:
+        monkeypatch.setattr(INotify, "__init__", lambda _: (_ for _ in ()).throw(OSError(errno.EMFILE, "none")))
+    folder = tmp_path / "conf"
+    folder.mkdir()
+    path = folder / "sub"
+    put(path)
+
+    async def scenario(seen, watcher):
+        watcher.look_again([(str(path), obstacle(str(path)))])
+        mend(path)
+        await seen.until(path)
+        watcher.look_again([])
+        seen.paths.clear()
+        (path / "a.yaml").write_text("b: 22\n")
+        await seen.until(path / "a.yaml")
+    watching([folder], scenario)
+
+
+def test_what_still_cannot_be_read_is_not_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "POLL", 0.01)
+    (tmp_path / "sub").symlink_to("nowhere")
+
+    async def scenario(seen, watcher):
+        why = obstacle(str(tmp_path / "sub"))
+        watcher.look_again([(str(tmp_path / "sub"), why), (str(tmp_path / "a.yaml"), "it is being written")])
+        write(tmp_path / "a.yaml")
+        await seen.until(tmp_path / "a.yaml")
+        assert seen.paths == {str(tmp_path / "a.yaml")}
+    watching([tmp_path], scenario)
+
+
+def test_a_permission_that_changes_is_told_but_no_touch(tmp_path, monkeypatch):
+    path, other = write(tmp_path / "a.yaml"), write(tmp_path / "b.yaml")
+    readable = os.access
+
+    async def scenario(seen, watcher):
+        os.utime(other)
+        monkeypatch.setattr(os, "access", lambda name, mode: name != str(path) and readable(name, mode))
+        path.chmod(0)
+        await seen.until(path)
+        assert seen.paths == {str(path)}
+        monkeypatch.undo()
+        seen.paths.clear()
+        watcher.look_again([(str(path), "Permission denied")])
+        path.chmod(0o600)
         await seen.until(path)
     watching([tmp_path], scenario)
