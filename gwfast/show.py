@@ -62,6 +62,7 @@ class Reading(msgspec.Struct):
     problems: tuple[Problem, ...]
     graph: Graph
     plan: Plan
+    place: str = "."  # the first path
 
 
 def read(arguments: argparse.Namespace) -> Reading:
@@ -71,7 +72,7 @@ def read(arguments: argparse.Namespace) -> Reading:
             raise UsageError(f"no such file or folder: {path}")
     loaded = load(arguments.paths)
     graph = Attacher(arguments.graph_options(arguments), regex.check).attach(loaded.resources)
-    return Reading(tuple(loaded.problems), graph, build(graph))
+    return Reading(tuple(loaded.problems), graph, build(graph), arguments.paths[0])
 
 
 def write(output: str, text: str, data: Any) -> None:
@@ -135,6 +136,7 @@ def problems(reading: Reading) -> list[Problem]:
     """Return what is wrong in the files, in what they mean together, and in what would run; by file and line."""
     found = [*reading.problems, *conditions.problems(reading.graph), *conditions.unserved(reading.graph)]
     found += plan_problems.problems(reading.plan, found) + plan_problems.shadowed(reading.plan)
+    found += conditions.idle(reading.graph, reading.place)
     return _in_order(found)
 
 

@@ -24,7 +24,7 @@ from gwfast.config.load import without_collector
 from gwfast.config.model import Key, Resource
 from gwfast.graph.backends import Backends
 from gwfast.graph.certificates import Credentials
-from gwfast.graph.gateways import Survey, is_infrastructure, survey
+from gwfast.graph.gateways import Survey, is_infrastructure, survey, why_idle
 from gwfast.graph.hostnames import Hostnames
 from gwfast.graph.model import (
     POLICY_KINDS,
@@ -71,6 +71,7 @@ class Attacher:
             lambda service, port: policy_of(service, port, self._resources),
         )
         self._survey = Survey(classes={})
+        self._idle = why_idle(self._survey, self._resources, options)
         self._blamed: tuple[tuple, ...] = ()
         self._faces: dict[Key, tuple] = {}
         parents = Parents(self._survey, self._resources)
@@ -140,6 +141,7 @@ class Attacher:
         namespaces = {key.name for key in changes if key.kind == "Namespace"}
         self._survey, self._faces = found, faces
         self._blamed = tuple(_blamed(found))
+        self._idle = why_idle(found, self._resources, self._options)
         self._policies_stale = True
         self._judge.parents = Parents(found, self._resources)
         return [key for key, node in self._routes.items() if key.namespace in namespaces or _names(node, owners)]
@@ -320,7 +322,7 @@ class Attacher:
         return Graph(
             classes=found.classes, gateways=found.gateways, listener_sets=found.listener_sets,
             listeners=self._listeners, routes=self._routes, targets=self._targets, policies=self._policies,
-            blamed=self._blamed, troubled=tuple(self._troubled), notes=tuple(notes),
+            blamed=self._blamed, troubled=tuple(self._troubled), notes=tuple(notes), idle=self._idle,
         )
 
 

@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from gwfast.config.model import GATEWAY_GROUP, Key, Resource
-from gwfast.errors import Problem
+from gwfast.errors import Problem, Source
 from gwfast.graph.model import (
     Condition,
     GatewayNode,
@@ -214,6 +214,13 @@ def problems(graph: Graph) -> list[Problem]:
             message=note.message, severity=note.severity,
         ))
     return sorted(_once(found), key=_place)
+
+
+def idle(graph: Graph, place: str) -> list[Problem]:
+    """Return a warning where nothing is served; `place` is what was read."""
+    if not graph.idle:
+        return []
+    return [Problem(source=Source(place), reason="NothingToServe", message=f"nothing is served: {graph.idle}", severity="warning")]
 
 
 def unserved(graph: Graph) -> list[Problem]:

@@ -30,6 +30,7 @@ from gwfast.graph.model import (
 from gwfast.graph.refs import Resources
 
 PROXY_PROTOCOL = "gwfast.dev/proxy-protocol"
+NAMED = 5  # Gateways that a message names
 
 
 class Survey(msgspec.Struct):
@@ -95,6 +96,25 @@ def _serves(gateway: Gateway, resources: Resources, options: GraphOptions) -> bo
         return True
     gateway_class = resources.get("GatewayClass", "", class_name)
     return gateway_class is not None and gateway_class.spec.controller_name == options.controller_name
+
+
+def why_idle(found: Survey, resources: Resources, options: GraphOptions) -> str:
+    """Return why no listener is served, '' where one is."""
+    if any(node.served for node in found.listeners.values()):
+        return ""
+    there = sorted(resources.of("Gateway"))
+    if not there:
+        return "there is no Gateway"
+    if not found.gateways:
+        wanted = [f"is called {options.gateway}"] * bool(options.gateway) + [f"is of class {options.gateway_class}"] * bool(
+            options.gateway_class)
+        more = f" and {len(there) - NAMED} more" if len(there) > NAMED else ""
+        names = ", ".join(f"{key.namespace}/{key.name} of class {resources.get(*key).spec.gateway_class_name}" for key in there[:NAMED])
+        return f"no Gateway {' and '.join(wanted) or 'is of a class that is served here'}, there is {names}{more}"
+    key, gateway = min(found.gateways.items())
+    nodes = [gateway, *(found.listeners[identity] for identity in gateway.listeners)]
+    message = next((one.message for node in reversed(nodes) for one in node.conditions if one.type == "Programmed" and one.message), "")
+    return f"no listener of {key} can be served" + (f": {message}" if message else "")
 
 
 def _judge_classes(resources: Resources, options: GraphOptions, result: Survey) -> None:

@@ -411,6 +411,7 @@ class Graph(Node):
     blamed: tuple[tuple[Resource, tuple[Condition, ...]], ...] = ()  # where a condition says that something is wrong
     troubled: tuple[Key, ...] = ()  # routes of which something is wrong or not served
     notes: tuple[Note, ...] = ()
+    idle: str = ""  # why nothing is served
 
 
 def age(metadata: ObjectMeta) -> tuple[float, str]:

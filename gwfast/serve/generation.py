@@ -34,11 +34,12 @@ class Reading(msgspec.Struct, frozen=True):
     unreadable: tuple[Problem, ...]  # found before the graph
     entries: int  # matches of rules, counted on each host
     unread: tuple[tuple[str, str], ...] = ()  # files and folders that cannot be read, and why
+    place: str = ""  # the first path given
 
     def problems(self) -> list[Problem]:
         """Return everything that is wrong, and why what is not served is not."""
         found = [*self.unreadable, *conditions.problems(self.graph)]
-        return found + problems(self.plan, found)
+        return found + problems(self.plan, found) + conditions.idle(self.graph, self.place)
 
     def expiries(self) -> dict[tuple[str, str], float]:
         """Return when the certificates that serve expire, by (namespace, Secret), those that expire first."""
@@ -77,7 +78,7 @@ class Pipeline:
         loaded = self._loader.load(changed)
         graph = self._attacher.attach(loaded.resources, loaded.added | loaded.changed | loaded.removed)
         plan = self._builder.build(graph)
-        return Reading(plan, graph, tuple(loaded.problems), self._builder.entries, loaded.unreadable)
+        return Reading(plan, graph, tuple(loaded.problems), self._builder.entries, loaded.unreadable, self._loader.paths[0])
 
     def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple],
               generation: int) -> tuple[tuple[int, ...], int]:

@@ -40,9 +40,8 @@ class Pages:
         return Answer(200, b"ok\n")
 
     async def readyz(self) -> Answer:
-        if self._of.ready:
-            return Answer(200, b"ready\n")
-        return Answer(503, b"draining\n" if self._of.stopping.is_set() else b"not ready\n")
+        why = self._of.unready
+        return Answer(503, f"not ready: {why}\n".encode()) if why else Answer(200, b"ready\n")
 
     async def metrics(self) -> Answer:
         stats = msgspec.structs.replace(self._of.stats, ready=self._of.ready)

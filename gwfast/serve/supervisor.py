@@ -73,6 +73,7 @@ class Supervisor:
         self._watcher: Watcher | None = None
         self.reading: Reading | None = None
         self._plan: Plan | None = None  # what the table serves, with
+        self._idle = "the configuration is being read"  # '': something is served
         self._addresses: dict[str, tuple] = {}  # of the backends that were looked up
         self.problems: list[Problem] = []
         self._changed: set[str] | None = set()  # None: anything
@@ -185,6 +186,7 @@ class Supervisor:
             await self._publish(plan, addresses)
         self._listen(binds)
         await self._settle(begin, news)
+        self._idle = f"nothing is served: {self.reading.graph.idle}" if self.reading.graph.idle else ""
         await self._tell(await self.aside.run(self.reading.problems))
         self._retry_ports()
 
@@ -308,13 +310,25 @@ class Supervisor:
 
     @property
     def ready(self) -> bool:
-        """Whether traffic can come: latched once every worker serves a table and every port is bound, until the end."""
-        if self.stopping.is_set() or not self.stats.workers_running:
-            return False
-        if not self.stats.ready:
-            self.stats.ready = (self.stats.workers_running == self._options.workers
-                                 and not any(port.error for port in self.ports))
-        return self.stats.ready
+        """Whether traffic can come."""
+        return not self.unready
+
+    @property
+    def unready(self) -> str:
+        """Why traffic cannot come. Once every worker serves a table and every port is bound it can, until the end, as long
+        as there is something to serve."""
+        running, wanted = self.stats.workers_running, self._options.workers
+        failed = next((port for port in self.ports if port.error), None)
+        if self.stopping.is_set():
+            return "draining"
+        if self._idle:
+            return self._idle
+        if not running or not self.stats.ready and running != wanted:
+            return f"{running} of {wanted} workers serve"
+        if not self.stats.ready and failed:
+            return f"cannot listen on {failed.where}: {failed.error}"
+        self.stats.ready = True
+        return ""
 
 
 def _port_problem(port: Port, reading: Reading) -> Problem:

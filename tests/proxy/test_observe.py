@@ -165,8 +165,8 @@ def test_pages(make) -> None:
 
 
 def test_ready_only_when_a_table_serves(run) -> None:
-    """/readyz is 503 until the first table is there; an empty folder is a table."""
-    gw = run(ready=False)
+    """/readyz is 503 until the first table serves."""
+    gw = run(gateway(free_port()), ready=False)
 
     def answered() -> int:
         try:

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from proxy_gateway import PROGRAM, alive, free_port, gateway, route, rule, service, until
+from proxy_gateway import PROGRAM, alive, free_port, gateway, listener, route, rule, service, until
 
 
 def held(backend, path: str) -> tuple[threading.Event, threading.Event]:
@@ -190,6 +190,41 @@ def responds(gw) -> bool:
         return gw.ask("/healthz")[0] == 200
     except OSError:
         return False
+
+
+UNPROGRAMMED = gateway(listener(1, protocol="HTTPS", tls={"certificateRefs": [{"name": "nowhere"}]}))
+IDLE = {
+    "an empty folder": ([], (), "there is no Gateway"),
+    "no Gateway": ([route("r", rule("one"))], (), "there is no Gateway"),
+    "a folder that cannot be read": ("sub", (), "there is no Gateway"),
+    "another name": ([gateway(1)], ("--gateway", "shop"), "no Gateway is called shop, there is default/gw of class gwfast"),
+    "another class": ([gateway(1)], ("--gateway-class", "nginx"), "no Gateway is of class nginx, there is default/gw of class gwfast"),
+    "no listener programmed": ([UNPROGRAMMED], (), "no listener of Gateway default/gw can be served: there is no Secret default/nowhere"),
+}
+
+
+@pytest.mark.parametrize("documents, options, why", IDLE.values(), ids=IDLE)
+def test_nothing_to_serve_is_not_ready(run, backend, documents, options, why) -> None:
+    """It is told why, in the log, by /readyz and by the healthcheck, until there is something to serve; then again."""
+    gw = run(*(() if documents == "sub" else documents), options=options, ready=False)
+    if documents == "sub":
+        (gw.folder / "sub").symlink_to("sub")
+    answer = until(lambda: responds(gw) and (got := gw.ask("/readyz")) and "nothing is served" in got[1] and got)
+    assert answer[0] == 503 and answer[1].startswith(f"not ready: nothing is served: {why}")
+    until(lambda: f"nothing is served: {why}" in gw.errors())
+    assert "NothingToServe" in gw.errors()
+    assert gw.metrics()["gwfast_ready"] == 0
+
+    def check() -> subprocess.CompletedProcess:
+        return subprocess.run([*PROGRAM, "healthcheck", "--admin", f"127.0.0.1:{gw.admin}"], capture_output=True, text=True, timeout=30)
+    assert (check().returncode, check().stdout) == (1, answer[1])
+    served = gateway(free_port(), name="shop", gatewayClassName="nginx" if "nginx" in options else "gwfast")
+    gw.write("all.yaml", served, service("one", backend("one")), route("r", rule("one"), parent="shop"))
+    until(lambda: gw.ask("/readyz") == (200, "ready\n"))
+    assert check().returncode == 0 and gw.metrics()["gwfast_ready"] == 1
+    gw.serves("/")
+    (gw.folder / "all.yaml").unlink()
+    until(lambda: gw.ask("/readyz") == (503, "not ready: nothing is served: there is no Gateway\n"))
 
 
 def test_port_in_use_is_said(run, backend) -> None:
