@@ -220,7 +220,8 @@ def idle(graph: Graph, place: str) -> list[Problem]:
     """Return a warning where nothing is served; `place` is what was read."""
     if not graph.idle:
         return []
-    return [Problem(source=Source(place), reason="NothingToServe", message=f"nothing is served: {graph.idle}", severity="warning")]
+    message = f"nothing is served: {graph.idle}"
+    return [Problem(source=Source(place), reason="NothingToServe", message=message, severity="warning")]
 
 
 def unserved(graph: Graph) -> list[Problem]:

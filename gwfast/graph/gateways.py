@@ -106,15 +106,15 @@ def why_idle(found: Survey, resources: Resources, options: GraphOptions) -> str:
     if not there:
         return "there is no Gateway"
     if not found.gateways:
-        wanted = [f"is called {options.gateway}"] * bool(options.gateway) + [f"is of class {options.gateway_class}"] * bool(
-            options.gateway_class)
+        wanted = [f"is called {options.gateway}"] if options.gateway else []
+        wanted += [f"is of class {options.gateway_class}"] if options.gateway_class else []
+        names = [f"{key.namespace}/{key.name} of class {resources.get(*key).spec.gateway_class_name}" for key in there[:NAMED]]
         more = f" and {len(there) - NAMED} more" if len(there) > NAMED else ""
-        names = ", ".join(f"{key.namespace}/{key.name} of class {resources.get(*key).spec.gateway_class_name}" for key in there[:NAMED])
-        return f"no Gateway {' and '.join(wanted) or 'is of a class that is served here'}, there is {names}{more}"
+        return f"no Gateway {' and '.join(wanted) or 'is of a class that is served here'}, there is {', '.join(names)}{more}"
     key, gateway = min(found.gateways.items())
-    nodes = [gateway, *(found.listeners[identity] for identity in gateway.listeners)]
-    message = next((one.message for node in reversed(nodes) for one in node.conditions if one.type == "Programmed" and one.message), "")
-    return f"no listener of {key} can be served" + (f": {message}" if message else "")
+    nodes = [*(found.listeners[identity] for identity in gateway.listeners), gateway]
+    faults = [one.message for node in nodes for one in node.conditions if one.type == "Programmed" and one.message]
+    return f"no listener of {key} can be served" + (f": {faults[0]}" if faults else "")
 
 
 def _judge_classes(resources: Resources, options: GraphOptions, result: Survey) -> None:

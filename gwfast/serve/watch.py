@@ -214,7 +214,7 @@ class Watcher:
         while self._unread:
             await asyncio.sleep(POLL)
             unread = self._unread
-            now = await self._loop.run_in_executor(None, lambda: {path: obstacle(path) for path in unread})
+            now = await self._loop.run_in_executor(None, _obstacles, unread)
             for path, why in now.items():
                 if why != unread[path] and unread is self._unread:
                     self._watch_again(path)
@@ -228,6 +228,10 @@ class Watcher:
             self._add(path)
         except OSError as error:
             self._poll_instead(error)
+
+
+def _obstacles(paths: Iterable[str]) -> dict[str, str]:
+    return {path: obstacle(path) for path in paths}
 
 
 def _steps(path: str) -> list[tuple[str, str]]:
