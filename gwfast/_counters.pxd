@@ -51,6 +51,7 @@ cdef struct Totals:
     uint64_t udp_sessions
     uint64_t udp_sessions_open
     uint64_t udp_evicted           # for newer ones
+    uint64_t udp_moved             # since their endpoints are gone
     uint64_t log_dropped
     uint64_t table_generation
     uint64_t tables_swapped

@@ -161,7 +161,7 @@ cdef dict _totals(Totals *t):
         "upstream_tls_handshakes": t.upstream_tls_handshakes, "upstream_tls_resumed": t.upstream_tls_resumed,
         "http2_connections": t.http2_connections, "http2_resets": t.http2_resets, "http2_floods": t.http2_floods,
         "udp_sessions": t.udp_sessions, "udp_sessions_open": t.udp_sessions_open, "udp_evicted": t.udp_evicted,
-        "log_dropped": t.log_dropped, "table_generation": t.table_generation,
+        "udp_moved": t.udp_moved, "log_dropped": t.log_dropped, "table_generation": t.table_generation,
         "tables_swapped": t.tables_swapped, "bugs": t.bugs, "drains": t.drains, "events": t.events,
     }
 

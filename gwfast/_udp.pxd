@@ -52,6 +52,10 @@ cdef class UdpSession(Peer):
     cdef char address[46]
     cdef uint8_t address_n
 
+    cdef uint64_t look_ms      # when it is asked again whether its client should be elsewhere, while its endpoint is out
+
     cdef int connect(self) noexcept
+    cdef bint is_right(self) noexcept
+    cdef bint moves(self) noexcept
     cdef void refused(self) noexcept
     cdef void finish(self, int fault) noexcept

@@ -3,6 +3,9 @@
 Rules
 - A client is its address and port. It keeps its backend while it sends or is answered (limits.UDP_IDLE_TIMEOUT), also over a
   reload; the backend sees a port of ours of its own, so that answers find their way.
+- Where its route does not lead to its endpoint any more (the endpoint, the backend's weight or the route is gone), or it is
+  out and another one serves, the client's next datagram begins a new session, as kube-proxy flushes such flows. That is asked
+  once for each table and session, never of each datagram.
 - Each worker has a socket of its own on a port, and the kernel sends the datagrams of one client to one of them. When the
   number of workers changes it may choose another: the client's session then begins anew.
 - An answer leaves from the address that the client sent to, whatever addresses this machine has.
@@ -19,6 +22,7 @@ from gwfast._address cimport address_text, raw_address
 from gwfast._bytes cimport gw_hash
 from gwfast._exchange cimport Gateway
 from gwfast._fault cimport FAULT_CONNECT, FAULT_NONE
+from gwfast._health cimport is_out
 from gwfast._sys cimport *
 from gwfast._upstream cimport State
 
@@ -99,6 +103,7 @@ cdef enum:
     DATAGRAM = 65536           # no datagram has more
     DRAIN_IDLE_MS = 1000       # limits.DRAIN_IDLE
     TURN = 64                  # datagrams of one socket in one turn
+    LOOK_MS = 1000             # where all endpoints are out, a client is not moved with every datagram
 
 
 @cython.final
@@ -126,7 +131,7 @@ cdef class UdpSocket(Peer):
                     return
                 continue               # an ICMP error of an answer, or what was cut
             session = self.find(&ends)
-            if session is None:
+            if session is None or session.moves():
                 session = self.admit(&ends)
                 if session is None:
                     continue
@@ -245,8 +250,27 @@ cdef class UdpSession(Peer):
             close(self.fd)
             self.fd = -1
 
+    cdef bint is_right(self) noexcept:
+        """Whether its client is still led to its endpoint: asked once for each table."""
+        cdef Gateway gateway = self.way.gateway
+        return self.way.table is gateway.table or self.way.renew(gateway.table.bind(self.home.bind_id))
+
+    cdef bint moves(self) noexcept:
+        """Whether what its client sends belongs elsewhere; it is over then."""
+        cdef uint64_t now = self.loop.now_ms
+        if self.is_right():
+            if not self.way.backend.flags or now < self.look_ms or not is_out(self.way.state.health, now):
+                return False
+            self.look_ms = now + LOOK_MS
+            if not self.way.may_move():
+                return False
+        self.home.clients.gateway.counters.totals.udp_moved += 1
+        self.finish(FAULT_NONE)
+        return True
+
     cdef void on_events(self, uint32_t events) noexcept:
         cdef ssize_t n
+        cdef bint right = self.is_right()
         for _ in range(TURN):
             n = recv(self.fd, self.loop.reply, DATAGRAM, MSG_DONTWAIT)
             if n < 0:
@@ -254,7 +278,8 @@ cdef class UdpSession(Peer):
                     self.refused()
                 return
             self.way.bytes_out += n
-            self.home.used(self)
+            if right:              # what an endpoint still says that is gone arrives, and keeps nobody there
+                self.home.used(self)
             gw_answer(self.home.fd, self.loop.reply, n, self.ends.client, self.ends.client_n, self.ends.local)
 
     cdef void refused(self) noexcept:

@@ -1,7 +1,7 @@
 # The way of a connection, or of a client's datagrams, that is not HTTP: rule, backend, endpoint; what is counted and logged.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from gwfast._exchange cimport Gateway, Table
-from gwfast._table cimport Backend, Bind, Listener, Rule
+from gwfast._table cimport Backend, Bind, Endpoint, Image, Listener, Rule
 from gwfast._upstream cimport State
 
 cdef class Way:
@@ -22,4 +22,9 @@ cdef class Way:
     cdef int find(self, const Bind *bind, const char *name, uint32_t n) noexcept
     cdef State *next(self) noexcept        # the endpoint to try, another one each time; NULL: there is none (left)
     cdef void leave(self) noexcept         # the endpoint has one less
+    # Of what has no name: goes on in the table of now, where this bind still leads to its endpoint; False: it does not.
+    cdef bint renew(self, const Bind *bind) noexcept
+    cdef bint enter(self, const Endpoint *endpoint, const Backend *backend) noexcept
+    cdef uint32_t place_in(self, const Image *image, uint32_t backend) noexcept
+    cdef bint may_move(self) noexcept      # its endpoint is out (BackendPolicy), and another one serves
     cdef void end(self, const char *client, uint8_t client_n, const char *name, uint32_t n) noexcept   # counts and logs

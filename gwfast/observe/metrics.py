@@ -43,6 +43,7 @@ HELP = {
     "udp_sessions": "UDP sessions, each a client's address.",
     "udp_sessions_open": "UDP sessions open now.",
     "udp_evicted": "UDP sessions that ended early for a newer one.",
+    "udp_moved": "UDP sessions that ended because their clients belong to another endpoint now.",
     "log_dropped": "Access log lines dropped because nobody read them.",
     "table_generation": "The oldest table that a worker serves.",
     "tables_swapped": "Tables taken over by workers.",

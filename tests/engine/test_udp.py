@@ -5,9 +5,12 @@ import socket
 import threading
 
 import pytest
+from msgspec import structs
 from scripted import Running
 from test_relay import tcp_plan
 
+from gwfast import _counters
+from gwfast.graph.model import Active, TargetPolicy
 from gwfast.plan import ir
 
 SHORT = 0.2
@@ -17,10 +20,11 @@ ONE, TWO, NONE = (ir.Backend(namespace="default", name=name, port=53, protocol="
 class Service:
     """Answers each datagram with a word and what it was; remembers who asked."""
 
-    def __init__(self, word=b""):
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", 0))
-        self.address = self.socket.getsockname()
+    def __init__(self, word=b"", host="127.0.0.1"):
+        self.family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(self.family, socket.SOCK_DGRAM)
+        self.socket.bind((host, 0))
+        self.address = self.socket.getsockname()[:2]
         self.word, self.asked = word, []
         self.thread = threading.Thread(target=self.serve, daemon=True)
         self.thread.start()
@@ -34,7 +38,7 @@ class Service:
             self.socket.sendto(self.word + data, address)
 
     def close(self):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        with socket.socket(self.family, socket.SOCK_DGRAM) as one:
             one.sendto(b"end", self.address)
         self.thread.join()
         self.socket.close()
@@ -79,8 +83,8 @@ def udp():
 def service():
     made = []
 
-    def make(word=b"") -> Service:
-        made.append(Service(word))
+    def make(*what) -> Service:
+        made.append(Service(*what))
         return made[-1]
     yield make
     for each in made:
@@ -153,14 +157,136 @@ def test_an_idle_session_ends(udp, service):
     assert engine.count("udp_sessions") == 2
 
 
-def test_a_session_outlives_its_table(udp, service):
+def without_rules(one: ir.Plan) -> ir.Plan:
+    listener = structs.replace(one.binds[0].listeners[0], hosts=())
+    return structs.replace(one, binds=(structs.replace(one.binds[0], listeners=(listener,)),))
+
+
+def watched(endpoints) -> ir.Plan:
+    """As plan(), with a policy on each backend."""
+    one = plan(endpoints)
+    policy = TargetPolicy(name="n/p", active=Active(type="TCP", interval_ms=1000, timeout_ms=1000, unhealthy=1, healthy=1))
+    return structs.replace(one, endpoints=tuple(structs.replace(each, policy=policy) for each in one.endpoints))
+
+
+def resolved(engine, backend, address) -> ir.Plan:
+    """One backend whose endpoint is what a name resolves to now."""
+    engine.registry.resolved(backend.key, (address,))
+    one = plan({})
+    return structs.replace(one, endpoints=tuple(
+        structs.replace(each, source="dns", hosts=("one.example",), host_port=53) for each in one.endpoints))
+
+
+@pytest.mark.parametrize("change", [
+    lambda engine, old, new: plan({ONE.key: [new]}),
+    lambda engine, old, new: structs.replace(
+        plan({ONE.key: [new], TWO.key: [old]}, ((1, ONE), (1, TWO))), binds=plan({ONE.key: [new]}).binds),
+    lambda engine, old, new: plan({ONE.key: [old], TWO.key: [new]}, ((0, ONE), (1, TWO))),
+    lambda engine, old, new: plan({TWO.key: [new]}, ((1, TWO),)),
+    lambda engine, old, new: resolved(engine, ONE, new),
+], ids=["its endpoint", "it belongs to a backend of no route", "its backend's weight", "its route's backend", "what a name resolves to"])
+def test_a_client_whose_endpoint_is_gone_moves_at_once(udp, service, change):
+    old, new = service(b"old"), service(b"new")
+    engine = udp(plan({ONE.key: [old.address]}))
+    client, silent = engine.client(), engine.client()
+    assert ask(client, b"") == ask(silent, b"") == b"old"
+    engine.apply(change(engine, old.address, new.address))
+    for _ in range(3):
+        assert ask(client, b"") == b"new"
+    assert [engine.count(f"udp_{name}") for name in ("sessions", "moved", "sessions_open")] == [3, 1, 2]
+    silent.send(b"")
+    assert silent.recv(10) == b"new"
+    assert len(new.asked) == 4 and len(old.asked) == 2
+
+
+def test_a_change_of_names_resolved_moves_who_is_left(udp, service):
+    old, new = service(b"old"), service(b"new")
+    engine = udp(plan({}))
+    engine.apply(resolved(engine, ONE, old.address))
+    client = engine.client()
+    assert ask(client, b"") == b"old"
+    engine.apply(resolved(engine, ONE, old.address))
+    assert ask(client, b"") == b"old"
+    engine.apply(resolved(engine, ONE, new.address))
+    assert ask(client, b"") == b"new"
+
+
+@pytest.mark.parametrize("change", [
+    lambda here, other: plan({ONE.key: [here]}),
+    lambda here, other: plan({ONE.key: [other, here]}),
+    lambda here, other: plan({ONE.key: [here], TWO.key: [other]}, ((1, ONE), (1_000_000, TWO))),
+    lambda here, other: plan({ONE.key: [other], TWO.key: [other, here]}, ((9, ONE), (1, TWO))),
+    lambda here, other: plan({TWO.key: [here]}, ((1, None), (1, TWO))),
+    lambda here, other: watched({ONE.key: [other, here]}),
+], ids=["nothing", "another endpoint comes", "weights", "another backend has it too", "another backend has it", "a policy"])
+def test_a_client_whose_endpoint_is_there_stays(udp, service, change):
+    here, other = service(b"here"), service(b"other")
+    engine = udp(plan({ONE.key: [here.address]}))
+    client = engine.client()
+    assert ask(client, b"") == b"here"
+    for _ in range(3):
+        engine.apply(change(here.address, other.address))
+        assert ask(client, b"") == b"here"
+    assert [engine.count(f"udp_{name}") for name in ("sessions", "moved", "sessions_open")] == [1, 0, 1]
+    assert len(set(here.asked)) == 1         # from one port of ours
+
+
+def test_a_client_of_an_endpoint_with_ipv6_stays_and_moves(udp, service):
+    here, other = service(b"here", "::1"), service(b"other", "::1")
+    engine = udp(plan({ONE.key: [here.address]}))
+    client = engine.client()
+    assert ask(client, b"") == b"here"
+    engine.apply(plan({TWO.key: [here.address]}, ((1, TWO),)))
+    assert ask(client, b"") == b"here"
+    engine.apply(plan({TWO.key: [(here.address[0], other.address[1])]}, ((1, TWO),)))
+    assert ask(client, b"") == b"other"
+    assert (engine.count("udp_sessions"), engine.count("udp_moved")) == (2, 1)
+
+
+@pytest.mark.parametrize(("nowhere", "fault"), [
+    (plan({ONE.key: []}), "no_endpoint"), (plan({}, ((1, None),)), "invalid_backend"), (without_rules(plan({})), "no_route")],
+    ids=["no endpoint", "no backend", "no route"])
+def test_a_client_whose_route_leads_nowhere_is_not_answered(udp, service, nowhere, fault):
     old, new = service(b"old"), service(b"new")
     engine = udp(plan({ONE.key: [old.address]}))
     client = engine.client()
     assert ask(client, b"") == b"old"
+    engine.apply(nowhere)
+    client.send(b"")
+    engine.wait(fault, 1)
+    assert engine.count("udp_sessions_open") == 0 and len(old.asked) == 1
     engine.apply(plan({ONE.key: [new.address]}))
+    assert ask(client, b"") == b"new"
+
+
+def test_last_words_of_an_endpoint_that_is_gone_arrive_and_keep_nobody(udp, service):
+    old, new = service(b"old"), service(b"new")
+    engine = udp(plan({ONE.key: [old.address]}), udp_idle_timeout=SHORT)
+    client = engine.client()
     assert ask(client, b"") == b"old"
-    assert ask(engine.client(), b"") == b"new"
+    engine.apply(plan({ONE.key: [new.address]}))
+    old.socket.sendto(b"and this", old.asked[0])
+    assert client.recv(10) == b"and this"
+    for _ in range(1000):                    # it goes on speaking, to a client that only listens
+        old.socket.sendto(b"still", old.asked[0])
+        if engine.count("udp_sessions_open") == 0:
+            break
+        threading.Event().wait(0.01)
+    assert engine.count("udp_sessions_open") == 0
+
+
+def test_a_client_leaves_an_endpoint_that_is_out_where_another_serves(udp, service):
+    services = {b"1": service(b"1"), b"2": service(b"2")}
+    engine = udp(watched({ONE.key: [each.address for each in services.values()]}))
+    client = engine.client()
+    first = ask(client, b"")
+    other = next(word for word in services if word != first)
+    places = {word: engine.registry.endpoints[(*each.address, "udp")] for word, each in services.items()}
+    _counters.mark(engine.counters, *places[first], True)
+    assert ask(client, b"") == other
+    _counters.mark(engine.counters, *places[other], True)       # all are out: a guess is as good as another
+    assert {ask(client, b"") for _ in range(5)} == {other}
+    assert engine.count("udp_moved") == 1
 
 
 def test_refusal_ends_the_session(udp, service):

@@ -106,6 +106,51 @@ def test_reloads_leave_connections_and_sessions_alone(run, echo) -> None:
     stream.close()
 
 
+def not_ready(one: list[dict], other: int) -> list[dict]:
+    """The endpoints go away, of UDP another one comes."""
+    slices = [each for each in one if each["kind"] == "EndpointSlice"]
+    for each in slices:
+        each["endpoints"][0]["conditions"] = {"ready": False}
+    return [*one, {**slices[1], "metadata": {**slices[1]["metadata"], "name": "more"},
+                   "endpoints": [{"addresses": ["127.0.0.1"]}], "ports": [{"port": other, "protocol": "UDP"}]}]
+
+
+def other_route(one: list[dict], other: int) -> list[dict]:
+    """The routes are gone, of UDP another one comes, to another Service."""
+    more = documents(0, {"UDP": other}, ("UDP",))[1:]
+    for each in more:
+        each["metadata"]["name"] = "more"
+        each["metadata"].get("labels", {}).update({"kubernetes.io/service-name": "more"})
+    more[-1]["spec"]["rules"][0]["backendRefs"][0]["name"] = "more"
+    return [each for each in one if not each["kind"].endswith("Route")] + more
+
+
+@pytest.mark.parametrize("change", [not_ready, other_route])
+def test_a_client_of_datagrams_moves_at_once_and_a_connection_stays(run, echo, change) -> None:
+    port = free_port()
+    gw = run(*documents(port, echo), options=("--workers", "1"))
+    stream = gw.connect()
+    stream.send(b"1")
+    assert stream.exactly(1) == b"1"
+    with udp(gw) as client, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        client.send(b"2")
+        assert client.recv(10) == b"2"
+        other.bind(("127.0.0.1", 0))
+        other.settimeout(0.05)
+        gw.write("all.yaml", *change(documents(port, echo), other.getsockname()[1]))
+
+        def moved() -> bool:
+            client.send(b"3")
+            with contextlib.suppress(TimeoutError):
+                return other.recv(10) == b"3"
+            return False
+        until(moved)
+    stream.send(b"4")
+    assert stream.exactly(1) == b"4"
+    assert gw.metrics()["gwfast_udp_moved_total"] == 1
+    stream.close()
+
+
 def test_idle_connections_end(run, echo) -> None:
     gw = run(*documents(free_port(), echo, ("TCP",)), options=("--tcp-idle-timeout", "200ms"))
     with socket.create_connection(("127.0.0.1", gw.port), 10) as client, contextlib.suppress(ConnectionResetError):
