@@ -17,7 +17,7 @@ cdef enum:
 cdef enum:
     FILTERS = 1000         # limits.FILTERS_SHOWN
     FILTER_NAME = 320      # 'namespace/name' (63, 1 and 253 characters) and a NUL
-    FILTER_COUNTS = 8      # _counters.FILTER_COUNTED
+    FILTER_COUNTS = 9      # _counters.FILTER_COUNTED
 
 cdef enum:
     BUCKETS = 14           # durations; the last one is +Inf
@@ -53,6 +53,9 @@ cdef struct Totals:
     uint64_t udp_evicted           # for newer ones
     uint64_t udp_moved             # since their endpoints are gone
     uint64_t log_dropped
+    uint64_t messages_dropped      # what the process itself, or a filter, said and nobody read
+    uint64_t beats                 # of the event loop: one at every tick, as long as it turns
+    uint64_t running               # the filter in Python that runs at this moment: its row + 1, and LOADING
     uint64_t table_generation
     uint64_t tables_swapped
     uint64_t bugs
@@ -90,6 +93,9 @@ cdef class Mapped:
     cdef char *part(self, uint32_t worker) noexcept    # begins with its Totals
     cdef RouteCounters *routes(self, uint32_t worker) noexcept
     cdef FilterCounters *filters(self, uint32_t worker) noexcept
+
+cdef class Pulse:
+    cdef Mapped mapped
 
 cdef class Counters:
     cdef Mapped mapped

@@ -14,6 +14,8 @@ from gwfast._sys cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap as 
 cdef enum:
     MAGIC = 0x67776631  # 'gwf1'
     UNLOADED = 0        # in FILTER_COUNTED
+    BLOCKED = 2
+    LOADING = 0x10000   # in Totals.running
 
 # Upper bounds in microseconds, 100 us to 30 s, about three a decade.
 cdef extern from * nogil:
@@ -36,7 +38,7 @@ MIRROR_ENDS = ("answered", "failed", "slow", "late", "busy")      # by _call.Cal
 HANDSHAKE_ENDS = ("hello", "name", "settings", "timeout", "closed", "alert", "version", "cipher", "application", "no_certificate",
                   "bad_certificate", "other")      # by _tls.HandshakeEnd
 # A gauge (whether the last load failed), a counter, and failures by their reason.
-FILTER_COUNTED = ("unloaded", "requests", "exception", "invalid", "load", "not_loaded", "stop", "timeout")
+FILTER_COUNTED = ("unloaded", "requests", "blocked", "exception", "invalid", "load", "not_loaded", "stop", "timeout")
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")
 
 
@@ -98,7 +100,7 @@ cdef class Counters:
         # gauges of a worker that died say nothing about its successor
         self.totals.connections_open = self.totals.requests_open = 0
         self.totals.upstream_open = self.totals.upstream_idle = self.totals.udp_sessions_open = 0
-        self.totals.requests_waiting = 0
+        self.totals.requests_waiting = self.totals.running = 0
         for row in range(FILTERS):
             if not self.filters[row].used:
                 break
@@ -131,6 +133,16 @@ cdef class Counters:
         if row < FILTERS - 1:
             self.filters[row].counts[UNLOADED] = is_so
 
+    def runs(self, uint64_t what) -> int:
+        """Say what runs from here on (`place` of a filter, 0: none), return what did before."""
+        cdef uint64_t before = self.totals.running
+        self.totals.running = what
+        return before
+
+    def count_messages_dropped(self, uint64_t more) -> None:
+        """Count what the process said and nobody read."""
+        self.totals.messages_dropped += more
+
     cdef void count(self, uint32_t slot, int status, uint64_t bytes_in, uint64_t bytes_out,
                     uint64_t micros) noexcept:
         cdef RouteCounters *route = self.routes + (slot if slot < self.slots else 0)
@@ -147,6 +159,37 @@ cdef class Counters:
         self.totals.bytes_out += bytes_out
 
 
+def place(int row, bint loading=False) -> int:
+    """Return what `Counters.runs` is told of the filter with this row; loading: it is being made."""
+    return row + 1 | (LOADING if loading else 0)
+
+
+@cython.final
+cdef class Pulse:
+    """What the supervisor sees of the event loops of workers."""
+
+    def __init__(self, int fd):
+        self.mapped = Mapped(fd, write=True)
+
+    def beats(self) -> list[int]:
+        """Return how often each worker's loop has turned to its timer: where that stays the same, it does not turn."""
+        cdef uint32_t w
+        return [(<Totals *>self.mapped.part(w)).beats for w in range(self.mapped.header.workers)]
+
+    def running(self, uint32_t worker) -> tuple[str, bool] | None:
+        """Return the name of the filter in Python that a worker is in ('': beyond the rows), and whether it is being loaded."""
+        cdef uint64_t what = (<Totals *>self.mapped.part(worker)).running
+        if not what:
+            return None
+        return self.mapped.filters(worker)[(what & (LOADING - 1)) - 1].name.decode(), what & LOADING != 0
+
+    def blocked(self, uint32_t worker) -> None:
+        """Count for the filter that a worker is in that it blocks: the worker itself never writes that cell."""
+        cdef uint64_t what = (<Totals *>self.mapped.part(worker)).running
+        if what:
+            self.mapped.filters(worker)[(what & (LOADING - 1)) - 1].counts[BLOCKED] += 1
+
+
 cdef dict _totals(Totals *t):
     return {
         "connections": t.connections, "connections_open": t.connections_open,
@@ -161,7 +204,8 @@ cdef dict _totals(Totals *t):
         "upstream_tls_handshakes": t.upstream_tls_handshakes, "upstream_tls_resumed": t.upstream_tls_resumed,
         "http2_connections": t.http2_connections, "http2_resets": t.http2_resets, "http2_floods": t.http2_floods,
         "udp_sessions": t.udp_sessions, "udp_sessions_open": t.udp_sessions_open, "udp_evicted": t.udp_evicted,
-        "udp_moved": t.udp_moved, "log_dropped": t.log_dropped, "table_generation": t.table_generation,
+        "udp_moved": t.udp_moved, "log_dropped": t.log_dropped, "messages_dropped": t.messages_dropped,
+        "table_generation": t.table_generation,
         "tables_swapped": t.tables_swapped, "bugs": t.bugs, "drains": t.drains, "events": t.events,
     }
 

@@ -138,7 +138,8 @@ cdef class Engine:
         self.loop.run()
 
     def tick(self) -> None:
-        """Let deadlines happen and write the log's batch."""
+        """Let deadlines happen, write the log's batch, and show that the loop turns."""
+        self.loop.counters.totals.beats += 1
         self.loop.turn()
         self.gateway.timer.look_ahead()
         self.gateway.log.flush()
@@ -169,6 +170,23 @@ cdef class Engine:
             raise OSError(errno, "cannot watch the listening socket")
         self.acceptors[bind_id] = acceptor
         self.clients.acceptors.append(acceptor)
+
+    def take(self, int fd, int bind_id) -> None:
+        """Serve a connection of this bind, the engine's from now on, that was accepted in the place of a worker that does not."""
+        cdef Acceptor acceptor = self.acceptors.get(bind_id)
+        cdef sockaddr_storage address
+        cdef socklen_t n = sizeof(address)
+        if acceptor is None or getpeername(fd, <sockaddr *>&address, &n) < 0:
+            close(fd)
+            return
+        if self.clients.open >= self.clients.most:
+            self.loop.counters.totals.connections_refused += 1
+            close(fd)
+            return
+        os.set_blocking(fd, False)
+        self.loop.clock()
+        acceptor.welcome(fd, &address)
+        self.loop.settle()
 
     cdef int take_datagrams(self, int fd, int bind_id) except -1:
         cdef UdpSocket datagrams = UdpSocket.__new__(UdpSocket)

@@ -35,7 +35,8 @@ cdef class AccessLog:
     cdef int fd
     cdef int own           # the same pipe, without blocking; -1: none
     cdef int format
-    cdef bint pipe
+    cdef bint pipe         # or a terminal
+    cdef bint socket
     cdef char *buffer
     cdef uint32_t n
     cdef bint begun        # the buffer begins within a line

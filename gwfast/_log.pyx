@@ -4,7 +4,8 @@ Rules
 - A line is whole or absent. Lines are written when 32 KiB are there and at every tick; to a pipe in pieces of at most
   PIPE_BUF that end with a line, so that the lines of several workers never mix (a longer line may).
 - A log that nobody reads must not stop traffic: what a descriptor does not take at once is dropped and counted. A pipe is
-  opened anew for that, without blocking: room for one page is room to poll(), and others share the pipe.
+  opened anew for that, without blocking: room for one page is room to poll(), and others share the pipe. A socket, as that of
+  journald, is told with each write.
 - Bytes from outside are escaped: nothing in a request can end a line or a string.
 """
 import os
@@ -17,7 +18,7 @@ from libc.string cimport memmove
 
 from gwfast._filter cimport Out, put, put_number, say
 from gwfast._head cimport Slice
-from gwfast._sys cimport EINTR, POLLOUT, close, errno, poll, pollfd, write
+from gwfast._sys cimport EINTR, MSG_DONTWAIT, MSG_NOSIGNAL, POLLOUT, close, errno, poll, pollfd, send, write
 
 cdef enum:
     BUFFER = 131072
@@ -95,12 +96,14 @@ cdef class AccessLog:
         self.fd = fd
         self.format = {"off": LOG_OFF, "json": LOG_JSON, "common": LOG_COMMON}[format]
         if self.format:
-            self.pipe = not stat.S_ISREG(os.fstat(fd).st_mode)
+            mode = os.fstat(fd).st_mode
+            self.socket = stat.S_ISSOCK(mode)
+            self.pipe = not self.socket and not stat.S_ISREG(mode)
             if self.pipe:
                 try:
-                    self.fd = self.own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                    self.fd = self.own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
                 except OSError:
-                    pass               # a socket, or no /proc: poll() has to do
+                    pass               # no /proc: poll() has to do
             self.buffer = <char *>malloc(BUFFER)
             if self.buffer == NULL:
                 raise MemoryError
@@ -197,11 +200,14 @@ cdef class AccessLog:
                 ready.revents = 0
                 if poll(&ready, 1, 0) != 1 or not ready.revents & POLLOUT:
                     break
-                if piece > PIPE:
-                    piece = last_line(self.buffer + at, PIPE)
-                    if piece == 0:     # one line longer than PIPE_BUF
-                        piece = first_line(self.buffer + at, self.n - at)
-            done = write(self.fd, self.buffer + at, piece)
+            if (self.pipe or self.socket) and piece > PIPE:
+                piece = last_line(self.buffer + at, PIPE)
+                if piece == 0:         # one line longer than PIPE_BUF
+                    piece = first_line(self.buffer + at, self.n - at)
+            if self.socket:
+                done = send(self.fd, self.buffer + at, piece, MSG_DONTWAIT | MSG_NOSIGNAL)
+            else:
+                done = write(self.fd, self.buffer + at, piece)
             if done < 0 and errno == EINTR:
                 continue
             if done <= 0:

@@ -88,6 +88,7 @@ cdef extern from "sys/socket.h" nogil:
     int getsockopt(int fd, int level, int name, void *value, socklen_t *n)
     int shutdown(int fd, int how)
     int getsockname(int fd, sockaddr *address, socklen_t *n)
+    int getpeername(int fd, sockaddr *address, socklen_t *n)
     ssize_t recv(int fd, void *at, size_t n, int flags)
     ssize_t send(int fd, const void *at, size_t n, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)

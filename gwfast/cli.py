@@ -3,11 +3,11 @@
 Exit status: 0 fine, 1 problems, 2 usage. What is wrong is one line on standard error.
 """
 import argparse
+import contextlib
 import ipaddress
 import json
 import os
 import re
-import resource
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +18,7 @@ from gwfast import __version__, limits
 from gwfast.errors import UsageError
 from gwfast.grammar import is_token
 from gwfast.identity import digest
+from gwfast.observe import sink
 from gwfast.serve.options import EngineOptions, ServeOptions
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
@@ -33,10 +34,13 @@ def workers(text: str) -> int:
     """'auto' (the CPUs that this process may use) or a number."""
     if text == "auto":
         return available_cpus()
-    try:
-        return whole(text, least=1)
-    except ValueError:
-        raise ValueError("auto or a whole number from 1 is needed") from None
+    cpus = available_cpus()
+    most = max(limits.WORKERS_LEAST, limits.WORKERS_PER_CPU * cpus)
+    if not text.isascii() or not text.isdigit() or not text.strip("0"):
+        raise ValueError("auto or a whole number from 1 is needed")
+    if len(text) > 20 or (count := int(text)) > most:
+        raise ValueError(f"at most {most} workers are of use on {cpus} CPU{'s' * (cpus > 1)}; auto is one for each")
+    return count
 
 
 def available_cpus(quota: str = "/sys/fs/cgroup/cpu.max") -> int:
@@ -51,8 +55,10 @@ def available_cpus(quota: str = "/sys/fs/cgroup/cpu.max") -> int:
 
 
 def whole(text: str, least: int = 0) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < least:
+    if not text.isascii() or not text.isdigit() or len(text) <= 20 and int(text) < least:
         raise ValueError(f"a whole number from {least} is needed")
+    if len(text) > 20 or int(text) > limits.NUMBER_MOST:
+        raise ValueError(f"a number is at most {limits.NUMBER_MOST}")
     return int(text)
 
 
@@ -61,7 +67,10 @@ def seconds(text: str) -> float:
     parsed = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", text)
     if not parsed:
         raise ValueError("a time such as 30s, 500ms or 1m is needed")
-    return float(parsed[1]) * SECONDS[parsed[2]]
+    time = float(parsed[1]) * SECONDS[parsed[2]]
+    if time > limits.TIME_MOST:
+        raise ValueError(f"a time is at most {limits.TIME_MOST / 3600:.0f}h")
+    return time
 
 
 def port_number(text: str) -> int:
@@ -90,11 +99,16 @@ def networks(text: str) -> tuple[str, ...]:
 def port_map(text: str) -> dict[int, int]:
     """'80:8080,443:8443'."""
     ports = {}
-    for pair in filter(None, text.split(",")):
+    for pair in filter(None, map(str.strip, text.split(","))):
         spec, colon, real = pair.partition(":")
         if not colon:
             raise ValueError("pairs such as 80:8080 are needed")
-        ports[port_number(spec)] = port_number(real)
+        number = port_number(spec)
+        if number == 0:
+            raise ValueError("a listener's port is from 1")
+        if number in ports:
+            raise ValueError(f"port {number} is there twice")
+        ports[number] = port_number(real)
     return ports
 
 
@@ -117,11 +131,13 @@ def key_file(path: str) -> bytes:
     """Return a key of 32 bytes that is made of all that the file has."""
     try:
         with open(path, "rb") as file:
-            content = file.read()
+            content = file.read(limits.KEY_FILE_BYTES + 1)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
     if len(content) < limits.SESSION_KEY_BYTES:
         raise ValueError(f"{limits.SESSION_KEY_BYTES} bytes or more are needed, these are {len(content)}")
+    if len(content) > limits.KEY_FILE_BYTES:
+        raise ValueError(f"{limits.KEY_FILE_BYTES} bytes at most are a key")
     return digest(content, 32)
 
 
@@ -191,6 +207,8 @@ SERVING = (
     Option("--bind", ip, "", "ADDRESS", "listen here for Gateways without addresses (all, IPv4 and IPv6)"),
     Option("--no-watch", switch, False, "", "do not reload when files change"),
     Option("--drain-timeout", seconds, limits.DRAIN_TIMEOUT, "TIME", "for requests to finish at the end (30s)"),
+    Option("--worker-timeout", seconds, limits.WORKER_TIMEOUT, "TIME", "for a worker that does not answer; then it is killed and "
+           "replaced (10s, 0s: never)"),
     Option("--dns-refresh", seconds, 5.0, "TIME", "how often names of backends are looked up again (5s)"),
     Option("--log-format", one_of("json", "text"), "text", "json|text", "the program's own log, on stderr (text)"),
     Option("--log-level", one_of(*LEVELS), "info", "LEVEL", "from debug to error (info)"),
@@ -237,7 +255,8 @@ def run(arguments: argparse.Namespace) -> int:
     for path in options.paths:
         if path != "-" and not os.path.exists(path):
             raise UsageError(f"no such file or folder: {path}")
-    _raise_file_limit()
+    from gwfast.serve import start
+    files = start.raise_file_limit(options.workers)
     os.environ.setdefault("UV_THREADPOOL_SIZE", LOOKUP_THREADS)
     from gwfast.serve import lean
     lean.load()
@@ -246,21 +265,20 @@ def run(arguments: argparse.Namespace) -> int:
     if tls := foresees_tls(options.paths):
         from gwfast.serve import certs
         certs.roots()  # of every worker: see there
-    nursery = spawn.Nursery()  # before what follows makes this process large
-    workers = [nursery.worker() for _ in range(options.workers)]
+    try:
+        nursery = spawn.Nursery()  # before what follows makes this process large
+        workers = [nursery.worker() for _ in range(options.workers)]
+    except OSError as error:
+        raise OSError(error.errno, f"cannot start a worker: {start.cannot_start(error)}") from None
     if not tls:
         nursery.close()
     import uvloop
 
     from gwfast.observe.log import Log
     from gwfast.serve.supervisor import supervise
-    return uvloop.run(supervise(options, Log(options.log_format, options.log_level), workers, nursery))
-
-
-def _raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    log = Log(options.log_format, options.log_level)
+    start.tell_what_is_odd(options, files, available_cpus(), log)
+    return uvloop.run(supervise(options, log, workers, nursery))
 
 
 def serve_options(arguments: argparse.Namespace) -> ServeOptions:
@@ -419,18 +437,46 @@ def _add_echo(verbs) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; return the exit status."""
-    argv = sys.argv[1:] if argv is None else argv
+    """Run one command, that of this process where there are no arguments; return the exit status."""
+    if argv is None:
+        argv = sys.argv[1:]
+        open_standard_descriptors()
+        if argv[:1] == ["run"]:
+            sink.install()
     try:
         arguments = parser(argv[0] if argv else "").parse_args(argv)
-        return arguments.run(arguments)
+        status = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
     except UsageError as error:
         print(f"gwfast: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
+        _forget_output()
         return 1
     except OSError as error:
-        print(f"gwfast: {error.strerror or error}", file=sys.stderr)
+        print(f"gwfast: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)
+        _forget_output()
         return 1
     except KeyboardInterrupt:
         return 130
+    finally:
+        sink.finish()
+
+
+def open_standard_descriptors() -> None:
+    """Open /dev/null where standard input, output or error is closed: the next descriptor, a client's perhaps, would be it."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.set_inheritable(fd, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, mode, closefd=False))
+
+
+def _forget_output() -> None:
+    """Let nothing be written at the end to where nothing can be written."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

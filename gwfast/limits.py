@@ -106,6 +106,25 @@ CONNECTIONS = 0  # 0: half of the limit on open files
 DRAIN_TIMEOUT = 30.0
 DRAIN_IDLE = 1.0  # an idle connection gets this long before it is closed in a drain
 
+# The control plane. Logs never wait for who reads them (Docker's non-blocking mode keeps 1 MiB; nginx and HAProxy wait or drop).
+LOG_BYTES = 256 * 1024  # of a process's own lines that nobody has taken yet; what strangers cause has a quarter of it
+LOG_LAST = 1.0  # for the last lines before a process ends
+# Workers whose event loop does not turn. Envoy's watchdog: 1 s is a megamiss; gunicorn kills after 30 s, HAProxy after 1 to 2.
+WORKER_SILENT = 1.0  # then it is told, and others get the connections that wait for it
+WORKER_TIMEOUT = 10.0  # then it is killed and replaced: its requests have waited for so long
+WORKER_LOADING = 60.0  # the same while it loads a filter in Python: an import may take its time
+WORKER_SILENT_DRAIN = 3.0  # the same once the gateway ends and nobody else is left
+WORKERS_PER_CPU = 16  # more is a mistake (nginx: 1024 at most, whatever the machine); WORKERS_LEAST are always allowed
+WORKERS_LEAST = 64
+FILES_LEAST = 96  # the limit on open files that a gateway needs, for each of its processes, and
+FILES_PER_WORKER = 8  # the supervisor for each worker: its sockets among them
+FILES_FEW = 1024  # below that it is told: the usual soft limit, and half of it are clients
+TIME_MOST = 10 * 365 * 86400.0  # of an option: 0 is what means none
+NUMBER_MOST = 2**31 - 1  # of an option
+KEY_FILE_BYTES = 64 * 1024  # of a key file: what is larger is none
+ABORT_TIMEOUT = 1.0  # for workers to end that were told to do so at once
+TOLD_WAITING = 100  # messages that a worker keeps for a supervisor that does not take them; what is more is counted
+
 # Configuration text. Kubernetes refuses objects above 1.5 MiB (etcd) and aliases that outgrow their document.
 DOCUMENT_DEPTH = 100  # a Gateway API resource needs 12
 ALIAS_NODES = 100_000  # that aliases may add to a YAML document, against "billion laughs"

@@ -45,6 +45,7 @@ HELP = {
     "udp_evicted": "UDP sessions that ended early for a newer one.",
     "udp_moved": "UDP sessions that ended because their clients belong to another endpoint now.",
     "log_dropped": "Access log lines dropped because nobody read them.",
+    "messages_dropped": "Lines of the program's own log and of filters in Python dropped because nobody read them.",
     "table_generation": "The oldest table that a worker serves.",
     "tables_swapped": "Tables taken over by workers.",
     "bugs": "Requests ended by a bug of gwfast.",
@@ -59,6 +60,9 @@ class Stats(msgspec.Struct):
     workers: int = 0
     workers_running: int = 0
     worker_restarts: int = 0
+    workers_stuck: int = 0
+    worker_hangs: int = 0
+    messages_dropped: int = 0
     ready: bool = False
     generation: int = 0
     reloads: int = 0
@@ -82,7 +86,8 @@ def render(counters: dict, stats: Stats, health: Mapping[str, Any] = MappingProx
     """Render one scrape. counters: as `RouteCounts.read` gives them; health: endpoints.health.Standing by backend; probes:
     their number by result."""
     lines: list[str] = []
-    _globals(lines, counters["global"])
+    totals = counters["global"]
+    _globals(lines, totals | {"messages_dropped": totals.get("messages_dropped", 0) + stats.messages_dropped})
     _family(lines, "faults_total", "counter", "Requests that failed, by the word of the access log.",
             ((f'{{fault="{_escape(word)}"}}', n) for word, n in counters.get("faults", {}).items()))
     _family(lines, "mirror_requests_total", "counter", "Copies of requests for mirrors, by what became of them.", (
@@ -146,8 +151,10 @@ def _filters(lines: list[str], filters: Mapping[str, Mapping[str, int]]) -> None
 def _own(lines: list[str], stats: Stats) -> None:
     for name, kind, text in (
         ("workers", "gauge", "Workers that there should be."),
-        ("workers_running", "gauge", "Workers that serve a table."),
+        ("workers_running", "gauge", "Workers that serve a table and answer."),
         ("worker_restarts", "counter", "Workers started again after they died."),
+        ("workers_stuck", "gauge", "Workers that do not answer: their event loops have not turned for a second."),
+        ("worker_hangs", "counter", "Times that a worker did not answer for a second."),
         ("ready", "gauge", "Whether /readyz says yes."),
         ("generation", "gauge", "The number of the table published last."),
         ("reloads", "counter", "Configurations that became a table."),

@@ -22,7 +22,8 @@ class _Message(msgspec.Struct, frozen=True, tag=True):
 
 
 class Start(_Message):
-    """To a worker, first: who it is. Descriptors: the counters, and an eventfd with which workers wake each other."""
+    """To a worker, first: who it is. Descriptors: the counters, an eventfd with which workers wake each other, and a
+    file for this worker's stack, where that is asked for."""
 
     worker: int
     workers: int
@@ -38,6 +39,12 @@ class Listen(_Message):
 
 class Unlisten(_Message):
     """To a worker: stop accepting on this bind."""
+
+    bind: int
+
+
+class Take(_Message):
+    """To a worker: serve this connection of a bind, accepted for a worker that does not answer. Descriptor: the connection."""
 
     bind: int
 
@@ -88,7 +95,7 @@ class HandshakeFailed(_Message):
     unsaid: int
 
 
-Message = Start | Listen | Unlisten | Swap | Finish | Abort | Ready | Applied | Refused | Told | HandshakeFailed
+Message = Start | Listen | Unlisten | Take | Swap | Finish | Abort | Ready | Applied | Refused | Told | HandshakeFailed
 _decode = msgspec.json.Decoder(Message).decode
 _encode = msgspec.json.encode
 
@@ -123,6 +130,11 @@ class Channel:
         if self._waiting or not self._try(data, descriptors):
             self._waiting.append((data, [os.dup(fd) for fd in descriptors]))
             self._loop.add_writer(self._end.fileno(), self._write)
+
+    @property
+    def waiting(self) -> int:
+        """How many messages the socket has not taken yet."""
+        return len(self._waiting)
 
     def close(self) -> None:
         """Close this end; `closed` is not called."""

@@ -2,7 +2,7 @@
 
 A member is one place in the crew; the process in it may change. A new process is told everything again (the table and
 its sockets, which stay open here), so that connections which queued meanwhile are served. A place whose process keeps
-dying waits longer each time.
+dying waits longer each time. For a process that does not answer a stand-in takes connections: see `watchdog`.
 """
 import asyncio
 import os
@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
+from gwfast import limits
 from gwfast._counters import forget
 from gwfast.observe.log import Log
 from gwfast.observe.metrics import Stats
 from gwfast.serve import control, spawn
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.sockets import Port
+from gwfast.serve.standin import StandIn
+from gwfast.serve.start import cannot_start
+from gwfast.serve.watchdog import Vital, Watchdog
 
 CALM = 1.0  # seconds of life after which a death is no longer part of a row
 FIRST_DELAY = 0.1
@@ -36,6 +40,8 @@ class Member:
         self.settled = 0
         self.started = 0.0
         self.deaths = 0  # in a row
+        self.vital = Vital()
+        self.stand_in: StandIn | None = None  # while it is stuck
 
 
 class Crew:
@@ -58,6 +64,8 @@ class Crew:
         self._moved = asyncio.Event()
         self.ending = False
         self.members = [Member(index) for index in range(options.workers)]
+        self._turn = 0  # whose is the next connection that a stand-in takes
+        self._watchdog: Watchdog | None = None
 
     # what the supervisor asks
 
@@ -65,12 +73,15 @@ class Crew:
         """Start every worker."""
         for member in self.members:
             self._spawn(member)
+        self._watchdog = Watchdog(self._loop, self._counters, self, self._options.worker_timeout, self._stats, self._log,
+                                  self._stuck_or_back)
 
     def publish(self, generation: int, table: tuple[int, ...]) -> None:
         """Give every worker this table; its memfds (the image; the credentials, if any) are the crew's from now on."""
         before, self._table = self._table, (generation, table)
         for member in self._ready():
-            member.channel.send(control.Swap(generation), table)
+            if not member.vital.stuck:  # then it gets the last one when it is back
+                member.channel.send(control.Swap(generation), table)
         if before is not None:
             self._former.extend(before[1])
 
@@ -79,16 +90,20 @@ class Crew:
         port.listening = True
         for member in self._ready():
             member.channel.send(control.Listen(port.bind), (port.sockets[member.index].fileno(),))
+            if member.stand_in is not None:
+                member.stand_in.add(port, member.index)
 
     def unlisten(self, port: Port) -> None:
         """Let no worker accept on a port any more. Close the port first: the workers' copies are then the last."""
         for member in self._ready():
             member.channel.send(control.Unlisten(port.bind))
+            if member.stand_in is not None:
+                member.stand_in.drop(port.bind)
 
     async def settled(self, generation: int, timeout: float) -> bool:
-        """Wait until every running worker took or refused this table; False if one did not in time."""
+        """Wait until every worker that runs and answers took or refused this table; False if one did not in time."""
         settled = await self._until(lambda: all(
-            member.settled >= generation for member in self.members if member.pid), timeout)
+            member.settled >= generation or member.vital.stuck for member in self.members if member.pid), timeout)
         while self._former:
             os.close(self._former.pop())
         return settled
@@ -100,6 +115,7 @@ class Crew:
     def abort(self) -> None:
         """End every worker now."""
         self._end(control.Abort())
+        self._loop.call_later(limits.ABORT_TIMEOUT, self.kill)
 
     def kill(self) -> None:
         for member in self.members:
@@ -113,14 +129,20 @@ class Crew:
     # a worker's life
 
     def _spawn(self, member: Member) -> None:
-        process = self._processes.pop() if self._processes else self._another()
+        try:
+            process = self._processes.pop() if self._processes else self._another()
+        except OSError as error:
+            self._log.error("cannot start a worker", worker=member.index, error=cannot_start(error), wait_s=LONGEST_DELAY)
+            self._loop.call_later(LONGEST_DELAY, self._replace, member)
+            return
         member.pid = process.pid
         member.ready, member.applied, member.settled = False, 0, 0
         member.started = self._loop.time()
+        member.vital.born()
         channel = member.channel = control.Channel(
             self._loop, process.end, lambda message, _: self._received(member, message), lambda: self._ended(member))
         channel.send(control.Start(member.index, len(self.members), self._options.drain_timeout,
-                                   self._engine), (self._counters, self._call))
+                                   self._engine), (self._counters, self._call, member.vital.stack))
 
     def _received(self, member: Member, message) -> None:
         match message:
@@ -132,7 +154,7 @@ class Crew:
             case control.Told(text):
                 self._log.warning("a filter in Python", worker=member.index, told=text)
             case control.HandshakeFailed(address, reason, detail, unsaid):
-                self._log.info("a TLS handshake failed", client=address, reason=reason, detail=detail, worker=member.index,
+                self._log.stranger("a TLS handshake failed", client=address, reason=reason, detail=detail, worker=member.index,
                                unsaid=unsaid)
             case control.Refused(what, text):
                 self._log.error("a worker refused", worker=member.index, what=what, error=text)
@@ -140,6 +162,33 @@ class Crew:
                     self._stats.images_refused += 1
                     member.settled = self._table[0]
         self._move()
+
+    def _stuck_or_back(self, member: Member) -> None:
+        """Let others have the connections of a worker that got stuck, or itself again."""
+        if member.vital.stuck:
+            stand_in = member.stand_in = StandIn(self._loop, self._give)
+            stand_in.stand_in(self._ports, member.index)
+            if self.ending:
+                stand_in.drop_all()
+        else:
+            self._relieve(member)
+            if self._table is not None and member.settled < self._table[0]:
+                member.channel.send(control.Swap(self._table[0]), self._table[1])
+        self._move()
+
+    def _relieve(self, member: Member) -> None:
+        if member.stand_in is not None:
+            member.stand_in.leave()
+            member.stand_in = None
+
+    def _give(self, bind: int, fd: int) -> None:
+        """Give a connection that a stand-in took to the next worker that answers."""
+        takers = self._takers()
+        self._turn += 1
+        takers[self._turn % len(takers)].channel.send(control.Take(bind), (fd,))
+
+    def _takers(self) -> list[Member]:
+        return [member for member in self.members if member.applied and not member.vital.stuck]
 
     def _introduce(self, member: Member) -> None:
         if self._table is not None:
@@ -155,6 +204,8 @@ class Crew:
         """The other end of the control socket is closed: the process has ended, or soon will."""
         pid, member.pid, member.ready, member.applied = member.pid, 0, False, 0
         status = spawn.reap(pid)
+        self._relieve(member)
+        member.vital.born()
         forget(self._counters, member.index)
         self._move()
         if self.ending:
@@ -174,6 +225,9 @@ class Crew:
     def _end(self, message) -> None:
         self.ending = True
         for member in self.members:
+            if member.stand_in is not None:
+                member.stand_in.drop_all()
+        for member in self.members:
             if member.pid:
                 member.channel.send(message)
 
@@ -183,7 +237,12 @@ class Crew:
         return [member for member in self.members if member.pid and member.ready]
 
     def _move(self) -> None:
-        self._stats.workers_running = sum(member.applied > 0 for member in self.members)
+        stuck = sum(member.vital.stuck for member in self.members)
+        takers = len(self._takers())
+        for member in self.members:
+            if member.stand_in is not None:
+                member.stand_in.attend(takers > 0)
+        self._stats.workers_running, self._stats.workers_stuck = takers, stuck
         self._moved.set()
 
     async def _until(self, condition: Callable[[], bool], timeout: float) -> bool:

@@ -8,6 +8,8 @@ Rules
   the last of its requests.
 - What a filter raises, and what comes too late, is told with its traceback the first time, then at most every TOLD seconds.
 - Requests and failures of each are counted by its name in the memory of the counters, so that a worker's death loses none.
+- While a step of a filter runs, the memory of the counters says which one: a supervisor that sees this worker's loop stand still
+  can tell whose it is. A step that alone took longer than `timeout` is a failure as if it had waited so long.
 - What a filter made of a head is held to the grammar that clients are held to; the fields that frame a message are not its own.
 """
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any
 
 import msgspec
 
-from gwfast._counters import Counters
+from gwfast._counters import Counters, place
 from gwfast.filters import TLS, BodyTooLarge, Filter, Request, Response
 from gwfast.grammar import is_token
 from gwfast.plan.filters import FRAMING
@@ -46,6 +48,51 @@ class NotLoaded(RuntimeError):
 
 class Invalid(ValueError):
     """What a filter made of a head, or chose, cannot be used."""
+
+
+class Blocked(TimeoutError):
+    """One step of a filter, in which nothing else ran, took longer than all of it may."""
+
+
+class Steps:
+    """Awaits what a filter's coroutine function made, and says of each step that it runs. `longest`: seconds of one of them."""
+
+    def __init__(self, loaded: Loaded, function: Callable[..., Any], *arguments: Any, loading: bool = False):
+        self._runs, self._place = loaded.host.counters.runs, place(loaded.row, loading)
+        self._function, self._arguments = function, arguments
+        self.longest = 0.0
+
+    def __await__(self) -> Any:
+        awaitable = self._step(self._function, *self._arguments)
+        if not hasattr(awaitable, "__await__"):
+            raise TypeError(f"{self._function.__qualname__} is no coroutine function: `async def` is needed")
+        inner = awaitable.__await__()
+        resume, given = inner.__next__, ()
+        while True:
+            try:
+                waited = self._step(resume, *given)
+            except StopIteration as end:
+                return end.value
+            try:
+                yield waited
+                resume, given = inner.__next__, ()
+            except BaseException as error:  # a cancellation, most of the time
+                if not hasattr(inner, "throw"):
+                    raise
+                resume, given = inner.throw, (error,)
+
+    def _step(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        began, before = time.monotonic(), self._runs(self._place)
+        try:
+            return function(*arguments)
+        finally:
+            self._runs(before)
+            self.longest = max(self.longest, time.monotonic() - began)
+
+    def check(self, most: float) -> None:
+        """Raise Blocked where one step took longer."""
+        if self.longest > most:
+            raise Blocked(f"it blocked its worker for {self.longest:.1f} s: await what waits, and compute in threads")
 
 
 class Version:
@@ -77,7 +124,7 @@ class Version:
 
     async def _stop(self) -> None:
         try:
-            await self.made.stop()
+            await Steps(self.loaded, self.made.stop)
         except Exception as error:
             self.loaded.wrong(error, "did not stop well", "stop")
 
@@ -88,7 +135,7 @@ class Loaded:
     def __init__(self, host: Host, definition: ExtensionFilter):
         self.host, self.definition = host, definition
         self.name = definition.name
-        self._row = host.counters.filter_row(self.name)
+        self.row = host.counters.filter_row(self.name)
         self.version: Version | None = None
         self.ready: asyncio.Task | None = None
         self._gone = False
@@ -102,8 +149,7 @@ class Loaded:
         """Import it and make one; what goes wrong is told, and what was there stays."""
         self._seen = self._file_state()
         try:
-            module = self._module()
-            made = getattr(module, self.definition.class_name)(msgspec.json.decode(self.definition.config))
+            made = self.run(self._made, loading=True)
             if not callable(getattr(made, "on_request", None)) and not callable(getattr(made, "on_response", None)):
                 raise TypeError(f"{self.definition.class_name} has neither on_request nor on_response")
         except Exception as error:
@@ -115,14 +161,14 @@ class Loaded:
     async def _start(self, version: Version, number: int) -> None:
         try:
             if hasattr(version.made, "start"):
-                await version.made.start()
+                await Steps(self, version.made.start, loading=True)
         except Exception as error:
             self._failed(error, "cannot be started", number == self._loads)
             return
         if self._gone or number != self._loads:  # meanwhile it left the table, or its file changed again
             version.retire()
             return
-        self.host.counters.unloaded(self._row, False)
+        self.host.counters.unloaded(self.row, False)
         before, self.version = self.version, version
         if before is not None:
             before.retire()
@@ -130,10 +176,21 @@ class Loaded:
     def stop(self) -> None:
         """No table names it any more."""
         self._gone = True
-        self.host.counters.unloaded(self._row, False)
+        self.host.counters.unloaded(self.row, False)
         if self.version is not None:
             version, self.version = self.version, None
             version.retire()
+
+    def run(self, function: Callable[..., Any], *arguments: Any, loading: bool = False) -> Any:
+        """Call a function of the filter, and say meanwhile that it runs."""
+        before = self.host.counters.runs(place(self.row, loading))
+        try:
+            return function(*arguments)
+        finally:
+            self.host.counters.runs(before)
+
+    def _made(self) -> Any:
+        return getattr(self._module(), self.definition.class_name)(msgspec.json.decode(self.definition.config))
 
     def _module(self) -> Any:
         if not self.definition.file:
@@ -164,22 +221,23 @@ class Loaded:
 
     def asked(self) -> None:
         """Count a request that it is shown."""
-        self.host.counters.count_filter(self._row, "requests")
+        self.host.counters.count_filter(self.row, "requests")
 
     def _failed(self, error: BaseException, what: str, last: bool = True) -> None:
         if last and not self._gone:
-            self.host.counters.unloaded(self._row, True)
+            self.host.counters.unloaded(self.row, True)
         self.wrong(error, what, "load")
 
     def wrong(self, error: BaseException, what: str = "failed", reason: str = "") -> None:
         """Count what went wrong and tell it, the first time with its traceback."""
-        kinds = {NotLoaded: "not_loaded", Invalid: "invalid"}
-        self.host.counters.count_filter(self._row, reason or kinds.get(type(error), "exception"))
+        kinds = {NotLoaded: "not_loaded", Invalid: "invalid", Blocked: "timeout"}
+        self.host.counters.count_filter(self.row, reason or kinds.get(type(error), "exception"))
         now = time.monotonic()
         if self._told and now - self._told < TOLD:
             self._untold += 1
             return
-        lines = traceback.format_exception(error) if not self._told else traceback.format_exception_only(error)
+        whole = not self._told and not isinstance(error, Blocked)  # whose traceback is not the filter's
+        lines = traceback.format_exception(error) if whole else traceback.format_exception_only(error)
         more = f" ({self._untold} more since)" if self._untold else ""
         self._told, self._untold = now, 0
         self.host.tell(f"PythonFilter {self.name} {what}{more}: {''.join(lines).strip()}")
@@ -247,7 +305,9 @@ class Host:
                     raise NotLoaded("it is not loaded")
                 version = talk.version = loaded.version.enter()
                 asked = getattr(version.made, "on_request", None)
-                answer = await asked(request) if asked is not None else None
+                steps = Steps(loaded, asked, request)
+                answer = await steps if asked is not None else None
+            steps.check(loaded.definition.timeout)
             if answer is not None:
                 talk.answer(*_answer(answer))
                 return
@@ -283,9 +343,11 @@ class Host:
         plain = [field for field in names if field[0].lower() not in ("content-length", "transfer-encoding")]
         response = Response(status, plain)
         limit = asyncio.timeout(version.loaded.definition.timeout)
+        steps = Steps(version.loaded, version.made.on_response, talk.request, response)
         try:
             async with limit:
-                await version.made.on_response(talk.request, response)
+                await steps
+            steps.check(version.loaded.definition.timeout)
             head = _response_head(response, names, length)
         except Exception as error:
             version.loaded.wrong(error, reason="timeout" if limit.expired() else "")
@@ -294,7 +356,7 @@ class Host:
                 return
             response = Response(status, plain)
             head = _response_head(response, names, length)
-        talk.respond(head, _change(response) if response._observers or response._transforms else None)
+        talk.respond(head, _change(version.loaded, response) if response._observers or response._transforms else None)
 
 
 class _Head:
@@ -380,7 +442,7 @@ def _response_head(response: Response, names: list[tuple[str, str]], length: int
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-def _change(response: Response) -> Callable[[bytes, bool], bytes]:
+def _change(loaded: Loaded, response: Response) -> Callable[[bytes, bool], bytes]:
     observers, transforms = response._observers, response._transforms
 
     def change(piece: bytes, last: bool) -> bytes:
@@ -389,4 +451,4 @@ def _change(response: Response) -> Callable[[bytes, bool], bytes]:
         for each in transforms:
             piece = each(piece, last)
         return piece
-    return change
+    return lambda piece, last: loaded.run(change, piece, last)

@@ -47,6 +47,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     backlog: int = 65535  # the kernel lowers it to net.core.somaxconn
     watch: bool = True
     drain_timeout: float = limits.DRAIN_TIMEOUT
+    worker_timeout: float = limits.WORKER_TIMEOUT  # 0: a worker that does not answer is never killed
     dns_templates: tuple[str, ...] = ("{name}.{namespace}", "{name}")
     dns_refresh: float = 5.0
     route_counters: int = 1024  # routes with metrics of their own; those beyond share a slot

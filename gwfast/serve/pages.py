@@ -7,7 +7,7 @@ import msgspec
 from gwfast import __version__
 from gwfast.config.locate import locate
 from gwfast.errors import Problem
-from gwfast.observe import metrics
+from gwfast.observe import metrics, sink
 from gwfast.observe.admin import Page
 from gwfast.observe.h11_server import Answer
 from gwfast.plan.dump import to_builtins
@@ -44,7 +44,7 @@ class Pages:
         return Answer(503, f"not ready: {why}\n".encode()) if why else Answer(200, b"ready\n")
 
     async def metrics(self) -> Answer:
-        stats = msgspec.structs.replace(self._of.stats, ready=self._of.ready)
+        stats = msgspec.structs.replace(self._of.stats, ready=self._of.ready, messages_dropped=sink.pump())
         text = metrics.render(self._of.counted.read(), stats, self._of.health.read(), self._of.prober.results)
         return Answer(200, text, metrics.CONTENT_TYPE)
 
@@ -53,7 +53,7 @@ class Pages:
             "version": __version__,
             "ready": self._of.ready,
             "generation": self._of.stats.generation,
-            "workers": [{"pid": member.pid, "generation": member.applied}
+            "workers": [{"pid": member.pid, "generation": member.applied, "stuck": member.vital.stuck}
                         for member in self._of.crew.members],
             "ports": [_port(port) for port in self._of.ports],
             "unresolved": self._of.resolver.failed,

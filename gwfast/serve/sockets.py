@@ -106,7 +106,7 @@ class Ports:
             port.sockets = open_sockets(port.address, port.port, self._workers, self._backlog, alone=not ours,
                                         udp=port.udp)
         except OSError as error:
-            port.error = _explain(error)
+            port.error = explain(error)
         else:
             port.port = port.sockets[0].getsockname()[1]
             port.error = ""
@@ -166,10 +166,14 @@ def _bound(family, kind, host: str, port: int, *, shared: bool) -> socket.socket
     return one
 
 
-def _explain(error: OSError) -> str:
+def explain(error: OSError, instead: str = "--port-map 80:8080 avoids it") -> str:
+    """Say why nothing can listen somewhere, and what can be done instead where that is not allowed."""
     words = {
         errno.EADDRINUSE: "something else listens there",
-        errno.EACCES: "not allowed (ports below 1024 need privileges; --port-map 80:8080 avoids it)",
+        errno.EACCES: f"not allowed (ports below 1024 need privileges; {instead})",
         errno.EADDRNOTAVAIL: "this machine does not have that address",
+        errno.EMFILE: "no descriptors are left: see `ulimit -n`",
     }
-    return words.get(error.errno) or os.strerror(error.errno or 0)
+    if isinstance(error, socket.gaierror):  # whose numbers are others
+        return error.strerror or "no such name"
+    return words.get(error.errno or 0) or os.strerror(error.errno or 0)

@@ -11,6 +11,7 @@ that is for gateways that have ticket keys to share.
 """
 import contextlib
 import ctypes
+import errno
 import gc
 import os
 import signal
@@ -23,6 +24,7 @@ import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
+from gwfast.observe import sink
 from gwfast.serve import worker
 from gwfast.serve.control import pair
 
@@ -57,11 +59,15 @@ class Nursery:
         with theirs:
             try:
                 socket.send_fds(self._end, [b"w"], [theirs.fileno()])
-                return Process(int(self._end.recv(32)), ours)
+                pid = int(self._end.recv(32))
             except (OSError, ValueError):
                 ours.close()
                 self.close()
-        return another()
+                return another()
+        if pid < 0:
+            ours.close()
+            raise OSError(-pid, os.strerror(-pid))
+        return Process(pid, ours)
 
     def close(self) -> None:
         """End it; workers that it forked go on."""
@@ -76,9 +82,13 @@ def another() -> Process:
     """Start a worker with an interpreter of its own."""
     ours, theirs = pair()
     command = [sys.executable, "-P", "-m", "gwfast.serve.worker", str(theirs.fileno())]
-    process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=_environment())
+    with theirs:
+        try:
+            process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=_environment())
+        except OSError:
+            ours.close()
+            raise
     process.returncode = 0  # whoever has the pid waits for it
-    theirs.close()
     return Process(process.pid, ours)
 
 
@@ -93,21 +103,35 @@ def _nurse(end: socket.socket) -> None:
         data, descriptors, _, _ = socket.recv_fds(end, 1, 1)
         if not data:
             return
-        read, write = os.pipe()
+        end.send(_fork_twice(*descriptors))
+        for fd in descriptors:
+            os.close(fd)
+
+
+def _fork_twice(descriptor: int) -> bytes:
+    """Fork a worker that will be the supervisor's child; return its process id, or the number of an error below 0."""
+    read, write = os.pipe()
+    try:
         between = os.fork()
         if not between:
-            _hatch(write, *descriptors)
+            _hatch(write, descriptor)
         os.close(write)
         os.waitpid(between, 0)
-        end.send(os.read(read, 32))
-        for fd in (read, *descriptors):
-            os.close(fd)
+        return os.read(read, 32)
+    except OSError as error:
+        os.close(write)
+        return b"-%d" % (error.errno or errno.EAGAIN)
+    finally:
+        os.close(read)
 
 
 def _hatch(to: int, descriptor: int) -> None:
     """Fork a worker, write its process id and end, so that it is the supervisor's."""
     between = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        pid = -(error.errno or errno.EAGAIN)
     if pid:
         os.write(to, b"%d" % pid)
         os._exit(0)
@@ -123,12 +147,13 @@ def _live(life: Callable[[socket.socket], None], end: socket.socket) -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
         os.closerange(3, end.fileno())
         os.closerange(end.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+        sink.install()
         life(end)
         status = 0
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stderr.flush()
+        sink.finish()
         os._exit(status)
 
 

@@ -14,6 +14,7 @@ import gc
 import os
 import signal
 import time
+from collections.abc import Set
 from functools import partial
 
 from gwfast import __version__, _counters
@@ -22,7 +23,7 @@ from gwfast.endpoints.health import Health
 from gwfast.endpoints.probes import Prober
 from gwfast.endpoints.resolve import Resolver
 from gwfast.errors import Problem
-from gwfast.observe import metrics
+from gwfast.observe import metrics, sink
 from gwfast.observe.admin import Admin
 from gwfast.observe.log import Log
 from gwfast.observe.routes import RouteCounts
@@ -32,7 +33,7 @@ from gwfast.serve.crew import Crew
 from gwfast.serve.generation import Pipeline, Reading
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.pages import pages
-from gwfast.serve.sockets import Port, Ports, Wanted
+from gwfast.serve.sockets import Port, Ports, Wanted, explain
 from gwfast.serve.spawn import Nursery, Process
 from gwfast.serve.watch import Watcher
 
@@ -79,6 +80,7 @@ class Supervisor:
         self._changed: set[str] | None = set()  # None: anything
         self._asked = asyncio.Event()
         self._waiters: list[asyncio.Future] = []
+        self._unmapped: Set[int] = frozenset()  # ports of --port-map that no listener has, as far as that was told
         self._retry: asyncio.TimerHandle | None = None
         self.stopping = asyncio.Event()
         self._signals = 0
@@ -93,7 +95,7 @@ class Supervisor:
             host, port = await self._admin.start(self._loop, *self._options.admin)
         except OSError as error:
             host, port = self._options.admin
-            self._log.error("cannot listen for admin", address=f"{host}:{port}", error=os.strerror(error.errno or 0))
+            self._log.error("cannot listen for admin", address=f"{host}:{port}", error=explain(error, "--admin names another"))
             return 1
         self._log.info("gwfast starts", version=__version__, workers=self._options.workers,
                        admin=f"{host}:{port}", pid=os.getpid())
@@ -111,6 +113,7 @@ class Supervisor:
     def _look_at_health(self) -> None:
         self._loop.call_later(HEALTH, self._look_at_health)
         self.health.read()
+        sink.pump()
 
     def _bug(self, _, context: dict) -> None:
         self.stats.supervisor_bugs += 1
@@ -185,6 +188,7 @@ class Supervisor:
         if news:
             await self._publish(plan, addresses)
         self._listen(binds)
+        self._tell_unmapped(plan)
         await self._settle(begin, news)
         self._idle = f"nothing is served: {self.reading.graph.idle}" if self.reading.graph.idle else ""
         await self._tell(await self.aside.run(self.reading.problems))
@@ -229,6 +233,13 @@ class Supervisor:
         for port in self.ports.keep(binds):
             self.crew.unlisten(port)
             self._log.info("no longer listening", address=port.where, port=port.spec_port)
+
+    def _tell_unmapped(self, plan: Plan) -> None:
+        """Log once of each entry of --port-map that no listener uses: it may be a mistake in writing."""
+        unused = self._options.port_map.keys() - {bind.port for bind in plan.binds}
+        if plan.binds and (new := unused - self._unmapped):
+            self._log.warning("--port-map names ports that no listener has", ports=",".join(map(str, sorted(new))))
+        self._unmapped = unused if plan.binds else self._unmapped
 
     def _retry_ports(self) -> None:
         if self._retry is not None:

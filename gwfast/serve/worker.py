@@ -8,6 +8,7 @@ control socket; everything else comes over it. Rules:
 """
 import asyncio
 import ctypes
+import faulthandler
 import gc
 import os
 import signal
@@ -16,7 +17,9 @@ import sys
 
 import uvloop
 
+from gwfast import limits
 from gwfast._engine import Engine
+from gwfast.observe import sink
 from gwfast.serve.control import (
     Abort,
     Applied,
@@ -28,12 +31,14 @@ from gwfast.serve.control import (
     Refused,
     Start,
     Swap,
+    Take,
     Told,
     Unlisten,
 )
 
 TICK = 0.1  # seconds between two looks at the engine's timers
 TOLD_MOST = 8192  # characters of a message: it has to fit a packet
+DUMP = signal.SIGURG  # writes the stack: what nobody handles is ignored, so it harms no process that has not said so yet
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 
@@ -49,6 +54,8 @@ class Worker:
         self._host = None  # serve.extensions.Host, once there was a filter in Python
         self._drain_timeout = 0.0
         self._deadline: float | None = None
+        self._dropped = 0  # messages, and lines of this process, that were counted
+        self._unsent = 0  # messages that the supervisor did not take
         loop.set_exception_handler(self._bug)
 
     def received(self, message, descriptors) -> None:
@@ -81,16 +88,19 @@ class Worker:
                 engine.listen(descriptors[0], bind)
             case Unlisten(bind):
                 engine.unlisten(bind)
+            case Take(bind):
+                engine.take(descriptors[0], bind)
             case Finish():
                 self.finish()
             case Abort():
                 self._end()
 
-    def _start(self, start: Start, counters: int, call: int) -> None:
+    def _start(self, start: Start, counters: int, call: int, stack: int) -> None:
+        faulthandler.register(DUMP, stack, all_threads=False)
         self._drain_timeout = start.drain_timeout
         self._engine = Engine(worker=start.worker, workers=start.workers, counters_fd=counters,
                               options=start.options, call_fd=call)
-        self._engine.tell(lambda *what: self._channel.send(HandshakeFailed(*what)))
+        self._engine.tell(lambda *what: self._tell(HandshakeFailed(*what)))
         self._loop.add_reader(self._engine.epoll_fd, self._engine.drain)
         self._loop.call_later(TICK, self._tick)
         gc.collect()
@@ -113,14 +123,25 @@ class Worker:
         if self._host is None and definitions:
             from gwfast.serve.extensions import Host
 
-            self._host = Host(self._loop, lambda text: self._channel.send(Told(text[:TOLD_MOST])), self._engine.counters)
+            self._host = Host(self._loop, lambda text: self._tell(Told(text[:TOLD_MOST])), self._engine.counters)
             self._engine.extend(self._host)
         if self._host is not None:
             self._host.use(definitions)
 
+    def _tell(self, message) -> None:
+        """Send what people should know, unless the supervisor has long taken nothing."""
+        if self._channel.waiting < limits.TOLD_WAITING:
+            self._channel.send(message)
+        else:
+            self._unsent += 1
+
     def _tick(self) -> None:
         self._loop.call_later(TICK, self._tick)
         self._engine.tick()
+        dropped = sink.pump() + self._unsent
+        if dropped > self._dropped:
+            self._engine.counters.count_messages_dropped(dropped - self._dropped)
+            self._dropped = dropped
         if self._host is not None:
             self._host.look()
         if self._deadline is not None and (
@@ -158,4 +179,6 @@ def main(end: socket.socket) -> None:
 
 
 if __name__ == "__main__":
+    sink.install()
     main(socket.socket(fileno=int(sys.argv[1])))
+    sink.finish()

@@ -1,8 +1,10 @@
 """A client's connection: what it is told, when it ends, what it may cost."""
 import json
 import os
+import pty
 import socket
 import threading
+import tty
 
 import pytest
 from scripted import head, one_rule, rest
@@ -253,10 +255,20 @@ def test_json_log(start, backend, log):
     assert (second["status"], second["flags"]) == (400, "bad_request")
 
 
+def terminal():
+    ends = pty.openpty()
+    tty.setraw(ends[1])
+    return ends
+
+
+LOGS = {"pipe": os.pipe, "terminal": terminal, "socket": lambda: [end.detach() for end in socket.socketpair()]}
+
+
+@pytest.mark.parametrize("kind", LOGS)
 @pytest.mark.parametrize("size", [100, 6000], ids=["short lines", "lines beyond PIPE_BUF"])
-def test_a_log_that_nobody_reads_stops_nothing(start, size):
+def test_a_log_that_nobody_reads_stops_nothing(start, size, kind):
     """A full pipe would hold a worker up for ever; lines are dropped, and those that are read are whole."""
-    reader, writer = os.pipe()
+    reader, writer = LOGS[kind]()
     engine = start([], nowhere, log=writer)
     client = engine.connect()
     for n in range(300):               # the first leaves an odd number of pages: a long one fits in half

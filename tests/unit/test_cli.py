@@ -37,6 +37,7 @@ CASES = [
     ("--bind", "::0", "bind", "::"),
     ("--no-watch", None, "watch", False),
     ("--drain-timeout", "500ms", "drain_timeout", 0.5),
+    ("--worker-timeout", "0s", "worker_timeout", 0.0),
     ("--dns-refresh", "1m", "dns_refresh", 60.0),
     ("--log-format", "json", "log_format", "json"),
     ("--log-level", "debug", "log_level", "debug"),

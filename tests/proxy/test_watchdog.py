@@ -1,0 +1,309 @@
+"""A worker that does not answer: it is seen and told, others get its connections, it is replaced, and the end does not wait for it."""
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from proxy_gateway import Gateway, alive, free_port, gateway, resource, route, rule, service, until, write
+
+FILTER = """
+import asyncio, time
+from gwfast.filters import Filter, Response
+
+class Loops(Filter):
+    async def on_request(self, request):
+        if request.path == "/loop":
+            while True:
+                pass
+        if request.path == "/sleep":
+            time.sleep(2.5)
+        return Response(200, body=b"fine")
+
+class Streams(Filter):
+    async def on_response(self, request, response):
+        response.observe(lambda piece, last: time.sleep(2.5) if request.path == "/piece" else None)
+
+class Briefly(Filter):
+    async def on_request(self, request):
+        time.sleep(0.3)
+
+class Late(Filter):
+    async def on_request(self, request):
+        await asyncio.sleep(0)
+        time.sleep(0.3)
+"""
+
+
+def python_filter(name: str, class_: str, **more) -> dict:
+    return resource("PythonFilter", name, {"file": "filters.py", "class": class_, **more}, "gwfast.dev/v1alpha1")
+
+
+def uses(name: str) -> list[dict]:
+    return [{"type": "ExtensionRef", "extensionRef": {"group": "gwfast.dev", "kind": "PythonFilter", "name": name}}]
+
+
+@pytest.fixture
+def start(backend, tmp_path):
+    """Start a gateway with those filters, a rule for each by its name, and one at /plain without."""
+    started: list[Gateway] = []
+
+    def run(*options: str, workers: int = 2, **filters: dict) -> Gateway:
+        folder = tmp_path / "conf"
+        folder.mkdir()
+        (folder / "filters.py").write_text(FILTER)
+        loops = route("loops", rule("one", exact="/plain"), rule("one", filters=uses("loops")))
+        others = [route(name, rule("one", filters=uses(name)), hostnames=[f"{name}.example"]) for name in ("streams", "briefly", "late")]
+        write(folder, "all.yaml", gateway(free_port()), service("one", backend("one")), loops, *others,
+              python_filter("loops", "Loops", timeout="30s"), python_filter("streams", "Streams", timeout="30s"),
+              python_filter("briefly", "Briefly", timeout="200ms"), python_filter("late", "Late", timeout="200ms", failure="Open"))
+        started.append(Gateway(folder, "--workers", str(workers), "--access-log", "off", "--log-format", "json", *options))
+        return started[-1]
+    yield run
+    for gw in started:
+        for pid in gw.workers():
+            os.kill(pid, signal.SIGCONT)
+        if not gw.ended:
+            gw.stop(None)
+
+
+def events(gw: Gateway, msg: str) -> list[dict]:
+    lines = [json.loads(line) for line in gw.errors().splitlines() if line.startswith("{")]
+    return [line for line in lines if line["msg"].startswith(msg)]
+
+
+def stuck(gw: Gateway) -> float:
+    return gw.metrics()["gwfast_workers_stuck"]
+
+
+class Load:
+    """New connections, one after the other, from several threads: how long each took."""
+
+    def __init__(self, gw: Gateway, threads: int = 4):
+        self.took: list[float] = []
+        self.failed: list[str] = []
+        self._stop = threading.Event()
+        self._gw = gw
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
+        for each in self._threads:
+            each.start()
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            began = time.monotonic()
+            try:
+                assert self._gw.get("/plain").status == 200
+            except Exception as error:
+                self.failed.append(repr(error))
+            self.took.append(time.monotonic() - began)
+
+    def more(self, count: int) -> None:
+        """Wait until so many more were answered."""
+        wanted = len(self.took) + count
+        until(lambda: len(self.took) >= wanted, 30)
+
+    def end(self) -> None:
+        self._stop.set()
+        for each in self._threads:
+            each.join(15)
+
+
+def test_a_stopped_worker_is_left_out_and_comes_back(start) -> None:
+    gw = start("--worker-timeout", "0s")
+    load = Load(gw)
+    load.more(50)
+    victim = gw.workers()[0]
+    os.kill(victim, signal.SIGSTOP)
+    until(lambda: events(gw, "a worker does not answer"))
+    load.more(200)      # of which half come to the queue of the one that is stopped
+    told, = events(gw, "a worker does not answer")
+    assert (told["pid"], told["state"]) == (victim, "stopped")
+    assert "filter" not in told
+    assert (stuck(gw), gw.metrics()["gwfast_workers_running"], gw.ask("/readyz")[0]) == (1, 1, 200)
+    os.kill(victim, signal.SIGCONT)
+    until(lambda: events(gw, "a worker answers again"))
+    load.more(50)
+    load.end()
+    assert not load.failed
+    metrics = gw.metrics()
+    assert (metrics["gwfast_workers_stuck"], metrics["gwfast_worker_hangs_total"], metrics["gwfast_worker_restarts_total"]) == (0, 1, 0)
+    assert victim in gw.workers()
+    os.kill((set(gw.workers()) - {victim}).pop(), signal.SIGSTOP)      # whoever comes back serves alone, too
+    until(lambda: len(events(gw, "a worker does not answer")) == 2)
+    assert all(gw.get("/plain").status == 200 for _ in range(20))
+
+
+def test_a_table_that_came_meanwhile_serves_when_it_is_back(start) -> None:
+    gw = start("--worker-timeout", "0s")
+    victim, other = gw.workers()
+    os.kill(victim, signal.SIGSTOP)
+    until(lambda: stuck(gw) == 1)
+    began = time.monotonic()
+    write(gw.folder, "more.yaml", route("more", rule(path="/gone", filters=[
+        {"type": "RequestRedirect", "requestRedirect": {"statusCode": 301}}])))
+    gw.serves("/gone", 301)
+    assert gw.process.poll() is None and time.monotonic() - began < 4, "a reload does not wait for it"
+    os.kill(victim, signal.SIGCONT)
+    until(lambda: stuck(gw) == 0)
+    os.kill(other, signal.SIGSTOP)
+    until(lambda: stuck(gw) == 1)
+    assert {gw.get("/gone").status for _ in range(10)} == {301}
+    os.kill(other, signal.SIGCONT)
+
+
+def test_a_filter_that_loops_is_named_and_its_worker_replaced(start) -> None:
+    gw = start("--worker-timeout", "3s")
+    load = Load(gw)
+    load.more(50)
+    before = set(gw.workers())
+    lost = gw.connect()
+    lost.send(b"GET /loop HTTP/1.1\r\nHost: a\r\n\r\n")
+    until(lambda: events(gw, "a worker does not answer"))
+    told, = events(gw, "a worker does not answer")
+    assert (told["filter"], told["in"]) == ("default/loops", "request")
+    assert re.search(r'filters\.py", line \d+ in on_request', told["stack"])
+    until(lambda: gw.metrics().get('gwfast_python_filter_failures_total{filter="default/loops",reason="blocked"}') == 1)
+    until(lambda: events(gw, "a worker died and is replaced"), 15)
+    assert lost.at_end()
+    until(lambda: len(gw.workers()) == 2 and set(gw.workers()) != before)
+    load.more(50)
+    load.end()
+    assert len(load.failed) <= 4, "what its worker had accepted, one for each thread"
+    assert told["pid"] not in gw.workers()
+    assert events(gw, "a worker that does not answer is ended")[0]["pid"] == told["pid"]
+    lost.close()
+
+
+@pytest.mark.parametrize("host,path", [("a", "/sleep"), ("streams.example", "/piece")])
+def test_a_filter_that_blocks_for_a_while(start, host: str, path: str) -> None:
+    """In a request or in a piece of a response: the worker is back, and what waited for it is answered."""
+    gw = start(workers=1)
+    assert gw.get(path, host=host).status == 200
+    until(lambda: events(gw, "a worker answers again"))
+    told, = events(gw, "a worker does not answer")
+    name = "default/" + ("loops" if host == "a" else "streams")
+    assert (told["filter"], told["state"]) == (name, "waiting")
+    assert gw.metrics()[f'gwfast_python_filter_failures_total{{filter="{name}",reason="blocked"}}'] == 1
+    assert gw.metrics()["gwfast_worker_restarts_total"] == 0
+
+
+@pytest.mark.parametrize("name,status", [("briefly", 500), ("late", 200)])
+def test_a_step_longer_than_the_timeout_is_a_timeout(start, name: str, status: int) -> None:
+    """Also where nothing is awaited behind it, so that no timer could have said so."""
+    gw = start(workers=1)
+    assert gw.get(host=f"{name}.example").status == status
+    assert gw.metrics()[f'gwfast_python_filter_failures_total{{filter="default/{name}",reason="timeout"}}'] == 1
+    assert "blocked its worker for 0.3 s" in gw.errors()
+    assert not events(gw, "a worker does not answer")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_where_nobody_answers_the_gateway_is_not_ready(start, workers: int) -> None:
+    gw = start("--worker-timeout", "0s", workers=workers)
+    pids = gw.workers()
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    until(lambda: gw.ask("/readyz")[0] == 503)
+    waiting = gw.connect()
+    waiting.send(b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n")
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    assert waiting.response().status == 200
+    until(lambda: gw.ask("/readyz")[0] == 200)
+    waiting.close()
+
+
+def test_the_end_waits_for_a_stuck_worker_no_longer_than_for_others(start) -> None:
+    gw = start("--worker-timeout", "0s", "--drain-timeout", "60s")
+    victim = gw.workers()[0]
+    os.kill(victim, signal.SIGSTOP)
+    until(lambda: stuck(gw) == 1)
+    began = time.monotonic()
+    gw.process.terminate()
+    assert gw.process.wait(20) == 0
+    assert time.monotonic() - began < 10
+    until(lambda: not alive(victim))
+
+
+def test_a_second_signal_ends_also_what_does_not_answer(start) -> None:
+    gw = start("--worker-timeout", "0s", "--drain-timeout", "60s")
+    os.kill(gw.workers()[0], signal.SIGSTOP)
+    gw.process.terminate()
+    until(lambda: events(gw, "draining"))
+    began = time.monotonic()
+    gw.process.terminate()
+    assert gw.process.wait(20) == 0
+    assert time.monotonic() - began < 3
+
+
+def test_a_gateway_that_was_stopped_as_a_whole_kills_nobody(start) -> None:
+    """A debugger, a container that is paused, a machine that sleeps: whoever is looked at had no time to answer."""
+    gw = start("--worker-timeout", "1s")
+    pids = [*gw.workers(), gw.process.pid]
+    for _ in range(2):
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(3)       # longer than the timeout: that is what is tried
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)
+        until(lambda: gw.get("/plain").status == 200)
+    assert gw.workers() == pids[:-1]
+    assert gw.metrics()["gwfast_worker_restarts_total"] == 0
+
+
+def test_the_stack_is_asked_for_without_harm(start) -> None:
+    """The signal that does so comes to a worker that is fine, again and again, while it serves."""
+    gw = start(workers=1)
+    load = Load(gw, 2)
+    worker, = gw.workers()
+    for _ in range(200):
+        os.kill(worker, signal.SIGURG)
+        time.sleep(0.002)
+    load.more(50)
+    load.end()
+    assert not load.failed and gw.workers() == [worker]
+
+
+def test_idle_workers_do_not_wake_more_often_for_it(start) -> None:
+    gw = start()
+    pid = gw.workers()[0]
+
+    def switches() -> int:
+        return int(re.search(r"\nvoluntary_ctxt_switches:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
+    before, began = switches(), time.monotonic()
+    time.sleep(2)
+    assert (switches() - before) / (time.monotonic() - began) < 15      # the tick that was there
+
+
+def test_descriptors_stay_as_they_were(start) -> None:
+    gw = start("--worker-timeout", "0s")
+
+    def held() -> int:
+        return len(os.listdir(f"/proc/{gw.process.pid}/fd"))
+    victim = gw.workers()[0]
+    counts = [held() + 1]       # a connection of the admin server may be there or not
+    for n in range(4):
+        os.kill(victim, signal.SIGSTOP)
+        until(lambda n=n: len(events(gw, "a worker does not answer")) == n + 1)
+        assert all(gw.get("/plain").status == 200 for _ in range(20))
+        os.kill(victim, signal.SIGCONT)
+        until(lambda: stuck(gw) == 0)
+        counts.append(held())
+    assert max(counts) <= counts[0], counts
+
+
+def test_h2load_reaches_others(start) -> None:
+    """Many connections at once: those that the stopped one has are its own, all others are served."""
+    gw = start("--worker-timeout", "0s")
+    os.kill(gw.workers()[0], signal.SIGSTOP)
+    until(lambda: stuck(gw) == 1)
+    try:
+        done = subprocess.run(["h2load", "-n", "2000", "-c", "100", "--h1", f"http://127.0.0.1:{gw.port}/plain"], capture_output=True,
+                              text=True, timeout=60)
+    except FileNotFoundError:
+        pytest.skip("h2load is not installed")
+    assert "2000 succeeded, 0 failed" in done.stdout
