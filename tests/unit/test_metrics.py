@@ -108,7 +108,7 @@ def test_a_filter_in_python_has_every_sample_before_it_fails(memory):
     assert {name: n for name, n in found.items() if name.startswith("gwfast_python_filter_")} == {
         'gwfast_python_filter_requests_total{filter="n/a"}': 0, 'gwfast_python_filter_unloaded{filter="n/a"}': 0} | {
         f'gwfast_python_filter_failures_total{{filter="n/a",reason="{reason}"}}': 0
-        for reason in ("exception", "invalid", "load", "not_loaded", "stop", "timeout")}
+        for reason in ("blocked", "exception", "invalid", "load", "not_loaded", "stop", "timeout")}
 
 
 def test_filters_in_python_are_bounded(memory):
