@@ -12,6 +12,8 @@ cdef int32_t encode_response(Encoding *encoding, const Ops *ops, const ResponseH
 # Our own answer. location: where to go, or NULL; length: of the body. grpc >= 0: a trailers-only response with this status.
 cdef int32_t encode_answer(Encoding *encoding, const Ops *ops, int status, const char *date, const char *location,
                            uint32_t n, uint32_t length, int grpc, uint8_t *to, uint8_t *end) noexcept nogil
+# The body of such an answer, `size` bytes (answer_size): '404 Not Found' and a line feed.
+cdef void answer_body(char *to, int status, uint32_t size) noexcept nogil
 # A head that is nothing but its status; there is room.
 cdef int32_t encode_status(Encoding *encoding, uint32_t status, uint8_t *to, uint8_t *end) noexcept nogil
 # A trailer section of lines as HTTP/1.1 has them.

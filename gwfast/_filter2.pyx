@@ -1,6 +1,6 @@
 """The heads that leave for clients of HTTP/2 (see _filter2.pxd)."""
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport strlen
+from libc.string cimport memcpy, strlen
 from gwfast._bytes cimport same
 from gwfast._fault cimport reason_phrase
 from gwfast._fields cimport field_id, field_line
@@ -166,3 +166,9 @@ cdef int grpc_status(int status) noexcept nogil:
     if status == 429 or status >= 500:
         return 14                  # UNAVAILABLE
     return 13 if status == 400 or status == 431 else 2
+
+
+cdef void answer_body(char *to, int status, uint32_t size) noexcept nogil:
+    to[0], to[1], to[2], to[3] = <char>(48 + status // 100), <char>(48 + status // 10 % 10), <char>(48 + status % 10), c" "
+    memcpy(to + 4, reason_phrase(status), size - 5)
+    to[size - 1] = c"\n"

@@ -1,5 +1,5 @@
 # Frames of HTTP/2 (RFC 9113 4 and 6). Pure: bytes in, slices out, nothing allocated.
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     FRAME_HEAD = 9
@@ -94,6 +94,24 @@ cdef struct Settings:
     uint32_t frame
     uint32_t list
     uint32_t connect_protocol
+
+# What a peer may make us do that no request needs: so much at once, so much each second, and more where it does work that
+# explains it. All zeros: nothing was spent.
+cdef struct Budget:
+    uint32_t spent
+    uint64_t at_ms
+
+# Spends one: whether that was one too many.
+cdef inline bint overspends(Budget *budget, uint64_t now_ms, uint32_t burst, uint32_t rate) noexcept nogil:
+    cdef uint64_t back = (now_ms - budget.at_ms) * rate // 1000
+    if back:
+        budget.spent = budget.spent - <uint32_t>back if back < budget.spent else 0
+        budget.at_ms = now_ms
+    budget.spent += 1
+    return budget.spent > burst
+
+cdef inline void earn(Budget *budget, uint32_t n) noexcept nogil:
+    budget.spent -= min(n, budget.spent)
 
 cdef void settings_start(Settings *settings) noexcept nogil
 # Takes over what a SETTINGS frame says.

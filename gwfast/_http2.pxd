@@ -2,11 +2,11 @@
 # peer may not do; what leaves is in _stream. Streams are found by a small table that is there while there are any.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
-from gwfast._frames cimport Frame, FrameState
+from gwfast._frames cimport Budget, Frame, FrameState
 from gwfast._hpack cimport Table
 from gwfast._head cimport Field
 from gwfast._loop cimport Buf
-from gwfast._stream cimport Budget, Multiplex, Stream
+from gwfast._stream cimport Multiplex, Stream
 
 cdef enum:
     BUCKETS = 32           # of streams, by their number
@@ -19,13 +19,10 @@ cdef class Http2(Multiplex):
     cdef Table *decoder        # folded, and a block of its own, while it rests
     cdef PyObject **streams    # BUCKETS chains of open streams; NULL: none
     cdef uint32_t count        # of them
-    cdef uint32_t last         # the highest number of a stream
     cdef uint32_t served       # requests
     cdef uint32_t block_stream
     cdef uint8_t block_flags
     cdef uint32_t block_error
-    cdef Budget resets
-    cdef Budget glitches
     cdef uint64_t since_ms     # of what is timed: the greeting, a field block, being idle
     cdef uint64_t drain_ms     # when the first GOAWAY left; 0: none has
     cdef bint greeted          # the preface was read
@@ -45,14 +42,16 @@ cdef class Http2(Multiplex):
     cdef void on_settings(self, Frame *frame) noexcept
     cdef void on_window_update(self, Frame *frame) noexcept
     cdef void on_reset(self, Frame *frame) noexcept
+    cdef bint is_rash(self, Stream stream) noexcept
     cdef void take_block(self, uint32_t id, const uint8_t *at, uint32_t n, bint ended) noexcept
     cdef void open_stream(self, uint32_t id, int result, uint32_t count, char *end, bint ended) noexcept
     cdef Stream admit(self, uint32_t id, bint ended)
     cdef void begin(self, Stream stream) noexcept
     cdef void take_trailers(self, Stream stream, Field *fields, uint32_t count) noexcept
     cdef Stream find(self, uint32_t id)
-    cdef bint was_reset(self, uint32_t id) noexcept
     cdef void spend(self, Budget *budget, uint32_t burst, uint32_t rate) noexcept
+    cdef void spend_glitch(self) noexcept
+    cdef void spend_reset(self) noexcept
     cdef void say_goodbye(self, uint32_t last, uint32_t code) noexcept
     cdef void leave(self) noexcept
     cdef void gone(self) noexcept

@@ -4,7 +4,8 @@ Rules
 - A frame is judged by _frames alone, a field block by _hpack and _head2; what depends on streams and windows is here.
 - What a peer may make us do has a budget: streams that end early (resets), frames that carry nothing (glitches), a field
   block's size, answers that it does not read (nothing is read while more waits for the socket than a buffer holds).
-  Who spends it all gets GOAWAY ENHANCE_YOUR_CALM.
+  Who spends it all gets GOAWAY ENHANCE_YOUR_CALM. Work earns it again: a busy client's PINGs are explained by its DATA.
+- What still comes for a stream that has ended is ignored where it may have crossed its end (RFC 9113 5.1).
 - Windows are given back when the exchange took the bytes, so a slow backend holds its client back.
 - A stream that the client resets is cancelled at its upstream in the same round; one that was not launched never is.
 """
@@ -29,7 +30,7 @@ from gwfast._hpack cimport (
     table_unfold)
 from gwfast._hpack_encode cimport Encoding, encoding_bytes, encoding_limit, encoding_start
 from gwfast._loop cimport READ, READ_AGAIN, READS, Peer, append, consume, release, waiting
-from gwfast._stream cimport RING
+from gwfast._recent cimport recent_enter, recent_is_marked
 from gwfast._sys cimport *
 from gwfast._table cimport Bind
 
@@ -45,6 +46,8 @@ cdef enum:
     GLITCHES = 1000            # limits.GLITCHES
     UPDATES = 8000             # limits.WINDOW_UPDATES
     GLITCHES_RATE = 100        # limits.GLITCHES_PER_SECOND
+    EARNED = 4                 # limits.GLITCHES_PER_STREAM
+    RASH_MS = 50               # limits.STREAM_RESET_AGE
     LINGER_MS = 2000           # limits.LINGER_TIMEOUT
     DRAIN_IDLE_MS = 1000       # limits.DRAIN_IDLE
     REST_MS = 1000             # limits.IDLE_REST
@@ -169,7 +172,7 @@ cdef class Http2(Multiplex):
 
     cdef void leave(self) noexcept:
         """The second: which streams were the last."""
-        self.say_goodbye(self.last, NO_ERROR)
+        self.say_goodbye(self.recent.last, NO_ERROR)
         self.leaving = True
         if self.count == 0:
             self.fail(NO_ERROR)
@@ -182,7 +185,7 @@ cdef class Http2(Multiplex):
         if code == ENHANCE_YOUR_CALM:
             self.gateway.counters.totals.http2_floods += 1
         if code != NO_ERROR or not self.leaving:
-            self.say_goodbye(self.last, code)
+            self.say_goodbye(self.recent.last, code)
         self.lingering = True
         self.end_streams()
         release(&self.loop.pool, &self.block)
@@ -291,7 +294,7 @@ cdef class Http2(Multiplex):
 
     cdef void on_frame(self, Frame *frame) noexcept:
         if frame.idle:
-            self.spend(&self.glitches, GLITCHES, GLITCHES_RATE)
+            self.spend_glitch()
         if frame.type == FRAME_DATA:
             self.on_data(frame)
         elif frame.type == FRAME_HEADERS or frame.type == FRAME_CONTINUATION:
@@ -303,10 +306,11 @@ cdef class Http2(Multiplex):
         elif frame.type == FRAME_SETTINGS:
             self.on_settings(frame)
         elif frame.type == FRAME_PING:
+            self.spend_glitch()
             if not frame.flags & FLAG_ACK:
-                self.spend(&self.glitches, GLITCHES, GLITCHES_RATE)
                 self.put_frame(FRAME_PING, FLAG_ACK, 0, <const char *>frame.at, 8)
         elif frame.type == FRAME_GOAWAY:
+            self.spend_glitch()
             self.drain()
         elif frame.error:              # PRIORITY
             self.on_bad_priority(frame)
@@ -314,12 +318,12 @@ cdef class Http2(Multiplex):
     cdef void on_bad_priority(self, Frame *frame) noexcept:
         cdef Stream stream = self.find(frame.stream)
         if stream is not None:
-            self.spend(&self.resets, RESETS, RESETS_RATE)
+            self.spend_reset()
             stream.reset(frame.error)
-        elif frame.stream > self.last:
+        elif frame.stream > self.recent.last:
             self.fail(frame.error)         # an idle stream cannot be reset (RFC 9113 6.4)
-        elif not self.was_reset(frame.stream):
-            self.spend(&self.resets, RESETS, RESETS_RATE)
+        elif not recent_is_marked(&self.recent, frame.stream):
+            self.spend_reset()
             self.put_reset(frame.stream, frame.error)   # the answer was faster
 
     cdef void on_settings(self, Frame *frame) noexcept:
@@ -327,11 +331,11 @@ cdef class Http2(Multiplex):
         cdef int64_t change
         cdef PyObject *at
         cdef int i
+        self.spend_glitch()
         if frame.flags & FLAG_ACK:
             self.acknowledged = True
             self.rearm()
             return
-        self.spend(&self.glitches, GLITCHES, GLITCHES_RATE)
         settings_apply(&self.peer, frame)
         if self.encoder != NULL:
             encoding_limit(self.encoder, self.peer.header_table)
@@ -363,15 +367,14 @@ cdef class Http2(Multiplex):
             else:
                 self.pump_queue()
             return
-        if frame.stream > self.last:
+        if frame.stream > self.recent.last:
             self.fail(PROTOCOL_ERROR)      # of an idle stream (RFC 9113 5.1)
             return
         stream = self.find(frame.stream)
         if stream is None:
-            self.spend(&self.glitches, GLITCHES, GLITCHES_RATE)
-            return
+            return                         # it has just ended: Go sends one for each body (RFC 9113 5.1)
         if frame.error or stream.window + frame.code > WINDOW_MOST:
-            self.spend(&self.resets, RESETS, RESETS_RATE)
+            self.spend_reset()
             stream.reset(frame.error if frame.error else FLOW_CONTROL_ERROR)
             return
         stream.window += frame.code
@@ -381,15 +384,25 @@ cdef class Http2(Multiplex):
 
     cdef void on_reset(self, Frame *frame) noexcept:
         cdef Stream stream
-        if frame.stream > self.last:
+        if frame.stream > self.recent.last:
             self.fail(PROTOCOL_ERROR)
             return
         stream = self.find(frame.stream)
-        self.spend(&self.resets, RESETS, RESETS_RATE)
-        if stream is None or self.lingering:
+        if stream is None:
+            self.spend_glitch()            # the answer was faster (RFC 9113 5.1)
+            return
+        if self.is_rash(stream):
+            self.spend_reset()
+        if self.lingering:
             return
         self.gateway.counters.totals.http2_resets += 1
         stream.drop()
+
+    cdef bint is_rash(self, Stream stream) noexcept:
+        """Whether to cancel it is cheap for a client and dear for its backend: not once the response has begun, nor where
+        it held its place for as long as many a response takes."""
+        cdef Exchange exchange = stream.exchange
+        return exchange is not None and not exchange.replied and self.loop.now_ms - stream.born_ms < RASH_MS
 
     cdef void on_data(self, Frame *frame) noexcept:
         cdef Stream stream = self.find(frame.stream)
@@ -401,10 +414,13 @@ cdef class Http2(Multiplex):
             return
         if stream is None or stream.remote_ended:
             self.owe(None, frame.length)
-            if frame.stream > self.last:
+            if frame.stream > self.recent.last:
                 self.fail(PROTOCOL_ERROR)
-            elif not self.was_reset(frame.stream):
-                self.spend(&self.resets, RESETS, RESETS_RATE)
+            elif recent_is_marked(&self.recent, frame.stream):
+                if frame.length == 0:
+                    self.spend_glitch()
+            else:
+                self.spend_reset()
                 if stream is not None:
                     stream.reset(STREAM_CLOSED)
                 else:
@@ -413,15 +429,17 @@ cdef class Http2(Multiplex):
         stream.credit -= frame.length
         if stream.credit < 0:
             self.owe(None, frame.length)
-            self.spend(&self.resets, RESETS, RESETS_RATE)
+            self.spend_reset()
             stream.reset(FLOW_CONTROL_ERROR)
             return
         if stream.sized and (frame.n > stream.left or end and frame.n != stream.left):
             self.owe(None, frame.length)       # another length than was said: malformed (RFC 9113 8.1.1)
-            self.spend(&self.resets, RESETS, RESETS_RATE)
+            self.spend_reset()
             stream.reset(PROTOCOL_ERROR)
             return
         stream.left -= frame.n
+        if frame.n:
+            earn(&self.glitches, 1)
         if padding:
             self.owe(stream, padding)
         stream.take_data(<char *>frame.at, frame.n, end)
@@ -442,7 +460,7 @@ cdef class Http2(Multiplex):
             self.fail(ENHANCE_YOUR_CALM)
             return
         if frame.n == 0 and not whole:
-            self.spend(&self.glitches, GLITCHES, GLITCHES_RATE)
+            self.spend_glitch()
         if append(&self.loop.pool, &self.block, <const char *>frame.at, frame.n) < 0:
             self.gone()
             return
@@ -505,22 +523,22 @@ cdef class Http2(Multiplex):
         if result == HPACK_BAD or result == HPACK_CALM:
             self.fail(COMPRESSION_ERROR if result == HPACK_BAD else ENHANCE_YOUR_CALM)
             return
-        if id > self.last:
-            self.last = id
+        if id > self.recent.last:
+            recent_enter(&self.recent, id)
             self.open_stream(id, result, block.count, block.at, ended)
             return
         stream = self.find(id)
         if stream is None:
-            if self.was_reset(id):
-                self.spend(&self.glitches, GLITCHES, GLITCHES_RATE)
+            if recent_is_marked(&self.recent, id):
+                self.spend_glitch()
             else:                          # RFC 9113 5.1, 5.1.1
-                self.fail(STREAM_CLOSED if id == self.last else PROTOCOL_ERROR)
+                self.fail(STREAM_CLOSED if id == self.recent.last else PROTOCOL_ERROR)
         elif stream.remote_ended:
-            self.spend(&self.resets, RESETS, RESETS_RATE)
+            self.spend_reset()
             stream.reset(STREAM_CLOSED)
         elif not ended or self.block_error or result == HPACK_LARGE or not read_trailers2(block.fields, block.count) or (
                 stream.sized and stream.left):
-            self.spend(&self.resets, RESETS, RESETS_RATE)
+            self.spend_reset()
             stream.reset(PROTOCOL_ERROR)
         else:
             self.take_trailers(stream, block.fields, block.count)
@@ -530,7 +548,7 @@ cdef class Http2(Multiplex):
         cdef char key[25]
         cdef Stream stream
         if self.leaving or self.count >= STREAMS:
-            self.spend(&self.resets, RESETS, RESETS_RATE)
+            self.spend_reset()
             self.put_reset(id, REFUSED_STREAM)
             return
         if result == HPACK_LARGE:
@@ -539,7 +557,7 @@ cdef class Http2(Multiplex):
             websocket_key(self.loop.random(), self.loop.random(), key)
             result = read_head2(&self.gateway.head, count, self.loop.output, end, ended, key)
         if result == MALFORMED or self.block_error:
-            self.spend(&self.resets, RESETS, RESETS_RATE)
+            self.spend_reset()
             self.put_reset(id, PROTOCOL_ERROR)
             return
         stream = self.admit(id, ended)
@@ -565,6 +583,7 @@ cdef class Http2(Multiplex):
         stream.address_n, stream.trusted, stream.https, stream.sign = self.address_n, self.trusted, self.https, self.sign
         stream.certificate = self.certificate
         stream.id = id
+        stream.born_ms = self.loop.now_ms
         stream.window, stream.credit = self.peer.window, STREAM_WINDOW
         stream.remote_ended = ended
         stream.next = self.streams[id // 2 % BUCKETS]
@@ -572,6 +591,8 @@ cdef class Http2(Multiplex):
         Py_INCREF(stream)
         self.count += 1
         self.served += 1
+        earn(&self.glitches, EARNED)
+        earn(&self.updates, EARNED)
         if self.count == 1:
             self.rearm()
         if self.served >= self.clients.keepalive_requests or (
@@ -647,21 +668,16 @@ cdef class Http2(Multiplex):
                 self.fail(NO_ERROR)
             self.rearm()
 
-    cdef bint was_reset(self, uint32_t id) noexcept:
-        cdef int i
-        for i in range(RING):
-            if self.ring[i] == id:
-                return True
-        return False
-
     cdef void spend(self, Budget *budget, uint32_t burst, uint32_t rate) noexcept:
-        cdef uint64_t back = (self.loop.now_ms - budget.at_ms) * rate // 1000
-        if back:
-            budget.spent = budget.spent - <uint32_t>back if back < budget.spent else 0
-            budget.at_ms = self.loop.now_ms
-        budget.spent += 1
-        if budget.spent > burst:
+        if overspends(budget, self.loop.now_ms, burst, rate):
             self.fail(ENHANCE_YOUR_CALM)
+
+    cdef void spend_glitch(self) noexcept:
+        self.spend(&self.glitches, GLITCHES, GLITCHES_RATE)
+
+    cdef void spend_reset(self) noexcept:
+        self.spend(&self.resets, RESETS, RESETS_RATE)
+
 
 cdef void websocket_key(uint64_t a, uint64_t b, char *to) noexcept nogil:
     """16 random bytes in base 64 (RFC 6455 4.1)."""

@@ -9,7 +9,7 @@ Rules
 """
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove
 
@@ -35,6 +35,7 @@ cdef enum:
     BLOCK_MOST = 65536         # limits.FIELD_BLOCK_BYTES
     GLITCHES = 1000            # limits.GLITCHES
     GLITCHES_RATE = 100        # limits.GLITCHES_PER_SECOND
+    EARNED = 4                 # limits.GLITCHES_PER_STREAM
     SWITCH_ROOM = 128          # lines of a WebSocket's handshake behind those of a field block
 
 
@@ -326,19 +327,13 @@ cdef class Mux(Carrier):
             stream.deliver(self.run_head, self.run_at, self.run_n, self.run_end)
 
     cdef void on_frame(self, Frame *frame) noexcept:
-        cdef uint64_t back
         cdef Stream stream
         if self.run is not None and (frame.type != FRAME_DATA or frame.stream != self.run.id):
             self.hand_over()
             if self.closed:
                 return
         if frame.idle:
-            back = (self.loop.now_ms - self.glitches_ms) * GLITCHES_RATE // 1000
-            if back:
-                self.glitches = self.glitches - <uint32_t>back if back < self.glitches else 0
-                self.glitches_ms = self.loop.now_ms
-            self.glitches += 1
-            if self.glitches > GLITCHES:
+            if overspends(&self.glitches, self.loop.now_ms, GLITCHES, GLITCHES_RATE):
                 self.fail(ENHANCE_YOUR_CALM)
                 return
         if frame.type == FRAME_DATA:
@@ -378,6 +373,8 @@ cdef class Mux(Carrier):
             if self.is_idle_number(frame.stream):
                 self.fail(PROTOCOL_ERROR)
             return
+        if frame.n:
+            earn(&self.glitches, 1)
         stream.credit -= frame.length
         if stream.credit < 0:
             self.bad(stream, FLOW_CONTROL_ERROR)
@@ -451,6 +448,7 @@ cdef class Mux(Carrier):
     cdef void take_head(self, Stream stream, bint end) noexcept:
         stream.replied = True
         stream.ended = end
+        earn(&self.glitches, EARNED)
         stream.sized = self.home.reply.framing == FRAMING_LENGTH
         stream.left = self.home.reply.content_length
         stream.bodiless = self.home.reply.framing == FRAMING_NONE

@@ -12,16 +12,10 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 from gwfast._clients cimport Client
 from gwfast._exchange cimport Downstream
-from gwfast._frames cimport Settings
+from gwfast._frames cimport Budget, Settings
 from gwfast._hpack_encode cimport Encoding
 from gwfast._loop cimport Buf
-
-cdef enum:
-    RING = 64              # streams that we reset: frames of theirs may still be on their way
-
-cdef struct Budget:        # so many at once, and so many a second
-    uint32_t spent
-    uint64_t at_ms
+from gwfast._recent cimport Recent
 
 cdef class Stream(Downstream)
 
@@ -36,9 +30,10 @@ cdef class Multiplex(Client):
     cdef int64_t window        # bytes that the peer takes
     cdef int64_t credit        # bytes that it may still send
     cdef uint32_t owed         # bytes that were used, and not given back to it
-    cdef uint32_t ring[RING]
-    cdef uint32_t ringed
+    cdef Recent recent     # marked: reset by us, so frames of theirs may still be on their way
     cdef Budget updates
+    cdef Budget resets
+    cdef Budget glitches
     cdef bint lingering        # only what was sent has to arrive
 
     cdef void pend(self, Stream stream) noexcept
@@ -70,6 +65,7 @@ cdef class Stream(Downstream):
     cdef Buf trailing          # and the trailers behind it
     cdef Buf behind            # trailers of the response, behind `out`
     cdef uint64_t left         # of content-length
+    cdef uint64_t born_ms
     cdef uint64_t since_ms     # of the body's clock
     cdef uint64_t window_ms
     cdef uint64_t window_bytes

@@ -14,11 +14,12 @@ from libc.string cimport memcpy, memset
 from gwfast._exchange cimport Exchange
 from gwfast._fault cimport *
 from gwfast._filter cimport Ops, answer_size
-from gwfast._filter2 cimport encode_answer, encode_response, encode_status, encode_trailers, grpc_status
+from gwfast._filter2 cimport answer_body, encode_answer, encode_response, encode_status, encode_trailers, grpc_status
 from gwfast._frames cimport *
 from gwfast._head cimport *
 from gwfast._log cimport Record
 from gwfast._loop cimport READ, SCRATCH, append, consume, release, reserve, waiting
+from gwfast._recent cimport recent_mark
 from gwfast._sys cimport *
 from gwfast._tls cimport Session
 
@@ -27,6 +28,7 @@ cdef enum:
     WINDOW = 1048576           # limits.CONNECTION_WINDOW
     GATHER = 32768             # sent at once when so much is there
     MINIMUM_RATE = 240         # limits.BODY_MINIMUM_RATE
+    UPDATES_EARNED = 10        # limits.WINDOW_UPDATES_PER_DATA
 
 
 @cython.no_gc
@@ -133,16 +135,15 @@ cdef class Multiplex(Client):
             stream.window -= step
             stream.local_ended = last
             sent += <size_t>step
-            if self.updates.spent > 2:
-                self.updates.spent -= 2
+            earn(&self.updates, UPDATES_EARNED)
+            earn(&self.glitches, 1)
             if waiting(&self.gather) >= GATHER and self.push() < 0:
                 break              # its end is announced
         return sent
 
     cdef void put_reset(self, uint32_t stream, uint32_t code) noexcept:
         cdef uint8_t *p
-        self.ring[self.ringed % RING] = stream
-        self.ringed += 1
+        recent_mark(&self.recent, stream)
         if self.room(13) == 0:
             p = <uint8_t *>self.gather.base + self.gather.end
             self.gather.end += <uint32_t>(put_rst_stream(p, stream, code) - p)
@@ -351,6 +352,7 @@ cdef class Stream(Downstream):
         if length < 0:
             self.conn.fail(INTERNAL_ERROR)
             return -1
+        earn(&self.conn.resets, 1)     # a backend did its work for it
         self.conn.put_block(self.id, <char *>to, length, ends)
         if ends:
             self.local_ended = True
@@ -491,10 +493,3 @@ cdef class Stream(Downstream):
         if not self.closed:
             self.conn.put_reset(self.id, INTERNAL_ERROR)
             self.conn.remove(self)
-
-
-cdef void answer_body(char *to, int status, uint32_t size) noexcept nogil:
-    """'404 Not Found' and a line feed."""
-    to[0], to[1], to[2], to[3] = <char>(48 + status // 100), <char>(48 + status // 10 % 10), <char>(48 + status % 10), c" "
-    memcpy(to + 4, reason_phrase(status), size - 5)
-    to[size - 1] = c"\n"

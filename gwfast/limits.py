@@ -24,12 +24,15 @@ STREAMS = 100  # SETTINGS_MAX_CONCURRENT_STREAMS (HAProxy, Envoy: 100; nginx: 12
 STREAM_WINDOW = 64 * 1024  # that one side may send before the other took it (nginx: 64 KiB)
 CONNECTION_WINDOW = 1024 * 1024  # the same of all streams together
 # What a client may make us do at once, and each second; more ends the connection: ENHANCE_YOUR_CALM.
-STREAM_RESETS = 1000  # streams that end by RST_STREAM, its own or one that it provoked (nghttp2: 1000, 33 a second)
-STREAM_RESETS_PER_SECOND = 33
-GLITCHES = 1000  # frames that carry nothing or want an answer: empty DATA, PRIORITY, unknown types, SETTINGS, PING
-GLITCHES_PER_SECOND = 100
+STREAM_RESETS = 1000  # streams that it cancels at once, and those that it makes us reset (nghttp2: 1000, 33 a second);
+STREAM_RESETS_PER_SECOND = 33  # a response that a backend began earns one (Envoy: half of the streams of a connection)
+STREAM_RESET_AGE = 0.05  # an older stream, or one whose response has begun, may be cancelled (Envoy: 1 s): as dear as one served
+GLITCHES = 1000  # frames that carry nothing or want an answer: empty DATA, PRIORITY, unknown types, SETTINGS, PING,
+GLITCHES_PER_SECOND = 100  # RST_STREAM of what has ended; DATA with payload earns one: grpc-go and Java measure with a PING
+GLITCHES_PER_STREAM = 4  # that each stream earns, and as many WINDOW_UPDATEs (Envoy: 100 PRIORITY, 2 WINDOW_UPDATEs)
 UNSENT_ANSWERS = 1000  # to SETTINGS and PING of a backend that does not read them; more ends the connection
-WINDOW_UPDATES = 8000  # beyond two for each DATA frame that was sent
+WINDOW_UPDATES = 8000  # beyond those that are earned
+WINDOW_UPDATES_PER_DATA = 10  # frame that was sent (Envoy: 10): Go's net/http sends one for 4 KiB that were read, twice
 CONTINUATIONS = 8  # of one field block (nghttp2: 8); one more ends the connection: ENHANCE_YOUR_CALM
 
 # TLS. nginx and HAProxy have 16 KiB for a ClientHello as well; one with post-quantum key shares has 2 KiB.
