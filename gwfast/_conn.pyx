@@ -19,6 +19,7 @@ from gwfast._log cimport Record
 from gwfast._frames cimport FRAME_BAD, PREFACE, read_preface
 from gwfast._http2 cimport Http2
 from gwfast._http1 cimport keep_trailers, parse_request, parse_trailers
+from gwfast._linger cimport let_arrive
 from gwfast._loop cimport (
     READ, READ_AGAIN, READ_END, READS, SCRATCH, SLOT_MS, Peer, append, consume, release, waiting)
 from gwfast._splice cimport TAKE
@@ -112,7 +113,11 @@ cdef class Conn(Client):
     cdef void gone(self) noexcept:
         if self.exchange is not None:
             self.exchange.client_gone()
-        self.close()
+        if not self.closed and self.tls is not None and self.tls.alerts():
+            release(&self.loop.pool, &self.input)
+            let_arrive(self)
+        else:
+            self.close()
 
     cdef bint arrived(self) noexcept:
         cdef char byte

@@ -12,7 +12,7 @@ from gwfast._health cimport HealthFile, Places
 
 cdef enum:
     MIRRORS = 5            # _call.CALL_ENDS
-    HANDSHAKES = 12        # _tls.HANDSHAKE_ENDS
+    HANDSHAKES = 13        # _tls.HANDSHAKE_ENDS
 
 cdef enum:
     FILTERS = 1000         # limits.FILTERS_SHOWN

@@ -35,8 +35,8 @@ cdef extern from * nogil:
 
 BUCKETS_US = tuple(gwfast_bounds[i] for i in range(BUCKETS - 1))
 MIRROR_ENDS = ("answered", "failed", "slow", "late", "busy")      # by _call.CallEnd
-HANDSHAKE_ENDS = ("hello", "name", "settings", "timeout", "closed", "alert", "version", "cipher", "application", "no_certificate",
-                  "bad_certificate", "other")      # by _tls.HandshakeEnd
+HANDSHAKE_ENDS = ("hello", "plain_http", "name", "settings", "timeout", "closed", "alert", "version", "cipher", "application",
+                  "no_certificate", "bad_certificate", "other")      # by _tls.HandshakeEnd
 # A gauge (whether the last load failed), a counter, and failures by their reason.
 FILTER_COUNTED = ("unloaded", "requests", "blocked", "exception", "invalid", "load", "not_loaded", "stop", "timeout")
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")

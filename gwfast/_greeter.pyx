@@ -2,33 +2,40 @@
 
 Rules
 - The ClientHello is looked at before anything is answered: its name chooses the listener, which chooses the certificate
-  and whether TLS ends here at all. A name that no listener has gets no answer, not even an alert.
+  and whether TLS ends here at all. What cannot be served gets the alert that says why (RFC 8446 6.2).
+- HTTP in clear is answered in clear, as nginx does: who speaks it could not read an alert.
 - Python is called once a handshake, for the Setting.
-- All of it has one deadline, from the first byte or from accept; what lingers then has one of its own.
+- All of it has one deadline, from the first byte or from accept.
 """
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from gwfast._counters import HANDSHAKE_ENDS as WORDS
+from gwfast._hello import ALERTS
 
 from gwfast._address cimport ADDRESS_TEXT, text_address
+from gwfast._cleartext cimport (
+    CLEAR_BYTES, CLEAR_HTTP1, CLEAR_HTTP2, CLEAR_NONE, Clear, clear_answer, clear_peek)
 from gwfast._conn cimport HEAD, Conn
 from gwfast._fault cimport FAULT_HELLO, FAULT_PROXY_HEADER, FAULT_TLS
 from gwfast._http2 cimport Http2
-from gwfast._hello cimport HELLO_PARTIAL, hello_peek
-from gwfast._loop cimport READ, READ_AGAIN, READS, RECORDS, append, consume, release, waiting
+from gwfast._hello cimport (
+    ALERT_BYTES, ALERT_HANDSHAKE_FAILURE, ALERT_MISSING_EXTENSION, ALERT_PROTOCOL_VERSION, ALERT_UNRECOGNIZED_NAME,
+    HELLO_PARTIAL, hello_peek, put_alert)
+from gwfast._linger cimport let_arrive
+from gwfast._loop cimport READ, READ_AGAIN, RECORDS, append, consume, release, waiting
 from gwfast._match cimport find_listener
 from gwfast._proxyline cimport parse_proxy
 from gwfast._relay cimport Relay
 from gwfast._sys cimport *
 from gwfast._table cimport BIND_TCP, BIND_TLS, MODE_HTTPS, MODE_PASSTHROUGH, Bind
 from gwfast._tls cimport (
-    CHOSEN_H2, END_CLOSED, END_HELLO, END_NAME, END_SETTINGS, END_TIMEOUT, HANDSHAKE_ENDS, Session, Setting, serve)
+    CHOSEN_H2, END_CLOSED, END_HELLO, END_NAME, END_PLAIN_HTTP, END_SETTINGS, END_TIMEOUT, END_VERSION, HANDSHAKE_ENDS, Session,
+    Setting, serve)
 
 cdef enum:
     HANDSHAKE_MS = 10000   # limits.HANDSHAKE_TIMEOUT
-    LINGER_MS = 2000       # limits.LINGER_TIMEOUT
 
 
 @cython.final
@@ -42,10 +49,7 @@ cdef class Greeter(Client):
 
     cdef void on_events(self, uint32_t events) noexcept:
         if events & EPOLLERR:
-            if self.stage == STAGE_HANDSHAKE:
-                self.refuse(FAULT_TLS, END_CLOSED)
-            else:
-                self.close()
+            self.abandoned()
             return
         if events & (EPOLLRDHUP | EPOLLHUP):
             self.hangup = True
@@ -57,10 +61,7 @@ cdef class Greeter(Client):
             self.pump()
 
     cdef void on_deadline(self) noexcept:
-        if self.stage == STAGE_LINGER:
-            self.close()
-        else:
-            self.refuse(FAULT_TLS if self.stage == STAGE_HANDSHAKE else FAULT_HELLO, END_TIMEOUT)
+        self.refuse(FAULT_TLS if self.stage == STAGE_HANDSHAKE else FAULT_HELLO, END_TIMEOUT)
 
     cdef void drain(self) noexcept:
         pass                       # its deadline is near, and a request may be on its way
@@ -72,7 +73,7 @@ cdef class Greeter(Client):
             release(&self.loop.pool, &self.name)
             Client.close(self)
 
-    cdef void count(self, int fault, int why) noexcept:
+    cdef void count(self, int fault, int why, int alert) noexcept:
         self.gateway.counters.totals.faults[fault] += 1
         if fault == FAULT_TLS:
             self.gateway.counters.totals.tls_failures += 1
@@ -82,39 +83,48 @@ cdef class Greeter(Client):
         if self.clients.may_tell():
             try:
                 self.clients.tell(self.address[:self.address_n].decode("ascii"), WORDS[why],
-                                  self.tls.reason() if self.tls is not None else "", self.clients.untold)
+                                  ALERTS[alert] if alert else self.tls.reason() if self.tls is not None else "",
+                                  self.clients.untold)
                 self.clients.untold = 0
             except Exception:
                 self.gateway.counters.totals.bugs += 1
 
     cdef void refuse(self, int fault, int why) noexcept:
-        self.count(fault, why)
+        self.count(fault, why, 0)
         self.close()
+
+    cdef void abandoned(self) noexcept:
+        """The client is gone. One that said nothing only looked whether somebody is here: a balancer does so every second."""
+        if self.stage == STAGE_HANDSHAKE:
+            self.refuse(FAULT_TLS, END_CLOSED)
+        elif self.stage == STAGE_HELLO and self.input.base != NULL:
+            self.refuse(FAULT_HELLO, END_CLOSED)
+        else:
+            self.close()
 
     cdef void fail(self, bint answered) noexcept:
         """End a handshake that failed, so that an alert of ours arrives."""
-        self.count(FAULT_TLS, self.tls.end())
-        if not answered:
+        self.count(FAULT_TLS, self.tls.end(), 0)
+        if answered:
+            release(&self.loop.pool, &self.name)
+            let_arrive(self)
+        else:
             self.close()
-            return
-        self.stage = STAGE_LINGER
-        self.half_close()
-        self.loop.arm(self, self.loop.now_ms + LINGER_MS)
-        self.discard()
 
-    cdef void discard(self) noexcept:
-        cdef int left = READS
-        cdef ssize_t n
-        while left:
-            if not self.readable:
-                return
-            left -= 1
-            n = self.receive(self.loop.records, RECORDS)
-            if n == READ_AGAIN:
-                return
-            if n <= 0:
-                break
-        self.close()               # it has ended, or sends without end
+    cdef void decline(self, int fault, int why, int alert, uint16_t version) noexcept:
+        cdef uint8_t room[ALERT_BYTES]
+        self.count(fault, why, alert)
+        put_alert(room, alert, version)
+        self.part(room, ALERT_BYTES)
+
+    cdef void part(self, const uint8_t *at, size_t n) noexcept:
+        self.tls = None            # also where its beginning failed
+        release(&self.loop.pool, &self.input)
+        release(&self.loop.pool, &self.name)
+        if self.send(<const char *>at, n) < 0:
+            self.close()
+        else:
+            let_arrive(self)
 
     # -- before TLS ----------------------------------------------------------------------------------------------------
 
@@ -122,16 +132,16 @@ cdef class Greeter(Client):
         cdef char *at = self.loop.input
         cdef ssize_t n
         while not self.closed and self.readable:
-            if self.stage == STAGE_LINGER:
-                self.discard()
-                return
             if self.stage == STAGE_HANDSHAKE:
                 self.shake()
                 return
             n = self.receive(at, READ)
             if n == READ_AGAIN:
                 return
-            if n <= 0 or append(&self.loop.pool, &self.input, at, n) < 0:
+            if n <= 0:
+                self.abandoned()
+                return
+            if append(&self.loop.pool, &self.input, at, n) < 0:
                 self.close()
                 return
             if self.stage == STAGE_PROXY:
@@ -169,13 +179,15 @@ cdef class Greeter(Client):
         cdef int result = hello_peek(<const uint8_t *>self.input.base + self.input.start, waiting(&self.input), &hello)
         if result == HELLO_PARTIAL:
             return
-        bind = self.bind()
-        if result < 0 or bind == NULL:
-            self.refuse(FAULT_HELLO, END_HELLO)
+        if result < 0:
+            self.take_no_hello(-result)
             return
-        listener = find_listener(self.gateway.table.image, bind, hello.name, hello.name_n)
+        bind = self.bind()
+        listener = find_listener(self.gateway.table.image, bind, hello.name, hello.name_n) if bind != NULL else NULL
         if listener == NULL:
-            self.refuse(FAULT_HELLO, END_NAME)
+            # A client of TLS 1.2 knows no missing_extension.
+            self.decline(FAULT_HELLO, END_NAME, ALERT_UNRECOGNIZED_NAME if hello.name_n or hello.version < 0x0304
+                         else ALERT_MISSING_EXTENSION, hello.version)
             return
         self.mode = listener.mode
         self.sign = listener.sign
@@ -185,9 +197,21 @@ cdef class Greeter(Client):
         elif listener.mode == MODE_PASSTHROUGH:
             self.become_relay()
         elif not self.secure(listener, &hello):
-            self.refuse(FAULT_TLS, END_SETTINGS)
+            self.decline(FAULT_TLS, END_SETTINGS, ALERT_HANDSHAKE_FAILURE, hello.version)
         else:
             self.shake()
+
+    cdef void take_no_hello(self, int alert) noexcept:
+        """Answer what is no ClientHello, once it is known in which protocol."""
+        cdef uint8_t room[CLEAR_BYTES]
+        cdef const uint8_t *at = <const uint8_t *>self.input.base + self.input.start
+        cdef Clear what = clear_peek(at, waiting(&self.input))
+        if what == CLEAR_HTTP1 or what == CLEAR_HTTP2:
+            self.count(FAULT_HELLO, END_PLAIN_HTTP, 0)
+            self.part(room, clear_answer(what, at, self.loop.date, room) - room)
+        elif what == CLEAR_NONE:
+            self.decline(FAULT_HELLO, END_VERSION if alert == ALERT_PROTOCOL_VERSION
+                         else END_NAME if alert == ALERT_UNRECOGNIZED_NAME else END_HELLO, alert, 0)
 
     # -- TLS -----------------------------------------------------------------------------------------------------------
 

@@ -11,8 +11,20 @@ cdef enum:
 
 cdef enum:
     HELLO_PARTIAL = 0
-    HELLO_BAD = -1             # not TLS, or not well-formed: no byte that may come makes it so
-    HELLO_LARGE = -2           # it would end behind HELLO_MOST
+
+# Of RFC 8446 6.2, those that answer a ClientHello which OpenSSL never gets to see.
+cdef enum Alert:
+    ALERT_UNEXPECTED_MESSAGE = 10  # another record, another message, an empty piece of one, something behind it in its record
+    ALERT_RECORD_OVERFLOW = 22
+    ALERT_HANDSHAKE_FAILURE = 40   # nothing is there to serve it with
+    ALERT_ILLEGAL_PARAMETER = 47   # an extension twice; it would end behind HELLO_MOST
+    ALERT_DECODE_ERROR = 50
+    ALERT_PROTOCOL_VERSION = 70    # that of SSL 2 and of what is no TLS
+    ALERT_MISSING_EXTENSION = 109  # no name, where one is needed (RFC 8446 9.2)
+    ALERT_UNRECOGNIZED_NAME = 112  # also one that no host can have (RFC 6066 3)
+
+cdef enum:
+    ALERT_BYTES = 7            # of an alert in a record of its own
 
 # Protocols of the application that a client offers.
 cdef enum Offer:
@@ -28,6 +40,11 @@ cdef struct Hello:
     uint8_t name_n             # 0: no name was sent
     char name[NAME_MOST]       # in lower case
 
-# Reads a ClientHello from the first byte of a connection: how many bytes it has on the wire (> 0), or HELLO_*. The verdict
-# does not depend on how the bytes arrived.
+# Reads a ClientHello from the first byte of a connection: how many bytes it has on the wire (> 0), HELLO_PARTIAL, or the
+# Alert that refuses it with its sign turned: then no byte that may come makes it good. The verdict does not depend on how the
+# bytes arrived.
 cdef int hello_peek(const uint8_t *at, uint32_t n, Hello *hello) noexcept nogil
+
+# Writes a fatal alert as it is sent before there are keys: ALERT_BYTES. `version` is the highest that the client offers, 0
+# where that is not known: one who speaks no TLS 1.2 reads only records of a version that it does.
+cdef void put_alert(uint8_t *to, int alert, uint16_t version) noexcept nogil

@@ -6,6 +6,7 @@ Rules
   (RFC 8446 5.1). An extension that is looked at may be there once (RFC 8446 4.2).
 - One name of type host_name, of letters, digits, '-' and '_' in labels of 1 to 63, no final dot (RFC 6066 3).
 - It is read again from the start when more bytes came: a walk over the records, no state.
+- What refuses it is the alert that RFC 8446 asks for, and where that leaves a choice OpenSSL's.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memset
@@ -13,7 +14,9 @@ from libc.string cimport memcmp, memset
 cdef enum:
     RECORD = 5                 # the head of a record
     RECORD_MOST = 16384        # RFC 8446 5.1
+    ALERT = 21                 # types of records
     HANDSHAKE = 22
+    FATAL = 2
     CLIENT_HELLO = 1
     MESSAGE = 4                # the head of a message
     SHORTEST = 2 + 32 + 1 + 4 + 2
@@ -21,12 +24,23 @@ cdef enum:
     SERVER_NAME = 0            # extensions (RFC 8446 4.2)
     ALPN = 16
     SUPPORTED_VERSIONS = 43
+    SSL_2 = 0x80               # in the first byte of a record: the length is in what is left of it and the next one
+
+# By their numbers (RFC 8446 6), for people.
+ALERTS = {
+    ALERT_UNEXPECTED_MESSAGE: "unexpected_message", ALERT_RECORD_OVERFLOW: "record_overflow",
+    ALERT_HANDSHAKE_FAILURE: "handshake_failure", ALERT_ILLEGAL_PARAMETER: "illegal_parameter",
+    ALERT_DECODE_ERROR: "decode_error", ALERT_PROTOCOL_VERSION: "protocol_version",
+    ALERT_MISSING_EXTENSION: "missing_extension", ALERT_UNRECOGNIZED_NAME: "unrecognized_name",
+}
 
 # Where reading is: `at` to `end` are left of this record, `left` of the message over all records, which are all there.
+# `alert` is what refuses the part that is read now, where that is not well-formed.
 cdef struct Cursor:
     const uint8_t *at
     const uint8_t *end
     uint32_t left
+    int alert
 
 
 cdef int hello_peek(const uint8_t *at, uint32_t n, Hello *hello) noexcept nogil:
@@ -38,29 +52,50 @@ cdef int hello_peek(const uint8_t *at, uint32_t n, Hello *hello) noexcept nogil:
     cursor.at = at + RECORD
     cursor.end = cursor.at + record_length(at)
     cursor.left = MESSAGE
+    cursor.alert = ALERT_DECODE_ERROR
     skip(&cursor, 1)
     cursor.left = <uint32_t>take(&cursor, 3)
-    return whole if read_message(&cursor, hello) else HELLO_BAD
+    return whole if read_message(&cursor, hello) else -cursor.alert
+
+
+cdef void put_alert(uint8_t *to, int alert, uint16_t version) noexcept nogil:
+    cdef uint8_t minor = 3 if version == 0 or version > 0x0303 else <uint8_t>version
+    to[0], to[1], to[2], to[3], to[4], to[5], to[6] = ALERT, 3, minor, 0, 2, FATAL, <uint8_t>alert
 
 
 cdef inline uint32_t record_length(const uint8_t *at) noexcept nogil:
     return <uint32_t>at[3] << 8 | at[4]
 
 
-# Walks the records of the message: where it ends, or HELLO_*. Each byte is judged as soon as it is there.
+# Why no record of a handshake begins here, as far as its first bytes tell; HELLO_PARTIAL: one may.
+cdef int judge(const uint8_t *at, uint32_t begin, uint32_t n) noexcept nogil:
+    if begin < n and at[begin] != HANDSHAKE:
+        if begin or not at[0] & SSL_2:
+            return -ALERT_UNEXPECTED_MESSAGE
+        if n < 3:
+            return HELLO_PARTIAL
+        return -ALERT_PROTOCOL_VERSION if at[2] == CLIENT_HELLO else -ALERT_UNEXPECTED_MESSAGE
+    if begin + 1 < n and at[begin + 1] != 3:
+        return -ALERT_PROTOCOL_VERSION
+    return HELLO_PARTIAL
+
+
+# Walks the records of the message: where it ends, or as hello_peek(). Each byte is judged as soon as it is there.
 cdef int walk(const uint8_t *at, uint32_t n) noexcept nogil:
     cdef uint32_t begin = 0        # of the record
     cdef uint32_t had = 0          # of the message, its head included
     cdef uint32_t size = 0         # of the message, as far as its head is known
     cdef uint32_t length, i
+    cdef int wrong
     while True:
-        if begin < n and at[begin] != HANDSHAKE or begin + 1 < n and at[begin + 1] != 3:
-            return HELLO_BAD
-        if begin + RECORD > n:
-            return HELLO_PARTIAL
+        wrong = judge(at, begin, n)
+        if wrong or begin + RECORD > n:
+            return wrong
         length = record_length(at + begin)
-        if length == 0 or length > RECORD_MOST:
-            return HELLO_BAD
+        if length == 0:
+            return -ALERT_UNEXPECTED_MESSAGE
+        if length > RECORD_MOST:
+            return -ALERT_RECORD_OVERFLOW
         begin += RECORD
         for i in range(min(length, <uint32_t>MESSAGE)):
             if had + i >= MESSAGE:
@@ -68,20 +103,20 @@ cdef int walk(const uint8_t *at, uint32_t n) noexcept nogil:
             if begin + i >= n:
                 return HELLO_PARTIAL
             if had + i == 0 and at[begin] != CLIENT_HELLO:
-                return HELLO_BAD
+                return -ALERT_UNEXPECTED_MESSAGE
             size = size << 8 | (at[begin + i] if had + i else 0)
         had += length
         if had >= MESSAGE:
             if size < SHORTEST:
-                return HELLO_BAD
+                return -ALERT_DECODE_ERROR
             if had > size + MESSAGE:
-                return HELLO_BAD   # something follows it
+                return -ALERT_UNEXPECTED_MESSAGE   # something follows it
             if size + MESSAGE - had + begin + length > HELLO_MOST:
-                return HELLO_LARGE
+                return -ALERT_ILLEGAL_PARAMETER
             if had == size + MESSAGE:
                 return <int>(begin + length) if begin + length <= n else HELLO_PARTIAL
         elif begin + length > HELLO_MOST:
-            return HELLO_LARGE
+            return -ALERT_ILLEGAL_PARAMETER
         begin += length
 
 
@@ -138,9 +173,13 @@ cdef inline bint leave(Cursor *cursor, int behind) noexcept nogil:
 cdef bint read_message(Cursor *cursor, Hello *hello) noexcept nogil:
     cdef int length
     cdef int version = take(cursor, 2)
-    if version >> 8 != 3 or not skip(cursor, 32):
+    if version < 0x0300:                       # whoever says so means it (RFC 8446 4.1.2, appendix D.5)
+        cursor.alert = ALERT_PROTOCOL_VERSION
         return False
-    hello.legacy = hello.version = <uint16_t>version
+    if not skip(cursor, 32):
+        return False
+    hello.legacy = <uint16_t>version
+    hello.version = <uint16_t>min(version, 0x0303)     # without the extension no higher one is offered (RFC 8446 4.2.1)
     length = take(cursor, 1)                   # session id
     if length < 0 or length > 32 or not skip(cursor, <uint32_t>length):
         return False
@@ -167,6 +206,7 @@ cdef bint read_extensions(Cursor *cursor, Hello *hello) noexcept nogil:
         if type != SERVER_NAME and type != ALPN and type != SUPPORTED_VERSIONS:
             skip(cursor, cursor.left)
         elif seen & (1u << (type & 31)):
+            cursor.alert = ALERT_ILLEGAL_PARAMETER
             return False
         else:
             seen |= 1u << (type & 31)
@@ -194,7 +234,10 @@ cdef bint read_name(Cursor *cursor, Hello *hello) noexcept nogil:
     cdef uint32_t label = 0
     cdef uint32_t i
     cdef uint8_t c
-    if n == 0 or n > NAME_MOST:
+    if n == 0:
+        return False
+    cursor.alert = ALERT_UNRECOGNIZED_NAME
+    if n > NAME_MOST:
         return False
     for i in range(n):
         c = <uint8_t>take(cursor, 1)
@@ -211,8 +254,11 @@ cdef bint read_name(Cursor *cursor, Hello *hello) noexcept nogil:
         else:
             return False
         hello.name[i] = <char>c
+    if label == 0:
+        return False
     hello.name_n = <uint8_t>n
-    return label > 0
+    cursor.alert = ALERT_DECODE_ERROR
+    return True
 
 
 cdef bint read_offers(Cursor *cursor, Hello *hello) noexcept nogil:
@@ -261,11 +307,11 @@ cdef bint read_versions(Cursor *cursor, Hello *hello) noexcept nogil:
 
 
 def hello_at(size_t address, uint32_t n):
-    """Read a ClientHello that lies at an address: a dict of its parts, or the int that refuses it (0: partial)."""
+    """Read a ClientHello that lies at an address: a dict of its parts, or the name of the alert that refuses it ('': partial)."""
     cdef Hello hello
     result = hello_peek(<const uint8_t *>address, n, &hello)
     if result <= 0:
-        return result
+        return ALERTS[-result] if result else ""
     return {"length": result, "name": hello.name[:hello.name_n].decode("ascii"), "legacy": hello.legacy,
             "version": hello.version,
             "offers": {word for word, bit in (("any", OFFER_ANY), ("h2", OFFER_H2), ("http/1.1", OFFER_HTTP1),
@@ -275,3 +321,10 @@ def hello_at(size_t address, uint32_t n):
 def hello_of(data: bytes):
     """Read a ClientHello: as hello_at()."""
     return hello_at(<size_t><const char *>data, <uint32_t>len(data))
+
+
+def alert_of(int alert, uint16_t version) -> bytes:
+    """Write an alert: see put_alert()."""
+    cdef uint8_t room[ALERT_BYTES]
+    put_alert(room, alert, version)
+    return room[:ALERT_BYTES]

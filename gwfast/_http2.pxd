@@ -56,4 +56,5 @@ cdef class Http2(Multiplex):
     cdef void leave(self) noexcept
     cdef void gone(self) noexcept
     cdef void end_streams(self) noexcept
+    cdef void forget_input(self) noexcept  # and what was not sent
     cdef int codecs(self) noexcept

@@ -29,6 +29,7 @@ from gwfast._hpack cimport (
     HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, Table, hpack_decode, table_bytes, table_fold, table_start,
     table_unfold)
 from gwfast._hpack_encode cimport Encoding, encoding_bytes, encoding_limit, encoding_start
+from gwfast._linger cimport let_arrive
 from gwfast._loop cimport READ, READ_AGAIN, READS, Peer, append, consume, release, waiting
 from gwfast._recent cimport recent_enter, recent_is_marked
 from gwfast._sys cimport *
@@ -209,7 +210,11 @@ cdef class Http2(Multiplex):
 
     cdef void gone(self) noexcept:
         self.end_streams()
-        self.close()
+        if not self.closed and self.tls is not None and self.tls.alerts():
+            self.forget_input()
+            let_arrive(self)
+        else:
+            self.close()
 
     cdef void end_streams(self) noexcept:
         """The client is not there any more, or not to be listened to."""
@@ -223,10 +228,13 @@ cdef class Http2(Multiplex):
     cdef void close(self) noexcept:
         if self.closed:
             return
+        self.forget_input()
+        Client.close(self)
+
+    cdef void forget_input(self) noexcept:
         release(&self.loop.pool, &self.input)
         release(&self.loop.pool, &self.block)
         release(&self.loop.pool, &self.gather)
-        Client.close(self)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

@@ -68,10 +68,7 @@ cdef int reserve(Pool *pool, Buf *buf, uint32_t n) noexcept nogil:
     if buf.base != NULL:
         memcpy(at, buf.base + buf.start, have)
         give(pool, buf.base, buf.cap)
-    buf.base = at
-    buf.cap = cap
-    buf.start = 0
-    buf.end = have
+    buf.base, buf.cap, buf.start, buf.end = at, cap, 0, have
     return 0
 
 
@@ -368,6 +365,8 @@ cdef class Peer:
         """The same through TLS: records are fed until there is plain text."""
         cdef Session tls = self.tls
         cdef ssize_t came, got = tls.open(at, n) if tls.holds() else OPEN_MORE
+        if tls.answering and self.post() < 0:
+            return READ_BROKEN
         while got == OPEN_MORE:
             if not self.readable:
                 return READ_AGAIN

@@ -12,6 +12,7 @@ from gwfast._fault cimport (
     FAULT_CLIENT_GONE, FAULT_CONNECT, FAULT_CONNECT_TIMEOUT, FAULT_DRAINING, FAULT_IDLE, FAULT_INTERNAL, FAULT_NONE,
     FAULT_UPSTREAM_CUT)
 from gwfast._health cimport health_fine
+from gwfast._linger cimport let_arrive
 from gwfast._loop cimport READ_AGAIN, READ_END, READS, Peer, append, release, waiting
 from gwfast._splice cimport SINK_BROKEN, SINK_ENDED, TAKE, carry, joined
 from gwfast._sys cimport *
@@ -231,6 +232,9 @@ cdef class Relay(Client):
                      waiting(&self.name))
         release(&self.loop.pool, &self.name)
         release(&self.loop.pool, &self.first)
+        if self.tls is not None and self.tls.alerts():
+            let_arrive(self)           # which says that what was sent is not whole
+            return
         if reset or fault:
             hard(self)
         self.close()

@@ -29,6 +29,7 @@ cdef enum Chosen:              # by ALPN
 
 cdef enum HandshakeEnd:        # why a handshake with a client came to nothing
     END_HELLO                  # what came is no ClientHello
+    END_PLAIN_HTTP             # but a request in clear
     END_NAME                   # no listener has the name that it asks for
     END_SETTINGS               # its listener has no certificate that can be used
     END_TIMEOUT
@@ -66,6 +67,7 @@ cdef class Session:
 
     cdef int handshake(self) noexcept                              # 1: done; 0: more is needed; -1: failed. sealed() in each case
     cdef HandshakeEnd end(self) noexcept                           # why handshake() failed
+    cdef bint alerts(self) noexcept                                # we broke it, and an alert that has to arrive says why
     cdef int feed(self, const char *at, size_t n) noexcept         # 0, or -1: no memory
     cdef ssize_t open(self, char *at, size_t n) noexcept           # fills the room as far as it can; > 0, or OPEN_*
     cdef bint holds(self) noexcept                                 # open() may have more without being fed

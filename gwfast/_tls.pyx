@@ -247,13 +247,16 @@ cdef class Session:
         cdef unsigned long why = self.error & 0x7fffff         # ERR_GET_REASON; by the numbers of sslerr.h
         if 1000 <= why < 1256:     # SSL_AD_REASON_OFFSET
             return END_ALERT
-        if why == 258 or why == 191 or why == 396:
+        if why == 258 or why == 191 or why == 396 or why == 292:
             return END_VERSION
         if why == 193 or why == 101 or why == 118 or why == 376 or why == 410:     # or group, or signature
             return END_CIPHER
         if why == 235:
             return END_APPLICATION
         return END_NO_CERTIFICATE if why == 199 else END_BAD_CERTIFICATE if why == 134 else END_OTHER
+
+    cdef bint alerts(self) noexcept:
+        return self.broken and self.error != 0 and self.end() != END_ALERT
 
     cdef int feed(self, const char *at, size_t n) noexcept:
         if self.inward == NULL and wake(self) < 0:

@@ -22,14 +22,14 @@ cdef int peek(const uint8_t *at, uint32_t n, Hello *hello) noexcept nogil:
     memcpy(exact, at, n)
     result = hello_peek(exact, n, hello)
     free(exact)
-    must(HELLO_LARGE <= result <= <int>n and result <= HELLO_MOST, b"result")
+    must(-ALERT_UNRECOGNIZED_NAME <= result <= <int>n and result <= HELLO_MOST, b"result")
     return result
 
 
 cdef void check(const Hello *hello) noexcept nogil:
     cdef uint32_t i
     cdef char c
-    must(hello.name_n <= NAME_MOST and hello.legacy >> 8 == 3 and (hello.version == 0 or hello.version >> 8 == 3), b"numbers")
+    must(hello.name_n <= NAME_MOST and hello.legacy >= 0x0300 and (hello.version == 0 or hello.version >> 8 == 3), b"numbers")
     must(hello.offers == 0 or hello.offers & OFFER_ANY, b"offers")
     for i in range(hello.name_n):
         c = hello.name[i]

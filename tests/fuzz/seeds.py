@@ -60,7 +60,7 @@ def head2():
 def hello():
     """Yield inputs of _fuzz_hello.pyx."""
     yield from (b"\x55" + data for data, *_ in test_wire_hello.SERVED.values())
-    yield from (b"\x55" + data for data in test_wire_hello.REFUSED.values())
+    yield from (b"\x55" + data for _, data in test_wire_hello.REFUSED.values())
     yield from (b"\x55" + test_wire_hello.recut(data, 50) for data, *_ in test_wire_hello.REAL.values())
 
 

@@ -1,4 +1,5 @@
-"""ClientHellos, before TLS begins: what is read of them, and what is none (RFC 8446 4.1.2, RFC 6066 3, RFC 7301 3.1).
+"""ClientHellos, before TLS begins: what is read of them, and which alert refuses what is none (RFC 8446 4.1.2 and 6.2, RFC 6066 3,
+RFC 7301 3.1).
 
 Each is read at a guard page at every length of what has arrived, and cut into records of several sizes: the verdict comes
 once, and stays. Those of real clients are made here by the libraries that clients use.
@@ -8,9 +9,11 @@ import ssl
 import pytest
 
 from gwfast import limits
-from gwfast._hello import hello_at
+from gwfast._hello import ALERTS, alert_of, hello_at
 
-PARTIAL, BAD, LARGE = 0, -1, -2
+PARTIAL = ""
+UNEXPECTED, OVERFLOW, ILLEGAL, DECODE = "unexpected_message", "record_overflow", "illegal_parameter", "decode_error"
+VERSION, NAME = "protocol_version", "unrecognized_name"
 SERVER_NAME, ALPN, VERSIONS = 0, 16, 43
 
 
@@ -88,73 +91,89 @@ SERVED = {
     "versions that nobody knows": (hello(versions(0x7a7a, 0x0305, 0xfefd, 0x0304)), dict(version=0x0304)),
     "only such": (hello(versions(0xdada)), dict(version=0, legacy=0x0303)),
     "an old version": (hello(legacy=0x0301), dict(version=0x0301)),
+    "an old version beside others": (hello(versions(0x0304), legacy=0x0301), dict(version=0x0304, legacy=0x0301)),
+    "a later version": (hello(legacy=0x0403), dict(version=0x0303, legacy=0x0403)),
+    "a later version beside others": (hello(versions(0x0304), legacy=0xffff), dict(version=0x0304)),
+    "TLS 1.3 without the extension": (hello(legacy=0x0304), dict(version=0x0303)),
     "extensions that are not looked at": (
         hello(extension(0xfe0d, b"x" * 200), names(b"a"), extension(51, b""), extension(51, b"")), dict(name="a")),
     "all together": (hello(versions(0x0304), offers(b"h2"), names(b"b.example")),
                      dict(name="b.example", offers={"any", "h2"}, version=0x0304)),
-    "records of another minor version": (records(message(names(b"a")), version=0x0303), dict(name="a")),
+    **{f"records of version {version:#06x}": (records(message(names(b"a")), version=version), dict(name="a"))
+       for version in (0x0300, 0x0302, 0x0303, 0x03ff)},
     "many extensions": (hello(*(extension(1000 + i, b"") for i in range(200)), names(b"a")), dict(name="a")),
 }
 REFUSED = {
-    "HTTP": b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "the PROXY protocol": b"PROXY UNKNOWN\r\n",
-    "SSL 2": bytes([0x80, 0x2e, 1, 3, 1]) + bytes(44),
-    "another kind of record": records(message(names(b"a")), type=23),
-    "another protocol's version": records(message(names(b"a")), version=0x0201),
-    "an empty record": records(message(names(b"a")))[:3] + b"\0\0" + records(message(names(b"a"))),
-    "an empty record in between": records(message(names(b"a")), size=60)[:65] + b"\x16\3\1\0\0",
-    "a record that is too long": b"\x16\3\1\x40\1\1",
-    "another message": hello(names(b"a"), type=2),
-    "another message behind": records(message(names(b"a")) + message(names(b"b"))),
-    "a byte behind": records(message(names(b"a")) + b"\0"),
-    "an alert in between": records(message(names(b"a")), size=60)[:65] + b"\x15\3\1\0\2\1\0",
-    "shorter than any": records(b"\1\0\0\x28" + bytes(40)),
-    "a version of something else": hello(names(b"a"), legacy=0x0403),
-    "a session id that is too long": hello(names(b"a"), session=b"s" * 33),
-    "no cipher suites": hello(names(b"a"), ciphers=b""),
-    "half a cipher suite": hello(names(b"a"), ciphers=b"\x13\1\x13"),
-    "no compression methods": hello(names(b"a"), compressions=b""),
-    "a byte behind the extensions": hello(names(b"a"), tail=b"\0"),
-    "half a length of extensions": hello(bare=True, tail=b"\0"),
-    "fewer extensions than said": hello(bare=True, tail=b"\0\5\0\0\0\0"),
-    "more extensions than said": hello(bare=True, tail=b"\0\3\0\0\0\0"),
-    "half an extension": hello(b"\0"),
-    "an extension without a length": hello(b"\0\x10\0"),
-    "an extension beyond the end": hello(b"\0\x10\0\4abc"),
-    "two names": hello(names(b"a", b"b")),
-    "two lists of names": hello(names(b"a"), names(b"a")),
-    "no names": hello(extension(SERVER_NAME, b"\0\0")),
-    "an empty extension of names": hello(extension(SERVER_NAME, b"")),
-    "another type of name": hello(names(b"a", type=1)),
-    "a byte behind the name": hello(extension(SERVER_NAME, sized(b"\0" + sized(b"a", 2) + b"\0", 2))),
-    "a byte behind the names": hello(extension(SERVER_NAME, sized(b"\0" + sized(b"a", 2), 2) + b"\0")),
-    "a name beyond the end": hello(extension(SERVER_NAME, sized(b"\0\0\5a", 2))),
-    "an empty name": hello(names(b"")),
-    "a final dot": hello(names(b"a.example.")),
-    "a dot alone": hello(names(b".")),
-    "an empty label": hello(names(b"a..example")),
-    "an empty label before": hello(names(b".a.example")),
-    "a label that is too long": hello(names(b"a" * 64 + b".example")),
-    "a name that is too long": hello(names(LONGEST + b"b")),
-    "a name that is far too long": hello(names(b".".join([b"a"] * 500))),
-    "NUL": hello(names(b"a.example\0.b.example")),
-    "a wildcard": hello(names(b"*.example")),
-    "a space": hello(names(b"a example")),
-    "a colon": hello(names(b"::1")),
-    "a slash": hello(names(b"a/b")),
-    "UTF-8": hello(names("ä.example".encode())),
-    "the byte before 'a'": hello(names(b"`")),
-    "the byte behind 'Z'": hello(names(b"[")),
-    "no protocols": hello(offers()),
-    "an empty protocol": hello(offers(b"h2", b"")),
-    "a protocol beyond the end": hello(extension(ALPN, b"\0\4\5h2c")),
-    "a byte behind the protocols": hello(extension(ALPN, sized(sized(b"h2", 1), 2) + b"\0")),
-    "two lists of protocols": hello(offers(b"h2"), offers(b"http/1.1")),
-    "no versions": hello(extension(VERSIONS, b"\0")),
-    "half a version": hello(extension(VERSIONS, b"\3\3\4\3")),
-    "two lists of versions": hello(versions(0x0304), versions(0x0303)),
+    "HTTP": (UNEXPECTED, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "HTTP/2": (UNEXPECTED, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    "the PROXY protocol": (UNEXPECTED, b"PROXY UNKNOWN\r\n"),
+    "SSL 2": (VERSION, bytes([0x80, 0x2e, 1, 3, 1]) + bytes(44)),
+    "SSL 2 that offers TLS 1.2": (VERSION, b"\x80\x2e\1\3\3" + bytes(44)),
+    "another message of SSL 2": (UNEXPECTED, bytes([0x80, 0x2e, 4, 0, 2]) + bytes(44)),
+    "nothing that anybody speaks": (UNEXPECTED, b"\xff\xff\xff\xff"),
+    "an alert": (UNEXPECTED, b"\x15\3\1\0\2\2\x28"),
+    "a change of ciphers": (UNEXPECTED, b"\x14\3\3\0\1\1"),
+    "a heartbeat": (UNEXPECTED, b"\x18\3\1\0\3\1\x40\0"),
+    "another kind of record": (UNEXPECTED, records(message(names(b"a")), type=23)),
+    "another protocol's version": (VERSION, records(message(names(b"a")), version=0x0201)),
+    "another protocol's version in between": (VERSION, records(message(names(b"a")), size=60)[:65] + b"\x16\2\1\0\1"),
+    "an empty record": (UNEXPECTED, records(message(names(b"a")))[:3] + b"\0\0" + records(message(names(b"a")))),
+    "an empty record in between": (UNEXPECTED, records(message(names(b"a")), size=60)[:65] + b"\x16\3\1\0\0"),
+    "a record that is too long": (OVERFLOW, b"\x16\3\1\x40\1\1"),
+    "a record that is too long in between": (OVERFLOW, records(message(names(b"a")), size=60)[:65] + b"\x16\3\3\x40\1"),
+    "another message": (UNEXPECTED, hello(names(b"a"), type=2)),
+    "another message behind": (UNEXPECTED, records(message(names(b"a")) + message(names(b"b")))),
+    "a byte behind": (UNEXPECTED, records(message(names(b"a")) + b"\0")),
+    "an alert in between": (UNEXPECTED, records(message(names(b"a")), size=60)[:65] + b"\x15\3\1\0\2\1\0"),
+    "shorter than any": (DECODE, records(b"\1\0\0\x28" + bytes(40))),
+    **{f"version {version:#06x}": (VERSION, hello(versions(0x0304), names(b"a"), legacy=version))
+       for version in (0, 1, 0x0002, 0x0101, 0x0200, 0x02ff)},
+    "a session id that is too long": (DECODE, hello(names(b"a"), session=b"s" * 33)),
+    "no cipher suites": (DECODE, hello(names(b"a"), ciphers=b"")),
+    "half a cipher suite": (DECODE, hello(names(b"a"), ciphers=b"\x13\1\x13")),
+    "no compression methods": (DECODE, hello(names(b"a"), compressions=b"")),
+    "a byte behind the extensions": (DECODE, hello(names(b"a"), tail=b"\0")),
+    "half a length of extensions": (DECODE, hello(bare=True, tail=b"\0")),
+    "fewer extensions than said": (DECODE, hello(bare=True, tail=b"\0\5\0\0\0\0")),
+    "more extensions than said": (DECODE, hello(bare=True, tail=b"\0\3\0\0\0\0")),
+    "half an extension": (DECODE, hello(b"\0")),
+    "an extension without a length": (DECODE, hello(b"\0\x10\0")),
+    "an extension beyond the end": (DECODE, hello(b"\0\x10\0\4abc")),
+    "two names": (DECODE, hello(names(b"a", b"b"))),
+    "two lists of names": (ILLEGAL, hello(names(b"a"), names(b"a"))),
+    "no names": (DECODE, hello(extension(SERVER_NAME, b"\0\0"))),
+    "an empty extension of names": (DECODE, hello(extension(SERVER_NAME, b""))),
+    "another type of name": (DECODE, hello(names(b"a", type=1))),
+    "a byte behind the name": (DECODE, hello(extension(SERVER_NAME, sized(b"\0" + sized(b"a", 2) + b"\0", 2)))),
+    "a byte behind the names": (DECODE, hello(extension(SERVER_NAME, sized(b"\0" + sized(b"a", 2), 2) + b"\0"))),
+    "a name beyond the end": (DECODE, hello(extension(SERVER_NAME, sized(b"\0\0\5a", 2)))),
+    "an empty name": (DECODE, hello(names(b""))),
+    "a final dot": (NAME, hello(names(b"a.example."))),
+    "a dot alone": (NAME, hello(names(b"."))),
+    "an empty label": (NAME, hello(names(b"a..example"))),
+    "an empty label before": (NAME, hello(names(b".a.example"))),
+    "a label that is too long": (NAME, hello(names(b"a" * 64 + b".example"))),
+    "a name that is too long": (NAME, hello(names(LONGEST + b"b"))),
+    "a name that is far too long": (NAME, hello(names(b".".join([b"a"] * 500)))),
+    "NUL": (NAME, hello(names(b"a.example\0.b.example"))),
+    "a wildcard": (NAME, hello(names(b"*.example"))),
+    "a space": (NAME, hello(names(b"a example"))),
+    "a colon": (NAME, hello(names(b"::1"))),
+    "a slash": (NAME, hello(names(b"a/b"))),
+    "UTF-8": (NAME, hello(names("ä.example".encode()))),
+    "the byte before 'a'": (NAME, hello(names(b"`"))),
+    "the byte behind 'Z'": (NAME, hello(names(b"["))),
+    "no protocols": (DECODE, hello(offers())),
+    "an empty protocol": (DECODE, hello(offers(b"h2", b""))),
+    "a protocol beyond the end": (DECODE, hello(extension(ALPN, b"\0\4\5h2c"))),
+    "a byte behind the protocols": (DECODE, hello(extension(ALPN, sized(sized(b"h2", 1), 2) + b"\0"))),
+    "two lists of protocols": (ILLEGAL, hello(offers(b"h2"), offers(b"http/1.1"))),
+    "no versions": (DECODE, hello(extension(VERSIONS, b"\0"))),
+    "half a version": (DECODE, hello(extension(VERSIONS, b"\3\3\4\3"))),
+    "two lists of versions": (ILLEGAL, hello(versions(0x0304), versions(0x0303))),
 }
+
+
 
 
 @pytest.mark.parametrize(("data", "expected"), SERVED.values(), ids=SERVED)
@@ -168,9 +187,15 @@ def test_served(guard, data, expected, size):
     assert hello_at(guard.at(more), len(more)) == parts
 
 
-@pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
-def test_refused(guard, data):
-    assert read(guard, data) == BAD
+@pytest.mark.parametrize(("alert", "data"), REFUSED.values(), ids=REFUSED)
+def test_refused(guard, alert, data):
+    assert read(guard, data) == alert
+
+
+@pytest.mark.parametrize(("version", "minor"), [(0, 3), (0x0300, 0), (0x0301, 1), (0x0302, 2), (0x0303, 3), (0x0304, 3)])
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_is_one_that_its_reader_knows(alert, version, minor):
+    assert alert_of(alert, version) == bytes([21, 3, minor, 0, 2, 2, alert])
 
 
 @pytest.mark.parametrize("length", range(6))
@@ -186,14 +211,14 @@ def test_as_large_as_it_may_be(guard):
     assert hello_at(guard.at(data), len(data))["name"] == "a"
     assert hello_at(guard.at(data), len(data) - 1) == PARTIAL
     larger = hello(extension(0xfe0d, b"x" * (room + 1)), names(b"a"))
-    assert hello_at(guard.at(larger[:9]), 9) == LARGE, "its length says so"
-    assert read(guard, larger[:600]) == LARGE
+    assert hello_at(guard.at(larger[:9]), 9) == ILLEGAL, "its length says so"
+    assert read(guard, larger[:600]) == ILLEGAL
 
 
 @pytest.mark.parametrize("size", [1, 3, 5000])
 def test_records_count_as_well(guard, size):
     data = recut(hello(extension(0xfe0d, b"x" * 16000), names(b"a")), size)
-    assert (hello_at(guard.at(data), len(data)) == LARGE) == (len(data) > limits.HELLO_BYTES)
+    assert (hello_at(guard.at(data), len(data)) == ILLEGAL) == (len(data) > limits.HELLO_BYTES)
 
 
 def test_each_byte_changed_is_still_read_within_bounds(guard):
