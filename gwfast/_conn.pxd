@@ -22,7 +22,7 @@ cdef class Conn(Client):
     cdef uint32_t requests
     cdef uint64_t since_ms # of the phase's clock: the head's first byte, the body's last read
     cdef uint64_t window_ms
-    cdef uint64_t window_bytes
+    cdef uint64_t window_bytes     # of a client that has parted: what it had been sent
     cdef uint8_t phase
     cdef uint8_t minor
     cdef bint keep         # the request allows the connection to go on
@@ -31,7 +31,7 @@ cdef class Conn(Client):
     cdef bint chunked      # the response's body leaves in chunks
     cdef bint head_only    # no body is sent to this request
     cdef bint pumping
-    cdef bint ended        # the client sent its last byte
+    cdef bint ended        # the client sent its last byte, and still takes what comes
 
     cdef void pump(self) noexcept
     cdef int carry(self, int reads) noexcept
@@ -43,6 +43,9 @@ cdef class Conn(Client):
     cdef size_t take_body(self, char *at, size_t n) noexcept
     cdef void refuse(self, int fault) noexcept
     cdef void eof(self) noexcept
+    cdef void part(self) noexcept
+    cdef uint64_t taken(self) noexcept
+    cdef void body_late(self) noexcept
     cdef void gone(self) noexcept
     cdef bint arrived(self) noexcept
     cdef void linger(self) noexcept

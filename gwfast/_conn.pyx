@@ -32,6 +32,8 @@ cdef enum:
     DRAIN_IDLE_MS = 1000   # limits.DRAIN_IDLE
     REST_MS = 1000         # limits.IDLE_REST
     MINIMUM_RATE = 240     # limits.BODY_MINIMUM_RATE
+    SOON_MS = 100          # limits.HALF_CLOSE_SOON
+    HALF_CLOSE_MS = 1000   # limits.HALF_CLOSE_TIMEOUT
 
 
 @cython.final
@@ -64,6 +66,7 @@ cdef class Conn(Client):
             if self.phase == BODY:
                 self.body_clock()
             else:
+                self.ended |= self.hangup      # it took what waited
                 self.loop.arm(self, 0)
             self.exchange.client_drained()
         elif self.phase == LINGER:
@@ -90,25 +93,52 @@ cdef class Conn(Client):
             self.loop.arm(self, self.since_ms + self.clients.idle_for())
         elif self.phase == HEAD and self.input.base != NULL:
             self.refuse(FAULT_HEAD_TIMEOUT)
-        elif self.phase == BODY and exchange is not None:
-            if not exchange.wants():
-                if now - self.since_ms >= 2 * self.clients.body_ms:
-                    exchange.fail(FAULT_UPSTREAM_TIMEOUT)
-                else:              # that time is the upstream's: it does not count for the client's rate
-                    self.window_ms = now
-                    self.window_bytes = 0
-                    self.loop.arm(self, now + self.clients.body_ms)
-            elif (now - self.since_ms >= self.clients.body_ms
-                    or self.window_bytes < MINIMUM_RATE * (now - self.window_ms) // 1000):
-                exchange.fail(FAULT_BODY_TIMEOUT)
+        elif exchange is not None and self.phase == BODY:
+            self.body_late()
+        elif exchange is not None and self.phase == WAIT:
+            if self.taken() == self.window_bytes:
+                self.gone()
             else:
-                self.window_ms = now
-                self.window_bytes = 0
-                self.loop.arm(self, self.since_ms + self.clients.body_ms)
-        elif self.phase == WAIT or self.phase == TUNNEL:
+                self.ended = True
+        elif self.phase == TUNNEL:
             pass                   # the upstream is timed instead
         else:
             self.close()
+
+    cdef void body_late(self) noexcept:
+        cdef Exchange exchange = self.exchange
+        cdef uint64_t now = self.loop.now_ms
+        if exchange.replied:
+            return                 # from here on the exchange is timed as a whole
+        if not exchange.wants():
+            if now - self.since_ms >= 2 * self.clients.body_ms:
+                exchange.fail(FAULT_UPSTREAM_TIMEOUT)
+            else:                  # that time is the upstream's: it does not count for the client's rate
+                self.window_ms = now
+                self.window_bytes = 0
+                self.loop.arm(self, now + self.clients.body_ms)
+        elif now - self.since_ms >= self.clients.body_ms or self.window_bytes < MINIMUM_RATE * (now - self.window_ms) // 1000:
+            exchange.fail(FAULT_BODY_TIMEOUT)
+        else:
+            self.window_ms = now
+            self.window_bytes = 0
+            self.loop.arm(self, self.since_ms + self.clients.body_ms)
+
+    cdef void part(self) noexcept:
+        """The client has ended its direction. While it waits or listens that says that it is gone, as far as anybody can tell: a
+        FIN is all that is seen of one that closed. Where it comes at once behind the request, it may still take the answer."""
+        cdef uint64_t now = self.loop.now_ms
+        if self.phase != WAIT or self.exchange is None or self.ended or self.deadline:
+            return
+        if now - max(self.since_ms, self.exchange.started_us // 1000) > SOON_MS:
+            self.gone()
+            return
+        self.window_bytes = self.taken()
+        self.loop.arm(self, now + HALF_CLOSE_MS)
+
+    cdef uint64_t taken(self) noexcept:
+        """What the client was sent of its response: one that has closed answers any of it with an RST."""
+        return self.exchange.bytes_out + self.exchange.replied
 
     cdef void gone(self) noexcept:
         if self.exchange is not None:
@@ -148,8 +178,8 @@ cdef class Conn(Client):
 
     cdef bint blocked(self) noexcept:
         """Whether nothing could be done with more bytes now."""
-        if self.phase == WAIT:
-            return True
+        if self.phase == WAIT:     # a client over TLS may say goodbye without a FIN: what it says behind its request is looked at
+            return self.tls is None or self.input.base != NULL
         if self.phase == BODY or self.phase == TUNNEL:
             return self.exchange is None or not self.exchange.wants()
         # a response that the client does not take holds back the next request
@@ -174,7 +204,11 @@ cdef class Conn(Client):
                     consume(&self.loop.pool, &self.input, <uint32_t>used)
                     if used and self.input.base != NULL:
                         continue
-            if not self.readable or self.blocked():
+            if not self.readable:
+                break
+            if self.blocked():
+                if self.hangup:
+                    self.part()
                 break
             reads += 1
             if reads > READS:      # others want their turn: the kernel announces the rest again
@@ -370,6 +404,10 @@ cdef class Conn(Client):
 
     cdef void eof(self) noexcept:
         """The client sent its last byte: an answer that is under way still goes to it."""
+        if self.phase == WAIT and self.exchange is not None:
+            self.readable = True   # it is read again behind the answer
+            self.part()
+            return
         self.ended = True
         if self.phase == TUNNEL:
             self.exchange.tunnel_end()

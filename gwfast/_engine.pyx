@@ -21,7 +21,7 @@ from gwfast._authorize cimport Authorizers
 from gwfast._call cimport Calls
 from gwfast._clients cimport Clients
 from gwfast._counters cimport Counters
-from gwfast._exchange cimport Exchange, Gateway, Table
+from gwfast._exchange cimport FOREVER_MS, Exchange, Gateway, Table
 from gwfast._extension cimport Extensions
 from gwfast._log cimport AccessLog
 from gwfast._loop cimport Loop
@@ -98,7 +98,7 @@ cdef class Engine:
         self.gateway.via = options.via.encode("ascii") if options.via else None
         self.gateway.request_id = options.request_id
         self.gateway.response_ms = round(options.response_timeout * 1000)
-        self.gateway.reply_body_ms = round(options.upstream_body_timeout * 1000)
+        self.gateway.stream_ms = round(options.stream_idle_timeout * 1000) or FOREVER_MS
         self.gateway.tunnel_ms = round(options.tunnel_idle_timeout * 1000)
         self.clients = Clients(self.gateway, options)
         self.clients.most = options.connections or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2

@@ -40,6 +40,7 @@ from gwfast._upstream cimport State, Upstream, Upstreams, Waiter
 cdef enum:
     FACTS = 6
     NONE = 0xFFFFFFFF
+    FOREVER_MS = 1000000000    # 11 days
     REFLECT = 0xFFFFFFFE   # in `hold_at`: nobody holds it, but mirrors get it at the launch
 
 cdef class Table:          # a mapped image; unmapped with its last request
@@ -69,7 +70,7 @@ cdef class Gateway:        # what every connection of a worker shares
     cdef bint request_id
     cdef bint draining
     cdef uint64_t response_ms
-    cdef uint64_t reply_body_ms
+    cdef uint64_t stream_ms        # without a byte either way, once the response has begun
     cdef uint64_t tunnel_ms
     cdef Exchange exchange(self)
 

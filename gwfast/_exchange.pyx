@@ -29,7 +29,6 @@ cdef enum:
     INFORMED = 16          # limits.INFORMATIONAL_RESPONSES
     RETRY_BODY = 65536     # limits.RETRY_BODY_BYTES
     GROWTH = 10            # limits.RETRY_BACKOFF_GROWTH
-    FOREVER_MS = 1000000000    # 11 days
 
 
 @cython.final
@@ -236,10 +235,21 @@ cdef inline int go_on(Exchange self, const Found *found, const Bind *bind, uint3
     return 0
 
 
+cdef inline void await_more(Exchange self) noexcept:
+    """The response has begun and bytes went either way: from here on only silence both ways is timed, where the rule does not
+    say itself how long a response may take."""
+    cdef uint64_t most = self.gateway.tunnel_ms if self.tunnel else self.gateway.stream_ms
+    if self.policy != NULL and self.policy.timed:
+        most = FOREVER_MS
+    self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + most)
+
+
 cdef inline void await_reply(Exchange self) noexcept:
     """The whole request is on its way: what comes next is the upstream's, and timed."""
-    self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + (self.gateway.reply_body_ms if self.replied
-                                                                     else self.response_ms))
+    if self.replied:
+        await_more(self)
+    else:
+        self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + self.response_ms)
 
 
 @cython.final
@@ -554,7 +564,7 @@ cdef class Exchange(Waiter):
             self.hold_reply()
         elif self.at_once:
             self.paused = False
-            self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + self.gateway.reply_body_ms)
+            await_more(self)
         else:
             self.resume_reply()
 
@@ -587,7 +597,7 @@ cdef class Exchange(Waiter):
             if self.serial == serial and self.upstream is upstream:
                 if used:
                     consume(pool, &upstream.input, <uint32_t>used)
-                self.gateway.loop.arm(upstream, self.gateway.loop.now_ms + self.gateway.reply_body_ms)
+                await_more(self)
         if self.serial == serial and self.upstream is upstream:
             upstream.pull()
 
@@ -631,7 +641,7 @@ cdef class Exchange(Waiter):
             self.mirror(at, n, end, False)
         if self.upstream is not None:
             self.upstream.send_body(at, n, end)
-            if end and self.upstream is not None:
+            if (end or self.replied) and self.upstream is not None:
                 await_reply(self)
 
     cdef bint carries(self, Peer source) noexcept:
@@ -647,6 +657,8 @@ cdef class Exchange(Waiter):
             return READ_AGAIN
         if n > 0:
             self.bytes_in += n
+            if self.replied:
+                await_more(self)
         return n
 
     cdef void request_trailers(self, const char *at, size_t n) noexcept:
@@ -899,6 +911,8 @@ cdef class Exchange(Waiter):
         if self.tunnel:
             self.close_half()
         if self.upstream is not None and (self.tunnel or not self.requested):
+            if self.replied:
+                await_more(self)
             self.client.resume()
 
     cdef void upstream_failed(self, int fault) noexcept:
@@ -916,12 +930,12 @@ cdef class Exchange(Waiter):
                 self.fail(FAULT_CONNECT_TIMEOUT)
             else:
                 self.upstream_failed(FAULT_CONNECT_TIMEOUT)
-        elif self.client.out.base != NULL or not self.requested:   # it is the client that is slow, and timed on its own
-            self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + self.gateway.reply_body_ms)
+        elif self.client.out.base != NULL or not (self.requested or self.replied):
+            await_reply(self)      # it is the client that is slow, and timed on its own
         elif self.tunnel:
             self.finish(False)
         else:
-            self.fail(FAULT_UPSTREAM_TIMEOUT)
+            self.fail(FAULT_STREAM_IDLE if self.replied else FAULT_UPSTREAM_TIMEOUT)
 
     cdef void drop_upstream(self) noexcept:
         cdef Upstream upstream = self.upstream
@@ -1006,7 +1020,7 @@ cdef class Exchange(Waiter):
                     self.fail(FAULT_INTERNAL)
                     return
             if self.replied:
-                loop.arm(upstream, loop.now_ms + (self.gateway.tunnel_ms if self.tunnel else self.gateway.reply_body_ms))
+                await_more(self)
                 if n == READ and self.carry_reply(&reads) < 0:
                     return
 
@@ -1026,7 +1040,7 @@ cdef class Exchange(Waiter):
                 return -1
             self.body.left -= n
             self.bytes_out += n
-            self.gateway.loop.arm(upstream, self.gateway.loop.now_ms + self.gateway.reply_body_ms)
+            await_more(self)
         return 0
 
     cdef void upstream_eof(self, bint reset) noexcept:
@@ -1116,6 +1130,7 @@ cdef class Exchange(Waiter):
             self.client_gone()
         else:
             self.bytes_out += n
+            await_more(self)
             self.client.resume()
 
     cdef int pass_reply(self, bint first, const char *at, size_t n, bint end) noexcept:
@@ -1161,6 +1176,7 @@ cdef class Exchange(Waiter):
     cdef void upstream_data(self, const char *at, size_t n, bint end) noexcept:
         if self.tunnel:
             if n:
+                await_more(self)
                 self.take_reply(<char *>at, n)
             if end and self.client is not None:
                 self.upstream_eof(False)
@@ -1193,7 +1209,7 @@ cdef class Exchange(Waiter):
         if end:
             self.reply_ended()
         else:
-            self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + self.gateway.reply_body_ms)
+            await_more(self)
 
     cdef size_t take_body(self, char *at, size_t n, bint first) noexcept:
         cdef size_t used, payload
@@ -1251,7 +1267,7 @@ cdef class Exchange(Waiter):
         if self.upstream.send(at, n) < 0:
             self.finish(False)
             return
-        self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + self.gateway.tunnel_ms)
+        await_more(self)
 
     cdef void tunnel_end(self) noexcept:
         """The client sent its last byte."""
@@ -1275,6 +1291,8 @@ cdef class Exchange(Waiter):
         if self.tunnel:
             self.close_half()
         if self.upstream is not None:
+            if self.replied and not self.paused:
+                await_more(self)
             self.upstream.pull()
 
     cdef void client_gone(self) noexcept:

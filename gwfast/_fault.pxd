@@ -51,6 +51,7 @@ cdef enum:
     FAULT_RETRY_BUDGET
     FAULT_QUEUE_FULL       # of those that wait for an endpoint of its backend
     FAULT_QUEUE_TIMEOUT
+    FAULT_STREAM_IDLE      # its response has begun, and nobody says anything any more
     FAULTS
 
 cdef struct Row:

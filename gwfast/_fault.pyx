@@ -48,6 +48,7 @@ cdef extern from * nogil:
         {503, "retry_budget"},
         {503, "queue_full"},
         {503, "queue_timeout"},
+        {0, "stream_idle"},
     };
     static const struct { unsigned short status; const char *word; } gwfast_phrases[] = {
         {200, "OK"},

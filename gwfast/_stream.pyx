@@ -305,8 +305,8 @@ cdef class Stream(Downstream):
                 self.exchange.fail(FAULT_SEND_TIMEOUT)
             else:
                 self.reset(CANCEL)
-        elif self.exchange is None or self.remote_ended:
-            pass
+        elif self.exchange is None or self.remote_ended or self.exchange.replied:
+            pass                       # a stream that is answered is timed as a whole, by its exchange
         elif not self.wants():
             if now - self.since_ms >= 2 * most:
                 self.exchange.fail(FAULT_UPSTREAM_TIMEOUT)

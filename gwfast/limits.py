@@ -45,7 +45,7 @@ RECORD_BYTES = 16 * 1024  # of plain text in one record: the most that there is 
 
 # Time, downstream. nginx: 60 s for a head, 75 s idle; Envoy: unset, 1 h.
 HEAD_TIMEOUT = 10.0  # absolute, from its first byte (or from accept) to the end of the head; 408
-BODY_TIMEOUT = 30.0  # between two reads of a request body; 408
+BODY_TIMEOUT = 30.0  # between two reads of a request body, until its response has begun; 408
 SEND_TIMEOUT = 30.0  # a client that takes none of its response; connection aborted
 IDLE_TIMEOUT = 60.0  # keep-alive without a request
 IDLE_TIMEOUT_PRESSED = 5.0  # the same while connections are near their limit
@@ -54,14 +54,20 @@ TABLE_BLOCK_BYTES = 16 * 1024  # both tables of an HTTP/2 connection that is not
 TABLE_BLOCKS_KEPT = 64  # of those that came free, with their memory; what is more goes back to the system
 KEEPALIVE_REQUESTS = 10_000
 KEEPALIVE_AGE = 3600.0
-BODY_MINIMUM_RATE = 240  # bytes per second over BODY_TIMEOUT windows, against slow trickles
+BODY_MINIMUM_RATE = 240  # bytes per second over BODY_TIMEOUT windows, against slow trickles, until its response has begun
+# A client that ends its direction while it waits for an answer or listens to one has gone (nginx: always, 499), unless that comes
+# so soon behind its request that it may only mean that nothing more will be asked: then it is looked at once more.
+HALF_CLOSE_SOON = 0.1
+HALF_CLOSE_TIMEOUT = 1.0  # for an answer, or some of it, to be taken
 LINGER_TIMEOUT = 2.0  # a closed connection still reads this long, so that its answer is not lost to an RST
 TUNNEL_IDLE_TIMEOUT = 3600.0  # upgraded connections without traffic
 
 # Time, upstream.
 CONNECT_TIMEOUT = 5.0  # 503 after the last endpoint
 RESPONSE_TIMEOUT = 60.0  # from the end of the request to the response's head; 504 (nginx: 60 s)
-UPSTREAM_BODY_TIMEOUT = 60.0  # between two reads of a response's body; connection aborted
+# A request whose response has begun, without a byte either way; cut. Servers of events speak every 15 to 30 s (the HTML standard
+# advises 15), gRPC's keepalive every 5 min at most; Envoy and Contour: 5 min; nginx: 60 s between two reads of a response.
+STREAM_IDLE_TIMEOUT = 300.0
 RETRY_ATTEMPTS = 2  # where a rule asks for retries and does not say how many (Envoy Gateway)
 RETRY_BACKOFF = 0.025  # and how long to wait (Envoy); twice as long each time, up to RETRY_BACKOFF_GROWTH times
 RETRY_BACKOFF_GROWTH = 10  # as Envoy

@@ -24,7 +24,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout: float = limits.IDLE_TIMEOUT
     connect_timeout: float = limits.CONNECT_TIMEOUT
     response_timeout: float = limits.RESPONSE_TIMEOUT
-    upstream_body_timeout: float = limits.UPSTREAM_BODY_TIMEOUT
+    stream_idle_timeout: float = limits.STREAM_IDLE_TIMEOUT  # 0: none
     tunnel_idle_timeout: float = limits.TUNNEL_IDLE_TIMEOUT
     tcp_idle_timeout: float = limits.TCP_IDLE_TIMEOUT
     udp_idle_timeout: float = limits.UDP_IDLE_TIMEOUT

@@ -42,7 +42,7 @@ def test_a_reset_does_not_end_a_body(start, backend, minor):
 
 def test_an_upload_may_take_longer_than_a_response(start, backend):
     """A backend that begins its answer first is silent because the client is not done."""
-    engine = start([("127.0.0.1", backend.port)], upstream_body_timeout=0.1)
+    engine = start([("127.0.0.1", backend.port)], stream_idle_timeout=0.1)
     client = engine.connect()
     client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
     upstream = backend.accept()

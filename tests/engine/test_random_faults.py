@@ -17,7 +17,7 @@ SEEDS = min(int(os.environ.get("GWFAST_SEEDS", "10")), 1000)
 CLIENTS = 12
 SIZES = (0, 1, 100, 5000, 33000, 200000)
 SHORT = {name: 0.4 for name in ("head_timeout", "body_timeout", "send_timeout", "response_timeout",
-                                "upstream_body_timeout", "connect_timeout")}
+                                "stream_idle_timeout", "connect_timeout")}
 NONSENSE = (b"\0\0\0", b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", b"HTTP/1.1 999 ?\r\n\r\n",
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcdefg\r\n", b"HTTP/1.1 200 OK\nA: b\n\n")

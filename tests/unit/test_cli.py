@@ -52,6 +52,7 @@ CASES = [
     ("--body-timeout", "2s", "engine.body_timeout", 2.0),
     ("--send-timeout", "1.5", "engine.send_timeout", 1.5),
     ("--idle-timeout", "2h", "engine.idle_timeout", 7200.0),
+    ("--stream-idle-timeout", "2h", "engine.stream_idle_timeout", 7200.0),
     ("--tcp-idle-timeout", "10m", "engine.tcp_idle_timeout", 600.0),
     ("--udp-idle-timeout", "500ms", "engine.udp_idle_timeout", 0.5),
     ("--connect-timeout", "2s", "engine.connect_timeout", 2.0),
