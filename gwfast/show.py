@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ import yaml
 
 from gwfast.config.load import load
 from gwfast.config.locate import locate
+from gwfast.config.model import Key
 from gwfast.errors import Problem, UsageError
 from gwfast.graph import conditions
 from gwfast.graph.attach import Attacher
@@ -62,6 +63,7 @@ class Reading(msgspec.Struct):
     problems: tuple[Problem, ...]
     graph: Graph
     plan: Plan
+    services: Container[Key] | None = None  # that are written, with other resources; None: nobody knows
     place: str = "."  # the first path
 
 
@@ -72,7 +74,7 @@ def read(arguments: argparse.Namespace) -> Reading:
             raise UsageError(f"no such file or folder: {path}")
     loaded = load(arguments.paths)
     graph = Attacher(arguments.graph_options(arguments), regex.check).attach(loaded.resources)
-    return Reading(tuple(loaded.problems), graph, build(graph), arguments.paths[0])
+    return Reading(tuple(loaded.problems), graph, build(graph), loaded.resources, arguments.paths[0])
 
 
 def write(output: str, text: str, data: Any) -> None:
@@ -134,7 +136,8 @@ def _method(arguments: argparse.Namespace) -> str:
 
 def problems(reading: Reading) -> list[Problem]:
     """Return what is wrong in the files, in what they mean together, and in what would run; by file and line."""
-    found = [*reading.problems, *conditions.problems(reading.graph), *conditions.unserved(reading.graph)]
+    found = [*reading.problems, *conditions.problems(reading.graph), *conditions.unserved(reading.graph),
+             *conditions.nowhere(reading.graph, reading.services)]
     found += plan_problems.problems(reading.plan, found) + plan_problems.shadowed(reading.plan)
     found += conditions.idle(reading.graph, reading.place)
     return _in_order(found)
@@ -352,10 +355,11 @@ def _line_of(rule: Rule) -> str:
 
 def _place_words(each: Endpoints) -> str:
     """Say where a backend's endpoints are: addresses, or the names that are looked up."""
-    if each.source == "dns":
+    if each.hosts:
         return f"DNS {' or '.join(each.hosts)}, port {each.host_port}"
-    more = len(each.addresses) - SHOWN
-    shown = ", ".join(dump.host_port(*address) for address in each.addresses[:SHOWN])
+    places = [dump.host_port(*address) for address in each.addresses] + [f"DNS {name}:{port}" for name, port in each.names]
+    more = len(places) - SHOWN
+    shown = ", ".join(places[:SHOWN])
     http = not each.key.rpartition("/")[2].startswith(("tcp", "udp"))
     return (shown + f" and {more} more" if more > 0 else shown) or "no endpoint" + ": 503" * http
 

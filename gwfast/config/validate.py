@@ -9,12 +9,13 @@ Rules:
 """
 import ipaddress
 import re
+import socket
 from collections.abc import Callable, Iterator
 from itertools import groupby
 
 from gwfast.config import model as m
 from gwfast.config.decode import Finding
-from gwfast.config.scalars import HOSTNAME, PATH, QUALIFIED_NAME
+from gwfast.config.scalars import HOSTNAME, PATH, QUALIFIED_NAME, SUBDOMAIN
 
 Findings = Iterator[Finding]
 
@@ -22,7 +23,7 @@ Findings = Iterator[Finding]
 def check(resource: m.Resource, version: str = "v1") -> list[Finding]:
     """Check a decoded resource; `version` is the one that it was written in."""
     rules = _RULES.get(type(resource))
-    return list(rules(resource.spec, version)) if rules else []
+    return list(rules(getattr(resource, "spec", resource), version)) if rules else []
 
 
 def check_change(old: m.Resource, new: m.Resource) -> list[Finding]:
@@ -571,6 +572,42 @@ def _backend_policy(spec: m.BackendPolicySpec, version: str) -> Findings:
             yield Finding(path, f"must be from 10ms to 24h, not {given}")
 
 
+# ---- Of Kubernetes itself (pkg/apis/core/validation, pkg/apis/discovery/validation)
+
+
+def _service(spec: m.ServiceSpec, version: str) -> Findings:
+    """A targetPort that is a string is the name of a container's port, never a number."""
+    for index, port in enumerate(spec.ports):
+        if isinstance(port.target_port, str) and not _PORT_NAME.fullmatch(port.target_port):
+            hint = ": a number has no quotes" if port.target_port.isdigit() else ""
+            yield Finding(f"spec.ports[{index}].targetPort", f"{port.target_port!r} is not allowed, a name must be at most 15 "
+                          f"lower-case letters, digits and '-', with a letter among them{hint}")
+
+
+_PORT_NAME = re.compile(r"(?=.{1,15}\Z)(?=.*[a-z])[a-z0-9]+(?:-[a-z0-9]+)*")
+
+
+def _endpoint_slice(value: m.EndpointSlice, version: str) -> Findings:
+    families = {"IPv4": (socket.AF_INET, "an IPv4 address"), "IPv6": (socket.AF_INET6, "an IPv6 address")}
+    family, words = families.get(value.address_type, (None, "a DNS name"))
+    for index, endpoint in enumerate(value.endpoints):
+        for place, address in enumerate(endpoint.addresses):
+            if not (_is_address(family, address) if family else _FQDN.fullmatch(address.lower())):
+                yield Finding(f"endpoints[{index}].addresses[{place}]",
+                              f"{address!r} is not allowed, must be {words} as addressType {value.address_type} says")
+
+
+_FQDN = re.compile(SUBDOMAIN.removesuffix(r"\Z") + r"\.?")
+
+
+def _is_address(family: socket.AddressFamily, text: str) -> bool:
+    try:
+        socket.inet_pton(family, text)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 _RULES: dict[type[m.Resource], Callable[[object, str], Findings]] = {
     m.HTTPRoute: _http_route,
     m.GRPCRoute: _grpc_route,
@@ -583,4 +620,6 @@ _RULES: dict[type[m.Resource], Callable[[object, str], Findings]] = {
     m.XBackendTrafficPolicy: _x_backend_traffic_policy,
     m.PythonFilter: _python_filter,
     m.BackendPolicy: _backend_policy,
+    m.Service: _service,
+    m.EndpointSlice: _endpoint_slice,
 }

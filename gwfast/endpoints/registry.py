@@ -91,7 +91,7 @@ class Registry:
 
     def addresses(self, endpoints) -> tuple[tuple[str, int], ...]:
         """Return the current addresses of a plan's Endpoints."""
-        return self._addresses.get(endpoints.key, ()) if endpoints.source == "dns" else endpoints.addresses
+        return self._addresses.get(endpoints.key, endpoints.addresses) if endpoints.named else endpoints.addresses
 
     def take_endpoint(self, ip: str, port: int, dialect: str) -> Place:
         """Return the slot and sign of an endpoint's state in every worker; `dialect` is a Backend's."""

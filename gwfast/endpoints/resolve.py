@@ -1,7 +1,8 @@
 """Addresses of backends that only have names: looked up by the system's resolver, again and again.
 
 Rules:
-- A backend's names are tried in order and the first that has addresses wins.
+- A backend's names are tried in order and the first that has addresses wins; each name that EndpointSlices of addressType
+  FQDN have is an endpoint, or several, of its own.
 - A new name is looked up at once, then every `refresh` seconds (with jitter), PARALLEL at a time.
 - A name that stops resolving keeps its last addresses for KEEP seconds, then has none.
 - IP literals and localhost need no lookup. The system's resolver (getaddrinfo) is used because it alone knows
@@ -78,6 +79,13 @@ class Resolver:
             if known is not None and known.addresses:
                 return known.addresses
         return ()
+
+    def endpoints(self, of) -> tuple[tuple[str, int], ...]:
+        """Return the addresses, (ip, port) each, of a plan's Endpoints that have names."""
+        if of.hosts:
+            return tuple((ip, of.host_port) for ip in self.addresses(of.hosts))
+        found = {(ip, port) for host, port in of.names for ip in self.addresses((host,))}
+        return tuple(sorted(found.union(of.addresses)))
 
     def close(self) -> None:
         """Stop looking up."""

@@ -318,7 +318,8 @@ class Attacher:
         found = self._survey
         self._targets = self._targets.changed(self._backends.renewed)
         self._backends.renewed.clear()
-        notes = [*found.notes, *(note for notes in self._notes.values() for note in notes)]
+        notes = [*found.notes, *(note for notes in self._notes.values() for note in notes),
+                 *self._backends.notes.values()]
         return Graph(
             classes=found.classes, gateways=found.gateways, listener_sets=found.listener_sets,
             listeners=self._listeners, routes=self._routes, targets=self._targets, policies=self._policies,

@@ -7,7 +7,7 @@
 Rules (spec 5.4):
 - Referenced wrongly (kind, grant, port, protocol) is 500. Resolving to nothing is 503, and not seen here.
 - A Service that is not among the resources is a DNS name, unless services are strict; so is a Service without
-  EndpointSlices, and an ExternalName.
+  EndpointSlices, and an ExternalName. What such a name leads to is what a Service would select, so its target port is dialled.
 - A BackendTLSPolicy makes it TLS, whatever the appProtocol says. An appProtocol that means TLS (https, kubernetes.io/wss)
   needs one: without it nobody has said whose certificate is to be trusted.
 - What an XBackendTrafficPolicy says goes with the target and is no part of its key: it is the same place.
@@ -18,10 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from gwfast.config.model import BackendObjectReference, EndpointSlice, Key, Resource, Service
+from gwfast.config.model import BackendObjectReference, Key, Resource, Service
 from gwfast.config.model import ServicePort as Port
 from gwfast.graph.certificates import Refusal
-from gwfast.graph.model import GraphOptions, Target, TargetPolicy, TargetTLS, TargetTraffic, over_tls
+from gwfast.graph.endpoints import endpoints_note, ready
+from gwfast.graph.model import GraphOptions, Note, Target, TargetPolicy, TargetTLS, TargetTraffic, over_tls
 from gwfast.graph.refs import Resources
 
 _HTTP = {
@@ -64,6 +65,7 @@ class Backends:
         self._uses: dict[str, int] = {}
         self._of_service: dict[Key, tuple[str, ...]] = {}
         self.targets: dict[str, Target] = {}
+        self.notes: dict[str, Note] = {}  # by target: why it has no endpoint, for instance
         self.renewed: dict[str, Target | None] = {}  # of these, since whoever reads it has cleared it
 
     # ---- References
@@ -129,12 +131,14 @@ class Backends:
                 found = _port(self._resources.get(*service), port, "TCP")
                 tls = self._protection(service, found.name if found else None)
             self.targets[key] = self.renewed[key] = self._target(service, port, protocol, tls)
+            self._note(key)
 
     def release(self, key: str) -> None:
         self._uses[key] -= 1
         if self._uses[key] == 0:
             del self._uses[key], self.targets[key]
             self.renewed[key] = None
+            self.notes.pop(key, None)
             service = _split(key)[0]
             self._of_service[service] = tuple(other for other in self._of_service[service] if other != key)
             if not self._of_service[service]:
@@ -147,6 +151,7 @@ class Backends:
             new = self._target(service, port, protocol, self.targets[key].tls)
             if _fields(new) != _fields(self.targets[key]):
                 self.targets[key] = self.renewed[key] = new
+            self._note(key)
 
     def _target(self, service: Key, port: int, protocol: str, tls: TargetTLS | None) -> Target:
         resource = self._resources.get(*service)
@@ -155,46 +160,29 @@ class Backends:
         policy = None if protocol == "udp" else self._policy(service, found.name if found else None)
         names = {"namespace": service.namespace, "name": service.name, "port": port, "protocol": protocol, "tls": tls,
                  "traffic": self._traffic_of(service, protocol), "policy": policy}
+        dialled = found.target_port if found and isinstance(found.target_port, int) else port
         if resource is not None and resource.spec.type == "ExternalName":
-            return Target(**names, source="dns", hosts=(resource.spec.external_name,), host_port=port)
+            return Target(**names, source="dns", hosts=(resource.spec.external_name,), host_port=dialled)
         slices = list(self._resources.slices(service))
         if not slices and not (self._options.strict_services and resource):
             hosts = tuple(t.format(name=service.name, namespace=service.namespace) for t in self._options.dns_templates)
-            return Target(**names, source="dns", hosts=hosts, host_port=port)
+            return Target(**names, source="dns", hosts=hosts, host_port=dialled)
         found = found or Port(port=port, protocol=transport)
-        addresses = {address for one in slices for address in _endpoints(one, found)}
-        return Target(**names, **_literal_or_named(sorted(addresses), slices))
+        addresses, hosts = set(), set()
+        for one in slices:
+            (hosts if one.address_type == "FQDN" else addresses).update(ready(one, found))
+        return Target(**names, source="slices", addresses=tuple(sorted(addresses)), names=tuple(sorted(hosts)))
 
-
-def _literal_or_named(addresses: list[tuple[str, int]], slices: list[EndpointSlice]) -> dict:
-    """EndpointSlices of type FQDN hold names to look up; all of them stand for one host with one port."""
-    if addresses and all(one.address_type == "FQDN" for one in slices):
-        return {"source": "dns", "hosts": tuple(name for name, _ in addresses), "host_port": addresses[0][1]}
-    return {"source": "slices", "addresses": tuple(addresses)}
-
-
-def _endpoints(endpoints: EndpointSlice, port: Port):
-    """Yield (address, port) of the endpoints that are ready; not knowing counts as ready."""
-    number = _slice_port(endpoints, port)
-    if number is None:
-        return
-    for endpoint in endpoints.endpoints:
-        if endpoint.conditions.ready is not False:
-            for address in endpoint.addresses:
-                yield (address, number)
-
-
-def _slice_port(endpoints: EndpointSlice, port: Port) -> int | None:
-    """A slice's port has the Service port's name; where none has, the target port says which it is."""
-    ports = [one for one in endpoints.ports if one.protocol == port.protocol]
-    target = port.target_port if port.target_port is not None else port.port
-    for one in ports:
-        if one.name == port.name:
-            return one.port or (target if isinstance(target, int) else None)
-    for one in ports:
-        if target in (one.port, one.name):
-            return one.port
-    return None
+    def _note(self, key: str) -> None:
+        """Remember what there is to say about where a target's endpoints come from."""
+        service, port, protocol = _split(key)
+        resource = self._resources.get(*service)
+        slices = sorted(self._resources.slices(service), key=lambda one: one.metadata.name)
+        said = endpoints_note(self.targets[key], resource, _port(resource, port, "UDP" if protocol == "udp" else "TCP"), slices)
+        if said is not None:
+            self.notes[key] = said
+        else:
+            self.notes.pop(key, None)
 
 
 def _port(service: Service | None, port: int, transport: str) -> Port | None:
@@ -227,4 +215,4 @@ def _split(key: str) -> tuple[Key, int, str]:
 
 
 def _fields(target: Target) -> tuple:
-    return (target.source, target.addresses, target.hosts, target.host_port, target.traffic, target.policy)
+    return (target.source, target.addresses, target.names, target.hosts, target.host_port, target.traffic, target.policy)

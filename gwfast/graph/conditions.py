@@ -12,7 +12,8 @@ Rules:
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
 from typing import Literal
 
 import msgspec
@@ -23,6 +24,7 @@ from gwfast.graph.model import (
     Condition,
     GatewayNode,
     Graph,
+    Led,
     ListenerNode,
     ListenerSetNode,
     PolicyNode,
@@ -222,6 +224,40 @@ def idle(graph: Graph, place: str) -> list[Problem]:
         return []
     message = f"nothing is served: {graph.idle}"
     return [Problem(source=Source(place), reason="NothingToServe", message=message, severity="warning")]
+
+
+def nowhere(graph: Graph, services: Container[Key] | None) -> list[Problem]:
+    """Return a note for each Service that rules name and that is not among these, with the first place that does."""
+    if services is None:
+        return []
+    found: dict[Key, Problem] = {}
+    more: Counter[Key] = Counter()
+    for _, route in sorted(graph.routes.items()):
+        for field, name in _targets(route):
+            target = graph.targets[name]
+            key = Key("Service", target.namespace, target.name)
+            more[key] += key in found
+            if key not in found and key not in services and target.hosts:
+                found[key] = Problem(
+                    source=route.resource.source, resource=str(route.key), field=field, reason="BackendNotFound", severity="note",
+                    message=f"there is no {key} in the files: {' or '.join(target.hosts)} is looked up in DNS")
+    return [msgspec.structs.replace(one, message=f"{one.message}; {more[key]} more name it") if more[key] else one
+            for key, one in found.items()]
+
+
+def _targets(route: RouteNode) -> Iterator[tuple[str, str]]:
+    """Yield where the rules of a route that attaches somewhere name a Service, and the target."""
+    for rule in route.rules if route.parents else ():
+        path = f"spec.rules[{rule.index}]"
+        yield from _led(path, rule.led)
+        for backend in rule.backends:
+            place = f"{path}.backendRefs[{backend.index}]"
+            yield from [(place, backend.target)] if backend.target else []
+            yield from _led(place, backend.led)
+
+
+def _led(place: str, led: Iterable[Led]) -> Iterator[tuple[str, str]]:
+    return ((f"{place}.filters[{one.index}]", one.target) for one in led if one.target)
 
 
 def unserved(graph: Graph) -> list[Problem]:

@@ -180,7 +180,8 @@ class Target(Node):
     key: 'namespace/name:port/protocol', and behind '@' the digest of what a BackendTLSPolicy says.
     traffic: may change while the key stays; the rules that lead here say the same (BackendNode).
     protocol: 'http' and 'h2c' are whatever ALPN says and HTTP/2 where there is `tls`, 'ws' is HTTP/1.1.
-    source 'slices': `addresses` are (ip, port) of the ready endpoints; none means 503.
+    source 'slices': `addresses` are (ip, port) of the ready endpoints, `names` (host, port) of those that have to be looked
+    up, every one; nothing means 503.
     source 'dns': `hosts` are names to look up, first one that resolves wins, with `host_port`.
     The policy is no part of the key: what is known of the endpoints lives on when it changes.
     """
@@ -194,6 +195,7 @@ class Target(Node):
     policy: TargetPolicy | None = None
     source: Literal["slices", "dns"] = "slices"
     addresses: tuple[tuple[str, int], ...] = ()
+    names: tuple[tuple[str, int], ...] = ()
     hosts: tuple[str, ...] = ()
     host_port: int = 0
 

@@ -76,6 +76,7 @@ class Stats(msgspec.Struct):
     config_unreadable: int = 0  # files and folders
     ports_failed: int = 0
     backends_unresolved: int = 0  # their names resolve to nothing
+    backends_without_endpoints: int = 0  # for whatever reason
     supervisor_bugs: int = 0
     problems: dict[str, int] = {}
     certificates: dict[tuple[str, str], float] = {}  # when those of (namespace, Secret) expire
@@ -168,6 +169,7 @@ def _own(lines: list[str], stats: Stats) -> None:
         ("config_unreadable", "gauge", "Files and folders of the configuration that cannot be read; what they held serves on."),
         ("ports_failed", "gauge", "Ports that cannot be listened on."),
         ("backends_unresolved", "gauge", "Backends whose names resolve to nothing."),
+        ("backends_without_endpoints", "gauge", "Backends that nothing can be sent to, whatever the reason is."),
         ("supervisor_bugs", "counter", "Errors of the supervisor that should not happen."),
     ):
         suffix = "_total" if kind == "counter" else ""

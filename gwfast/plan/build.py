@@ -263,8 +263,8 @@ class Builder:
             left.append((find(backends, key, _key), old))
             if backend is not None:
                 now = self._targets[_target(place)]
-                made = _kept(old, Endpoints(key=key, source=now.source, addresses=now.addresses, hosts=now.hosts,
-                                            host_port=now.host_port, policy=now.policy))
+                made = _kept(old, Endpoints(key=key, source=now.source, addresses=now.addresses, names=now.names,
+                                            hosts=now.hosts, host_port=now.host_port, policy=now.policy))
             new.append((backend, made))
         return (changed(backends, _present(left, 0), _present(new, 0), _key),
                 changed(endpoints, _present(left, 1), _present(new, 1), _key))

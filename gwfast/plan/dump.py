@@ -150,6 +150,7 @@ def _weighted(each: WeightedBackend) -> dict[str, Any]:
 
 def _endpoints(backend: Backend, endpoints: Endpoints) -> dict[str, Any]:
     return _kept(source=endpoints.source, addresses=[host_port(ip, port) for ip, port in endpoints.addresses],
+                 names=[host_port(name, port) for name, port in endpoints.names],
                  hosts=[*endpoints.hosts], hostPort=endpoints.host_port,
                  tls=_backend_tls(backend.tls) if backend.tls else {},
                  retryBudget=_budget(backend.retry_budget) if backend.retry_budget else {},

@@ -250,15 +250,27 @@ Filter = (HeaderFilter | RewriteFilter | RedirectFilter | CorsFilter | MirrorFil
 
 class Endpoints(_Node):
     """Where the endpoints of the backend with this key are. source 'slices': `addresses` are (ip, port) of the ready
-    ones, none means 503. source 'dns': `hosts` are names to look up, the first that resolves wins, with `host_port`.
+    ones, and `names` (host, port) of those to look up, each of them; none means 503. source 'dns': `hosts` are names to
+    look up, the first that resolves wins, with `host_port`.
     policy: what a BackendPolicy says of them; it is here because it may change, as they do, while the rules stay."""
 
     key: str
     source: Literal["slices", "dns"] = "slices"
     addresses: tuple[tuple[str, int], ...] = ()
+    names: tuple[tuple[str, int], ...] = ()
     hosts: tuple[str, ...] = ()
     host_port: int = 0
     policy: TargetPolicy | None = None
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The names that are looked up."""
+        return self.hosts + tuple(host for host, _ in self.names)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to send to, and nothing to look up."""
+        return not (self.addresses or self.hosts or self.names)
 
 
 class WeightedBackend(_Node):

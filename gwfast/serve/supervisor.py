@@ -76,6 +76,7 @@ class Supervisor:
         self._plan: Plan | None = None  # what the table serves, with
         self._idle = "the configuration is being read"  # '': something is served
         self._addresses: dict[str, tuple] = {}  # of the backends that were looked up
+        self._lost: set[tuple[str, str]] = set()  # (backend, name) that resolves to nothing
         self.problems: list[Problem] = []
         self._changed: set[str] | None = set()  # None: anything
         self._asked = asyncio.Event()
@@ -196,11 +197,10 @@ class Supervisor:
 
     async def _look_up(self, plan: Plan) -> dict[str, tuple]:
         """Return the addresses of the backends that only have names, by key; wait a little for new names."""
-        named = [each for each in plan.endpoints if each.source == "dns"]
-        self.resolver.want(host for each in named for host in each.hosts)
+        named = [each for each in plan.endpoints if each.named]
+        self.resolver.want(name for each in named for name in each.named)
         await self.resolver.settle(NAMES_WAIT)
-        return {each.key: tuple((ip, each.host_port) for ip in self.resolver.addresses(each.hosts))
-                for each in named}
+        return {each.key: self.resolver.endpoints(each) for each in named}
 
     async def _publish(self, plan: Plan, addresses: dict[str, tuple]) -> None:
         generation = self.stats.generation + 1
@@ -260,13 +260,20 @@ class Supervisor:
               bytes=self.stats.image_bytes, ms=round((time.monotonic() - begin) * 1000, 1))
 
     def _tell_unresolved(self, plan: Plan, addresses: dict[str, tuple]) -> None:
-        """Log each backend once that has come to have no address."""
-        hosts = {each.key: each.hosts for each in plan.endpoints}
-        nowhere = {key for key, found in addresses.items() if not found}
-        for key in sorted(nowhere - {key for key, found in self._addresses.items() if not found}):
-            self._log.warning("a backend's name resolves to nothing: its requests get 503", backend=key,
-                              names=",".join(hosts[key]))
-        self.stats.backends_unresolved = len(nowhere)
+        """Log each backend once that has come to have no address, or one less because of a name."""
+        lost = {}
+        for each in plan.endpoints:
+            if each.hosts and not addresses[each.key]:
+                lost[each.key, ",".join(each.hosts)] = "a backend's name resolves to nothing: its requests get 503"
+            for name, _ in each.names:
+                if not self.resolver.addresses((name,)):
+                    lost[each.key, name] = "an endpoint's name resolves to nothing: it gets no requests"
+        for key, names in sorted(lost.keys() - self._lost):
+            self._log.warning(lost[key, names], backend=key, names=names)
+        self._lost = set(lost)
+        empty = sum(each.empty for each in plan.endpoints)
+        self.stats.backends_unresolved = sum(not found for found in addresses.values())
+        self.stats.backends_without_endpoints = self.stats.backends_unresolved + empty
 
     async def _tell(self, problems: list[Problem]) -> None:
         """Log each problem once, when it comes; count them."""

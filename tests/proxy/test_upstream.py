@@ -226,6 +226,55 @@ def test_client_that_takes_nothing_is_dropped(one) -> None:
     sock.close()
 
 
+def named(name: str, port: int, *hosts: str, kind: str = "FQDN", port_name: str = "") -> dict:
+    """An EndpointSlice of the Service `s`."""
+    return {**resource("EndpointSlice", name, api="discovery.k8s.io/v1", labels={"kubernetes.io/service-name": "s"}),
+            "addressType": kind, "ports": [{"port": port, "name": port_name}], "endpoints": [{"addresses": [one]} for one in hosts]}
+
+
+def answering(gw) -> set[str]:
+    return {json.loads(gw.get().body)["backend"] for _ in range(60)}
+
+
+def test_slices_of_names_are_looked_up_each_with_its_port(run, backend) -> None:
+    """Alone, beside addresses, and beside a name that resolves to nothing, which is told and takes nothing from the others."""
+    a, b, c = backend("a"), backend("b"), backend("c")
+    service_s = resource("Service", "s", {"ports": [{"port": 80}]}, "v1")
+    gw = run(gateway(free_port()), service_s, route("r", rule("s")), named("s-1", a.port, "localhost"), named("s-2", b.port, "localhost"))
+    until(lambda: answering(gw) == {"a", "b"})
+    gw.write("more.yaml", named("s-3", c.port, "127.0.0.1", kind="IPv4"), named("s-4", 9, "nowhere.invalid"))
+    until(lambda: answering(gw) == {"a", "b", "c"})
+    until(lambda: "an endpoint's name resolves to nothing" in gw.errors())
+    assert gw.metrics()["gwfast_backends_without_endpoints"] == 0
+    gw.write("all.yaml", gateway(gw.port), service_s, route("r", rule("s")))
+    until(lambda: answering(gw) == {"c"})
+    gw.write("more.yaml", named("s-4", 9, "nowhere.invalid"))
+    gw.serves("/", 503)
+    until(lambda: gw.metrics()["gwfast_backends_without_endpoints"] == 1)
+
+
+def test_the_target_port_of_a_service_without_slices_is_dialled(run, backend) -> None:
+    made = backend("one")
+    spec = {"clusterIP": "None", "ports": [{"port": 80, "targetPort": made.port}]}
+    gw = run(gateway(free_port()), resource("Service", "localhost", spec, "v1"), route("r", rule("localhost")))
+    gw.serves("/")
+
+
+def test_a_port_that_leads_nowhere_is_told(run, backend) -> None:
+    made = backend("one")
+    spec = {"ports": [{"name": "http", "port": 80, "targetPort": 8080}]}
+    gw = run(gateway(free_port()), resource("Service", "s", spec, "v1"), route("r", rule("s")),
+             named("s-1", made.port, "127.0.0.1", kind="IPv4", port_name="https"))
+    gw.serves("/", 503)
+    until(lambda: "no EndpointSlice has a port named http: s-1 has https" in gw.errors())
+    until(lambda: gw.metrics()["gwfast_backends_without_endpoints"] == 1)
+    assert gw.metrics()['gwfast_problems{severity="warning"}'] == 1
+    gw.write("all.yaml", gateway(gw.port), resource("Service", "s", spec, "v1"), route("r", rule("s")),
+             named("s-1", made.port, "127.0.0.1", kind="IPv4", port_name="http"))
+    gw.serves("/")
+    until(lambda: gw.metrics()["gwfast_backends_without_endpoints"] == 0)
+
+
 def test_names_without_slices_are_found_in_dns(run, backend) -> None:
     """A Service that is not in the files: its name is looked up, here 'localhost'."""
     made = backend("dns")

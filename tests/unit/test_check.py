@@ -53,3 +53,99 @@ IDLE = {
 def test_nothing_to_serve_is_a_warning(check, options, files, why):
     _, lines = check(*options, **files)
     assert [line for line in lines if "NothingToServe" in line] == [f".:1: warning: nothing is served: {why} (NothingToServe)"]
+
+
+# ---- Backends that nothing can be sent to
+
+ROUTE = """\
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec:
+  parentRefs: [{name: gw}]
+  rules: [{backendRefs: [{name: s, port: 80}]}]
+"""
+SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{name: http, port: 80, targetPort: %s}]}\n"
+SLICE = """\
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: %s, labels: {kubernetes.io/service-name: s}}
+addressType: %s
+ports: [%s]
+endpoints: [%s]
+"""
+ONE = "{addresses: [10.0.0.1]}"
+NOBODY = "./service.yaml:4: warning: Service default/s spec.ports[0]: port 80 (http) of Service default/s has no endpoint: "
+NOWHERE = {
+    "another name": (SERVICE % 8080 + SLICE % ("a", "IPv4", "{name: https, port: 8443}", ONE),
+                     NOBODY + "no EndpointSlice has a port named http: a has https 8443: requests for it get 503 (NoEndpoints)"),
+    "the same name for UDP": (
+        SERVICE % 8080 + SLICE % ("a", "IPv4", "{name: http, port: 8080, protocol: UDP}", ONE),
+        NOBODY + "no EndpointSlice has a port named http: a has http 8080 UDP: requests for it get 503 (NoEndpoints)"),
+    "no port": (SERVICE % 8080 + SLICE % ("a", "IPv4", "", ONE),
+                NOBODY + "no EndpointSlice has a port named http: a has none: requests for it get 503 (NoEndpoints)"),
+    "no endpoint": (SERVICE % 8080 + SLICE % ("a", "IPv4", "{name: http, port: 8080}", ""),
+                    NOBODY + "its EndpointSlices have no endpoints: requests for it get 503 (NoEndpoints)"),
+    "none is ready": (
+        SERVICE % 8080 + SLICE % ("a", "FQDN", "{name: http, port: 8080}", "{addresses: [x], conditions: {ready: false}}"),
+        NOBODY + "none of its 1 endpoints is ready: requests for it get 503 (NoEndpoints)"),
+    "slices alone": (SLICE % ("a", "IPv4", "{name: https, port: 8443}", ONE),
+                     "./service.yaml:6: warning: EndpointSlice default/a ports: port 80 of Service default/s has no endpoint: no "
+                     "EndpointSlice has a port 80 or without a name: a has https 8443: requests for it get 503 (NoEndpoints)"),
+    "a slice beside the right one": (
+        SERVICE % 8080 + SLICE % ("a", "IPv4", "{name: http, port: 8080}", ONE) + SLICE % ("b", "IPv4", "{name: https, port: 8443}", ONE),
+        "./service.yaml:17: warning: EndpointSlice default/b ports: its endpoints get nothing, no port of Service default/s is one of "
+        "its ports: b has https 8443 (NoEndpoints)"),
+    "a name without slices": (SERVICE % "web",
+                              "./service.yaml:4: warning: Service default/s spec.ports[0].targetPort: web is a name, and without an "
+                              "EndpointSlice nothing says which number it is: 80, the Service's own, is dialled (NamedPort)"),
+}
+
+
+@pytest.mark.parametrize("service, line", NOWHERE.values(), ids=NOWHERE)
+def test_a_backend_without_endpoints_is_one_warning_that_says_why(check, service, line):
+    assert check(gateway=GATEWAY, route=ROUTE, service=service) == (0, [line])
+
+
+FINE = {
+    "its name": SERVICE % 8080 + SLICE % ("a", "IPv4", "{name: http, port: 3000}", ONE),
+    "its target port": SERVICE % 8080 + SLICE % ("a", "IPv4", "{name: web, port: 8080}", ONE),
+    "the name of its target port": SERVICE % "web" + SLICE % ("a", "IPv4", "{name: web, port: 3000}", ONE),
+    "names": SERVICE % 8080 + SLICE % ("a", "FQDN", "{name: http, port: 3000}", "{addresses: [b.example]}"),
+    "no slices": SERVICE % 8080,
+}
+
+
+@pytest.mark.parametrize("service", FINE.values(), ids=FINE)
+def test_a_backend_with_endpoints_is_no_problem(check, service):
+    status, lines = check(gateway=GATEWAY, route=ROUTE, service=service)
+    assert (status, lines[0]) == (0, "Gateway default/gw    Accepted, Programmed")
+
+
+def test_a_service_that_is_nowhere_is_a_note_once(check):
+    status, lines = check(gateway=GATEWAY, route=ROUTE + "---\n" + ROUTE.replace("name: r}", "name: z}").replace(
+        "rules: [{", "rules: [{matches: [{path: {value: /z}}], "))
+    assert (status, lines) == (0, ["./route.yaml:6: note: HTTPRoute default/r spec.rules[0].backendRefs[0]: there is no Service default/s "
+                                   "in the files: s.default or s is looked up in DNS; 1 more name it (BackendNotFound)"])
+
+
+WRONG = {
+    "a quoted number": (SERVICE % '"8080"', "spec.ports[0].targetPort: '8080' is not allowed, a name must be at most 15 lower-case "
+                        "letters, digits and '-', with a letter among them: a number has no quotes (Invalid)"),
+    "a name as an IPv4": (SLICE % ("a", "IPv4", "{port: 80}", "{addresses: [api]}"),
+                          "endpoints[0].addresses[0]: 'api' is not allowed, must be an IPv4 address as addressType IPv4 says (Invalid)"),
+    "IPv6 as IPv4": (SLICE % ("a", "IPv4", "{port: 80}", "{addresses: ['::1']}"),
+                     "endpoints[0].addresses[0]: '::1' is not allowed, must be an IPv4 address as addressType IPv4 says (Invalid)"),
+    "IPv4 as IPv6": (SLICE % ("a", "IPv6", "{port: 80}", f"{ONE}, {{addresses: ['::1', 10.0.0.1]}}"),
+                     "endpoints[0].addresses[0]: '10.0.0.1' is not allowed, must be an IPv6 address as addressType IPv6 says (Invalid)"),
+    "a URL as a name": (SLICE % ("a", "FQDN", "{port: 80}", "{addresses: ['http://a.example']}"),
+                        "endpoints[0].addresses[0]: 'http://a.example' is not allowed, must be a DNS name as addressType FQDN says "
+                        "(Invalid)"),
+}
+
+
+@pytest.mark.parametrize("text, words", WRONG.values(), ids=WRONG)
+def test_what_kubernetes_would_not_take_is_an_error(check, text, words):
+    status, lines = check(gateway=GATEWAY, service=text)
+    assert status == 1 and lines[0].partition("default/")[2].partition(" ")[2] == words

@@ -197,11 +197,24 @@ apiVersion: v1
 kind: Service
 metadata: {name: e}
 spec: {type: ExternalName, externalName: db.example.net}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: e2}
+spec: {type: ExternalName, externalName: db.example.net, ports: [{port: 80, targetPort: 5432}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: same}
+spec: {clusterIP: None, ports: [{name: a, port: 81}, {name: b, port: 82, targetPort: web}]}
 """
 TEMPLATE = GraphOptions(dns_templates=("{name}.{namespace}.svc",))
 NAMES = {
     "no Service": ("{name: api, port: 80}", FILES, ("api.default", "api"), 80),
-    "a Service without slices": ("{name: s, port: 80}", FILES, ("s.default", "s"), 80),
+    "a Service without slices": ("{name: s, port: 80}", FILES, ("s.default", "s"), 8080),
+    "its target port is its port": ("{name: same, port: 81}", FILES, ("same.default", "same"), 81),
+    "its target port is a name": ("{name: same, port: 82}", FILES, ("same.default", "same"), 82),
+    "an ExternalName with a target port": ("{name: e2, port: 80}", FILES, ("db.example.net",), 5432),
     "an ExternalName": ("{name: e, port: 5432}", FILES, ("db.example.net",), 5432),
     "an ExternalName, strictly": ("{name: e, port: 5432}", EVERYTHING, ("db.example.net",), 5432),
     "a template": ("{name: api, port: 80}", TEMPLATE, ("api.default.svc",), 80),
@@ -217,10 +230,15 @@ def test_names_to_look_up(name):
     check(graph, "HTTPRoute/default/r@g ResolvedRefs=True/ResolvedRefs")
 
 
-def test_a_slice_of_names():
-    text = endpoint_slice("a", NAMED, "{addresses: [b.example.net]}, {addresses: [a.example.net]}", kind="FQDN")
-    target = attach(of(text, route(rules=backend("{name: s, port: 80}"))), FILES).targets["default/s:80/http"]
-    assert (target.source, target.hosts, target.host_port) == ("dns", ("a.example.net", "b.example.net"), 9090)
+def test_slices_of_names_are_endpoints_each_with_its_port():
+    texts = [endpoint_slice("a", NAMED, "{addresses: [b.example.net]}, {addresses: [a.example.net, c]}", kind="FQDN"),
+             endpoint_slice("b", "{name: web, port: 7070}", "{addresses: [d.example.net]}", kind="FQDN")]
+    expected = (("a.example.net", 9090), ("b.example.net", 9090), ("c", 9090), ("d.example.net", 7070))
+    target = attach(of(*texts, route(rules=backend("{name: s, port: 80}"))), FILES).targets["default/s:80/http"]
+    assert (target.source, target.names, target.addresses, target.hosts) == ("slices", expected, (), ())
+    beside = endpoint_slice("c", NAMED, "{addresses: [10.0.0.1]}")
+    target = attach(of(*texts, beside, route(rules=backend("{name: s, port: 80}"))), FILES).targets["default/s:80/http"]
+    assert (target.names, target.addresses) == (expected, (("10.0.0.1", 9090),))
 
 
 def test_a_strict_service_without_slices_has_no_endpoints():

@@ -61,6 +61,12 @@ spec:
 """
 
 CHECK = """\
+config.yaml:24: note: HTTPRoute default/shop spec.rules[0].backendRefs[0]: there is no Service default/v1 in the files: v1.default or v1 \
+is looked up in DNS (BackendNotFound)
+config.yaml:25: note: HTTPRoute default/shop spec.rules[0].backendRefs[1]: there is no Service default/v2 in the files: v2.default or v2 \
+is looked up in DNS (BackendNotFound)
+config.yaml:38: note: HTTPRoute default/old spec.rules[0].backendRefs[0]: there is no Service default/old in the files: old.default or \
+old is looked up in DNS; 1 more name it (BackendNotFound)
 config.yaml:39: note: HTTPRoute default/old spec.rules[1].matches[0]: never matches on any host of listener \
 default/gw/web: default/old rules[2].matches[0] comes first and takes all of its requests (Shadowed)
 config.yaml:39: note: HTTPRoute default/old spec.rules[1].matches[0]: never matches on any host of listener \
@@ -77,7 +83,7 @@ HTTPRoute default/old
 HTTPRoute default/shop
   parent gw section web   Accepted, ResolvedRefs
 
-2 warnings, 2 notes
+2 warnings, 5 notes
 """
 ROUTES = """\
 *:80 http
@@ -164,7 +170,7 @@ def test_check_fails_for_an_error(ask, tmp_path):
     assert status == 1
     assert line in text.replace("./", "")
     assert "parent gw section nowhere   not Accepted (NoMatchingParent), ResolvedRefs\n" in text
-    assert text.endswith("\n1 error, 2 warnings, 2 notes\n")
+    assert text.endswith("\n1 error, 2 warnings, 5 notes\n")
 
 
 def test_routes(ask):
