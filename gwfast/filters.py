@@ -15,25 +15,49 @@ Rules
 - `on_response` runs when the head of a backend's response has come. It may change status and headers, watch the body (`observe`)
   or rewrite it piece by piece (`transform`). It is not called for answers that the gateway makes itself.
 - Both run on the worker's event loop: what waits must be awaited, what computes for long holds up everybody.
+- What cannot be sent is refused where it is set, in the filter's own line: a TypeError where it is no str (of a body: no
+  bytes), a ValueError where its place may not hold it (a field with a line's end, a backend that the rule has not).
 - An exception, or more time than the resource's `timeout`, is a 500, or as if nothing had been done where `failure: Open`.
 """
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
+from gwfast import sendable
+from gwfast.sendable import InvalidTypeError, InvalidValueError
+
+__all__ = ["TLS", "BodyTooLarge", "Filter", "Headers", "InvalidTypeError", "InvalidValueError", "Request", "Response"]
 
 class BodyTooLarge(Exception):
     """The request's body is longer than the resource's `maxBody`. A filter that does not catch it answers 413."""
 
 
+def _checked(slot: str, check: Callable[[Any], Any], doc: str) -> Any:
+    """A property that holds what `check` returned of what was assigned."""
+    def assign(self: Any, value: Any) -> None:
+        setattr(self, slot, check(value))
+    return property(attrgetter(slot), assign, doc=doc)
+
+
 class Headers:
-    """Fields in their order. Names are compared without case; a name may come several times."""
+    """Fields in their order. Names are compared without case; a name may come several times.
+
+    Wherever fields are given at once they are (name, value) pairs, a mapping or other Headers.
+    """
 
     __slots__ = ("_fields",)
 
-    def __init__(self, fields: Iterable[tuple[str, str]] = ()):
-        self._fields = list(fields)
+    def __init__(self, fields: Fields = ()):
+        self._fields = sendable.fields(fields)
+
+    @classmethod
+    def _of(cls, fields: list[tuple[str, str]]) -> Headers:
+        """Those of a message that was read: they are what they should be, and as many as they are."""
+        made = cls.__new__(cls)
+        made._fields = fields
+        return made
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the first value of this name."""
@@ -47,7 +71,26 @@ class Headers:
 
     def add(self, name: str, value: str) -> None:
         """Put a field behind the others, whether there is one of its name or not."""
-        self._fields.append((name, value))
+        self._fields.append(sendable.field(name, value))
+
+    def extend(self, fields: Fields) -> None:
+        """Put these fields behind the others."""
+        self._fields += sendable.fields(fields)
+
+    def update(self, fields: Fields) -> None:
+        """Put these fields in the place of all of their names."""
+        new = sendable.fields(fields)
+        for name, _ in new:
+            self._remove(name)
+        self._fields += new
+
+    def setdefault(self, name: str, value: str) -> str:
+        """Return the first value of this name; where there is none, it gets this one."""
+        new = sendable.field(name, value)
+        if (known := self.get(name)) is not None:
+            return known
+        self._fields.append(new)
+        return value
 
     def items(self) -> list[tuple[str, str]]:
         """Return (name, value) of every field, in order."""
@@ -61,8 +104,9 @@ class Headers:
 
     def __setitem__(self, name: str, value: str) -> None:
         """Put one field in the place of all of its name."""
+        new = sendable.field(name, value)
         self._remove(name)
-        self._fields.append((name, value))
+        self._fields.append(new)
 
     def __delitem__(self, name: str) -> None:
         if not self._remove(name):
@@ -91,6 +135,9 @@ class Headers:
         return f"Headers({self._fields!r})"
 
 
+Fields = Headers | Mapping[str, str] | Iterable[tuple[str, str]]
+
+
 class TLS(NamedTuple):
     """What is known of a client's TLS. certificate: what X-Forwarded-Client-Cert would say of the one that it showed; version:
     'TLSv1.3'; cipher: 'TLS_AES_128_GCM_SHA256'; name: what it asked for (SNI). '' where it showed or said none, and where TLS
@@ -111,19 +158,58 @@ class Request:
     state: for the filter's own, from on_request to on_response.
     """
 
-    __slots__ = ("_body", "_read", "backend", "backends", "headers", "host", "method", "path", "peer", "query", "route", "state",
-                 "tls")
+    __slots__ = ("_backend", "_body", "_headers", "_host", "_method", "_path", "_query", "_read", "backends", "peer", "route",
+                 "state", "tls")
 
-    def __init__(self, method: str, path: str, query: str = "", host: str = "", headers: Iterable[tuple[str, str]] = (), *,
+    def __init__(self, method: str, path: str, query: str = "", host: str = "", headers: Fields = (), *,
                  peer: str = "", tls: TLS | None = None, route: str = "", backends: tuple[str, ...] = (),
                  read: Callable[[], Awaitable[bytes]] | None = None):
+        self._method = ""
         self.method, self.path, self.query, self.host = method, path, query, host
-        self.headers = Headers(headers)
+        self.headers = headers
+        self._more(peer, tls, route, backends, read)
+
+    @classmethod
+    def _of(cls, method: str, path: str, query: str, host: str, fields: list[tuple[str, str]], **more: Any) -> Request:
+        """One that was read: what it says is what it should be."""
+        made = cls.__new__(cls)
+        made._method, made._path, made._query, made._host, made._headers = method, path, query, host, Headers._of(fields)
+        made._more(**more)
+        return made
+
+    def _more(self, peer: str, tls: TLS | None, route: str, backends: tuple[str, ...],
+              read: Callable[[], Awaitable[bytes]] | None) -> None:
         self.peer, self.tls, self.route, self.backends = peer, tls, route, backends
-        self.backend = ""
+        self._backend = ""
         self.state: Any = None
         self._read = read
         self._body: bytes | None = None
+
+    path = _checked("_path", sendable.path, "As it was sent, without the query.")
+    query = _checked("_query", sendable.query, "'' where there is none.")
+    host = _checked("_host", sendable.host, "Of the Host field.")
+    headers = _checked("_headers", Headers, "All other fields.")
+
+    @property
+    def method(self) -> str:
+        return self._method
+
+    @method.setter
+    def method(self, value: str) -> None:
+        new = sendable.method(value)
+        if self._method and (new == "HEAD") != (self._method == "HEAD"):
+            raise InvalidValueError(f"{new!r} is no method for what was a {self._method}: responses to HEAD have no body")
+        self._method = new
+
+    @property
+    def backend(self) -> str:
+        """One of `backends`: its whole name, without the port, or without the namespace too; '' lets weights choose."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, value: str) -> None:
+        sendable.place_of(value, self.backends)
+        self._backend = value
 
     async def body(self) -> bytes:
         """Wait for the whole body and return it. Raises BodyTooLarge where it is longer than `maxBody`."""
@@ -133,7 +219,7 @@ class Request:
 
     def replace_body(self, body: bytes) -> None:
         """Send this in the place of the body, which was read (`body`) or is dropped."""
-        self._body = body
+        self._body = bytes(sendable.body(body))
         self._read = None
 
     def __repr__(self) -> str:
@@ -143,22 +229,33 @@ class Request:
 class Response:
     """A response: one that a filter answers with, or a backend's, whose head may be changed and whose body is streamed."""
 
-    __slots__ = ("_observers", "_transforms", "body", "headers", "status")
+    __slots__ = ("_body", "_headers", "_observers", "_status", "_transforms")
 
-    def __init__(self, status: int = 200, headers: Iterable[tuple[str, str]] = (), body: bytes = b""):
+    def __init__(self, status: int = 200, headers: Fields = (), body: bytes = b""):
         self.status = status
-        self.headers = Headers(headers)
-        self.body = body  # of an answer; empty for a backend's
+        self.headers = headers
+        self.body = body
         self._observers: list[Callable[[bytes, bool], None]] = []
         self._transforms: list[Callable[[bytes, bool], bytes]] = []
 
+    @classmethod
+    def _of(cls, status: int, fields: list[tuple[str, str]]) -> Response:
+        """A backend's: what it says is what it should be."""
+        made = cls()
+        made._status, made._headers = status, Headers._of(fields)
+        return made
+
+    status = _checked("_status", sendable.status, "200 to 599.")
+    headers = _checked("_headers", Headers, "Its fields.")
+    body = _checked("_body", sendable.body, "Of an answer; empty for a backend's.")
+
     def observe(self, see: Callable[[bytes, bool], None]) -> None:
         """Call see(piece, last) for each piece of the body as it passes; `last` once, perhaps with an empty piece."""
-        self._observers.append(see)
+        self._observers.append(sendable.function("an observer", see))
 
     def transform(self, change: Callable[[bytes, bool], bytes]) -> None:
         """Send what change(piece, last) returns in the place of each piece. The body has no length then: it goes in chunks."""
-        self._transforms.append(change)
+        self._transforms.append(sendable.function("a transform", change))
 
     def __repr__(self) -> str:
         return f"<Response {self.status}>"

@@ -3,6 +3,10 @@ import re
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
+# Fields that say where a message ends or belong to one connection: only the proxy itself writes them (RFC 9110 7.6.1).
+FRAMING = frozenset(("connection", "content-length", "host", "http2-settings", "keep-alive", "proxy-connection", "te",
+                     "trailer", "transfer-encoding", "upgrade"))
+
 
 def is_token(text: str) -> bool:
     """Return whether this can be the name of a field or a cookie, or a method (RFC 9110 5.6.2)."""

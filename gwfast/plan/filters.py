@@ -18,14 +18,11 @@ from typing import Any
 
 from gwfast.config.model import PythonFilter
 from gwfast.config.validate import seconds
-from gwfast.grammar import is_token
+from gwfast.grammar import FRAMING, is_token
 from gwfast.plan.ir import (AnswerFilter, AuthorizeFilter, Backend, CorsFilter, ExtensionFilter, Filter, HeaderFilter,
                             MirrorFilter, PathModifier, RedirectFilter, RewriteFilter, Rule)
 from gwfast.plan.paths import quoted_path
 
-# Fields that say where a message ends or belong to one connection: only the proxy itself writes them (RFC 9110 7.6.1).
-FRAMING = frozenset(("connection", "content-length", "host", "http2-settings", "keep-alive", "proxy-connection", "te",
-                     "trailer", "transfer-encoding", "upgrade"))
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 

@@ -10,7 +10,7 @@ Rules
 - Requests and failures of each are counted by its name in the memory of the counters, so that a worker's death loses none.
 - While a step of a filter runs, the memory of the counters says which one: a supervisor that sees this worker's loop stand still
   can tell whose it is. A step that alone took longer than `timeout` is a failure as if it had waited so long.
-- What a filter made of a head is held to the grammar that clients are held to; the fields that frame a message are not its own.
+- What a filter sets is refused where it sets it (see gwfast.sendable), and what it made of a head is looked at once more here.
 """
 from __future__ import annotations
 
@@ -18,36 +18,28 @@ import asyncio
 import importlib
 import importlib.util
 import os
-import re
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
+from gwfast import sendable
 from gwfast._counters import Counters, place
 from gwfast.filters import TLS, BodyTooLarge, Filter, Request, Response
-from gwfast.grammar import is_token
-from gwfast.plan.filters import FRAMING
 from gwfast.plan.ir import ExtensionFilter
+from gwfast.sendable import InvalidTypeError, InvalidValueError
 
 TOLD = 10.0
 LOOKED = 1.0  # seconds between two looks at files
 _definition = msgspec.json.Decoder(ExtensionFilter).decode
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_TARGET = re.compile(r"[\x21\x22\x24-\x7e]*")  # no white space, no '#', no control characters
-_HOST = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 _HOP = ("connection", "content-length", "host", "te", "transfer-encoding", "upgrade")
 
 
 class NotLoaded(RuntimeError):
     """There is no version of the filter that could run."""
-
-
-class Invalid(ValueError):
-    """What a filter made of a head, or chose, cannot be used."""
 
 
 class Blocked(TimeoutError):
@@ -230,7 +222,7 @@ class Loaded:
 
     def wrong(self, error: BaseException, what: str = "failed", reason: str = "") -> None:
         """Count what went wrong and tell it, the first time with its traceback."""
-        kinds = {NotLoaded: "not_loaded", Invalid: "invalid", Blocked: "timeout"}
+        kinds = {NotLoaded: "not_loaded", InvalidTypeError: "invalid", InvalidValueError: "invalid", Blocked: "timeout"}
         self.host.counters.count_filter(self.row, reason or kinds.get(type(error), "exception"))
         now = time.monotonic()
         if self._told and now - self._told < TOLD:
@@ -292,8 +284,8 @@ class Host:
     async def _request(self, loaded: Loaded, talk: Any) -> None:
         head = _Head(talk.head())
         name, secure, known, route, backends = talk.facts()
-        request = Request(head.method, head.path, head.query, head.host, head.fields, peer=name, route=route, backends=backends,
-                          tls=TLS(*known) if secure else None, read=lambda: self._body(loaded, talk))
+        request = Request._of(head.method, head.path, head.query, head.host, head.fields.copy(), peer=name, route=route,
+                              backends=backends, tls=TLS(*known) if secure else None, read=lambda: self._body(loaded, talk))
         talk.request = request
         loaded.asked()
         limit = asyncio.timeout(loaded.definition.timeout)
@@ -311,10 +303,10 @@ class Host:
             if answer is not None:
                 talk.answer(*_answer(answer))
                 return
-            choice = _choice(request)
+            choice = sendable.place_of(request.backend, request.backends)
             body = request._body if request._read is None and request._body is not None else None
             if body is not None and not talk.whole:
-                raise Invalid("replace_body() needs the whole body to be there: await request.body() first")
+                raise InvalidValueError("replace_body() needs the whole body to be there: await request.body() first")
             changed = head.written(request, body)
         except BodyTooLarge:
             talk.fail(413)
@@ -341,7 +333,7 @@ class Host:
     async def _response(self, version: Version, talk: Any, status: int, fields: list, length: int | None) -> None:
         names = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
         plain = [field for field in names if field[0].lower() not in ("content-length", "transfer-encoding")]
-        response = Response(status, plain)
+        response = Response._of(status, plain.copy())
         limit = asyncio.timeout(version.loaded.definition.timeout)
         steps = Steps(version.loaded, version.made.on_response, talk.request, response)
         try:
@@ -354,7 +346,7 @@ class Host:
             if not version.loaded.definition.open:
                 talk.fail(500)
                 return
-            response = Response(status, plain)
+            response = Response._of(status, plain)
             head = _response_head(response, names, length)
         talk.respond(head, _change(version.loaded, response) if response._observers or response._transforms else None)
 
@@ -384,55 +376,38 @@ class _Head:
                 and request.headers.items() == self.fields)
         if same and body is None:
             return None
-        if not is_token(request.method) or (request.method == "HEAD") != (self.method == "HEAD"):
-            raise Invalid(f"{request.method!r} is no method that this request may have")
-        if not _TARGET.fullmatch(request.path) or not _TARGET.fullmatch(request.query) or not request.path.startswith(("/", "*")):
-            raise Invalid(f"{request.path!r} with query {request.query!r} is no target")
-        if not _HOST.fullmatch(request.host):
-            raise Invalid(f"{request.host!r} is no host")
+        for check, value in ((sendable.method, request.method), (sendable.path, request.path), (sendable.query, request.query),
+                             (sendable.host, request.host)):
+            check(value)
         hop = self._hop
         if body is not None:
             hop = [field for field in hop if field[0].lower() not in ("content-length", "transfer-encoding")]
             hop.append(("Content-Length", str(len(body))))
         target = request.path + ("?" + request.query if request.query or self._mark and request.query == self.query else "")
-        lines = [f"{request.method} {target} HTTP/1.1", f"Host: {request.host}", *_lines(request.headers.items()),
+        lines = [f"{request.method} {target} HTTP/1.1", f"Host: {request.host}", *_lines(request.headers.items(), self.fields),
                  *(f"{name}: {value}" for name, value in hop)]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-def _lines(fields: list[tuple[str, str]]) -> list[str]:
-    for name, value in fields:
-        if not is_token(name) or name.lower() in FRAMING:
-            raise Invalid(f"a filter may not set the field {name!r}")
-        if not _VALUE.fullmatch(value):
-            raise Invalid(f"{value!r} is no value of a field ({name})")
+def _lines(fields: list[tuple[str, str]], came: Iterable[tuple[str, str]] = ()) -> list[str]:
+    """Return the lines of fields. What is none of those that came is looked at once more: it is the last chance."""
+    known = frozenset(came)
+    for each in fields:
+        if each not in known:
+            sendable.field(*each)
     return [f"{name}: {value}" for name, value in fields]
 
 
-def _choice(request: Request) -> int:
-    """Return the place of the backend that a filter chose; -1: it left it to the weights."""
-    if not request.backend:
-        return -1
-    if not request.backends:
-        raise Invalid(f"backend {request.backend!r} cannot be chosen: it is a backendRef's filter, or its rule has none")
-    for i, name in enumerate(request.backends):
-        if request.backend in (name, name.partition(":")[0], name.partition("/")[2].partition(":")[0]):
-            return i
-    raise Invalid(f"backend {request.backend!r} is none of the rule's: {', '.join(request.backends)}")
-
-
-def _answer(answer: Response) -> tuple[bytes, bytes]:
-    if not 200 <= answer.status <= 599:
-        raise Invalid(f"{answer.status} is no status of an answer")
-    body = answer.body if isinstance(answer.body, bytes) else bytes(answer.body)
-    lines = [f"HTTP/1.1 {answer.status} -", *_lines(answer.headers.items()), f"Content-Length: {len(body)}"]
+def _answer(answer: object) -> tuple[bytes, bytes]:
+    if not isinstance(answer, Response):
+        raise InvalidTypeError(f"on_request returns a Response or None, not {type(answer).__name__}: {answer!r:.80}")
+    body = bytes(answer.body)
+    lines = [f"HTTP/1.1 {sendable.status(answer.status)} -", *_lines(answer.headers.items()), f"Content-Length: {len(body)}"]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"), body
 
 
 def _response_head(response: Response, names: list[tuple[str, str]], length: int | None) -> bytes:
-    if not 200 <= response.status <= 599:
-        raise Invalid(f"{response.status} is no status of a response")
-    lines = [f"HTTP/1.1 {response.status} -", *_lines(response.headers.items())]
+    lines = [f"HTTP/1.1 {sendable.status(response.status)} -", *_lines(response.headers.items(), names)]
     if response._transforms:
         lines.append("Transfer-Encoding: chunked")
     elif length is not None:
@@ -450,5 +425,7 @@ def _change(loaded: Loaded, response: Response) -> Callable[[bytes, bool], bytes
             see(piece, last)
         for each in transforms:
             piece = each(piece, last)
+            if not isinstance(piece, bytes):
+                raise InvalidTypeError(f"{each!r} returned {type(piece).__name__} in the place of bytes")
         return piece
     return lambda piece, last: loaded.run(change, piece, last)

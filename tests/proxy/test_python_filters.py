@@ -96,6 +96,18 @@ class Smuggles(Filter):
             return Response(200, [("x", "1\\r\\n\\r\\nHTTP/1.1 200 OK")])
 
 
+class Sets(Filter):
+    async def on_request(self, request):
+        if request.headers["x-what"] == "answer":
+            return "text"
+        if request.headers["x-what"] == "piece":
+            return
+        request.headers["x-user"] = None          # the line that is told
+
+    async def on_response(self, request, response):
+        response.transform(lambda piece, last: "text")
+
+
 class Replies(Filter):
     async def on_response(self, request, response):
         response.headers["x-status"] = str(response.status)
@@ -132,7 +144,7 @@ class BadReply(Filter):
     async def on_response(self, request, response):
         raise RuntimeError("of a response")
 '''
-CLASSES = ("Nothing", "Plain", "Facts", "Changes", "Posts", "Body", "NewBody", "Chooses", "Raises", "Late", "Smuggles", "Replies",
+CLASSES = ("Nothing", "Plain", "Facts", "Changes", "Posts", "Body", "NewBody", "Chooses", "Raises", "Late", "Smuggles", "Sets", "Replies",
            "Upper", "Breaks", "BreaksLater", "BadReply")
 
 
@@ -309,6 +321,16 @@ def test_nothing_is_smuggled(ask, world, what):
     before = sum(len(each.requests) for each in world[1])
     answer = ask("/Smuggles", X_What=what)
     assert answer.status == 500 and sum(len(each.requests) for each in world[1]) == before
+
+
+def test_what_is_no_string_is_told_with_the_line_that_set_it(ask, world):
+    assert ask("/Sets", X_What="value").status == 500
+    number = 1 + FILTERS.splitlines().index('        request.headers["x-user"] = None          # the line that is told')
+    told = until(lambda: "the value of the field 'x-user' is a str, not NoneType" in world[0].errors() and world[0].errors())
+    assert f'filters.py", line {number}, in on_request' in told.replace('\\"', '"')
+    for what in ("answer", "piece"):
+        assert ask("/Sets", X_What=what).status == 500
+    assert world[0].metrics()['gwfast_python_filter_failures_total{filter="default/sets",reason="invalid"}'] == 3
 
 
 @pytest.mark.parametrize("name", ["Raises", "Late"])
