@@ -140,7 +140,7 @@ class Crew:
         member.started = self._loop.time()
         member.vital.born()
         channel = member.channel = control.Channel(
-            self._loop, process.end, lambda message, _: self._received(member, message), lambda: self._ended(member))
+            self._loop, process.end, lambda message, _: self._received(member, message), lambda: self.ended(member))
         channel.send(control.Start(member.index, len(self.members), self._options.drain_timeout,
                                    self._engine), (self._counters, self._call, member.vital.stack))
 
@@ -200,12 +200,14 @@ class Crew:
         if self.ending:
             member.channel.send(control.Finish())
 
-    def _ended(self, member: Member) -> None:
+    def ended(self, member: Member) -> None:
         """The other end of the control socket is closed: the process has ended, or soon will."""
+        member.channel.close()
         pid, member.pid, member.ready, member.applied = member.pid, 0, False, 0
         status = spawn.reap(pid)
         self._relieve(member)
         member.vital.born()
+        crashed = member.vital.take_stack()
         forget(self._counters, member.index)
         self._move()
         if self.ending:
@@ -215,7 +217,7 @@ class Crew:
         delay = 0.0 if member.deaths == 1 else min(FIRST_DELAY * 2 ** (member.deaths - 2), LONGEST_DELAY)
         self._stats.worker_restarts += 1
         self._log.error("a worker died and is replaced", worker=member.index, pid=pid,
-                        status=_status_words(status), after_s=round(lived, 3), wait_s=delay)
+                        status=_status_words(status), after_s=round(lived, 3), wait_s=delay, **crashed)
         self._loop.call_later(delay, self._replace, member)
 
     def _replace(self, member: Member) -> None:

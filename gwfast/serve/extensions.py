@@ -28,6 +28,7 @@ import msgspec
 
 from gwfast import sendable
 from gwfast._counters import Counters, place
+from gwfast._steps import Steps
 from gwfast.filters import TLS, BodyTooLarge, Filter, Request, Response
 from gwfast.plan.ir import ExtensionFilter
 from gwfast.sendable import InvalidTypeError, InvalidValueError
@@ -44,47 +45,6 @@ class NotLoaded(RuntimeError):
 
 class Blocked(TimeoutError):
     """One step of a filter, in which nothing else ran, took longer than all of it may."""
-
-
-class Steps:
-    """Awaits what a filter's coroutine function made, and says of each step that it runs. `longest`: seconds of one of them."""
-
-    def __init__(self, loaded: Loaded, function: Callable[..., Any], *arguments: Any, loading: bool = False):
-        self._runs, self._place = loaded.host.counters.runs, place(loaded.row, loading)
-        self._function, self._arguments = function, arguments
-        self.longest = 0.0
-
-    def __await__(self) -> Any:
-        awaitable = self._step(self._function, *self._arguments)
-        if not hasattr(awaitable, "__await__"):
-            raise TypeError(f"{self._function.__qualname__} is no coroutine function: `async def` is needed")
-        inner = awaitable.__await__()
-        resume, given = inner.__next__, ()
-        while True:
-            try:
-                waited = self._step(resume, *given)
-            except StopIteration as end:
-                return end.value
-            try:
-                yield waited
-                resume, given = inner.__next__, ()
-            except BaseException as error:  # a cancellation, most of the time
-                if not hasattr(inner, "throw"):
-                    raise
-                resume, given = inner.throw, (error,)
-
-    def _step(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        began, before = time.monotonic(), self._runs(self._place)
-        try:
-            return function(*arguments)
-        finally:
-            self._runs(before)
-            self.longest = max(self.longest, time.monotonic() - began)
-
-    def check(self, most: float) -> None:
-        """Raise Blocked where one step took longer."""
-        if self.longest > most:
-            raise Blocked(f"it blocked its worker for {self.longest:.1f} s: await what waits, and compute in threads")
 
 
 class Version:
@@ -116,7 +76,7 @@ class Version:
 
     async def _stop(self) -> None:
         try:
-            await Steps(self.loaded, self.made.stop)
+            await self.loaded.steps(self.made.stop)
         except Exception as error:
             self.loaded.wrong(error, "did not stop well", "stop")
 
@@ -153,7 +113,7 @@ class Loaded:
     async def _start(self, version: Version, number: int) -> None:
         try:
             if hasattr(version.made, "start"):
-                await Steps(self, version.made.start, loading=True)
+                await self.steps(version.made.start, loading=True)
         except Exception as error:
             self._failed(error, "cannot be started", number == self._loads)
             return
@@ -172,6 +132,15 @@ class Loaded:
         if self.version is not None:
             version, self.version = self.version, None
             version.retire()
+
+    def steps(self, function: Callable[..., Any], *arguments: Any, loading: bool = False) -> Steps:
+        """Return what awaits a coroutine function of the filter, and says meanwhile that it runs."""
+        return Steps(self.host.counters, place(self.row, loading), function, *arguments)
+
+    def check(self, steps: Steps) -> None:
+        """Raise Blocked where one of these steps took longer than all of them may."""
+        if steps.longest > self.definition.timeout:
+            raise Blocked(f"it blocked its worker for {steps.longest:.1f} s: await what waits, and compute in threads")
 
     def run(self, function: Callable[..., Any], *arguments: Any, loading: bool = False) -> Any:
         """Call a function of the filter, and say meanwhile that it runs."""
@@ -297,9 +266,9 @@ class Host:
                     raise NotLoaded("it is not loaded")
                 version = talk.version = loaded.version.enter()
                 asked = getattr(version.made, "on_request", None)
-                steps = Steps(loaded, asked, request)
+                steps = loaded.steps(asked, request)
                 answer = await steps if asked is not None else None
-            steps.check(loaded.definition.timeout)
+            loaded.check(steps)
             if answer is not None:
                 talk.answer(*_answer(answer))
                 return
@@ -335,11 +304,11 @@ class Host:
         plain = [field for field in names if field[0].lower() not in ("content-length", "transfer-encoding")]
         response = Response._of(status, plain.copy())
         limit = asyncio.timeout(version.loaded.definition.timeout)
-        steps = Steps(version.loaded, version.made.on_response, talk.request, response)
+        steps = version.loaded.steps(version.made.on_response, talk.request, response)
         try:
             async with limit:
                 await steps
-            steps.check(version.loaded.definition.timeout)
+            version.loaded.check(steps)
             head = _response_head(response, names, length)
         except Exception as error:
             version.loaded.wrong(error, reason="timeout" if limit.expired() else "")

@@ -10,7 +10,8 @@ A worker's loop counts its turns in the memory of the counters, at the tick that
 Rules
 - Silence is what this loop has seen, not what the clock says: where the machine slept, or all of these processes were stopped
   together, one look adds the time of two at most, and then workers have long counted again.
-- A worker that waits for a CPU is not silent: the kernel says how long it did (schedstat), and that is taken off.
+- A worker that waits for a CPU is not silent: the kernel says how long it did (schedstat), and that is taken off, unless it ran
+  long enough to turn its loop.
 - A worker in a debugger is never killed, one that loads a filter (an import may take its time) only after WORKER_LOADING.
 - In a drain a worker that is silent is not waited for once the others are gone.
 """
@@ -27,6 +28,7 @@ from gwfast.observe.metrics import Stats
 from gwfast.serve import worker
 
 EVERY = 0.25  # seconds between two looks
+RAN = 0.03  # seconds on a CPU after which a loop has turned, however much there was to do
 DUMP_WAIT = 0.2  # seconds until it is there
 STACK_BYTES = 8192
 LOOP = f'  File "{worker.__file__}"'  # whose frames, and those above, are the same in every stack
@@ -39,20 +41,33 @@ class Vital:
     def __init__(self) -> None:
         self.beat = -1
         self.silent = 0.0
-        self.delayed = 0.0  # seconds that it has waited for a CPU, at the last look; 0.0: it was not silent then
+        self.ran: tuple[float, float] | None = None  # as `_ran` says, at the last look; None: it was not silent then
         self.stuck = False
         self.killed = False
-        self.stack = os.memfd_create("gwfast-stack", os.MFD_CLOEXEC)
+        self._stack = os.memfd_create("gwfast-stack", os.MFD_CLOEXEC)
 
     def born(self) -> None:
         """Another process is in the place."""
-        self.silent, self.delayed, self.stuck, self.killed = 0.0, 0.0, False, False
+        self.silent, self.ran, self.stuck, self.killed = 0.0, None, False, False
 
-    def add(self, passed: float, delayed: float) -> None:
-        """It was silent for one look more; `delayed` seconds is how long it has ever waited for a CPU."""
-        if self.delayed:
-            self.silent += max(0.0, passed - (delayed - self.delayed))
-        self.delayed = delayed
+    @property
+    def stack(self) -> int:
+        """The file that the worker's stack is written to, where it is asked for and where the worker crashes."""
+        return self._stack
+
+    def take_stack(self) -> dict[str, str]:
+        """Return what is in that file, as a field of the log if there is something, and empty it."""
+        stack = os.pread(self._stack, STACK_BYTES, 0).decode("utf-8", "replace").partition(LOOP)[0].strip()
+        os.ftruncate(self._stack, 0)
+        os.lseek(self._stack, 0, os.SEEK_SET)  # for the worker as well: the file is open once for both
+        return {"stack": stack} if stack else {}
+
+    def add(self, passed: float, ran: tuple[float, float]) -> None:
+        """It was silent for one look more."""
+        if self.ran is not None:
+            run, delayed = ran[0] - self.ran[0], ran[1] - self.ran[1]
+            self.silent += passed if run > RAN else max(0.0, passed - delayed)
+        self.ran = ran
 
 
 class Watchdog:
@@ -81,16 +96,19 @@ class Watchdog:
             vital = member.vital
             if not member.pid:
                 continue
+            if vital.silent and _state(member.pid) == "Z":  # a child of its own keeps the control socket open
+                self._crew.ended(member)
+                continue
             if beat != vital.beat:
                 vital.beat = beat
                 self._answers(member)
             else:
-                vital.add(passed, _delayed(member.pid))
+                vital.add(passed, _ran(member.pid))
                 self._judge(member)
 
     def _answers(self, member) -> None:
         vital = member.vital
-        silent, vital.silent, vital.delayed = vital.silent, 0.0, 0.0
+        silent, vital.silent, vital.ran = vital.silent, 0.0, None
         if vital.stuck:
             vital.stuck = False
             self._moved(member)
@@ -127,17 +145,13 @@ class Watchdog:
         if running := self._pulse.running(member.index):
             facts["filter"] = running[0] or "one beyond those that are counted"
             facts["in"] = "load" if running[1] else "request"
-        os.ftruncate(member.vital.stack, 0)
-        os.lseek(member.vital.stack, 0, os.SEEK_SET)
         with contextlib.suppress(ProcessLookupError):
             os.kill(member.pid, worker.DUMP)
         self._loop.call_later(DUMP_WAIT, self._tell, member, facts)
 
     def _tell(self, member, facts: dict) -> None:
-        stack = os.pread(member.vital.stack, STACK_BYTES, 0).decode("utf-8", "replace").partition(LOOP)[0].strip()
         ends = {"ends_in_s": round(self._limit - member.vital.silent, 1)} if self._limit != float("inf") else {}
-        self._log.error("a worker does not answer", **facts, **ends,
-                        **({"stack": stack} if stack else {}))
+        self._log.error("a worker does not answer", **facts, **ends, **member.vital.take_stack())
 
 
 def _state(pid: int) -> str:
@@ -149,13 +163,14 @@ def _state(pid: int) -> str:
         return "?"
 
 
-def _delayed(pid: int) -> float:
-    """Return how many seconds the main thread of a process has been ready to run and did not; never 0."""
+def _ran(pid: int) -> tuple[float, float]:
+    """Return how many seconds the main thread of a process has run so far, and how many it was ready to and did not."""
     try:
         with open(f"/proc/{pid}/schedstat", "rb") as file:
-            return int(file.read().split()[1]) / 1e9 + 1e-9
-    except (OSError, IndexError, ValueError):
-        return 1e-9
+            run, delayed, _ = map(int, file.read().split())
+            return run / 1e9, delayed / 1e9
+    except (OSError, ValueError):
+        return 0.0, 0.0
 
 
 def _traced(pid: int) -> bool:

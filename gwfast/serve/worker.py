@@ -97,6 +97,7 @@ class Worker:
 
     def _start(self, start: Start, counters: int, call: int, stack: int) -> None:
         faulthandler.register(DUMP, stack, all_threads=False)
+        faulthandler.enable(stack, all_threads=False)  # what it crashed in is in the log, too
         self._drain_timeout = start.drain_timeout
         self._engine = Engine(worker=start.worker, workers=start.workers, counters_fd=counters,
                               options=start.options, call_fd=call)
@@ -172,6 +173,7 @@ def main(end: socket.socket) -> None:
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     end.setblocking(False)
+    os.register_at_fork(after_in_child=end.close)  # a filter's children: this process's end is the end of its control socket
     worker = Worker(loop, end)
     loop.add_signal_handler(signal.SIGTERM, worker.finish)
     loop.run_forever()

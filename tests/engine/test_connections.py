@@ -3,6 +3,7 @@ import json
 import os
 import pty
 import socket
+import struct
 import threading
 import tty
 
@@ -319,3 +320,55 @@ def test_our_own_answers_are_logged_with_their_size(start, log):
     lines = [json.loads(line) for line in logged(engine, log).splitlines()]
     assert [(line["status"], line["bytes_out"]) for line in lines] == [(404, 14), (404, 0), (400, 16)]
     assert answers.endswith(b"400 Bad Request\n")
+
+
+def elsewhere():
+    """A client, and its connection as somebody else accepted it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        accepted, _ = listening.accept()
+    client.settimeout(5)
+    return client, accepted
+
+
+@pytest.mark.parametrize("when", ["before a byte", "with a request"])
+def test_a_connection_that_somebody_else_accepted(start, log, when):
+    """It is served as one of its own, also where its first request has come already."""
+    engine = start([], nowhere, log=log)
+    client, accepted = elsewhere()
+    engine.clients.append(client)
+    if when == "with a request":
+        client.sendall(GET % 1)
+    with engine.lock:
+        engine.engine.take(accepted.detach(), 0)
+    if when == "before a byte":
+        client.sendall(GET % 1)
+    assert head(client).startswith(b"HTTP/1.1 404 ")
+    assert (engine.count("connections"), engine.count("connections_open")) == (1, 1)
+    client.sendall(GET % 2)
+    assert client.recv(14, socket.MSG_WAITALL) == b"404 Not Found\n"
+    assert head(client).startswith(b"HTTP/1.1 404 ")
+    assert json.loads(logged(engine, log).splitlines()[0])["client"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("why", ["no such bind", "gone", "at the cap", "at the cap of its address", "draining"])
+def test_a_connection_that_cannot_be_taken_is_closed(start, why):
+    engine = start([], nowhere, **({"connections": 1} if why == "at the cap" else {"connections_per_address": 1} if why[:3] == "at " else {}))
+    if why.startswith("at the cap"):
+        first = engine.connect()
+        engine.wait("connections_open", 1)
+    client, accepted = elsewhere()
+    engine.clients.append(client)
+    if why == "gone":
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+    with engine.lock:
+        if why == "draining":
+            engine.engine.finish()
+        engine.engine.take(accepted.detach(), 9 if why == "no such bind" else 0)
+    if why != "gone":
+        assert rest(client) in (b"", b"<RST>")
+    assert engine.count("connections_refused") == (1 if why.startswith("at the cap") else 0)
+    if why.startswith("at the cap"):
+        first.sendall(GET % 1)
+        assert head(first).startswith(b"HTTP/1.1 404 ")

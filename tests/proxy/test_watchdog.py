@@ -12,7 +12,7 @@ import pytest
 from proxy_gateway import Gateway, alive, free_port, gateway, resource, route, rule, service, until, write
 
 FILTER = """
-import asyncio, time
+import asyncio, os, subprocess, time
 from gwfast.filters import Filter, Response
 
 class Loops(Filter):
@@ -22,6 +22,21 @@ class Loops(Filter):
                 pass
         if request.path == "/sleep":
             time.sleep(2.5)
+        if request.path == "/abort":
+            os.abort()
+        if request.path == "/fork":
+            child = os.fork()
+            if not child:
+                time.sleep(60)
+                os._exit(0)
+            return Response(200, body=b"%d" % child)
+        if request.path == "/inherit":
+            for fd in map(int, os.listdir("/proc/self/fd")):
+                try:
+                    os.set_inheritable(fd, True)
+                except OSError:
+                    pass
+            return Response(200, body=b"%d" % subprocess.Popen(["sleep", "60"], close_fds=False).pid)
         return Response(200, body=b"fine")
 
 class Streams(Filter):
@@ -266,6 +281,35 @@ def test_the_stack_is_asked_for_without_harm(start) -> None:
     load.more(50)
     load.end()
     assert not load.failed and gw.workers() == [worker]
+
+
+@pytest.mark.parametrize("path", ["/fork", "/inherit"])
+def test_a_worker_whose_children_have_what_it_had_is_replaced_all_the_same(start, path: str) -> None:
+    """Its end is seen although they keep its descriptors open, the control socket perhaps among them."""
+    gw = start(workers=1)
+    child = int(gw.get(path).body)
+    try:
+        worker, = set(gw.workers()) - {child}
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: gw.metrics()["gwfast_worker_restarts_total"] == 1)
+        assert gw.get("/plain").status == 200
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_crash_is_told_with_its_stack(start) -> None:
+    gw = start()
+    lost = gw.connect()
+    lost.send(b"GET /abort HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert lost.at_end()
+    lost.close()
+    until(lambda: events(gw, "a worker died and is replaced"))
+    told, = events(gw, "a worker died and is replaced")
+    assert told["status"] == "SIGABRT" and re.search(r'filters\.py", line \d+ in on_request', told["stack"])
+    victim = gw.workers()[0]
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: len(events(gw, "a worker died and is replaced")) == 2)
+    assert "stack" not in events(gw, "a worker died and is replaced")[1], "each has its own"
 
 
 def test_idle_workers_do_not_wake_more_often_for_it(start) -> None:
