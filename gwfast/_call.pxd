@@ -33,7 +33,7 @@ cdef class Calls:
     cdef Call spare
     cdef Call call(self)
     cdef void count(self, int end) noexcept
-    cdef PyObject *first       # of those that are under way, borrowed
+    cdef PyObject *first       # of those that are under way, each with a reference: its connection's may end before it does
     cdef void forget(self) noexcept      # ends them all, and lets go of the spare ones: they refer to it
 
 cdef class Call(Waiter):

@@ -1,6 +1,7 @@
 """Requests of the gateway's own (see _call.pxd)."""
 cimport cython
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.string cimport memset
 
 from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start
@@ -71,6 +72,7 @@ cdef class Call(Waiter):
         if self.after != NULL:
             (<Call>self.after).before = <PyObject *>self
         self.home.first = <PyObject *>self
+        Py_INCREF(self)
         if self.state.calls > self.home.most:
             self.over(CALL_BUSY)
             return -1
@@ -377,7 +379,7 @@ cdef class Call(Waiter):
         return used
 
     cdef void over(self, int end) noexcept:
-        cdef Call alive = self             # its upstream's reference may be the last one
+        cdef Call alive = self             # the list's reference may be the last one
         cdef Upstreams upstreams = self.home.upstreams
         cdef Upstream upstream = self.upstream
         invariant(self.state != NULL)
@@ -393,6 +395,7 @@ cdef class Call(Waiter):
             self.home.first = self.after
         if self.after != NULL:
             (<Call>self.after).before = self.before
+        Py_DECREF(self)
         if upstream is not None:
             if end == CALL_ANSWERED and self.keep and self.complete and upstream.out.base == NULL:
                 upstream.park()

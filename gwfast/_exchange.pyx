@@ -550,9 +550,10 @@ cdef class Exchange(Waiter):
 
     cdef void hold_reply(self) noexcept:
         """Ask those that listen; the response's head is gateway.reply."""
+        cdef Hold hold = <Hold>self.interest[len(self.interest) - 1 - self.heard]      # the list may go while it is asked
         self.paused = True
         self.gateway.loop.arm(self.upstream, 0)
-        (<Hold>self.interest[len(self.interest) - 1 - self.heard]).reply()
+        hold.reply()
 
     cdef void replied_to(self, Hold hold, const char *head, size_t n) noexcept:
         release(&self.gateway.loop.pool, &self.answer_head)

@@ -113,6 +113,9 @@ cdef class Http2(Multiplex):
             self.pump()
 
     cdef void on_later(self) noexcept:
+        if self.failing:
+            self.failing = False
+            self.fail(INTERNAL_ERROR)
         if self.push() < 0:
             self.gone()
         elif self.lingering:

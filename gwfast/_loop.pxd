@@ -7,7 +7,15 @@
 # Ownership: Loop.add takes a reference to the peer, Peer.close gives it to the graveyard, which is emptied when the
 # round of events is over; so a pointer in the events of this round is never stale. Wheel links are borrowed: close
 # takes the peer off the wheel. So are those of `later`: what it names is open, or in the graveyard until they were followed.
-# A peer without a descriptor (a stream) is its connection's, which keeps it.
+# A peer without a descriptor (a stream) is its connection's, which gives it to the graveyard too.
+#
+# Calling out. Whoever is called may end the caller: a response that is passed on may be the last one of its stream, a request
+# that is answered the last one of its connection. So every edge class keeps one of these, and says which where it is not plain:
+# - A Peer is there until the round is over, whatever becomes of it: behind a call it looks at `closed` before it goes on.
+# - What is no Peer (exchanges, calls, authorizations) is listed by somebody as long as it is under way, and kept to be used again
+#   when it is over: behind a call it compares `serial`, or what it works for. A list like that owns what it names.
+# - Anybody else holds a reference of its own, or touches nothing behind the call.
+# - What answers a caller with -1 has told nobody else: Downstream and Upstream never end an exchange that is sending to them.
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 from gwfast._blocks cimport Blocks

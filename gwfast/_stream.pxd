@@ -35,10 +35,12 @@ cdef class Multiplex(Client):
     cdef Budget resets
     cdef Budget glitches
     cdef bint lingering        # only what was sent has to arrive
+    cdef bint failing          # as soon as the round is over
 
     cdef void pend(self, Stream stream) noexcept
     cdef void launch_pending(self) noexcept
     cdef void forget_pending(self, Stream stream) noexcept
+    cdef void fail_later(self) noexcept
     cdef int room(self, uint32_t n) noexcept
     cdef void put_frame(self, uint8_t type, uint8_t flags, uint32_t stream, const char *at, uint32_t n) noexcept
     cdef void put_block(self, uint32_t stream, const char *at, uint32_t n, bint ended) noexcept

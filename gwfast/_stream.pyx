@@ -76,9 +76,15 @@ cdef class Multiplex(Client):
         stream.pending = False
         stream.queue_next = NULL
 
+    cdef void fail_later(self) noexcept:
+        """A head could not be written, so the peer's table is not ours any more: nothing else is sent, and the connection fails
+        when the round is over. The exchange that was sending is told by its stream's -1, and not by us as well."""
+        self.failing = True
+        self.loop.later(self)
+
     cdef int room(self, uint32_t n) noexcept:
         """See to it that n more bytes can be gathered, and are sent. -1: the connection is over."""
-        if self.closed or self.lingering or reserve(&self.loop.pool, &self.gather, n) < 0:
+        if self.closed or self.lingering or self.failing or reserve(&self.loop.pool, &self.gather, n) < 0:
             return -1
         self.loop.later(self)
         return 0
@@ -350,7 +356,7 @@ cdef class Stream(Downstream):
         length = encode_response(self.conn.encoder, ops, head, 200 if switched else head.status, self.loop.date,
                                  head.status == 204 or head.framing == FRAMING_CHUNKED or switched, to, to + SCRATCH)
         if length < 0:
-            self.conn.fail(INTERNAL_ERROR)
+            self.conn.fail_later()
             return -1
         earn(&self.conn.resets, 1)     # a backend did its work for it
         self.conn.put_block(self.id, <char *>to, length, ends)
@@ -387,7 +393,7 @@ cdef class Stream(Downstream):
         cdef uint8_t *to = <uint8_t *>self.loop.output
         cdef int32_t length = encode_trailers(self.conn.encoder, at, <uint32_t>n, to, to + SCRATCH)
         if length < 0:
-            self.conn.fail(INTERNAL_ERROR)
+            self.conn.fail_later()
             return -1
         self.conn.put_block(self.id, <char *>to, length, True)
         self.local_ended = True
@@ -407,7 +413,7 @@ cdef class Stream(Downstream):
         memset(&none, 0, sizeof(none))
         length = encode_response(self.conn.encoder, &none, head, head.status, self.loop.date, True, to, to + SCRATCH)
         if length < 0:
-            self.conn.fail(INTERNAL_ERROR)
+            self.conn.fail_later()
             return -1
         self.conn.put_block(self.id, <char *>to, length, False)
         return 0
@@ -424,7 +430,7 @@ cdef class Stream(Downstream):
         length = encode_answer(self.conn.encoder, ops, status, self.loop.date, location, <uint32_t>n, size, grpc, to,
                                to + SCRATCH)
         if length < 0:
-            self.conn.fail(INTERNAL_ERROR)
+            self.conn.fail_later()
             return -1
         self.conn.put_block(self.id, <char *>to, length, ends)
         if ends:

@@ -54,6 +54,13 @@ class Request:
         self.connection.h2.reset_stream(self.number, code)
         self.connection.flush()
 
+    async def read(self):
+        """Wait until the other side has read all that was sent so far: it answers a PING behind it."""
+        self.connection.ponged.clear()
+        self.connection.h2.ping(b"are you?")
+        self.connection.flush()
+        await self.connection.ponged.wait()
+
 
 class Connection:
     def __init__(self, backend, reader, writer):
@@ -63,6 +70,7 @@ class Connection:
         self.requests = {}
         self.window = asyncio.Event()
         self.news = asyncio.Event()
+        self.ponged = asyncio.Event()
         self.tasks = set()
         self.closed = False
         self.consume = True        # gives windows back as payload comes
@@ -122,6 +130,8 @@ class Connection:
                 request.ended.set()
         elif isinstance(event, (h2.events.WindowUpdated, h2.events.RemoteSettingsChanged)):
             self.window.set()
+        elif isinstance(event, h2.events.PingAckReceived):
+            self.ponged.set()
         self.news.set()
         if isinstance(event, h2.events.StreamEnded):
             request.ended.set()

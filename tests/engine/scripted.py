@@ -1,14 +1,19 @@
 """An engine in this process, with a plan made by hand and a backend that does what a test says, byte by byte."""
+import contextlib
+import functools
 import os
 import selectors
 import socket
+import ssl
 import threading
 
 from gwfast import _counters
 from gwfast._engine import Engine
 from gwfast.endpoints.registry import Registry
 from gwfast.plan import ir
+from gwfast.plan.credentials import Credentials
 from gwfast.plan.image import Images, publish
+from gwfast.serve.certs import Certs
 from gwfast.serve.options import EngineOptions
 
 
@@ -88,6 +93,9 @@ class Running:
         fd = publish(self.images.build(plan, {bind.key: bind_id for bind in plan.binds}, self.generation))
         with self.lock:
             self.engine.swap(fd)
+            if any(listener.tls for bind in plan.binds for listener in bind.listeners):
+                with contextlib.closing(Credentials()) as writer:
+                    self.engine.secure(Certs(writer.publish(plan)))
         os.close(fd)
 
     def drive(self):
@@ -104,6 +112,14 @@ class Running:
         connection.settimeout(5)
         self.clients.append(connection)
         return connection
+
+    def connect_tls(self, alpn="h2") -> ssl.SSLSocket:
+        """A client of a plan with `front_tls`, which does not look at the certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols([alpn])
+        self.clients.append(context.wrap_socket(self.connect(), server_hostname="a.test"))
+        return self.clients[-1]
 
     def count(self, name) -> int:
         counts = _counters.read(self.counters)
@@ -128,11 +144,27 @@ class Running:
         os.close(self.counters)
 
 
-def one_rule(addresses, protocol="http", tls=None, **rule) -> ir.Plan:
-    """Everything to one backend with these addresses."""
+@functools.cache
+def front() -> ir.ServerTLS:
+    from issuer import Issuer
+    return ir.ServerTLS(certificates=(Issuer().issue("a.test"),))
+
+
+def one_rule(addresses, protocol="http", tls=None, front_tls=False, **rule) -> ir.Plan:
+    """Everything to one backend with these addresses. front_tls: clients come over TLS."""
     backend = ir.Backend(namespace="default", name="echo", port=80, protocol=protocol, tls=tls)
     rule = {"backends": (ir.WeightedBackend(backend=backend),), **rule}
     entry = ir.Entry(match=ir.Match(), rule=ir.Rule(kind="HTTPRoute", namespace="default", route="all", index=0, **rule))
-    listener = ir.Listener(id="default/gateway/web", hosts=(ir.Host(hostname="", entries=(entry,)),))
-    return ir.Plan(binds=(ir.Bind(address="", port=80, listeners=(listener,)),), backends=(backend,),
+    listener = ir.Listener(id="default/gateway/web", mode="https" if front_tls else "http", tls=front() if front_tls else None,
+                           hosts=(ir.Host(hostname="", entries=(entry,)),))
+    bind = ir.Bind(address="", port=80, transport="tls" if front_tls else "http", listeners=(listener,))
+    return ir.Plan(binds=(bind,), backends=(backend,),
                    endpoints=(ir.Endpoints(key=backend.key, addresses=tuple(addresses)),))
+
+
+def shadowed(addresses, shadows, protocol="http", **rule) -> ir.Plan:
+    """The same, and a copy of each request to a mirror with the addresses `shadows`, which speaks `protocol`."""
+    shadow = ir.Backend(namespace="default", name="shadow", port=80, protocol=protocol)
+    made = one_rule(addresses, filters=(ir.MirrorFilter(backend=shadow),), **rule)
+    return ir.Plan(binds=made.binds, backends=(*made.backends, shadow),
+                   endpoints=(*made.endpoints, ir.Endpoints(key=shadow.key, addresses=tuple(shadows))))
