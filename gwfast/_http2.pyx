@@ -11,7 +11,7 @@ Rules
 """
 cimport cython
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
@@ -669,7 +669,7 @@ cdef class Http2(Multiplex):
         release(&self.loop.pool, &stream.behind)
         Peer.close(stream)
         stream.conn = None
-        self.loop.bury(stream)
+        Py_DECREF(stream)
         self.count -= 1
         if self.count == 0 and not self.closed:
             free(self.streams)

@@ -7,7 +7,7 @@
 # Ownership: Loop.add takes a reference to the peer, Peer.close gives it to the graveyard, which is emptied when the
 # round of events is over; so a pointer in the events of this round is never stale. Wheel links are borrowed: close
 # takes the peer off the wheel. So are those of `later`: what it names is open, or in the graveyard until they were followed.
-# A peer without a descriptor (a stream) is its connection's, which gives it to the graveyard too.
+# A peer without a descriptor (a stream) is its connection's, and goes to the graveyard as well.
 #
 # Calling out. Whoever is called may end the caller: a response that is passed on may be the last one of its stream, a request
 # that is answered the last one of its connection. So every edge class keeps one of these, and says which where it is not plain:

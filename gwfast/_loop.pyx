@@ -150,8 +150,7 @@ cdef class Loop:
 
     cdef int watch(self, Peer peer, uint32_t events) noexcept:
         cdef epoll_event event
-        event.events = events
-        event.data.ptr = <void *>peer
+        event.events, event.data.ptr = events, <void *>peer
         return epoll_ctl(self.epoll, EPOLL_CTL_MOD, peer.fd, &event)
 
     cdef void replace(self, Peer before, Peer peer, uint32_t events) noexcept:
@@ -495,5 +494,7 @@ cdef class Peer:
                 self.post()
             close(self.fd)
             self.fd = -1
-            self.loop.bury(self)
+        else:
+            Py_INCREF(self)        # in the place of add()'s: a stream was never in the set
+        self.loop.bury(self)
         release(&self.loop.pool, &self.out)

@@ -7,8 +7,8 @@
 #   frames of a round -> gather -> (on_later) one send
 #
 # A stream belongs to its connection from its HEADERS on until both sides have ended it or one has reset it, and its exchange
-# is done; then it goes to the loop's graveyard.
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+# is done.
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 from gwfast._clients cimport Client
 from gwfast._exchange cimport Downstream
@@ -87,6 +87,7 @@ cdef class Stream(Downstream):
     cdef int emit(self, const char *at, size_t n, bint end) noexcept
     cdef void go_on(self) noexcept
     cdef int put_trailers(self, const char *at, size_t n) noexcept
+    cdef int put_block(self, const uint8_t *at, int32_t n, bint ends) noexcept
     cdef void reset(self, uint32_t code) noexcept
     cdef void drop(self) noexcept
     cdef void settle(self) noexcept

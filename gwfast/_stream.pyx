@@ -77,8 +77,7 @@ cdef class Multiplex(Client):
         stream.queue_next = NULL
 
     cdef void fail_later(self) noexcept:
-        """A head could not be written, so the peer's table is not ours any more: nothing else is sent, and the connection fails
-        when the round is over. The exchange that was sending is told by its stream's -1, and not by us as well."""
+        """A head could not be written: the peer's table is not ours any more, and nothing else is sent."""
         self.failing = True
         self.loop.later(self)
 
@@ -355,13 +354,10 @@ cdef class Stream(Downstream):
             return -1
         length = encode_response(self.conn.encoder, ops, head, 200 if switched else head.status, self.loop.date,
                                  head.status == 204 or head.framing == FRAMING_CHUNKED or switched, to, to + SCRATCH)
-        if length < 0:
-            self.conn.fail_later()
+        if self.put_block(to, length, ends) < 0:
             return -1
         earn(&self.conn.resets, 1)     # a backend did its work for it
-        self.conn.put_block(self.id, <char *>to, length, ends)
         if ends:
-            self.local_ended = True
             return 0
         if bodiless:
             n = 0
@@ -392,17 +388,21 @@ cdef class Stream(Downstream):
     cdef int put_trailers(self, const char *at, size_t n) noexcept:
         cdef uint8_t *to = <uint8_t *>self.loop.output
         cdef int32_t length = encode_trailers(self.conn.encoder, at, <uint32_t>n, to, to + SCRATCH)
-        if length < 0:
+        return self.put_block(to, length, True)
+
+    cdef int put_block(self, const uint8_t *at, int32_t n, bint ends) noexcept:
+        """Send a block that was encoded; n < 0: it could not be."""
+        if n < 0:
             self.conn.fail_later()
             return -1
-        self.conn.put_block(self.id, <char *>to, length, True)
-        self.local_ended = True
+        self.conn.put_block(self.id, <char *>at, n, ends)
+        self.local_ended = ends
         return 0
 
     cdef void go_on(self) noexcept:    # 100 (Continue)
         cdef uint8_t *to = <uint8_t *>self.loop.output
         cdef int32_t length = encode_status(self.conn.encoder, 100, to, to + SCRATCH)
-        self.conn.put_block(self.id, <char *>to, length, False)
+        self.put_block(to, length, False)
 
     cdef int inform(self, const ResponseHead *head) noexcept:
         cdef uint8_t *to = <uint8_t *>self.loop.output
@@ -412,11 +412,7 @@ cdef class Stream(Downstream):
             return -1
         memset(&none, 0, sizeof(none))
         length = encode_response(self.conn.encoder, &none, head, head.status, self.loop.date, True, to, to + SCRATCH)
-        if length < 0:
-            self.conn.fail_later()
-            return -1
-        self.conn.put_block(self.id, <char *>to, length, False)
-        return 0
+        return self.put_block(to, length, False)
 
     cdef int answer(self, int status, const Ops *ops, const char *location, size_t n) noexcept:
         cdef uint8_t *to = <uint8_t *>self.loop.output
@@ -429,12 +425,9 @@ cdef class Stream(Downstream):
             return -1
         length = encode_answer(self.conn.encoder, ops, status, self.loop.date, location, <uint32_t>n, size, grpc, to,
                                to + SCRATCH)
-        if length < 0:
-            self.conn.fail_later()
+        if self.put_block(to, length, ends) < 0:
             return -1
-        self.conn.put_block(self.id, <char *>to, length, ends)
         if ends:
-            self.local_ended = True
             return 0
         answer_body(body, status, size)
         return self.emit(body, size, True)

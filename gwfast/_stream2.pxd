@@ -6,8 +6,7 @@
 #
 #   streams of requests -> queue (until open) -> chains by number -> frames of a round -> gather -> (on_later) one send
 #
-# A queue and a chain have a reference to each of their streams, which goes to the graveyard when the stream leaves them;
-# exchanges have their own.
+# A queue and a chain have a reference to each of their streams; exchanges have their own.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 from gwfast._frames cimport Frame, Settings

@@ -109,7 +109,7 @@ cdef class Carrier(Peer):
             while at[0] != <PyObject *>stream:
                 at = &(<Stream>at[0]).next
             at[0] = stream.next
-            self.loop.bury(stream)     # with the chain's reference: it may be in the middle of a call (pull, feed)
+            Py_DECREF(stream)
         self.rest_or_end()
 
     cdef void forget(self, Stream stream) noexcept:
@@ -121,7 +121,7 @@ cdef class Carrier(Peer):
             at[0] = stream.next
             stream.mux = None
             self.queued -= 1
-            self.loop.bury(stream)
+            Py_DECREF(stream)
             self.rest_or_end()
             return
         if stream.id and not (stream.ended and stream.sent_end):

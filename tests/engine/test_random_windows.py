@@ -55,7 +55,7 @@ def converse(rng, connection, name: int) -> None:
     client.flush()
     connection.settimeout(20)
     open_ones = {each.stream: each for each in asked}
-    seen = 0
+    seen, reset = 0, False
     while open_ones and not client.ended:
         each = rng.choice(list(open_ones.values()))
         dice = rng.random()
@@ -65,15 +65,19 @@ def converse(rng, connection, name: int) -> None:
             if dice < 0.02:
                 client.protocol.reset_stream(each.stream, 8)
                 del open_ones[each.stream]
+                reset = True
             elif dice < 0.9 and client.protocol.remote_flow_control_window(each.stream) < 100_000:
                 client.protocol.increment_flow_control_window(rng.choice((1, 7, 1000, 5000, 30_000)), each.stream)
         if dice > 0.995:
             return
         client.flush()
-        while readable(connection) or getattr(connection, "pending", int)():
-            client.turn()
-            if client.ended:
-                break
+        while not client.ended and (readable(connection) or getattr(connection, "pending", int)()):
+            try:
+                client.turn()
+            except h2.exceptions.ProtocolError:
+                if not reset:          # h2 takes a 1xx of a stream that it has reset for an error
+                    raise
+                return
         for event in client.events[seen:]:
             if isinstance(event, h2.events.DataReceived):      # the connection's window is not what is tried here
                 client.protocol.increment_flow_control_window(max(event.flow_controlled_length, 1))

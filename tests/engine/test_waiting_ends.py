@@ -9,14 +9,15 @@ import threading
 import pytest
 from backend2 import Backend2
 from h2.settings import SettingCodes
-from http2_client import Http2
+from http2_client import Http2, raw_frame
 from scripted import head, one_rule, readable, shadowed
 
 from gwfast.plan import ir
 
 LENGTH = 10_000
-FINAL = ("data", "empty data", "trailers", "reset")    # behind which the connection goes on
-ENDS = (*FINAL, "goaway", "nothing")
+WHOLE = ("data", "empty data", "trailers", "data, reset", "data, goaway", "trailers, nothing")
+ENDS = (*WHOLE, "reset", "goaway", "nothing")
+LAST = ("goaway", "nothing")           # behind which the connection ends
 
 
 def handler(end: str, waits: threading.Event):
@@ -26,19 +27,19 @@ def handler(end: str, waits: threading.Event):
         await request.head(200)
         await request.data(b"a" * (LENGTH // 2))
         await request.read()
-        await request.data(b"b" * (LENGTH // 2), end=end == "data")
+        await request.data(b"b" * (LENGTH // 2), end=end.startswith("data"))
         if end == "empty data":
             await request.data(b"", end=True)
-        elif end == "trailers":
+        elif end.startswith("trailers"):
             await request.trail((b"grpc-status", b"0"))
-        elif end == "reset":
-            request.rst(2)
-        elif end == "goaway":
-            request.connection.h2.close_connection(0, last_stream_id=0)
-            request.connection.flush()
-        elif end == "nothing":
+        if end.endswith("reset"):              # h2 says nothing of a stream that has ended
+            request.connection.raw(raw_frame(3, 0, request.number, b"\0\0\0\0" if "," in end else b"\0\0\0\2"))
+        elif end.endswith("goaway"):
+            request.connection.raw(raw_frame(7, 0, 0, bytes(8)))
+        elif end.endswith("nothing"):
+            await request.read()
             request.connection.writer.transport.abort()
-        if end in FINAL:
+        if not end.endswith(LAST):
             await request.read()
         waits.set()
     return serve
@@ -59,8 +60,8 @@ def test_what_waits_for_a_window_is_sent_when_it_opens(start2, end, window, secu
                    settings={SettingCodes.INITIAL_WINDOW_SIZE: window}, acknowledge=False)
     stream = client.ask()
     assert waits.wait(5)
-    whole = end in ("data", "empty data", "trailers")
-    if end not in FINAL:
+    whole = end in WHOLE
+    if end.endswith(LAST):
         engine.wait("upstream_open", 0)
     for more in filter(None, (LENGTH - window - 1, 1, 100)):
         client.protocol.increment_flow_control_window(more, stream)
