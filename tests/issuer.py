@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL, _util, crypto
 
 from gwfast import _tls
 from gwfast.plan.ir import Certificate
@@ -55,9 +55,12 @@ class Issuer:
 
 
 def client(issuer: Issuer | None = None, *, name: str = "a.test", version: int = 0, ciphers: str = "", certificate: Certificate | None = None,
-           alpn: tuple[bytes, ...] = ()) -> SSL.Connection:
-    """A pyOpenSSL client; version: the only one that it speaks; certificate: what it shows."""
+           alpn: tuple[bytes, ...] = (), suites: str = "", groups: str = "") -> SSL.Connection:
+    """A pyOpenSSL client; version: the only one that it speaks; certificate: what it shows; ciphers of TLS 1.2, suites of TLS 1.3."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    assert not groups or _util.lib.SSL_CTX_set1_curves_list(context._context, groups.encode()) == 1
+    if suites:
+        context.set_tls13_ciphersuites(suites.encode())
     if version:
         context.set_min_proto_version(version)
         context.set_max_proto_version(version)
@@ -117,6 +120,11 @@ def meet(setting: _tls.Setting, connection: SSL.Connection) -> _tls.Tap:
         if result == 1:
             return tap
     raise ConnectionError("it does not end")
+
+
+def group(connection: SSL.Connection) -> str:
+    """Of which group the key exchange was."""
+    return _util.ffi.string(_util.lib.SSL_get0_group_name(connection._ssl)).decode()
 
 
 def common_name(connection: SSL.Connection) -> str:

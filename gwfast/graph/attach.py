@@ -15,6 +15,8 @@ Rules:
 """
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 
@@ -57,13 +59,15 @@ def attach(resources: Iterable[Resource] | Mapping[Key, Resource], options: Grap
 class Attacher:
     """Attaches one configuration after the other and keeps what stays the same.
 
-    refuse_regex: says why a regular expression cannot be served, '' if it can.
+    refuse_regex: says why a regular expression cannot be served, '' if it can. keeps: certificates and authorities that were good
+    stay in use where their Secrets and ConfigMaps break.
     """
 
-    def __init__(self, options: GraphOptions = _DEFAULTS, refuse_regex: Callable[[str], str] | None = None):
+    def __init__(self, options: GraphOptions = _DEFAULTS, refuse_regex: Callable[[str], str] | None = None, *,
+                 keeps: bool = False):
         self._options = options
         self._resources = Resources()
-        self._credentials = Credentials(self._resources)
+        self._credentials = Credentials(self._resources, keeps)
         self._backends = Backends(
             self._resources, options,
             lambda service, port: protection(service, port, self._resources, self._credentials),
@@ -126,12 +130,15 @@ class Attacher:
 
     def _survey_again(self, changes: dict) -> Iterable[Key]:
         """Look at Gateways and listeners again if they may have changed; return the routes that this may change."""
-        if not any(is_infrastructure(now or before) for before, now in changes.values()):
+        turned = time.time() >= self._credentials.turns_at
+        if not turned and not any(is_infrastructure(now or before) for before, now in changes.values()):
             return ()
         for key, (_, now) in changes.items():
             if now is None:
                 self._credentials.forget(key)
-        found = survey(self._resources, self._options, self._credentials)
+        self._credentials.turns_at = math.inf
+        with self._credentials.all_of("Gateway", "ListenerSet"):
+            found = survey(self._resources, self._options, self._credentials)
         found.listeners = _reuse_all(self._survey.listeners, found.listeners)
         found.gateways = _reuse_all(self._survey.gateways, found.gateways)
         found.listener_sets = _reuse_all(self._survey.listener_sets, found.listener_sets)
@@ -305,9 +312,8 @@ class Attacher:
         return changed(routes, [one for one in lost if one is not None], (), _route_key)
 
     def _judge_policies(self):
-        if not any(map(self._resources.of, POLICY_KINDS)):
-            return {}
-        found = judge_policies(self._resources, self._options, self._credentials, self._gateways_of)
+        with self._credentials.all_of("BackendTLSPolicy"):
+            found = judge_policies(self._resources, self._options, self._credentials, self._gateways_of)
         return _reuse_all(self._policies, found)
 
     def _gateways_of(self, service: Key) -> set[Key]:
@@ -324,6 +330,7 @@ class Attacher:
             classes=found.classes, gateways=found.gateways, listener_sets=found.listener_sets,
             listeners=self._listeners, routes=self._routes, targets=self._targets, policies=self._policies,
             blamed=self._blamed, troubled=tuple(self._troubled), notes=tuple(notes), idle=self._idle,
+            doubts=self._credentials.doubts(), turns_at=self._credentials.turns_at,
         )
 
 

@@ -3,72 +3,124 @@
 Rules:
 - Nothing is fetched and nothing is trusted: PEM in, the same PEM out, or words that say what is wrong.
 - What OpenSSL would refuse at the first handshake is refused here, where there is a condition to say so.
+- What served goes on serving where its Secret breaks, and what has expired serves (nginx: the same), each with a condition. A
+  reference that is not permitted any more leads nowhere at once.
 - cryptography and pyOpenSSL are imported when there is something to check: most configurations have nothing.
 """
 from __future__ import annotations
 
+import contextlib
+import math
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
 
 from gwfast.config.model import ConfigMap, Key, LocalObjectReference, ObjectReference, Resource, Secret
 from gwfast.config.model import SecretObjectReference as SecretReference
-from gwfast.graph.model import Certificate
+from gwfast.graph.model import Certificate, Doubt
 from gwfast.graph.refs import Resources
 
 
 class Refusal(NamedTuple):
-    """Why a reference is not usable: a reason of the spec, and words."""
+    """What is wrong with what a reference leads to: a reason of the spec, and words."""
 
     reason: str
     message: str
 
 
+class Found(NamedTuple):
+    """What a reference leads to (None: nothing that can be used), and what is wrong with it (None: nothing is). Both are there
+    where it serves all the same."""
+
+    value: Certificate | bytes | None
+    wrong: Refusal | None = None
+
+
+class _Held(NamedTuple):
+    """What a reference led to last, and why that is in doubt ('': it is not)."""
+
+    value: Certificate | bytes
+    doubt: Doubt | Literal[""]
+
+
 class Credentials:
-    """Resolves references to certificates and authorities; checks a Secret or ConfigMap once while it is the same."""
+    """Resolves references to certificates and authorities; checks a Secret or ConfigMap once while it is the same.
 
-    def __init__(self, resources: Resources):
+    keeps: a reference whose Secret or ConfigMap is no good any more leads to what it held when it was.
+    """
+
+    def __init__(self, resources: Resources, keeps: bool = False):
         self._resources = resources
+        self._keeps = keeps
         self._checked: dict[Key, tuple[Resource, object]] = {}
+        self._held: dict[tuple[Key, Key], _Held] = {}  # by who refers to what
+        self._asked: set[tuple[Key, Key]] = set()
+        self.turns_at = math.inf  # when a certificate will begin or cease to be valid
 
-    def certificate(self, ref: SecretReference, owner: Resource, invalid: str) -> Certificate | Refusal:
-        """Return what a certificateRef of `owner` names; `invalid` is the reason for all but a missing grant."""
+    def certificate(self, ref: SecretReference, owner: Resource, invalid: str) -> Found:
+        """Return the Certificate that a certificateRef of `owner` names; `invalid` is the reason for all but a missing grant."""
         if (ref.group, ref.kind) != ("", "Secret"):
-            return Refusal(invalid, f"certificates are Secrets, not {ref.group}/{ref.kind}")
-        found = self._find(ref, owner, invalid)
-        if isinstance(found, Refusal):
-            return found
-        result = self._check(found, certificate)
-        if isinstance(result, Certificate) and result.not_after <= time.time():
-            result = f"tls.crt expired on {_day(result.not_after)}"
-        return Refusal(invalid, f"{found.key}: {result}") if isinstance(result, str) else result
+            return Found(None, Refusal(invalid, f"certificates are Secrets, not {ref.group}/{ref.kind}"))
+        return self._find(ref, owner, certificate, invalid)
 
-    def authorities(
-        self, ref: ObjectReference | LocalObjectReference, owner: Resource, kind_reason: str
-    ) -> bytes | Refusal:
+    def authorities(self, ref: ObjectReference | LocalObjectReference, owner: Resource, kind_reason: str) -> Found:
         """Return the PEM that a caCertificateRef of `owner` names; `kind_reason` is the one for a wrong kind."""
         if (ref.group, ref.kind) != ("", "ConfigMap"):
-            return Refusal(kind_reason, f"certificate authorities are ConfigMaps, not {ref.group}/{ref.kind}")
-        found = self._find(ref, owner, "InvalidCACertificateRef")
-        if isinstance(found, Refusal):
-            return found
-        result = self._check(found, authorities)
-        return Refusal("InvalidCACertificateRef", f"{found.key}: {result}") if isinstance(result, str) else result
+            return Found(None, Refusal(kind_reason, f"certificate authorities are ConfigMaps, not {ref.group}/{ref.kind}"))
+        return self._find(ref, owner, authorities, "InvalidCACertificateRef")
+
+    def doubts(self) -> dict[Key, Doubt]:
+        """Return the Secrets and ConfigMaps that serve all the same, and why they should not."""
+        return {key: held.doubt for (_, key), held in self._held.items() if held.doubt}
 
     def forget(self, key: Key) -> None:
         """Drop what was made of a resource that is gone."""
         self._checked.pop(key, None)
 
-    def _find(self, ref, owner: Resource, missing: str) -> Resource | Refusal:
-        namespace = getattr(ref, "namespace", None) or owner.metadata.namespace
+    @contextlib.contextmanager
+    def all_of(self, *kinds: str) -> Iterator[None]:
+        """Ask within for every reference that owners of these kinds make: what others of them led to is dropped."""
+        self._asked.clear()
+        yield
+        for place in [place for place in self._held if place[0].kind in kinds and place not in self._asked]:
+            del self._held[place]
+
+    def _find(self, ref, owner: Resource, check: Callable, reason: str) -> Found:
+        key = Key(ref.kind, getattr(ref, "namespace", None) or owner.metadata.namespace, ref.name)
+        place = (owner.key, key)
+        self._asked.add(place)
         source = (owner.group, owner.kind, owner.metadata.namespace)
-        if not self._resources.permits(source, (ref.group, ref.kind), namespace, ref.name):
-            return Refusal(
+        if not self._resources.permits(source, (ref.group, ref.kind), key.namespace, ref.name):
+            self._held.pop(place, None)
+            return Found(None, Refusal(
                 "RefNotPermitted",
-                f"no ReferenceGrant in {namespace} lets a {owner.kind} of {owner.metadata.namespace} "
+                f"no ReferenceGrant in {key.namespace} lets a {owner.kind} of {owner.metadata.namespace} "
                 f"refer to {ref.kind} {ref.name}",
-            )
-        found = self._resources.get(ref.kind, namespace, ref.name)
-        return found or Refusal(missing, f"there is no {ref.kind} {namespace}/{ref.name}")
+            ))
+        resource = self._resources.get(*key)
+        result = self._check(resource, check) if resource else f"there is no {key}"
+        if not isinstance(result, str):
+            return self._hold(place, result, reason)
+        # Who deletes authorities wants nobody to be believed for their sake: then no request is served, which is safe.
+        keeps = self._keeps and place in self._held and (resource is not None or check is certificate)
+        held = self._held.pop(place, None)
+        message = f"{key}: {result}" if resource else result
+        if not keeps:
+            return Found(None, Refusal(reason, message))
+        self._held[place] = _Held(held.value, "kept")
+        return Found(held.value, Refusal(reason, f"{message}; what was there before serves on"))
+
+    def _hold(self, place: tuple[Key, Key], value: Certificate | bytes, reason: str) -> Found:
+        """Take note of what is good, or is as long as nobody looks at the clock: that is for clients to decide."""
+        doubt, message, now = "", "", time.time()
+        if isinstance(value, Certificate):
+            self.turns_at = min([self.turns_at, *(at for at in (value.not_before, value.not_after) if at > now)])
+            if value.not_after <= now:
+                doubt, message = "expired", f"tls.crt expired on {_day(value.not_after)}"
+            elif value.not_before > now:
+                doubt, message = "not_yet_valid", f"tls.crt is not valid before {_day(value.not_before)}"
+        self._held[place] = _Held(value, doubt)
+        return Found(value, Refusal(reason, f"{place[1]}: {message}; it is served all the same") if doubt else None)
 
     def _check(self, resource: Resource, check):
         key = resource.key
@@ -100,8 +152,9 @@ def certificate(secret: Secret) -> Certificate | str:
         return "tls.key does not belong to tls.crt"
     if words := _weakness(private):
         return words
-    not_after = certificates[0].not_valid_after_utc.timestamp()
-    return Certificate(secret=secret.key, chain=chain, key=key, names=_names(certificates[0]), not_after=not_after)
+    not_before, not_after = (at.timestamp() for at in (certificates[0].not_valid_before_utc, certificates[0].not_valid_after_utc))
+    return Certificate(secret=secret.key, chain=chain, key=key, names=_names(certificates[0]), not_before=not_before,
+                       not_after=not_after)
 
 
 def _weakness(key) -> str:

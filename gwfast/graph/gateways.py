@@ -14,10 +14,9 @@ from ipaddress import ip_address
 import msgspec
 
 from gwfast.config.model import GATEWAY_GROUP, Gateway, Key, ListenerSet, Resource
-from gwfast.graph.certificates import Credentials, Refusal
+from gwfast.graph.certificates import Credentials, Found
 from gwfast.graph.listeners import Draft, Fault, claim, condition, examine, overlap, settle
 from gwfast.graph.model import (
-    Certificate,
     Condition,
     GatewayClassNode,
     GatewayNode,
@@ -61,7 +60,7 @@ class _Gateway:
         self.refused: Fault | None = _parameters_fault(resource)  # Accepted=False
         self.unusable: Fault | None = None  # Programmed=False
         self.addresses: tuple[str, ...] = ("",)
-        self.client_certificate: Certificate | Refusal | None = None
+        self.client_certificate: Found | None = None
         self.drafts = [Draft(resource, resource, i, listener) for i, listener in enumerate(resource.spec.listeners)]
         self.sets = [_Set(one, resource, _set_fault(resource, one, resources)) for one in listener_sets]
 
@@ -176,8 +175,7 @@ def _judge(judged: _Gateway, options: GraphOptions, credentials: Credentials, no
     fault = judged.refused or (judged.unusable if not judged.addresses else None)
     for draft in judged.merged:
         draft.addresses = judged.addresses
-        if isinstance(judged.client_certificate, Certificate):
-            draft.client_certificate = judged.client_certificate
+        draft.client_certificate = judged.client_certificate.value if judged.client_certificate else None
         examine(draft, credentials)
         if fault is not None:
             draft.unusable = Fault("Invalid", f"its Gateway cannot be used: {fault.message}", fault.field)
@@ -357,9 +355,9 @@ def _gateway_conditions(judged: _Gateway, own: dict[str, ListenerNode], usable: 
     else:
         unusable = judged.unusable or (None if usable else _programmed(None, list(own.values()), valid))
     conditions = [accepted, condition("Programmed", unusable, generation)]
-    if (certificate := judged.client_certificate) is not None:
+    if (found := judged.client_certificate) is not None:
         field = "spec.tls.backend.clientCertificateRef"
-        wrong = Fault(*certificate, field) if isinstance(certificate, Refusal) else None
+        wrong = Fault(*found.wrong, field) if found.wrong else None
         conditions.append(condition("ResolvedRefs", wrong, generation))
     if _insecure(judged.resource):
         message = "clients with an invalid certificate, or none, are let in"

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
+from operator import itemgetter
 from typing import NamedTuple
 
 from gwfast.config.model import (
@@ -24,7 +25,7 @@ from gwfast.config.model import (
     ListenerSet,
     ListenerTLSConfig,
 )
-from gwfast.graph.certificates import Credentials, Refusal, ciphers_fault
+from gwfast.graph.certificates import Credentials, ciphers_fault
 from gwfast.graph.hostnames import Hostnames
 from gwfast.graph.model import Certificate, Condition, ListenerNode, ListenerTLS
 
@@ -191,10 +192,10 @@ def _certificates(draft: Draft, refs, credentials: Credentials) -> tuple:
     certificates = []
     for index, ref in enumerate(refs):
         found = credentials.certificate(ref, draft.owner, "InvalidCertificateRef")
-        if not isinstance(found, Refusal):
-            certificates.append(found)
-        elif draft.unresolved is None:
-            draft.unresolved = Fault(*found, f"{draft.field}.tls.certificateRefs[{index}]")
+        if found.value is not None:
+            certificates.append((found.wrong is not None, found.value))
+        if found.wrong and draft.unresolved is None:
+            draft.unresolved = Fault(*found.wrong, f"{draft.field}.tls.certificateRefs[{index}]")
     if not refs:
         draft.unresolved = Fault(
             "InvalidCertificateRef", "a listener that terminates TLS needs a certificate",
@@ -202,7 +203,7 @@ def _certificates(draft: Draft, refs, credentials: Credentials) -> tuple:
         )
     if not certificates:
         draft.unusable = Fault("Invalid", draft.unresolved.message, draft.unresolved.field)
-    return tuple(certificates)
+    return tuple(one for _, one in sorted(certificates, key=itemgetter(0)))  # of one name the first serves: better a good one
 
 
 def _validation(gateway: Gateway, port: int) -> tuple[FrontendTLSValidation | None, str]:
@@ -219,10 +220,10 @@ def _authorities(draft: Draft, validation: FrontendTLSValidation, field: str, cr
     authorities = []
     for index, ref in enumerate(validation.ca_certificate_refs):
         found = credentials.authorities(ref, draft.gateway, "InvalidCACertificateKind")
-        if not isinstance(found, Refusal):
-            authorities.append(found)
-        elif draft.unresolved is None:
-            draft.unresolved = Fault(*found, f"{field}.caCertificateRefs[{index}]")
+        if found.value is not None:
+            authorities.append(found.value)
+        if found.wrong and draft.unresolved is None:
+            draft.unresolved = Fault(*found.wrong, f"{field}.caCertificateRefs[{index}]")
     if not authorities:
         message = "none of the certificate authorities for clients is valid"
         draft.refused = Fault("NoValidCACertificate", message, f"{field}.caCertificateRefs")

@@ -52,6 +52,7 @@ from gwfast.config.model import (
 )
 from gwfast.identity import digest
 
+Doubt = Literal["expired", "not_yet_valid", "kept"]  # kept: what it held when it was good serves
 Route = HTTPRoute | GRPCRoute | TLSRoute | TCPRoute | UDPRoute
 POLICY_KINDS = ("BackendTLSPolicy", "XBackendTrafficPolicy", "BackendPolicy")
 ROUTE_KINDS = ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute")
@@ -283,12 +284,13 @@ class Attachment(Node):
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A certificate chain and its key, PEM, both checked. `names` are the DNS names that the certificate is for,
-    `not_after` is in seconds since the epoch."""
+    `not_before` and `not_after` are in seconds since the epoch."""
 
     secret: Key
     chain: bytes
     key: bytes
     names: tuple[str, ...] = ()
+    not_before: float = 0
     not_after: float = math.inf
 
     def __repr__(self) -> str:
@@ -414,6 +416,8 @@ class Graph(Node):
     troubled: tuple[Key, ...] = ()  # routes of which something is wrong or not served
     notes: tuple[Note, ...] = ()
     idle: str = ""  # why nothing is served
+    doubts: dict[Key, Doubt] = {}  # Secrets and ConfigMaps that serve all the same, and why they should not
+    turns_at: float = math.inf  # seconds since the epoch: when a certificate begins or ceases to be valid
 
 
 def age(metadata: ObjectMeta) -> tuple[float, str]:

@@ -136,10 +136,10 @@ def _validation(policy: BackendTLSPolicy, credentials: Credentials) -> tuple[Fau
     unresolved, authorities = None, []
     for index, ref in enumerate(validation.ca_certificate_refs):
         found = credentials.authorities(ref, policy, "InvalidKind")
-        if not isinstance(found, Refusal):
-            authorities.append(found)
-        elif unresolved is None:
-            unresolved = Fault(*found, f"spec.validation.caCertificateRefs[{index}]")
+        if found.value is not None:
+            authorities.append(found.value)
+        if found.wrong and unresolved is None:
+            unresolved = Fault(*found.wrong, f"spec.validation.caCertificateRefs[{index}]")
     tls = TargetTLS(
         ca=tuple(authorities), system=well_known is not None, hostname=validation.hostname, sans=sans
     )

@@ -80,6 +80,7 @@ class Stats(msgspec.Struct):
     supervisor_bugs: int = 0
     problems: dict[str, int] = {}
     certificates: dict[tuple[str, str], float] = {}  # when those of (namespace, Secret) expire
+    certificate_doubts: dict[str, int] = {}  # Secrets and ConfigMaps that serve all the same, by why they should not
 
 
 def render(counters: dict, stats: Stats, health: Mapping[str, Any] = MappingProxyType({}),
@@ -177,6 +178,10 @@ def _own(lines: list[str], stats: Stats) -> None:
     _family(lines, "problems", "gauge", "Problems of the configuration now, by severity.",
             ((f'{{severity="{severity}"}}', stats.problems.get(severity, 0))
              for severity in ("error", "warning", "note")))
+    _family(lines, "certificates_in_doubt", "gauge", "Secrets and ConfigMaps that serve although they should not: what they hold "
+            "has expired, is not valid yet, or is broken or gone and what was there before is kept.",
+            ((f'{{reason="{reason}"}}', stats.certificate_doubts.get(reason, 0))
+             for reason in ("expired", "not_yet_valid", "kept")))
     _family(lines, "certificate_expiry_timestamp_seconds", "gauge",
             "When certificates expire, in Unix time, those that do so first.",
             ((f'{{namespace="{_escape(namespace)}",secret="{_escape(name)}"}}', expiry)

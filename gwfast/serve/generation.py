@@ -57,7 +57,7 @@ class Pipeline:
         self._loader = Loader(options.paths)
         self._attacher = Attacher(GraphOptions(
             gateway_class=options.gateway_class, gateway=options.gateway, dns_templates=options.dns_templates),
-            regex.check)
+            regex.check, keeps=True)
         self._builder = Builder()
         self._registry = Registry(options.route_counters)
         self._images = Images(self._registry)
@@ -74,7 +74,7 @@ class Pipeline:
         return self._credentials.size
 
     def read(self, changed: set[str] | None) -> Reading:
-        """Read what changed (files and folders; None: anything may have), attach and plan it."""
+        """Read what changed (files and folders; None: anything may have; none: time has passed), attach and plan it."""
         loaded = self._loader.load(changed)
         graph = self._attacher.attach(loaded.resources, loaded.added | loaded.changed | loaded.removed)
         plan = self._builder.build(graph)

@@ -11,9 +11,11 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import math
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Set
 from functools import partial
 
@@ -40,6 +42,7 @@ from gwfast.serve.watch import Watcher
 NAMES_WAIT = 1.5  # seconds that a table waits for the first lookup of new names
 APPLY_WAIT = 5.0  # seconds that a reload waits for the workers
 HEALTH = 1.0  # seconds between two looks at which endpoints are out
+TURN_WAIT = 3600.0  # seconds that a timer runs at most: one that is set for years would not follow a clock that is put right
 PORT_RETRY = 2.0  # seconds until a port that could not be opened is tried again
 COLLECT = 30.0  # seconds between two looks for cycles
 COLLECT_AGAIN = 0.05  # where a round was under way
@@ -83,6 +86,7 @@ class Supervisor:
         self._waiters: list[asyncio.Future] = []
         self._unmapped: Set[int] = frozenset()  # ports of --port-map that no listener has, as far as that was told
         self._retry: asyncio.TimerHandle | None = None
+        self._turn: asyncio.TimerHandle | None = None
         self.stopping = asyncio.Event()
         self._signals = 0
         self._busy = False  # in a round
@@ -176,7 +180,7 @@ class Supervisor:
 
     async def _round(self, changed: set[str] | None) -> None:
         begin = time.monotonic()
-        if changed is None or changed:
+        if changed is None or changed or self.reading and time.time() >= self.reading.graph.turns_at:
             self.reading = await self.aside.run(self.pipeline.read, changed)
             self.stats.config_unreadable = len(self.reading.unread)
             if self._watcher is not None:
@@ -194,6 +198,17 @@ class Supervisor:
         self._idle = f"nothing is served: {self.reading.graph.idle}" if self.reading.graph.idle else ""
         await self._tell(await self.aside.run(self.reading.problems))
         self._retry_ports()
+        self._await_turn()
+
+    def _await_turn(self) -> None:
+        """Look again when a certificate begins or ceases to be valid: what is said of it changes, though nothing was written."""
+        if self._turn is not None:
+            self._turn.cancel()
+        left = self.reading.graph.turns_at - time.time()
+        if left <= 0:
+            self._ask(set())
+        elif left < math.inf:
+            self._turn = self._loop.call_later(min(left, TURN_WAIT), self._await_turn)
 
     async def _look_up(self, plan: Plan) -> dict[str, tuple]:
         """Return the addresses of the backends that only have names, by key; wait a little for new names."""
@@ -291,6 +306,7 @@ class Supervisor:
             self._log.info("problems are solved", number=len(gone))
         self.problems = problems
         self.stats.ports_failed = len(failed)
+        self.stats.certificate_doubts = Counter(self.reading.graph.doubts.values())
         self.stats.problems = {}
         for problem in problems:
             self.stats.problems[problem.severity] = self.stats.problems.get(problem.severity, 0) + 1

@@ -1,14 +1,18 @@
 """openssl s_client against a whole gateway: SNI, ALPN, versions, resumption across workers, client certificates; and a certificate that
 is replaced while requests run."""
+import os
 import re
+import signal
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from proxy_backend import Backend
 from proxy_gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
 from proxy_tls import HOST, Authority, authority, config_map, https, needs, secret, shell, trusting
@@ -80,10 +84,11 @@ def test_the_name_chooses_the_certificate(world, folder, ports, name: str, certi
     assert subject(text) == certificate and "Verify return code: 0 (ok)" in text
 
 
-@pytest.mark.parametrize("name", ["other.example", "a.b.apps.example.org", ""])
-def test_a_name_of_no_listener_gets_nothing(world, folder, ports, name: str) -> None:
+@pytest.mark.parametrize("name, alert", [("other.example", "unrecognized name"), ("a.b.apps.example.org", "unrecognized name"),
+                                         ("", "missing extension")])
+def test_a_name_of_no_listener_gets_no_certificate(world, folder, ports, name: str, alert: str) -> None:
     text = s_client(folder, ports["tls"], name=name, status=1)
-    assert "no peer certificate available" in text and "alert" not in text
+    assert "no peer certificate available" in text and alert in text
 
 
 @pytest.mark.parametrize("offered, chosen", [("h2", "h2"), ("http/1.1", "http/1.1"), ("h2,http/1.1", "h2"), ("http/1.1,h2", "h2")])
@@ -107,6 +112,18 @@ def test_versions(world, folder, ports, name: str, option: str, version: str) ->
 def test_versions_that_are_refused(world, folder, ports, name: str, options: list[str]) -> None:
     text = s_client(folder, ports["tls"], *options, name=name, status=1)
     assert "alert protocol version" in text
+
+
+@pytest.mark.parametrize("cipher", ["ECDHE-ECDSA-AES128-SHA256", "ECDHE-RSA-AES256-SHA", "AES128-GCM-SHA256", "AES256-SHA", "ECDHE-ECDSA-AES128-CCM"])
+def test_ciphers_that_are_refused(world, folder, ports, cipher: str) -> None:
+    """CBC, no forward secrecy, and what no list names."""
+    text = s_client(folder, ports["tls"], "-tls1_2", "-cipher", f"{cipher}:@SECLEVEL=0", name="both.example", status=1)
+    assert "alert handshake failure" in text
+
+
+def test_nothing_is_renegotiated_and_nothing_compressed(world, folder, ports) -> None:
+    text = s_client(folder, ports["tls"], "-tls1_2", "-comp", stdin="R\n", status=None)
+    assert "RENEGOTIATING" in text and "no renegotiation" in text and "Compression: NONE" in text
 
 
 @pytest.mark.parametrize("options, kind", [
@@ -229,16 +246,54 @@ def test_a_certificate_is_swapped_under_load(run, backend) -> None:
     assert len(load.serials) == len(pairs), "each was served, none twice made"
 
 
-def test_a_broken_secret_keeps_the_others_serving(run, backend, folder) -> None:
+def doubts(running) -> dict[str, float]:
+    begin = 'gwfast_certificates_in_doubt{reason="'
+    return {name.removeprefix(begin)[:-2]: n for name, n in running.metrics().items() if name.startswith(begin) and n}
+
+
+def test_a_secret_that_breaks_changes_nothing_that_serves(run, backend, folder) -> None:
     port, made = free_port(), authority().certificate
     one = backend("one")
     listeners = [https(port, "a", "a", hostname="a.example"), https(port, "b", "b", hostname="b.example")]
     rest = [gateway(*listeners), service("one", one), route("all", rule("one")), secret("a", *made("a.example"))]
-    running = run(*rest, secret("b", *made("b.example")), options=("--access-log", "off"))
+    good = made("b.example")
+    running = run(*rest, secret("b", *good), options=("--access-log", "off"))
     (folder / "ca.crt").write_bytes(authority().pem)
-    assert subject(s_client(folder, port, name="b.example")) == "b.example"
-    running.write("all.yaml", *rest, secret("b", made("b.example")[0], made("b.example")[1]))  # a key that does not fit
-    until(lambda: "no peer certificate" in s_client(folder, port, name="b.example", status=None))
-    assert subject(s_client(folder, port, name="a.example")) == "a.example"
-    running.write("all.yaml", *rest, secret("b", *made("b.example")))
-    until(lambda: "CN = b.example" in s_client(folder, port, name="b.example", status=None))
+
+    def serial() -> int:
+        return x509.load_pem_x509_certificate(re.search(
+            r"-----BEGIN.*?END CERTIFICATE-----\n", s_client(folder, port, name="b.example"), re.S)[0].encode()).serial_number
+
+    first = x509.load_pem_x509_certificate(good[0]).serial_number
+    assert serial() == first
+    for broken in ([secret("b", made("b.example")[0], good[1])], [secret("b", b"x", b"y")], []):     # another key; no PEM; gone
+        running.write("all.yaml", *rest, *broken)
+        until(lambda: doubts(running) == {"kept": 1})
+        assert serial() == first and subject(s_client(folder, port, name="a.example")) == "a.example"
+    assert "what was there before serves on" in running.errors()
+    worker, = running.workers()
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: running.workers() not in ([], [worker]) and running.metrics()["gwfast_workers_running"] == 1)
+    running.write("more.yaml", route("more", rule("one")))
+    until(lambda: "more" in running.ask("/config")[1])
+    assert serial() == first, "a new worker and another table have it as well"
+    last = made("b.example")
+    running.write("all.yaml", *rest, secret("b", *last))
+    until(lambda: serial() == x509.load_pem_x509_certificate(last[0]).serial_number)
+    until(lambda: doubts(running) == {})
+
+
+def test_a_certificate_expires_while_it_serves(run, backend, folder) -> None:
+    """It is told when it happens, though nothing changes, and clients decide what it is worth to them."""
+    port = free_port()
+    chain, key = authority().certificate("a.example", days=5 / 86400)
+    end = x509.load_pem_x509_certificate(chain).not_valid_after_utc
+    running = run(gateway(https(port, "a", "a")), service("one", backend("one")), route("all", rule("one")), secret("a", chain, key),
+                  options=("--access-log", "off"))
+    (folder / "ca.crt").write_bytes(authority().pem)
+    until(lambda: doubts(running) == {"expired": 1})
+    assert datetime.now(UTC) >= end and f"tls.crt expired on {end:%Y-%m-%d}; it is served all the same" in running.errors()
+    assert "certificate has expired" in s_client(folder, port, name="a.example")
+    running.write("more.yaml", route("more", rule("one")))
+    until(lambda: "more" in running.ask("/config")[1])
+    assert "certificate has expired" in s_client(folder, port, name="a.example")

@@ -10,7 +10,7 @@ pytest.importorskip("OpenSSL", reason="TLS is not installed")
 
 import issuer
 from issuer import Issuer, again, client, meet
-from OpenSSL import SSL
+from OpenSSL import SSL, _util
 
 from gwfast import _tls, limits
 from gwfast.identity import identity
@@ -139,6 +139,82 @@ def test_ciphers_are_the_servers_choice(ca):
     assert connection.get_cipher_name() == "ECDHE-ECDSA-AES256-GCM-SHA384"
     with pytest.raises((ConnectionError, SSL.Error)):
         meet(found.server(L, b"a.test"), client(version=SSL.TLS1_2_VERSION, ciphers="ECDHE-ECDSA-CHACHA20-POLY1305"))
+
+
+SERVED = {"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384",
+          "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305"}
+
+
+def shakes(setting, connection) -> bool:
+    try:
+        return bool(meet(setting, connection))
+    except (ConnectionError, SSL.Error):
+        return False
+
+
+def test_ciphers_are_authenticated_and_keep_old_secrets(ca):
+    """Of all that OpenSSL has for TLS 1.2 those of Mozilla's intermediate list, whatever the client likes best."""
+    known = SSL.Connection(client(ciphers="ALL:COMPLEMENTOFALL:@SECLEVEL=0").get_context(), None).get_cipher_list()
+    setting = certs(l=serving(ca.issue("a.test"), ca.issue("a.test", kind="rsa"))).server(L, b"a.test")
+    taken = {name for name in known if not name.startswith("TLS_") and shakes(
+        setting, client(version=SSL.TLS1_2_VERSION, ciphers=f"{name}:@SECLEVEL=0"))}
+    assert taken == SERVED and len(known) > 30
+
+
+@pytest.mark.parametrize(("offered", "chosen"), [
+    ("AES256-GCM-SHA384:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+    ("ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+    ("ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305")])
+def test_who_has_no_aes_in_hardware_is_listened_to(ca, offered, chosen):
+    connection = client(version=SSL.TLS1_2_VERSION, ciphers=offered)
+    meet(certs(l=serving(ca.issue("a.test"))).server(L, b"a.test"), connection)
+    assert connection.get_cipher_name() == chosen
+
+
+def test_suites_of_tls_1_3(ca):
+    setting = certs(l=serving(ca.issue("a.test"))).server(L, b"a.test")
+    for suite in ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_CCM_SHA256",
+                  "TLS_AES_128_CCM_8_SHA256"):
+        assert shakes(setting, client(version=SSL.TLS1_3_VERSION, suites=suite)) == ("CCM" not in suite)
+
+
+# A '*' is before those of which a client sends a share; the others are only named.
+@pytest.mark.parametrize(("offered", "chosen"), [
+    ("", "X25519MLKEM768"), ("*X25519:*X25519MLKEM768", "X25519MLKEM768"), ("*X25519:X25519MLKEM768", "X25519MLKEM768"),
+    ("*P-256:SecP256r1MLKEM768:X25519", "SecP256r1MLKEM768"), ("X25519", "x25519"), ("*P-384:X25519", "x25519"),
+    ("P-256", "secp256r1"), ("P-384", "secp384r1"), ("P-521", "secp521r1"), ("X448", None), ("ffdhe2048", None)])
+def test_the_group_that_outlives_a_quantum_computer_is_chosen(ca, offered, chosen):
+    setting = certs(l=serving(ca.issue("a.test"))).server(L, b"a.test")
+    connection = client(ca, version=SSL.TLS1_3_VERSION, groups=offered)
+    if chosen is None:
+        assert not shakes(setting, connection)
+    else:
+        meet(setting, connection)
+        assert issuer.group(connection) == chosen
+
+
+def test_groups_of_tls_1_2(ca):
+    setting = certs(l=serving(ca.issue("a.test", kind="rsa"))).server(L, b"a.test")
+    for group in ("X25519", "P-256", "P-384"):
+        assert shakes(setting, client(ca, version=SSL.TLS1_2_VERSION, groups=group)), group
+
+
+def test_an_openssl_that_knows_no_such_group_has_those_before(ca, monkeypatch):
+    monkeypatch.setattr("gwfast.serve.certs.GROUPS", ("unheard/of", "P-384"))
+    monkeypatch.setattr("gwfast.serve.certs._roots", {})
+    connection = client(ca)
+    meet(certs(l=serving(ca.issue("a.test"))).server(L, b"a.test"), connection)
+    assert issuer.group(connection) == "secp384r1"
+    assert _util.lib.ERR_peek_error() == 0
+
+
+def test_backends_are_offered_it_too(ca):
+    """What a ClientHello of ours has: a share of it, and one for those who do not know it."""
+    tls = BackendTLS(hostname="b.test", ca=(ca.ca,))
+    setting, name = certs(tls).client(tls.id)
+    sent = _tls.Tap(setting, client=True, name=name + b"\0").handshake(b"")[1]
+    shares = sent[sent.index(b"\x00\x33", 200):]
+    assert shares[6:8] == b"\x11\xec" and b"\x00\x1d\x00\x20" in shares[8 + 1216:8 + 1216 + 8]
 
 
 def test_protocols_are_offered_where_http_is_spoken(ca):

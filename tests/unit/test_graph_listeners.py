@@ -432,7 +432,6 @@ BAD_SECRETS = {
     "no certificate": ({"tls.crt": b"x", "tls.key": b"y"}, "tls.crt is not"),
     "no key": ({"tls.crt": pki.pair()[0], "tls.key": b"y"}, "tls.key is not"),
     "the key of another": ({"tls.crt": pki.pair()[0], "tls.key": pki.pair("b.example")[1]}, "does not belong"),
-    "expired": ({"tls.crt": pki.pair(until=pki.EXPIRED)[0], "tls.key": pki.pair()[1]}, "tls.crt expired on 2021-01-01"),
     "a small key": ({"tls.crt": signed(SMALL_RSA), "tls.key": weak(SMALL_RSA)}, "an RSA key of 1024 bits"),
     "another curve": ({"tls.crt": signed(ODD_CURVE), "tls.key": weak(ODD_CURVE)}, "on the curve secp256k1"),
 }
