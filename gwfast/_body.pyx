@@ -6,13 +6,13 @@ from gwfast._head cimport FRAMING_CHUNKED, FRAMING_CLOSE, FRAMING_LENGTH, Slice
 from gwfast._http1 cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, chunk_next, chunk_start
 
 
-cdef void body_start(Body *body, uint8_t framing, uint64_t length) noexcept nogil:
+cdef void body_start(Body *body, uint8_t framing, uint64_t length, bint lenient) noexcept nogil:
     body.framing = framing
     body.left = length if framing == FRAMING_LENGTH else 0
     body.trailing = False
     body.done = framing != FRAMING_CHUNKED and framing != FRAMING_CLOSE and body.left == 0
     if framing == FRAMING_CHUNKED:
-        chunk_start(&body.chunk)
+        chunk_start(&body.chunk, lenient)
 
 
 cdef int body_next(Body *body, char *at, size_t n, size_t *used, char **data, size_t *payload) noexcept nogil:

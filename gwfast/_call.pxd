@@ -50,6 +50,8 @@ cdef class Call(Waiter):
     cdef State *state          # NULL: it is over
     cdef Buf request           # the head, in HTTP/1.1 form
     cdef Buf queue             # of the body: until a connection is open, and while bytes wait in it; trailers behind it
+    cdef Buf kept              # all that a stream was sent of it, and is told to wait: it may have to be sent again
+    cdef uint32_t kept_body    # bytes of `kept` that are body
     cdef Body body             # of the response
     cdef uint32_t queued       # bytes of `queue` that are body
     cdef uint32_t most
@@ -62,8 +64,9 @@ cdef class Call(Waiter):
     cdef bint chunked
     cdef bint complete         # nothing of the request is to come
     cdef bint sent             # its first part was
-    cdef bint streamed         # more than that was: it cannot be sent again
-    cdef bint retried
+    cdef bint handed           # what is in the queue waits behind that
+    cdef bint streamed         # more than is kept was sent: it cannot be sent again
+    cdef uint8_t resent
     cdef bint replied
     cdef bint keep
     cdef bint bad              # a failure of its endpoint, for whoever watches its health
@@ -82,6 +85,8 @@ cdef class Call(Waiter):
     cdef void elsewhere(self) noexcept
     cdef void transmit(self) noexcept
     cdef int flush(self) noexcept
+    cdef void hand_over(self) noexcept
+    cdef void keep_more(self, const char *at, size_t n, bint body) noexcept
     cdef void finished(self) noexcept
     cdef size_t take(self, char *at, size_t n) noexcept
     cdef size_t take_body(self, char *at, size_t n) noexcept

@@ -17,6 +17,7 @@ cdef enum:
     INFORMED = 16          # limits.INFORMATIONAL_RESPONSES
     MIRROR_BYTES = 65536   # limits.MIRROR_BYTES
     ATTEMPTS = 3           # limits.CONNECT_ATTEMPTS
+    RESENT = 2             # limits.REFUSALS
     MIRROR_CALLS = 256     # limits.MIRROR_CALLS
     MIRROR_MS = 10000      # limits.MIRROR_TIMEOUT
 
@@ -62,8 +63,8 @@ cdef class Call(Waiter):
         self.table, self.image, self.backend = table, image, backend
         self.chunked, self.method_id, self.repeats = chunked, method_id, idempotent(method_id)
         self.most, self.within_ms = MIRROR_BYTES, MIRROR_MS
-        self.seen = self.informed = self.queued = self.attempts = 0
-        self.complete = self.sent = self.streamed = self.retried = self.replied = self.keep = self.ends = self.bad = False
+        self.seen = self.informed = self.queued = self.attempts = self.resent = 0
+        self.complete = self.sent = self.handed = self.streamed = self.replied = self.keep = self.ends = self.bad = False
         if not self.choose(NO_BACKEND):
             self.table = None
             self.ended(CALL_FAILED)
@@ -161,10 +162,9 @@ cdef class Call(Waiter):
         if upstream is None or self.complete:
             return
         self.complete = end
-        if self.sent and not self.streamed:
-            self.streamed = True       # what is in the queue was sent
-            self.queued = 0
-            release(&upstream.loop.pool, &self.queue)
+        if self.sent and not self.handed:
+            self.hand_over()
+        self.keep_more(at, n, True)
         if not self.sent or upstream.out.base != NULL:
             if self.queued + n > self.most:
                 self.over(CALL_SLOW)
@@ -180,6 +180,25 @@ cdef class Call(Waiter):
         if end and self.sent:
             self.finished()
 
+    cdef void hand_over(self) noexcept:
+        """What is in the queue was sent. A stream may be refused nevertheless: then it is wanted once more."""
+        self.handed = True
+        self.streamed = self.upstream.fd >= 0
+        if self.streamed:
+            release(&self.upstream.loop.pool, &self.queue)
+        self.kept, self.kept_body = self.queue, self.queued
+        memset(&self.queue, 0, sizeof(Buf))
+        self.queued = 0
+
+    cdef void keep_more(self, const char *at, size_t n, bint body) noexcept:
+        if not self.handed or self.streamed:
+            return
+        if self.replied or self.kept_body + n > self.most or append(&self.upstream.loop.pool, &self.kept, at, n) < 0:
+            self.streamed = True
+            release(&self.upstream.loop.pool, &self.kept)
+        elif body:
+            self.kept_body += <uint32_t>n
+
     cdef void trailers(self, const char *at, size_t n) noexcept:
         cdef Upstream upstream = self.upstream
         if upstream is None or self.complete:
@@ -188,6 +207,7 @@ cdef class Call(Waiter):
         if n == 0 or self.upstream is not upstream:
             return
         self.complete = True
+        self.keep_more(at, n, False)
         if not self.sent or upstream.out.base != NULL:
             if append(&upstream.loop.pool, &self.queue, at, n) < 0:
                 self.over(CALL_FAILED)
@@ -228,7 +248,7 @@ cdef class Call(Waiter):
         self.transmit()
 
     cdef void upstream_drained(self) noexcept:
-        if self.streamed and (self.ends or self.queue.base != NULL) and self.flush() < 0:
+        if self.handed and (self.ends or self.queue.base != NULL) and self.flush() < 0:
             self.over(CALL_FAILED)
 
     cdef void upstream_failed(self, int fault) noexcept:
@@ -242,18 +262,29 @@ cdef class Call(Waiter):
             self.over(CALL_LATE)
 
     cdef void upstream_reset(self, bint fresh) noexcept:
-        """Once more, where the backend has not looked at it, or the connection was from the pool and ended without a byte."""
+        """Once more, where the connection was from the pool and ended without a byte, or the backend has not looked at it (RFC
+        9113 8.7): then on another connection, and where that is refused as well, at another endpoint."""
         cdef Upstream upstream = self.upstream
-        if self.replied or self.retried or self.streamed or self.informed or not (
-                fresh or (self.repeats and upstream.reused and upstream.input.base == NULL)):
+        cdef bint elsewhere
+        if self.replied or self.streamed or self.informed or self.resent >= RESENT or not (
+                fresh or (self.resent == 0 and self.repeats and upstream.reused and upstream.input.base == NULL)):
             self.broken()
             return
-        self.retried = True
+        if self.handed:
+            release(&upstream.loop.pool, &self.queue)
+            self.queue, self.queued = self.kept, self.kept_body
+            memset(&self.kept, 0, sizeof(Buf))
+            self.handed = self.ends = False
+        self.resent += 1
         self.sent = False
         self.seen = 0
         self.upstream = None
         upstream.close()
-        self.dial(True)
+        elsewhere = self.resent > 1 and self.backend.endpoints.count > 1 and self.choose(self.chosen)
+        if self.state.calls > self.home.most:
+            self.over(CALL_BUSY)
+        else:
+            self.dial(not elsewhere)
 
     cdef void upstream_bad(self) noexcept:
         self.broken()
@@ -344,7 +375,7 @@ cdef class Call(Waiter):
                 self.broken()
                 return n
             if head.status >= 200:
-                body_start(&self.body, head.framing, head.content_length)
+                body_start(&self.body, head.framing, head.content_length, True)
                 self.keep = head.keep_alive and head.framing != FRAMING_CLOSE
                 self.replied = True
                 self.bad = head.status >= 500
@@ -405,6 +436,7 @@ cdef class Call(Waiter):
         self.table = None
         release(&upstreams.loop.pool, &self.request)
         release(&upstreams.loop.pool, &self.queue)
+        release(&upstreams.loop.pool, &self.kept)
         self.ended(end)
         if not self.held:
             alive.store()

@@ -7,6 +7,7 @@ cdef struct ChunkState:
     uint32_t extension     # bytes of extension seen in this chunk line
     uint8_t state
     uint8_t digits
+    uint8_t lenient        # blanks may stand before the end of a chunk line, as nginx and HAProxy take them of backends
 
 cdef enum:
     CHUNK_MORE = 0         # all of the input was used, no data in it
@@ -17,7 +18,7 @@ cdef enum:
 cdef enum:
     CHUNK_EXTENSION_BYTES = 256   # of one chunk (limits.CHUNK_EXTENSION_BYTES)
 
-cdef void chunk_start(ChunkState *state) noexcept nogil
+cdef void chunk_start(ChunkState *state, bint lenient) noexcept nogil
 # Reads from `at`; sets `used` (bytes consumed, data included) and `data`. Call again with the rest until CHUNK_MORE.
 cdef int chunk_next(ChunkState *state, const char *at, size_t n, size_t *used, Slice *data) noexcept nogil
 
@@ -25,6 +26,12 @@ cdef int chunk_next(ChunkState *state, const char *at, size_t n, size_t *used, S
 # must not be in trailers (RFC 9110 6.5.1) are refused, or flagged FIELD_HOP where dropping them is enough.
 cdef int parse_trailers(const char *at, uint32_t n, uint32_t limit, Field *fields, uint32_t room,
                         uint32_t *count) noexcept nogil
+
+# The same of a response, which is not cut for a field that does not belong there: it is left out. `kept`: bytes of the lines that
+# stay, moved together to `at`. Length (> 0), PARTIAL (nothing has changed) or BAD_REQUEST: no fields at all.
+cdef int sift_trailers(char *at, uint32_t n, uint32_t limit, uint32_t *kept) noexcept nogil
+# Whether a field may be in trailers (RFC 9110 6.5.1).
+cdef bint may_trail(const Field *field) noexcept nogil
 
 # Moves the lines of a parsed section that have none of these flags together, to where it begins; their length in all.
 cdef uint32_t keep_trailers(char *at, const Field *fields, uint32_t count, uint16_t flags) noexcept nogil

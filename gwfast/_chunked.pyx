@@ -32,11 +32,12 @@ cdef enum ChunkStep:
     BROKEN
 
 
-cdef void chunk_start(ChunkState *state) noexcept nogil:
+cdef void chunk_start(ChunkState *state, bint lenient) noexcept nogil:
     state.left = 0
     state.extension = 0
     state.state = AT_SIZE
     state.digits = 0
+    state.lenient = lenient
 
 
 # The step behind one byte of a chunk extension.
@@ -82,6 +83,8 @@ cdef uint8_t chunk_step(ChunkState *state, char c) noexcept nogil:
         if state.digits == 0:
             return BROKEN
         state.extension = 0
+        if state.lenient and (c == b' ' or c == b'\t'):
+            return BEHIND_VALUE
         return AT_LF if c == b'\r' else AT_NAME if c == b';' else BROKEN
     if state.state == AT_LF:
         state.digits = 0
@@ -93,6 +96,8 @@ cdef uint8_t chunk_step(ChunkState *state, char c) noexcept nogil:
     if state.state >= AT_LAST:
         return BROKEN
     state.extension += 1
+    if c == b'\r' and state.lenient and (state.state == BEHIND_NAME or state.state == BEHIND_VALUE):
+        return AT_LF
     return extension_step(state.state, c) if state.extension <= CHUNK_EXTENSION_BYTES else BROKEN
 
 
@@ -192,6 +197,35 @@ cdef int parse_trailers(const char *at, uint32_t n, uint32_t limit, Field *field
         count[0] += 1
 
 
+cdef bint may_trail(const Field *field) noexcept nogil:
+    return not is_barred(field) and not is_misplaced(field)
+
+
+cdef int sift_trailers(char *at, uint32_t n, uint32_t limit, uint32_t *kept) noexcept nogil:
+    cdef const char *p = at
+    cdef const char *end = at + min(n, limit)
+    cdef Field field
+    cdef int used
+    kept[0] = 0
+    while p < end and p[0] != b'\r':
+        used = field_line(p, end, MAX_LINE, &field)
+        if used <= 0:
+            return BAD_REQUEST if used < 0 or n >= limit else PARTIAL
+        p += used
+    if end - p < 2:
+        return BAD_REQUEST if n >= limit else PARTIAL
+    if p[1] != b'\n':
+        return BAD_REQUEST
+    end, p = p, at
+    while p < end:
+        used = field_line(p, end, MAX_LINE, &field)
+        if may_trail(&field):
+            memmove(at + kept[0], p, used)
+            kept[0] += used
+        p += used
+    return <int>(end + 2 - at)
+
+
 cdef uint32_t keep_trailers(char *at, const Field *fields, uint32_t count, uint16_t flags) noexcept nogil:
     cdef uint32_t n = 0
     cdef uint32_t i
@@ -209,8 +243,8 @@ cdef list field_list(const Field *fields, uint32_t count):
              fields[i].flags, fields[i].hash, fields[i].line_len) for i in range(count)]
 
 
-def chunks_at(size_t address, size_t n, cuts=()):
-    """Decode a chunked body that arrives cut at these offsets: (data, bytes used, last result)."""
+def chunks_at(size_t address, size_t n, cuts=(), bint lenient=False):
+    """Decode a chunked body that arrives cut at these offsets: (data, bytes used, last result). lenient: a response's."""
     cdef ChunkState state
     cdef Slice data
     cdef size_t at = 0
@@ -218,7 +252,7 @@ def chunks_at(size_t address, size_t n, cuts=()):
     cdef size_t end
     cdef int result = CHUNK_MORE
     body = bytearray()
-    chunk_start(&state)
+    chunk_start(&state, lenient)
     for end in [*cuts, n]:
         while at < end:
             result = chunk_next(&state, <const char *>address + at, end - at, &used, &data)
@@ -230,9 +264,9 @@ def chunks_at(size_t address, size_t n, cuts=()):
     return bytes(body), at, CHUNK_MORE
 
 
-def chunks_of(data: bytes, cuts=()):
+def chunks_of(data: bytes, cuts=(), bint lenient=False):
     """Decode a chunked body: as chunks_at()."""
-    return chunks_at(<size_t><const char *>data, len(data), cuts)
+    return chunks_at(<size_t><const char *>data, len(data), cuts, lenient)
 
 
 def trailers_at(size_t address, uint32_t n, *, uint32_t limit=8192, uint32_t room=MAX_FIELDS):
@@ -246,6 +280,14 @@ def trailers_at(size_t address, uint32_t n, *, uint32_t limit=8192, uint32_t roo
 def trailers_of(data: bytes, **options):
     """Parse a trailer section: as trailers_at()."""
     return trailers_at(<size_t><const char *>data, <uint32_t>len(data), **options)
+
+
+def sifted(data: bytes, uint32_t limit=8192) -> tuple[int, bytes] | int:
+    """Read the trailer section of a response: its length and the lines that stay, or the int that refuses it (0: partial)."""
+    cdef uint32_t n = 0
+    section = bytearray(data)
+    result = sift_trailers(section, <uint32_t>len(section), limit, &n)
+    return (result, bytes(section[:n])) if result > 0 else result
 
 
 def kept(data: bytes, uint16_t flags) -> bytes:

@@ -308,7 +308,7 @@ cdef class Conn(Client):
                      and self.loop.now_ms - self.born_ms < self.clients.keepalive_age_ms)
         self.chunked = False
         self.loop.arm(self, 0)
-        body_start(&self.body, head.framing, head.content_length)
+        body_start(&self.body, head.framing, head.content_length, False)
         bind = self.bind()
         if bind == NULL:
             self.refuse(FAULT_NO_RULE)

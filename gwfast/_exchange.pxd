@@ -9,8 +9,9 @@
 #   finish                    told whether to go on         counted, logged, reused       parked or closed
 #
 # Rules
-# - The head for the upstream stays in `request` until the end, and the part of the body that came with it in `early`: they can
-#   be sent again as long as nothing else was (`streamed`).
+# - The head for the upstream stays in `request` until the end, and the part of the body that came with it in `early`, with all
+#   of it so far that a stream was sent, or that a policy may want again (`keeping`), up to RETRY_BODY: they can be sent again as
+#   long as nothing else was (`streamed`).
 # - Whoever reads stops reading while the other side has bytes waiting, so one direction never holds more than one read.
 # - A body with a length that fills whole reads, between two sockets in clear, goes by splice(2) but for its last part (_splice).
 # - finish() is the last thing that happens to an exchange: callers return at once.
@@ -144,7 +145,7 @@ cdef class Exchange(Waiter):
     cdef bint waits_fresh      # in a queue, for an attempt on a new connection
     cdef bint waits_for_session    # 's endpoint alone
     cdef const Endpoint *granted   # by a queue; NULL: none
-    cdef bint keeping          # all of the body so far is in `early`, also what was sent
+    cdef bint keeping          # all of the body so far is in `early`, also what was sent: a policy or a stream may want it again
     cdef list interest         # Holds that listen to the response; the last one is asked first. None: nobody
     cdef uint32_t heard        # how many of them were asked
     cdef Buf answer_head       # the response's head as they left it
@@ -181,7 +182,7 @@ cdef class Exchange(Waiter):
     cdef bint launched
     cdef bint owes             # a Hold, mirrors, a session, a policy, or a buffer in `said`: to be given back
     cdef bint replied          # the final head went to the client
-    cdef bint retried
+    cdef uint8_t resent        # how often, unnoticed by the client
     cdef bint keep_upstream
     cdef bint tunnel
     cdef bint client_ended     # tunnels
@@ -239,6 +240,7 @@ cdef class Exchange(Waiter):
     cdef void drop_upstream(self) noexcept
     cdef void broken(self) noexcept
     cdef bint again(self, bint fresh) noexcept
+    cdef bint opens_nothing(self) noexcept
     cdef bint inform(self) noexcept
     cdef int pass_reply(self, bint first, const char *at, size_t n, bint end) noexcept
     cdef void switch(self, const char *at, size_t n) noexcept

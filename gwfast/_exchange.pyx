@@ -2,11 +2,13 @@
 import os
 
 cimport cython
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, TRAILERS, body_next, body_start
+from gwfast._bytes cimport same
+from gwfast._chunked cimport sift_trailers
 from gwfast._cors cimport Asking, cors_room, is_preflight, read_asking, write_cors
 from gwfast._fault cimport *
 from gwfast._filter cimport (
@@ -14,8 +16,8 @@ from gwfast._filter cimport (
 )
 from gwfast._head cimport *
 from gwfast._health cimport health_fine
-from gwfast._http1 cimport keep_trailers, parse_request, parse_response, parse_trailers
-from gwfast._loop cimport LARGE, READ, Pool, READ_AGAIN, READ_BROKEN, READS, append, consume, release, reserve, waiting
+from gwfast._http1 cimport parse_request, parse_response
+from gwfast._loop cimport LARGE, READ, Peer, Pool, READ_AGAIN, READ_BROKEN, READS, append, consume, release, reserve, waiting
 from gwfast._match cimport AMBIGUOUS, FOUND, check, find
 from gwfast._persistence cimport NO_CHOICE, endpoint_of, look_for, remember, say_session
 from gwfast._pick cimport pick, shares
@@ -24,9 +26,17 @@ from gwfast._sys cimport *
 from gwfast._table cimport *
 from gwfast._upstream cimport CONNECTING
 
+cdef extern from "netinet/tcp.h" nogil:
+    enum:
+        TCP_INFO
+        TCP_CLOSE_WAIT
+    struct tcp_info:
+        uint8_t tcpi_state
+
 cdef enum:
     ATTEMPTS = 3           # limits.CONNECT_ATTEMPTS
     INFORMED = 16          # limits.INFORMATIONAL_RESPONSES
+    RESENT = 2             # limits.REFUSALS
     RETRY_BODY = 65536     # limits.RETRY_BODY_BYTES
     GROWTH = 10            # limits.RETRY_BACKOFF_GROWTH
 
@@ -176,6 +186,14 @@ cdef class Hold:
 cdef class Holds:
     cdef Hold hold(self, Exchange exchange, const Op *op):
         return None
+
+
+# Whether a connection over TLS ended with a FIN alone, as many peers do that have said all in their own protocol: no reset.
+cdef bint said_nothing(Peer peer) noexcept:
+    cdef tcp_info now
+    cdef socklen_t n = sizeof(now)
+    return peer.fd >= 0 and peer.tls is not None and (
+        getsockopt(peer.fd, IPPROTO_TCP, TCP_INFO, &now, &n) == 0 and now.tcpi_state == TCP_CLOSE_WAIT)
 
 
 # Not methods: those are never inlined, and every request comes through both.
@@ -557,7 +575,8 @@ cdef class Exchange(Waiter):
 
     cdef void replied_to(self, Hold hold, const char *head, size_t n) noexcept:
         release(&self.gateway.loop.pool, &self.answer_head)
-        if append(&self.gateway.loop.pool, &self.answer_head, head, n) < 0 or self.read_reply(self.answer_head.base, n) < 0:
+        if append(&self.gateway.loop.pool, &self.answer_head, head, n) < 0 or self.read_reply(self.answer_head.base, n) < 0 or (
+                self.opens_nothing()):
             self.fail(FAULT_EXTENSION)
             return
         self.heard += 1
@@ -610,7 +629,9 @@ cdef class Exchange(Waiter):
         return 0
 
     cdef void reply_with(self, const char *at, size_t n) noexcept:
-        if self.pass_reply(True, at, n, True) == 0:
+        if self.opens_nothing():
+            self.answer(500, FAULT_EXTENSION, NULL, 0)
+        elif self.pass_reply(True, at, n, True) == 0:
             self.finish(self.requested)
 
     # -- the request's body --------------------------------------------------------------------------------------------
@@ -631,11 +652,14 @@ cdef class Exchange(Waiter):
             if self.hold is not None:
                 self.hold.more()
             return
-        if self.keeping and self.early_body + n <= RETRY_BODY:
+        if self.keeping and not self.replied and self.early_body + n <= RETRY_BODY:
             append(&self.gateway.loop.pool, &self.early, at, n)
             self.early_body += <uint32_t>n
         else:
-            self.keeping = False
+            if self.keeping:
+                self.keeping = False
+                self.early_body = 0
+                release(&self.gateway.loop.pool, &self.early)
             self.streamed = True
         # A broken pipe is not the end: the upstream may have answered before it closed, and its end is announced.
         if self.mirrors is not None:
@@ -670,7 +694,7 @@ cdef class Exchange(Waiter):
             if self.hold is not None:
                 self.hold.more()
             return
-        if self.keeping:
+        if self.keeping and not self.replied:
             append(&self.gateway.loop.pool, &self.early, at, n)
         else:
             self.streamed = True
@@ -902,8 +926,10 @@ cdef class Exchange(Waiter):
             return
         if self.requested:
             await_reply(self)
-        else:
-            self.client.resume()
+            return
+        if upstream.fd < 0:        # a backend of HTTP/2 may say that it has not looked at it (RFC 9113 8.7), when it is half sent
+            self.keeping = self.owes = True
+        self.client.resume()
 
     cdef void upstream_open(self) noexcept:
         self.transmit()
@@ -942,17 +968,20 @@ cdef class Exchange(Waiter):
         cdef Upstream upstream = self.upstream
         if upstream is not None:
             self.upstream = None
-            upstream.close()
+            if self.tunnel and self.fault and not said_nothing(self.client):
+                upstream.abort()   # what was cut stays cut on the other side (RFC 9113 8.5)
+            else:
+                upstream.close()
         if self.state != NULL:
             self.gateway.upstreams.done(self.state)
             self.state = NULL
 
     cdef bint again(self, bint fresh) noexcept:
-        """Whether the request may be sent once more without the client noticing: `fresh`, nobody has looked at it; or a
-        connection from the pool ended without a byte."""
-        if self.retried or self.streamed or self.informed:
+        """Whether the request may be sent once more without the client noticing: `fresh`, nobody has looked at it (RFC 9113 8.7);
+        or a connection from the pool ended without a byte."""
+        if self.streamed or self.informed or self.resent >= RESENT:
             return False
-        return fresh or (self.upstream.reused and self.requested and self.upstream.input.base == NULL
+        return fresh or (self.resent == 0 and self.upstream.reused and self.requested and self.upstream.input.base == NULL
                          and idempotent(self.method_id))
 
     cdef void broken(self) noexcept:
@@ -963,11 +992,12 @@ cdef class Exchange(Waiter):
         if self.tunnel or self.replied:
             self.fail(FAULT_UPSTREAM_CUT)
         elif self.again(fresh):
-            self.retried = True
+            self.resent += 1
             self.gateway.counters.totals.upstream_retries += 1
             self.drop_upstream()
             self.attempts = 0
-            self.attempt(True)
+            # on a connection of its own first; where that is refused as well, at another endpoint
+            self.attempt(self.resent == 1 or self.backend.endpoints.count < 2)
         else:
             self.fail(FAULT_UPSTREAM_RESET)
 
@@ -1045,9 +1075,11 @@ cdef class Exchange(Waiter):
         return 0
 
     cdef void upstream_eof(self, bint reset) noexcept:
-        if self.tunnel and reset:
+        if self.tunnel and reset and said_nothing(self.upstream):
             self.fault = FAULT_UPSTREAM_CUT
             self.finish(False)
+        elif self.tunnel and reset:
+            self.fail(FAULT_UPSTREAM_CUT)
         elif self.tunnel:
             self.upstream_ended = True
             self.close_half()
@@ -1093,16 +1125,34 @@ cdef class Exchange(Waiter):
                 break
             if not self.inform():
                 return n
-        if self.owes and self.policy != NULL and self.retry(head.status, False):
-            return n
+        if self.owes:
+            if self.opens_nothing():
+                self.fail(FAULT_UPSTREAM_BAD)
+                return n
+            if self.policy != NULL and self.retry(head.status, False):
+                return n
         if head.status == 101:
             self.switch(at + used, n - used)
             return n
-        body_start(&self.body, head.framing, head.content_length)
+        body_start(&self.body, head.framing, head.content_length, True)
         self.keep_upstream = head.keep_alive and head.framing != FRAMING_CLOSE
         if self.owes and self.interest is not None and self.is_held():
             return used            # the rest waits with the upstream
         return used + self.take_body(at + used, n - used, True)
+
+    cdef bint opens_nothing(self) noexcept:
+        """Whether the response in gateway.reply would be taken for a tunnel that is none: to an extended CONNECT any 2xx says
+        that there is one (RFC 8441 5), and of HTTP/1.1 only a 101 to this protocol opens it."""
+        cdef ResponseHead *head = &self.gateway.reply
+        cdef uint32_t i
+        if not self.upgrade or self.client.fd >= 0:
+            return False
+        if head.status != 101:
+            return 200 <= head.status < 300
+        for i in range(head.count):
+            if head.fields[i].id == FIELD_UPGRADE:
+                return head.fields[i].value_len != 9 or not same(head.fields[i].value, b"websocket", 9)
+        return True
 
     cdef bint inform(self) noexcept:
         """Pass a 1xx on; False where that ended the exchange."""
@@ -1161,7 +1211,9 @@ cdef class Exchange(Waiter):
         return result
 
     cdef void upstream_reply(self, const char *at, size_t n, bint end) noexcept:
-        if self.gateway.reply.status == 101:
+        if self.owes and self.opens_nothing():
+            self.fail(FAULT_UPSTREAM_BAD)
+        elif self.gateway.reply.status == 101:
             self.switch(at, n)
         elif self.gateway.reply.status < 200:
             self.inform()
@@ -1236,9 +1288,8 @@ cdef class Exchange(Waiter):
         return used
 
     cdef size_t take_trailers(self, char *at, size_t n) noexcept:
-        cdef Field fields[32]
-        cdef uint32_t count
-        cdef int result = parse_trailers(at, <uint32_t>n, TRAILERS, fields, 32, &count)
+        cdef uint32_t kept
+        cdef int result = sift_trailers(at, <uint32_t>n, TRAILERS, &kept)
         if result == PARTIAL:
             return 0
         if result < 0:
@@ -1248,7 +1299,7 @@ cdef class Exchange(Waiter):
             self.keep_upstream = False
         if self.end_watch() < 0:
             return n
-        if self.client.trailers(at, keep_trailers(at, fields, count, FIELD_HOP)) < 0:
+        if self.client.trailers(at, kept) < 0:
             self.client_gone()
         else:
             self.reply_ended()
@@ -1367,7 +1418,7 @@ cdef class Exchange(Waiter):
 
     cdef void settle(self) noexcept:
         cdef Call call
-        self.owes = self.waits_for_session = False
+        self.owes = self.waits_for_session = self.keeping = False
         self.granted = NULL
         if self.queue != NULL:
             self.gateway.upstreams.leave(self)
@@ -1405,8 +1456,8 @@ cdef class Exchange(Waiter):
         self.chosen = NO_BACKEND
         self.bytes_in = self.bytes_out = self.replied_us = self.id[0] = self.id[1] = 0
         self.status = 0
-        self.fault = self.connect_fault = 0
-        self.requested = self.streamed = self.launched = self.owes = self.replied = self.retried = False
+        self.fault = self.connect_fault = self.resent = 0
+        self.requested = self.streamed = self.launched = self.owes = self.replied = False
         self.keep_upstream = self.tunnel = self.client_ended = self.upstream_ended = False
 
     cdef void record(self) noexcept:

@@ -375,9 +375,9 @@ cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, con
         put_date(out, date)
     if chunked:
         say(out, b"Transfer-Encoding: chunked\r\n")
-    if head.status == 101:
+    if head.ids >> FIELD_UPGRADE & 1 and (head.status == 101 or head.status == 426):   # 426 says to what (RFC 9110 15.5.22)
         put_upgrade(out, head.fields, head.count)
-    else:
+    if head.status != 101:
         put_connection(out, connection)
     say(out, b"\r\n")
 

@@ -14,3 +14,5 @@ cdef int read_head2(RequestHead *head, uint32_t count, const char *lines, char *
                     const char *key) noexcept nogil
 # Trailers: whether they may be passed on; flags those that may not (RFC 9113 8.1, RFC 9110 6.5.1).
 cdef bint read_trailers2(Field *fields, uint32_t count) noexcept nogil
+# Those of a response: fields that do not belong there are flagged FIELD_HOP, not refused. False: malformed (RFC 9113 8.2).
+cdef bint sift_trailers2(Field *fields, uint32_t count) noexcept nogil

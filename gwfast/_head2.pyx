@@ -8,6 +8,7 @@ Rules
 from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcpy, memmove
 from gwfast._bytes cimport CHAR_TOKEN, alike, is_a, same
+from gwfast._chunked cimport may_trail
 from gwfast._fields cimport field_id
 from gwfast._framing cimport Notes, clear, is_guarded, is_hop, note
 from gwfast._head cimport *
@@ -276,4 +277,14 @@ cdef bint read_trailers2(Field *fields, uint32_t count) noexcept nogil:
             return False
         if is_hop(fields[i].id) or is_guarded(fields[i].name, fields[i].name_len):
             return False
+    return True
+
+
+cdef bint sift_trailers2(Field *fields, uint32_t count) noexcept nogil:
+    cdef uint32_t i
+    for i in range(count):
+        if fields[i].flags & UNFIT or fields[i].id >= PSEUDO_OTHER or is_of_connection(&fields[i]):
+            return False
+        if not may_trail(&fields[i]):
+            fields[i].flags |= FIELD_HOP
     return True

@@ -629,6 +629,8 @@ cdef class Http2(Multiplex):
         exchange = self.gateway.exchange()
         if exchange.begin(stream, bind) != 0 or stream.exchange is None:
             return
+        if stream.upgrade:
+            exchange.owes = True       # a look at the response: opens_nothing()
         if head.expect:
             stream.go_on()
         self.pend(stream)

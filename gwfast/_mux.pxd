@@ -6,7 +6,7 @@
 # A Mux is its link's while it connects (through the Dial of _upstream2), then the loop's.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
-from gwfast._frames cimport Budget, Frame, FrameState
+from gwfast._frames cimport Frame, FrameState
 from gwfast._hpack cimport Table
 from gwfast._loop cimport Buf
 from gwfast._stream2 cimport STREAM_WINDOW, BUCKETS, Carrier, Stream
@@ -29,7 +29,6 @@ cdef class Mux(Carrier):
     cdef uint64_t born_ms
     cdef int64_t credit    # bytes that the peer may still send
     cdef uint32_t requests # that it was given
-    cdef Budget glitches   # frames that carried nothing
     cdef uint32_t block_stream
     cdef uint32_t block_error
     cdef uint8_t block_flags

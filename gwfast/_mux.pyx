@@ -17,7 +17,7 @@ from gwfast._chunked cimport keep_trailers
 from gwfast._fault cimport FAULT_CONNECT, FAULT_CONNECT_TIMEOUT
 from gwfast._frames cimport *
 from gwfast._head cimport *
-from gwfast._head2 cimport read_trailers2
+from gwfast._head2 cimport sift_trailers2
 from gwfast._hpack cimport (
     HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, Table, arena_bytes, hpack_decode, table_bytes,
     table_start)
@@ -440,6 +440,8 @@ cdef class Mux(Carrier):
             self.bad(stream, PROTOCOL_ERROR)
         elif self.home.reply.status < 200:
             stream.waiter.upstream_reply(NULL, 0, False)
+        elif stream.asked.websocket and end and self.home.reply.status < 300:
+            self.bad(stream, PROTOCOL_ERROR)           # a tunnel that ends where it begins: a page, of somebody who made none
         else:
             if stream.asked.websocket:
                 stream.switch(self.home.reply, block.at)
@@ -458,7 +460,7 @@ cdef class Mux(Carrier):
     cdef void take_trailers(self, Stream stream, uint32_t count) noexcept:
         cdef Field *fields = self.home.reply.fields
         cdef uint32_t n
-        if not read_trailers2(fields, count) or (stream.sized and stream.left):
+        if not sift_trailers2(fields, count) or (stream.sized and stream.left):
             self.bad(stream, PROTOCOL_ERROR)
             return
         stream.ended = True

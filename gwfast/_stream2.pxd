@@ -9,7 +9,7 @@
 # A queue and a chain have a reference to each of their streams; exchanges have their own.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
-from gwfast._frames cimport Frame, Settings
+from gwfast._frames cimport Budget, Frame, Settings
 from gwfast._head cimport ResponseHead
 from gwfast._hpack_encode cimport Encoding
 from gwfast._loop cimport Buf, Peer
@@ -39,6 +39,7 @@ cdef class Carrier(Peer):
     cdef uint32_t stalled  # streams with something in `out`
     cdef uint32_t turn     # where feeding them begins
     cdef uint32_t answers  # to PING and SETTINGS that are not sent yet
+    cdef Budget glitches   # frames that carried nothing, and that no DATA explains
 
     # streams
     cdef void queue_up(self, Stream stream) noexcept

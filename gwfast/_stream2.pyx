@@ -272,6 +272,7 @@ cdef class Carrier(Peer):
             self.window -= step
             stream.window -= step
             used += step
+            earn(&self.glitches, step > 0)     # backends estimate their bandwidth too: a PING for what they are sent
             if waiting(&self.gather) >= GATHER:
                 self.push()
             if stream.sent_end:
@@ -444,6 +445,9 @@ cdef class Stream(Upstream):
 
     cdef void park(self) noexcept:
         self.close()
+
+    cdef void abort(self) noexcept:
+        self.close()           # of a stream a reset shows in any case
 
     cdef void close(self) noexcept:
         cdef Carrier mux = self.mux

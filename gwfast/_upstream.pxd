@@ -102,6 +102,7 @@ cdef class Upstream(Peer):
     cdef int secure(self) noexcept         # begins TLS: 0, or the fault
     cdef void shake(self) noexcept         # goes on with its handshake
     cdef void pull(self) noexcept          # the client takes more: go on with the response
+    cdef void abort(self) noexcept         # closes it so that what it was sent does not look whole
     cdef void park(self) noexcept          # the response is complete: keep it for the next request, or close it
 
 cdef class Upstreams:

@@ -231,6 +231,12 @@ cdef class Upstream(Peer):
         self.loop.counters.totals.upstream_idle += 1
         self.loop.arm(self, self.loop.now_ms + self.home.pool_idle_ms)
 
+    cdef void abort(self) noexcept:
+        cdef linger hard = linger(1, 0)
+        self.torn = True
+        setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard))
+        self.close()
+
     cdef void close(self) noexcept:
         if self.closed:
             return
@@ -303,9 +309,7 @@ cdef class Upstreams:
 
     cdef State *state(self, const Endpoint *endpoint, const Backend *backend) noexcept:
         cdef State *state = self.states[endpoint.slot]
-        if state != NULL and state.sign == endpoint.sign:
-            return state
-        return self.renew(endpoint, backend)
+        return state if state != NULL and state.sign == endpoint.sign else self.renew(endpoint, backend)
 
     cdef State *renew(self, const Endpoint *endpoint, const Backend *backend) noexcept:
         cdef State *state = self.states[endpoint.slot]

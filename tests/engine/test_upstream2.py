@@ -5,8 +5,10 @@ import socket
 import struct
 import threading
 
+import h2.events
 import pytest
 from h2.settings import SettingCodes
+from http2_client import Http2
 from scripted import head, one_rule, rest
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -431,7 +433,7 @@ CUT = {            # behind a head that was good: the client got it
     "more than its length": frame(0, 1, 1, b"xyz"),
     "trailers that do not end": frame(1, 4, 1, block((b"a", b"b"))),
     "trailers with a status": frame(0, 0, 1, b"xy") + frame(1, 5, 1, block(OK)),
-    "trailers with a length": frame(0, 0, 1, b"xy") + frame(1, 5, 1, block((b"content-length", b"2"))),
+    "trailers with a connection": frame(0, 0, 1, b"xy") + frame(1, 5, 1, block((b"connection", b"close"))),
     "trailers before the end": frame(1, 5, 1, block((b"a", b"b"))),
     "nonsense behind it": b"abcdefghijkl",
     "a reset": frame(3, 0, 1, b"\0\0\0\0"),
@@ -491,3 +493,60 @@ def test_bad_responses_are_502_or_cut(start, backend, said):
     assert engine.count("bugs") == engine.count("internal") == 0
     backend.close()
     engine.wait("upstream_open", 0)
+
+
+def test_trailers_that_must_not_be_are_left_out(start2):
+    async def handler(request):
+        await request.head(200)
+        await request.data(b"ok")
+        await request.trail((b"content-length", b"9"), (b"x-sum", b"1"), (b"set-cookie", b"a=b"), (b"trailer", b"x"), (b"host", b"a"),
+                            (b"x-last", b"2"))
+
+    engine, _ = start2(handler)
+    client = engine.connect()
+    client.sendall(post(b""))
+    head(client)
+    assert take(client, 7) == b"2\r\nok\r\n"
+    assert take(client, 26) == b"0\r\nx-sum: 1\r\nx-last: 2\r\n\r\n"
+    client = Http2(engine.connect())
+    stream = client.ask()
+    assert client.over(stream) == "ended"
+    assert dict(client.until(h2.events.TrailersReceived, stream).headers) == {b"x-sum": b"1", b"x-last": b"2"}
+
+
+@pytest.mark.parametrize("sends", [False, True], ids=["downloads", "uploads"])
+def test_a_backend_that_measures_its_bandwidth_is_no_flood(start2, sends):
+    """As grpc-go does: a PING for each time that DATA comes, also of a server that is uploaded to."""
+    size = 40_000_000
+
+    async def handler(request):
+        if not sends:
+            await request.head(200, (b"content-length", b"%d" % size))
+        got = 0
+        while got < size:
+            if sends:
+                request.connection.news.clear()
+                await request.connection.news.wait()
+                got += len(request.body)
+                request.body = b""
+            else:
+                await request.data(bytes(16384 if size - got > 16384 else size - got), end=size - got <= 16384)
+                got += 16384
+            request.connection.h2.ping(b"measures")
+            request.connection.flush()
+        if sends:
+            await request.answer(b"ok")
+
+    engine, backend = start2(handler)
+    client = engine.connect()
+    if sends:
+        sender = threading.Thread(target=lambda: client.sendall(
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)))
+        sender.start()
+        assert head(client).startswith(b"HTTP/1.1 200 ")
+        sender.join()
+    else:
+        client.sendall(post(b""))
+        head(client)
+        assert len(take(client, size)) == size
+    assert len(backend.connections) == 1

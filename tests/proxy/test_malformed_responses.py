@@ -79,7 +79,6 @@ BODIES = {
     "bare CR in an extension": CHUNKED + b"5;a\rb\r\nhello\r\n0\r\n\r\n",
     "missing CRLF": CHUNKED + b"5\r\nhello0\r\n\r\n",
     "bad trailer": CHUNKED + b"0\r\nX-A : b\r\n\r\n",
-    "trailer Content-Length": CHUNKED + b"0\r\nContent-Length: 1\r\n\r\n",
 }
 
 # A whole answer and more: the answer arrives, the rest does not, and the connection to the backend is not used again.

@@ -22,6 +22,62 @@ READ = {
     "extension, the longest": (b"1;" + b"a" * (limits.CHUNK_EXTENSION_BYTES - 1) + b"\r\nx\r\n0\r\n", b"x"),
 }
 
+# Of backends; the same of clients is refused (below).
+READ_OF_RESPONSES = {
+    "space behind": (b"5 \r\nhello\r\n0\r\n", b"hello"),
+    "padded": (b"5   \t\r\nhello\r\n0     \r\n", b"hello"),
+    "tab behind, and an extension": (b"5\t;a\r\nhello\r\n0 ;b=c\r\n", b"hello"),
+    "white space behind an extension": (b"5;a \r\nhello\r\n0;b=c \r\n", b"hello"),
+    "white space behind quotes": (b"5;a=\"b\" \r\nhello\r\n0\r\n", b"hello"),
+}
+REFUSED_OF_RESPONSES = {
+    "space before": (b" 5\r\n", 1),
+    "space within": (b"5 5\r\n", 3),
+    "space, LF": (b"5 \n", 3),
+    "bare LF": (b"5\n", 2),
+    "word behind space": (b"5 a\r\n", 3),
+    "space and CR alone": (b"5 \rX", 4),
+    "spaces, too many": (b"5" + b" " * 300, limits.CHUNK_EXTENSION_BYTES + 3),
+    "extension without value": (b"5;a= \r\n", 6),
+}
+
+
+@pytest.mark.parametrize(("body", "data"), [*READ.values(), *READ_OF_RESPONSES.values()], ids=[*READ, *READ_OF_RESPONSES])
+def test_a_response_is_read_at_every_cut(body, data):
+    for at in range(len(body) + 1):
+        assert _chunked.chunks_of(body, [at], lenient=True) == (data, len(body), END)
+    assert _chunked.chunks_of(body, range(1, len(body)), lenient=True) == (data, len(body), END)
+
+
+@pytest.mark.parametrize(("body", "used"), REFUSED_OF_RESPONSES.values(), ids=REFUSED_OF_RESPONSES)
+def test_a_response_is_refused_where_it_cannot_go_on(body, used):
+    assert _chunked.chunks_of(body, lenient=True)[1:] == (used, BAD)
+    assert _chunked.chunks_of(body, range(1, len(body)), lenient=True)[1:] == (used, BAD)
+
+
+SIFTED = {
+    "none": (b"\r\n", b""),
+    "one": (b"X: 1\r\n\r\n", b"X: 1\r\n"),
+    "one that must not be": (b"Content-Length: 1\r\n\r\n", b""),
+    "among others": (b"A: 1\r\nHost: b\r\nB: 2\r\nTransfer-Encoding: chunked\r\nETag: c\r\n\r\n", b"A: 1\r\nB: 2\r\nETag: c\r\n"),
+    "many": (b"A: 1\r\n" * 500 + b"\r\n", b"A: 1\r\n" * 500),
+}
+
+
+@pytest.mark.parametrize(("section", "kept_lines"), SIFTED.values(), ids=SIFTED)
+def test_trailers_of_a_response_are_sifted(section, kept_lines):
+    for n in range(len(section)):
+        assert _chunked.sifted(section[:n]) == 0
+    assert _chunked.sifted(section) == (len(section), kept_lines)
+    assert _chunked.sifted(section + b"HTTP/1.1 200 OK\r\n") == (len(section), kept_lines)
+
+
+@pytest.mark.parametrize("section", [b"X Y: 1\r\n\r\n", b"X: 1\n\r\n", b" X: 1\r\n\r\n", b"X: 1\r\n\rX", b": 1\r\n\r\n", b"X: \0\r\n\r\n",
+                                     b"X: " + b"x" * 9000, b"A: 1\r\n" * 2000])
+def test_trailers_of_a_response_that_are_no_fields_are_refused(section):
+    assert _chunked.sifted(section) < 0
+
+
 REFUSED = {
     "no size": (b"\r\n", 1),
     "plus": (b"+5\r\n", 1),
