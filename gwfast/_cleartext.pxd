@@ -8,7 +8,7 @@ cdef enum Clear:
     CLEAR_HTTP2                # the preface of HTTP/2 (RFC 9113 3.4)
 
 cdef enum:
-    LINE_MOST = 16384          # of that line, limits.HELLO_BYTES: what begins like one and is longer is taken for one
+    LINE_MOST = 16384          # limits.HELLO_BYTES: what begins like such a line and is longer is taken for one
     CLEAR_BYTES = 256          # of an answer, at most
 
 # What the first bytes of a connection are. The verdict does not depend on how they arrived.

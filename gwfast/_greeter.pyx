@@ -119,6 +119,7 @@ cdef class Greeter(Client):
 
     cdef void part(self, const uint8_t *at, size_t n) noexcept:
         self.tls = None            # also where its beginning failed
+        self.stage = STAGE_HELLO
         release(&self.loop.pool, &self.input)
         release(&self.loop.pool, &self.name)
         if self.send(<const char *>at, n) < 0:

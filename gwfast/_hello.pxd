@@ -6,7 +6,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 cdef enum:
-    HELLO_MOST = 16384         # bytes of it on the wire, limits.HELLO_BYTES
+    HELLO_MOST = 16384         # limits.HELLO_BYTES
     NAME_MOST = 253            # of a host name (RFC 1035 3.1, without the final dot)
 
 cdef enum:

@@ -36,7 +36,7 @@ WINDOW_UPDATES_PER_DATA = 10  # frame that was sent (Envoy: 10): Go's net/http s
 CONTINUATIONS = 8  # of one field block (nghttp2: 8); one more ends the connection: ENHANCE_YOUR_CALM
 
 # TLS. nginx and HAProxy have 16 KiB for a ClientHello as well; one with post-quantum key shares has 2 KiB.
-HELLO_BYTES = 16 * 1024  # of a ClientHello on the wire: until it is read nobody knows which listener it is for
+HELLO_BYTES = 16 * 1024  # of a ClientHello on the wire: until it is read nobody knows whose it is; or of a line of HTTP
 HANDSHAKE_TIMEOUT = 10.0  # absolute, from accept to the end of the handshake (nginx: 60 s)
 HANDSHAKE_LINES = 10  # in the log, of handshakes that failed, each second and worker (nginx: every one, at info)
 KEY_UPDATES = 256  # answered on one connection (RFC 8446 4.6.3): a client may send them faster than it reads

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
@@ -53,8 +54,9 @@ class Credentials:
         self._resources = resources
         self._keeps = keeps
         self._checked: dict[Key, tuple[Resource, object]] = {}
-        self._held: dict[tuple[Key, Key], _Held] = {}  # by who refers to what
+        self._held: dict[str, dict[tuple[Key, Key], _Held]] = defaultdict(dict)  # by the kind that refers, then by who to what
         self._asked: set[tuple[Key, Key]] = set()
+        self._doubts: dict[str, dict[Key, Doubt]] = {}  # by the same kinds
         self.turns_at = math.inf  # when a certificate will begin or cease to be valid
 
     def certificate(self, ref: SecretReference, owner: Resource, invalid: str) -> Found:
@@ -71,7 +73,7 @@ class Credentials:
 
     def doubts(self) -> dict[Key, Doubt]:
         """Return the Secrets and ConfigMaps that serve all the same, and why they should not."""
-        return {key: held.doubt for (_, key), held in self._held.items() if held.doubt}
+        return {key: doubt for found in self._doubts.values() for key, doubt in found.items()}
 
     def forget(self, key: Key) -> None:
         """Drop what was made of a resource that is gone."""
@@ -82,8 +84,9 @@ class Credentials:
         """Ask within for every reference that owners of these kinds make: what others of them led to is dropped."""
         self._asked.clear()
         yield
-        for place in [place for place in self._held if place[0].kind in kinds and place not in self._asked]:
-            del self._held[place]
+        for kind in kinds:
+            held = self._held[kind] = {place: one for place, one in self._held[kind].items() if place in self._asked}
+            self._doubts[kind] = {key: one.doubt for (_, key), one in held.items() if one.doubt}
 
     def _find(self, ref, owner: Resource, check: Callable, reason: str) -> Found:
         key = Key(ref.kind, getattr(ref, "namespace", None) or owner.metadata.namespace, ref.name)
@@ -91,7 +94,7 @@ class Credentials:
         self._asked.add(place)
         source = (owner.group, owner.kind, owner.metadata.namespace)
         if not self._resources.permits(source, (ref.group, ref.kind), key.namespace, ref.name):
-            self._held.pop(place, None)
+            self._held[owner.kind].pop(place, None)
             return Found(None, Refusal(
                 "RefNotPermitted",
                 f"no ReferenceGrant in {key.namespace} lets a {owner.kind} of {owner.metadata.namespace} "
@@ -102,12 +105,11 @@ class Credentials:
         if not isinstance(result, str):
             return self._hold(place, result, reason)
         # Who deletes authorities wants nobody to be believed for their sake: then no request is served, which is safe.
-        keeps = self._keeps and place in self._held and (resource is not None or check is certificate)
-        held = self._held.pop(place, None)
+        held = self._held[owner.kind].pop(place, None)
         message = f"{key}: {result}" if resource else result
-        if not keeps:
+        if held is None or not self._keeps or resource is None and check is authorities:
             return Found(None, Refusal(reason, message))
-        self._held[place] = _Held(held.value, "kept")
+        self._held[owner.kind][place] = _Held(held.value, "kept")
         return Found(held.value, Refusal(reason, f"{message}; what was there before serves on"))
 
     def _hold(self, place: tuple[Key, Key], value: Certificate | bytes, reason: str) -> Found:
@@ -119,7 +121,7 @@ class Credentials:
                 doubt, message = "expired", f"tls.crt expired on {_day(value.not_after)}"
             elif value.not_before > now:
                 doubt, message = "not_yet_valid", f"tls.crt is not valid before {_day(value.not_before)}"
-        self._held[place] = _Held(value, doubt)
+        self._held[place[0].kind][place] = _Held(value, doubt)
         return Found(value, Refusal(reason, f"{place[1]}: {message}; it is served all the same") if doubt else None)
 
     def _check(self, resource: Resource, check):

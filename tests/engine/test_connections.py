@@ -1,8 +1,11 @@
 """A client's connection: what it is told, when it ends, what it may cost."""
+import contextlib
+import functools
 import json
 import os
 import pty
 import socket
+import ssl
 import struct
 import threading
 import tty
@@ -372,3 +375,51 @@ def test_a_connection_that_cannot_be_taken_is_closed(start, why):
     if why.startswith("at the cap"):
         first.sendall(GET % 1)
         assert head(first).startswith(b"HTTP/1.1 404 ")
+
+
+def says_hello(engine, *behind: bytes) -> bytes:
+    """A client that offers TLS, says more at once and reads until the end."""
+    goes = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), goes, server_hostname="a.test").do_handshake()
+    client = engine.connect()
+    client.sendall(b"".join([goes.read(), *behind]))
+    return rest(client)
+
+
+class Refusing:
+    """In the place of certificates."""
+
+    def server(self, sign, name):
+        raise KeyError(name)
+
+
+def test_a_listener_that_cannot_serve_says_so(start):
+    """A certificate that OpenSSL refuses, say: handshake_failure, which what follows does not overtake."""
+    engine = start([], functools.partial(one_rule, front_tls=True))
+    with engine.lock:
+        engine.engine.secure(Refusing())
+    for behind in ([], [bytes(100_000)]):
+        assert says_hello(engine, *behind) == b"\x15\3\3\0\2\2\x28"
+    engine.wait("tls_failures", 2)
+    engine.wait("connections_open", 0)
+    assert engine.count("bugs") == 0
+
+
+def test_a_port_that_serves_nothing_any_more_knows_no_name(start):
+    engine = start([], functools.partial(one_rule, front_tls=True))
+    engine.apply(NOWHERE, bind_id=7)
+    assert says_hello(engine) == b"\x15\3\3\0\2\2\x70"
+
+
+def test_who_is_told_and_stays_is_not_waited_for(start):
+    """A connection that lingers ends by itself, whatever its client does: it has a deadline, and a bound on what is read."""
+    engine = start([], functools.partial(one_rule, front_tls=True))
+    still, busy = engine.connect(), engine.connect()
+    still.sendall(bytes(8))
+    busy.sendall(bytes(8))
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        while True:
+            busy.sendall(bytes(1 << 20))
+    assert rest(still) == b"\x15\3\3\0\2\2\x0a"
+    engine.wait("connections_open", 0)
