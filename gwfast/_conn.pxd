@@ -53,5 +53,4 @@ cdef class Conn(Client):
     cdef void idle(self) noexcept
     cdef void body_clock(self) noexcept
     cdef void body_ended(self) noexcept
-    cdef void log_refusal(self, int fault) noexcept
     cdef int body_out(self, const char *head, size_t head_n, const char *at, size_t n, bint end) noexcept

@@ -15,7 +15,6 @@ from gwfast._exchange cimport Exchange, Gateway
 from gwfast._fault cimport *
 from gwfast._filter cimport Ops, Out, answer_size, put, write_answer, write_response
 from gwfast._head cimport *
-from gwfast._log cimport Record
 from gwfast._frames cimport FRAME_BAD, PREFACE, read_preface
 from gwfast._http2 cimport Http2
 from gwfast._http1 cimport keep_trailers, parse_request, parse_trailers
@@ -374,7 +373,7 @@ cdef class Conn(Client):
             if result == PARTIAL:
                 return 0
             if result < 0:
-                exchange.fail(FAULT_BAD_BODY)
+                exchange.fail(FAULT_BAD_TRAILER)
                 return n
             self.body_ended()
             if result > 2:
@@ -384,7 +383,7 @@ cdef class Conn(Client):
             return result
         result = body_next(&self.body, at, n, &used, &data, &payload)
         if result == BODY_BAD:
-            exchange.fail(FAULT_BAD_BODY)
+            exchange.fail(FAULT_BAD_CHUNK)
             return n
         self.since_ms = self.loop.now_ms
         self.window_bytes += payload
@@ -518,22 +517,11 @@ cdef class Conn(Client):
         self.gateway.counters.totals.requests += 1
         self.gateway.counters.totals.faults[fault] += 1
         self.gateway.counters.count(1, fault_row(fault).status, 0, answer_size(fault_row(fault).status), 0)
-        if self.gateway.log.format:
-            self.log_refusal(fault)
+        self.gateway.log.refusal(self.address, self.address_n, self.tls, 0, fault, self.gateway.head.why, fault_row(fault).status)
         if self.answer(fault_row(fault).status, NULL, NULL, 0) < 0:
             self.close()
         else:
             self.linger()
-
-    cdef void log_refusal(self, int fault) noexcept:
-        cdef Record record
-        memset(&record, 0, sizeof(record))
-        record.client.at = self.address
-        record.client.n = self.address_n
-        record.flags = fault_row(fault).word
-        record.status = fault_row(fault).status
-        record.bytes_out = answer_size(record.status)
-        self.gateway.log.line(&record)
 
     cdef void resume(self) noexcept:
         self.pump()

@@ -230,6 +230,7 @@ cdef class Exchange(Waiter):
     cdef void transmit(self) noexcept
     cdef void client_drained(self) noexcept
     cdef void client_gone(self) noexcept
+    cdef void client_wrong(self, int fault) noexcept       # it broke off, since what it sent is malformed
     cdef void tunnel_data(self, const char *at, size_t n) noexcept
     cdef void tunnel_end(self) noexcept
     cdef void fail(self, int fault) noexcept

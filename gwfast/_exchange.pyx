@@ -17,6 +17,7 @@ from gwfast._filter cimport (
 from gwfast._head cimport *
 from gwfast._health cimport health_fine
 from gwfast._http1 cimport parse_request, parse_response
+from gwfast._log cimport say_tls
 from gwfast._loop cimport LARGE, READ, Peer, Pool, READ_AGAIN, READ_BROKEN, READS, append, consume, release, reserve, waiting
 from gwfast._match cimport AMBIGUOUS, FOUND, check, find
 from gwfast._persistence cimport NO_CHOICE, endpoint_of, look_for, remember, say_session
@@ -1347,6 +1348,10 @@ cdef class Exchange(Waiter):
                 await_more(self)
             self.upstream.pull()
 
+    cdef void client_wrong(self, int fault) noexcept:
+        self.fault = <uint8_t>fault
+        self.finish(False)
+
     cdef void client_gone(self) noexcept:
         self.fault = FAULT_CLIENT_GONE
         self.finish(False)
@@ -1487,6 +1492,7 @@ cdef class Exchange(Waiter):
             record.request_id.n = sizeof(id)
         record.client.at = self.client.address
         record.client.n = self.client.address_n
+        say_tls(&record, self.client.session())
         record.minor = self.minor
         record.status = self.status
         record.flags = fault_row(self.fault).word

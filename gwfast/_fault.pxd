@@ -52,6 +52,8 @@ cdef enum:
     FAULT_QUEUE_FULL       # of those that wait for an endpoint of its backend
     FAULT_QUEUE_TIMEOUT
     FAULT_STREAM_IDLE      # its response has begun, and nobody says anything any more
+    FAULT_BAD_CHUNK        # of a request's body in chunks; FAULT_BAD_BODY: of one with another length than was said
+    FAULT_BAD_TRAILER
     FAULTS
 
 cdef struct Row:
@@ -61,4 +63,5 @@ cdef struct Row:
 cdef const Row *fault_row(int fault) noexcept nogil
 cdef int fault_of_tls(long verdict) noexcept nogil      # why a backend is not believed, by X509_V_ERR_*
 cdef int fault_of_parse(int result) noexcept nogil      # from what _http1 returns
+cdef const char *why_word(int why) noexcept nogil      # of a Why: the log's `reason` of a bad_request; NULL: there is none
 cdef const char *reason_phrase(int status) noexcept nogil

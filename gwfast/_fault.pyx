@@ -1,6 +1,6 @@
 """The failure table (see _fault.pxd)."""
 from gwfast._head cimport (
-    BAD_EXPECTATION, BAD_FIELDS_LARGE, BAD_METHOD, BAD_TARGET_LONG, BAD_VERSION,
+    BAD_EXPECTATION, BAD_FIELDS_LARGE, BAD_METHOD, BAD_TARGET_LONG, BAD_VERSION, WHYS,
 )
 
 cdef extern from * nogil:
@@ -49,6 +49,14 @@ cdef extern from * nogil:
         {503, "queue_full"},
         {503, "queue_timeout"},
         {0, "stream_idle"},
+        {400, "bad_chunk"},
+        {400, "bad_trailer"},
+    };
+    static const char *const gwfast_whys[] = {      /* by Why */
+        0, "bad_line_end", "bad_method", "bad_target", "bad_version", "bad_header_name", "bad_header_value", "folded_header",
+        "bad_host", "missing_host", "duplicate_host", "host_conflict", "bad_content_length", "content_length_conflict",
+        "content_length_mismatch", "bad_transfer_encoding", "bad_connection", "bad_pseudo_header", "connection_header",
+        "bad_protocol",
     };
     static const struct { unsigned short status; const char *word; } gwfast_phrases[] = {
         {200, "OK"},
@@ -92,6 +100,7 @@ cdef extern from * nogil:
     """
     const Row gwfast_faults[]
     const Row gwfast_phrases[]
+    const char *const gwfast_whys[]
 
 
 cdef enum:
@@ -129,6 +138,10 @@ cdef int fault_of_parse(int result) noexcept nogil:
     return FAULT_BAD_REQUEST
 
 
+cdef const char *why_word(int why) noexcept nogil:
+    return gwfast_whys[why]
+
+
 cdef const char *reason_phrase(int status) noexcept nogil:
     cdef int i = 0
     while gwfast_phrases[i].status:
@@ -141,3 +154,8 @@ cdef const char *reason_phrase(int status) noexcept nogil:
 def table():
     """List the failure table: (word, status) per fault, in the order of the counters."""
     return [(fault_row(i).word.decode(), fault_row(i).status) for i in range(FAULTS)]
+
+
+def reasons() -> list[str]:
+    """List why a request is a bad_request, as the access log says it."""
+    return [why_word(why).decode() for why in range(1, WHYS)]

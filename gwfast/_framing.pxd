@@ -26,6 +26,9 @@ cdef void clear(Notes *notes) noexcept nogil
 # Takes down a field that the gateway acts on, in a request or a response, and flags it if it is hop-by-hop. 0 or BAD_*.
 cdef int note(Field *field, Notes *notes) noexcept nogil
 
+# Why note() refused this field (Why).
+cdef uint8_t why_noted(const Field *field, const Notes *notes) noexcept nogil
+
 # Flags the fields that Connection names, once all are known.
 cdef void mark_named(Field *fields, uint32_t count) noexcept nogil
 

@@ -3,7 +3,7 @@
 Rules: one length, said once, in one way; whatever could be read in two ways is refused (RFC 9112 6.3, 11.2). Fields
 between neighbours are flagged here and forwarded by nobody.
 """
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 from gwfast._bytes cimport CHAR_TOKEN, alike, is_a, same
 from gwfast._fields cimport field_id, next_member
@@ -11,7 +11,7 @@ from gwfast._head cimport (
     BAD_FIELDS_LARGE, BAD_REQUEST, FIELD_AUTHORIZATION, FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_COOKIE,
     FIELD_FORWARDED, FIELD_HOP, FIELD_HOST, FIELD_HTTP2_SETTINGS, FIELD_KEEP_ALIVE, FIELD_PROXY_AUTHENTICATE,
     FIELD_PROXY_AUTHORIZATION, FIELD_PROXY_CONNECTION, FIELD_TE, FIELD_TRAILER, FIELD_TRANSFER_ENCODING,
-    FIELD_UPGRADE, FIELD_X_REAL_IP, Field, Slice, name_hash)
+    FIELD_UPGRADE, FIELD_X_REAL_IP, Field, Slice, WHY_CODING, WHY_CONNECTION, WHY_LENGTH, WHY_LENGTH_CONFLICT, name_hash)
 
 
 # Never forwarded as received (RFC 9110 7.6.1). Proxy-Authenticate and Proxy-Authorization concern the next proxy and a
@@ -124,6 +124,14 @@ cdef int note(Field *field, Notes *notes) noexcept nogil:
             notes.upgrade.at = field.value
             notes.upgrade.n = field.value_len
     return 0
+
+
+cdef uint8_t why_noted(const Field *field, const Notes *notes) noexcept nogil:
+    if field.id == FIELD_CONTENT_LENGTH:
+        return WHY_LENGTH_CONFLICT if notes.has_length or notes.chunked else WHY_LENGTH
+    if field.id == FIELD_TRANSFER_ENCODING:
+        return WHY_LENGTH_CONFLICT if notes.has_length else WHY_CODING
+    return WHY_CONNECTION
 
 
 # Marks the fields that Connection names, once all are known (RFC 9110 7.6.1).

@@ -96,6 +96,30 @@ cdef enum:
     BAD_EXPECTATION = -6   # 417
     BAD_RESPONSE = -7      # 502 (responses only)
 
+# Why a request is BAD_REQUEST or malformed: _fault has a word for each.
+cdef enum Why:
+    WHY_NONE = 0
+    WHY_LINE_END           # a bare CR or LF, or what is not the end of a line
+    WHY_METHOD
+    WHY_TARGET
+    WHY_VERSION            # no 'HTTP/' DIGIT '.' DIGIT
+    WHY_NAME               # of a field
+    WHY_VALUE              # of a field
+    WHY_FOLDED             # a field line that goes on in the next (RFC 9112 5.2)
+    WHY_HOST
+    WHY_HOST_MISSING
+    WHY_HOST_TWICE
+    WHY_HOST_CONFLICT      # with what the target, or :authority, says
+    WHY_LENGTH
+    WHY_LENGTH_CONFLICT    # twice, or beside Transfer-Encoding
+    WHY_LENGTH_MISMATCH    # of a body that has come (RFC 9113 8.1.1)
+    WHY_CODING             # Transfer-Encoding
+    WHY_CONNECTION
+    WHY_PSEUDO             # a pseudo-header field (RFC 9113 8.3)
+    WHY_OF_CONNECTION      # a field that HTTP/2 has no place for (RFC 9113 8.2.2)
+    WHY_PROTOCOL           # of an extended CONNECT (RFC 8441 4)
+    WHYS
+
 cdef struct RequestHead:
     Slice method
     Slice target           # as received
@@ -118,12 +142,17 @@ cdef struct RequestHead:
     uint8_t absolute       # absolute-form target
     uint8_t odd            # the path holds what normalising could change
     uint8_t trailers       # TE: trailers
+    uint8_t why            # Why, where it is refused
     uint16_t count
     uint32_t head_len      # bytes of the whole head
     uint32_t ids           # a bit for each FieldId that a field has, FIELD_OTHER aside
     Field fields[MAX_FIELDS]
     char host_room[MAX_HOST]
     char room[2 * MAX_LINE]
+
+cdef inline int refused(RequestHead *head, int result, uint8_t why) noexcept nogil:
+    head.why = why
+    return result
 
 cdef struct ResponseHead:
     Slice reason

@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memmove
 from gwfast._bytes cimport CHAR_TOKEN, alike, is_a, same
 from gwfast._chunked cimport may_trail
 from gwfast._fields cimport field_id
-from gwfast._framing cimport Notes, clear, is_guarded, is_hop, note
+from gwfast._framing cimport Notes, clear, is_guarded, is_hop, note, why_noted
 from gwfast._head cimport *
 from gwfast._hpack_table cimport (
     FIELD_BAD_NAME, FIELD_BAD_VALUE, PSEUDO_AUTHORITY, PSEUDO_METHOD, PSEUDO_OTHER, PSEUDO_PATH, PSEUDO_PROTOCOL,
@@ -51,15 +51,16 @@ cdef bint take_pseudo(Pseudos *known, const Field *field) noexcept nogil:
 
 
 # How many fields are pseudo-header fields, all of them first (RFC 9113 8.3), or MALFORMED.
-cdef int take_pseudos(Field *fields, uint32_t count, Pseudos *known) noexcept nogil:
+cdef int take_pseudos(RequestHead *head, uint32_t count, Pseudos *known) noexcept nogil:
+    cdef const Field *fields = head.fields
     cdef uint32_t i, pseudos = 0
     for i in range(count):
         if fields[i].flags & UNFIT:
-            return MALFORMED
+            return refused(head, MALFORMED, WHY_NAME if fields[i].flags & FIELD_BAD_NAME else WHY_VALUE)
         if fields[i].id < PSEUDO_OTHER:
             continue
         if i != pseudos or not take_pseudo(known, &fields[i]):
-            return MALFORMED
+            return refused(head, MALFORMED, WHY_PSEUDO)
         pseudos += 1
     return <int>pseudos
 
@@ -82,10 +83,10 @@ cdef int take_fields(RequestHead *head, Notes *notes, const Field **host, uint32
             continue
         head.ids |= <uint32_t>1 << field.id
         if is_of_connection(field):
-            return MALFORMED
+            return refused(head, MALFORMED, WHY_OF_CONNECTION)
         if field.id == FIELD_HOST:
             if host[0] != NULL:
-                return MALFORMED
+                return refused(head, MALFORMED, WHY_HOST_TWICE)
             host[0] = field
         elif field.id == FIELD_COOKIE:
             cookies[0] += 1
@@ -94,7 +95,7 @@ cdef int take_fields(RequestHead *head, Notes *notes, const Field **host, uint32
                 return BAD_EXPECTATION
             notes.expect = 1
         elif note(field, notes) < 0:
-            return MALFORMED
+            return refused(head, MALFORMED, why_noted(field, notes))
     return 0
 
 
@@ -129,13 +130,13 @@ cdef char *join_cookies(RequestHead *head, char *end) noexcept nogil:
 cdef int take_target(RequestHead *head, const Pseudos *known) noexcept nogil:
     cdef int n
     if known.path.at == NULL or known.path.n == 0:
-        return MALFORMED
+        return refused(head, MALFORMED, WHY_PSEUDO)
     if known.path.n > MAX_LINE - 256:
         return BAD_TARGET_LONG
     n = scan_target(known.path.at, known.path.n, head)
     if n < 0 or <uint32_t>n != known.path.n or head.absolute:
-        return BAD_REQUEST
-    return resolve_target(head)
+        return refused(head, BAD_REQUEST, WHY_TARGET)
+    return 0 if resolve_target(head) == 0 else refused(head, BAD_REQUEST, WHY_TARGET)
 
 
 # Who is asked: ':authority', which Host must not contradict, or Host alone (RFC 9113 8.3.1).
@@ -143,30 +144,30 @@ cdef int take_authority(RequestHead *head, const Pseudos *known, const Field *ho
     cdef Slice value = known.authority
     if host != NULL:
         if value.at != NULL and (value.n != host.value_len or not alike(host.value, value.at, value.n)):
-            return MALFORMED
+            return refused(head, MALFORMED, WHY_HOST_CONFLICT)
         if value.at == NULL:
             value.at = host.value
             value.n = host.value_len
     if value.at == NULL or value.n == 0:
-        return MALFORMED
-    return resolve_host(&value, head)
+        return refused(head, MALFORMED, WHY_HOST_MISSING)
+    return 0 if resolve_host(&value, head) == 0 else refused(head, BAD_REQUEST, WHY_HOST)
 
 
 cdef int take_method(RequestHead *head, const Pseudos *known) noexcept nogil:
     cdef uint32_t i
     if known.method.at == NULL or known.method.n == 0:
-        return MALFORMED
+        return refused(head, MALFORMED, WHY_PSEUDO)
     for i in range(known.method.n):
         if not is_a(known.method.at[i], CHAR_TOKEN):
-            return MALFORMED
+            return refused(head, MALFORMED, WHY_METHOD)
     if known.method.n > METHOD_BYTES:
-        return BAD_REQUEST
+        return refused(head, BAD_REQUEST, WHY_METHOD)
     head.method = known.method
     head.method_id = method_id(known.method.at, known.method.n)
     if head.method_id == METHOD_CONNECT and known.protocol.at != NULL:
         return 0
     if known.protocol.at != NULL:
-        return MALFORMED           # RFC 8441 4
+        return refused(head, MALFORMED, WHY_PROTOCOL)      # RFC 8441 4
     return BAD_METHOD if head.method_id == METHOD_CONNECT or head.method_id == METHOD_TRACE else 0
 
 
@@ -197,7 +198,7 @@ cdef char *add_line(RequestHead *head, char *end, const char *name, uint32_t nam
 cdef int become_upgrade(RequestHead *head, const Pseudos *known, char *end, const char *key) noexcept nogil:
     cdef uint32_t i
     if known.protocol.n != 9 or not same(known.protocol.at, b"websocket", 9):
-        return BAD_REQUEST
+        return refused(head, BAD_REQUEST, WHY_PROTOCOL)
     if head.count + 2 > MAX_FIELDS:
         return BAD_FIELDS_LARGE
     for i in range(head.count):
@@ -215,7 +216,7 @@ cdef int become_upgrade(RequestHead *head, const Pseudos *known, char *end, cons
 
 cdef int take_framing(RequestHead *head, const Notes *notes, bint ended) noexcept nogil:
     if ended and notes.content_length:
-        return MALFORMED           # RFC 9113 8.1.1
+        return refused(head, MALFORMED, WHY_LENGTH_MISMATCH)       # RFC 9113 8.1.1
     head.content_length = notes.content_length
     head.framing = FRAMING_LENGTH if notes.has_length else FRAMING_NONE if ended else FRAMING_CHUNKED
     head.expect = notes.expect and not ended
@@ -228,8 +229,8 @@ cdef int read_head2(RequestHead *head, uint32_t count, const char *lines, char *
     cdef Notes notes
     cdef const Field *host = NULL
     cdef uint32_t cookies = 0
-    cdef int refused
-    cdef int result = take_pseudos(head.fields, count, &known)
+    cdef int method
+    cdef int result = take_pseudos(head, count, &known)
     if result < 0:
         return result
     head.count = <uint16_t>(count - <uint32_t>result)
@@ -238,18 +239,20 @@ cdef int read_head2(RequestHead *head, uint32_t count, const char *lines, char *
     notes.minor = head.minor = 2
     head.keep_alive, head.upgrade, head.absolute = 1, 0, 0
     head.method_id = METHOD_OTHER
-    refused = take_method(head, &known)
-    if refused == MALFORMED:
+    method = take_method(head, &known)
+    if method == MALFORMED:
         return MALFORMED
     result = take_fields(head, &notes, &host, &cookies)
     if result == MALFORMED:
         return MALFORMED
-    if refused < 0:
-        result = refused
+    if method < 0:
+        result = method
     if result == BAD_METHOD and known.protocol.at == NULL and head.method_id == METHOD_CONNECT:
-        return MALFORMED if known.path.at != NULL or known.scheme.at != NULL or known.authority.at == NULL else BAD_METHOD
+        if known.path.at == NULL and known.scheme.at == NULL and known.authority.at != NULL:
+            return BAD_METHOD
+        return refused(head, MALFORMED, WHY_PSEUDO)
     if not is_scheme(&known.scheme):
-        return MALFORMED
+        return refused(head, MALFORMED, WHY_PSEUDO)
     if result < 0:
         return result
     result = take_target(head, &known)
@@ -263,7 +266,8 @@ cdef int read_head2(RequestHead *head, uint32_t count, const char *lines, char *
     if cookies > 1:
         end = join_cookies(head, end)
     if known.protocol.at != NULL:
-        result = become_upgrade(head, &known, end, key) if not ended and not notes.has_length else BAD_REQUEST
+        result = become_upgrade(head, &known, end, key) if not ended and not notes.has_length else (
+            refused(head, BAD_REQUEST, WHY_PROTOCOL))
         head.framing = FRAMING_NONE
         end += WEBSOCKET_LINES
     head.head_len = <uint32_t>(end - lines)

@@ -10,13 +10,14 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy
 from gwfast._bytes cimport CHAR_TOKEN, gw_value_end_in, is_a, same
 from gwfast._fields cimport field_line
-from gwfast._framing cimport Notes, clear, mark_named, note, wants_upgrade
+from gwfast._framing cimport Notes, clear, mark_named, note, wants_upgrade, why_noted
 from gwfast._head cimport (
     BAD_EXPECTATION, BAD_FIELDS_LARGE, BAD_METHOD, BAD_REQUEST, BAD_RESPONSE, BAD_TARGET_LONG, BAD_VERSION,
     FIELD_CONTENT_LENGTH, FIELD_EXPECT, FIELD_HOP, FIELD_HOST, FIELD_OTHER, FRAMING_CHUNKED, FRAMING_CLOSE,
     FRAMING_LENGTH, FRAMING_NONE, FRAMING_TUNNEL, Field, HeadLimits, MAX_FIELDS, MAX_LINE, METHOD_CONNECT,
     METHOD_DELETE, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER, METHOD_PATCH, METHOD_POST, METHOD_PUT,
-    METHOD_TRACE, PARTIAL, RequestHead, ResponseHead, Slice)
+    METHOD_TRACE, PARTIAL, RequestHead, ResponseHead, Slice, WHY_FOLDED, WHY_HOST, WHY_HOST_CONFLICT, WHY_HOST_MISSING,
+    WHY_HOST_TWICE, WHY_LINE_END, WHY_METHOD, WHY_NAME, WHY_TARGET, WHY_VALUE, WHY_VERSION, refused)
 from gwfast._target cimport resolve_host, resolve_target, scan_target
 
 cdef extern from "string.h" nogil:
@@ -97,11 +98,11 @@ cdef int request_line(const char *line, const char *end, uint32_t limit, Request
     while p < stop and is_a(p[0], CHAR_TOKEN):
         p += 1
         if p - line > METHOD_BYTES:
-            return BAD_REQUEST
+            return refused(head, BAD_REQUEST, WHY_METHOD)
     if p == stop:
         return missing
     if p[0] != b' ' or p == line:
-        return BAD_REQUEST
+        return refused(head, BAD_REQUEST, WHY_METHOD)
     head.method.at = line
     head.method.n = <uint32_t>(p - line)
     head.method_id = method_id(line, head.method.n)
@@ -112,27 +113,27 @@ cdef int request_line(const char *line, const char *end, uint32_t limit, Request
         return missing
     n = scan_target(p, <uint32_t>(stop - p), head)
     if n < 0:
-        return n
+        return refused(head, n, WHY_TARGET)
     p += n
     if p == stop:
         return missing
     if p[0] != b' ':
-        return BAD_REQUEST
+        return refused(head, BAD_REQUEST, WHY_VERSION if p[0] == b'\r' or p[0] == b'\n' else WHY_TARGET)
     n = resolve_target(head)
     if n < 0:
-        return n
+        return refused(head, n, WHY_TARGET)
     p += 1
     n = version(p, stop, &head.minor)
     if n <= 0:
-        return n if n else missing
+        return refused(head, n, WHY_VERSION) if n else missing
     p += n
     if p == stop:
         return missing
     if p[0] != b'\r':
-        return BAD_REQUEST
+        return refused(head, BAD_REQUEST, WHY_LINE_END)
     if p + 1 == stop:
         return missing
-    return <int>(p + 2 - line) if p[1] == b'\n' else BAD_REQUEST
+    return <int>(p + 2 - line) if p[1] == b'\n' else refused(head, BAD_REQUEST, WHY_LINE_END)
 
 
 # Expect = "100-continue", which HTTP/1.0 does not know (RFC 9110 10.1.1).
@@ -150,14 +151,16 @@ cdef int note_host(const Field *field, Notes *notes, RequestHead *head) noexcept
     value.at = field.value
     value.n = field.value_len
     if notes.has_host:
-        return BAD_REQUEST
+        return refused(head, BAD_REQUEST, WHY_HOST_TWICE)
     notes.has_host = 1
-    return resolve_host(&value, head)
+    if resolve_host(&value, head) < 0:
+        return refused(head, BAD_REQUEST, WHY_HOST_CONFLICT if head.absolute else WHY_HOST)
+    return 0
 
 
 cdef int finish_request(RequestHead *head, Notes *notes) noexcept nogil:
     if not notes.has_host and notes.minor:
-        return BAD_REQUEST
+        return refused(head, BAD_REQUEST, WHY_HOST_MISSING)
     if notes.named:
         mark_named(head.fields, head.count)
     head.content_length = notes.content_length
@@ -168,6 +171,19 @@ cdef int finish_request(RequestHead *head, Notes *notes) noexcept nogil:
     head.upgrade = not notes.chunked and notes.content_length == 0 and wants_upgrade(notes)
     head.expect = notes.expect and (notes.chunked or notes.content_length > 0)
     return 0
+
+
+# Why this is no field line: asked once it is known that it is none.
+cdef uint8_t why_field(const char *line, const char *end) noexcept nogil:
+    cdef const char *p = line
+    if p[0] == b' ' or p[0] == b'\t':
+        return WHY_FOLDED
+    while p < end and is_a(p[0], CHAR_TOKEN):
+        p += 1
+    if p == line or p == end or p[0] != b':':
+        return WHY_NAME
+    p = gw_value_end_in(line, p + 1, end)
+    return WHY_LINE_END if p < end and (p[0] == b'\r' or p[0] == b'\n') else WHY_VALUE
 
 
 cdef int request(const char *at, const char *end, const HeadLimits *limits, RequestHead *head) noexcept nogil:
@@ -181,7 +197,7 @@ cdef int request(const char *at, const char *end, const HeadLimits *limits, Requ
         if p + 1 == end:
             return PARTIAL
         if p[1] != b'\n':
-            return BAD_REQUEST
+            return refused(head, BAD_REQUEST, WHY_LINE_END)
         p += 2
     n = request_line(p, end, line, head)
     if n <= 0:
@@ -198,7 +214,7 @@ cdef int request(const char *at, const char *end, const HeadLimits *limits, Requ
             if p + 1 == end:
                 return PARTIAL
             if p[1] != b'\n':
-                return BAD_REQUEST
+                return refused(head, BAD_REQUEST, WHY_LINE_END)
             head.head_len = <uint32_t>(p + 2 - at)
             n = finish_request(head, &notes)
             return n if n else <int>head.head_len
@@ -207,7 +223,7 @@ cdef int request(const char *at, const char *end, const HeadLimits *limits, Requ
         field = &head.fields[head.count]
         n = field_line(p, end, line, field)
         if n <= 0:
-            return n
+            return refused(head, n, why_field(p, end)) if n else n
         p += n
         head.count += 1
         if field.id != FIELD_OTHER:
@@ -218,6 +234,8 @@ cdef int request(const char *at, const char *end, const HeadLimits *limits, Requ
                 n = note_expect(field, &notes)
             else:
                 n = note(field, &notes)
+                if n < 0:
+                    return refused(head, n, why_noted(field, &notes))
             if n < 0:
                 return n
 
@@ -246,6 +264,8 @@ cdef int parse_request(const char *at, uint32_t n, uint32_t seen, const HeadLimi
     cdef int result
     if line is not NULL:
         result = judge_line(line, at + m, limits)
+        if result < 0:
+            head.why = why_field(line, at + m)
     else:
         result = request(at, at + m, limits, head)
     return BAD_FIELDS_LARGE if result == PARTIAL and n >= limits.head else result

@@ -20,10 +20,10 @@ from gwfast._blocks cimport BLOCK_BYTES, block_give, block_take
 from gwfast._bytes cimport same
 from gwfast._clients cimport Client
 from gwfast._exchange cimport Exchange
-from gwfast._fault cimport FAULT_DRAINING, FAULT_NO_RULE, fault_of_parse
+from gwfast._fault cimport FAULT_BAD_REQUEST, FAULT_DRAINING, FAULT_NO_RULE, fault_of_parse
 from gwfast._frames cimport *
 from gwfast._head cimport (
-    BAD_FIELDS_LARGE, FIELD_UNDERSCORE, FRAMING_LENGTH, MAX_FIELDS, METHOD_HEAD, Field, RequestHead)
+    BAD_FIELDS_LARGE, FIELD_UNDERSCORE, FRAMING_LENGTH, MAX_FIELDS, METHOD_HEAD, WHY_NONE, Field, RequestHead)
 from gwfast._head2 cimport MALFORMED, read_head2, read_trailers2
 from gwfast._hpack cimport (
     HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, Table, hpack_decode, table_bytes, table_fold, table_start,
@@ -446,7 +446,7 @@ cdef class Http2(Multiplex):
         if stream.sized and (frame.n > stream.left or end and frame.n != stream.left):
             self.owe(None, frame.length)       # another length than was said: malformed (RFC 9113 8.1.1)
             self.spend_reset()
-            stream.reset(PROTOCOL_ERROR)
+            stream.refuse_body()
             return
         stream.left -= frame.n
         if frame.n:
@@ -550,7 +550,7 @@ cdef class Http2(Multiplex):
         elif not ended or self.block_error or result == HPACK_LARGE or not read_trailers2(block.fields, block.count) or (
                 stream.sized and stream.left):
             self.spend_reset()
-            stream.reset(PROTOCOL_ERROR)
+            stream.refuse_body()
         else:
             self.take_trailers(stream, block.fields, block.count)
 
@@ -568,6 +568,8 @@ cdef class Http2(Multiplex):
             websocket_key(self.loop.random(), self.loop.random(), key)
             result = read_head2(&self.gateway.head, count, self.loop.output, end, ended, key)
         if result == MALFORMED or self.block_error:
+            self.gateway.log.refusal(self.address, self.address_n, self.tls, 2, FAULT_BAD_REQUEST,
+                                     self.gateway.head.why if result == MALFORMED else WHY_NONE, 0)
             self.spend_reset()
             self.put_reset(id, PROTOCOL_ERROR)
             return

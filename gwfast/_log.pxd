@@ -3,6 +3,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from gwfast._filter cimport Out
 from gwfast._head cimport Slice
 from gwfast._loop cimport Loop
+from gwfast._tls cimport Session
 
 cdef enum LogFormat:
     LOG_OFF = 0
@@ -22,6 +23,9 @@ cdef struct Record:        # one request, as it ended
     Slice endpoint
     Slice request_id
     const char *flags      # the fault's word
+    const char *reason     # why it is a bad_request; NULL: it is none
+    const char *tls_version    # of the client's TLS; NULL: in clear
+    const char *tls_cipher
     uint64_t bytes_in
     uint64_t bytes_out
     uint64_t duration_us
@@ -29,6 +33,8 @@ cdef struct Record:        # one request, as it ended
     uint32_t rule
     uint16_t status
     uint8_t minor          # 2: HTTP/2
+
+cdef void say_tls(Record *record, Session tls) noexcept    # None: in clear
 
 cdef class AccessLog:
     cdef Loop loop
@@ -42,6 +48,8 @@ cdef class AccessLog:
     cdef bint begun        # the buffer begins within a line
 
     cdef void line(self, const Record *record) noexcept
+    # The line of what is no request; why: Why, where that is known.
+    cdef void refusal(self, const char *client, uint8_t n, Session tls, int minor, int fault, int why, int status) noexcept
     cdef void flush(self) noexcept
     cdef void json(self, Out *out, const Record *record) noexcept
     cdef void common(self, Out *out, const Record *record) noexcept

@@ -12,11 +12,12 @@ import os
 import stat
 
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memmove
+from libc.string cimport memmove, memset
 
-from gwfast._filter cimport Out, put, put_number, say
+from gwfast._fault cimport FAULT_BAD_REQUEST, fault_row, why_word
+from gwfast._filter cimport Out, answer_size, put, put_number, say
 from gwfast._head cimport Slice
 from gwfast._sys cimport EINTR, MSG_DONTWAIT, MSG_NOSIGNAL, POLLOUT, close, errno, poll, pollfd, send, write
 
@@ -75,14 +76,33 @@ cdef void number(Out *out, const char *name, uint64_t value) noexcept nogil:
     put_number(out, value)
 
 
-cdef void millis(Out *out, const char *name, uint64_t micros) noexcept nogil:
+cdef void word(Out *out, const char *name, const char *value) noexcept nogil:
+    """A member whose value is a word of ours, or of the TLS library: it needs no escapes."""
+    if value != NULL:
+        say(out, b',"')
+        say(out, name)
+        say(out, b'":"')
+        say(out, value)
+        say(out, b'"')
+
+
+cdef void thousandths(Out *out, uint64_t value) noexcept nogil:
     cdef char rest[4]
-    number(out, name, micros // 1000)
     rest[0] = c"."
-    rest[1] = <char>(48 + micros % 1000 // 100)
-    rest[2] = <char>(48 + micros % 100 // 10)
-    rest[3] = <char>(48 + micros % 10)
+    rest[1] = <char>(48 + value // 100)
+    rest[2] = <char>(48 + value % 100 // 10)
+    rest[3] = <char>(48 + value % 10)
     put(out, rest, 4)
+
+
+cdef void millis(Out *out, const char *name, uint64_t micros) noexcept nogil:
+    number(out, name, micros // 1000)
+    thousandths(out, micros % 1000)
+
+
+cdef void say_tls(Record *record, Session tls) noexcept:
+    if tls is not None:
+        record.tls_version, record.tls_cipher = tls.version(), tls.cipher()
 
 
 @cython.final
@@ -132,9 +152,23 @@ cdef class AccessLog:
         if self.n >= BATCH:
             self.flush()
 
+    cdef void refusal(self, const char *client, uint8_t n, Session tls, int minor, int fault, int why, int status) noexcept:
+        cdef Record record
+        if self.format == LOG_OFF:
+            return
+        memset(&record, 0, sizeof(record))
+        record.client.at, record.client.n = client, n
+        record.flags = fault_row(fault).word
+        record.reason = why_word(why) if fault == FAULT_BAD_REQUEST else NULL
+        record.status, record.minor = <uint16_t>status, <uint8_t>minor
+        record.bytes_out = answer_size(status) if status else 0
+        say_tls(&record, tls)
+        self.line(&record)
+
     cdef void json(self, Out *out, const Record *record) noexcept:
         say(out, b'{"time":"')
         put(out, self.loop.stamp, 19)
+        thousandths(out, (self.loop.now_us + self.loop.wall_us) // 1000 % 1000)
         say(out, b'Z"')
         member(out, "client", record.client)
         member(out, "method", record.method)
@@ -147,6 +181,7 @@ cdef class AccessLog:
         say(out, b',"flags":"')
         say(out, record.flags)
         say(out, b'"')
+        word(out, "reason", record.reason)
         millis(out, "duration_ms", record.duration_us)
         if record.upstream_us:
             millis(out, "upstream_ms", record.upstream_us)
@@ -159,7 +194,10 @@ cdef class AccessLog:
         member(out, "backend", record.backend)
         member(out, "endpoint", record.endpoint)
         member(out, "request_id", record.request_id)
+        member(out, "referer", record.referer)
         member(out, "user_agent", record.agent)
+        word(out, "tls_version", record.tls_version)
+        word(out, "tls_cipher", record.tls_cipher)
         say(out, b"}")
 
     cdef void common(self, Out *out, const Record *record) noexcept:

@@ -69,7 +69,8 @@ cdef class Loop:
     cdef uint64_t now_ms
     cdef uint64_t wheel_at # the slot number that comes next
     cdef uint64_t random_state[2]
-    cdef uint64_t date_at
+    cdef uint64_t date_at  # Unix time, in seconds, of what follows
+    cdef uint64_t wall_us  # what makes Unix time of now_us, as far as that second goes
     cdef char date[32]     # IMF-fixdate of this second
     cdef char stamp[32]    # RFC 3339 of this second, for the log
     cdef char clf[32]      # common log format of this second

@@ -195,14 +195,13 @@ cdef class Loop:
 
     cdef void clock(self) noexcept:
         cdef timespec t
-        cdef uint64_t second
         clock_gettime(CLOCK_MONOTONIC, &t)
         self.now_us = <uint64_t>t.tv_sec * 1000000 + t.tv_nsec // 1000
         self.now_ms = self.now_us // 1000
-        second = self.now_ms // 1000
-        if second != self.date_at:
-            self.date_at = second
+        if (self.now_us + self.wall_us) // 1000000 != self.date_at:
             clock_gettime(CLOCK_REALTIME, &t)
+            self.date_at = t.tv_sec
+            self.wall_us = <uint64_t>t.tv_sec * 1000000 + t.tv_nsec // 1000 - self.now_us
             dates(t.tv_sec, self.date, self.stamp, self.clf)
 
     cdef void arm(self, Peer peer, uint64_t deadline_ms) noexcept:

@@ -229,7 +229,7 @@ cdef class Relay(Client):
                 hard(upstream)
             upstream.close()
         self.way.end(self.address, self.address_n, self.name.base + self.name.start if self.name.base != NULL else NULL,
-                     waiting(&self.name))
+                     waiting(&self.name), self.tls)
         release(&self.loop.pool, &self.name)
         release(&self.loop.pool, &self.first)
         if self.tls is not None and self.tls.alerts():

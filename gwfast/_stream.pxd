@@ -89,6 +89,7 @@ cdef class Stream(Downstream):
     cdef int put_trailers(self, const char *at, size_t n) noexcept
     cdef int put_block(self, const uint8_t *at, int32_t n, bint ends) noexcept
     cdef void reset(self, uint32_t code) noexcept
+    cdef void refuse_body(self) noexcept
     cdef void drop(self) noexcept
     cdef void settle(self) noexcept
     cdef void body_clock(self) noexcept

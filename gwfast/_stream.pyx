@@ -17,7 +17,6 @@ from gwfast._filter cimport Ops, answer_size
 from gwfast._filter2 cimport answer_body, encode_answer, encode_response, encode_status, encode_trailers, grpc_status
 from gwfast._frames cimport *
 from gwfast._head cimport *
-from gwfast._log cimport Record
 from gwfast._loop cimport READ, SCRATCH, append, consume, release, reserve, waiting
 from gwfast._recent cimport recent_mark
 from gwfast._sys cimport *
@@ -434,18 +433,11 @@ cdef class Stream(Downstream):
 
     cdef void refuse(self, int fault) noexcept:
         """Answer a head that is no request."""
-        cdef Record record
         cdef int status = fault_row(fault).status
         self.gateway.counters.totals.requests += 1
         self.gateway.counters.totals.faults[fault] += 1
         self.gateway.counters.count(1, status, 0, answer_size(status), 0)
-        if self.gateway.log.format:
-            memset(&record, 0, sizeof(record))
-            record.client.at, record.client.n = self.address, self.address_n
-            record.flags = fault_row(fault).word
-            record.status, record.minor = status, 2
-            record.bytes_out = answer_size(status)
-            self.gateway.log.line(&record)
+        self.gateway.log.refusal(self.address, self.address_n, self.conn.tls, 2, fault, self.gateway.head.why, status)
         self.answer(status, NULL, NULL, 0)
         if not self.closed:
             self.settle()
@@ -478,6 +470,16 @@ cdef class Stream(Downstream):
         if not self.closed:
             self.conn.put_reset(self.id, code)
             self.drop()
+
+    cdef void refuse_body(self) noexcept:
+        """What came of its body is malformed (RFC 9113 8.1.1)."""
+        if not self.closed:
+            self.conn.put_reset(self.id, PROTOCOL_ERROR)
+            self.local_ended = self.remote_ended = True
+            if self.exchange is not None:
+                self.exchange.client_wrong(FAULT_BAD_BODY)
+            if not self.closed:
+                self.conn.remove(self)
 
     cdef void drop(self) noexcept:
         """Let go of the stream, and of what its backend does for it."""

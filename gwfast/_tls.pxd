@@ -79,6 +79,8 @@ cdef class Session:
     cdef void rest(self) noexcept                                  # gives memory back; whenever nothing is under way
     cdef Chosen chosen(self) noexcept
     cdef bint resumed(self) noexcept
+    cdef const char *version(self) noexcept                        # 'TLSv1.3'; NULL before the end of the handshake
+    cdef const char *cipher(self) noexcept                         # in OpenSSL's words
     cdef long verdict(self) noexcept                               # on the other side's certificate: X509_V_*
     cdef Ticket ticket(self)                                       # of a client: None where there is none (yet)
     cdef int stuck(self, int result) noexcept

@@ -61,6 +61,9 @@ cdef struct Functions:
     unsigned long (*ERR_get_error)()
     unsigned long (*ERR_peek_error)()
     void (*ERR_clear_error)()
+    const char *(*SSL_get_version)(const void *)
+    const void *(*SSL_get_current_cipher)(const void *)
+    const char *(*SSL_CIPHER_get_name)(const void *)
 
 # In the order of the struct, which is read as an array of pointers.
 NAMES = (
@@ -69,6 +72,7 @@ NAMES = (
     "SSL_session_reused", "SSL_do_handshake", "SSL_read", "SSL_write", "SSL_pending", "SSL_get_error", "SSL_shutdown",
     "SSL_set_shutdown", "SSL_get0_alpn_selected", "SSL_get_verify_result", "SSL_CTX_set_alpn_select_cb", "BIO_new",
     "BIO_free", "BIO_s_mem", "BIO_read", "BIO_write", "BIO_get_mem_data", "ERR_get_error", "ERR_peek_error", "ERR_clear_error",
+    "SSL_get_version", "SSL_get_current_cipher", "SSL_CIPHER_get_name",
 )
 
 cdef Functions ssl
@@ -390,6 +394,12 @@ cdef class Session:
         if text == "certificate verify failed" and problem:
             text += ": " + ffi.string(lib.X509_verify_cert_error_string(problem)).decode()
         return text
+
+    cdef const char *version(self) noexcept:
+        return ssl.SSL_get_version(self.ssl) if self.done else NULL
+
+    cdef const char *cipher(self) noexcept:
+        return ssl.SSL_CIPHER_get_name(ssl.SSL_get_current_cipher(self.ssl)) if self.done else NULL
 
     def facts(self) -> tuple:
         """Return (version, cipher, the name that the client asked for), each '' where there is none."""

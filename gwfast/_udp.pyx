@@ -175,7 +175,7 @@ cdef class UdpSocket(Peer):
             fault = FAULT_CONNECT
         if fault:
             session.way.fault = <uint8_t>fault
-            session.way.end(session.address, session.address_n, NULL, 0)
+            session.way.end(session.address, session.address_n, NULL, 0, None)
             return None
         session.hash = self.chain(ends)
         session.next = self.table[session.hash]
@@ -294,6 +294,6 @@ cdef class UdpSession(Peer):
         if self.closed:
             return
         self.way.fault = <uint8_t>fault
-        self.way.end(self.address, self.address_n, NULL, 0)
+        self.way.end(self.address, self.address_n, NULL, 0, None)
         self.home.forget(self)
         self.close()

@@ -2,6 +2,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from gwfast._exchange cimport Gateway, Table
 from gwfast._table cimport Backend, Bind, Endpoint, Image, Listener, Rule
+from gwfast._tls cimport Session
 from gwfast._upstream cimport State
 
 cdef class Way:
@@ -27,4 +28,5 @@ cdef class Way:
     cdef bint enter(self, const Endpoint *endpoint, const Backend *backend) noexcept
     cdef uint32_t place_in(self, const Image *image, uint32_t backend) noexcept
     cdef bint may_move(self) noexcept      # its endpoint is out (BackendPolicy), and another one serves
-    cdef void end(self, const char *client, uint8_t client_n, const char *name, uint32_t n) noexcept   # counts and logs
+    # Counts and logs. tls: the client's, where it ended here.
+    cdef void end(self, const char *client, uint8_t client_n, const char *name, uint32_t n, Session tls) noexcept

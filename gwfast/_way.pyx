@@ -5,7 +5,7 @@ from libc.string cimport memcmp, memset
 
 from gwfast._fault cimport FAULT_NO_BACKEND, FAULT_NO_ENDPOINT, FAULT_NO_RULE, fault_row
 from gwfast._health cimport is_out
-from gwfast._log cimport Record
+from gwfast._log cimport Record, say_tls
 from gwfast._match cimport FOUND, Found, find_route
 from gwfast._pick cimport pick
 from gwfast._sys cimport *
@@ -125,7 +125,7 @@ cdef class Way:
                 return True
         return False
 
-    cdef void end(self, const char *client, uint8_t client_n, const char *name, uint32_t n) noexcept:
+    cdef void end(self, const char *client, uint8_t client_n, const char *name, uint32_t n, Session tls) noexcept:
         cdef Record record
         if self.fault:
             self.gateway.counters.totals.faults[self.fault] += 1
@@ -136,6 +136,7 @@ cdef class Way:
             record.client.at, record.client.n = client, client_n
             record.host.at, record.host.n = name, n
             record.flags = fault_row(self.fault).word
+            say_tls(&record, tls)
             record.bytes_in, record.bytes_out = self.bytes_in, self.bytes_out
             record.duration_us = self.gateway.loop.now_us - self.started_us
             if self.listener != NULL:

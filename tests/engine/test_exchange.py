@@ -237,7 +237,7 @@ def test_bad_trailers_of_a_request_are_400(start, backend):
     client = engine.connect()
     client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nHost: b\r\n\r\n")
     assert rest(client).startswith(b"HTTP/1.1 400 ")
-    assert engine.count("bad_body") == 1
+    assert engine.count("bad_trailer") == 1
 
 
 def test_an_endpoint_with_an_ipv6_address(start):

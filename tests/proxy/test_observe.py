@@ -1,9 +1,15 @@
 """What people and machines see: X-Forwarded fields, the access log, /metrics, /readyz, /config."""
 import json
 import re
+import socket
+import ssl
 
+import h2.config
+import h2.connection
+import h2.events
 import pytest
 from proxy_gateway import free_port, gateway, route, rule, service, until
+from proxy_tls import HOST, authority, https, secret, trusting
 
 UUID = r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}"
 SPOOFED = {"x_forwarded_for": "6.6.6.6", "x_forwarded_proto": "https", "x_forwarded_host": "evil.example",
@@ -56,7 +62,7 @@ def test_via(make) -> None:
 def test_access_log_json(run, backend) -> None:
     made = backend("one")
     gw = run(gateway(free_port()), service("one", made), route("r", {"name": "first", **rule(path="/none")}, rule("one", path="/x")))
-    gw.get("/x/y?q=\"1\"", host="a.example", user_agent='odd "agent" \\ \t here')
+    gw.get("/x/y?q=\"1\"", host="a.example", user_agent='odd "agent" \\ \t here', referer="http://b.example/")
     gw.get("/none")
     gw.get("/missing")
     gw.send(b"BAD\r\n\r\n")
@@ -67,13 +73,53 @@ def test_access_log_json(run, backend) -> None:
     assert served["endpoint"] == f"127.0.0.1:{made.port}"
     assert served["client"].startswith("127.0.0.1")
     assert served["user_agent"] == 'odd "agent" \\ \t here'
+    assert served["referer"] == "http://b.example/"
     assert served["flags"] == "-"
     assert 0 <= served["upstream_ms"] <= served["duration_ms"] < 60_000
     assert served["bytes_out"] > 0
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", served["time"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", served["time"])
     assert (none["status"], none["flags"], none["route"]) == (500, "invalid_backend", "default/r")
     assert (missing["status"], missing["flags"], "route" in missing) == (404, "no_route", False)
     assert (bad["status"], bad["flags"]) == (400, "bad_request")
+
+
+def ask_over_http2(client, path: str) -> None:
+    """One request on a connection of its own, until it is answered."""
+    protocol = h2.connection.H2Connection(h2.config.H2Configuration(validate_outbound_headers=False))
+    protocol.initiate_connection()
+    protocol.send_headers(1, [(":method", "GET"), (":scheme", "https"), (":authority", HOST), (":path", path)], end_stream=True)
+    events = []
+    while not any(isinstance(event, h2.events.StreamEnded) for event in events):
+        client.sendall(protocol.data_to_send())
+        data = client.recv(65536)
+        assert data
+        events += protocol.receive_data(data)
+
+
+def ask_over_http1(client, path: str) -> None:
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+    while client.recv(65536):
+        pass
+
+
+@pytest.mark.parametrize(("protocol", "ask"), [("http/1.1", ask_over_http1), ("h2", ask_over_http2)], ids=["1.1", "2"])
+@pytest.mark.parametrize(("version", "name"), [(ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")], ids=str)
+def test_access_log_of_tls(run, backend, version, name, protocol, ask) -> None:
+    """Version and cipher, of what is served and of what is refused; nothing of the kind in clear."""
+    port, plain = free_port(), free_port()
+    gw = run(gateway(https(port), plain), secret(HOST, *authority().certificate(HOST)), service("one", backend("one")),
+             route("r", rule("one")))
+    context = trusting(authority().pem, protocol)
+    context.minimum_version = context.maximum_version = version
+    for path in ("/", "/%00"):
+        with socket.create_connection(("127.0.0.1", port), 10) as under, context.wrap_socket(under, server_hostname=HOST) as client:
+            cipher = client.cipher()[0]
+            ask(client, path)
+    gw.get("/", port=plain)
+    served, refused, clear = until(lambda: len(gw.log()) == 3 and gw.log())
+    assert {(line["tls_version"], line["tls_cipher"]) for line in (served, refused)} == {(name, cipher)}
+    assert (refused["status"], refused["flags"], refused["reason"]) == (400, "bad_request", "bad_target")
+    assert not {"tls_version", "tls_cipher", "reason", "referer"} & clear.keys()
 
 
 def test_access_log_common(run, backend) -> None:
