@@ -23,6 +23,12 @@ from gwfast.serve.options import EngineOptions, ServeOptions
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 QUICK = ("run", "reload", "healthcheck", "echo", "--version")
+ENDS = {
+    "run": "Exit status: 0 a signal has ended it, 1 it could not begin, 2 the command line or the environment is wrong.",
+    "reload": "Exit status: 0 the files serve, 1 one of them has an error or no gateway answers, 2 the command line is wrong.",
+    "healthcheck": "Exit status: 0 the gateway is ready, 1 it is not, or none answers, 2 the command line is wrong.",
+    "echo": "Exit status: 0 a signal has ended it, 1 it could not begin, 2 the command line is wrong.",
+}
 LEVELS = ("debug", "info", "warning", "error")
 LOOKUP_THREADS = "16"  # of libuv, which resolves names in them; its default is 4
 
@@ -405,7 +411,7 @@ def parser(verb_wanted: str = "") -> Parser:
                         help="file or folder with YAML or JSON; '-': standard input")
     add_options(common, READING)
 
-    verb = verbs.add_parser("run", help="serve", parents=[common], allow_abbrev=False)
+    verb = verbs.add_parser("run", help="serve", parents=[common], allow_abbrev=False, epilog=ENDS["run"])
     add_options(verb, SERVING)
     add_options(verb.add_argument_group("traffic"), TRAFFIC)
     verb.set_defaults(run=run)
@@ -414,7 +420,7 @@ def parser(verb_wanted: str = "") -> Parser:
         add_parsers(verbs, common, graph_options)
     for name, function, text in (("reload", reload, "let the running gateway read its files again"),
                                  ("healthcheck", healthcheck, "exit 0 if the running gateway is ready")):
-        verb = verbs.add_parser(name, help=text, allow_abbrev=False)
+        verb = verbs.add_parser(name, help=text, allow_abbrev=False, epilog=ENDS[name])
         add_options(verb, CLIENT)
         verb.set_defaults(run=function)
     _add_echo(verbs)
@@ -422,7 +428,7 @@ def parser(verb_wanted: str = "") -> Parser:
 
 
 def _add_echo(verbs) -> None:
-    verb = verbs.add_parser("echo", help="be an echo backend, to try things with", allow_abbrev=False)
+    verb = verbs.add_parser("echo", help="be an echo backend, to try things with", allow_abbrev=False, epilog=ENDS["echo"])
     verb.add_argument("ports", nargs="*", metavar="[NAME=]PORT", help="where to listen (0: a free port)")
     verb.add_argument("--port", action="append", default=[], help="the same as an option")
     verb.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")

@@ -123,6 +123,7 @@ LOG_LAST = 1.0  # for the last lines before a process ends
 WORKER_SILENT = 1.0  # then it is told, and others get the connections that wait for it
 WORKER_TIMEOUT = 10.0  # then it is killed and replaced: its requests have waited for so long
 WORKER_LOADING = 60.0  # the same while it loads a filter in Python: an import may take its time
+FILTER_CHECKED = 10.0  # that `gwfast check` waits for a filter to be loaded
 WORKER_SILENT_DRAIN = 3.0  # the same once the gateway ends and nobody else is left
 WORKERS_PER_CPU = 16  # more is a mistake (nginx: 1024 at most, whatever the machine); WORKERS_LEAST are always allowed
 WORKERS_LEAST = 64

@@ -4,14 +4,15 @@ Rules:
 - each verb reads the paths through the same pipeline as `gwfast run` and prints one answer to standard output
 - text is for people: what is wrong comes first, one line each, in the form file:line: severity: what (reason);
   json and yaml have the same content for machines
-- exit status: 0 fine, 1 problems (errors in the configuration, or a request that nobody serves), 2 usage
+- exit status: 0 fine, 1 problems (errors in the configuration, with --strict warnings too, or a request that nobody serves), 2
+  usage
 """
 import argparse
 import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +21,7 @@ import yaml
 
 from gwfast.config.load import load
 from gwfast.config.locate import locate
-from gwfast.config.model import Key
+from gwfast.config.model import Key, PythonFilter, Resource
 from gwfast.errors import Problem, UsageError
 from gwfast.graph import conditions
 from gwfast.graph.attach import Attacher
@@ -30,12 +31,18 @@ from gwfast.plan import dump, explain, regex
 from gwfast.plan import problems as plan_problems
 from gwfast.plan.build import build
 from gwfast.plan.explain import Explanation, Share
-from gwfast.plan.filters import mirrors
+from gwfast.plan.filters import mirrors, plan_extension
 from gwfast.plan.ir import Bind, Certificate, Endpoints, Entry, Filter, Listener, Plan, Rule
+from gwfast.serve.loading import fault
 
 WIDEST = 60  # characters of a cell that the others line up with
 SHOWN = 5  # losers of each sort that `explain` names without --all
 WHEN_WRONG = ("Conflicted", "InsecureFrontendValidationMode", "OverlappingTLSConfig", "PartiallyInvalid")  # True is bad
+ENDS = {
+    "check": "Exit status: 0 no error, 1 an error (--strict: or a warning), 2 the command line is wrong or a PATH is not there.",
+    "routes": "Exit status: 0 whatever the files say, 2 the command line is wrong or a PATH is not there.",
+    "explain": "Exit status: 0 the request is served, 1 nobody serves it (no route, only errors), 2 the command line is wrong.",
+}
 Options = Callable[[argparse.Namespace], GraphOptions]
 
 
@@ -46,6 +53,9 @@ def add_parsers(subparsers: Any, common: argparse.ArgumentParser, options: Optio
                              ("explain", explain_request, "print what one request gets, and why the next rules lost")):
         parser = subparsers.add_parser(name, help=text, parents=[common], allow_abbrev=False)
         parser.set_defaults(run=verb, graph_options=options)
+        parser.epilog = ENDS[name]
+        if name == "check":
+            parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings too")
         if name == "explain":
             parser.usage = f"{parser.prog} [-h] [options] PATH... [METHOD] URL"
             parser.add_argument("url", metavar="[METHOD] URL", help="GET http://host[:port]/path?query (a path alone is asked of "
@@ -63,8 +73,13 @@ class Reading(msgspec.Struct):
     problems: tuple[Problem, ...]
     graph: Graph
     plan: Plan
-    services: Container[Key] | None = None  # that are written, with other resources; None: nobody knows
+    resources: Mapping[Key, Resource] | None = None  # that are written; None: nobody knows
     place: str = "."  # the first path
+
+    @property
+    def filters(self) -> list[PythonFilter]:
+        """The filters in Python that are written."""
+        return [each for key, each in sorted((self.resources or {}).items()) if key.kind == "PythonFilter"]
 
 
 def read(arguments: argparse.Namespace) -> Reading:
@@ -90,12 +105,13 @@ def write(output: str, text: str, data: Any) -> None:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Print every problem and every condition; exit status 1 if one of the problems is an error."""
+    """Print every problem and every condition; exit status 1 if one of the problems is an error, or with --strict a warning."""
     reading = read(arguments)
-    found, statuses = problems(reading), conditions.conditions(reading.graph)
+    found, statuses = _in_order(problems(reading) + unloadable(reading)), conditions.conditions(reading.graph)
     write(arguments.output, check_text(found, statuses),
           {"problems": [problem_data(each) for each in found], "conditions": msgspec.to_builtins(statuses)})
-    return 1 if any(each.severity == "error" for each in found) else 0
+    serious = ("error", "warning") if arguments.strict else ("error",)
+    return 1 if any(each.severity in serious for each in found) else 0
 
 
 def routes(arguments: argparse.Namespace) -> int:
@@ -137,10 +153,21 @@ def _method(arguments: argparse.Namespace) -> str:
 def problems(reading: Reading) -> list[Problem]:
     """Return what is wrong in the files, in what they mean together, and in what would run; by file and line."""
     found = [*reading.problems, *conditions.problems(reading.graph), *conditions.unserved(reading.graph),
-             *conditions.nowhere(reading.graph, reading.services)]
+             *conditions.nowhere(reading.graph, reading.resources)]
     found += plan_problems.problems(reading.plan, found) + plan_problems.shadowed(reading.plan)
     found += conditions.idle(reading.graph, reading.place)
     return _in_order(found)
+
+
+def unloadable(reading: Reading) -> list[Problem]:
+    """Return an error for each filter in Python that a worker could not load."""
+    found = []
+    for written in reading.filters:
+        field, why = fault(plan_extension(written))
+        if why:
+            found.append(Problem(source=written.source, resource=str(written.key), field=f"spec.{field}", reason="NotLoaded",
+                                 message=f"cannot be loaded: {why}"))
+    return found
 
 
 def _in_order(found: list[Problem]) -> list[Problem]:

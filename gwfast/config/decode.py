@@ -2,9 +2,9 @@
 
 Rules:
 - What is valid is decoded in one step, without a Python object between the text and the structs.
-- What is not takes the long way: nulls are dropped (the API server prunes them), unknown fields are dropped with a
-  warning, and every error is found, not only the first: the field that was refused is taken out and the rest is
-  decoded again, a bounded number of times.
+- What is not takes the long way: nulls are dropped (the API server prunes them), unknown fields are errors as kubectl's strict
+  validation has it (who wrote `backendRef` did not mean a rule without backends), and every error is found, not only the
+  first: the field that was refused is taken out and the rest is decoded again, a bounded number of times.
 - A message says what is allowed in the API's words; the field is a path such as 'spec.rules[0].name'.
 """
 import re
@@ -16,7 +16,7 @@ import msgspec
 from msgspec import inspect
 
 from gwfast import limits
-from gwfast.config.model import Resource
+from gwfast.config.model import ObjectMeta, Resource
 from gwfast.config.scalars import WORDS
 
 
@@ -29,6 +29,7 @@ class Finding(msgspec.Struct, frozen=True, gc=False):
     reason: str = "Invalid"
 
 
+_METADATA = {field.encode_name for field in msgspec.structs.fields(ObjectMeta)} | ObjectMeta.others
 _PLACE = re.compile(r"(?s)(.*?)(?: - at `(?:key in )?`?\$([^`]*)`)?")
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 _NAMES = {
@@ -64,6 +65,18 @@ def decode(value: object, kind: type[Resource]) -> tuple[Resource | None, list[F
     return None, findings
 
 
+def only_known(value: dict[str, object], kind: type[Resource]) -> bool:
+    """Whether there is no unknown field where a decoder does not look: in metadata, and in Kubernetes' own kinds."""
+    metadata = value.get("metadata")
+    if isinstance(metadata, dict) and not metadata.keys() <= _METADATA:
+        return False
+    if kind.__struct_config__.forbid_unknown_fields:
+        return True
+    findings: list[Finding] = []
+    _pruned(value, _type(kind), "", findings)
+    return not findings
+
+
 @cache
 def _type(kind: type) -> inspect.Type:
     return inspect.type_info(kind)
@@ -78,8 +91,8 @@ def _fields(kind: type) -> dict[str, inspect.Type]:
 @lru_cache(1000)
 def _meant(name: str, kind: type) -> str:
     from difflib import get_close_matches  # rarely needed
-    near = get_close_matches(name[:100], _fields(kind), 1)
-    return f" (is {near[0]} meant?)" if near else ""
+    near = get_close_matches(name[:100], [*_fields(kind), *getattr(kind, "others", ())], 1)
+    return f", did you mean {near[0]}?" if near else ""
 
 
 def _inner(kind: inspect.Type, container: type) -> inspect.Type | None:
@@ -106,9 +119,9 @@ def _pruned(value: object, kind: inspect.Type | None, path: str, findings: list[
         if isinstance(inner, inspect.StructType):
             fields = _fields(inner.cls)
             if name not in fields:
-                if inner.cls.__struct_config__.forbid_unknown_fields:
-                    message = f"unknown field, ignored{_meant(name, inner.cls)}"
-                    findings.append(Finding(at, message, "warning", "UnknownField"))
+                others = getattr(inner.cls, "others", None)
+                if inner.cls.__struct_config__.forbid_unknown_fields or others is not None and name not in others:
+                    findings.append(Finding(at, f"unknown field{_meant(name, inner.cls)}", reason="UnknownField"))
                 continue
             pruned[name] = _pruned(child, fields[name], at, findings)
         else:

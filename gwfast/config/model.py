@@ -67,20 +67,30 @@ class Key(NamedTuple):
         return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
 
 
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 class _Type(Struct, kw_only=True, frozen=True, gc=False, rename="camel", forbid_unknown_fields=True):
     pass
 
 
 class _Open(Struct, kw_only=True, frozen=True, gc=False, rename="camel"):
-    """A type of which only some fields matter here."""
+    """A type of which only some fields matter here; `others` are those that it has besides."""
+
+    others: ClassVar[frozenset[str]] = frozenset()
 
 
-class Ignored(_Open, kw_only=True):
-    """An object that is accepted and not kept (status)."""
+class Ignored(Struct, kw_only=True, frozen=True, gc=False):
+    """An object that is accepted, whatever is in it, and not kept (status)."""
 
 
 class ObjectMeta(Struct, kw_only=True, gc=False, rename="camel"):
     """Namespace is 'default' where a namespaced kind gave none, '' for cluster-scoped kinds."""
+
+    others: ClassVar[frozenset[str]] = _words(
+        "generateName selfLink uid resourceVersion deletionTimestamp deletionGracePeriodSeconds ownerReferences finalizers "
+        "managedFields clusterName")
 
     name: SectionName
     namespace: ObjectNamespace = ""
@@ -791,15 +801,19 @@ class BackendPolicy(Resource, kw_only=True):
 
 class _CoreResource(Resource, kw_only=True, forbid_unknown_fields=False):
     group: ClassVar[str] = ""
+    others: ClassVar[frozenset[str]] = frozenset()  # as those of _Open
     api_version: str = "v1"
 
 
 class Namespace(_CoreResource, kw_only=True):
     kind: ClassVar[str] = "Namespace"
     namespaced: ClassVar[bool] = False
+    others: ClassVar[frozenset[str]] = _words("spec")
 
 
 class ServicePort(_Open, kw_only=True):
+    others: ClassVar[frozenset[str]] = _words("nodePort")
+
     name: str = ""
     port: Port
     protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
@@ -808,6 +822,11 @@ class ServicePort(_Open, kw_only=True):
 
 
 class ServiceSpec(_Open, kw_only=True):
+    others: ClassVar[frozenset[str]] = _words(
+        "clusterIPs externalIPs sessionAffinity loadBalancerIP loadBalancerSourceRanges externalTrafficPolicy "
+        "healthCheckNodePort publishNotReadyAddresses sessionAffinityConfig ipFamily ipFamilies ipFamilyPolicy "
+        "allocateLoadBalancerNodePorts loadBalancerClass internalTrafficPolicy trafficDistribution topologyKeys")
+
     type: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] = "ClusterIP"
     ports: tuple[ServicePort, ...] = ()
     selector: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
@@ -829,6 +848,8 @@ class EndpointConditions(_Open, kw_only=True):
 
 
 class Endpoint(_Open, kw_only=True):
+    others: ClassVar[frozenset[str]] = _words("hostname targetRef nodeName hints topology deprecatedTopology")
+
     addresses: tuple[str, ...]
     conditions: EndpointConditions = EndpointConditions()
     zone: str | None = None
@@ -856,6 +877,7 @@ class Secret(_CoreResource, kw_only=True):
     """`data` is decoded from base64 and holds `stringData` too."""
 
     kind: ClassVar[str] = "Secret"
+    others: ClassVar[frozenset[str]] = _words("immutable")
     type: str = "Opaque"
     data: dict[str, bytes] = field(default_factory=dict)
     string_data: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
@@ -863,6 +885,7 @@ class Secret(_CoreResource, kw_only=True):
 
 class ConfigMap(_CoreResource, kw_only=True):
     kind: ClassVar[str] = "ConfigMap"
+    others: ClassVar[frozenset[str]] = _words("immutable")
     data: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
     binary_data: dict[str, bytes] = field(default_factory=dict)
 

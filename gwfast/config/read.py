@@ -15,7 +15,8 @@ from msgspec.structs import force_setattr
 from gwfast.config import model as m
 from gwfast.config import text as t
 from gwfast.config import validate, versions
-from gwfast.config.decode import Finding, decode, decoder
+from gwfast.config.decode import Finding, decode, decoder, only_known
+from gwfast.config.unknown import unknown
 
 
 class Item(msgspec.Struct):
@@ -130,7 +131,7 @@ def _json_item(raw: bytes, line: int, head: _Head) -> Item:
 
     value = t.json_value(raw)
     version = _lookup(head)
-    if version and not version.convert:
+    if version and not version.convert and only_known(value, version.kind):
         try:
             resource = decoder(version.kind).decode(raw)
         except msgspec.ValidationError:
@@ -176,7 +177,7 @@ def _yaml_item(value: dict[str, Any], node: yaml.Node, head: _Head) -> Item:
         return t.find_line(node, field)
 
     version = _lookup(head)
-    if version and not version.convert:
+    if version and not version.convert and only_known(value, version.kind):
         try:
             resource = msgspec.convert(value, version.kind)
         except msgspec.ValidationError:
@@ -222,26 +223,24 @@ def _item(value: Any, head: _Head, version: versions.Version | None, line: int, 
         finding = Finding(missing, "is required and must be a string")
         return Item(line, findings=((line, finding),))
     if not version:
-        return Item(line, findings=((line, _unknown(head)),))
+        return Item(line, findings=((line, unknown(head.api_version, head.kind)),))
     findings: list[Finding] = []
     selection = version.convert(value, findings) if version.convert else None
     value["kind"] = version.kind.kind
     value.setdefault("apiVersion", head.api_version)
     resource, found = decode(value, version.kind)
-    findings += found
+    findings += map(_forgiven, found) if version.convert else found
     if resource:
         return _finished(resource, findings, version, selection, line, locate)
     key = _key(value.get("metadata"), version.kind)
     return Item(line, key, None, _located(findings, locate), version.finding)
 
 
-def _unknown(head: _Head) -> Finding:
-    """A kind that is not ours is skipped with a note; one that is all but ours was meant, and is a warning."""
-    group = head.api_version.rpartition("/")[0]
-    near = next((kind for (of, name), kind in m.KINDS.items() if of == group and name.lower() == head.kind.lower()), None)
-    meant = f"; {group}/{near.version} {near.kind} would be".replace("; /", "; ") if near else ""
-    return Finding("", f"{head.api_version} {head.kind} is not read here, skipped{meant}",
-                   "warning" if near else "note", "UnknownKind")
+def _forgiven(finding: Finding) -> Finding:
+    """A field of an old shape that has no place in v1 was dropped by the API server as well."""
+    if finding.reason != "UnknownField":
+        return finding
+    return msgspec.structs.replace(finding, message=f"{finding.message}; ignored", severity="warning")
 
 
 def _key(metadata: Any, kind: type[m.Resource]) -> m.Key | None:

@@ -338,6 +338,11 @@ _VERSIONS = _table()
 # ---- Old Gateways select old routes
 
 
+def known() -> Iterable[tuple[str, str]]:
+    """Return every (apiVersion, kind) that is read."""
+    return _VERSIONS.keys()
+
+
 def attached(
     resources: Mapping[m.Key, m.Resource], selections: Mapping[m.Key, Selection]
 ) -> dict[m.Key, tuple[m.ParentReference, ...]]:

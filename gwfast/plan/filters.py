@@ -99,6 +99,11 @@ def _authorize(each: Any, backend: Backend | None) -> Filter:
 def _extension(each: Any, written: PythonFilter | None) -> Filter:
     if written is None:            # the graph has told why
         return AnswerFilter(status=500, reason="the extension is not there")
+    return plan_extension(written)
+
+
+def plan_extension(written: PythonFilter) -> ExtensionFilter:
+    """Return what a PythonFilter says, its file beside the text it was written in."""
     spec = written.spec
     file = os.path.abspath(os.path.join(os.path.dirname(written.source.file), spec.file)) if spec.file else ""
     return ExtensionFilter(

@@ -15,10 +15,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -31,6 +28,7 @@ from gwfast._counters import Counters, place
 from gwfast._steps import Steps
 from gwfast.filters import TLS, BodyTooLarge, Filter, Request, Response
 from gwfast.plan.ir import ExtensionFilter
+from gwfast.serve.loading import make
 from gwfast.sendable import InvalidTypeError, InvalidValueError
 
 TOLD = 10.0
@@ -101,9 +99,7 @@ class Loaded:
         """Import it and make one; what goes wrong is told, and what was there stays."""
         self._seen = self._file_state()
         try:
-            made = self.run(self._made, loading=True)
-            if not callable(getattr(made, "on_request", None)) and not callable(getattr(made, "on_response", None)):
-                raise TypeError(f"{self.definition.class_name} has neither on_request nor on_response")
+            made = self.run(make, self.definition, loading=True)
         except Exception as error:
             self._failed(error, "cannot be loaded")
             return
@@ -149,21 +145,6 @@ class Loaded:
             return function(*arguments)
         finally:
             self.host.counters.runs(before)
-
-    def _made(self) -> Any:
-        return getattr(self._module(), self.definition.class_name)(msgspec.json.decode(self.definition.config))
-
-    def _module(self) -> Any:
-        if not self.definition.file:
-            return importlib.import_module(self.definition.module)
-        name = f"gwfast_filter_{self.definition.id:016x}"
-        spec = importlib.util.spec_from_file_location(name, self.definition.file)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{self.definition.file} is no Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-        return module
 
     def _file_state(self) -> tuple | None:
         if not self.definition.file:

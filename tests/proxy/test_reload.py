@@ -151,6 +151,9 @@ WRONG = {
     "not UTF-8": b"\xff\xfe\x00",
     "half of a document": "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec:\n  rules:\n  - mat",
     "a field that is refused": yaml.safe_dump(route("r", rule("one", path="no-slash"))),
+    "a field that does not exist": yaml.safe_dump(route("r", {"backendRef": [{"name": "one", "port": 80}]})),
+    "a kind that does not exist": yaml.safe_dump(route("r", rule("one")) | {"kind": "HttpRoute"}),
+    "a version that does not exist": yaml.safe_dump(route("r", rule("one")) | {"apiVersion": "gateway.networking.k8s.io/v3"}),
     "a type that is refused": yaml.safe_dump(route("r", {"matches": "all"})),
 }
 

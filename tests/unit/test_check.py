@@ -1,7 +1,10 @@
 """`gwfast check` of what would serve something else than its author meant, or nothing: the line, and the exit status."""
+import sys
+
 import pytest
 
 from gwfast.cli import main
+from gwfast.serve import loading
 
 GATEWAY = """\
 apiVersion: gateway.networking.k8s.io/v1
@@ -149,3 +152,75 @@ WRONG = {
 def test_what_kubernetes_would_not_take_is_an_error(check, text, words):
     status, lines = check(gateway=GATEWAY, service=text)
     assert status == 1 and lines[0].partition("default/")[2].partition(" ")[2] == words
+
+
+# ---- Slips of the pen
+
+
+SLIPS = {
+    "a field": (ROUTE.replace("backendRefs", "backendRef"),
+                "./route.yaml:6: error: HTTPRoute default/r spec.rules[0].backendRef: unknown field, did you mean backendRefs? "
+                "(UnknownField)"),
+    "a kind": (ROUTE.replace("HTTPRoute", "HttpRoute"),
+               "./route.yaml:1: error: gateway.networking.k8s.io/v1 HttpRoute does not exist, did you mean "
+               "gateway.networking.k8s.io/v1 HTTPRoute? (UnknownKind)"),
+    "a version": (ROUTE.replace("k8s.io/v1", "k8s.io/v2"),
+                  "./route.yaml:1: error: gateway.networking.k8s.io/v2 HTTPRoute does not exist, did you mean "
+                  "gateway.networking.k8s.io/v1 HTTPRoute? (UnknownKind)"),
+}
+
+
+@pytest.mark.parametrize("route, line", SLIPS.values(), ids=SLIPS)
+def test_a_slip_that_changes_what_serves_is_an_error(check, route, line):
+    assert check(gateway=GATEWAY, route=route) == (1, [line])
+
+
+# ---- Filters in Python
+
+FILTER = "apiVersion: gwfast.dev/v1alpha1\nkind: PythonFilter\nmetadata: {name: f}\nspec: {%s, class: Flags, config: {a: 1}}\n"
+FLAGS = "class Flags:\n    def __init__(self, config):\n        pass\n\n    async def on_request(self, request):\n        pass\n"
+UNLOADABLE = {
+    "no file": ("file: gone.py", "spec.file: cannot be loaded: there is no file {}/gone.py"),
+    "syntax": ("def (", "spec.file: cannot be loaded: File \"{}/f.py\", line 1 def ( ^ SyntaxError: invalid syntax"),
+    "an exception": ("\nimport nowhere_at_all", "spec.file: cannot be loaded: ModuleNotFoundError: No module named 'nowhere_at_all' "
+                     "(f.py line 2)"),
+    "another class": (FLAGS.replace("Flags", "Flag"), "spec.class: cannot be loaded: f.py has no class Flags"),
+    "no filter": (FLAGS.replace("on_request", "request"), "spec.class: cannot be loaded: Flags has neither on_request nor on_response"),
+    "its config": (FLAGS.replace("pass", "config['b']"), "spec.file: cannot be loaded: KeyError: 'b' (f.py line 3)"),
+    "it exits": ("raise SystemExit(3)", "spec.file: cannot be loaded: SystemExit: 3 (f.py line 1)"),
+    "it ends the process": ("import os\nos._exit(3)", "spec.file: cannot be loaded: it ends the process that loads it (status 3)"),
+    "it waits": ("import time\ntime.sleep(60)", "spec.file: cannot be loaded: it has not been loaded within 1 s"),
+    "no module": ("module: nowhere.at_all", "spec.module: cannot be loaded: ModuleNotFoundError: No module named 'nowhere'"),
+    "fine": ("print('hello')\n" + FLAGS, ""),
+    "a module": ("module: gwfast_test_flags", ""),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # there are threads: pytest's
+@pytest.mark.parametrize("code, words", UNLOADABLE.values(), ids=UNLOADABLE)
+def test_a_filter_that_no_worker_could_load_is_an_error(check, tmp_path, monkeypatch, code, words):
+    monkeypatch.setattr(loading.fault, "__defaults__", (1.0,))
+    monkeypatch.syspath_prepend(tmp_path)
+    where = code if code.startswith(("file:", "module:")) else "file: f.py"
+    (tmp_path / "f.py").write_text(code)
+    (tmp_path / "gwfast_test_flags.py").write_text(FLAGS)
+    status, lines = check(gateway=GATEWAY, filter=FILTER % where)
+    expected = [f"./filter.yaml:4: error: PythonFilter default/f {words.format(tmp_path)} (NotLoaded)"] if words else []
+    assert (status, [line for line in lines if "NotLoaded" in line]) == (bool(words), expected)
+    assert "gwfast_test_flags" not in sys.modules
+
+
+# ---- The exit status
+
+
+@pytest.mark.parametrize("service, plain, strict", [(FINE["names"], 0, 0), (NOWHERE["no endpoint"][0], 0, 1), ("a: [", 1, 1)],
+                         ids=["nothing", "a warning", "an error"])
+def test_strict_makes_warnings_count(check, service, plain, strict):
+    assert [check(*options, gateway=GATEWAY, route=ROUTE, service=service)[0] for options in ((), ("--strict",))] == [plain, strict]
+
+
+@pytest.mark.parametrize("verb", ["run", "check", "routes", "explain", "reload", "healthcheck", "echo"])
+def test_every_verb_says_its_exit_status(capsys, verb):
+    with pytest.raises(SystemExit) as end:
+        main([verb, "--help"])
+    assert end.value.code == 0 and "Exit status: 0 " in " ".join(capsys.readouterr().out.split())

@@ -308,11 +308,109 @@ def test_duplicate_of_what_is_invalid_is_used_and_said_to_be(tmp_path):
 
 
 @pytest.mark.parametrize("wrong, meant", [("backendRef: []", "backendRefs"), ("match: []", "matches"), ("x: 1", "")])
-def test_unknown_field_is_ignored_with_a_guess(tmp_path, wrong, meant):
-    (tmp_path / "a.yaml").write_text(route("a") + f"    {wrong}\n")
-    (problem,) = load([str(tmp_path)]).problems
-    assert (problem.severity, problem.reason) == ("warning", "UnknownField")
-    assert problem.message == "unknown field, ignored" + (f" (is {meant} meant?)" if meant else "")
+def test_unknown_field_is_an_error_with_a_guess(folder, wrong, meant):
+    """As for kubectl: what it stands in is not taken, and what serves stays."""
+    text = route("a") + f"    {wrong}\n"
+    for before in (set(), {key("a")}):
+        loaded = folder.write(a=text)
+        (problem,) = loaded.problems
+        assert (problem.severity, problem.reason) == ("error", "UnknownField")
+        guess = f"unknown field, did you mean {meant}?" if meant else "unknown field"
+        assert problem.message == guess + ("; the last good version keeps serving" if before else "")
+        assert set(loaded.resources) == before
+        folder.write(a=route("a"))
+
+
+OPEN = {
+    "metadata": ("HTTPRoute", "gateway.networking.k8s.io/v1", "{name: a, label: {a: b}}", "spec: {}", "metadata.label", "labels"),
+    "a Service": ("Service", "v1", "{name: a}", "spec: {port: [{port: 80}]}", "spec.port", "ports"),
+    "its port": ("Service", "v1", "{name: a}", "spec: {ports: [{port: 80, targetport: 1}]}", "spec.ports[0].targetport", "targetPort"),
+    "a slice": ("EndpointSlice", "discovery.k8s.io/v1", "{name: a}", "addressType: IPv4\nendpoint: []", "endpoint", "endpoints"),
+    "an endpoint": ("EndpointSlice", "discovery.k8s.io/v1", "{name: a}",
+                    "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1], condition: {ready: false}}]", "endpoints[0].condition",
+                    "conditions"),
+    "its conditions": ("EndpointSlice", "discovery.k8s.io/v1", "{name: a}",
+                       "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1], conditions: {redy: false}}]",
+                       "endpoints[0].conditions.redy", "ready"),
+    "a Secret": ("Secret", "v1", "{name: a}", "stringdata: {a: b}", "stringdata", "stringData"),
+    "a ConfigMap": ("ConfigMap", "v1", "{name: a}", "dat: {a: b}", "dat", "data"),
+}
+
+
+@pytest.mark.parametrize("kind, api, metadata, rest, field, meant", OPEN.values(), ids=OPEN)
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_unknown_field_where_not_every_field_counts(tmp_path, kind, api, metadata, rest, field, meant, form):
+    text = f"apiVersion: {api}\nkind: {kind}\nmetadata: {metadata}\n{rest}\n"
+    if form == "json":
+        text = msgspec.json.encode(msgspec.yaml.decode(text)).decode()
+    (tmp_path / f"a.{form}").write_text(text)
+    loaded = load([str(tmp_path)])
+    assert [(each.field, each.severity, each.message) for each in loaded.problems] == [
+        (field, "error", f"unknown field, did you mean {meant}?")]
+    assert loaded.resources == {}
+
+
+def test_what_kubectl_gets_has_no_unknown_fields(tmp_path):
+    """Everything that an API server adds to what a gateway looks at."""
+    (tmp_path / "a.yaml").write_text("""
+apiVersion: v1
+kind: Service
+metadata:
+  name: s
+  uid: x
+  resourceVersion: "1"
+  selfLink: /x
+  generateName: s-
+  deletionTimestamp: 2024-01-02T03:04:05Z
+  deletionGracePeriodSeconds: 1
+  ownerReferences: [{kind: X, name: x}]
+  finalizers: [a/b]
+  managedFields: [{manager: kubectl, fieldsV1: {f:spec: {}}}]
+spec:
+  clusterIP: 10.0.0.1
+  clusterIPs: [10.0.0.1]
+  externalIPs: []
+  externalTrafficPolicy: Cluster
+  allocateLoadBalancerNodePorts: true
+  internalTrafficPolicy: Cluster
+  ipFamilies: [IPv4]
+  ipFamilyPolicy: SingleStack
+  sessionAffinity: None
+  publishNotReadyAddresses: true
+  trafficDistribution: PreferClose
+  loadBalancerClass: a/b
+  type: LoadBalancer
+  ports: [{name: http, port: 80, nodePort: 30000, targetPort: 8080, protocol: TCP, appProtocol: http}]
+status: {loadBalancer: {ingress: []}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: s-1}
+addressType: IPv4
+ports: [{name: http, port: 8080, protocol: TCP, appProtocol: http}]
+endpoints:
+- addresses: [10.0.0.1]
+  conditions: {ready: true, serving: true, terminating: false}
+  hints: {forZones: [{name: a}]}
+  hostname: a
+  nodeName: b
+  zone: c
+  targetRef: {kind: Pod, name: p}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: s}
+immutable: true
+data: {}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: apps}
+spec: {finalizers: [kubernetes]}
+status: {phase: Active}
+""")
+    loaded = load([str(tmp_path)])
+    assert loaded.problems == [] and len(loaded.resources) == 4
 
 
 def test_order_of_paths_decides(tmp_path):

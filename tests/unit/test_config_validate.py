@@ -131,7 +131,7 @@ def test_every_error_is_found_at_once():
     found = findings("Gateway", "listeners: [{port: x, name: a, protocol: HTTP}, {name: b}, {port: 0, protocol: HTTP, "
                      "name: c}, {port: 1}], addresses: [{value: 5}, 7], extra: 1")
     assert {(each.field, each.severity) for each in found} == {
-        ("spec.extra", "warning"), ("spec.gatewayClassName", "error"), ("spec.listeners[0].port", "error"),
+        ("spec.extra", "error"), ("spec.gatewayClassName", "error"), ("spec.listeners[0].port", "error"),
         ("spec.listeners[1].port", "error"), ("spec.listeners[2].port", "error"), ("spec.listeners[3].name", "error"),
         ("spec.listeners[1].protocol", "error"), ("spec.listeners[3].protocol", "error"),
         ("spec.addresses[0].value", "error"), ("spec.addresses[1]", "error"),
@@ -161,5 +161,5 @@ def test_null_is_absent_and_unknown_fields_are_named():
     spec = "hostnames: null, parentRefs: , rules: [{matches: [{path: {value: /a, kind: b}}]}], x: 1"
     found = findings("HTTPRoute", spec)
     assert [(each.field, each.severity) for each in found] == [
-        ("spec.rules[0].matches[0].path.kind", "warning"), ("spec.x", "warning"),
+        ("spec.rules[0].matches[0].path.kind", "error"), ("spec.x", "error"),
     ]

@@ -357,22 +357,43 @@ spec: {ports: [{port: 1}, {port: 2, name: x, appProtocol: http}]}
 
 
 @pytest.mark.parametrize("api_version, kind", [
-    ("gateway.networking.x-k8s.io/v1alpha1", "XBackend"), ("apps/v1", "Deployment"),
-    ("v1", "HTTPRoute"), ("networking.k8s.io/v1", "Ingress"), ("networking.istio.io/v1", "Gateway"),
+    ("gateway.networking.x-k8s.io/v1alpha1", "XBackend"), ("gateway.networking.x-k8s.io/v1alpha1", "XMesh"), ("apps/v1", "Deployment"),
+    ("v1", "Pod"), ("v1", "ServiceAccount"), ("v1", "Endpoints"), ("networking.k8s.io/v1", "Ingress"),
+    ("networking.k8s.io/v1", "NetworkPolicy"), ("networking.istio.io/v1", "Gateway"), ("gateway.solo.io/v1", "Gateway"),
+    ("serving.knative.dev/v1", "Service"), ("gateway.envoyproxy.io/v1alpha1", "BackendTrafficPolicy"), ("gwfast.dev/v1alpha1", "Other"),
+    ("multicluster.x-k8s.io/v1alpha1", "ServiceImport"), ("cert-manager.io/v1", "Certificate"), ("traefik.io/v1alpha1", "IngressRoute"),
+    ("apiextensions.k8s.io/v1", "CustomResourceDefinition"), ("inference.networking.k8s.io/v1", "InferencePool"),
 ])
 def test_other_kinds_are_skipped_with_a_note(tmp_path, api_version, kind):
     result = loaded(tmp_path, f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {{}}\n")
     assert result.resources == {}
-    assert [(problem.severity, problem.reason) for problem in result.problems] == [("note", "UnknownKind")]
+    assert [(problem.severity, problem.message) for problem in result.problems] == [
+        ("note", f"{api_version} {kind} is not read here, skipped")]
 
 
 @pytest.mark.parametrize("api_version, kind, meant", [
     ("gateway.networking.k8s.io/v2", "HTTPRoute", "gateway.networking.k8s.io/v1 HTTPRoute"),
+    ("gateway.networking.k8s.io/v1alpha", "HTTPRoute", "gateway.networking.k8s.io/v1 HTTPRoute"),
     ("gateway.networking.k8s.io/v1", "HttpRoute", "gateway.networking.k8s.io/v1 HTTPRoute"),
+    ("gateway.networking.k8s.io/v1", "HTTPRoutes", "gateway.networking.k8s.io/v1 HTTPRoute"),
+    ("gateway.networking.k8s.io/v1", "HTTPRout", "gateway.networking.k8s.io/v1 HTTPRoute"),
+    ("gateway.networking.k8s.io/v1", "Gatway", "gateway.networking.k8s.io/v1 Gateway"),
+    ("gateway.networking.k8s.io/v1", "ReferencePolicy", "gateway.networking.k8s.io/v1beta1 ReferencePolicy"),
+    ("gateway.networking.k8s.io", "HTTPRoute", "gateway.networking.k8s.io/v1 HTTPRoute"),
+    ("gateway.networking.k8.io/v1", "HTTPRoute", "gateway.networking.k8s.io/v1 HTTPRoute"),
+    ("gateway.networking.k8s.io/v1", "BackendPolicy", "gwfast.dev/v1alpha1 BackendPolicy"),
+    ("gateway.network.k8s.io/v1", "HttpRoute", "gateway.networking.k8s.io/v1 HTTPRoute"),
+    ("networking.k8s.io/v1", "HTTPRoute", "gateway.networking.k8s.io/v1 HTTPRoute"),
+    ("v1", "HTTPRoute", "gateway.networking.k8s.io/v1 HTTPRoute"),
+    ("v1", "EndpointSlice", "discovery.k8s.io/v1 EndpointSlice"),
+    ("discovery.k8s.io/v2", "EndpointSlice", "discovery.k8s.io/v1 EndpointSlice"),
+    ("apps/v1", "Service", "v1 Service"),
     ("v2", "service", "v1 Service"),
+    ("v1", "Servce", "v1 Service"),
+    ("gwfast.dev/v1", "PythonFilter", "gwfast.dev/v1alpha1 PythonFilter"),
     ("gateway.networking.x-k8s.io/v1", "XBackendTrafficPolicy", "gateway.networking.x-k8s.io/v1alpha1 XBackendTrafficPolicy"),
 ])
-def test_kinds_that_are_all_but_ours_are_skipped_with_a_warning(tmp_path, api_version, kind, meant):
+def test_kinds_that_are_all_but_ours_are_errors(tmp_path, api_version, kind, meant):
     (problem,) = loaded(tmp_path, f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: x}}\n").problems
-    assert (problem.severity, problem.reason) == ("warning", "UnknownKind")
-    assert problem.message == f"{api_version} {kind} is not read here, skipped; {meant} would be"
+    assert (problem.severity, problem.reason) == ("error", "UnknownKind")
+    assert problem.message == f"{api_version} {kind} does not exist, did you mean {meant}?"
