@@ -239,6 +239,7 @@ cdef class Exchange(Waiter):
     cdef int prepare(self, const Ops *ops, const Found *found) noexcept
     cdef void keep_facts(self) noexcept
     cdef void drop_upstream(self) noexcept
+    cdef bint came_too_late(self, bint reset) noexcept
     cdef void broken(self) noexcept
     cdef bint again(self, bint fresh) noexcept
     cdef bint opens_nothing(self) noexcept

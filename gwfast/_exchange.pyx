@@ -2,6 +2,7 @@
 import os
 
 cimport cython
+from libc.errno cimport ECONNRESET, EPIPE
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -33,6 +34,13 @@ cdef extern from "netinet/tcp.h" nogil:
         TCP_CLOSE_WAIT
     struct tcp_info:
         uint8_t tcpi_state
+
+cdef extern from "linux/sockios.h" nogil:
+    enum:
+        SIOCOUTQ               # bytes that the other side has not acknowledged
+
+cdef extern from "sys/ioctl.h" nogil:
+    int ioctl(int fd, unsigned long request, int *value)
 
 cdef enum:
     ATTEMPTS = 3           # limits.CONNECT_ATTEMPTS
@@ -921,8 +929,11 @@ cdef class Exchange(Waiter):
         cdef uint32_t trailers = waiting(&self.early) - self.early_body
         if upstream.send_request(self.request.base + self.request.start, waiting(&self.request), self.chunked,
                                  self.early.base + self.early.start, self.early_body,
-                                 self.requested and not trailers) < 0 or (
-                trailers and upstream.send_trailers(self.early.base + self.early.start + self.early_body, trailers) < 0):
+                                 self.requested and not trailers) < 0:
+            # in clear a socket that is broken has taken nothing of it
+            self.upstream_reset(upstream.fd >= 0 and upstream.tls is None and (errno == EPIPE or errno == ECONNRESET))
+            return
+        if trailers and upstream.send_trailers(self.early.base + self.early.start + self.early_body, trailers) < 0:
             self.broken()
             return
         if self.requested:
@@ -984,6 +995,15 @@ cdef class Exchange(Waiter):
             return False
         return fresh or (self.resent == 0 and self.upstream.reused and self.requested and self.upstream.input.base == NULL
                          and idempotent(self.method_id))
+
+    cdef bint came_too_late(self, bint reset) noexcept:
+        """Whether a connection from the pool had been ended before the request came, so that nobody has looked at it: the
+        backend's FIN (EPIPE: an RST behind a FIN) acknowledges none of its bytes, and who has read some acknowledged them."""
+        cdef Upstream upstream = self.upstream
+        cdef int left = 0
+        return (upstream.reused and self.requested and not self.chunked and upstream.tls is None and upstream.input.base == NULL
+                and (not reset or errno == EPIPE) and ioctl(upstream.fd, SIOCOUTQ, &left) == 0
+                and left + waiting(&upstream.out) == waiting(&self.request) + self.early_body)
 
     cdef void broken(self) noexcept:
         """The connection ended before the head of the response."""
@@ -1085,7 +1105,7 @@ cdef class Exchange(Waiter):
             self.upstream_ended = True
             self.close_half()
         elif not self.replied:
-            self.broken()
+            self.upstream_reset(self.came_too_late(reset))
         elif self.body.framing == FRAMING_CLOSE and not reset:
             self.keep_upstream = False
             if self.client.data(NULL, 0, True) < 0:

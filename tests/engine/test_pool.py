@@ -1,7 +1,9 @@
 """Connections to backends: reused, retried, replaced, chosen."""
 import socket
+import struct
 
-from scripted import head, one_rule, rest
+import pytest
+from scripted import head, one_rule, readable, rest
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 NOTHING = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -62,6 +64,41 @@ def test_a_request_that_is_not_idempotent_is_not_sent_twice(start, backend):
     assert head(client).startswith(b"HTTP/1.1 502 ")
     assert engine.count("upstream_retries") == 0
     assert engine.count("upstream_reset") == 1
+
+
+@pytest.mark.parametrize("hard", [False, True], ids=["FIN", "RST"])
+@pytest.mark.parametrize("asks", [GET % 1, b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"], ids=["GET", "POST"])
+def test_a_connection_that_was_closed_before_the_request_came_is_replaced(start, backend, asks, hard):
+    """Whatever the method: nobody can have looked at it. The engine sees the request before it sees the end."""
+    engine = start([("127.0.0.1", backend.port)])
+    client, upstream = served(engine, backend)
+    engine.wait("upstream_idle", 1)
+    if hard:
+        upstream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with engine.lock:
+        client.sendall(asks)
+        upstream.close()
+    fresh = backend.accept()
+    assert head(fresh).startswith(asks[:8])
+    if asks.startswith(b"POST"):
+        assert fresh.recv(4, socket.MSG_WAITALL) == b"body"
+    fresh.sendall(NOTHING)
+    assert head(client).startswith(b"HTTP/1.1 204 ")
+    assert engine.count("upstream_reset") == 0
+
+
+@pytest.mark.parametrize("reads", [0, 1 << 16], ids=["unread", "read"])
+def test_a_request_that_came_is_not_sent_twice(start, backend, reads):
+    """The backend's end acknowledges it, or is a reset: it may have been acted on."""
+    engine = start([("127.0.0.1", backend.port)])
+    client, upstream = served(engine, backend)
+    client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+    assert readable(upstream, seconds=5)
+    if reads:
+        assert upstream.recv(reads).endswith(b"body")
+    upstream.close()
+    assert head(client).startswith(b"HTTP/1.1 502 ")
+    assert engine.count("upstream_retries") == 0
 
 
 def test_a_fresh_connection_that_ends_is_502(start, backend):

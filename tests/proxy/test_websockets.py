@@ -22,16 +22,41 @@ MEGABYTE = 1 << 20
 APP_PROTOCOLS = {"plain": "", "ws": "kubernetes.io/ws", "wss": "kubernetes.io/wss"}
 
 
+PAGES = '''
+from gwfast.filters import Filter, Response
+
+
+class Page(Filter):
+    async def on_request(self, request):
+        return Response(200, [], b"a page")
+
+
+class Paint(Filter):
+    async def on_request(self, request):
+        request.path = "/refuses"
+
+    async def on_response(self, request, response):
+        response.status = 200
+'''
+
+
+def extension(name: str) -> dict:
+    return {"type": "ExtensionRef", "extensionRef": {"group": "gwfast.dev", "kind": "PythonFilter", "name": name}}
+
+
 class Echo:
     """A server that sends every message back; the messages 'close' and 'fragments' are orders."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.paths: list[str] = []
         self.server = websockets.sync.server.serve(self.one, "127.0.0.1", 0, max_size=None, subprotocols=["chat"], ping_interval=None,
-                                                   ssl=tls)
+                                                   ssl=tls, process_request=self.refuse)
         self.port = self.server.socket.getsockname()[1]
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
+
+    def refuse(self, connection, request):
+        return connection.respond(403, "no") if request.path == "/refuses" else None
 
     def one(self, connection) -> None:
         self.paths.append(connection.request.path)
@@ -66,7 +91,10 @@ def world(tmp_path_factory) -> Iterator[tuple[Gateway, dict[str, Echo], int, int
          "addressType": "IPv4", "ports": [{"port": echoes[name].port}], "endpoints": [{"addresses": ["127.0.0.1"]}]})]
     write(folder, "all.yaml", gateway(clear, https(secure)), secret(HOST, *authority().certificate(HOST)), services,
           backend_tls("wss", "backend.example"), config_map("authority", authority().pem),
-          route("all", *[rule(name, path=f"/{name}") for name in APP_PROTOCOLS]))
+          [resource("PythonFilter", name, {"file": "pages.py", "class": name.capitalize()}, "gwfast.dev/v1alpha1") for name in ("page", "paint")],
+          route("all", *[rule(name, path=f"/{name}") for name in APP_PROTOCOLS],
+                *[rule("plain", path=f"/{name}", filters=[extension(name)]) for name in ("page", "paint")]))
+    (folder / "pages.py").write_text(PAGES)
     running = Gateway(folder, "--access-log", "off", "--drain-timeout", "3s")
     yield running, echoes, clear, secure
     running.stop()
@@ -246,6 +274,13 @@ def test_over_http2(world, http2) -> None:
     assert world[1]["plain"].paths[-1] == "/plain/h2?x=y"
     connection.send(stream, Opcode.TEXT, b"fragments")
     assert [connection.receive(stream).data for _ in range(3)] == [b"fra", b"gme", b"nts"]
+
+
+@pytest.mark.parametrize("path", ["/page", "/paint"])
+def test_a_filter_makes_no_tunnel_of_a_page(http2, path: str) -> None:
+    """What a filter in Python answers, or makes of a refusal, is no WebSocket: 500, where a 2xx would say that there is one."""
+    connection, host = http2
+    assert connection.status[connection.open(host, path)][":status"] == "500"
 
 
 def test_two_of_them_on_one_connection(http2) -> None:
