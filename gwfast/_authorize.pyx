@@ -228,9 +228,9 @@ cdef class Authorization(Hold):
         asked.seconds, asked.nanos = <uint64_t>now.tv_sec, <uint32_t>now.tv_nsec
         asked.head = head
         asked.names.at, asked.names.n = text(exchange.table.image, self.rule.headers), self.rule.headers.n
-        asked.client.at, asked.client.n = exchange.client.address, exchange.client.address_n
+        asked.client = exchange.client_address()
         asked.port = exchange.bound.port
-        asked.scheme.at, asked.scheme.n = (b"https", 5) if exchange.client.https else (b"http", 4)
+        asked.scheme.at, asked.scheme.n = (b"https", 5) if exchange.secure() else (b"http", 4)
         asked.protocol.at, asked.protocol.n = b"HTTP/1.1" if exchange.minor else b"HTTP/1.0", 8
         if exchange.client.fd < 0:
             asked.protocol.at, asked.protocol.n = b"HTTP/2", 6

@@ -34,7 +34,7 @@ cdef class Clients:
         self.tcp_idle_ms = round(options.tcp_idle_timeout * 1000)
         self.keepalive_requests = options.keepalive_requests
         self.keepalive_age_ms = round(limits.KEEPALIVE_AGE * 1000)
-        self.trusted = Networks(options.trusted_proxies)
+        self.trusted = gateway.trusted = Networks(options.trusted_proxies)
         self.certificates = options.forward_client_cert
 
     cdef bint admit(self, Client client, bytes key) noexcept:

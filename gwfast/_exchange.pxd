@@ -26,7 +26,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from gwfast._body cimport Body
 from gwfast._call cimport Call, Calls
 from gwfast._counters cimport Counters
-from gwfast._filter cimport Forward, Ops
+from gwfast._address cimport Networks
+from gwfast._filter cimport Front, Ops
+from gwfast._forwarded cimport Source
 from gwfast._head cimport HeadLimits, RequestHead, ResponseHead, Slice
 from gwfast._log cimport AccessLog, Record
 from gwfast._loop cimport Buf, Loop, Peer
@@ -67,6 +69,8 @@ cdef class Gateway:        # what every connection of a worker shares
     cdef Holds extensions      # of OP_EXTENSION
     cdef Calls calls           # of OP_MIRROR
     cdef bytes session_key     # of the tokens of sessions, TOKEN_KEY bytes
+    cdef Networks trusted      # whose X-Forwarded-* are believed
+    cdef Buf stated            # the lines that were stated of the client of a request, while it is begun
     cdef bytes via
     cdef bint request_id
     cdef bint draining
@@ -131,6 +135,7 @@ cdef class Exchange(Waiter):
     cdef Remembered session    # that it belongs to
     cdef Hold hold             # who is asked now
     cdef Call mirrors          # that get a copy of it, linked by `next`
+    cdef Source source         # where the peer is trusted: of whom it speaks
     cdef Found found           # where a rule holds its requests: what was found, and
     cdef const Bind *bound     # on which bind
     cdef uint32_t hold_at      # the op that is asked, among `ops`; NONE: none
@@ -189,6 +194,11 @@ cdef class Exchange(Waiter):
     cdef bint upstream_ended
 
     cdef int begin(self, Downstream client, const Bind *bind) noexcept
+    # Whom it is from, and whether that one speaks TLS: what a trusted peer says of its client, else the peer itself.
+    cdef Slice client_address(self) noexcept
+    cdef bint secure(self) noexcept
+    cdef int state_client(self) noexcept       # among the fields of gateway.head; -1: there is no room
+    cdef void find_front(self, Front *front, const Bind *bind) noexcept
     cdef bint wants(self) noexcept       # more of the request's body may be read
     cdef void request_data(self, const char *at, size_t n, bint end) noexcept
     cdef bint carries(self, Peer source) noexcept

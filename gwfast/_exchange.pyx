@@ -13,14 +13,15 @@ from gwfast._chunked cimport sift_trailers
 from gwfast._cors cimport Asking, cors_room, is_preflight, read_asking, write_cors
 from gwfast._fault cimport *
 from gwfast._filter cimport (
-    Out, answer_size, answering, nth, ops_room, put_id, set_ops, total, write_location, write_request,
+    Forward, Front, Out, answer_size, answering, nth, ops_room, put_id, set_ops, state, total, write_location, write_request,
 )
+from gwfast._forwarded cimport forwarded_host, read_source
 from gwfast._head cimport *
 from gwfast._health cimport health_fine
 from gwfast._http1 cimport parse_request, parse_response
 from gwfast._log cimport say_tls
 from gwfast._loop cimport LARGE, READ, Peer, Pool, READ_AGAIN, READ_BROKEN, READS, append, consume, release, reserve, waiting
-from gwfast._match cimport AMBIGUOUS, FOUND, check, find
+from gwfast._match cimport AMBIGUOUS, FOUND, UNSTATED, check, find
 from gwfast._persistence cimport NO_CHOICE, endpoint_of, look_for, remember, say_session
 from gwfast._pick cimport pick, shares
 from gwfast._splice cimport TAKE, carry, joined
@@ -271,6 +272,20 @@ cdef inline void await_more(Exchange self) noexcept:
     self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + most)
 
 
+# How many bytes beyond the head's that may take.
+cdef inline uint32_t say_client(Exchange self, Forward *forward) noexcept:
+    cdef Gateway gateway = self.gateway
+    cdef Downstream client = self.client
+    memset(forward, 0, sizeof(Forward))
+    forward.client.at, forward.client.n = client.address, client.address_n
+    forward.trusted, forward.https, forward.request_id = client.trusted, client.https, gateway.request_id
+    if client.certificate is not None:
+        forward.certificate.at, forward.certificate.n = client.certificate, <uint32_t>len(client.certificate)
+    if gateway.via is not None:
+        forward.via.at, forward.via.n = gateway.via, <uint32_t>len(gateway.via)
+    return forward.certificate.n + forward.via.n + 32
+
+
 cdef inline void await_reply(Exchange self) noexcept:
     """The whole request is on its way: what comes next is the upstream's, and timed."""
     if self.replied:
@@ -310,8 +325,12 @@ cdef class Exchange(Waiter):
         gateway.counters.totals.requests_open += 1
         if gateway.log.format:
             self.keep_facts()
+        if client.trusted:
+            read_source(&self.source, &gateway.head, gateway.trusted, client.https)
         image = self.table.image
         result = find(image, bind, &gateway.head, &found)
+        if result == UNSTATED and self.state_client() == 0:
+            result = find(image, bind, &gateway.head, &found)
         self.listener = found.listener
         if client.sign and found.listener != NULL and found.listener.sign != client.sign:
             set_ops(&self.ops, image, 0, 0)
@@ -319,7 +338,7 @@ cdef class Exchange(Waiter):
             return 1
         if result != FOUND:
             set_ops(&self.ops, image, 0, 0)
-            self.fail(FAULT_AMBIGUOUS if result == AMBIGUOUS else FAULT_NO_RULE)
+            self.fail(FAULT_AMBIGUOUS if result == AMBIGUOUS else FAULT_FIELDS_LARGE if result == UNSTATED else FAULT_NO_RULE)
             return 1
         self.rule = found.rule
         set_ops(&self.ops, image, found.rule.ops.first, found.rule.ops.count)
@@ -371,6 +390,7 @@ cdef class Exchange(Waiter):
     cdef void answer_op(self, const Op *op, const Found *found, const Bind *bind) noexcept:
         cdef Gateway gateway = self.gateway
         cdef const Image *image = self.table.image
+        cdef Front front
         cdef Out out
         if op.kind == OP_ANSWER:
             self.answer(op.hash, FAULT_FILTER, NULL, 0)
@@ -378,12 +398,43 @@ cdef class Exchange(Waiter):
         out.at = gateway.loop.reply
         out.end = out.at + 2 * LARGE
         out.full = False
-        write_location(&out, image, redirect_at(image, op.hash), &gateway.head, found, bind)
+        self.find_front(&front, bind)
+        write_location(&out, image, redirect_at(image, op.hash), &gateway.head, found, &front)
         self.answer(redirect_at(image, op.hash).status, FAULT_NONE, gateway.loop.reply, out.at - gateway.loop.reply)
+
+    # -- who it is from ------------------------------------------------------------------------------------------------
+
+    cdef Slice client_address(self) noexcept:
+        cdef Slice address
+        address.at, address.n = self.client.address, self.client.address_n
+        if self.client.trusted and self.source.address_n:
+            address.at, address.n = self.source.address, self.source.address_n
+        return address
+
+    cdef bint secure(self) noexcept:
+        return self.source.https if self.client.trusted else self.client.https
+
+    cdef int state_client(self) noexcept:
+        cdef Gateway gateway = self.gateway
+        cdef Forward forward
+        cdef uint32_t room = gateway.head.head_len + 512 + say_client(self, &forward)
+        if gateway.request_id:
+            forward.id[0] = self.id[0] = gateway.loop.random()
+            forward.id[1] = self.id[1] = gateway.loop.random()
+        gateway.stated.start = gateway.stated.end = 0
+        if reserve(&gateway.loop.pool, &gateway.stated, room) < 0:
+            return -1
+        return state(&gateway.head, &forward, gateway.stated.base, gateway.stated.base + gateway.stated.cap)
+
+    cdef void find_front(self, Front *front, const Bind *bind) noexcept:
+        front.https, front.port, front.host = bind.transport == BIND_TLS, bind.port, self.gateway.head.host
+        if self.client.trusted:
+            front.https = self.source.https
+            front.port = self.source.port if self.source.port else bind.port
+            forwarded_host(&self.gateway.head, &front.host)
 
     cdef int prepare(self, const Ops *ops, const Found *found) noexcept:
         cdef Gateway gateway = self.gateway
-        cdef Downstream client = self.client
         cdef Forward forward
         cdef Out out
         cdef Text name
@@ -392,22 +443,8 @@ cdef class Exchange(Waiter):
         name.at = name.n = 0
         if self.backend != NULL:
             name = self.backend.name
-        room += name.n
-        memset(&forward, 0, sizeof(forward))
-        forward.again = ops.first[0] != self.ops.first[0]
-        forward.client.at = client.address
-        forward.client.n = client.address_n
-        forward.trusted = client.trusted
-        forward.https = client.https
-        forward.request_id = gateway.request_id
-        if client.certificate is not None:
-            forward.certificate.at = client.certificate
-            forward.certificate.n = <uint32_t>len(client.certificate)
-            room += forward.certificate.n + 32
-        if gateway.via is not None:
-            forward.via.at = gateway.via
-            forward.via.n = <uint32_t>len(gateway.via)
-            room += forward.via.n
+        room += name.n + say_client(self, &forward)
+        forward.again = ops.first[0] != self.ops.first[0] or gateway.head.stated
         if gateway.request_id and not forward.again:
             forward.id[0] = self.id[0] = gateway.loop.random()
             forward.id[1] = self.id[1] = gateway.loop.random()
@@ -920,7 +957,7 @@ cdef class Exchange(Waiter):
                 endpoint_of(&self.session, image, self.backend) == self.chosen):
             return
         if say_session(&self.session, image, self.backend, endpoint_at(image, self.backend.endpoints.first + self.chosen),
-                       self.client.https, gateway.session_key, &gateway.loop.pool, &self.said) == 0:
+                       self.secure(), gateway.session_key, &gateway.loop.pool, &self.said) == 0:
             self.ops.said = self.said.base
             self.ops.said_n = waiting(&self.said)
 
@@ -1510,8 +1547,7 @@ cdef class Exchange(Waiter):
             put_id(&out, self.id)
             record.request_id.at = id
             record.request_id.n = sizeof(id)
-        record.client.at = self.client.address
-        record.client.n = self.client.address_n
+        record.client = self.client_address()
         say_tls(&record, self.client.session())
         record.minor = self.minor
         record.status = self.status

@@ -9,7 +9,7 @@ cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 
 from gwfast._fault cimport FAULT_EXTENSION
-from gwfast._head cimport FIELD_HOP, FRAMING_LENGTH, ResponseHead
+from gwfast._head cimport FIELD_HOP, FRAMING_LENGTH, ResponseHead, Slice
 from gwfast._loop cimport append, release
 from gwfast._table cimport NO_BACKEND, Choice, Image, Op, Text, backend_at, choice_at, extension_at, text
 from gwfast._tls cimport Session
@@ -142,6 +142,7 @@ cdef class Conversation(Hold):
         cdef const Image *image = exchange.table.image
         cdef const Choice *choice
         cdef Session session = exchange.client.session()
+        cdef Slice address = exchange.client_address()
         cdef Text name
         cdef uint32_t i
         names = []
@@ -152,7 +153,7 @@ cdef class Conversation(Hold):
             else:
                 name = backend_at(image, choice.backend).name
                 names.append(text(image, name)[:name.n].decode())
-        return (exchange.client.address[:exchange.client.address_n].decode(), bool(exchange.client.https),
+        return (address.at[:address.n].decode(), bool(exchange.secure()),
                 ((exchange.client.certificate or b"").decode(), *(() if session is None else session.facts())),
                 text(image, exchange.rule.route)[:exchange.rule.route.n].decode(), tuple(names))
 

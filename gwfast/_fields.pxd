@@ -14,14 +14,21 @@ from gwfast._head cimport (
     FIELD_DATE, FIELD_EXPECT, FIELD_FORWARDED, FIELD_HOST, FIELD_HTTP2_SETTINGS, FIELD_KEEP_ALIVE, FIELD_LOCATION,
     FIELD_ORIGIN, FIELD_OTHER, FIELD_PROXY_AUTHENTICATE, FIELD_PROXY_AUTHORIZATION, FIELD_PROXY_CONNECTION,
     FIELD_REFERER, FIELD_SERVER, FIELD_TE, FIELD_TRAILER, FIELD_TRANSFER_ENCODING, FIELD_UNDERSCORE, FIELD_UPGRADE,
-    FIELD_USER_AGENT, FIELD_VIA, FIELD_X_FORWARDED_CLIENT_CERT, FIELD_X_FORWARDED_FOR, FIELD_X_FORWARDED_HOST,
-    FIELD_X_FORWARDED_PORT, FIELD_X_FORWARDED_PROTO, FIELD_X_REAL_IP, FIELD_X_REQUEST_ID, Field, PARTIAL, Slice, name_hash)
+    FIELD_USER_AGENT, FIELD_VIA, FIELD_X_FORWARDED, FIELD_X_FORWARDED_CLIENT_CERT, FIELD_X_FORWARDED_FOR,
+    FIELD_X_FORWARDED_HOST, FIELD_X_FORWARDED_PORT, FIELD_X_FORWARDED_PROTO, FIELD_X_REAL_IP, FIELD_X_REQUEST_ID, Field,
+    PARTIAL, Slice, name_hash)
 
 # Where the bytes from `at` to `end` end without white space behind them.
 cdef inline const char *trim(const char *at, const char *end) noexcept nogil:
     while end > at and ((end - 1)[0] == b' ' or (end - 1)[0] == b'\t'):
         end -= 1
     return end
+
+
+# Any other X-Forwarded-*: who the client is, as the proxy before a gateway says it. The list of names has no end (-User, -Email,
+# -Groups, -Ssl, -Uri, ...): whoever believes one believes its prefix.
+cdef inline uint16_t other_id(const char *name, uint32_t n) noexcept nogil:
+    return FIELD_X_FORWARDED if n > 11 and same(name, b"x-forwarded-", 12) else FIELD_OTHER
 
 
 # FieldId of a name made of token characters.
@@ -61,32 +68,32 @@ cdef inline uint16_t field_id(const char *name, uint32_t n) noexcept nogil:
             return FIELD_USER_AGENT
         return FIELD_KEEP_ALIVE if same(name, b"keep-alive", 10) else FIELD_OTHER
     if n == 12:
-        return FIELD_X_REQUEST_ID if same(name, b"x-request-id", 12) else FIELD_OTHER
+        return FIELD_X_REQUEST_ID if same(name, b"x-request-id", 12) else other_id(name, n)
     if n == 13:
-        return FIELD_AUTHORIZATION if same(name, b"authorization", 13) else FIELD_OTHER
+        return FIELD_AUTHORIZATION if same(name, b"authorization", 13) else other_id(name, n)
     if n == 14:
         if same(name, b"content-length", 14):
             return FIELD_CONTENT_LENGTH
-        return FIELD_HTTP2_SETTINGS if same(name, b"http2-settings", 14) else FIELD_OTHER
+        return FIELD_HTTP2_SETTINGS if same(name, b"http2-settings", 14) else other_id(name, n)
     if n == 15:
-        return FIELD_X_FORWARDED_FOR if same(name, b"x-forwarded-for", 15) else FIELD_OTHER
+        return FIELD_X_FORWARDED_FOR if same(name, b"x-forwarded-for", 15) else other_id(name, n)
     if n == 16:
         if same(name, b"x-forwarded-host", 16):
             return FIELD_X_FORWARDED_HOST
         if same(name, b"x-forwarded-port", 16):
             return FIELD_X_FORWARDED_PORT
-        return FIELD_PROXY_CONNECTION if same(name, b"proxy-connection", 16) else FIELD_OTHER
+        return FIELD_PROXY_CONNECTION if same(name, b"proxy-connection", 16) else other_id(name, n)
     if n == 17:
         if same(name, b"transfer-encoding", 17):
             return FIELD_TRANSFER_ENCODING
-        return FIELD_X_FORWARDED_PROTO if same(name, b"x-forwarded-proto", 17) else FIELD_OTHER
+        return FIELD_X_FORWARDED_PROTO if same(name, b"x-forwarded-proto", 17) else other_id(name, n)
     if n == 18:
-        return FIELD_PROXY_AUTHENTICATE if same(name, b"proxy-authenticate", 18) else FIELD_OTHER
+        return FIELD_PROXY_AUTHENTICATE if same(name, b"proxy-authenticate", 18) else other_id(name, n)
     if n == 19:
-        return FIELD_PROXY_AUTHORIZATION if same(name, b"proxy-authorization", 19) else FIELD_OTHER
+        return FIELD_PROXY_AUTHORIZATION if same(name, b"proxy-authorization", 19) else other_id(name, n)
     if n == 23:
-        return FIELD_X_FORWARDED_CLIENT_CERT if same(name, b"x-forwarded-client-cert", 23) else FIELD_OTHER
-    return FIELD_OTHER
+        return FIELD_X_FORWARDED_CLIENT_CERT if same(name, b"x-forwarded-client-cert", 23) else other_id(name, n)
+    return other_id(name, n)
 
 # Length of the line, its CRLF included, PARTIAL or BAD_*. field-line = field-name ":" OWS field-value OWS (9112 5)
 cdef inline int field_line(const char *line, const char *end, uint32_t limit, Field *field) noexcept nogil:

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
 from gwfast._head cimport Field, RequestHead, ResponseHead, Slice
 from gwfast._match cimport Found
-from gwfast._table cimport Bind, Image, Op, Redirect, Text, text
+from gwfast._table cimport Image, Op, Redirect, Text, text
 
 cdef struct Out:           # a bounded writer; `full` where something did not fit
     char *at
@@ -52,12 +52,20 @@ cdef struct Forward:       # what the gateway says of the client
     Slice certificate      # what is said of its certificate; n == 0: nothing
     Slice via              # n == 0: no Via
     Slice fallback_host    # where an HTTP/1.0 request names none
-    bint again             # the head was written so before: what it says of the client stands
+    bint again             # what the head says of the client stands: it was written, or stated, before
     bint trusted           # X-Forwarded-* of this peer are believed
     bint https
     bint request_id        # make one where there is none to believe
     uint64_t id[2]         # random bits for it
 
+cdef struct Front:         # what a client has before it: of a redirect, where its filter says nothing of it
+    bint https
+    uint32_t port
+    Slice host             # n == 0: not known
+
+# Makes the fields of a head those that a backend would see: what an untrusted peer says of the client goes, and what the gateway
+# says of it comes, as lines from `at` to `end`. -1: there is no room for them.
+cdef int state(RequestHead *head, const Forward *forward, char *at, char *end) noexcept nogil
 cdef void set_ops(Ops *ops, const Image *image, uint32_t rule_first, uint32_t rule_count) noexcept nogil
 cdef uint32_t ops_room(const Ops *ops) noexcept nogil             # bytes that these filters can add to a head
 cdef const Op *answering(const Ops *ops) noexcept nogil           # the OP_REDIRECT or OP_ANSWER that ends it, or NULL
@@ -67,7 +75,7 @@ cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const
 cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, const char *date,
                          int connection, bint chunked, bint drop_length) noexcept nogil
 cdef void write_location(Out *out, const Image *image, const Redirect *redirect, const RequestHead *head,
-                         const Found *found, const Bind *bind) noexcept nogil
+                         const Found *found, const Front *front) noexcept nogil
 cdef size_t answer_size(int status) noexcept nogil      # bytes of the body of our own answer
 # Our own answer: a line of text, or (location not NULL) nothing but where to go, if n is not 0.
 cdef void write_answer(Out *out, const Ops *ops, int status, const char *date, int connection, const char *location,

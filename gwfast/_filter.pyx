@@ -7,14 +7,16 @@ Rules
 - Fields that were received are copied as the lines they were: the parser let only canonical ones through. Lines that
   lie side by side leave in one copy.
 - Hop-by-hop fields, and those Connection names, were flagged by the parser and never leave (RFC 9110 7.6.1).
-- What says where a request came from is overwritten unless the peer is trusted; what says which certificate a client showed
-  is said by nobody but the gateway, which has seen it.
+- What says where a request came from, every X-Forwarded-* among it, is overwritten or left out unless the peer is trusted; what
+  says which certificate a client showed is said by nobody but the gateway, which has seen it. Where rules match on such fields
+  that is done before a rule is looked for (`state`), so that they see what backends see.
 """
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
 
 from gwfast._bytes cimport alike, same
 from gwfast._fault cimport reason_phrase
+from gwfast._fields cimport field_line
 from gwfast._head cimport *
 from gwfast._table cimport *
 
@@ -23,11 +25,13 @@ cdef extern from "endian.h" nogil:
 
 
 cdef enum:
+    MAX_LINES = 0xffffffff         # its own lines are as long as they are
     # the fields of a request that the gateway writes itself, as bits of FieldId
     FRAMING = (1 << FIELD_HOST) | (1 << FIELD_CONTENT_LENGTH) | (1 << FIELD_TRANSFER_ENCODING) | (1 << FIELD_EXPECT)
     OURS = FRAMING | (1 << FIELD_X_FORWARDED_FOR) | (1 << FIELD_X_FORWARDED_CLIENT_CERT)
     ORIGIN = ((1 << FIELD_FORWARDED) | (1 << FIELD_X_FORWARDED_PROTO) | (1 << FIELD_X_FORWARDED_HOST)
-              | (1 << FIELD_X_FORWARDED_PORT) | (1 << FIELD_X_REAL_IP) | (1 << FIELD_X_REQUEST_ID))
+              | (1 << FIELD_X_FORWARDED_PORT) | (1 << FIELD_X_REAL_IP) | (1 << FIELD_X_REQUEST_ID)
+              | <uint32_t>1 << FIELD_X_FORWARDED)
 
 
 cdef void put_number(Out *out, uint64_t value) noexcept nogil:
@@ -272,9 +276,41 @@ cdef void put_forwarded(Out *out, const Ops *ops, uint64_t named, const RequestH
         say(out, b"\r\n")
 
 
+# The fields that are not passed on as they came, as bits of FieldId.
+cdef inline uint32_t replaced(const Forward *forward) noexcept nogil:
+    cdef uint32_t drop = OURS if forward.trusted else OURS | ORIGIN
+    return drop if forward.request_id else drop & ~<uint32_t>(1 << FIELD_X_REQUEST_ID)
+
+
+cdef int state(RequestHead *head, const Forward *forward, char *at, char *end) noexcept nogil:
+    cdef uint32_t drop = replaced(forward) & ~<uint32_t>FRAMING
+    cdef uint32_t i, count = 0
+    cdef const char *line = at
+    cdef Out out
+    cdef int n
+    out.at, out.end, out.full = at, end, False
+    put_forwarded(&out, NULL, 0, head, forward)    # of a trusted peer it goes on with what that says
+    for i in range(head.count):
+        if head.fields[i].flags & FIELD_UNDERSCORE or (drop >> head.fields[i].id) & 1:
+            continue
+        head.fields[count] = head.fields[i]
+        count += 1
+    head.ids &= ~drop
+    while line < out.at:
+        n = field_line(line, out.at, MAX_LINES, &head.fields[count]) if count < MAX_FIELDS else -1
+        if n <= 0:
+            return -1
+        head.ids |= <uint32_t>1 << head.fields[count].id
+        count += 1
+        line += n
+    head.count = <uint16_t>count
+    head.stated = 1
+    return -1 if out.full else 0
+
+
 cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const Found *found,
                         const Forward *forward) noexcept nogil:
-    cdef uint32_t drop = OURS if forward.trusted else OURS | ORIGIN
+    cdef uint32_t drop = replaced(forward)
     cdef uint64_t named = overriding(ops, False)
     cdef uint16_t flags = FIELD_HOP | FIELD_UNDERSCORE
     put(out, head.method.at, head.method.n)
@@ -282,8 +318,6 @@ cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const
     put_target(out, ops, head, found)
     say(out, b" HTTP/1.1")
     put_host(out, ops, head, forward)
-    if not forward.request_id:
-        drop &= ~<uint32_t>(1 << FIELD_X_REQUEST_ID)
     if forward.again:
         drop = FRAMING
         flags = FIELD_HOP
@@ -396,11 +430,11 @@ cdef void put_new_path(Out *out, const Image *image, const Redirect *redirect, S
 
 
 cdef void write_location(Out *out, const Image *image, const Redirect *redirect, const RequestHead *head,
-                         const Found *found, const Bind *bind) noexcept nogil:
+                         const Found *found, const Front *front) noexcept nogil:
     """The value of Location (spec 5.5): always absolute, so that nothing in a path can become an authority."""
     cdef uint32_t port = redirect.port
-    cdef bint https = bind.transport == BIND_TLS
-    if redirect.host.n + head.host.n == 0:
+    cdef bint https = front.https
+    if redirect.host.n + front.host.n == 0:
         put_new_path(out, image, redirect, head.match_path, head, found)   # HTTP/1.0 without Host: all we can say
         return
     if redirect.scheme.n:
@@ -414,9 +448,9 @@ cdef void write_location(Out *out, const Image *image, const Redirect *redirect,
     if redirect.host.n:
         put_text(out, image, redirect.host)
     else:
-        put(out, head.host.at, head.host.n)
+        put(out, front.host.at, front.host.n)
     if port == 0:
-        port = (443 if https else 80) if redirect.scheme.n else bind.port
+        port = (443 if https else 80) if redirect.scheme.n else front.port
     if port != (443 if https else 80):
         say(out, b":")
         put_number(out, port)

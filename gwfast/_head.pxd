@@ -45,6 +45,7 @@ cdef enum FieldId:
     FIELD_AUTHORIZATION
     FIELD_LOCATION
     FIELD_X_FORWARDED_CLIENT_CERT
+    FIELD_X_FORWARDED      # any other name that begins with 'X-Forwarded-'
 
 # flags of a field
 cdef enum:
@@ -143,6 +144,7 @@ cdef struct RequestHead:
     uint8_t odd            # the path holds what normalising could change
     uint8_t trailers       # TE: trailers
     uint8_t why            # Why, where it is refused
+    uint8_t stated         # what the gateway says of the client is among the fields (see _forwarded)
     uint16_t count
     uint32_t head_len      # bytes of the whole head
     uint32_t ids           # a bit for each FieldId that a field has, FIELD_OTHER aside

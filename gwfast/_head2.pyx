@@ -263,6 +263,7 @@ cdef int read_head2(RequestHead *head, uint32_t count, const char *lines, char *
     if result < 0:
         return result
     head.trailers = notes.trailers
+    head.stated = 0
     if cookies > 1:
         end = join_cookies(head, end)
     if known.protocol.at != NULL:

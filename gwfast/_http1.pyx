@@ -167,6 +167,7 @@ cdef int finish_request(RequestHead *head, Notes *notes) noexcept nogil:
     head.framing = FRAMING_CHUNKED if notes.chunked else FRAMING_LENGTH if notes.has_length else FRAMING_NONE
     head.keep_alive = not notes.close and (notes.minor or notes.keep_alive)
     head.trailers = notes.trailers
+    head.stated = 0
     # RFC 9110 7.8 lets the body come first; nobody sends one, and a tunnel must not begin inside it.
     head.upgrade = not notes.chunked and notes.content_length == 0 and wants_upgrade(notes)
     head.expect = notes.expect and (notes.chunked or notes.content_length > 0)

@@ -129,6 +129,7 @@ cdef class RuleBlock:
 cdef class ListenerBlock:
     cdef object hosts          # of the plan's Listener
     cdef list blocks           # their HostBlocks
+    cdef uint32_t asking       # of these together
     cdef list places           # its indexes among the listeners: a listener on several addresses has as many
     cdef ssize_t names         # where its Names lie in the index
 
@@ -322,6 +323,7 @@ cdef class Writer:
             out.hosts = <uint32_t>(block.names // 8)
             out.mode = MODES[listener.mode]
             out.client_auth = client_auth
+            out.asks = block.asking != 0
         return 0
 
     # ---- Hosts ----
@@ -335,10 +337,13 @@ cdef class Writer:
         for a, b, _, _ in found:
             for block in listener.blocks[a:b]:
                 old[block.host.hostname] = block
+                listener.asking -= block.asking
         for a, b, c, d in reversed(found):
             some = [self.host(host, <HostBlock>old.pop(host.hostname, None)) for host in items_of(hosts, c, d)]
             listener.blocks[a:b] = some
             made += some
+            for block in some:
+                listener.asking += block.asking
         for block in old.values():
             self.drop_host(block)
             if room:
@@ -392,12 +397,14 @@ cdef class Writer:
                 at = places.pop(id(entry), None)
                 if at is None:
                     self.come(entry, new + j, touched)
+                    block.asking += new[j].asks
                 else:
                     new[j] = old[<ssize_t>at]
                     same_order = same_order and <ssize_t>at >= i
                     i = at
             for at in places.values():
                 self.go(old + <ssize_t>at, touched)
+                block.asking -= old[<ssize_t>at].asks
             i = b
             j = d
         if <ssize_t>len(entries) > j:

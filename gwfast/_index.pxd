@@ -32,6 +32,7 @@ cdef struct Term:
     uint8_t method
     uint8_t headers
     uint8_t queries
+    uint8_t asks           # on a field that is the gateway's to say
 
 cdef enum TermKind:
     TERM_EXACT = 0
@@ -63,6 +64,7 @@ cdef class HostBlock:
     cdef Name name
     cdef Term *terms
     cdef uint32_t count
+    cdef uint32_t asking   # terms that ask what the gateway says of the client
     cdef uint32_t paths
     cdef size_t at         # in the index
     cdef size_t room       # what it took when it was written as a whole

@@ -33,6 +33,11 @@ cdef enum:
     END = 0xFFFFFFFF       # of a chain
 
 
+# Fields whose value is the gateway's to say unless the peer is trusted: a match is to see what the backend will see.
+cdef bint is_ours(str name) except -1:
+    return name.startswith("x-forwarded-") or name in ("forwarded", "via", "x-real-ip", "x-request-id")
+
+
 @cython.final
 cdef class Arena:
     def __dealloc__(self):
@@ -137,6 +142,7 @@ cdef class Terms:
             if condition.name.lower() not in [name for name, _ in seen]:
                 seen.append((condition.name.lower(), condition))
         term.headers = <uint8_t>len(seen)
+        term.asks = any([is_ours(name) for name, _ in seen])
         cdef list names = []
         for condition in query:
             if condition.name not in names:

@@ -14,6 +14,7 @@ cdef enum:
     FOUND = 0
     NO_RULE = 1            # 404: no listener, no host or no rule
     AMBIGUOUS = 2          # 400: '%2F' read as '/' would lead to another rule
+    UNSTATED = 3           # rules of the listener ask what the gateway says of the client: to be asked again once it is stated
 
 cdef int find(const Image *image, const Bind *bind, const RequestHead *head, Found *found) noexcept nogil
 

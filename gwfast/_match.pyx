@@ -69,6 +69,8 @@ cdef int find(const Image *image, const Bind *bind, const RequestHead *head, Fou
     found.listener = other.listener = listener
     if listener == NULL:
         return NO_RULE
+    if listener.asks and not head.stated:
+        return UNSTATED
     find_path(&asked, &name, &head.match_path, found)
     if head.slash_path.n:
         find_path(&asked, &name, &head.slash_path, &other)
@@ -523,6 +525,7 @@ cdef class Table:
         cdef str path, query, mark
         memset(head, 0, sizeof(RequestHead) - sizeof(head.room))
         self.kept = []
+        head.stated = 1                    # these are the fields that a backend would see
         path, mark, query = target.partition("?")
         head.method_id = METHODS.get(method, METHOD_OTHER)
         head.match_path = self.keep(path)

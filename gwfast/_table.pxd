@@ -219,7 +219,8 @@ cdef struct Listener:
     uint32_t hosts         # index of its hosts: private to _match
     uint8_t mode           # ListenerMode
     uint8_t client_auth    # ClientAuth
-    uint16_t pad
+    uint8_t asks           # a match of a rule is on a field that is the gateway's to say (_index.is_ours)
+    uint8_t pad
 
 cdef enum Transport:       # what a client's first bytes are
     BIND_HTTP = 0
@@ -343,7 +344,7 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 # two in size, at most half full (of paths three eighths: requests often ask for some that are not there); keys are
 # compared in full. Between what is in use lies what no longer is.
 cdef enum:
-    IMAGE_VERSION = 13
+    IMAGE_VERSION = 14
     HASH_SEED = 0x2545F491
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
 

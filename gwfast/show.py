@@ -32,6 +32,7 @@ from gwfast.plan import problems as plan_problems
 from gwfast.plan.build import build
 from gwfast.plan.explain import Explanation, Share
 from gwfast.plan.filters import mirrors, plan_extension
+from gwfast.plan.forwarded import is_ours
 from gwfast.plan.ir import Bind, Certificate, Endpoints, Entry, Filter, Listener, Plan, Rule
 from gwfast.serve.loading import fault
 
@@ -62,6 +63,7 @@ def add_parsers(subparsers: Any, common: argparse.ArgumentParser, options: Optio
                                 "every port), or a connection without METHOD: tls://name[:port], tcp://host:port, udp://host:port")
             parser.add_argument("-H", "--header", action="append", default=[], metavar="'NAME: VALUE'", dest="headers",
                                 help="a header of the request; may be repeated")
+            parser.add_argument("--trusted", action="store_true", help="from one of --trusted-proxies: X-Forwarded-* count")
             parser.add_argument("--all", action="store_true", help="name every rule that lost")
         parser.add_argument("-o", "--output", choices=("text", "json", "yaml"), default="text",
                             help="for people or for programs (text)")
@@ -124,7 +126,7 @@ def routes(arguments: argparse.Namespace) -> int:
 def explain_request(arguments: argparse.Namespace) -> int:
     """Print what a request gets on each bind that it can reach; exit status 1 if none serves it."""
     method = "" if arguments.url.partition("://")[0] in explain.CONNECTIONS else _method(arguments)
-    request = explain.read_request(method, arguments.url, arguments.headers)
+    request = explain.read_request(method, arguments.url, arguments.headers, arguments.trusted)
     plan = read(arguments).plan
     found = [explain.explain(bind, request) for bind in explain.binds_for(plan, request)]
     if not found:
@@ -354,6 +356,8 @@ def explain_text(found: Explanation, places: dict[str, str], every: bool = False
         rows += [["host", found.host.hostname or "any host"],
                  ["rule", "   ".join(filter(None, (dump.rule_words(found.entry), rule.name, _line_of(rule))))],
                  ["", dump.match_words(found.entry)]]
+    if dropped := dict.fromkeys(name for name, _ in request.headers if is_ours(name) and not request.trusted):
+        rows.append(["dropped", f"{', '.join(dropped)}: no trusted proxy says so (--trusted)"])
     if found.why:
         rows.append(["answer", f"{found.status}: {found.why}"] if found.status else ["closed", found.why])
     kind = found.entry.rule.kind if found.entry else ""

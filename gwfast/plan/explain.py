@@ -7,6 +7,7 @@ Rules:
 - the scheme of a URL says what the client speaks: http, https, or tls, tcp, udp for a connection that is not HTTP
 - over TLS the URL's host is the SNI and chooses the listener; a Host of another listener is misdirected (421)
 - status 0 with a reason: the connection is closed
+- rules see what backends see: X-Forwarded-* and the like are the gateway's own, unless the peer is trusted
 - the first entry that matches wins; those before it say which conditions failed, those behind it why they come later
 - where the path holds %2F, the request is answered with 400 if reading it as '/' leads to another rule
 """
@@ -19,6 +20,7 @@ import msgspec
 from gwfast.errors import UsageError
 from gwfast.plan import regex
 from gwfast.plan.dump import filter_words, policy_words, traffic_words
+from gwfast.plan.forwarded import front, stated
 from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Certificate, Entry, Filter, Host, Listener, Match, PathModifier, Plan,
                             RedirectFilter, RewriteFilter, Rule, ValueMatch, WeightedBackend)
 from gwfast.plan.paths import normal_path, replace_prefix, under
@@ -41,6 +43,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     query: str = ""
     headers: tuple[tuple[str, str], ...] = ()
+    trusted: bool = False  # it comes from a proxy whose X-Forwarded-* are believed
 
 
 class Share(msgspec.Struct, kw_only=True):
@@ -79,7 +82,7 @@ class Explanation(msgspec.Struct, kw_only=True):
     losers: list[Loser] = []
 
 
-def read_request(method: str, url: str, headers: list[str]) -> Request:
+def read_request(method: str, url: str, headers: list[str], trusted: bool = False) -> Request:
     """Return the request of a command line; `headers` are 'Name: value'. Raise UsageError."""
     fields = tuple(_field(each) for each in headers)
     try:
@@ -95,7 +98,7 @@ def read_request(method: str, url: str, headers: list[str]) -> Request:
     host = next((value for name, value in fields if name == "host"), parts.netloc.rpartition("@")[2])
     return Request(method=method.upper() if method.islower() else method, scheme=scheme, address=parts.hostname or "",
                    port=port or DEFAULT_PORTS.get(scheme, 0), host=re.sub(r":\d*$", "", host).lower().removesuffix("."),
-                   path=parts.path or "/", query=parts.query, headers=fields)
+                   path=parts.path or "/", query=parts.query, headers=fields, trusted=trusted)
 
 
 def _field(line: str) -> tuple[str, str]:
@@ -173,7 +176,7 @@ def _routed(result: Explanation) -> Explanation:
     name = request.address or request.host
     candidates = _candidates(result.listener, "" if _IP.fullmatch(name) else name)
     result.request = msgspec.structs.replace(request, path="/", query="")
-    _choose(result, candidates, "/")
+    _choose(result, candidates, result.request, "/")
     if result.entry is None:
         return _ended(result, 0, f"no route of this listener takes {name}")
     result.shares = shares(result.entry, request, result.bind, "/")
@@ -185,10 +188,11 @@ def _requested(result: Explanation) -> Explanation:
     request = result.request
     candidates = _candidates(result.listener, request.host)
     path = normal_path(request.path)
-    _choose(result, candidates, path)
+    asked = stated(request)
+    _choose(result, candidates, asked, path)
     if "%2F" in path and not result.status:
         other = normal_path(path.replace("%2F", "/"))
-        if _first(candidates, request, other) is not (result.entry and result.entry.rule):
+        if _first(candidates, asked, other) is not (result.entry and result.entry.rule):
             return _ended(result, 400, "reading %2F in the path as '/' leads to another rule")
     if result.entry is None:
         return _ended(result, 404, "no rule matches" if candidates else
@@ -206,9 +210,9 @@ def _ended(result: Explanation, status: int, why: str) -> Explanation:
     return result
 
 
-def _choose(result: Explanation, candidates: list[tuple[Host, Entry]], path: str) -> None:
+def _choose(result: Explanation, candidates: list[tuple[Host, Entry]], asked: Request, path: str) -> None:
     for host, entry in candidates:
-        failed = failures(entry.match, result.request, path)
+        failed = failures(entry.match, asked, path)
         if failed:
             result.losers.append(Loser(entry=entry, host=host.hostname, matched=False, why=failed))
         elif result.entry is None:
@@ -330,9 +334,9 @@ def _changed(modifier: PathModifier | None, entry: Entry, given: str, path: str)
 
 def location(redirect: RedirectFilter, entry: Entry, request: Request, bind: Bind, path: str) -> str:
     """Return the Location of a redirect: what it leaves open comes from the request and the listener (spec 5.5)."""
-    scheme = redirect.scheme or request.scheme
-    port = redirect.port or (DEFAULT_PORTS.get(scheme, 0) if redirect.scheme else bind.port)
-    host = redirect.hostname or request.host
+    scheme, host, own = front(request, bind)
+    scheme, host = redirect.scheme or scheme, redirect.hostname or host
+    port = redirect.port or (DEFAULT_PORTS.get(scheme, 0) if redirect.scheme else own)
     shown = "" if port == DEFAULT_PORTS.get(scheme) else f":{port}"
     query = f"?{request.query}" if request.query else ""
     return f"{scheme}://{host}{shown}{_changed(redirect.path, entry, request.path, path)}{query}"

@@ -50,7 +50,7 @@ def begin(start, backend):
     """begin(handler, **filter): an engine whose authorizer this handler is; also what it was asked."""
     made = []
 
-    def begin(handler, after=(), **given):
+    def begin(handler, after=(), options=None, **given):
         asks = []
 
         async def keep(request):
@@ -62,7 +62,7 @@ def begin(start, backend):
             base = one_rule(addresses, filters=(ir.AuthorizeFilter(backend=AUTHORIZER, **({"grpc": True} | given)), *after))
             return ir.Plan(binds=base.binds, backends=(*base.backends, AUTHORIZER), endpoints=(
                 *base.endpoints, ir.Endpoints(key=AUTHORIZER.key, addresses=(("127.0.0.1", made[-1].port),))))
-        return start([("127.0.0.1", backend.port)], plan, request_id=False), asks
+        return start([("127.0.0.1", backend.port)], plan, request_id=False, **(options or {})), asks
     yield begin
     for each in made:
         each.close()
@@ -100,6 +100,23 @@ def test_what_it_is_asked(begin, backend):
     asked = path(asks[0].body[5:], 1)
     assert path(asked, 1, 1, 1, 2) == path(asked, 2, 1, 1, 2) == b"127.0.0.1" and path(asked, 2, 1, 1, 3) == 80
     assert path(asked, 4, 1, 1) > 1_700_000_000
+
+
+FORGED = (b"GET /x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1, 127.0.0.9\r\nX-Forwarded-Proto: https\r\n"
+          b"X-Forwarded-User: root\r\nX-Forwarded-Client-Cert: Hash=1\r\n\r\n")
+
+
+@pytest.mark.parametrize("trusted", [False, True], ids=["stranger", "trusted"])
+def test_it_is_told_of_the_client_what_the_backend_is(begin, backend, trusted):
+    engine, asks = begin(says(YES), options={"trusted_proxies": ("127.0.0.0/8",)} if trusted else {})
+    engine.connect().sendall(FORGED)
+    got = [line.partition(b": ") for line in head(backend.accept()).split(b"\r\n")[2:-2]]
+    assert {name.lower(): value for name, _, value in got} == {
+        name: value for name, value in entries(told(asks[0])).items() if not name.startswith(b":")}
+    asked = path(asks[0].body[5:], 1)
+    assert path(asked, 1, 1, 1, 2) == (b"192.0.2.1" if trusted else b"127.0.0.1")
+    assert entries(told(asks[0]))[b":scheme"] == (b"https" if trusted else b"http")
+    assert (b"x-forwarded-user" in entries(told(asks[0]))) is trusted and b"x-forwarded-client-cert" not in entries(told(asks[0]))
 
 
 def test_only_the_fields_that_are_allowed(begin, backend):

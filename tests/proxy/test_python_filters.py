@@ -505,3 +505,36 @@ def test_a_filter_is_told_of_tls(backend, tmp_path: Path, version):
         assert re.fullmatch(rf"TLS\(certificate='', version='TLSv1.3', cipher='TLS_[A-Z0-9_]+', name='{HOST}'\)", told[5])
     finally:
         running.stop()
+
+
+WHO = """
+from gwfast.filters import Filter
+
+
+class Who(Filter):
+    async def on_request(self, request):
+        said = ",".join(f"{name}={value}" for name, value in request.headers.items() if name.lower().startswith("x-forwarded-"))
+        request.headers["x-seen"] = f"{request.peer} {request.tls is not None} {said.lower()}"
+        request.headers["X-Forwarded-User"] = "ada"
+"""
+OWN = "x-forwarded-for=127.0.0.1,x-forwarded-proto=http,x-forwarded-host=any.example"
+
+
+@pytest.mark.parametrize(("options", "expected"), [
+    ((), f"127.0.0.1 False {OWN}"),
+    (("--trusted-proxies", "127.0.0.0/8"), "192.0.2.1 True x-forwarded-proto=https,x-forwarded-user=root,x-forwarded-for=192.0.2.1, "
+                                           "127.0.0.1,x-forwarded-host=any.example"),
+], ids=["stranger", "trusted"])
+def test_who_asks_is_what_backends_are_told(tmp_path, backend, options, expected):
+    """What a filter says itself stays, whoever the peer is."""
+    folder = tmp_path / "conf"
+    folder.mkdir()
+    (folder / "who.py").write_text(WHO)
+    write(folder, "all.yaml", gateway(free_port()), service("one", backend("one")), python_filter("Who", "who.py"),
+          route("r", rule("one", filters=extension("Who"))))
+    running = Gateway(folder, *options)
+    answer = running.get("/", host="any.example", x_forwarded_for="192.0.2.1", x_forwarded_proto="https", x_forwarded_user="root")
+    fields = {name.lower(): value for name, value in seen(answer)["fields"]}
+    assert fields["x-seen"] == expected and fields["x-forwarded-user"] == "ada"
+    assert [name.lower() for name, _ in seen(answer)["fields"]].count("x-forwarded-user") == 1
+    running.stop()

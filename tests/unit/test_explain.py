@@ -1,5 +1,6 @@
 """One request through a plan: who serves it, what it gets, and why the others do not."""
 import pytest
+from msgspec.structs import replace
 
 from gwfast.errors import UsageError
 from gwfast.plan.explain import binds_for, explain, location, read_request
@@ -181,3 +182,40 @@ def test_host_header_and_url_forms():
 def test_usage(url, headers):
     with pytest.raises(UsageError):
         read_request("GET", url, headers)
+
+
+def matching(name, value, regex=False):
+    return entry(name, Match(headers=(ValueMatch(name=name, value=value, regex=regex),)))
+
+
+FORWARDED = bind({"": {"": [matching("x-forwarded-proto", "https"), matching("x-forwarded-for", "10[.].*", True),
+                            matching("x-forwarded-user", ".*", True), entry("rest")]}})
+
+
+@pytest.mark.parametrize(("headers", "stranger", "trusted"), [
+    ([], "rest", "rest"), (["X-Forwarded-Proto: https"], "rest", "x-forwarded-proto"),
+    (["X-Forwarded-For: 10.1.1.1"], "rest", "x-forwarded-for"), (["x-forwarded-USER: root"], "rest", "x-forwarded-user"),
+    (["X_Forwarded_User: root"], "rest", "rest"),
+])
+def test_rules_match_what_backends_see(headers, stranger, trusted):
+    request = read_request("GET", "http://a.example/", headers)
+    assert explain(FORWARDED, request).entry.rule.route == stranger
+    assert explain(FORWARDED, replace(request, trusted=True)).entry.rule.route == trusted
+
+
+def test_what_the_gateway_says_is_matched():
+    where = bind({"": {"": [entry("own", Match(headers=tuple(ValueMatch(name=f"x-forwarded-{name}", value=value) for name, value in (
+        ("proto", "http"), ("for", "127.0.0.1"), ("host", "a.example:81")))))]}}, port=81)
+    assert ask(where, "http://a.example:81/").entry is not None
+
+
+@pytest.mark.parametrize(("headers", "stranger", "trusted"), [
+    (["X-Forwarded-Proto: https"], "http://h/x", "https://h/x"), (["X-Forwarded-Port: 8443"], "http://h/x", "http://h:8443/x"),
+    (["X-Forwarded-Proto: https", "X-Forwarded-Host: b:8443, c"], "http://h/x", "https://b:8443/x"),
+    (["X-Forwarded-Host: b/c", "X-Forwarded-Proto: ftp", "X-Forwarded-Port: 0"], "http://h/x", "http://h/x"),
+])
+def test_a_redirect_leads_where_the_client_is(headers, stranger, trusted):
+    where = bind({"": {"": [entry("r", filters=(RedirectFilter(),))]}})
+    for believed, expected in ((False, stranger), (True, trusted)):
+        found = explain(where, read_request("GET", "http://h/x", headers, believed))
+        assert found.shares[0].location == expected
