@@ -5,7 +5,7 @@ Rules
   first other one is the client's: what stands further left is only what that client says (as in nginx with real_ip_recursive, and
   in Envoy). Where a member is no address (`unknown`, RFC 7239 6.3) nobody vouches for what is left of it: the walk ends.
 - Of -Proto, -Host and -Port the first member is of the client's own connection.
-- The port is -Port's, else -Host's; where only -Proto is said, that of its scheme: the listener's own is not what the client asked.
+- The port is that of -Port, else of -Host; where only -Proto is said, that of its scheme: the client did not ask the listener's.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memchr, memcpy
