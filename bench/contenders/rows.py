@@ -41,7 +41,13 @@ def rows(plan: Plan) -> Iterator[Row]:
         for host in listener.hosts:
             for entry in host.entries:
                 _refuse(entry.match, entry.rule)
-                yield Row(host.hostname, entry.match, _name(entry.rule.backends[0].backend.key))
+                hostname = max(host.hostname, listener.hostname, key=_narrow)
+                yield Row(hostname, entry.match, _name(entry.rule.backends[0].backend.key))
+
+
+def _narrow(hostname: str) -> tuple[bool, int]:
+    """Of a listener's hostname and a route's own, which covers the other one, the larger is what both have."""
+    return bool(hostname) and not hostname.startswith("*"), len(hostname)
 
 
 def services(plan: Plan) -> dict[str, tuple[tuple[str, int], ...]]:

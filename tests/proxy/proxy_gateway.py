@@ -86,7 +86,8 @@ def rule(*backends: str | dict, path: str = "", exact: str = "", regex: str = ""
 class Gateway:
     """A running gateway. `port` is its first listener's; its output goes to files in the folder's parent."""
 
-    def __init__(self, folder: Path, *options: str, env: dict[str, str] | None = None, ready: bool = True) -> None:
+    def __init__(self, folder: Path, *options: str, env: dict[str, str] | None = None, ready: bool = True, serves: bool = True) -> None:
+        """serves: wait until it serves something; else, until it has a table at least, as one has that is told to serve later."""
         self.folder = folder
         self.ended = False
         self.admin = free_port()
@@ -99,7 +100,7 @@ class Gateway:
                                             env={**os.environ, **(env or {})})
         if ready:
             try:
-                until(self.ready, 15)
+                until(self.ready if serves else self.begun, 15)
             except AssertionError as late:
                 self.kill()
                 raise AssertionError(f"{late}\n{self.errors()}") from None
@@ -121,6 +122,9 @@ class Gateway:
             return self.ask("/readyz")[0] == 200
         except OSError:
             return False
+
+    def begun(self) -> bool:
+        return self.process.poll() is None and "table serves" in self.errors()
 
     def ask(self, path: str) -> tuple[int, str]:
         """Status and body of a request to the admin port."""

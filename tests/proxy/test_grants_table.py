@@ -98,7 +98,7 @@ def test_case(run, backend, case: str) -> None:
     far = grpc_service("far", calls.port) if calls else service("far", near)
     gw = run(gateway(made(free_port()), **spec), service("near", near), *(elsewhere(one) for one in far),
              elsewhere(secret(HOST, CHAIN, KEY)), elsewhere(config_map("authority", authority().pem)),
-             grant("UDPRoute", to, "of-another"), grant(kind, "Pod", "to-another"), *documents)
+             grant("UDPRoute", to, "of-another"), grant(kind, "Pod", "to-another"), *documents, serves=False)
     assert not served(gw)
     for _ in range(2):
         gw.write("grant.yaml", grant(kind, to))

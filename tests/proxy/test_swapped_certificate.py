@@ -22,7 +22,7 @@ SLOW = 120              # seconds; enough wherever the tests run
 @pytest.fixture
 def gw(run, backend) -> Gateway:
     made = run(gateway(https(free_port())), service("one", backend("one")), route("all", rule("one")),
-               options=("--workers", "2", "--access-log", "off"))
+               options=("--workers", "2", "--access-log", "off"), serves=False)
     replace(made)
     return made
 
