@@ -73,11 +73,17 @@ def _headers(on: str, attribute: str, each: Any) -> Filter:
     }
     for name in taken:
         if name in FRAMING or not is_token(name):
-            return AnswerFilter(status=500, reason=f"{each.type} may not change the field {name!r}")
+            hint = _host_hint(dict(lists["set"] + lists["add"])) if (on, name) == ("request", "host") else ""
+            return AnswerFilter(status=500, reason=f"{each.type} may not change the field {name!r}{hint}")
     for name, value in lists["set"] + lists["add"]:
         if _BAD_VALUE.search(value):
             return AnswerFilter(status=500, reason=f"{each.type} has a control character in the value of {name!r}")
     return HeaderFilter(on=on, **lists)
+
+
+def _host_hint(values: dict[str, str]) -> str:
+    """The Host that backends get is the rewrite's business: it is the authority of HTTP/2 too, and in X-Forwarded-Host."""
+    return f", URLRewrite.hostname does: {{type: URLRewrite, urlRewrite: {{hostname: {values.get('host', 'NAME')}}}}}"
 
 
 def _authorize(each: Any, backend: Backend | None) -> Filter:

@@ -72,6 +72,10 @@ REFUSED = [
     ("extension", Body(type="ExtensionRef"), "the extension is not there"),
     ("header with a line break", modifier(set=[("x-a", "1\r\nx-b: 2")]), "control character"),
     ("name that is no token", modifier(add=[("x a", "1")]), "may not change"),
+    ("Host is set", modifier(set=[("Host", "a.example")]),
+     "'host', URLRewrite.hostname does: {type: URLRewrite, urlRewrite: {hostname: a.example}}"),
+    ("Host is added", modifier(add=[("HOST", "b.example")]), "URLRewrite.hostname does: {type: URLRewrite, urlRewrite: {hostname: b.example"),
+    ("Host is removed", modifier(remove=["Host"]), "URLRewrite.hostname does"),
 ] + [(f"framing: {name}", modifier(remove=[name.title()]), "may not change") for name in sorted(FRAMING)]
 
 

@@ -7,6 +7,8 @@ import pytest
 from gwfast import show
 from gwfast.config.locate import locate
 from gwfast.graph.model import GraphOptions
+from gwfast.plan.ir import AnswerFilter
+from gwfast.plan.problems import answers
 from gwfast.serve.generation import Pipeline
 from gwfast.serve.options import ServeOptions
 
@@ -50,6 +52,32 @@ def told_by_run(*paths: Path) -> list[str]:
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.name.partition(".")[0])
 def test_run_tells_what_check_tells(path):
     assert told_by_run(path) == told_by_check(path)
+
+
+def ends(plan):
+    """Yield what of a plan can only be answered 500 or 503 (or closed), and what may say why: its resource, or a policy."""
+    rules = {entry.rule for bind in plan.binds for listener in bind.listeners for host in listener.hosts for entry in host.entries}
+    empty = {each.key for each in plan.endpoints if each.empty}
+    for rule in rules:
+        told = f"{rule.kind} {rule.namespace}/{rule.route}"
+        filters = [*rule.filters, *(one for each in rule.backends for one in each.filters)]
+        if any(isinstance(one, AnswerFilter) for one in filters):
+            yield rule.id, told
+        elif not any(map(answers, rule.filters)) and not any(each.weight for each in rule.backends):
+            yield rule.id, told
+        for each in rule.backends:
+            if each.weight and each.backend is None:
+                yield rule.id, (told, "BackendTLSPolicy")
+            elif each.backend and each.backend.key in empty:
+                yield rule.id, (f"Service {each.backend.namespace}/{each.backend.name}", "EndpointSlice")
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.name.partition(".")[0])
+def test_nothing_ends_in_500_or_503_without_a_word(path):
+    reading = Pipeline(ServeOptions(paths=(str(path),))).read(None)
+    resources = [each.resource for each in reading.problems() if each.severity != "note"]
+    silent = {rule: told for rule, told in ends(reading.plan) if not any(one.startswith(told) for one in resources)}
+    assert not silent
 
 
 def test_a_filter_that_became_an_answer_is_told_once(tmp_path):
