@@ -90,6 +90,7 @@ class Attacher:
         self._edits: dict[str, tuple[list[Attachment], list[Attachment]]] = {}  # what goes of them and what comes
         self._reshaped: set[str] = set()  # listeners on which another route may be first
         self._lost: dict[str, frozenset[Key]] = {}
+        self._shared: set[str] = set()  # listeners with a host of both HTTPRoutes and GRPCRoutes
         self._bases: dict[str, ListenerNode] = {}  # what the listeners were made of
         self._listeners: Shards = Shards()  # id -> ListenerNode
         self._targets: Shards = Shards()
@@ -269,11 +270,17 @@ class Attacher:
                         if target:
                             act(target)
 
-    # ---- HTTPRoutes and GRPCRoutes on one listener (grpcroute_types.go:126-137)
+    # ---- HTTPRoutes and GRPCRoutes on one listener
 
     def _settle_kinds(self) -> Iterable[Key]:
-        """Find who loses on the listeners where that may have changed; return the routes for which it did."""
+        """Find who loses on the listeners where that may have changed; return the routes for which it did.
+
+        Up to 1.6 the API let one kind have a hostname of a listener (grpcroute_types.go:126-137); what followed lets both."""
         reshaped, self._reshaped = self._reshaped, set()
+        if not self._options.one_kind_a_host:
+            shared = {identity for identity in reshaped if _share(self._attachments.get(identity, ()))}
+            self._shared = self._shared - reshaped | shared
+            return ()
         found = set()
         for identity in reshaped:
             before = self._lost.get(identity, frozenset())
@@ -302,7 +309,7 @@ class Attacher:
             self._bases = bases
         for identity in renewed:
             if base := bases.get(identity):
-                renewed[identity] = replace(base, attachments=self._winners(identity))
+                renewed[identity] = replace(base, attachments=self._winners(identity), shared=identity in self._shared)
         self._listeners = self._listeners.changed(renewed)
 
     def _winners(self, identity: str) -> Sequence[Attachment]:
@@ -397,10 +404,28 @@ def _names(node: RouteNode, owners: set[Key]) -> bool:
     return bool(owners) and any(parent_key(ref, node.resource) in owners for ref in node.resource.spec.parent_refs)
 
 
+def _both_kinds(attachments: Sequence[Attachment]) -> bool:
+    """Whether there are GRPCRoutes, which are first in the order of keys, and HTTPRoutes: no listener takes further kinds too."""
+    return bool(attachments) and (attachments[0].route.kind, attachments[-1].route.kind) == ("GRPCRoute", "HTTPRoute")
+
+
+def _share(attachments: Sequence[Attachment]) -> bool:
+    """Whether an HTTPRoute and a GRPCRoute have a host in common."""
+    if not _both_kinds(attachments):
+        return False
+    hosts = Hostnames()
+    for one in attachments:
+        if one.route.kind == "GRPCRoute":
+            hosts.update(one.hostnames)
+        elif any(map(hosts.meets, one.hostnames)):
+            return True
+    return False
+
+
 def _losers(attachments: Sequence[Attachment]) -> frozenset[Key]:
     """Return the routes that an older route of the other kind leaves no place for on a listener."""
-    if not attachments or (attachments[0].route.kind, attachments[-1].route.kind) != ("GRPCRoute", "HTTPRoute"):
-        return frozenset()  # in the order of their keys GRPCRoutes are first, and no listener takes further kinds too
+    if not _both_kinds(attachments):
+        return frozenset()
     hosts = {"HTTPRoute": Hostnames(), "GRPCRoute": Hostnames()}
     lost = set()
     for one in sorted(attachments, key=lambda one: (one.route.age, one.route.kind)):

@@ -70,6 +70,7 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     gateway: str = ""
     strict_services: bool = False  # a Service that is not among the resources is BackendNotFound, not a DNS name
     dns_templates: tuple[str, ...] = ("{name}.{namespace}", "{name}")
+    one_kind_a_host: bool = False  # of an HTTPRoute and a GRPCRoute with a hostname of one listener the older has it (API 1.6)
     own_addresses: bool = False  # every Gateway has addresses of its own: no two meet on a port
     unusable_addresses: tuple[str, ...] = ()  # addresses that could not be bound
     filters: tuple[str, ...] = (
@@ -317,6 +318,7 @@ class ListenerNode(Node):
     served: it is accepted and programmed: only such a listener is planned.
     client_certificate: of its Gateway, what backends that speak TLS are shown.
     attachments: accepted routes, in no order (`route.age` is the spec's).
+    shared: an HTTPRoute and a GRPCRoute have a host in common.
     """
 
     id: str
@@ -335,6 +337,7 @@ class ListenerNode(Node):
     tls: ListenerTLS | None = None
     client_certificate: Certificate | None = None
     attachments: Sequence[Attachment] = ()
+    shared: bool = False
     conditions: tuple[Condition, ...] = ()
 
     @property

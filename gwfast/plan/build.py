@@ -8,6 +8,7 @@
 Rules:
 - only what the graph says is served gets in: routes on served listeners, without their dropped rules
 - of several routes on a TCP or UDP listener only the oldest gets in (spec 5.7)
+- where a listener has a host of both kinds, calls of a GRPCRoute do not reach the '/' of HTTPRoutes (matches.calls)
 - a route to backends that speak TLS is planned once for each way in which its listeners lead there: the certificate of
   their Gateway, and whether TLS passes through them
 - a node of the graph that is the same object as last time is not looked into; what is made again and says the same
@@ -32,7 +33,7 @@ from gwfast.plan import ir, precedence
 from gwfast.plan.filters import crosses, plan_filters
 from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Endpoints, Entry, Filter, Listener, Plan,
                             RetryBudget, Rule, ServerTLS, SessionPersistence, WeightedBackend)
-from gwfast.plan.matches import plan_matches, preflights
+from gwfast.plan.matches import calls, plan_matches, preflights
 from gwfast.plan.order import Order
 from gwfast.plan.policies import plan_budget, plan_retry, plan_session, plan_timeouts
 from gwfast.plan.problems import of_rule
@@ -47,10 +48,16 @@ Place = str | tuple[str, Certificate]  # a target's key, and the certificate tha
 
 
 class _Way(NamedTuple):
-    """How the routes of a listener lead to backends that speak TLS."""
+    """How the routes of a listener lead to backends that speak TLS, and whether it has a host of both
+    HTTPRoutes and GRPCRoutes."""
 
     passthrough: bool = False
     certificate: Certificate | None = None
+    shared: bool = False
+
+    def of(self, node: RouteNode) -> "_Way":
+        """Return what of it matters to a route."""
+        return self if node.kind == "GRPCRoute" else self._replace(shared=False)
 
     def place(self, node: BackendNode | Led) -> Place:
         """Return where a backendRef or a filter leads; '' where it is refused."""
@@ -145,9 +152,11 @@ class Builder:
         table = self._tables.get(name)
         if table is None:
             table = self._tables[name] = _Table(Listener(id=name))
-        mode, way = _mode(node), _Way(_mode(node) == "passthrough", node.client_certificate)
+        mode, way = _mode(node), _Way(_mode(node) == "passthrough", node.client_certificate, node.shared)
         if way != table.way:
-            self._reattach(table, ())
+            same_but = way._replace(shared=table.way.shared) == table.way
+            stay = tuple(one for one in table.attachments if same_but and one.route.kind != "GRPCRoute")
+            self._reattach(table, stay)
             table.way = way
         self._reattach(table, _oldest(node.attachments) if mode in ("tcp", "udp") else node.attachments)
         was = table.listener
@@ -166,7 +175,7 @@ class Builder:
             for hostname in each.hostnames:
                 left.setdefault(hostname, []).extend(entries)
         new: dict[str, list[Entry]] = {}
-        released = [_route_key(each.route, table.way) for each in gone
+        released = [_route_key(each.route, table.way.of(each.route)) for each in gone
                     if table.attached.pop(id(each), None) is not None]
         for each in come:
             entries = table.attached[id(each)] = self._planned(each.route, table.way)
@@ -180,6 +189,7 @@ class Builder:
     # routes
 
     def _planned(self, node: RouteNode, way: _Way) -> tuple[Entry, ...]:
+        way = way.of(node)
         key = _route_key(node, way)
         known = self._routes.get(key)
         if known is not None and known.node is node:
@@ -187,7 +197,8 @@ class Builder:
             return known.entries
         for place in _places(node, way):
             self._use(place)
-        entries = _entries(node, way, self._backends, known.entries if known else ())
+        other = known or self._routes.get(_route_key(node, way._replace(shared=not way.shared)))
+        entries = _entries(node, way, self._backends, other.entries if other else ())
         self._routes[key] = _Route(node, entries, known.users + 1 if known else 1)
         self._judge(key, entries)
         for place in _places(known.node, way) if known else ():
@@ -326,7 +337,8 @@ def _certificate(found: Certificate) -> ir.Certificate:
 
 
 def _route_key(node: RouteNode, way: _Way) -> _RouteKey:
-    tells = any(each.passed or over_tls(each.target) for rule in node.rules for each in rule.leads())
+    """What a planned route is known by. `way` is what matters to it."""
+    tells = way.shared or any(each.passed or over_tls(each.target) for rule in node.rules for each in rule.leads())
     return (node.key, way) if tells else node.key
 
 
@@ -367,6 +379,8 @@ def _entries(node: RouteNode, way: _Way, backends: Mapping[Place, Backend],
         matches = plan_matches(rule_node.rule)
         if crosses(rule):
             matches += preflights(matches)
+        if way.shared and node.kind == "GRPCRoute":
+            matches += calls(matches)
         for match in matches:
             last = last_entries.get((rule.index, match.index, match.method))
             unchanged = last and last.rule is rule and _says(last.match) == _says(match)

@@ -255,7 +255,7 @@ def match_words(entry: Entry) -> str:
         return f"any {CONNECTIONS[kind]}"
     if kind == "GRPCRoute":
         parts = [CALL_WORDS[match.path_type].format(match.path[1:])]
-        parts = ["any call"] if (match.path_type, match.path) == ANY_CALL else parts
+        parts = ["any call"] if (match.path_type, match.path) in (ANY_CALL, ("PathPrefix", "/")) else parts
     else:
         parts = [PATH_WORDS[match.path_type].format(match.path)]
         parts = ["any path"] if (match.path_type, match.path) == ("PathPrefix", "/") else parts

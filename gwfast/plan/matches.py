@@ -3,6 +3,8 @@
 Rules:
 - of equal names of headers or parameters the first counts; header names are lower-case (spec 5.1)
 - a method of gRPC is a path (graph.methods); that calls are POSTs is not asked
+- where HTTPRoutes have the host too, what takes every call of gRPC takes them before '/' of an HTTPRoute: they are known by
+  their content-type (gRPC over HTTP2, "Requests")
 - a rule with a CORS filter that matches on a method also gets the preflights for it
 - a connection that is not HTTP matches as a request for '/'
 """
@@ -10,13 +12,14 @@ from msgspec.structs import replace
 
 from gwfast.config.model import (GRPCHeaderMatch, GRPCRouteMatch, GRPCRouteRule, HTTPHeaderMatch, HTTPQueryParamMatch,
                                  HTTPRouteMatch, HTTPRouteRule)
-from gwfast.graph.methods import method_path
+from gwfast.graph.methods import ANY_CALL, method_path
 from gwfast.plan.ir import Match, ValueMatch
 from gwfast.plan.paths import normal_path, normal_prefix
 
 EVERY_CALL = (GRPCRouteMatch(),)
 CONNECTION = Match()
 ANY_ORIGIN = ValueMatch(name="origin", value=".+", regex=True)
+GRPC = ValueMatch(name="content-type", value="application/grpc(?:[+;].*)?", regex=True)
 ASKED = "access-control-request-method"
 
 
@@ -27,6 +30,12 @@ def plan_matches(rule) -> list[Match]:
     if isinstance(rule, GRPCRouteRule):
         return [_call(each, index) for index, each in enumerate(rule.matches or EVERY_CALL)]
     return [CONNECTION]
+
+
+def calls(matches: list[Match]) -> list[Match]:
+    """Return what the calls look like that these matches take whatever their method is."""
+    return [replace(each, path_type="PathPrefix", path="/", method="POST", headers=(*each.headers, GRPC)) for each in matches
+            if (each.path_type, each.path) == ANY_CALL and all(header.name != GRPC.name for header in each.headers)]
 
 
 def preflights(matches: list[Match]) -> list[Match]:

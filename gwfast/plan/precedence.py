@@ -25,6 +25,7 @@ class Key(NamedTuple):
     query: int
     created: str
     route: str  # 'namespace/name'
+    kind: str
     rule: int
     match: int
 
@@ -37,6 +38,7 @@ CRITERIA = Key(
     query="more query parameters ({better}) beat fewer ({worse})",
     created="the older route wins ({better}, {worse})",
     route="the route first in the alphabet wins ({better}, {worse})",
+    kind="a {better} comes before a {worse}",
     rule="the earlier rule of the route wins (rules[{better}], rules[{worse}])",
     match="the earlier match of the rule wins (matches[{better}], matches[{worse}])",
 )
@@ -53,6 +55,7 @@ def entry_key(entry: Entry) -> Key:
         -len(match.query),
         rule.created or NEVER,
         f"{rule.namespace}/{rule.route}",
+        rule.kind,
         rule.index,
         match.index,
     )

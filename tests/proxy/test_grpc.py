@@ -1,4 +1,5 @@
 """gRPC with the client and server that most people use (grpcio), through GRPCRoutes, in clear and over TLS."""
+import json
 import os
 import threading
 import time
@@ -248,3 +249,26 @@ def test_calls_are_in_the_log(world) -> None:
     channels["clear"].unary_unary("/test.Echo/Say")(b"logged", timeout=10)
     entry = until(lambda: next((e for e in reversed(running.log()) if e["target"] == "/test.Echo/Say"), None), 5)
     assert (entry["method"], entry["status"]) == ("POST", 200)
+
+
+def test_a_host_of_http_and_grpc(run, backend) -> None:
+    """Calls go to the GRPCRoute, everything else to the HTTPRoute; a call that neither takes is UNIMPLEMENTED."""
+    calls, site, port = Backend("calls"), backend("site"), free_port()
+    try:
+        gw = run(gateway(port), service("calls", calls.port), service("site", site.port, "http"),
+                 resource("HTTPRoute", "site", {"parentRefs": [{"name": "gw"}], "rules": [grpc_rule("site")]}),
+                 resource("GRPCRoute", "calls", {"parentRefs": [{"name": "gw"}], "rules": [grpc_rule("calls")]}))
+        with grpc.insecure_channel(f"127.0.0.1:{port}", OPTIONS) as channel:
+            _, call = channel.unary_unary("/test.Echo/Say").with_call(b"hello", timeout=10)
+            assert dict(call.initial_metadata())["backend"] == "calls"
+            assert json.loads(gw.get("/test.Echo/Say", method="POST", body=b"x").body)["backend"] == "site"
+            gw.write("all.yaml", gateway(port), service("calls", calls.port), service("site", site.port, "http"),
+                     resource("HTTPRoute", "site", {"parentRefs": [{"name": "gw"}], "rules": [
+                         {"matches": [{"path": {"value": "/web"}}], "backendRefs": [{"name": "site", "port": 80}]}]}),
+                     resource("GRPCRoute", "calls", {"parentRefs": [{"name": "gw"}], "rules": [grpc_rule("calls", service="test.Echo")]}))
+            until(lambda: gw.get("/").status == 404)
+            assert status(channel.unary_unary("/test.Other/Say"), b"").code() is Code.UNIMPLEMENTED
+            assert channel.unary_unary("/test.Echo/Say")(b"hello", timeout=10) == b"hello"
+            assert gw.get("/web").status == 200
+    finally:
+        calls.close()
