@@ -11,6 +11,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memset
 
 from gwfast._body cimport BODY_BAD, BODY_END, TRAILERS, body_next, body_parts, body_start, parts_size, trailer_parts
+from gwfast._counters cimport NO_ROW
 from gwfast._exchange cimport Exchange, Gateway
 from gwfast._fault cimport *
 from gwfast._filter cimport Ops, Out, answer_size, put, write_answer, write_response
@@ -516,7 +517,7 @@ cdef class Conn(Client):
         self.keep = False
         self.gateway.counters.totals.requests += 1
         self.gateway.counters.totals.faults[fault] += 1
-        self.gateway.counters.count(1, fault_row(fault).status, 0, answer_size(fault_row(fault).status), 0)
+        self.gateway.counters.count(1, NO_ROW, fault_row(fault).status, 0, answer_size(fault_row(fault).status), 0, 0)
         self.gateway.log.refusal(self.address, self.address_n, self.tls, 0, fault, self.gateway.head.why, fault_row(fault).status)
         if self.answer(fault_row(fault).status, NULL, NULL, 0) < 0:
             self.close()

@@ -1,6 +1,6 @@
 # Counters in shared memory: workers add, the supervisor reads. One memfd, never resized.
 #
-#   header | worker 0: Totals, RouteCounters x slots, FilterCounters x FILTERS | worker 1: ... | health
+#   header | worker 0: Totals, RouteCounters x slots, RouteCounters x BACKENDS, FilterCounters x FILTERS | worker 1: ... | health
 #
 # (each part page-aligned; for health see _health). A row of a filter in Python is its name's for good, so it counts on whatever
 # table comes and whoever takes a dead worker's place; the last one is of those for which there is no row left.
@@ -20,7 +20,9 @@ cdef enum:
     FILTER_COUNTS = 9      # _counters.FILTER_COUNTED
 
 cdef enum:
-    BUCKETS = 14           # durations; the last one is +Inf
+    BUCKETS = 21           # durations; the last one is +Inf
+    BACKENDS = 1000        # limits.BACKENDS_SHOWN: rows of backends, the first of all that have none of their own
+    NO_ROW = 0xFFFFFFFF
 
 cdef struct Totals:
     uint64_t connections   # accepted
@@ -92,6 +94,7 @@ cdef class Mapped:
 
     cdef char *part(self, uint32_t worker) noexcept    # begins with its Totals
     cdef RouteCounters *routes(self, uint32_t worker) noexcept
+    cdef RouteCounters *backends(self, uint32_t worker) noexcept
     cdef FilterCounters *filters(self, uint32_t worker) noexcept
 
 cdef class Pulse:
@@ -103,7 +106,9 @@ cdef class Counters:
     cdef HealthFile *health
     cdef Places *places    # this worker's
     cdef RouteCounters *routes
+    cdef RouteCounters *backends
     cdef FilterCounters *filters
     cdef uint32_t slots
-    cdef void count(self, uint32_t slot, int status, uint64_t bytes_in, uint64_t bytes_out,
-                    uint64_t micros) noexcept
+    # backend: its row, NO_ROW where none was chosen; until: microseconds until the response began, 0 where none did.
+    cdef void count(self, uint32_t slot, uint32_t backend, unsigned int status, uint64_t bytes_in, uint64_t bytes_out,
+                    uint64_t micros, uint64_t until) noexcept

@@ -14,14 +14,19 @@ from gwfast._sys cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap as 
 cdef enum:
     MAGIC = 0x67776631  # 'gwf1'
     UNLOADED = 0        # in FILTER_COUNTED
+    FASTER = 10000      # bounds from which on a duration is looked for, and which ones they are: seven steps at most
+    FASTER_AT = 6
+    SLOWER = 750000
+    SLOWER_AT = 13
     BLOCKED = 2
     LOADING = 0x10000   # in Totals.running
 
-# Upper bounds in microseconds, 100 us to 30 s, about three a decade.
+# Upper bounds in microseconds, 100 us to 30 s: three a decade, and four where timeouts and people's patience lie.
 cdef extern from * nogil:
     """
     static const unsigned long long gwfast_bounds[] = {
-        100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 500000, 2500000, 30000000};
+        100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 75000, 100000, 250000, 500000, 750000,
+        1000000, 2500000, 5000000, 7500000, 10000000, 30000000};
     """
     const uint64_t gwfast_bounds[]
 
@@ -45,7 +50,7 @@ CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")
 def create(int workers, int slots) -> int:
     """Create the counters of so many workers and route slots; return the memfd."""
     cdef size_t page = mmap.PAGESIZE
-    cdef size_t part = sizeof(Totals) + <size_t>slots * sizeof(RouteCounters) + FILTERS * sizeof(FilterCounters)
+    cdef size_t part = sizeof(Totals) + (<size_t>slots + BACKENDS) * sizeof(RouteCounters) + FILTERS * sizeof(FilterCounters)
     cdef size_t stride = (part + page - 1) // page * page
     cdef CounterFile header = CounterFile(MAGIC, workers, slots, stride, page)
     fd = os.memfd_create("gwfast-counters", os.MFD_CLOEXEC)
@@ -79,8 +84,11 @@ cdef class Mapped:
     cdef RouteCounters *routes(self, uint32_t worker) noexcept:
         return <RouteCounters *>(self.part(worker) + sizeof(Totals))
 
+    cdef RouteCounters *backends(self, uint32_t worker) noexcept:
+        return self.routes(worker) + self.header.slots
+
     cdef FilterCounters *filters(self, uint32_t worker) noexcept:
-        return <FilterCounters *>(self.routes(worker) + self.header.slots)
+        return <FilterCounters *>(self.backends(worker) + BACKENDS)
 
 
 @cython.final
@@ -95,6 +103,7 @@ cdef class Counters:
         self.places = places_of(self.health, worker)
         self.totals = <Totals *>self.mapped.part(worker)
         self.routes = self.mapped.routes(worker)
+        self.backends = self.mapped.backends(worker)
         self.filters = self.mapped.filters(worker)
         self.slots = self.mapped.header.slots
         # gauges of a worker that died say nothing about its successor
@@ -143,20 +152,27 @@ cdef class Counters:
         """Count what the process said and nobody read."""
         self.totals.messages_dropped += more
 
-    cdef void count(self, uint32_t slot, int status, uint64_t bytes_in, uint64_t bytes_out,
-                    uint64_t micros) noexcept:
-        cdef RouteCounters *route = self.routes + (slot if slot < self.slots else 0)
-        cdef int bucket = 0
-        cdef int kind = status // 100 - 1
-        route.classes[kind if 0 <= kind <= 4 else 5] += 1
-        route.bytes_in += bytes_in
-        route.bytes_out += bytes_out
-        route.duration_us += micros
-        while bucket < BUCKETS - 1 and micros > gwfast_bounds[bucket]:
-            bucket += 1
-        route.buckets[bucket] += 1
+    cdef void count(self, uint32_t slot, uint32_t backend, unsigned int status, uint64_t bytes_in, uint64_t bytes_out,
+                    uint64_t micros, uint64_t until) noexcept:
+        cdef RouteCounters *row = self.routes + (slot if slot < self.slots else 0)
+        cdef unsigned int kind = status // 100 - 1
+        cdef int bucket = bucket_of(micros)
+        kind = kind if kind < 5 else 5
+        row.classes[kind] += 1
+        row.bytes_in += bytes_in
+        row.bytes_out += bytes_out
+        row.duration_us += micros
+        row.buckets[bucket] += 1
         self.totals.bytes_in += bytes_in
         self.totals.bytes_out += bytes_out
+        if backend < BACKENDS:
+            row = self.backends + backend
+            row.classes[kind] += 1
+            if until:
+                row.duration_us += until
+                while bucket and until <= gwfast_bounds[bucket - 1]:   # from where all of it is: it is near
+                    bucket -= 1
+                row.buckets[bucket] += 1
 
 
 def place(int row, bint loading=False) -> int:
@@ -188,6 +204,20 @@ cdef class Pulse:
         cdef uint64_t what = (<Totals *>self.mapped.part(worker)).running
         if what:
             self.mapped.filters(worker)[(what & (LOADING - 1)) - 1].counts[BLOCKED] += 1
+
+
+cdef inline int bucket_of(uint64_t micros) noexcept nogil:
+    cdef int bucket = 0
+    if micros > FASTER:
+        bucket = FASTER_AT if micros <= SLOWER else SLOWER_AT
+    while bucket < BUCKETS - 1 and micros > gwfast_bounds[bucket]:
+        bucket += 1
+    return bucket
+
+
+def bucket(uint64_t micros) -> int:
+    """Return the bucket that a duration is counted in."""
+    return bucket_of(micros)
 
 
 cdef dict _totals(Totals *t):
@@ -236,13 +266,13 @@ def forget(int fd, uint32_t worker) -> None:
     places_forgotten(mapped.health, worker, <const Places *><const char *>had)
 
 
-def read(int fd) -> dict:
-    """Read the counters, summed over workers (table_generation: the oldest in use).
+def read(int fd, int backends=BACKENDS) -> dict:
+    """Read the counters, summed over workers (table_generation: the oldest in use); of the rows of backends the first ones.
 
     Return {'global': {name: n}, 'faults': {word: n}, 'mirrors': {word: n}, 'handshakes': {word: n}, 'buckets_us': bounds,
     'filters': {name: {one of FILTER_COUNTED: n}} ('': those beyond the rows),
-    'routes': {slot: {'1xx'..'5xx', 'none', 'bytes_in', 'bytes_out', 'duration_us', 'buckets'}}}: only slots that
-    counted something; 'buckets' are counts per bucket, not cumulative, the last beyond every bound.
+    'routes': {slot: {'1xx'..'5xx', 'none', 'bytes_in', 'bytes_out', 'duration_us', 'buckets'}}, 'backends': the same}: only
+    slots that counted something; 'buckets' are counts per bucket, not cumulative, the last beyond every bound.
     """
     cdef Mapped mapped = Mapped(fd)
     cdef Totals total
@@ -261,26 +291,26 @@ def read(int fd) -> dict:
     mirrors = {word: total.mirrors[i] for i, word in enumerate(MIRROR_ENDS)}
     handshakes = {word: total.handshakes[i] for i, word in enumerate(HANDSHAKE_ENDS)}
     return {"global": totals, "faults": faults, "mirrors": mirrors, "handshakes": handshakes, "filters": _filters(mapped),
-            "routes": _routes(mapped), "buckets_us": BUCKETS_US}
+            "routes": _rows(mapped, False, mapped.header.slots),
+            "backends": _rows(mapped, True, min(backends, BACKENDS)), "buckets_us": BUCKETS_US}
 
 
-cdef dict _routes(Mapped mapped):
-    cdef RouteCounters route
+cdef dict _rows(Mapped mapped, bint backends, uint32_t count):
+    cdef RouteCounters row
     cdef RouteCounters *one
     cdef uint32_t w, s, i
-    routes = {}
-    for s in range(mapped.header.slots):
-        memset(&route, 0, sizeof(route))
+    rows = {}
+    for s in range(count):
+        memset(&row, 0, sizeof(row))
         for w in range(mapped.header.workers):
-            one = mapped.routes(w) + s
+            one = (mapped.backends(w) if backends else mapped.routes(w)) + s
             for i in range(sizeof(RouteCounters) // sizeof(uint64_t)):
-                (<uint64_t *>&route)[i] += (<uint64_t *>one)[i]
-        counts = [route.buckets[i] for i in range(BUCKETS)]
-        if any(counts):
-            row = {name: route.classes[i] for i, name in enumerate(CLASSES)}
-            row.update(bytes_in=route.bytes_in, bytes_out=route.bytes_out, duration_us=route.duration_us, buckets=counts)
-            routes[s] = row
-    return routes
+                (<uint64_t *>&row)[i] += (<uint64_t *>one)[i]
+        counted = {name: row.classes[i] for i, name in enumerate(CLASSES)}
+        if any(counted.values()):
+            rows[s] = counted | {"bytes_in": row.bytes_in, "bytes_out": row.bytes_out, "duration_us": row.duration_us,
+                                 "buckets": [row.buckets[i] for i in range(BUCKETS)]}
+    return rows
 
 
 cdef dict _filters(Mapped mapped):

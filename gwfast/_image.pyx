@@ -591,8 +591,7 @@ cdef class Writer:
 
     cdef int let_go(self, RuleBlock block) except -1:
         rule = block.rule
-        if block.counter:
-            self.registry.drop_counter(rule.kind, f"{rule.namespace}/{rule.route}")
+        self.registry.drop_counter(rule.kind, f"{rule.namespace}/{rule.route}")
         if block.weights is not None:
             self.registry.drop_pick(rule.id, block.weights)
         for identity, weights in block.shares or ():
@@ -827,6 +826,7 @@ cdef class Writer:
             out.id = ir.identity(f"{backend.namespace}/{backend.name}:{backend.port}")
             out.protocol = PROTOCOLS[backend.protocol]
             out.tls = backend.tls.id if backend.tls is not None else 0
+            out.counter = self.registry.take_backend(key)
             self.write_budget(backend.retry_budget, out)
         elif block.backend is not backend:     # the same place, of which a policy says something else
             block.backend = backend
@@ -918,6 +918,7 @@ cdef class Writer:
 
     cdef int drop_backend(self, BackendBlock block) except -1:
         self.drop_endpoints(block)
+        self.registry.drop_backend(block.backend.key)
         memset(self.backends.at + block.index * sizeof(Backend), 0, sizeof(Backend))
         self.free_backends.append(block.index)
         del self.backend_blocks[block.backend.key]

@@ -11,6 +11,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from gwfast._counters cimport NO_ROW
 from gwfast._exchange cimport Exchange
 from gwfast._fault cimport *
 from gwfast._filter cimport Ops, answer_size
@@ -436,7 +437,7 @@ cdef class Stream(Downstream):
         cdef int status = fault_row(fault).status
         self.gateway.counters.totals.requests += 1
         self.gateway.counters.totals.faults[fault] += 1
-        self.gateway.counters.count(1, status, 0, answer_size(status), 0)
+        self.gateway.counters.count(1, NO_ROW, status, 0, answer_size(status), 0, 0)
         self.gateway.log.refusal(self.address, self.address_n, self.conn.tls, 2, fault, self.gateway.head.why, status)
         self.answer(status, NULL, NULL, 0)
         if not self.closed:

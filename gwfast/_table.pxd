@@ -188,7 +188,7 @@ cdef struct Backend:
     uint32_t parallel      # requests at one endpoint
     uint32_t pending       # that wait for one, of each worker
     uint32_t pending_ms    # and for how long
-    uint32_t pad
+    uint32_t counter       # row in the counters; 0: the one of all that have none of their own
 
 cdef struct Endpoint:
     uint32_t slot          # stable while the endpoint lives: index into each worker's endpoint states

@@ -3,6 +3,7 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memset
 
+from gwfast._counters cimport NO_ROW
 from gwfast._fault cimport FAULT_NO_BACKEND, FAULT_NO_ENDPOINT, FAULT_NO_RULE, fault_row
 from gwfast._health cimport is_out
 from gwfast._log cimport Record, say_tls
@@ -129,8 +130,9 @@ cdef class Way:
         cdef Record record
         if self.fault:
             self.gateway.counters.totals.faults[self.fault] += 1
-        self.gateway.counters.count(self.rule.counter if self.rule != NULL else 1, 0, self.bytes_in, self.bytes_out,
-                                    self.gateway.loop.now_us - self.started_us)
+        self.gateway.counters.count(self.rule.counter if self.rule != NULL else 1,
+                                    self.backend.counter if self.backend != NULL else NO_ROW, 0, self.bytes_in,
+                                    self.bytes_out, self.gateway.loop.now_us - self.started_us, 0)
         if self.gateway.log.format:
             memset(&record, 0, sizeof(record))
             record.client.at, record.client.n = client, client_n

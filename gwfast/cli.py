@@ -147,6 +147,13 @@ def key_file(path: str) -> bytes:
     return digest(content, 32)
 
 
+def routes(text: str) -> int:
+    number = whole(text)
+    if number > limits.ROUTES_SHOWN_MOST:
+        raise ValueError(f"{limits.ROUTES_SHOWN_MOST} at most can have metrics of their own")
+    return number
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     def chosen(text: str) -> str:
         if text not in words:
@@ -216,6 +223,8 @@ SERVING = (
     Option("--worker-timeout", seconds, limits.WORKER_TIMEOUT, "TIME", "for a worker that does not answer; then it is killed and "
            "replaced (10s, 0s: never)"),
     Option("--dns-refresh", seconds, 5.0, "TIME", "how often names of backends are looked up again (5s)"),
+    Option("--route-metrics", routes, limits.ROUTES_SHOWN, "N",
+           "routes with metrics of their own; those beyond are counted together, as route \"other\" (1024)"),
     Option("--log-format", one_of("json", "text"), "text", "json|text", "the program's own log, on stderr (text)"),
     Option("--log-level", one_of(*LEVELS), "info", "LEVEL", "from debug to error (info)"),
 )

@@ -91,7 +91,9 @@ POOL_REQUESTS = 100_000
 # TLS.
 TLS_CONTEXTS = 1024  # of certificates in use that a worker keeps, some 20 KiB each; others are read again when asked for
 TLS_AUTHORITIES = 64  # sets of authorities that a worker keeps apart from contexts; those of the system are 0.8 MiB
-BACKENDS_SHOWN = 1000  # in /metrics, /status and the log, of those whose endpoints a policy watches
+ROUTES_SHOWN = 1024  # in /metrics, an option: some 30 series each, and 240 bytes of each worker; those beyond share a row
+ROUTES_SHOWN_MOST = 100_000  # 3 million series: no Prometheus takes more from one target
+BACKENDS_SHOWN = 1000  # in /metrics, those beyond share a row; in /status and the log, of those whose endpoints a policy watches
 FILTERS_SHOWN = 1000  # in /metrics, filters in Python, by when they were first loaded; the last row is of all others
 CERTIFICATES_SHOWN = 1000  # in /metrics, those that expire first: a series for each is more than a Prometheus wants
 

@@ -36,6 +36,7 @@ class Loaded(msgspec.Struct, kw_only=True):
     added: frozenset[m.Key] = frozenset()
     changed: frozenset[m.Key] = frozenset()
     removed: frozenset[m.Key] = frozenset()
+    failed: int = 0  # files and folders that were looked at and hold something new that is wrong, or cannot be read
 
 
 def load(paths: Iterable[str]) -> Loaded:
@@ -62,11 +63,13 @@ class Loader:
         self._troubled: set[File] = set()
         self._rivals: set[m.Key] = set()
         self._refused: dict[m.Key, list[Finding]] = {}  # valid by themselves, but not as a change
+        self._failed: set[str] = set()  # paths of which this load found something new that is wrong
 
     def load(self, changed: set[str] | None = None) -> Loaded:
         """Read what changed. `changed` are absolute paths that may have; without it every path is looked at."""
         with without_collector():
             touched: set[m.Key] = set()
+            self._failed.clear()
             for file, left in self._stale(changed):
                 touched |= self._read(file, left)
             for key in touched:
@@ -103,6 +106,7 @@ class Loader:
                 held[obstacle] += sum(item.key is not None for item in file.items)
             else:
                 stale.append((file, True))
+        self._failed.update(walk.obstacles.keys() - self._obstacles.keys())
         self._obstacles = {path: (why, held[path]) for path, why in walk.obstacles.items()}
         self._blind = {os.path.abspath(path): why for path, why in walk.obstacles.items()}
         self._files = found
@@ -162,6 +166,8 @@ class Loader:
         after = {id(item): item for item in file.items}
         old = [before[name] for name in before.keys() - after.keys()]
         new = [after[name] for name in after.keys() - before.keys()]
+        if any(finding.severity == "error" for item in new for _, finding in item.findings):
+            self._failed.add(file.path)
         for item in old:
             if item.key:
                 rest = tuple(other for other in self._claims[item.key] if other is not item)
@@ -220,6 +226,7 @@ class Loader:
             item.resource = new = current
         elif refused := validate.check_change(current, new):
             self._refused[key] = refused
+            self._failed.add(item.file.path)
             return
         else:
             generation = current.metadata.generation + (_content(current) != _content(new))
@@ -244,7 +251,8 @@ class Loader:
                 self._resources[key] = resource
                 changes["changed" if before else "added"].add(key)
         sets = {name: frozenset(keys) for name, keys in changes.items()}
-        return Loaded(resources=dict(self._resources), problems=list(self._problems()), unreadable=self._unreadable(), **sets)
+        return Loaded(resources=dict(self._resources), problems=list(self._problems()), unreadable=self._unreadable(),
+                      failed=len(self._failed), **sets)
 
     def _unreadable(self) -> tuple[tuple[str, str], ...]:
         """Return what could not be read, and why."""

@@ -9,6 +9,8 @@ Rules:
 from collections import deque
 from typing import NamedTuple
 
+from gwfast import limits
+
 SHARED = 0  # counter slot of the routes beyond the bound
 UNROUTED = 1  # counter slot of requests that found no route
 
@@ -30,6 +32,25 @@ class _Slots:
         self._held: dict[object, int] = {}
         self._free: dict[int, deque[int]] = {}  # by length of the range
         self._signs = 0
+        self.shared: dict[object, int] = {}  # identities beyond the bound, counted by how many hold them
+
+    def take_or_share(self, identity) -> int:
+        """As take(), of one slot: which it is; SHARED for those beyond the bound, as long as somebody holds them."""
+        place = None if identity in self.shared else self.take(identity)
+        if place is None:
+            self.shared[identity] = self.shared.get(identity, 0) + 1
+            return SHARED
+        return place.slot
+
+    def drop_or_leave(self, identity) -> None:
+        """Let go of what take_or_share() gave."""
+        held = self.shared.get(identity)
+        if held is None:
+            self.drop(identity)
+        elif held > 1:
+            self.shared[identity] = held - 1
+        else:
+            del self.shared[identity]
 
     def take(self, identity, length: int = 1) -> Place | None:
         place = self.places.get(identity)
@@ -70,6 +91,7 @@ class Registry:
     def __init__(self, counter_slots: int = 1024):
         self._endpoints = _Slots()
         self._counters = _Slots(first=2, bound=counter_slots)
+        self._backends = _Slots(first=1, bound=limits.BACKENDS_SHOWN)
         self._picks = _Slots()
         self._addresses: dict[str, tuple[tuple[str, int], ...]] = {}
         self.changed: set[str] = set()  # keys of backends whose addresses changed since an image was built
@@ -102,11 +124,22 @@ class Registry:
 
     def take_counter(self, kind: str, route: str) -> int:
         """Return the counter slot of a route ('namespace/name'); SHARED when there are more routes than slots."""
-        place = self._counters.take((kind, route))
-        return place.slot if place else SHARED
+        return self._counters.take_or_share((kind, route))
 
     def drop_counter(self, kind: str, route: str) -> None:
-        self._counters.drop((kind, route))
+        self._counters.drop_or_leave((kind, route))
+
+    def take_backend(self, key: str) -> int:
+        """Return the counter row of the backend with this key; SHARED when there are more backends than rows."""
+        return self._backends.take_or_share(key)
+
+    def drop_backend(self, key: str) -> None:
+        self._backends.drop_or_leave(key)
+
+    @property
+    def uncounted(self) -> tuple[int, int]:
+        """How many routes, and how many backends, share a row of the counters."""
+        return len(self._counters.shared), len(self._backends.shared)
 
     def take_pick(self, rule_id: str, weights: tuple[int, ...]) -> Place:
         """Return where the selector state of a rule with these weights lies: one slot, then one a weight."""
@@ -119,6 +152,11 @@ class Registry:
     def counters(self) -> dict[int, tuple[str, str]]:
         """The route, (kind, 'namespace/name'), of every counter slot that is held by one."""
         return {place.slot: identity for identity, place in self._counters.places.items()}
+
+    @property
+    def backends(self) -> dict[int, str]:
+        """The backend, by its key, of every counter row that is held by one."""
+        return {place.slot: key for key, place in self._backends.places.items()}
 
     @property
     def endpoints(self) -> dict[tuple[str, int, str], Place]:

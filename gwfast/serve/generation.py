@@ -35,6 +35,7 @@ class Reading(msgspec.Struct, frozen=True):
     entries: int  # matches of rules, counted on each host
     unread: tuple[tuple[str, str], ...] = ()  # files and folders that cannot be read, and why
     place: str = ""  # the first path given
+    failed: int = 0  # files and folders of which this reading found something new that is wrong
 
     def problems(self) -> list[Problem]:
         """Return everything that is wrong, and why what is not served is not."""
@@ -59,14 +60,17 @@ class Pipeline:
             gateway_class=options.gateway_class, gateway=options.gateway, dns_templates=options.dns_templates),
             regex.check, keeps=True)
         self._builder = Builder()
-        self._registry = Registry(options.route_counters)
+        self._registry = Registry(options.route_metrics + 2)  # and those of no route, and of all others
         self._images = Images(self._registry)
         self._credentials = Credentials()
         self._named: Set[str] = frozenset()  # backends whose addresses were looked up
         # of the last image: places of endpoints by backend and 'ip:port', and by what a probe asks
         self.watched: dict[str, dict[str, tuple[int, int]]] = {}
         self.probed: dict[Subject, list[tuple[int, int]]] = {}
-        self.counter_names: dict[int, routes.Name] = {}  # by slot, of the last image
+        # by slot, of the last image
+        self.counter_names: dict[int, routes.Name] = {}
+        self.backend_names: dict[int, str] = {}
+        self.uncounted = (0, 0)  # how many routes, and how many backends, share a slot
 
     @property
     def credentials_bytes(self) -> int:
@@ -78,7 +82,8 @@ class Pipeline:
         loaded = self._loader.load(changed)
         graph = self._attacher.attach(loaded.resources, loaded.added | loaded.changed | loaded.removed)
         plan = self._builder.build(graph)
-        return Reading(plan, graph, tuple(loaded.problems), self._builder.entries, loaded.unreadable, self._loader.paths[0])
+        return Reading(plan, graph, tuple(loaded.problems), self._builder.entries, loaded.unreadable, self._loader.paths[0],
+                       loaded.failed)
 
     def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple],
               generation: int) -> tuple[tuple[int, ...], int]:
@@ -93,6 +98,8 @@ class Pipeline:
         self._named = addresses.keys()
         image = self._images.build(plan, binds, generation)
         self.counter_names = {SHARED: routes.SHARED, UNROUTED: routes.UNROUTED} | self._registry.counters
+        self.backend_names = {SHARED: routes.OTHER_BACKENDS} | self._registry.backends
+        self.uncounted = self._registry.uncounted
         self._look_after(plan)
         credentials = self._credentials.publish(plan)
         return (publish(image), *([credentials] if credentials >= 0 else ())), image.size

@@ -50,7 +50,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     worker_timeout: float = limits.WORKER_TIMEOUT  # 0: a worker that does not answer is never killed
     dns_templates: tuple[str, ...] = ("{name}.{namespace}", "{name}")
     dns_refresh: float = 5.0
-    route_counters: int = 1024  # routes with metrics of their own; those beyond share a slot
+    route_metrics: int = limits.ROUTES_SHOWN  # routes with metrics of their own; those beyond share a slot
     log_format: Literal["json", "text"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     engine: EngineOptions = EngineOptions()

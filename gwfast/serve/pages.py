@@ -7,7 +7,7 @@ import msgspec
 from gwfast import __version__
 from gwfast.config.locate import locate
 from gwfast.errors import Problem
-from gwfast.observe import metrics, sink
+from gwfast.observe import metrics, processes, sink
 from gwfast.observe.admin import Page
 from gwfast.observe.h11_server import Answer
 from gwfast.plan.dump import to_builtins
@@ -45,7 +45,8 @@ class Pages:
 
     async def metrics(self) -> Answer:
         stats = msgspec.structs.replace(self._of.stats, ready=self._of.ready, messages_dropped=sink.pump())
-        text = metrics.render(self._of.counted.read(), stats, self._of.health.read(), self._of.prober.results)
+        text = metrics.render(self._of.counted.read(), stats, self._of.health.read(), self._of.prober.results,
+                              processes.read(self._of.processes))
         return Answer(200, text, metrics.CONTENT_TYPE)
 
     async def status(self) -> Answer:
@@ -68,9 +69,9 @@ class Pages:
         return Answer(200, await self._of.aside.run(_plan_json, self._of.reading.plan), JSON)
 
     async def reload(self) -> Answer:
-        failures = self._of.stats.reload_failures
+        failures = self._of.stats.rounds_failed
         await self._of.reload()
-        failed = self._of.stats.reload_failures > failures
+        failed = self._of.stats.rounds_failed > failures
         problems = [msgspec.to_builtins(problem) | {"text": str(problem)}
                     for problem in await self._located()]
         return _json({"generation": self._of.stats.generation, "failed": failed, "problems": problems},

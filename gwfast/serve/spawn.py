@@ -76,6 +76,7 @@ class Nursery:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
+            self.pid = 0
 
 
 def another() -> Process:

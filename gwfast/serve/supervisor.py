@@ -65,8 +65,9 @@ class Supervisor:
         self.aside = Aside(loop, "pipeline")
         self.pipeline = Pipeline(options)
         self.ports = Ports(options.workers, options.bind, options.port_map, options.backlog)
-        self.counters = _counters.create(options.workers, options.route_counters)
+        self.counters = _counters.create(options.workers, options.route_metrics + 2)
         self.counted = RouteCounts(partial(_counters.read, self.counters))
+        self._nursery = nursery
         self.crew = Crew(loop, options, self.counters, self.ports, self.stats, log, processes,
                          nursery.worker)
         self.resolver = Resolver(loop, lambda: self._ask(set()), options.dns_refresh)
@@ -155,6 +156,7 @@ class Supervisor:
             except Exception as error:
                 self._changed = None  # the next round looks at everything again
                 self.stats.reload_failures += 1
+                self.stats.rounds_failed += 1
                 self._log.bug("a configuration did not become a table; the one before serves", error)
             self.stats.reload_seconds = time.monotonic() - begin
             self._busy, self._changes = False, self._changes + 1
@@ -182,6 +184,7 @@ class Supervisor:
         begin = time.monotonic()
         if changed is None or changed or self.reading and time.time() >= self.reading.graph.turns_at:
             self.reading = await self.aside.run(self.pipeline.read, changed)
+            self.stats.reload_failures += self.reading.failed
             self.stats.config_unreadable = len(self.reading.unread)
             if self._watcher is not None:
                 self._watcher.look_again(self.reading.unread)
@@ -210,6 +213,13 @@ class Supervisor:
         elif left < math.inf:
             self._turn = self._loop.call_later(min(left, TURN_WAIT), self._await_turn)
 
+    @property
+    def processes(self) -> dict[str, int]:
+        """The process ids of the gateway, by what each is."""
+        workers = {f"worker-{member.index}": member.pid for member in self.crew.members}
+        processes = {"supervisor": os.getpid(), "nursery": self._nursery.pid, **workers}
+        return {name: pid for name, pid in processes.items() if pid}
+
     async def _look_up(self, plan: Plan) -> dict[str, tuple]:
         """Return the addresses of the backends that only have names, by key; wait a little for new names."""
         named = [each for each in plan.endpoints if each.named]
@@ -220,7 +230,8 @@ class Supervisor:
     async def _publish(self, plan: Plan, addresses: dict[str, tuple]) -> None:
         generation = self.stats.generation + 1
         table, size = await self.aside.run(self.pipeline.image, plan, self.ports.ids, addresses, generation)
-        self.counted.assign(self.pipeline.counter_names)
+        self.counted.assign(self.pipeline.counter_names, self.pipeline.backend_names)
+        self._tell_uncounted(*self.pipeline.uncounted)
         self.health.follow(self.pipeline.watched)
         self.crew.publish(generation, table)
         self._probe(table)
@@ -238,6 +249,13 @@ class Supervisor:
 
             self._certs = Certs(os.dup(table[1]), self._certs)
         self.prober.follow(probed, self._certs)
+
+    def _tell_uncounted(self, routes: int, backends: int) -> None:
+        """Log where routes begin to be more than have metrics of their own."""
+        if routes and not self.stats.routes_uncounted:
+            self._log.warning("some routes have no metrics of their own: they are counted together, as route \"other\"",
+                              routes=routes, option=f"--route-metrics {self._options.route_metrics}")
+        self.stats.routes_uncounted, self.stats.backends_uncounted = routes, backends
 
     def _listen(self, binds: list[Wanted]) -> None:
         """Let the workers accept where they do not yet, and no more where nothing is wanted now."""
@@ -268,7 +286,7 @@ class Supervisor:
         if not await self.crew.settled(generation, APPLY_WAIT):
             self._log.warning("a worker has not taken the table yet", generation=generation)
         self.stats.reloads += 1
-        self.stats.reload_at = time.time()
+        self.stats.reload_timestamp_seconds = time.time()
         self.stats.entries = self.reading.entries
         write = self._log.info if news else self._log.debug
         write("table serves", generation=generation, entries=self.stats.entries,

@@ -3,6 +3,7 @@ import json
 import re
 import socket
 import ssl
+import time
 
 import h2.config
 import h2.connection
@@ -174,6 +175,65 @@ def test_metrics(run, backend) -> None:
     assert got["gwfast_ready"] == 1
     assert any(name.startswith("gwfast_build_info{") for name in got)
     until(lambda: gw.metrics()["gwfast_connections_open"] == 0)
+
+
+def test_metrics_of_backends(run, backend) -> None:
+    """By the class that clients saw; time until the response began, also of what came back as an error."""
+    one, two = backend("one"), backend("two")
+    two.on("/two", b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")
+    gw = run(gateway(free_port()), service("one", one), service("two", two), service("down"),
+             route("r", rule("one", path="/one"), rule("two", path="/two"), rule("down", path="/down")))
+    for path, times in (("/one", 3), ("/two", 2), ("/down", 1), ("/nowhere", 1)):
+        for _ in range(times):
+            gw.get(path)
+    until(lambda: gw.metrics()["gwfast_requests_open"] == 0)
+    got = {name.removeprefix("gwfast_backend_"): n for name, n in gw.metrics().items() if name.startswith("gwfast_backend_re") and "bucket" not in name}
+    sums = {name: got.pop(name) for name in list(got) if "_sum" in name}
+    assert got == {'requests_total{backend="default/one:80/http",code="2xx"}': 3, 'requests_total{backend="default/two:80/http",code="5xx"}': 2,
+                   'requests_total{backend="default/down:80/http",code="5xx"}': 1,
+                   'response_seconds_count{backend="default/one:80/http"}': 3, 'response_seconds_count{backend="default/two:80/http"}': 2,
+                   'response_seconds_count{backend="default/down:80/http"}': 0}
+    assert all(0 < n < 60 for name, n in sums.items() if "down" not in name)
+
+
+def test_metrics_of_processes(make) -> None:
+    gw = make("--workers", "2")
+    got = gw.metrics()
+    assert {*re.findall(r'process="(.*?)"', " ".join(got))} == {"supervisor", "worker-0", "worker-1"}
+    names = {"supervisor", "worker-0", "worker-1"}
+    assert {name for name in names if got[f'process_resident_memory_bytes{{process="{name}"}}'] > 1 << 20} == names
+    assert {name for name in names if 0 < got[f'process_open_fds{{process="{name}"}}'] < got[f'process_max_fds{{process="{name}"}}']} == names
+
+
+def test_routes_beyond_the_option_are_counted_together(run, backend) -> None:
+    gw = run(gateway(free_port()), service("one", backend("one")), *(route(f"r-{n}", rule("one", path=f"/{n}")) for n in range(5)),
+             options=("--route-metrics", "2"))
+    for n in range(5):
+        gw.get(f"/{n}")
+    until(lambda: gw.metrics()["gwfast_requests_open"] == 0)
+    got = gw.metrics()
+    rows = {name: n for name, n in got.items() if name.startswith("gwfast_route_requests_total")}
+    assert sorted(rows.values()) == [1, 1, 3] and rows['gwfast_route_requests_total{kind="",route="other",code="2xx"}'] == 3
+    assert got["gwfast_routes_uncounted"] == 3
+    assert "some routes have no metrics of their own" in gw.errors() and "--route-metrics 2" in gw.errors()
+
+
+def test_broken_files_are_failures_of_reloads(make) -> None:
+    """Each that cannot be decoded, once for each time that it was written; what is right beside them is served."""
+    gw = make()
+    assert gw.metrics()["gwfast_reload_failures_total"] == 0
+
+    def failures(n: int):
+        return until(lambda: gw.metrics()["gwfast_reload_failures_total"] == n)
+    (gw.folder / "broken.yaml").write_text("kind: [")
+    failures(1)
+    assert gw.get("/").status == 200 and gw.ask("/readyz")[0] == 200
+    (gw.folder / "broken.yaml").write_text("apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: x}\nspec: {rules: 5}\n")
+    failures(2)
+    gw.write("good.yaml", route("good", rule("one", path="/good")))
+    gw.serves("/good")
+    assert gw.metrics()["gwfast_reload_failures_total"] == 2        # the broken one was not looked at again
+    assert time.time() - 60 < gw.metrics()["gwfast_reload_timestamp_seconds"] <= time.time() + 1
 
 
 def test_metrics_survive_a_reload(run, backend) -> None:

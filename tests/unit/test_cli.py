@@ -30,6 +30,7 @@ CASES = [
     ("--admin", "0.0.0.0:1", "admin", ("0.0.0.0", 1)),
     ("--admin", "[::1]:9", "admin", ("::1", 9)),
     ("--admin", ":9", "admin", ("", 9)),
+    ("--route-metrics", "0", "route_metrics", 0),
     ("--gateway", "ns/a", "gateway", "ns/a"),
     ("--gateway-class", "x", "gateway_class", "x"),
     ("--dns-template", "{name}.{namespace}.svc,{name}", "dns_templates", ("{name}.{namespace}.svc", "{name}")),

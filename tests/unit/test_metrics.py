@@ -1,14 +1,19 @@
 """What Prometheus reads, read back."""
+import itertools
 import os
 import re
+import resource
+import time
 
 import pytest
 
 from gwfast import _counters, limits
+from gwfast.endpoints.registry import Registry
+from gwfast.observe import processes
 from gwfast.observe.metrics import HELP, Stats, render
 from gwfast.observe.routes import RouteCounts
 
-SAMPLE = re.compile(r'(gwfast_[a-z0-9_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (-?[0-9.e+-]+)')
+SAMPLE = re.compile(r'((?:gwfast|process)_[a-z0-9_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (-?[0-9.e+-]+)')
 COUNTERS = {
     "global": {"requests": 12, "connections_open": 3, "something_new": 4},
     "faults": {"no_rule": 2},
@@ -17,26 +22,66 @@ COUNTERS = {
                                     "duration_us": 1_500_000, "buckets": [1, 2, 5]},
         ("", "other"): {"2xx": 1, "bytes_in": 1, "bytes_out": 2, "duration_us": 3, "buckets": [1, 0, 0]},
     },
+    "backends": {
+        "shop/api:80/http": {"2xx": 6, "none": 2, "bytes_in": 1, "bytes_out": 2, "duration_us": 2_500_000, "buckets": [1, 2, 3]},
+    },
     "buckets_us": (100, 2500),
 }
 
 
-def scrape(counters=COUNTERS, stats=None):
-    """Parse the text strictly: HELP, TYPE, then that family's samples."""
-    text = render(counters, stats or Stats()).decode()
-    assert text.endswith("\n")
-    samples, family = {}, ""
+def scrape(counters=COUNTERS, stats=None, **more):
+    """Parse the text strictly, as the format and promtool's linter want it: HELP, TYPE, then that family's samples, each once."""
+    text = render(counters, stats or Stats(), **more).decode()
+    assert text.endswith("\n") and "\n\n" not in text
+    samples, families, family, kind = {}, {}, "", ""
     for line in text.splitlines():
         if line.startswith("# HELP "):
-            family = line.split()[2]
+            assert family in families or not family
+            family, said = line.removeprefix("# HELP ").split(" ", 1)
+            assert family not in families and said not in families.values()
+            families[family] = said
+            kind = ""
         elif line.startswith("# TYPE "):
-            assert line.split()[2] == family and line.split()[3] in ("counter", "gauge", "histogram")
+            assert not kind
+            of, kind = line.removeprefix("# TYPE ").split(" ")
+            assert of == family
+            lint(family, families[family], kind)
         else:
+            assert kind
             name, labels, value = SAMPLE.fullmatch(line).groups()
-            assert name.startswith(family)
+            endings = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)
+            assert name in [family + ending for ending in endings]
             assert (key := f"{name}{{{labels}}}" if labels else name) not in samples
             samples[key] = float(value)
+    histograms(samples, [name for name in families if name.endswith("_seconds") and f"# TYPE {name} histogram" in text])
     return samples
+
+
+UNITS = {"milliseconds", "ms", "minutes", "hours", "kilobytes", "kib", "mb", "percent", "at", "us"}
+
+
+def lint(name: str, said: str, kind: str) -> None:
+    """What promtool's linter asks of a family, and that its HELP can be read without its neighbours."""
+    assert re.fullmatch(r"(gwfast|process)_[a-z][a-z0-9_]*[a-z0-9]", name) and kind in ("counter", "gauge", "histogram")
+    assert (kind == "counter") == name.endswith("_total")
+    assert not name.endswith(("_count", "_sum", "_bucket", "_info")) or name == "gwfast_build_info"
+    assert not UNITS & set(name.split("_")) and not {"counter", "gauge", "histogram"} & set(name.split("_"))
+    assert said[:1].isupper() and said.endswith(".") and len(said.split()) >= 4 and "\\" not in said, said
+    assert not re.match(r"(Those|They|It|That|The same|Of)\b", said) and " of them that " not in said, said
+    assert ("timestamp" in name) == ("epoch" in said) or name == "process_start_time_seconds", said
+
+
+def histograms(samples: dict[str, float], names: list[str]) -> None:
+    """Buckets rise with le up to +Inf, which is the count, and each has a sum."""
+    for name in names:
+        series = {}
+        for sample, value in samples.items():
+            if sample.startswith(f"{name}_bucket{{"):
+                labels, le = re.fullmatch(r'.*?\{(.*),le="(.*?)"\}', sample).groups()
+                series.setdefault(labels, []).append((float(le), value))
+        for labels, buckets in series.items():
+            assert buckets == sorted(buckets) and [n for _, n in buckets] == sorted(n for _, n in buckets)
+            assert buckets[-1] == (float("inf"), samples[f"{name}_count{{{labels}}}"]) and f"{name}_sum{{{labels}}}" in samples
 
 
 ROUTE = 'kind="HTTPRoute",route="shop/api"'
@@ -56,6 +101,13 @@ ROUTE = 'kind="HTTPRoute",route="shop/api"'
     (f'gwfast_route_duration_seconds_bucket{{{ROUTE},le="+Inf"}}', 8),
     (f"gwfast_route_duration_seconds_count{{{ROUTE}}}", 8),
     (f"gwfast_route_duration_seconds_sum{{{ROUTE}}}", 1.5),
+    ('gwfast_backend_requests_total{backend="shop/api:80/http",code="2xx"}', 6),
+    ('gwfast_backend_requests_total{backend="shop/api:80/http",code="none"}', 2),
+    ('gwfast_backend_response_seconds_bucket{backend="shop/api:80/http",le="0.0025"}', 3),
+    ('gwfast_backend_response_seconds_count{backend="shop/api:80/http"}', 6),
+    ('gwfast_backend_response_seconds_sum{backend="shop/api:80/http"}', 2.5),
+    ("gwfast_reload_timestamp_seconds", 1.7e9),
+    ("gwfast_routes_uncounted", 5),
     ("gwfast_worker_restarts_total", 2),
     ("gwfast_ready", 1),
     ('gwfast_problems{severity="error"}', 3),
@@ -63,7 +115,7 @@ ROUTE = 'kind="HTTPRoute",route="shop/api"'
     ('gwfast_certificate_expiry_timestamp_seconds{namespace="shop",secret="web"}', 1.5e9),
 ])
 def test_sample(sample, value):
-    stats = Stats(worker_restarts=2, ready=True, problems={"error": 3}, certificates={("shop", "web"): 1.5e9})
+    stats = Stats(worker_restarts=2, ready=True, reload_timestamp_seconds=1.7e9, routes_uncounted=5, problems={"error": 3}, certificates={("shop", "web"): 1.5e9})
     assert scrape(stats=stats)[sample] == value
 
 
@@ -139,7 +191,7 @@ def test_labels_are_escaped():
 
 def test_what_the_counters_give_is_what_is_rendered():
     counters = pytest.importorskip("gwfast._counters")
-    samples = scrape(RouteCounts(lambda: counters.read(counters.create(2, 16))).read())
+    samples = scrape(RouteCounts(lambda rows: counters.read(counters.create(2, 16), rows)).read())
     assert samples["gwfast_requests_total"] == 0
 
 
@@ -163,13 +215,64 @@ A, B = ("HTTPRoute", "n/a"), ("HTTPRoute", "n/b")
 ], ids=["first", "stays", "another", "another-stays", "gone", "comes-back", "nothing-yet"])
 def test_a_route_begins_at_zero(steps, expected):
     counted = {}
-    counts = RouteCounts(lambda: {"routes": {slot: row(n) for slot, n in counted.items()}})
+    asked = []
+
+    def read(rows: int) -> dict:
+        asked.append(rows)
+        backends = {slot: row(n) for slot, n in counted.items() if slot < rows}
+        return {"routes": {slot: row(n) for slot, n in counted.items()}, "backends": backends}
+    counts = RouteCounts(read)
     for names, now in steps:
         counted |= now
         if names is not None:
-            counts.assign(names)
-    assert counts.read() == {"routes": {name: row(n) for name, n in expected.items()}}
+            counts.assign(names, {slot: name[1] for slot, name in names.items()})
+    assert counts.read() == {"routes": {name: row(n) for name, n in expected.items()},
+                             "backends": {name[1]: row(n) for name, n in expected.items()}}
+    assert max(asked) <= 4                   # rows that nobody has are not looked at
 
 
 def row(n: int) -> dict:
     return {"2xx": n, "bytes_in": 3 * n, "buckets": [0, n]}
+
+
+def test_processes_are_told_of_in_the_words_of_the_client_libraries():
+    """This one against what the library of Prometheus would say of it."""
+    before = time.process_time()
+    while time.process_time() < before + 0.05:
+        pass
+    found = processes.read({"supervisor": os.getpid(), "gone": 2**22 + 1})
+    assert found.keys() == {"supervisor"}
+    samples = scrape(processes=found)
+    told = {name.removesuffix('{process="supervisor"}'): n for name, n in samples.items() if name.startswith("process_")}
+    assert told.keys() == {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_virtual_memory_bytes",
+                           "process_open_fds", "process_max_fds", "process_start_time_seconds"}
+    assert abs(told["process_cpu_seconds_total"] - time.process_time()) < 1
+    assert 1 << 20 < told["process_resident_memory_bytes"] < told["process_virtual_memory_bytes"]
+    assert 3 <= told["process_open_fds"] <= told["process_max_fds"] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert time.time() - 86400 * 30 < told["process_start_time_seconds"] <= time.time() + 1
+
+
+def test_buckets_are_fine_where_people_wait():
+    bounds = [bound / 1e6 for bound in _counters.BUCKETS_US]
+    assert bounds == sorted(bounds) and {0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10} <= set(bounds)
+    assert all(later <= 2.5 * sooner + 1e-9 for sooner, later in itertools.pairwise(bounds) if later <= 10)
+
+
+def test_a_duration_is_in_the_first_bucket_that_holds_it():
+    bounds = _counters.BUCKETS_US
+    for micros in sorted({0, 10**9, *(bound + by for bound in bounds for by in (-1, 0, 1))}):
+        assert _counters.bucket(micros) == next((i for i, bound in enumerate(bounds) if micros <= bound), len(bounds))
+
+
+def test_routes_and_backends_beyond_the_bound_share_a_row_and_are_counted():
+    registry = Registry(4)
+    assert [registry.take_counter("HTTPRoute", f"n/{i}") for i in (1, 2, 3, 3, 4)] == [2, 3, 0, 0, 0]
+    assert registry.uncounted == (2, 0)
+    registry.drop_counter("HTTPRoute", "n/1")
+    assert registry.take_counter("HTTPRoute", "n/3") == 0       # its rules are all counted in one place
+    for _ in range(3):
+        registry.drop_counter("HTTPRoute", "n/3")
+    assert registry.uncounted == (1, 0) and registry.take_counter("HTTPRoute", "n/3") == 2
+    rows = [registry.take_backend(f"n/{i}:80/http") for i in range(limits.BACKENDS_SHOWN + 1)]
+    assert rows == [*range(1, limits.BACKENDS_SHOWN), 0, 0] and registry.uncounted == (1, 2)
+    assert registry.backends[1] == "n/0:80/http"

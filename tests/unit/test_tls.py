@@ -257,6 +257,8 @@ POINTERS = {
     "BIO_read": "int(*)(BIO *, void *, int)", "BIO_write": "int(*)(BIO *, void *, int)",
     "BIO_get_mem_data": "long(*)(BIO *, char * *)", "ERR_get_error": "unsigned long(*)()",
     "ERR_peek_error": "unsigned long(*)()", "ERR_clear_error": "void(*)()",
+    "SSL_get_version": "char *(*)(SSL *)", "SSL_get_current_cipher": "SSL_CIPHER *(*)(SSL *)",
+    "SSL_CIPHER_get_name": "char *(*)(SSL_CIPHER *)",
 }
 
 
