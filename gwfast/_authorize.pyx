@@ -22,7 +22,7 @@ from gwfast._fields cimport field_line
 from gwfast._filter cimport Out, put, put_number, put_text, say
 from gwfast._head cimport (FIELD_AUTHORIZATION, FIELD_CONTENT_LENGTH, FIELD_DATE, FIELD_EXPECT, FIELD_HOP, FIELD_HOST,
                            FIELD_TRANSFER_ENCODING, FIELD_X_REQUEST_ID, FRAMING_LENGTH, METHOD_HEAD, METHOD_POST, Field,
-                           HeadLimits, MAX_FIELDS, RequestHead, ResponseHead, Slice)
+                           HeadLimits, RequestHead, ResponseHead, Slice, any_head)
 from gwfast._http1 cimport parse_request, parse_response
 from gwfast._loop cimport Pool, append, release, reserve, waiting
 from gwfast._sys cimport CLOCK_REALTIME, clock_gettime, getsockname, sockaddr, sockaddr_storage, socklen_t, timespec
@@ -91,9 +91,7 @@ cdef bint is_named(const Image *image, Text names, const Field *field) noexcept 
 
 # Reads the head that is to go on.
 cdef bint read_request(const Buf *request, RequestHead *head) noexcept:
-    cdef HeadLimits most
-    most.head = most.line = waiting(request)
-    most.count = MAX_FIELDS
+    cdef HeadLimits most = any_head(waiting(request))
     return parse_request(request.base + request.start, waiting(request), 0, &most, head) == <int>waiting(request)
 
 
@@ -396,7 +394,7 @@ cdef class Authorization(Hold):
     cdef void deny(self) noexcept:
         cdef Exchange exchange = self.exchange
         cdef Gateway gateway = exchange.gateway
-        cdef HeadLimits most
+        cdef HeadLimits most = any_head(0)
         cdef uint32_t n = waiting(&self.body)
         cdef char tail[48]
         cdef Out out
@@ -412,7 +410,6 @@ cdef class Authorization(Hold):
             exchange.answer(403, FAULT_AUTHORIZER, NULL, 0)
             return
         most.head = most.line = waiting(&self.made)
-        most.count = MAX_FIELDS
         if parse_response(self.made.base + self.made.start, waiting(&self.made), 0, &most, exchange.method_id,
                           &gateway.reply) <= 0:
             exchange.answer(403, FAULT_AUTHORIZER, NULL, 0)

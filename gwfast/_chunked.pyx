@@ -9,7 +9,10 @@ from gwfast._bytes cimport CHAR_HEX, CHAR_QUOTED, CHAR_TOKEN, hex_value, is_a, s
 from gwfast._fields cimport field_line
 from gwfast._framing cimport is_guarded, is_hop
 from gwfast._head cimport (
-    BAD_REQUEST, FIELD_EXPECT, FIELD_HOP, FIELD_VIA, Field, MAX_FIELDS, MAX_LINE, PARTIAL, Slice)
+    BAD_REQUEST, FIELD_EXPECT, FIELD_HOP, FIELD_VIA, Field, PARTIAL, Slice)
+
+cdef enum:
+    DOOR_FIELDS = 256          # that tests may ask for
 
 
 # chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF (RFC 9112 7.1)
@@ -186,7 +189,7 @@ cdef int parse_trailers(const char *at, uint32_t n, uint32_t limit, Field *field
             return <int>(p + 2 - at) if p[1] == b'\n' else BAD_REQUEST
         if count[0] == room:
             return BAD_REQUEST
-        used = field_line(p, end, MAX_LINE, &fields[count[0]])
+        used = field_line(p, end, limit, &fields[count[0]])
         if used == PARTIAL:
             return missing
         if used < 0 or is_barred(&fields[count[0]]):
@@ -208,7 +211,7 @@ cdef int sift_trailers(char *at, uint32_t n, uint32_t limit, uint32_t *kept) noe
     cdef int used
     kept[0] = 0
     while p < end and p[0] != b'\r':
-        used = field_line(p, end, MAX_LINE, &field)
+        used = field_line(p, end, limit, &field)
         if used <= 0:
             return BAD_REQUEST if used < 0 or n >= limit else PARTIAL
         p += used
@@ -218,7 +221,7 @@ cdef int sift_trailers(char *at, uint32_t n, uint32_t limit, uint32_t *kept) noe
         return BAD_REQUEST
     end, p = p, at
     while p < end:
-        used = field_line(p, end, MAX_LINE, &field)
+        used = field_line(p, end, limit, &field)
         if may_trail(&field):
             memmove(at + kept[0], p, used)
             kept[0] += used
@@ -269,11 +272,11 @@ def chunks_of(data: bytes, cuts=(), bint lenient=False):
     return chunks_at(<size_t><const char *>data, len(data), cuts, lenient)
 
 
-def trailers_at(size_t address, uint32_t n, *, uint32_t limit=8192, uint32_t room=MAX_FIELDS):
+def trailers_at(size_t address, uint32_t n, *, uint32_t limit=8192, uint32_t room=DOOR_FIELDS):
     """Parse a trailer section at an address: (its length, fields), or the int that refuses it (0: partial)."""
-    cdef Field fields[MAX_FIELDS]
+    cdef Field fields[DOOR_FIELDS]
     cdef uint32_t count = 0
-    result = parse_trailers(<const char *>address, n, limit, fields, min(room, <uint32_t>MAX_FIELDS), &count)
+    result = parse_trailers(<const char *>address, n, limit, fields, min(room, <uint32_t>DOOR_FIELDS), &count)
     return (result, field_list(fields, count)) if result > 0 else result
 
 
@@ -292,10 +295,10 @@ def sifted(data: bytes, uint32_t limit=8192) -> tuple[int, bytes] | int:
 
 def kept(data: bytes, uint16_t flags) -> bytes:
     """Return the lines of a trailer section whose fields have none of these flags."""
-    cdef Field fields[MAX_FIELDS]
+    cdef Field fields[DOOR_FIELDS]
     cdef uint32_t count = 0
     section = bytearray(data)
-    assert parse_trailers(section, <uint32_t>len(section), <uint32_t>len(section) + 1, fields, MAX_FIELDS, &count) > 0
+    assert parse_trailers(section, <uint32_t>len(section), <uint32_t>len(section) + 1, fields, DOOR_FIELDS, &count) > 0
     return bytes(section[:keep_trailers(section, fields, count, flags)])
 
 

@@ -1,6 +1,6 @@
 # Does a candidate hold for a request: its method, its conditions on header fields and on query parameters.
 from libc.stdint cimport uint32_t, uint64_t
-from gwfast._head cimport MAX_LINE, RequestHead
+from gwfast._head cimport RequestHead
 from gwfast._table cimport Automaton, Candidate, Image
 
 cdef enum:
@@ -21,8 +21,7 @@ cdef struct Asked:
     uint32_t ordinal           # the best so far; NONE: nothing yet
     uint32_t rule
     int parameters             # -1: the query was not parsed yet
-    Parameter parameter[MAX_PARAMETERS]
-    char room[MAX_LINE]
+    Parameter parameter[MAX_PARAMETERS]    # decoded: in head.room, behind the paths
 
 # An automaton on its way through a value that may come in pieces.
 cdef struct Run:

@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memset
 
 from gwfast._bytes cimport alike, same_name
-from gwfast._head cimport FIELD_UNDERSCORE, MAX_LINE, Field, RequestHead, name_hash
+from gwfast._head cimport FIELD_UNDERSCORE, Field, RequestHead, name_hash
 from gwfast._table cimport HASH_SEED, Automaton, Candidate, Image, Predicate, hash_end, hash_step, text
 
 cdef extern from *:
@@ -130,11 +130,11 @@ cdef int parameters(Asked *asked) noexcept nogil:
     cdef const char *at = asked.head.query.at
     cdef const char *end
     cdef const char *stop
-    cdef char *room = asked.room
+    cdef char *room = asked.head.room + 2 * asked.head.longest
     if asked.parameters >= 0:
         return asked.parameters
     asked.parameters = 0
-    if at == NULL or asked.head.query.n > MAX_LINE:
+    if at == NULL or asked.head.query.n > asked.head.longest:
         return 0
     end = at + asked.head.query.n
     while at < end and asked.parameters < MAX_PARAMETERS:

@@ -21,7 +21,7 @@ from gwfast._http2 cimport Http2
 from gwfast._http1 cimport keep_trailers, parse_request, parse_trailers
 from gwfast._linger cimport let_arrive
 from gwfast._loop cimport (
-    READ, READ_AGAIN, READ_END, READS, SCRATCH, SLOT_MS, Peer, append, consume, release, waiting)
+    READ, READ_AGAIN, READ_END, READS, SLOT_MS, Peer, append, consume, release, waiting)
 from gwfast._splice cimport TAKE
 from gwfast._sys cimport *
 from gwfast._table cimport Bind
@@ -452,7 +452,7 @@ cdef class Conn(Client):
             n = 0
         self.closing = not self.keep
         out.at = self.loop.output
-        out.end = self.loop.output + SCRATCH - SMALL_BODY
+        out.end = self.loop.output + self.loop.scratch - SMALL_BODY
         out.full = False
         write_response(&out, ops, head, self.loop.date, 1 if self.closing else 0 if self.minor else 2, self.chunked,
                        head.status == 204 or head.framing == FRAMING_CHUNKED)
@@ -494,7 +494,7 @@ cdef class Conn(Client):
         cdef Ops none
         memset(&none, 0, sizeof(none))
         out.at = self.loop.output
-        out.end = self.loop.output + SCRATCH
+        out.end = self.loop.output + self.loop.scratch
         out.full = False
         write_response(&out, &none, head, self.loop.date, 0, False, True)
         return -1 if out.full else self.send(self.loop.output, out.at - self.loop.output)
@@ -506,7 +506,7 @@ cdef class Conn(Client):
             self.keep = False      # the rest of the request will not be read
         self.closing = not self.keep
         out.at = self.loop.output
-        out.end = self.loop.output + SCRATCH
+        out.end = self.loop.output + self.loop.scratch
         out.full = False
         write_answer(&out, ops, status, self.loop.date, 1 if self.closing else 0 if self.minor else 2, location, n,
                      self.head_only)

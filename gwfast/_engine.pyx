@@ -23,6 +23,7 @@ from gwfast._clients cimport Clients
 from gwfast._counters cimport Counters
 from gwfast._exchange cimport FOREVER_MS, Exchange, Gateway, Table
 from gwfast._extension cimport Extensions
+from gwfast._head cimport scratch_bytes
 from gwfast._log cimport AccessLog
 from gwfast._loop cimport Loop
 from gwfast._queue cimport Called, Queues
@@ -56,14 +57,14 @@ cdef class Engine:
         cdef Pools upstreams
         cdef Authorizers authorizers
         cdef Extensions extensions
-        self.loop = Loop(Counters(counters_fd, worker))
+        self.gateway = Gateway(options.max_header_bytes, options.max_field_bytes, options.max_fields)
+        self.loop = Loop(Counters(counters_fd, worker), scratch_bytes(&self.gateway.limits))
         upstreams = Pools(self.loop)
         upstreams.pool_size = options.pool_size
         upstreams.pool_idle_ms = round(options.pool_idle * 1000)
         upstreams.pool_age_ms = round(options.pool_age * 1000)
         upstreams.connect_ms = round(options.connect_timeout * 1000)
-        self.gateway = Gateway()
-        upstreams.reply = &self.gateway.reply
+        upstreams.begin(&self.gateway.reply, &self.gateway.limits)
         self.gateway.loop = self.loop
         self.gateway.timer = Timer.__new__(Timer)
         self.gateway.timer.loop = self.loop
@@ -77,9 +78,6 @@ cdef class Engine:
         self.gateway.counters = self.loop.counters
         self.gateway.upstreams = upstreams
         self.gateway.log = AccessLog(self.loop, options.access_log_fd, options.access_log)
-        self.gateway.limits.head = limits.HEAD_BYTES
-        self.gateway.limits.line = limits.LINE_BYTES
-        self.gateway.limits.count = limits.FIELD_COUNT
         self.gateway.calls = Calls()
         self.gateway.calls.upstreams = upstreams
         self.gateway.calls.limits = self.gateway.limits

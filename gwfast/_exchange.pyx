@@ -50,6 +50,7 @@ cdef enum:
     RESENT = 2             # limits.REFUSALS
     RETRY_BODY = 65536     # limits.RETRY_BODY_BYTES
     GROWTH = 10            # limits.RETRY_BACKOFF_GROWTH
+    LOGGED = 2048          # limits.LOGGED_BYTES
 
 
 @cython.final
@@ -94,6 +95,15 @@ cdef class Table:
 
 @cython.no_gc
 cdef class Gateway:
+    def __cinit__(self, uint32_t head, uint32_t line, uint32_t count):
+        self.limits = HeadLimits(head, line, count)
+        if room_for_request(&self.head, &self.limits) < 0 or room_for_response(&self.reply, &self.limits) < 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        forget_request(&self.head)
+        forget_response(&self.reply)
+
     cdef Exchange exchange(self):
         cdef Exchange exchange = self.spare
         if exchange is None:
@@ -480,13 +490,13 @@ cdef class Exchange(Waiter):
         for i in range(head.count):
             if head.fields[i].id == FIELD_USER_AGENT:
                 parts[3].at = head.fields[i].value
-                parts[3].n = head.fields[i].value_len
+                parts[3].n = min(head.fields[i].value_len, <uint32_t>LOGGED)
             elif head.fields[i].id == FIELD_REFERER:
                 parts[4].at = head.fields[i].value
-                parts[4].n = head.fields[i].value_len
+                parts[4].n = min(head.fields[i].value_len, <uint32_t>LOGGED)
             elif head.fields[i].id == FIELD_X_REQUEST_ID and self.client.trusted:
                 parts[5].at = head.fields[i].value
-                parts[5].n = head.fields[i].value_len
+                parts[5].n = min(head.fields[i].value_len, <uint32_t>LOGGED)
         for i in range(FACTS):
             self.facts_n[i] = 0
             if append(&self.gateway.loop.pool, &self.facts, parts[i].at, parts[i].n) == 0:
@@ -551,12 +561,9 @@ cdef class Exchange(Waiter):
         cdef Gateway gateway = self.gateway
         cdef RequestHead *head = &gateway.head
         cdef Buf written = self.request
-        cdef HeadLimits most
+        cdef HeadLimits most = any_head(waiting(&written))
         cdef int result
         self.hold = None
-        most.head = waiting(&written)
-        most.line = most.head
-        most.count = MAX_FIELDS
         memset(&self.request, 0, sizeof(Buf))
         if parse_request(written.base + written.start, waiting(&written), 0, &most, head) == <int>waiting(&written):
             self.chunked = head.framing == FRAMING_CHUNKED
@@ -599,9 +606,7 @@ cdef class Exchange(Waiter):
             call = call.next
 
     cdef int read_reply(self, const char *head, size_t n) noexcept:
-        cdef HeadLimits most
-        most.head = most.line = <uint32_t>n + 1
-        most.count = MAX_FIELDS
+        cdef HeadLimits most = any_head(<uint32_t>n + 1)
         return 0 if parse_response(head, <uint32_t>n, 0, &most, self.method_id, &self.gateway.reply) == <int>n else -1
 
     cdef void listen(self, Hold hold) noexcept:

@@ -10,8 +10,8 @@ from libc.string cimport memcpy, memset, strlen
 
 from gwfast._bytes cimport alike, lower
 from gwfast._fields cimport next_member
-from gwfast._head cimport (FIELD_COOKIE, FIELD_HOP, FIELD_HOST, FIELD_TRANSFER_ENCODING, MAX_FIELDS, Field, HeadLimits,
-                           RequestHead, Slice)
+from gwfast._head cimport (FIELD_COOKIE, FIELD_HOP, FIELD_HOST, FIELD_TRANSFER_ENCODING, Field, HeadLimits, RequestHead,
+                           Slice, forget_request, room_for_request)
 from gwfast._http1 cimport parse_request
 
 cdef enum:
@@ -241,15 +241,15 @@ def check(bytes head not None, bytes body not None=b"", bytes names not None=b""
           bytes protocol not None=b"", when=(0, 0)):
     """Return the question for a request with this head (HTTP/1.1, whole), in its frame; None where there is no head."""
     cdef RequestHead *parsed = <RequestHead *>malloc(sizeof(RequestHead))
-    cdef HeadLimits most
+    cdef HeadLimits most = HeadLimits(<uint32_t>len(head) + 1, <uint32_t>len(head) + 1, 1000)
     cdef Asked asked
     cdef char *room = NULL
     cdef char *at
     if parsed == NULL:
         raise MemoryError
     try:
-        most.head = most.line = <uint32_t>len(head) + 1
-        most.count = MAX_FIELDS
+        if room_for_request(parsed, &most) < 0:
+            raise MemoryError
         if parse_request(head, <uint32_t>len(head), 0, &most, parsed) != <int>len(head):
             return None
         memset(&asked, 0, sizeof(Asked))
@@ -267,5 +267,6 @@ def check(bytes head not None, bytes body not None=b"", bytes names not None=b""
         at = write_check(room, room + check_room(&asked), &asked)
         return at[:room + check_room(&asked) - at] if at != NULL else b""
     finally:
+        forget_request(parsed)
         free(parsed)
         free(room)

@@ -297,7 +297,7 @@ cdef int state(RequestHead *head, const Forward *forward, char *at, char *end) n
         count += 1
     head.ids &= ~drop
     while line < out.at:
-        n = field_line(line, out.at, MAX_LINES, &head.fields[count]) if count < MAX_FIELDS else -1
+        n = field_line(line, out.at, MAX_LINES, &head.fields[count]) if count < head.most else -1
         if n <= 0:
             return -1
         head.ids |= <uint32_t>1 << head.fields[count].id

@@ -6,7 +6,7 @@ from gwfast._fault cimport reason_phrase
 from gwfast._fields cimport field_id, field_line
 from gwfast._filter cimport Ops, Out, nth, overridden, overriding, put_number, total
 from gwfast._head cimport (
-    FIELD_CONTENT_LENGTH, FIELD_DATE, FIELD_HOP, FIELD_LOCATION, FIELD_OTHER, FIELD_TRANSFER_ENCODING, Field, MAX_LINE,
+    FIELD_CONTENT_LENGTH, FIELD_DATE, FIELD_HOP, FIELD_LOCATION, FIELD_OTHER, FIELD_TRANSFER_ENCODING, Field,
     ResponseHead, name_hash)
 from gwfast._hpack_encode cimport Encoding, hpack_begin, hpack_encode, hpack_status
 from gwfast._table cimport OP_CORS, OP_RESPONSE_ADD, OP_RESPONSE_SET, OP_SESSION, Op, text
@@ -58,7 +58,7 @@ cdef void add_lines(Block *block, const char *at, uint32_t n) noexcept nogil:
     cdef Field field
     cdef int used
     while at < stop:
-        used = field_line(at, stop, MAX_LINE, &field)
+        used = field_line(at, stop, 0xffffffff, &field)
         if used <= 0:
             block.full = True
             return

@@ -6,6 +6,7 @@ cdef enum:
     PREFACE = 24               # bytes of the client's connection preface (RFC 9113 3.4)
     MAX_FRAME = 16384          # of a payload that we take (limits.FRAME_BYTES)
     CONTINUATIONS = 8          # of one field block (limits.CONTINUATIONS)
+    BLOCK_MOST = 65536         # limits.FIELD_BLOCK_BYTES
     WINDOW_MOST = 0x7fffffff   # RFC 9113 6.9.1
 
 cdef enum FrameType:
@@ -59,6 +60,7 @@ cdef enum Setting:
 cdef struct FrameState:
     uint32_t block             # the stream whose field block goes on; 0: none does
     uint8_t continuations      # that it had
+    uint8_t more               # that it may have, beyond CONTINUATIONS, where larger heads are allowed
     uint8_t begun              # the first frame was read: it must be SETTINGS (RFC 9113 3.4)
     uint8_t client             # we are the client
 
@@ -112,6 +114,13 @@ cdef inline bint overspends(Budget *budget, uint64_t now_ms, uint32_t burst, uin
 
 cdef inline void earn(Budget *budget, uint32_t n) noexcept nogil:
     budget.spent -= min(n, budget.spent)
+
+# The largest field block of heads with so many bytes, as it arrives, and the CONTINUATIONs that it may need beyond the usual.
+cdef inline uint32_t block_most(uint32_t head) noexcept nogil:
+    return max(<uint32_t>BLOCK_MOST, 2 * head)
+
+cdef inline uint8_t more_continuations(uint32_t head) noexcept nogil:
+    return <uint8_t>max(0, <int>(block_most(head) // MAX_FRAME) - CONTINUATIONS)
 
 cdef void settings_start(Settings *settings) noexcept nogil
 # Takes over what a SETTINGS frame says.

@@ -80,7 +80,7 @@ cdef uint32_t check_head(const FrameState *state, const Frame *frame) noexcept n
     # Streams are opened by clients, since nobody may push to us: an even one stays idle (RFC 9113 5.1, 5.1.1).
     if frame.stream and frame.stream & 1 == 0 and frame.type != FRAME_PRIORITY:
         return PROTOCOL_ERROR
-    if frame.type == FRAME_CONTINUATION and state.continuations >= CONTINUATIONS:
+    if frame.type == FRAME_CONTINUATION and state.continuations >= CONTINUATIONS + state.more:
         return ENHANCE_YOUR_CALM
     return check_length(frame) if frame.type != FRAME_PRIORITY else NO_ERROR
 

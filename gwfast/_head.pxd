@@ -1,12 +1,15 @@
 # The head of a message as slices of the bytes that were received. Nothing is copied, nothing is owned: a head is
-# valid as long as the buffer it was parsed from.
+# valid as long as the buffer it was parsed from. Room for the slices is as large as the limits ask for: room_for_request().
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 from gwfast._bytes cimport gw_hash
 
 cdef enum:
-    MAX_FIELDS = 100
-    MAX_LINE = 8192
     MAX_HOST = 256
+    HEAD_MOST = 32768          # limits.HEAD_BYTES
+    FIELD_MOST = 16384         # limits.FIELD_BYTES
+    COUNT_MOST = 200           # limits.FIELD_COUNT
+    REWRITTEN = 2048           # bytes that a filter may make a target longer by, before it is read again
 
 cdef struct Slice:
     const char *at
@@ -146,11 +149,13 @@ cdef struct RequestHead:
     uint8_t why            # Why, where it is refused
     uint8_t stated         # what the gateway says of the client is among the fields (see _forwarded)
     uint16_t count
+    uint16_t most          # fields that there is room for
+    uint32_t longest       # bytes of a target that there is room for
     uint32_t head_len      # bytes of the whole head
     uint32_t ids           # a bit for each FieldId that a field has, FIELD_OTHER aside
-    Field fields[MAX_FIELDS]
+    Field *fields
+    char *room             # match_path, slash_path and the query's parameters, `longest` for each
     char host_room[MAX_HOST]
-    char room[2 * MAX_LINE]
 
 cdef inline int refused(RequestHead *head, int result, uint8_t why) noexcept nogil:
     head.why = why
@@ -165,14 +170,51 @@ cdef struct ResponseHead:
     uint8_t keep_alive
     uint8_t upgrade        # Connection: upgrade with an Upgrade field
     uint16_t count
+    uint16_t most          # fields that there is room for
     uint32_t head_len
     uint32_t ids           # a bit for each FieldId that a field has, FIELD_OTHER aside
-    Field fields[MAX_FIELDS]
+    Field *fields
 
+# What a message may have, as it is written in HTTP/1.1 also where it came over HTTP/2: so both versions give one verdict.
 cdef struct HeadLimits:
     uint32_t head          # bytes of a whole head
     uint32_t line          # bytes of one line, its CRLF included
     uint32_t count         # fields
+
+# How many fields there must be room for: crumbs of cookies may lie between any two others, and we add lines of our own.
+cdef inline uint32_t room_of(const HeadLimits *limits) noexcept nogil:
+    return 2 * limits.count + 24
+
+# Room for heads within these limits; -1: there is none. forget_*() gives it back.
+cdef inline int room_for_request(RequestHead *head, const HeadLimits *limits) noexcept nogil:
+    head.most = <uint16_t>room_of(limits)
+    head.longest = limits.line + REWRITTEN
+    head.fields = <Field *>malloc(head.most * sizeof(Field))
+    head.room = <char *>malloc(3 * <size_t>head.longest)
+    return 0 if head.fields != NULL and head.room != NULL else -1
+
+cdef inline void forget_request(RequestHead *head) noexcept nogil:
+    free(head.fields)
+    free(head.room)
+    head.fields = NULL
+    head.room = NULL
+
+cdef inline int room_for_response(ResponseHead *head, const HeadLimits *limits) noexcept nogil:
+    head.most = <uint16_t>room_of(limits)
+    head.fields = <Field *>malloc(head.most * sizeof(Field))
+    return 0 if head.fields != NULL else -1
+
+cdef inline void forget_response(ResponseHead *head) noexcept nogil:
+    free(head.fields)
+    head.fields = NULL
+
+# What lines and cookies of a field block and what is made of them need, before they are looked at: see _head2.list_most().
+cdef inline size_t scratch_bytes(const HeadLimits *limits) noexcept nogil:
+    return 4 * <size_t>limits.head + 64 * room_of(limits) + 8192
+
+# Of heads that we wrote ourselves: they may have all that there is room for.
+cdef inline HeadLimits any_head(uint32_t n) noexcept nogil:
+    return HeadLimits(n, n, 0xffff)
 
 # Hash of a field name, the same in upper and lower case: the table's predicates carry it too. Names that differ may have
 # the same one, and '^' and '~' do.

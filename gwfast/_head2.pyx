@@ -104,6 +104,7 @@ cdef char *join_cookies(RequestHead *head, char *end) noexcept nogil:
     cdef Field *first = NULL
     cdef Field *field
     cdef char *at = end
+    cdef char *crumbs = end
     cdef uint32_t i
     for i in range(head.count):
         field = &head.fields[i]
@@ -113,9 +114,11 @@ cdef char *join_cookies(RequestHead *head, char *end) noexcept nogil:
             first = field
             memcpy(at, field.name, field.name_len + 2)
             at += field.name_len + 2
+            crumbs = at
         else:
-            memcpy(at, b"; ", 2)
-            at += 2
+            if at > crumbs and field.value_len:
+                memcpy(at, b"; ", 2)
+                at += 2
             field.flags |= FIELD_HOP
         memcpy(at, field.value, field.value_len)
         at += field.value_len
@@ -127,11 +130,33 @@ cdef char *join_cookies(RequestHead *head, char *end) noexcept nogil:
     return at + 2
 
 
-cdef int take_target(RequestHead *head, const Pseudos *known) noexcept nogil:
+# Whether it would be within the limits as a head of HTTP/1.1: 'GET /path HTTP/1.1', 'host: name', its lines, an empty one.
+cdef int measure(const RequestHead *head, const Pseudos *known, const Field *host, uint32_t cookies,
+                 const HeadLimits *limits) noexcept nogil:
+    cdef const Field *field
+    cdef uint32_t count = head.count
+    cdef uint64_t size = known.method.n + known.path.n + 12 + 2
+    cdef uint32_t i
+    if host == NULL:
+        count += 1
+        size += known.authority.n + 8
+    if cookies:
+        count -= cookies - 1
+    for i in range(head.count):
+        field = &head.fields[i]
+        if field.flags & FIELD_HOP and field.id == FIELD_COOKIE:
+            continue                       # a crumb that went into the first
+        if field.line_len > limits.line:
+            return BAD_FIELDS_LARGE
+        size += field.line_len
+    return BAD_FIELDS_LARGE if count > limits.count or size > limits.head else 0
+
+
+cdef int take_target(RequestHead *head, const Pseudos *known, const HeadLimits *limits) noexcept nogil:
     cdef int n
     if known.path.at == NULL or known.path.n == 0:
         return refused(head, MALFORMED, WHY_PSEUDO)
-    if known.path.n > MAX_LINE - 256:
+    if known.method.n + known.path.n + 12 > limits.line:
         return BAD_TARGET_LONG
     n = scan_target(known.path.at, known.path.n, head)
     if n < 0 or <uint32_t>n != known.path.n or head.absolute:
@@ -199,7 +224,7 @@ cdef int become_upgrade(RequestHead *head, const Pseudos *known, char *end, cons
     cdef uint32_t i
     if known.protocol.n != 9 or not same(known.protocol.at, b"websocket", 9):
         return refused(head, BAD_REQUEST, WHY_PROTOCOL)
-    if head.count + 2 > MAX_FIELDS:
+    if head.count + 2 > head.most:
         return BAD_FIELDS_LARGE
     for i in range(head.count):
         if head.fields[i].name_len == 17 and same(head.fields[i].name, b"sec-websocket-key", 17):
@@ -223,7 +248,7 @@ cdef int take_framing(RequestHead *head, const Notes *notes, bint ended) noexcep
     return 0
 
 
-cdef int read_head2(RequestHead *head, uint32_t count, const char *lines, char *end, bint ended,
+cdef int read_head2(RequestHead *head, uint32_t count, const HeadLimits *limits, const char *lines, char *end, bint ended,
                     const char *key) noexcept nogil:
     cdef Pseudos known = Pseudos(Slice(NULL, 0), Slice(NULL, 0), Slice(NULL, 0), Slice(NULL, 0), Slice(NULL, 0))
     cdef Notes notes
@@ -255,17 +280,19 @@ cdef int read_head2(RequestHead *head, uint32_t count, const char *lines, char *
         return refused(head, MALFORMED, WHY_PSEUDO)
     if result < 0:
         return result
-    result = take_target(head, &known)
+    result = take_target(head, &known, limits)
     if result == 0:
         result = take_authority(head, &known, host)
+    if cookies > 1:
+        end = join_cookies(head, end)
+    if result == 0:
+        result = measure(head, &known, host, cookies, limits)
     if result == 0:
         result = take_framing(head, &notes, ended)
     if result < 0:
         return result
     head.trailers = notes.trailers
     head.stated = 0
-    if cookies > 1:
-        end = join_cookies(head, end)
     if known.protocol.at != NULL:
         result = become_upgrade(head, &known, end, key) if not ended and not notes.has_length else (
             refused(head, BAD_REQUEST, WHY_PROTOCOL))

@@ -34,6 +34,16 @@ cdef struct FieldBlock:
     uint32_t spare         # the same of what is left out: the table wants it read, but not without end (limits.HEAD_BYTES)
     uint8_t begun          # 0 at first
     uint8_t large          # 0 at first
+    uint8_t path           # 0 at first: the first field that was left out is ':path'
+    uint8_t join           # crumbs of a cookie that follow each other become one field at once (RFC 9113 8.2.3)
+
+# For a list of at most so many bytes, from this arena.
+cdef inline void block_start(FieldBlock *block, Field *fields, uint32_t room, char *at, uint32_t left, uint32_t spare,
+                             bint join) noexcept nogil:
+    block.fields, block.room, block.count = fields, room, 0
+    block.at, block.left, block.spare = at, left, spare
+    block.begun = block.large = block.path = 0
+    block.join = join
 
 cdef inline size_t arena_bytes(uint32_t left, uint32_t most) noexcept nogil:
     return <size_t>left + most + 64

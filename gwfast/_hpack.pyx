@@ -9,9 +9,9 @@ import time
 import cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memmove
 from gwfast._bytes cimport gw_name_end, gw_value_end_in, same_name
-from gwfast._head cimport FIELD_OTHER, FIELD_UNDERSCORE, Field, name_hash
+from gwfast._head cimport FIELD_COOKIE, FIELD_OTHER, FIELD_UNDERSCORE, Field, name_hash
 from gwfast._hpack_table cimport *
 from gwfast._huffman cimport HUFFMAN_BAD, huffman_decode
 
@@ -97,6 +97,10 @@ cdef void leave_out(FieldBlock *block, uint32_t size) noexcept nogil:
     block.spare -= min(size, block.spare)
 
 
+cdef inline uint32_t field_size(const Field *field) noexcept nogil:
+    return field.name_len + field.value_len + ENTRY_OVERHEAD
+
+
 # Whether another field may be handed out; if not, none will be any more.
 cdef inline bint take(FieldBlock *block, uint32_t name_len, uint32_t value_len) noexcept nogil:
     cdef uint32_t size = name_len + value_len + ENTRY_OVERHEAD
@@ -108,8 +112,32 @@ cdef inline bint take(FieldBlock *block, uint32_t name_len, uint32_t value_len) 
     return True
 
 
+cdef inline bint is_crumb(const FieldBlock *block, uint16_t id) noexcept nogil:
+    return id == FIELD_COOKIE and block.join and block.count > 0 and block.fields[block.count - 1].id == FIELD_COOKIE
+
+
+# A crumb behind the cookie that ends where the next line would begin; it may lie there already. Empty ones say nothing.
+cdef void add_crumb(FieldBlock *block, const char *value, uint32_t n, uint16_t flags) noexcept nogil:
+    cdef Field *cookie = &block.fields[block.count - 1]
+    cdef uint32_t more = n + 2 if n and cookie.value_len else n
+    cookie.flags |= flags
+    if more > block.left:
+        leave_out(block, more)
+        return
+    memmove(block.at - 2 + (more - n), value, n)
+    if more > n:
+        memcpy(block.at - 2, b"; ", 2)
+    block.left -= more
+    block.at += more
+    memcpy(block.at - 2, b"\r\n", 2)
+    cookie.value_len += more
+    cookie.line_len += more
+
+
 cdef inline void hand_out(FieldBlock *block, const Entry *entry, const char *line) noexcept nogil:
-    if take(block, entry.name_len, entry.value_len):
+    if is_crumb(block, entry.id):
+        add_crumb(block, line + entry.name_len + 2, entry.value_len, entry.flags)
+    elif take(block, entry.name_len, entry.value_len):
         set_field(&block.fields[block.count - 1], entry, block.at, entry.flags)
         copy_line(block.at, line, line_length(entry.name_len, entry.value_len))
         block.at += line_length(entry.name_len, entry.value_len)
@@ -151,6 +179,7 @@ cdef int write_line(const Table *table, uint32_t index, const Coded *name, const
     cdef const char *known = NULL
     cdef int64_t n
     field.flags = 0
+    field.id = FIELD_OTHER
     field.name = line
     if index:
         entry = entry_at(table, index, &known)
@@ -219,6 +248,8 @@ cdef int64_t literal(Table *table, const uint8_t *p, const uint8_t *end, FieldBl
     written = write_line(table, index, &name, &value, block.at, <int64_t>most - ENTRY_OVERHEAD, &field)
     if written == BAD:
         return BAD
+    if field.id == PSEUDO_PATH and not block.large and (written == 0 or field_size(&field) > block.left):
+        block.path = 1
     if written == 0:
         leave_out(block, field.name_len if index else 0)   # a name from a table is copied for an octet or two
         if indexing:
@@ -228,7 +259,9 @@ cdef int64_t literal(Table *table, const uint8_t *p, const uint8_t *end, FieldBl
         remember(table, &field)
     elif p[0] & 16:
         field.flags |= FIELD_NEVER_INDEXED
-    if take(block, field.name_len, field.value_len):
+    if is_crumb(block, field.id):
+        add_crumb(block, field.value, field.value_len, field.flags)
+    elif take(block, field.name_len, field.value_len):
         block.fields[block.count - 1] = field
         block.at += field.line_len
     return used + n
@@ -340,17 +373,18 @@ cdef class Decoder:
             raise ValueError(f"the table was made for {self.most} bytes")
         hpack_limit(self.table, most)
 
-    def begin(self, *, uint32_t fields=100, uint32_t left=32768, uint32_t spare=32768):
-        """Begin a field block of at most so many fields and bytes (RFC 9113 6.5.2), and as many bytes that are left out."""
+    def begin(self, *, uint32_t fields=100, uint32_t left=32768, uint32_t spare=32768, bint join=False):
+        """Begin a field block of at most so many fields and bytes (RFC 9113 6.5.2), and as many bytes that are left out.
+
+        join: crumbs of a cookie that follow each other become one field.
+        """
         free(self.arena)
         free(self.block.fields)
         self.arena = <char *>malloc(arena_bytes(left, self.most))
         self.block.fields = <Field *>malloc(max(fields, 1) * sizeof(Field))
         if self.arena is NULL or self.block.fields is NULL:
             raise MemoryError
-        self.block.at = self.arena
-        self.block.room, self.block.left, self.block.spare = fields, left, spare
-        self.block.count = self.block.begun = self.block.large = 0
+        block_start(&self.block, self.block.fields, fields, self.arena, left, spare, join)
 
     def part_at(self, size_t address, uint32_t n, bint last=True):
         """Read a part of a field block that lies at an address: (HPACK_* as an int, bytes used)."""

@@ -12,12 +12,13 @@ from gwfast._bytes cimport CHAR_TOKEN, gw_value_end_in, is_a, same
 from gwfast._fields cimport field_line
 from gwfast._framing cimport Notes, clear, mark_named, note, wants_upgrade, why_noted
 from gwfast._head cimport (
-    BAD_EXPECTATION, BAD_FIELDS_LARGE, BAD_METHOD, BAD_REQUEST, BAD_RESPONSE, BAD_TARGET_LONG, BAD_VERSION,
+    BAD_EXPECTATION, BAD_FIELDS_LARGE, BAD_METHOD, BAD_REQUEST, BAD_RESPONSE, BAD_TARGET_LONG, BAD_VERSION, COUNT_MOST,
     FIELD_CONTENT_LENGTH, FIELD_EXPECT, FIELD_HOP, FIELD_HOST, FIELD_OTHER, FRAMING_CHUNKED, FRAMING_CLOSE,
-    FRAMING_LENGTH, FRAMING_NONE, FRAMING_TUNNEL, Field, HeadLimits, MAX_FIELDS, MAX_LINE, METHOD_CONNECT,
+    FRAMING_LENGTH, FRAMING_NONE, FRAMING_TUNNEL, Field, FIELD_MOST, HEAD_MOST, HeadLimits, METHOD_CONNECT,
     METHOD_DELETE, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER, METHOD_PATCH, METHOD_POST, METHOD_PUT,
     METHOD_TRACE, PARTIAL, RequestHead, ResponseHead, Slice, WHY_FOLDED, WHY_HOST, WHY_HOST_CONFLICT, WHY_HOST_MISSING,
-    WHY_HOST_TWICE, WHY_LINE_END, WHY_METHOD, WHY_NAME, WHY_TARGET, WHY_VALUE, WHY_VERSION, refused)
+    WHY_HOST_TWICE, WHY_LINE_END, WHY_METHOD, WHY_NAME, WHY_TARGET, WHY_VALUE, WHY_VERSION, forget_request, forget_response,
+    refused, room_for_request, room_for_response)
 from gwfast._target cimport resolve_host, resolve_target, scan_target
 
 cdef extern from "string.h" nogil:
@@ -189,8 +190,8 @@ cdef uint8_t why_field(const char *line, const char *end) noexcept nogil:
 
 cdef int request(const char *at, const char *end, const HeadLimits *limits, RequestHead *head) noexcept nogil:
     cdef const char *p = at
-    cdef uint32_t line = min(limits.line, <uint32_t>MAX_LINE)
-    cdef uint32_t most = min(limits.count, <uint32_t>MAX_FIELDS)
+    cdef uint32_t line = limits.line
+    cdef uint32_t most = min(limits.count, <uint32_t>head.most)
     cdef Notes notes
     cdef Field *field
     cdef int n
@@ -255,7 +256,7 @@ cdef const char *open_line(const char *at, uint32_t n, uint32_t seen) noexcept n
 
 cdef int judge_line(const char *line, const char *end, const HeadLimits *limits) noexcept nogil:
     cdef Field scratch
-    return field_line(line, end, min(limits.line, <uint32_t>MAX_LINE), &scratch)
+    return field_line(line, end, limits.line, &scratch)
 
 
 cdef int parse_request(const char *at, uint32_t n, uint32_t seen, const HeadLimits *limits,
@@ -350,8 +351,8 @@ cdef int finish_response(ResponseHead *head, Notes *notes, uint8_t method) noexc
 cdef int response(const char *at, const char *end, const HeadLimits *limits, uint8_t method,
                   ResponseHead *head) noexcept nogil:
     cdef const char *p = at
-    cdef uint32_t line = min(limits.line, <uint32_t>MAX_LINE)
-    cdef uint32_t most = min(limits.count, <uint32_t>MAX_FIELDS)
+    cdef uint32_t line = limits.line
+    cdef uint32_t most = min(limits.count, <uint32_t>head.most)
     cdef Notes notes
     cdef Field *field
     cdef int n = status_line(p, end, line, head)
@@ -411,15 +412,21 @@ cdef list field_list(const Field *fields, uint32_t count):
              fields[i].flags, fields[i].hash, fields[i].line_len) for i in range(count)]
 
 
-def request_at(size_t address, uint32_t n, *, uint32_t seen=0, uint32_t head=32768, uint32_t line=8192,
-               uint32_t count=100):
+def request_at(size_t address, uint32_t n, *, uint32_t seen=0, uint32_t head=HEAD_MOST, uint32_t line=FIELD_MOST,
+               uint32_t count=COUNT_MOST):
     """Parse a request head that lies at an address: a dict of its parts, or the int that refuses it (0: partial)."""
-    cdef HeadLimits limits
+    cdef HeadLimits limits = HeadLimits(head, line, count)
     cdef RequestHead parsed
-    limits.head, limits.line, limits.count = head, line, count
-    result = parse_request(<const char *>address, n, seen, &limits, &parsed)
-    if result <= 0:
-        return result
+    try:
+        if room_for_request(&parsed, &limits) < 0:
+            raise MemoryError
+        result = parse_request(<const char *>address, n, seen, &limits, &parsed)
+        return result if result <= 0 else request_parts(&parsed)
+    finally:
+        forget_request(&parsed)
+
+
+cdef dict request_parts(const RequestHead *parsed):
     return {
         "method": text(parsed.method), "target": text(parsed.target), "path": text(parsed.path),
         "query": text(parsed.query), "match_path": text(parsed.match_path), "slash_path": text(parsed.slash_path),
@@ -436,15 +443,21 @@ def request_of(data: bytes, **options):
     return request_at(<size_t><const char *>data, <uint32_t>len(data), **options)
 
 
-def response_at(size_t address, uint32_t n, *, uint32_t seen=0, uint32_t head=32768, uint32_t line=8192,
-                uint32_t count=100, uint8_t method=METHOD_GET):
+def response_at(size_t address, uint32_t n, *, uint32_t seen=0, uint32_t head=HEAD_MOST, uint32_t line=FIELD_MOST,
+                uint32_t count=COUNT_MOST, uint8_t method=METHOD_GET):
     """Parse a response head that lies at an address: a dict of its parts, or the int that refuses it (0: partial)."""
-    cdef HeadLimits limits
+    cdef HeadLimits limits = HeadLimits(head, line, count)
     cdef ResponseHead parsed
-    limits.head, limits.line, limits.count = head, line, count
-    result = parse_response(<const char *>address, n, seen, &limits, method, &parsed)
-    if result <= 0:
-        return result
+    try:
+        if room_for_response(&parsed, &limits) < 0:
+            raise MemoryError
+        result = parse_response(<const char *>address, n, seen, &limits, method, &parsed)
+        return result if result <= 0 else response_parts(&parsed)
+    finally:
+        forget_response(&parsed)
+
+
+cdef dict response_parts(const ResponseHead *parsed):
     return {
         "reason": text(parsed.reason), "status": parsed.status, "content_length": parsed.content_length,
         "minor": parsed.minor, "framing": parsed.framing, "keep_alive": parsed.keep_alive, "upgrade": parsed.upgrade,
@@ -459,17 +472,23 @@ def response_of(data: bytes, **options):
 
 def spin(data: bytes, bint response, uint32_t times) -> tuple[int, int]:
     """Parse a head many times, for measurements: its length as the last time gave it, and nanoseconds in all."""
-    cdef HeadLimits limits
+    cdef HeadLimits limits = HeadLimits(HEAD_MOST, FIELD_MOST, COUNT_MOST)
     cdef RequestHead asked
     cdef ResponseHead answered
+    answered.fields = NULL
     cdef const char *at = data
     cdef uint32_t n = <uint32_t>len(data)
     cdef int result = 0
-    limits.head, limits.line, limits.count = 32768, 8192, MAX_FIELDS
-    begin = time.perf_counter_ns()
-    for _ in range(times):
-        if response:
-            result = parse_response(at, n, 0, &limits, METHOD_GET, &answered)
-        else:
-            result = parse_request(at, n, 0, &limits, &asked)
-    return result, time.perf_counter_ns() - begin
+    try:
+        if room_for_request(&asked, &limits) < 0 or room_for_response(&answered, &limits) < 0:
+            raise MemoryError
+        begin = time.perf_counter_ns()
+        for _ in range(times):
+            if response:
+                result = parse_response(at, n, 0, &limits, METHOD_GET, &answered)
+            else:
+                result = parse_request(at, n, 0, &limits, &asked)
+        return result, time.perf_counter_ns() - begin
+    finally:
+        forget_request(&asked)
+        forget_response(&answered)

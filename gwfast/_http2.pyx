@@ -23,11 +23,11 @@ from gwfast._exchange cimport Exchange
 from gwfast._fault cimport FAULT_BAD_REQUEST, FAULT_DRAINING, FAULT_NO_RULE, fault_of_parse
 from gwfast._frames cimport *
 from gwfast._head cimport (
-    BAD_FIELDS_LARGE, FIELD_UNDERSCORE, FRAMING_LENGTH, MAX_FIELDS, METHOD_HEAD, WHY_NONE, Field, RequestHead)
-from gwfast._head2 cimport MALFORMED, read_head2, read_trailers2
+    BAD_FIELDS_LARGE, BAD_TARGET_LONG, FIELD_UNDERSCORE, FRAMING_LENGTH, METHOD_HEAD, WHY_NONE, Field, RequestHead)
+from gwfast._head2 cimport MALFORMED, list_most, read_head2, read_trailers2
 from gwfast._hpack cimport (
-    HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, Table, hpack_decode, table_bytes, table_fold, table_start,
-    table_unfold)
+    HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, HPACK_OK, FieldBlock, Table, block_start, hpack_decode, table_bytes,
+    table_fold, table_start, table_unfold)
 from gwfast._hpack_encode cimport Encoding, encoding_bytes, encoding_limit, encoding_start
 from gwfast._linger cimport let_arrive
 from gwfast._loop cimport READ, READ_AGAIN, READS, Peer, append, consume, release, waiting
@@ -40,8 +40,6 @@ cdef enum:
     STREAM_WINDOW = 65536      # limits.STREAM_WINDOW
     WINDOW = 1048576           # limits.CONNECTION_WINDOW
     FIRST_WINDOW = 65535       # RFC 9113 6.9.2
-    HEAD_MOST = 32768          # limits.HEAD_BYTES
-    BLOCK_MOST = 65536         # limits.FIELD_BLOCK_BYTES
     RESETS = 1000              # limits.STREAM_RESETS
     RESETS_RATE = 33           # limits.STREAM_RESETS_PER_SECOND
     GLITCHES = 1000            # limits.GLITCHES
@@ -75,9 +73,10 @@ cdef class Http2(Multiplex):
         self.window = FIRST_WINDOW
         self.credit = WINDOW
         settings_start(&self.peer)
+        self.frames.more = more_continuations(self.gateway.limits.head)
         p = put_setting(p, SETTINGS_MAX_CONCURRENT_STREAMS, STREAMS)
         p = put_setting(p, SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW)
-        p = put_setting(p, SETTINGS_MAX_HEADER_LIST_SIZE, HEAD_MOST)
+        p = put_setting(p, SETTINGS_MAX_HEADER_LIST_SIZE, self.gateway.limits.head)
         p = put_setting(p, SETTINGS_ENABLE_CONNECT_PROTOCOL, 1)
         p = put_window_update(p, 0, WINDOW - FIRST_WINDOW)
         self.since_ms = self.loop.now_ms
@@ -467,7 +466,7 @@ cdef class Http2(Multiplex):
                 self.take_block(frame.stream, frame.at, frame.n, frame.flags & FLAG_END_STREAM)
                 return
             self.since_ms = self.loop.now_ms
-        if waiting(&self.block) + frame.n > BLOCK_MOST:
+        if waiting(&self.block) + frame.n > block_most(self.gateway.limits.head):
             self.fail(ENHANCE_YOUR_CALM)
             return
         if frame.n == 0 and not whole:
@@ -527,15 +526,16 @@ cdef class Http2(Multiplex):
         if self.codecs() < 0:
             self.gone()
             return
-        block.fields, block.room, block.count = self.gateway.head.fields, MAX_FIELDS, 0
-        block.at, block.left, block.spare = self.loop.output, HEAD_MOST, HEAD_MOST
-        block.begun = block.large = 0
+        block_start(&block, self.gateway.head.fields, self.gateway.head.most, self.loop.output,
+                    list_most(&self.gateway.limits), self.gateway.limits.head, True)
         result = hpack_decode(self.decoder, at, n, True, &block, &used)
         if result == HPACK_BAD or result == HPACK_CALM:
             self.fail(COMPRESSION_ERROR if result == HPACK_BAD else ENHANCE_YOUR_CALM)
             return
         if id > self.recent.last:
             recent_enter(&self.recent, id)
+            if result == HPACK_LARGE:
+                result = BAD_TARGET_LONG if block.path else BAD_FIELDS_LARGE
             self.open_stream(id, result, block.count, block.at, ended)
             return
         stream = self.find(id)
@@ -558,15 +558,14 @@ cdef class Http2(Multiplex):
         """A request, as far as its field block could be decoded."""
         cdef char key[25]
         cdef Stream stream
+        cdef bint whole = result == HPACK_OK
         if self.leaving or self.count >= STREAMS:
             self.spend_reset()
             self.put_reset(id, REFUSED_STREAM)
             return
-        if result == HPACK_LARGE:
-            result = BAD_FIELDS_LARGE
-        else:
+        if result == HPACK_OK:
             websocket_key(self.loop.random(), self.loop.random(), key)
-            result = read_head2(&self.gateway.head, count, self.loop.output, end, ended, key)
+            result = read_head2(&self.gateway.head, count, &self.gateway.limits, self.loop.output, end, ended, key)
         if result == MALFORMED or self.block_error:
             self.gateway.log.refusal(self.address, self.address_n, self.tls, 2, FAULT_BAD_REQUEST,
                                      self.gateway.head.why if result == MALFORMED else WHY_NONE, 0)
@@ -577,7 +576,7 @@ cdef class Http2(Multiplex):
         if stream is None:
             self.gone()
             return
-        stream.head_only = result != BAD_FIELDS_LARGE and self.gateway.head.method_id == METHOD_HEAD
+        stream.head_only = whole and self.gateway.head.method_id == METHOD_HEAD
         if result < 0:
             stream.refuse(fault_of_parse(result))
         else:

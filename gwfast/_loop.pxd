@@ -26,7 +26,7 @@ from gwfast._tls cimport Session
 cdef enum:
     ROUND = 256            # events taken at once
     ROUNDS = 16            # then Python tasks get their turn
-    SCRATCH = 131072       # each of input, reply and output
+    SCRATCH = 131072       # each of input, reply and output, at least
     RECORDS = 65536        # of TLS records taken from a socket or sent to it at once
     READ = 32768           # limits.BUFFER_BYTES: taken from a socket at once, what one direction may have to keep
     READS = 32             # reads of one connection in one turn
@@ -77,6 +77,7 @@ cdef class Loop:
     cdef char *input       # what a client sent
     cdef char *reply       # what an upstream sent
     cdef char *output      # heads that leave
+    cdef size_t scratch    # bytes of each of these
     cdef char *records     # of TLS, in and out; NULL until there is any
     cdef int pipe[2]       # what is spliced goes through it (_splice); 0: not yet
     cdef Pool pool

@@ -62,6 +62,8 @@ cdef int reserve(Pool *pool, Buf *buf, uint32_t n) noexcept nogil:
             buf.start = 0
             buf.end = have
             return 0
+    if buf.base != NULL and cap > LARGE:   # what comes byte by byte is not copied for each of them
+        cap = max(cap, buf.cap + buf.cap // 2)
     at = take(pool, &cap)
     if at == NULL:
         return -1
@@ -98,13 +100,11 @@ cdef void release(Pool *pool, Buf *buf) noexcept nogil:
 
 @cython.no_gc
 cdef class Loop:
-    def __cinit__(self, Counters counters not None):
-        self.epoll = -1
-        self.counters = counters
+    def __cinit__(self, Counters counters not None, size_t scratch=SCRATCH):
+        self.epoll, self.counters = -1, counters
         self.graveyard = []
-        self.input = <char *>malloc(SCRATCH)
-        self.output = <char *>malloc(SCRATCH)
-        self.reply = <char *>malloc(SCRATCH)
+        cdef size_t n = max(scratch, <size_t>SCRATCH)
+        self.input, self.output, self.reply, self.scratch = <char *>malloc(n), <char *>malloc(n), <char *>malloc(n), n
         if self.input == NULL or self.output == NULL or self.reply == NULL:
             raise MemoryError
         self.epoll = epoll_create1(EPOLL_CLOEXEC)

@@ -14,7 +14,7 @@
 # literal elements, are tried one after the other.
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -24,7 +24,7 @@ from gwfast._conditions cimport (Asked, Parameter, Run, first_line, header_equal
                                  parameters, run_accepts, run_begin, run_over)
 from gwfast._head cimport (FIELD_UNDERSCORE, MAX_HOST, METHOD_CONNECT, METHOD_DELETE, METHOD_GET, METHOD_HEAD,
                            METHOD_OPTIONS, METHOD_OTHER, METHOD_PATCH, METHOD_POST, METHOD_PUT, METHOD_TRACE, Field,
-                           RequestHead, Slice, name_hash)
+                           HeadLimits, RequestHead, Slice, forget_request, name_hash, room_for_request)
 from gwfast._table cimport (ANY_DEPTH, HASH_SEED, IMAGE_VERSION, KEY_HEADER, KEY_NONE, KEY_QUERY, Authorizer, Backend, Bind,
                             Candidate, Choice, Cors, Endpoint, Extension, HostIndex, Image, KeySlot, Keys, Listener, Mirror,
                             NameSlot, Names, Node, Op, Origin, PathNode, PathSlot, Policy, Predicate, Redirect, RegexSlot,
@@ -446,8 +446,12 @@ cdef class Table:
         cdef int broken = check(self.image, self.view.len)
         if broken:
             raise ValueError(f"not a table image (rule {broken})")
+        cdef HeadLimits any_query = HeadLimits(0, 0x10000, 1000)
+        if room_for_request(&self.head, &any_query) < 0:
+            raise MemoryError
 
     def __dealloc__(self):
+        forget_request(&self.head)
         PyBuffer_Release(&self.view)
 
     @property
@@ -523,7 +527,8 @@ cdef class Table:
         cdef Field *field
         cdef Slice kept
         cdef str path, query, mark
-        memset(head, 0, sizeof(RequestHead) - sizeof(head.room))
+        head.match_path.n = head.slash_path.n = head.query.n = head.host.n = head.count = 0
+        head.match_path.at = head.slash_path.at = head.query.at = head.host.at = NULL
         self.kept = []
         head.stated = 1                    # these are the fields that a backend would see
         path, mark, query = target.partition("?")
@@ -532,6 +537,8 @@ cdef class Table:
         head.slash_path = self.keep(slash_path)
         if mark:
             head.query = self.keep(query)
+        if len(headers) > head.most:
+            raise ValueError(f"at most {head.most} fields")
         for name, value in headers:
             field = &head.fields[head.count]
             field.name = self.keep(name).at

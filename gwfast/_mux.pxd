@@ -7,6 +7,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 from gwfast._frames cimport Frame, FrameState
+from gwfast._head cimport HeadLimits, ResponseHead
 from gwfast._hpack cimport Table
 from gwfast._loop cimport Buf
 from gwfast._stream2 cimport STREAM_WINDOW, BUCKETS, Carrier, Stream
@@ -15,6 +16,8 @@ from gwfast._upstream cimport State, Upstream, Upstreams, discard
 cdef class Muxes(Upstreams):
     cdef char *room
     cdef char *arena
+    cdef const HeadLimits *limits  # of responses: the gateway's
+    cdef int begin(self, ResponseHead *reply, const HeadLimits *limits) except -1
     cdef int place(self, Stream stream, State *state) noexcept     # gives it to another Mux; -1: there is none
 
 cdef class Mux(Carrier):

@@ -17,10 +17,10 @@ from gwfast._chunked cimport keep_trailers
 from gwfast._fault cimport FAULT_CONNECT, FAULT_CONNECT_TIMEOUT
 from gwfast._frames cimport *
 from gwfast._head cimport *
-from gwfast._head2 cimport sift_trailers2
+from gwfast._head2 cimport list_most, sift_trailers2
 from gwfast._hpack cimport (
-    HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, Table, arena_bytes, hpack_decode, table_bytes,
-    table_start)
+    HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, Table, arena_bytes, block_start, hpack_decode,
+    table_bytes, table_start)
 from gwfast._hpack_encode cimport Encoding, encoding_bytes, encoding_limit, encoding_start
 from gwfast._loop cimport READ, READ_AGAIN, READS, Peer, append, release, waiting
 from gwfast._sys cimport *
@@ -31,8 +31,6 @@ cdef enum:
     STREAMS = 100              # limits.STREAMS
     WINDOW = 1048576           # limits.CONNECTION_WINDOW
     FIRST_WINDOW = 65535       # RFC 9113 6.9.2
-    HEAD_MOST = 32768          # limits.HEAD_BYTES
-    BLOCK_MOST = 65536         # limits.FIELD_BLOCK_BYTES
     GLITCHES = 1000            # limits.GLITCHES
     GLITCHES_RATE = 100        # limits.GLITCHES_PER_SECOND
     EARNED = 4                 # limits.GLITCHES_PER_STREAM
@@ -41,11 +39,14 @@ cdef enum:
 
 @cython.no_gc
 cdef class Muxes(Upstreams):
-    def __cinit__(self):
+    cdef int begin(self, ResponseHead *reply, const HeadLimits *limits) except -1:
+        """Read heads of responses to `reply`, within these limits."""
+        self.reply, self.limits = reply, limits
         self.room = <char *>malloc(FRAME_HEAD + MAX_FRAME + READ)
-        self.arena = <char *>malloc(arena_bytes(HEAD_MOST, HEADER_TABLE_BYTES) + SWITCH_ROOM)
+        self.arena = <char *>malloc(arena_bytes(list_most(limits), HEADER_TABLE_BYTES) + SWITCH_ROOM)
         if self.room == NULL or self.arena == NULL:
             raise MemoryError
+        return 0
 
     def __dealloc__(self):
         free(self.room)
@@ -72,6 +73,7 @@ cdef class Mux(Carrier):
         encoding_start(self.encoder, HEADER_TABLE_BYTES)
         settings_start(&self.peer)
         self.frames.client = 1
+        self.frames.more = more_continuations(home.limits.head)
         self.home = home
         self.loop = home.loop
         self.state = state
@@ -124,7 +126,7 @@ cdef class Mux(Carrier):
         p = put_head(p + PREFACE, 3 * 6, FRAME_SETTINGS, 0, 0)
         p = put_setting(p, SETTINGS_ENABLE_PUSH, 0)
         p = put_setting(p, SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW)
-        p = put_setting(p, SETTINGS_MAX_HEADER_LIST_SIZE, HEAD_MOST)
+        p = put_setting(p, SETTINGS_MAX_HEADER_LIST_SIZE, self.home.limits.head)
         put_window_update(p, 0, WINDOW - FIRST_WINDOW)
         self.gather.end += PREFACE + 2 * FRAME_HEAD + 3 * 6 + 4
         self.loop.arm(self, self.loop.now_ms + self.home.connect_ms)
@@ -405,7 +407,7 @@ cdef class Mux(Carrier):
             if frame.flags & FLAG_END_HEADERS:
                 self.take_block(frame.at, frame.n)
                 return
-        if waiting(&self.block) + frame.n > BLOCK_MOST:
+        if waiting(&self.block) + frame.n > block_most(self.home.limits.head):
             self.fail(ENHANCE_YOUR_CALM)
         elif append(&self.loop.pool, &self.block, <const char *>frame.at, frame.n) < 0:
             self.gone()
@@ -420,9 +422,8 @@ cdef class Mux(Carrier):
         cdef uint32_t used
         cdef bint end = self.block_flags & FLAG_END_STREAM
         cdef int result
-        block.fields, block.room, block.count = self.home.reply.fields, MAX_FIELDS, 0
-        block.at, block.left, block.spare = self.home.arena, HEAD_MOST, HEAD_MOST
-        block.begun = block.large = 0
+        block_start(&block, self.home.reply.fields, self.home.reply.most, self.home.arena, list_most(self.home.limits),
+                    self.home.limits.head, False)
         result = hpack_decode(self.decoder, at, n, True, &block, &used)
         if result == HPACK_BAD or result == HPACK_CALM:
             self.fail(COMPRESSION_ERROR if result == HPACK_BAD else ENHANCE_YOUR_CALM)
@@ -436,7 +437,7 @@ cdef class Mux(Carrier):
             self.bad(stream, PROTOCOL_ERROR)
         elif stream.replied:
             self.take_trailers(stream, block.count)
-        elif read_response2(self.home.reply, block.count, stream.asked.head_only, end) < 0:
+        elif read_response2(self.home.reply, block.count, self.home.limits, stream.asked.head_only, end) < 0:
             self.bad(stream, PROTOCOL_ERROR)
         elif self.home.reply.status < 200:
             stream.waiter.upstream_reply(NULL, 0, False)

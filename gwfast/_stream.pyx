@@ -18,7 +18,7 @@ from gwfast._filter cimport Ops, answer_size
 from gwfast._filter2 cimport answer_body, encode_answer, encode_response, encode_status, encode_trailers, grpc_status
 from gwfast._frames cimport *
 from gwfast._head cimport *
-from gwfast._loop cimport READ, SCRATCH, append, consume, release, reserve, waiting
+from gwfast._loop cimport READ, append, consume, release, reserve, waiting
 from gwfast._recent cimport recent_mark
 from gwfast._sys cimport *
 from gwfast._tls cimport Session
@@ -353,7 +353,7 @@ cdef class Stream(Downstream):
         if self.closed:
             return -1
         length = encode_response(self.conn.encoder, ops, head, 200 if switched else head.status, self.loop.date,
-                                 head.status == 204 or head.framing == FRAMING_CHUNKED or switched, to, to + SCRATCH)
+                                 head.status == 204 or head.framing == FRAMING_CHUNKED or switched, to, to + self.loop.scratch)
         if self.put_block(to, length, ends) < 0:
             return -1
         earn(&self.conn.resets, 1)     # a backend did its work for it
@@ -387,7 +387,7 @@ cdef class Stream(Downstream):
 
     cdef int put_trailers(self, const char *at, size_t n) noexcept:
         cdef uint8_t *to = <uint8_t *>self.loop.output
-        cdef int32_t length = encode_trailers(self.conn.encoder, at, <uint32_t>n, to, to + SCRATCH)
+        cdef int32_t length = encode_trailers(self.conn.encoder, at, <uint32_t>n, to, to + self.loop.scratch)
         return self.put_block(to, length, True)
 
     cdef int put_block(self, const uint8_t *at, int32_t n, bint ends) noexcept:
@@ -401,7 +401,7 @@ cdef class Stream(Downstream):
 
     cdef void go_on(self) noexcept:    # 100 (Continue)
         cdef uint8_t *to = <uint8_t *>self.loop.output
-        cdef int32_t length = encode_status(self.conn.encoder, 100, to, to + SCRATCH)
+        cdef int32_t length = encode_status(self.conn.encoder, 100, to, to + self.loop.scratch)
         self.put_block(to, length, False)
 
     cdef int inform(self, const ResponseHead *head) noexcept:
@@ -411,7 +411,7 @@ cdef class Stream(Downstream):
         if self.closed:
             return -1
         memset(&none, 0, sizeof(none))
-        length = encode_response(self.conn.encoder, &none, head, head.status, self.loop.date, True, to, to + SCRATCH)
+        length = encode_response(self.conn.encoder, &none, head, head.status, self.loop.date, True, to, to + self.loop.scratch)
         return self.put_block(to, length, False)
 
     cdef int answer(self, int status, const Ops *ops, const char *location, size_t n) noexcept:
@@ -424,7 +424,7 @@ cdef class Stream(Downstream):
         if self.closed:
             return -1
         length = encode_answer(self.conn.encoder, ops, status, self.loop.date, location, <uint32_t>n, size, grpc, to,
-                               to + SCRATCH)
+                               to + self.loop.scratch)
         if self.put_block(to, length, ends) < 0:
             return -1
         if ends:

@@ -18,7 +18,7 @@ from libc.string cimport memcpy, memset
 from gwfast._filter2 cimport encode_trailers
 from gwfast._frames cimport *
 from gwfast._head cimport *
-from gwfast._loop cimport SCRATCH, Peer, append, consume, release, reserve, waiting
+from gwfast._loop cimport Peer, append, consume, release, reserve, waiting
 from gwfast._transcode cimport KEY, encode_request
 from gwfast._upstream cimport CONNECTING, Waiter
 
@@ -281,7 +281,7 @@ cdef class Carrier(Peer):
 
     cdef int put_trailers(self, Stream stream, const char *at, size_t n) noexcept:
         cdef uint8_t *to = <uint8_t *>self.loop.output
-        cdef int32_t length = encode_trailers(self.encoder, at, <uint32_t>n, to, to + SCRATCH)
+        cdef int32_t length = encode_trailers(self.encoder, at, <uint32_t>n, to, to + self.loop.scratch)
         if length < 0:
             return -1
         self.put_block(stream.id, to, length, True)
@@ -327,7 +327,7 @@ cdef class Stream(Upstream):
         if mux is None or mux.closed:
             return -1
         length = encode_request(mux.encoder, head, <uint32_t>head_n, mux.tls is not None, mux.peer.connect_protocol,
-                                &self.asked, to, to + SCRATCH)
+                                &self.asked, to, to + self.loop.scratch)
         if length < 0:
             mux.leave()            # its table may not be the peer's any more
             return -1
@@ -422,7 +422,7 @@ cdef class Stream(Upstream):
     cdef void switch(self, ResponseHead *head, char *at) noexcept:
         """The response to an extended CONNECT in the words of HTTP/1.1 (RFC 8441 5): a 2xx is its 101."""
         cdef Field *field
-        if head.status >= 300 or head.count > MAX_FIELDS - 2:
+        if head.status >= 300 or head.count + 2 > head.most:
             self.asked.websocket = False
             self.send_body(NULL, 0, True)
             return

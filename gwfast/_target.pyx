@@ -10,7 +10,7 @@ from libc.string cimport memcmp
 from gwfast._bytes cimport (
     CHAR_HEX, CHAR_PATH, CHAR_PLAIN, gw_host, gw_host_run, gw_path_end, gw_query_end, hex_value, is_a, lower)
 from gwfast._head cimport (
-    BAD_REQUEST, MAX_HOST, MAX_LINE, METHOD_OPTIONS, RequestHead, Slice)
+    BAD_REQUEST, MAX_HOST, METHOD_OPTIONS, RequestHead, Slice)
 
 
 cdef inline void cut(Slice *slice, const char *at, const char *end) noexcept nogil:
@@ -91,7 +91,7 @@ cdef int resolve_target(RequestHead *head) noexcept nogil:
 cdef int resolve_path(RequestHead *head) noexcept nogil:
     cdef bint encoded = False
     cdef int n
-    if head.path.n > MAX_LINE:
+    if head.path.n > head.longest:
         return BAD_REQUEST
     n = normalise(head.path.at, head.path.n, head.room, False, &encoded)
     if n < 0:
@@ -99,10 +99,10 @@ cdef int resolve_path(RequestHead *head) noexcept nogil:
     if <uint32_t>n != head.path.n or memcmp(head.room, head.path.at, n) != 0:
         cut(&head.match_path, head.room, head.room + n)
     if encoded:
-        n = normalise(head.path.at, head.path.n, head.room + MAX_LINE, True, &encoded)
+        n = normalise(head.path.at, head.path.n, head.room + head.longest, True, &encoded)
         if n < 0:
             return n
-        cut(&head.slash_path, head.room + MAX_LINE, head.room + MAX_LINE + n)
+        cut(&head.slash_path, head.room + head.longest, head.room + head.longest + n)
     return 0
 
 

@@ -1,7 +1,7 @@
 # Between the words of HTTP/1.1 and the field blocks of HTTP/2, towards backends: the head of a request as _filter wrote it
 # becomes a field block, a field block becomes the head of a response (RFC 9113 8.3). Pure but for the encoder's table.
 from libc.stdint cimport int32_t, uint8_t, uint32_t
-from gwfast._head cimport ResponseHead
+from gwfast._head cimport HeadLimits, ResponseHead
 from gwfast._hpack_encode cimport Encoding
 
 cdef enum:
@@ -18,6 +18,7 @@ cdef struct Asked:
 # a WebSocket's handshake goes as the request that it is without Upgrade, as every other upgrade does.
 cdef int32_t encode_request(Encoding *encoding, const char *head, uint32_t n, bint https, bint tunnels, Asked *asked,
                             uint8_t *to, uint8_t *end) noexcept nogil
-# Judges what was decoded into head.fields (`count` of them) and fills in the rest of the head: 0 or MALFORMED (of _head2).
+# Judges what was decoded into head.fields (`count` of them) and fills in the rest of the head: 0, BAD_FIELDS_LARGE or MALFORMED
+# (of _head2).
 # `ended`: no body follows.
-cdef int read_response2(ResponseHead *head, uint32_t count, bint head_only, bint ended) noexcept nogil
+cdef int read_response2(ResponseHead *head, uint32_t count, const HeadLimits *limits, bint head_only, bint ended) noexcept nogil

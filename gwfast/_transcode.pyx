@@ -144,7 +144,18 @@ cdef int take_framing(ResponseHead *head, const Notes *notes, bint head_only, bi
     return MALFORMED if ended and head.status < 200 else 0
 
 
-cdef int read_response2(ResponseHead *head, uint32_t count, bint head_only, bint ended) noexcept nogil:
+# Whether it would be within the limits as a head of HTTP/1.1: 'HTTP/1.1 200 OK', its lines, an empty one.
+cdef bint is_within(const ResponseHead *head, const HeadLimits *limits) noexcept nogil:
+    cdef uint64_t size = 17 + 2
+    cdef uint32_t i
+    for i in range(head.count):
+        if head.fields[i].line_len > limits.line:
+            return False
+        size += head.fields[i].line_len
+    return head.count <= limits.count and size <= limits.head
+
+
+cdef int read_response2(ResponseHead *head, uint32_t count, const HeadLimits *limits, bint head_only, bint ended) noexcept nogil:
     cdef Notes notes
     cdef Field *field
     cdef uint32_t i
@@ -155,6 +166,8 @@ cdef int read_response2(ResponseHead *head, uint32_t count, bint head_only, bint
             return MALFORMED
     head.count = <uint16_t>(count - 1)
     memmove(head.fields, head.fields + 1, head.count * sizeof(Field))
+    if not is_within(head, limits):
+        return BAD_FIELDS_LARGE
     clear(&notes)
     notes.minor = 1
     head.ids = 0

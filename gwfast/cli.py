@@ -16,7 +16,7 @@ import msgspec
 
 from gwfast import __version__, limits
 from gwfast.errors import UsageError
-from gwfast.grammar import is_token
+from gwfast.grammar import bounded, is_token, size
 from gwfast.identity import digest
 from gwfast.observe import sink
 from gwfast.serve.options import EngineOptions, ServeOptions
@@ -239,6 +239,12 @@ TRAFFIC = (
     Option("--via", pseudonym, "", "NAME", "add Via with this pseudonym (no Via)"),
     Option("--connections", whole, limits.CONNECTIONS, "N", "clients of one worker (half of the file limit)"),
     Option("--connections-per-address", whole, 0, "N", "of one client address (no cap)"),
+    Option("--max-header-bytes", bounded(size, limits.HEAD_BYTES_LEAST, limits.HEAD_BYTES_MOST), limits.HEAD_BYTES, "SIZE",
+           "of the head of a request or response, 256k at most (32k)"),
+    Option("--max-field-bytes", bounded(size, limits.FIELD_BYTES_LEAST, limits.FIELD_BYTES_MOST), limits.FIELD_BYTES, "SIZE",
+           "of one of its fields, and of the request line, 64k at most (16k)"),
+    Option("--max-fields", bounded(whole, limits.FIELD_COUNT_LEAST, limits.FIELD_COUNT_MOST), limits.FIELD_COUNT, "N",
+           "that it has, 1000 at most (200)"),
     Option("--head-timeout", seconds, limits.HEAD_TIMEOUT, "TIME", "for a request's head (10s)"),
     Option("--body-timeout", seconds, limits.BODY_TIMEOUT, "TIME",
            "between two reads of a request's body, until the response begins (30s)"),
@@ -304,6 +310,9 @@ def serve_options(arguments: argparse.Namespace) -> ServeOptions:
     reading = take(arguments, READING)
     serving = take(arguments, SERVING)
     traffic = take(arguments, TRAFFIC)
+    if traffic["max_field_bytes"] > traffic["max_header_bytes"]:
+        raise UsageError(f"--max-field-bytes {traffic['max_field_bytes']}: a field is a part of the head, which "
+                         f"--max-header-bytes lets have {traffic['max_header_bytes']}")
     return ServeOptions(
         paths=tuple(arguments.paths),
         gateway=reading["gateway"],

@@ -5,21 +5,29 @@ holds the two together); nothing here is tuned per site unless the command line 
 """
 
 # Request heads. nginx: 4 x 8 KiB, 8 KiB a line; HAProxy: 15 KiB, 101 fields; Envoy: 60 KiB, 100 fields.
-HEAD_BYTES = 32 * 1024  # 431
-LINE_BYTES = 8 * 1024  # 414 for the request line, 431 for a field line
-FIELD_COUNT = 100  # 431
+# One limit for both versions and both directions: what comes over HTTP/2 is measured as it would be written in HTTP/1.1, the
+# crumbs of a cookie as the one field that they are (RFC 9113 8.2.3). 502 for responses.
+HEAD_BYTES = 32 * 1024  # 431; --max-header-bytes; SETTINGS_MAX_HEADER_LIST_SIZE, as which a field counts 28 bytes more
+FIELD_BYTES = 16 * 1024  # 414 for the request line, 431 for a field line; --max-field-bytes
+FIELD_COUNT = 200  # 431; --max-fields
+HEAD_BYTES_MOST = 256 * 1024  # that may be asked for: Kerberos tickets have up to 64 KiB (Windows: 48,000 bytes and base64)
+FIELD_BYTES_MOST = 64 * 1024
+FIELD_COUNT_MOST = 1000  # nginx: 1000
+HEAD_BYTES_LEAST = 4 * 1024  # below that browsers are refused
+FIELD_BYTES_LEAST = 1024
+FIELD_COUNT_LEAST = 32
+LOGGED_BYTES = 2048  # of User-Agent, Referer and X-Request-ID in the log: a line must fit into what is written at once
 QUERY_PARAMETERS = 256  # that matches look at; those behind are forwarded but match nothing (PHP: 1000)
 TRAILER_BYTES = 8 * 1024  # of one trailer section, both directions
 CHUNK_EXTENSION_BYTES = 256  # of one chunk: extensions are dropped, nobody needs long ones
 INFORMATIONAL_RESPONSES = 16  # 1xx before the final response; then 502
 
-# HTTP/2. A field list is bounded by HEAD_BYTES, as RFC 9113 6.5.2 counts it, and by FIELD_COUNT: 431. It is counted while it
-# is decoded, so that a few bytes that name a large entry again and again (an "HPACK bomb") end there; after as much again
-# the connection ends: ENHANCE_YOUR_CALM.
+# HTTP/2. A field list is counted while it is decoded, so that a few bytes that name a large entry again and again (an "HPACK
+# bomb") end there: 431; after HEAD_BYTES more the connection ends: ENHANCE_YOUR_CALM.
 HEADER_TABLE_BYTES = 4096  # SETTINGS_HEADER_TABLE_SIZE, both directions; the RFC's default (nginx, HAProxy, Envoy: 4096)
 
 FRAME_BYTES = 16 * 1024  # of a frame's payload, SETTINGS_MAX_FRAME_SIZE: the least that may be said (nginx, HAProxy: the same)
-FIELD_BLOCK_BYTES = 64 * 1024  # of one field block as it arrives, its CONTINUATIONs together
+FIELD_BLOCK_BYTES = 64 * 1024  # of one field block as it arrives, its CONTINUATIONs together, or twice what a head may have
 STREAMS = 100  # SETTINGS_MAX_CONCURRENT_STREAMS (HAProxy, Envoy: 100; nginx: 128); those beyond are refused
 STREAM_WINDOW = 64 * 1024  # that one side may send before the other took it (nginx: 64 KiB)
 CONNECTION_WINDOW = 1024 * 1024  # the same of all streams together
@@ -33,7 +41,7 @@ GLITCHES_PER_STREAM = 4  # that each stream earns, and as many WINDOW_UPDATEs (E
 UNSENT_ANSWERS = 1000  # to SETTINGS and PING of a backend that does not read them; more ends the connection
 WINDOW_UPDATES = 8000  # beyond those that are earned
 WINDOW_UPDATES_PER_DATA = 10  # frame that was sent (Envoy: 10): Go's net/http sends one for 4 KiB that were read, twice
-CONTINUATIONS = 8  # of one field block (nghttp2: 8); one more ends the connection: ENHANCE_YOUR_CALM
+CONTINUATIONS = 8  # of one field block (nghttp2: 8), more for larger heads; one more ends the connection: ENHANCE_YOUR_CALM
 
 # TLS. nginx and HAProxy have 16 KiB for a ClientHello as well; one with post-quantum key shares has 2 KiB.
 HELLO_BYTES = 16 * 1024  # of a ClientHello on the wire: until it is read nobody knows whose it is; or of a line of HTTP
@@ -109,7 +117,7 @@ MIRROR_CALLS = 256  # at once from one worker to one endpoint: one that hangs co
 MIRROR_TIMEOUT = 10.0  # from the end of the request to the end of its response, which nobody reads
 
 # Authorizers (ExternalAuth).
-AUTHORIZATION_HEADERS = 100  # that an answer over gRPC may change, as many as a head may have; beyond that it is 403
+AUTHORIZATION_HEADERS = 100  # that an answer over gRPC may change; beyond that it is 403
 AUTHORIZATION_TIMEOUT = 5.0  # from the question to the end of the answer, then 403 (Envoy: 0.2 s, its Gateway: 10 s)
 
 # Memory. One buffer per direction and connection, no disk. nginx: 8 x 8 KiB and disk; HAProxy: 16 KiB.

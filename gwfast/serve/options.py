@@ -18,6 +18,9 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     access_log_fd: int = 1
     connections: int = limits.CONNECTIONS  # 0: half of the limit on open files
     connections_per_address: int = 0  # 0: no cap
+    max_header_bytes: int = limits.HEAD_BYTES
+    max_field_bytes: int = limits.FIELD_BYTES
+    max_fields: int = limits.FIELD_COUNT
     head_timeout: float = limits.HEAD_TIMEOUT
     body_timeout: float = limits.BODY_TIMEOUT
     send_timeout: float = limits.SEND_TIMEOUT

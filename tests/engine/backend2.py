@@ -67,6 +67,7 @@ class Connection:
         self.backend, self.reader, self.writer = backend, reader, writer
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding=None,
                                                                        validate_outbound_headers=False))
+        self.h2.decoder.max_header_list_size = 1 << 20     # gwfast's limits are what is looked at
         self.requests = {}
         self.window = asyncio.Event()
         self.news = asyncio.Event()

@@ -1,88 +1,16 @@
 """What ordinary clients of HTTP/2 send is no abuse, however long they do it: frames that cross a stream's end, PINGs that measure
 a transfer, cancels of what was answered or took too long. What is none of these is bounded as before."""
 import itertools
-import socket
 import threading
 import time
 
-import hpack
 import pytest
-from http2_client import raw_frame
+from http2_client import (
+    DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM, UNKNOWN, WINDOW_UPDATE, Ended, Frames, goodbye, raw_frame)
 
 from gwfast import limits
 
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, _, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION, UNKNOWN = range(11)
-END_STREAM, END_HEADERS, ACK = 1, 4, 1
 STREAM_CLOSED, CANCEL, CALM = 5, 8, 11
-WIDE = raw_frame(SETTINGS, 0, 0, b"\0\4\x7f\xff\xff\xff") + raw_frame(WINDOW_UPDATE, 0, 0, b"\x7f\0\0\0")
-
-
-class Ended(Exception):
-    """The connection, with this error code."""
-
-
-class Frames:
-    """A client that sends frames as it is told to and reads them one by one; fields are never indexed."""
-
-    def __init__(self, connection, greet=WIDE):
-        self.socket, self.got = connection, b""
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + greet + raw_frame(SETTINGS, ACK, 0))
-        self.next = 1
-
-    def head(self, method="GET", path="/", end=True, fields=()) -> tuple[int, bytes]:
-        """The next stream's number, and the frame that opens it."""
-        number, self.next = self.next, self.next + 2
-        coder = hpack.Encoder()
-        coder.header_table_size = 0
-        block = coder.encode([(":method", method), (":scheme", "http"), (":authority", "a"), (":path", path), *fields])
-        return number, raw_frame(HEADERS, END_HEADERS | (END_STREAM if end else 0), number, block)
-
-    def ask(self, **options) -> int:
-        number, frame = self.head(**options)
-        self.socket.sendall(frame)
-        return number
-
-    def frame(self) -> tuple[int, int, int, bytes]:
-        """Type, flags, stream and payload of the next one."""
-        while len(self.got) < 9 or len(self.got) < 9 + int.from_bytes(self.got[:3], "big"):
-            data = self.socket.recv(1 << 18)
-            if not data:
-                raise Ended(None)
-            self.got += data
-        n = int.from_bytes(self.got[:3], "big")
-        kind, flags, stream, payload = self.got[3], self.got[4], int.from_bytes(self.got[5:9], "big"), self.got[9:9 + n]
-        self.got = self.got[9 + n:]
-        if kind == GOAWAY:
-            raise Ended(int.from_bytes(payload[4:8], "big"))
-        return kind, flags, stream, payload
-
-    def until(self, kind, streams, flags=0) -> None:
-        """Read until such a frame came for each of these streams."""
-        missing = set(streams)
-        while missing:
-            found, flagged, stream, _ = self.frame()
-            if found == kind and flagged & flags == flags or (flags == END_STREAM and found == HEADERS and flagged & END_STREAM):
-                missing.discard(stream)
-
-    def answers(self) -> list[tuple[int, int, int]]:
-        """What else is said up to the answer to a PING, the connection's window aside: type, stream and first four octets."""
-        self.socket.sendall(raw_frame(PING, 0, 0, b"question"))
-        said = []
-        while True:
-            kind, flags, stream, payload = self.frame()
-            if kind == PING and payload == b"question":
-                return said
-            if kind != WINDOW_UPDATE or stream:
-                said.append((kind, stream, int.from_bytes(payload[:4], "big")))
-
-
-def goodbye(client) -> int:
-    """Read to the end: the error code of the GOAWAY."""
-    with pytest.raises(Ended) as ended:
-        while True:
-            client.frame()
-    return ended.value.args[0]
 
 
 @pytest.fixture

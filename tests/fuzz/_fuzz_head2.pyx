@@ -9,12 +9,9 @@ from libc.stdio cimport fprintf, snprintf, stderr
 from libc.stdlib cimport abort, free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 from gwfast._head cimport *
-from gwfast._head2 cimport MALFORMED, WEBSOCKET_LINES, read_head2, read_trailers2
+from gwfast._head2 cimport MALFORMED, WEBSOCKET_LINES, list_most, read_head2, read_trailers2
 from gwfast._hpack cimport *
 from gwfast._http1 cimport parse_request
-
-cdef enum:
-    LEFT = 32768               # limits.HEAD_BYTES
 
 
 cdef void must(bint holds, const char *what) noexcept nogil:
@@ -79,7 +76,7 @@ cdef uint32_t put_text(uint8_t *to, const uint8_t *at, uint32_t n) noexcept nogi
 cdef void check_fields(const RequestHead *head, const char *lines, size_t room) noexcept nogil:
     cdef uint32_t i, ids = 0, hosts = 0, cookies = 0
     cdef const Field *field
-    must(head.count <= MAX_FIELDS, b"count")
+    must(head.count <= head.most, b"count")
     for i in range(head.count):
         field = &head.fields[i]
         must(field.name >= lines and field.name + field.line_len <= lines + room, b"line in the block")
@@ -105,9 +102,9 @@ cdef void check_head(const RequestHead *head, const char *lines, size_t room, bi
     must(within(&head.path, lines, room) and (head.query.at == NULL or within(&head.query, lines, room)), b"path and query")
     must(head.authority.n and within(&head.authority, lines, room), b"authority")
     must(head.host.n and head.host.n < MAX_HOST and within(&head.host, head.host_room, MAX_HOST), b"host")
-    must(within(&head.match_path, lines, room) or within(&head.match_path, head.room, sizeof(head.room)), b"match_path")
+    must(within(&head.match_path, lines, room) or within(&head.match_path, head.room, 3 * head.longest), b"match_path")
     must(head.match_path.n > 0 and (head.match_path.at[0] == b'/' or head.match_path.n == 1), b"match_path from the root")
-    must(head.slash_path.n == 0 or within(&head.slash_path, head.room, sizeof(head.room)), b"slash_path")
+    must(head.slash_path.n == 0 or within(&head.slash_path, head.room, 3 * head.longest), b"slash_path")
     must(head.framing <= FRAMING_CHUNKED and not (ended and head.framing == FRAMING_CHUNKED), b"framing")
     must(head.framing == FRAMING_LENGTH or head.content_length == 0, b"content_length")
     must(not ended or head.content_length == 0 and not head.expect and not head.upgrade, b"no body")
@@ -148,10 +145,11 @@ cdef void check_same(const RequestHead *head, size_t room) noexcept nogil:
     cdef char *written
     cdef char *exact
     cdef uint32_t n
-    if head.count + 2 > MAX_FIELDS:
+    if head.count + 2 > COUNT_MOST:
         return
     most.head = most.line = 1 << 20
-    most.count = MAX_FIELDS
+    most.count = COUNT_MOST
+    must(room_for_request(&again, &most) == 0, b"memory")
     written = <char *>malloc(room + head.authority.n + 256)
     n = as_http1(head, written)
     exact = <char *>malloc(n)
@@ -164,6 +162,7 @@ cdef void check_same(const RequestHead *head, size_t room) noexcept nogil:
     must(alike(&again.host, &head.host), b"the same host")
     must(again.framing == head.framing and again.content_length == head.content_length, b"the same length")
     must(again.keep_alive and not again.upgrade and not again.expect, b"nothing about the connection")
+    forget_request(&again)
     free(exact)
     free(written)
 
@@ -183,27 +182,28 @@ cdef void take(const uint8_t *code, uint32_t n, bint ended) noexcept nogil:
     cdef RequestHead head
     cdef FieldBlock block
     cdef Table *table = <Table *>malloc(table_bytes(HEADER_TABLE_BYTES))
-    cdef char *arena = <char *>malloc(arena_bytes(LEFT, HEADER_TABLE_BYTES))
+    cdef HeadLimits limits = HeadLimits(HEAD_MOST, FIELD_MOST, COUNT_MOST)
+    cdef char *arena = <char *>malloc(arena_bytes(list_most(&limits), HEADER_TABLE_BYTES))
     cdef char *lines
     cdef size_t held, room
     cdef uint32_t used
     cdef int result
     table_start(table, HEADER_TABLE_BYTES)
-    block.fields, block.room, block.count = head.fields, MAX_FIELDS, 0
-    block.at, block.left, block.spare = arena, LEFT, LEFT
-    block.begun = block.large = 0
+    must(room_for_request(&head, &limits) == 0, b"memory")
+    block_start(&block, head.fields, head.most, arena, list_most(&limits), HEAD_MOST, True)
     if hpack_decode(table, code, n, True, &block, &used) == HPACK_OK:
         held = block.at - arena
         room = 2 * held + WEBSOCKET_LINES
         lines = settle(&head, block.count, arena, held, room)
         read_trailers2(head.fields, block.count)
-        result = read_head2(&head, block.count, lines, lines + held, ended, b"AAAAAAAAAAAAAAAAAAAAAA==")
+        result = read_head2(&head, block.count, &limits, lines, lines + held, ended, b"AAAAAAAAAAAAAAAAAAAAAA==")
         must(BAD_EXPECTATION <= result <= 0 or result == MALFORMED, b"result")
         if result == 0:
             check_fields(&head, lines, room)
             check_head(&head, lines, room, ended)
             check_same(&head, room)
         free(lines)
+    forget_request(&head)
     free(arena)
     free(table)
 

@@ -38,9 +38,8 @@ cdef void start(Side *side, uint32_t most) noexcept nogil:
 
 cdef void begin(Side *side, uint32_t left, uint32_t most) noexcept nogil:
     free(side.arena)
-    side.arena = side.block.at = <char *>malloc(arena_bytes(left, most))
-    side.block.fields, side.block.room, side.block.left, side.block.spare = side.fields, ROOM, left, left
-    side.block.count = side.block.begun = side.block.large = 0
+    side.arena = <char *>malloc(arena_bytes(left, most))
+    block_start(&side.block, side.fields, ROOM, side.arena, left, left, False)
 
 
 cdef void end(Side *side) noexcept nogil:

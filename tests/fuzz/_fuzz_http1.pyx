@@ -10,8 +10,9 @@ from libc.string cimport memcpy
 from gwfast._chunked cimport (
     CHUNK_BAD, CHUNK_DATA, CHUNK_END, CHUNK_MORE, ChunkState, chunk_next, chunk_start, parse_trailers)
 from gwfast._head cimport (
-    BAD_EXPECTATION, BAD_RESPONSE, FIELD_HOST, FRAMING_CHUNKED, FRAMING_CLOSE, FRAMING_LENGTH, FRAMING_TUNNEL, Field,
-    HeadLimits, MAX_FIELDS, MAX_HOST, RequestHead, ResponseHead, Slice, name_hash)
+    BAD_EXPECTATION, BAD_RESPONSE, COUNT_MOST, FIELD_HOST, FIELD_MOST, FRAMING_CHUNKED, FRAMING_CLOSE, FRAMING_LENGTH, FRAMING_TUNNEL,
+    Field, HEAD_MOST, HeadLimits, MAX_HOST, RequestHead, ResponseHead, Slice, forget_request, forget_response, name_hash,
+    room_for_request, room_for_response)
 from gwfast._http1 cimport parse_request, parse_response
 
 
@@ -43,7 +44,7 @@ cdef bint is_clean(const char *at, uint32_t n) noexcept nogil:
 cdef void check_fields(const Field *fields, uint32_t count, const char *end) noexcept nogil:
     cdef uint32_t i
     cdef const Field *field
-    must(count <= MAX_FIELDS, b"count")
+    must(count <= COUNT_MOST, b"count")
     for i in range(count):
         field = &fields[i]
         must(field.name_len > 0 and is_clean(field.name, field.name_len), b"name")
@@ -79,9 +80,9 @@ cdef void check_request(const RequestHead *head, const char *at, uint32_t n) noe
     must(head.query.at is NULL or within(&head.query, at, n), b"query")
     must(head.authority.n == 0 or within(&head.authority, at, n), b"authority")
     must(within(&head.host, head.host_room, MAX_HOST) and head.host.n < MAX_HOST, b"host")
-    must(within(&head.match_path, at, n) or within(&head.match_path, head.room, sizeof(head.room))
+    must(within(&head.match_path, at, n) or within(&head.match_path, head.room, 3 * head.longest)
          or head.absolute, b"match_path")
-    must(head.slash_path.n == 0 or within(&head.slash_path, head.room, sizeof(head.room)), b"slash_path")
+    must(head.slash_path.n == 0 or within(&head.slash_path, head.room, 3 * head.longest), b"slash_path")
     must(is_clean(head.target.at, head.target.n) and is_clean(head.method.at, head.method.n), b"request line bytes")
     check_path(&head.match_path)
     if head.slash_path.n:
@@ -109,11 +110,13 @@ cdef int request(const char *at, uint32_t n, uint32_t seen, uint32_t narrow) noe
     cdef RequestHead head
     cdef int result
     cdef char *exact = copy(at, n)
-    limits.head, limits.line, limits.count = 32768 >> narrow, 8192 >> narrow, 100 >> narrow
+    limits.head, limits.line, limits.count = HEAD_MOST >> narrow, FIELD_MOST >> narrow, COUNT_MOST >> narrow
+    must(room_for_request(&head, &limits) == 0, b"memory")
     result = parse_request(exact, n, seen, &limits, &head)
     must(result >= BAD_EXPECTATION and (result <= 0 or <uint32_t>result <= n), b"result")
     if result > 0:
         check_request(&head, exact, n)
+    forget_request(&head)
     free(exact)
     return result
 
@@ -123,20 +126,22 @@ cdef int response(const char *at, uint32_t n, uint32_t seen, uint32_t method) no
     cdef ResponseHead head
     cdef int result
     cdef char *exact = copy(at, n)
-    limits.head, limits.line, limits.count = 32768, 8192, 100
+    limits.head, limits.line, limits.count = HEAD_MOST, FIELD_MOST, COUNT_MOST
+    must(room_for_response(&head, &limits) == 0, b"memory")
     result = parse_response(exact, n, seen, &limits, <uint8_t>method, &head)
     must(result == BAD_RESPONSE or result == 0 or (result > 0 and <uint32_t>result <= n), b"result")
     if result > 0:
         check_response(&head, exact, n)
+    forget_response(&head)
     free(exact)
     return result
 
 
 cdef int trailers(const char *at, uint32_t n, uint32_t limit) noexcept nogil:
-    cdef Field fields[MAX_FIELDS]
+    cdef Field fields[COUNT_MOST]
     cdef uint32_t count = 0
     cdef char *exact = copy(at, n)
-    cdef int result = parse_trailers(exact, n, limit, fields, MAX_FIELDS, &count)
+    cdef int result = parse_trailers(exact, n, limit, fields, COUNT_MOST, &count)
     must(result >= -1 and (result <= 0 or <uint32_t>result <= n), b"result")
     if result > 0:
         check_fields(fields, count, exact + result)

@@ -12,8 +12,8 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 from gwfast._bytes cimport CHAR_TOKEN, is_a
 from gwfast._extauthz cimport GRPC_PREFIX, Asked, check_room, write_check
 from gwfast._filter cimport Out, put, say
-from gwfast._head cimport (FIELD_TRANSFER_ENCODING, HeadLimits, MAX_FIELDS, METHOD_GET,
-                           RequestHead, ResponseHead, Slice)
+from gwfast._head cimport (COUNT_MOST, FIELD_TRANSFER_ENCODING, HeadLimits, METHOD_GET, RequestHead, ResponseHead, Slice,
+                           forget_request, forget_response, room_for_request, room_for_response)
 from gwfast._http1 cimport parse_request, parse_response
 from gwfast._verdict cimport (ACTION_IF_PRESENT, CHANGES, PLACE_DENIAL, PLACE_REMOVE, PLACE_REQUEST, PLACE_RESPONSE, Verdict,
                               changes_response, changes_room, put_changes, read_verdict)
@@ -87,7 +87,7 @@ cdef void check_request(const Verdict *verdict, RequestHead *head) noexcept nogi
     cdef char *made
     cdef int result
     most.head = most.line = ROOM
-    most.count = MAX_FIELDS
+    most.count = COUNT_MOST
     must(parse_request(given, n, 0, &most, head) == <int>n, b"the request that is changed")
     made = change(verdict, PLACE_REQUEST, b"GET / HTTP/1.1\r\n", given, n, head, NULL, &end)
     result = parse_request(made, end, 0, &most, head)
@@ -106,7 +106,7 @@ cdef void check_response(const Verdict *verdict, int place, ResponseHead *head) 
     cdef char *made
     cdef int result
     most.head = most.line = ROOM
-    most.count = MAX_FIELDS
+    most.count = COUNT_MOST
     must(parse_response(given, n, 0, &most, METHOD_GET, head) == <int>n, b"the response that is changed")
     made = change(verdict, place, b"HTTP/1.1 200 OK\r\n", given, n, NULL, head, &end)
     result = parse_response(made, end, 0, &most, METHOD_GET, head)
@@ -214,7 +214,7 @@ cdef void question(const char *at, uint32_t n, uint32_t split, RequestHead *head
     cdef uint32_t size, i, length = 0
     cdef int result
     most.head = most.line = ROOM
-    most.count = MAX_FIELDS
+    most.count = COUNT_MOST
     result = parse_request(at, n, 0, &most, head)
     if result <= 0:
         return
@@ -247,10 +247,12 @@ cdef int fuzz_one(const uint8_t *data, size_t size) noexcept nogil:
     cdef char *exact
     cdef RequestHead *request
     cdef ResponseHead *response
+    cdef HeadLimits limits = HeadLimits(ROOM, ROOM, COUNT_MOST)
     if size < 2:
         return 0
     n = <uint32_t>(size - 2)
     request, response = <RequestHead *>malloc(sizeof(RequestHead)), <ResponseHead *>malloc(sizeof(ResponseHead))
+    must(room_for_request(request, &limits) == 0 and room_for_response(response, &limits) == 0, b"memory")
     if data[0] % MODES == MESSAGE:
         exact = <char *>malloc(GRPC_PREFIX + n)
         exact[0] = 0
@@ -265,6 +267,8 @@ cdef int fuzz_one(const uint8_t *data, size_t size) noexcept nogil:
         else:
             question(exact, n, data[1], request)
     free(exact)
+    forget_request(request)
+    forget_response(response)
     free(request)
     free(response)
     return 0

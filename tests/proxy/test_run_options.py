@@ -6,6 +6,9 @@ import subprocess
 import pytest
 import yaml
 from proxy_gateway import PROGRAM, Gateway, free_port, gateway, listener, resource, route, rule, service, until
+from proxy_tls import HOST, authority, https, needs, secret, shell
+
+LARGE = {"GWFAST_MAX_HEADER_BYTES": "256k", "GWFAST_MAX_FIELD_BYTES": "64k", "GWFAST_MAX_FIELDS": "1000"}
 
 
 def flat(*documents) -> list[dict]:
@@ -64,6 +67,28 @@ def test_only_some_gateways(run, backend, option: str, served: str) -> None:
     gw = run(a, b, service("one", backend("one")), shared, options=tuple(option.split("=")))
     assert [p["spec_port"] for p in status(gw)["ports"]] == [ports[served]]
     assert gw.get(port=ports[served]).status == 200
+
+
+@needs("curl")
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+@pytest.mark.parametrize("secure", [False, True], ids=["clear", "tls"])
+@pytest.mark.parametrize(("size", "given", "expected"), [(16_000, {}, "200"), (17_000, {}, "431"), (60_000, LARGE, "200")])
+def test_larger_heads_are_an_option(run, backend, version, secure, size, given, expected) -> None:
+    """A Kerberos ticket, whatever the version, in clear and over TLS; what the backend got is in its answer."""
+    port, tls = free_port(), free_port()
+    gw = run(gateway(listener(port, "web"), https(tls)), secret(HOST, *authority().certificate(HOST)), service("one", backend("one")),
+             route("r", rule("one")), env=given)
+    ticket, ca = gw.folder.parent / "ticket", gw.folder.parent / "ca.crt"
+    ticket.write_text("Authorization: Negotiate " + "k" * size + "\n")
+    ca.write_bytes(authority().pem)
+    how = [version if secure or version == "--http1.1" else "--http2-prior-knowledge"]
+    where = f"http://127.0.0.1:{port}/"
+    if secure:
+        where, how = f"https://{HOST}:{tls}/", [*how, "--cacert", str(ca), "--resolve", f"{HOST}:{tls}:127.0.0.1"]
+    body, _, status = shell("curl", "-s", *how, "-H", f"@{ticket}", "-w", "\n%{http_code}", where).rpartition("\n")
+    assert status == expected
+    if status == "200":
+        assert {name.lower(): value for name, value in json.loads(body)["fields"]}["authorization"] == "Negotiate " + "k" * size
 
 
 def test_bind_and_addresses(run, backend) -> None:

@@ -309,13 +309,16 @@ def test_limits(guard, data, options, expected):
 
 
 def test_the_longest_head(guard):
-    """A head of HEAD_BYTES whose lines have LINE_BYTES and whose path is written anew; then one byte more."""
-    line = b"GET /" + b"./%2F" * 1634 + b"x" * 6 + b" HTTP/1.1\r\n"
-    head = line + b"Host: a\r\nX: " + b"y" * (limits.LINE_BYTES - 5) + b"\r\n"
-    head += b"Y: " + b"y" * (limits.LINE_BYTES - 5) + b"\r\n"
-    head += b"Z: " + b"z" * (limits.HEAD_BYTES - len(head) - 7) + b"\r\n\r\n"
-    parsed = request_at(guard.at(head), len(head))
-    assert (len(line), parsed["head_len"]) == (limits.LINE_BYTES, limits.HEAD_BYTES)
-    assert parsed["match_path"] == b"/" + b"%2F./" * 1633 + b"%2Fxxxxxx"
-    assert parsed["slash_path"] == b"/xxxxxx"
-    assert request_of(head.replace(b"Z: ", b"Z: z")) == LARGE
+    """A head of HEAD_BYTES in lines of FIELD_BYTES with a path that is written anew, also the largest; then one byte more."""
+    for most, longest in ((limits.HEAD_BYTES, limits.FIELD_BYTES), (limits.HEAD_BYTES_MOST, limits.FIELD_BYTES_MOST)):
+        n, rest = divmod(longest - 16, 5)
+        line = b"GET /" + b"./%2F" * n + b"x" * rest + b" HTTP/1.1\r\n"
+        head = line + b"Host: a\r\n"
+        while len(head) + longest < most:
+            head += b"X: " + b"y" * (longest - 5) + b"\r\n"
+        head += b"Z: " + b"z" * (most - len(head) - 7) + b"\r\n\r\n"
+        parsed = request_at(guard.at(head), len(head), head=most, line=longest)
+        assert (len(line), parsed["head_len"]) == (longest, most)
+        assert parsed["match_path"] == b"/" + b"%2F./" * (n - 1) + b"%2F" + b"x" * rest
+        assert parsed["slash_path"] == b"/" + b"x" * rest
+        assert request_of(head.replace(b"Z: ", b"Z: z"), head=most, line=longest) == LARGE
