@@ -17,7 +17,7 @@ LAYERS = [
     r"endpoints(\..*)?",
     r"observe(\..*)?|serve\.options",
     r"serve(\..*)?",
-    r"show|echo",
+    r"show|echo|kinds",
     r"cli",
     r"__main__",
 ]

@@ -242,7 +242,7 @@ REFUSED = {
     "expectation, empty": (get("/", "Expect:")[:-2], EXPECTATION),
     "expectations": (get("/", "Expect: 100-continue, 100-continue")[:-2], EXPECTATION),
     # limits
-    "one field too many": (get("/", *(f"f{i}: {i}" for i in range(99)))[:-2] + b"f", LARGE),
+    "one field too many": (get("/", *(f"f{i}: {i}" for i in range(199)))[:-2] + b"f", LARGE),
 }
 
 PARTIAL = {
@@ -299,7 +299,6 @@ LIMITS = {
     "head too long, later bad": (get("/", "X: abcde", "\x00"), {"head": 35}, LARGE),
     "fields fit": (get("/", "X: a"), {"count": 2}, {"host": b"a"}),
     "too many fields": (get("/", "X: a", "Y: b"), {"count": 2}, LARGE),
-    "limits beyond the structures": (get("/", *(f"f{i}:" for i in range(120))), {"count": 4000}, LARGE),
 }
 
 
