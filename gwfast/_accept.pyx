@@ -43,6 +43,8 @@ cdef class Acceptor(Peer):
             if fd < 0:
                 if errno == ECONNABORTED or errno == EINTR:
                     continue
+                if errno == EINVAL:        # it listens no more: its port was taken away while this worker did not answer
+                    return came
                 if errno != EAGAIN and not self.clients.gateway.upstreams.shed():
                     self.clients.pause(True)       # no descriptors, no memory: tried again soon
                     self.loop.arm(self, self.loop.now_ms + ACCEPT_AGAIN_MS)

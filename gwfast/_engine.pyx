@@ -214,6 +214,8 @@ cdef class Engine:
         acceptor.accept_all(QUEUED)
         self.clients.acceptors.remove(acceptor)
         acceptor.close()
+        if self.clients.paused and self.clients.open < self.clients.most:
+            self.clients.pause(False)      # it may have been the one that was to try again
         self.loop.settle()
 
     def swap(self, int fd) -> None:

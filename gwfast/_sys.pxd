@@ -16,6 +16,7 @@ cdef extern from "errno.h" nogil:
     int errno
     enum:
         EAGAIN
+        EINVAL
         EINTR
         EINPROGRESS
         EMFILE

@@ -376,6 +376,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"gwfast: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)
         _forget_output()
         return 1
+    except MemoryError:
+        print("gwfast: there is not enough memory (`ulimit -v`, memory.max of the cgroup)", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     finally:

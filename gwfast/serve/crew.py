@@ -95,10 +95,11 @@ class Crew:
 
     def unlisten(self, port: Port) -> None:
         """Let no worker accept on a port any more. Close the port first: the workers' copies are then the last."""
-        for member in self._ready():
-            member.channel.send(control.Unlisten(port.bind))
+        for member in self.members:
             if member.stand_in is not None:
                 member.stand_in.drop(port.bind)
+        for member in self._ready():
+            member.channel.send(control.Unlisten(port.bind))
 
     async def settled(self, generation: int, timeout: float) -> bool:
         """Wait until every worker that runs and answers took or refused this table; False if one did not in time."""
@@ -185,6 +186,7 @@ class Crew:
         """Give a connection that a stand-in took to the next worker that answers."""
         takers = self._takers()
         self._turn += 1
+        self._stats.connections_passed_on += 1
         takers[self._turn % len(takers)].channel.send(control.Take(bind), (fd,))
 
     def _takers(self) -> list[Member]:

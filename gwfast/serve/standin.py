@@ -82,7 +82,7 @@ class StandIn:
         """Take what waits, bounded; return whether there may be more."""
         for _ in range(ACCEPTS):
             try:
-                fd = self._sockets[bind].accept()[0].detach()
+                self._pass_on(bind, self._sockets[bind].accept()[0].detach())
             except ConnectionAbortedError:
                 continue
             except BlockingIOError:
@@ -91,6 +91,10 @@ class StandIn:
                 self._unwatch(bind)
                 self._loop.call_later(AGAIN, self._watch, bind)
                 return False
-            self._give(bind, fd)
-            os.close(fd)
         return True
+
+    def _pass_on(self, bind: int, fd: int) -> None:
+        try:
+            self._give(bind, fd)
+        finally:
+            os.close(fd)

@@ -12,7 +12,7 @@ Rules
   together, one look adds the time of two at most, and then workers have long counted again.
 - A worker that waits for a CPU is not silent: the kernel says how long it did (schedstat), and that is taken off, unless it ran
   long enough to turn its loop.
-- A worker in a debugger is never killed, one that loads a filter (an import may take its time) only after WORKER_LOADING.
+- A worker in a debugger is never killed, one that starts, or loads a filter (an import may take its time), after WORKER_LOADING.
 - In a drain a worker that is silent is not waited for once the others are gone.
 """
 import contextlib
@@ -135,8 +135,8 @@ class Watchdog:
             return limits.WORKER_SILENT_DRAIN if alone else float("inf")
         if _traced(member.pid):
             return float("inf")
-        loads = (self._pulse.running(member.index) or ("", False))[1]
-        return max(self._limit, limits.WORKER_LOADING) if loads else self._limit
+        loads = not member.ready or (self._pulse.running(member.index) or ("", False))[1]
+        return max(self._limit, limits.WORKER_LOADING if loads else limits.WORKER_SILENT + 2 * EVERY)
 
     def _ask(self, member) -> None:
         """Ask for the stack of a worker; tell of it when it has come."""

@@ -57,6 +57,29 @@ def test_accepting_goes_on_when_descriptors_are_free_again(start, backend, exhau
         upstream.close()
 
 
+@pytest.mark.parametrize("why", ["no descriptors", "it listens no more"])
+def test_accepting_goes_on_where_the_port_that_could_not_is_gone(start, exhaust, why):
+    """Whoever closes what was to try again lets the others go on: a port that a reload took away, perhaps before this worker did."""
+    engine = start([])
+    gone = socket.create_server(("127.0.0.1", 0))
+    where, copy = gone.getsockname(), gone.dup()
+    with engine.lock:
+        engine.engine.listen(gone.detach(), 7)
+        waits = socket.create_connection(where)
+        if why == "no descriptors":
+            exhaust()
+        else:
+            copy.shutdown(socket.SHUT_RDWR)
+        engine.engine.drain()
+        engine.engine.unlisten(7)
+        exhaust.give()
+    copy.close()
+    client = engine.connect()
+    client.sendall(GET % 1)
+    assert head(client).startswith(b"HTTP/1.1 503 ")
+    waits.close()
+
+
 def test_idle_connections_to_backends_make_room(start, backend, other, exhaust):
     """The pool holds what another endpoint, or another client, needs more."""
     engine = start([("127.0.0.1", backend.port)])

@@ -1,8 +1,11 @@
 """A worker that does not answer: it is seen and told, others get its connections, it is replaced, and the end does not wait for it."""
+import ctypes
+import errno
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -10,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from proxy_gateway import Gateway, alive, free_port, gateway, resource, route, rule, service, until, write
+
+PTRACE_SEIZE, PTRACE_DETACH, WALL = 0x4206, 17, 0x40000000
 
 FILTER = """
 import asyncio, os, subprocess, time
@@ -168,6 +173,51 @@ def test_a_table_that_came_meanwhile_serves_when_it_is_back(start) -> None:
     until(lambda: stuck(gw) == 1)
     assert {gw.get("/gone").status for _ in range(10)} == {301}
     os.kill(other, signal.SIGCONT)
+
+
+def test_ports_come_and_go_while_a_worker_is_stopped(start) -> None:
+    """What listens new is served at once, what is gone refuses at once: the one that does not answer is no exception."""
+    gw = start("--worker-timeout", "0s")
+    first, second = gw.port, free_port()
+    victim = gw.workers()[0]
+    os.kill(victim, signal.SIGSTOP)
+    until(lambda: stuck(gw) == 1)
+    write(gw.folder, "more.yaml", gateway(second, name="more"), route("more", rule("one"), parent="more"))
+    until(lambda: len(json.loads(gw.ask("/status")[1])["ports"]) == 2)
+    until(lambda: len(events(gw, "listening")) == 2)
+    assert {gw.get("/plain", port=port).status for _ in range(40) for port in (first, second)} == {200}
+    assert gw.metrics()["gwfast_connections_passed_on_total"] > 0
+    os.unlink(gw.folder / "more.yaml")
+    until(lambda: events(gw, "no longer listening"))
+    until(lambda: all(refused(second) for _ in range(40)))
+    os.kill(victim, signal.SIGCONT)
+    until(lambda: stuck(gw) == 0)
+    assert {gw.get("/plain", port=first).status for _ in range(40)} == {200}
+    assert all(refused(second) for _ in range(40))
+
+
+def refused(port: int) -> bool:
+    with socket.socket() as client:
+        client.settimeout(5)
+        return client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+
+def test_a_worker_in_a_debugger_is_not_killed(start) -> None:
+    gw = start("--worker-timeout", "1s")
+    victim = gw.workers()[0]
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    if libc.ptrace(PTRACE_SEIZE, victim, None, None) < 0:
+        pytest.skip(f"no ptrace here: {os.strerror(ctypes.get_errno())}")
+    os.kill(victim, signal.SIGSTOP)
+    os.waitpid(victim, WALL)
+    until(lambda: events(gw, "a worker does not answer"))
+    assert events(gw, "a worker does not answer")[0]["state"] == "in a debugger"
+    time.sleep(2)       # longer than the timeout: that is what is tried
+    assert libc.ptrace(PTRACE_DETACH, victim, None, None) == 0
+    os.kill(victim, signal.SIGCONT)
+    until(lambda: stuck(gw) == 0)
+    assert victim in gw.workers() and gw.metrics()["gwfast_worker_restarts_total"] == 0
 
 
 def test_a_filter_that_loops_is_named_and_its_worker_replaced(start) -> None:
