@@ -354,6 +354,34 @@ def test_a_connection_that_somebody_else_accepted(start, log, when):
     assert json.loads(logged(engine, log).splitlines()[0])["client"] == "127.0.0.1"
 
 
+@pytest.mark.parametrize("what", ["a connection", "a listening socket"])
+def test_what_is_closed_is_heard_of_no_more_though_others_have_it(start, what):
+    """A child that a filter forked, or the supervisor, has the same open file: nothing that happens there is this engine's business."""
+    engine = start([], nowhere)
+    if what == "a connection":
+        client, copy = elsewhere()
+        with engine.lock:
+            engine.engine.take(os.dup(copy.fileno()), 0)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert head(client).startswith(b"HTTP/1.1 404 ")
+        client.shutdown(socket.SHUT_WR)
+        engine.wait("connections_open", 0)
+    else:
+        copy = socket.create_server(("127.0.0.1", 0))
+        with engine.lock:
+            engine.engine.listen(os.dup(copy.fileno()), 7)
+            engine.engine.unlisten(7)
+        client = socket.create_connection(copy.getsockname())
+    with engine.lock:
+        before = engine.count("events")
+        if what == "a connection":
+            copy.shutdown(socket.SHUT_RDWR)
+        engine.engine.drain()
+        assert engine.count("events") == before
+    client.close()
+    copy.close()
+
+
 @pytest.mark.parametrize("why", ["no such bind", "gone", "at the cap", "at the cap of its address", "draining"])
 def test_a_connection_that_cannot_be_taken_is_closed(start, why):
     engine = start([], nowhere, **({"connections": 1} if why == "at the cap" else {"connections_per_address": 1} if why[:3] == "at " else {}))

@@ -340,6 +340,9 @@ def test_a_worker_whose_children_have_what_it_had_is_replaced_all_the_same(start
     child = int(gw.get(path).body)
     try:
         worker, = set(gw.workers()) - {child}
+        for _ in range(20):
+            assert gw.get("/plain", connection="close").status == 200
+        assert set(gw.workers()) == {worker, child} or path == "/inherit" and gw.workers() == [worker]
         os.kill(worker, signal.SIGKILL)
         until(lambda: gw.metrics()["gwfast_worker_restarts_total"] == 1)
         assert gw.get("/plain").status == 200
