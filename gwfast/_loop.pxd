@@ -6,8 +6,9 @@
 #
 # Ownership: Loop.add takes a reference to the peer, Peer.close gives it to the graveyard, which is emptied when the
 # round of events is over; so a pointer in the events of this round is never stale. Close takes the descriptor off the set, so one
-# of a later round is not either, whoever has the same open file. Wheel links are borrowed: close takes the peer off the wheel. So
-# are those of `later`: what it names is open, or in the graveyard until they were followed.
+# of a later round is not either where others have the same open file (the supervisor, a child that a filter in Python forked).
+# Wheel links are borrowed: close takes the peer off the wheel. So are those of `later`: what it names is open, or in the
+# graveyard until they were followed.
 # A peer without a descriptor (a stream) is its connection's, and goes to the graveyard as well.
 #
 # Calling out. Whoever is called may end the caller: a response that is passed on may be the last one of its stream, a request

@@ -491,9 +491,7 @@ cdef class Peer:
             if (self.tls is not None and not self.torn and not self.half_closed and self.out.base == NULL
                     and self.tls.goodbye() == 0):
                 self.post()
-            # The set knows open files: where another process has this one too (the supervisor a listening socket, a child of a
-            # filter in Python everything), closing the descriptor would leave it in, with a pointer to what is freed.
-            epoll_ctl(self.loop.epoll, EPOLL_CTL_DEL, self.fd, NULL)
+            epoll_ctl(self.loop.epoll, EPOLL_CTL_DEL, self.fd, NULL)   # the set knows open files, which others may have too
             close(self.fd)
             self.fd = -1
         else:
