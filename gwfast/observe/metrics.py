@@ -191,7 +191,8 @@ def _own(lines: list[str], stats: Stats) -> None:
         ("worker_restarts", "counter", "Worker processes that were started again after they died."),
         ("workers_stuck", "gauge", "Worker processes that do not answer: their event loops have not turned for a second."),
         ("worker_hangs", "counter", "Times that a worker process did not answer for a second."),
-        ("connections_passed_on", "counter", "Connections that waited for a worker process that did not answer, given to others."),
+        ("connections_passed_on", "counter", "Connections that waited for a worker process that did not answer, and that others "
+         "were given."),
         ("ready", "gauge", "Whether the gateway is ready, as /readyz on the admin port says: 1 or 0."),
         ("generation", "gauge", "Number of the routing table that was published last."),
         ("reloads", "counter", "Changes of the configuration that became a routing table."),
