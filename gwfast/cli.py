@@ -3,7 +3,6 @@
 Exit status: 0 fine, 1 problems, 2 usage. What is wrong is one line on standard error.
 """
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -358,7 +357,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command, that of this process where there are no arguments; return the exit status."""
     if argv is None:
         argv = sys.argv[1:]
-        open_standard_descriptors()
+        sink.open_closed()
         if argv[:1] == ["run"]:
             sink.install()
     try:
@@ -370,11 +369,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"gwfast: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        _forget_output()
+        sink.forget_output()
         return 1
     except OSError as error:
         print(f"gwfast: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)
-        _forget_output()
+        sink.forget_output()
         return 1
     except MemoryError:
         print("gwfast: there is not enough memory (`ulimit -v`, memory.max of the cgroup)", file=sys.stderr)
@@ -383,21 +382,3 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     finally:
         sink.finish()
-
-
-def open_standard_descriptors() -> None:
-    """Open /dev/null where standard input, output or error is closed: the next descriptor, a client's perhaps, would be it."""
-    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-            os.set_inheritable(fd, True)
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(fd, mode, closefd=False))
-
-
-def _forget_output() -> None:
-    """Let nothing be written at the end to where nothing can be written."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

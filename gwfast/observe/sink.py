@@ -172,3 +172,21 @@ def finish(seconds: float = limits.LOG_LAST) -> None:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
                 stream.buffer.finish(seconds)
+
+
+def open_closed() -> None:
+    """Open /dev/null where standard input, output or error is closed: the next descriptor, a client's perhaps, would be it."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.set_inheritable(fd, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, mode, closefd=False))
+
+
+def forget_output() -> None:
+    """Let nothing be written at the end to where nothing can be written."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
