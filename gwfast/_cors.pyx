@@ -3,10 +3,11 @@
 Rules
 - An origin is echoed, never '*': so it holds with and without credentials, and every response says `Vary: Origin`.
 - What is asked for is echoed where everything is allowed; without credentials and without a question that is '*'.
-- An origin that is not allowed gets no field but Vary.
+- An origin that is not allowed gets no field but Vary. What is no serialized origin is allowed nowhere, not by '*' either.
+- The '*' of a pattern is one or more whole labels (httproute_types.go: it matches to the left, periods included).
 """
-from libc.stdint cimport uint16_t, uint32_t
-from libc.string cimport strlen
+from libc.stdint cimport uint32_t
+from libc.string cimport memcmp, strlen
 
 from gwfast._bytes cimport alike, same
 from gwfast._filter cimport Out, put, put_text, say
@@ -39,46 +40,87 @@ cdef bint is_preflight(const Asking *asking, const RequestHead *head) noexcept n
     return head.method_id == METHOD_OPTIONS and asking.origin >= 0 and asking.method >= 0
 
 
-# Reads 'scheme://host[:port]': False for 'null' and whatever else can only be allowed by '*'.
-cdef bint read_origin(Origin *out, const char **host, uint32_t *host_n, const char *at, uint32_t n) noexcept nogil:
-    cdef uint32_t i, port = 0
-    if n > 8 and same(at, b"https://", 8):
-        out.https, out.port = 1, 443
-        i = 8
-    elif n > 7 and same(at, b"http://", 7):
-        out.https, out.port = 0, 80
-        i = 7
-    else:
-        return False
-    host[0] = at + i
-    while i < n and at[i] != c":":
+# ---- origins ----------------------------------------------------------------------------------------------------------
+
+cdef struct Given:         # the parts of a serialized origin (RFC 6454 6.2)
+    uint32_t scheme_n
+    const char *host
+    uint32_t host_n
+    uint32_t port          # 0: none
+
+
+cdef inline bint is_letter(char c) noexcept nogil:
+    return c"a" <= (c | 32) <= c"z"
+
+
+cdef inline bint is_digit(char c) noexcept nogil:
+    return c"0" <= c <= c"9"
+
+
+# Bytes of the host that begins there: a name of whole labels, or an address in brackets. 0: there is none.
+cdef uint32_t host_length(const char *at, uint32_t n) noexcept nogil:
+    cdef uint32_t i = 0
+    if n and at[0] == c"[":
+        i = 1
+        while i < n and (is_digit(at[i]) or c"a" <= (at[i] | 32) <= c"f" or at[i] == c":" or at[i] == c"."):
+            i += 1
+        return i + 1 if 2 < i < n and at[i] == c"]" else 0
+    while i < n:
+        if at[i] == c".":
+            if i == 0 or at[i - 1] == c".":
+                return 0           # a label is empty
+        elif not (is_letter(at[i]) or is_digit(at[i]) or at[i] == c"-" or at[i] == c"_"):
+            break
         i += 1
-    host_n[0] = <uint32_t>(at + i - host[0])
-    if i == n:
-        return host_n[0] > 0
-    for i in range(i + 1, n):
-        if not c"0" <= at[i] <= c"9" or port > 65535:
-            return False
-        port = port * 10 + <uint32_t>(at[i] - c"0")
-    out.port = <uint16_t>port
-    return host_n[0] > 0 and 0 < port <= 65535
+    return i
+
+
+# Reads scheme "://" host [ ":" port ], which is all there may be: what has a path, white space, a user or anything else behind
+# it is no origin of any browser's, and a pattern that looked at its end alone would be led astray.
+cdef bint read_origin(Given *out, const char *at, uint32_t n) noexcept nogil:
+    cdef uint32_t i = 0
+    cdef uint32_t digits = 0
+    while i < n and (is_letter(at[i]) or (i and (is_digit(at[i]) or at[i] == c"+" or at[i] == c"-" or at[i] == c"."))):
+        i += 1
+    if i == 0 or n - i < 4 or at[i] != c":" or at[i + 1] != c"/" or at[i + 2] != c"/":
+        return False
+    out.scheme_n = i
+    i += 3
+    out.host = at + i
+    out.host_n = host_length(at + i, n - i)
+    out.port = 0
+    i += out.host_n
+    if i == n or out.host_n == 0:
+        return out.host_n > 0
+    if at[i] != c":":
+        return False
+    i += 1
+    while i < n and is_digit(at[i]) and digits < 5:
+        out.port = out.port * 10 + <uint32_t>(at[i] - c"0")
+        digits += 1
+        i += 1
+    return i == n and 0 < out.port <= 65535
 
 
 cdef bint allowed(const Image *image, const Cors *cors, const char *origin, uint32_t n) noexcept nogil:
     cdef const Origin *one
-    cdef Origin given
-    cdef const char *host
-    cdef uint32_t i, host_n = 0
+    cdef Given given
+    cdef uint32_t i, port
+    cdef bint https
+    if not read_origin(&given, origin, n):     # 'null' is an origin that only '*' allows
+        return cors.flags & CORS_ANY_ORIGIN and n == 4 and memcmp(origin, b"null", 4) == 0
     if cors.flags & CORS_ANY_ORIGIN:
-        return n > 0
-    if not read_origin(&given, &host, &host_n, origin, n):
+        return True
+    https = given.scheme_n == 5 and same(origin, b"https", 5)
+    if not https and not (given.scheme_n == 4 and same(origin, b"http", 4)):
         return False
+    port = given.port if given.port else 443 if https else 80
     for i in range(cors.first, cors.first + cors.count):
         one = origin_at(image, i)
-        if one.port != given.port or one.https != given.https or one.host.n > host_n or (
-                not one.wild and one.host.n != host_n) or (one.wild and one.host.n == host_n):
+        if one.port != port or one.https != https or one.host.n > given.host_n or (
+                one.host.n == given.host_n if one.wild else one.host.n != given.host_n):
             continue
-        if one.host.n == 0 or alike(text(image, one.host), host + host_n - one.host.n, one.host.n):
+        if one.host.n == 0 or alike(text(image, one.host), given.host + given.host_n - one.host.n, one.host.n):
             return True
     return False
 

@@ -66,6 +66,8 @@ cdef struct Front:         # what a client has before it: of a redirect, where i
 # Makes the fields of a head those that a backend would see: what an untrusted peer says of the client goes, and what the gateway
 # says of it comes, as lines from `at` to `end`. -1: there is no room for them.
 cdef int state(RequestHead *head, const Forward *forward, char *at, char *end) noexcept nogil
+# Whether a field of a response that the gateway would write is left to it by these filters.
+cdef bint is_left(const Ops *ops, uint64_t named, const char *name, uint32_t n) noexcept nogil
 cdef void set_ops(Ops *ops, const Image *image, uint32_t rule_first, uint32_t rule_count) noexcept nogil
 cdef uint32_t ops_room(const Ops *ops) noexcept nogil             # bytes that these filters can add to a head
 cdef const Op *answering(const Ops *ops) noexcept nogil           # the OP_REDIRECT or OP_ANSWER that ends it, or NULL

@@ -12,7 +12,7 @@ Rules
   that is done before a rule is looked for (`state`), so that they see what backends see.
 """
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, strlen
+from libc.string cimport memchr, memcpy, strlen
 
 from gwfast._bytes cimport alike, same
 from gwfast._fault cimport reason_phrase
@@ -72,7 +72,7 @@ cdef const Op *answering(const Ops *ops) noexcept nogil:
 # Whether fields of the op's name that came are left out.
 cdef inline bint replaces(const Op *op, const Ops *ops, bint response) noexcept nogil:
     if not response:
-        return op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_REMOVE
+        return op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_REMOVE or op.kind == OP_REQUEST_COOKIE
     return op.kind == OP_RESPONSE_SET or op.kind == OP_RESPONSE_REMOVE or (op.kind == OP_SESSION and ops.said_n != 0)
 
 
@@ -111,7 +111,39 @@ cdef bint overridden(const Ops *ops, uint32_t since, bint response, uint32_t has
     return False
 
 
-cdef void put_ops(Out *out, const Ops *ops, bint response, uint64_t named) noexcept nogil:
+cdef inline void put_crumb(Out *out, bint *more, const char *at, uint32_t n) noexcept nogil:
+    if n:
+        if more[0]:
+            say(out, b"; ")
+        put(out, at, n)
+        more[0] = True
+
+
+# The one Cookie field that a request has (RFC 6265 5.4): what came, or what the last op before has put in its place, and what ops
+# up to `last` add.
+cdef void put_cookies(Out *out, const Ops *ops, const RequestHead *head, uint32_t last) noexcept nogil:
+    cdef const Op *own = nth(ops, last)
+    cdef const Op *op
+    cdef uint32_t i, since = 0
+    cdef bint came = True
+    cdef bint more = False
+    for i in range(last):
+        op = nth(ops, i)
+        if op.hash == own.hash and op.name.n == own.name.n and (op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_REMOVE):
+            since, came = i, False
+    say(out, b"Cookie: ")
+    for i in range(head.count if came else 0):
+        if head.fields[i].id == FIELD_COOKIE and not head.fields[i].flags & FIELD_HOP:
+            put_crumb(out, &more, head.fields[i].value, head.fields[i].value_len)
+    for i in range(since, last + 1):
+        op = nth(ops, i)
+        if op.hash == own.hash and op.name.n == own.name.n and (op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_COOKIE):
+            put_crumb(out, &more, text(ops.image, op.value), op.value.n)
+    say(out, b"\r\n")
+
+
+# head: of a request; NULL for a response.
+cdef void put_ops(Out *out, const Ops *ops, bint response, uint64_t named, const RequestHead *head) noexcept nogil:
     cdef uint32_t i
     cdef bint said = False     # of a rule's and a backendRef's, the latter's lines are all there are
     cdef const Op *op
@@ -122,6 +154,9 @@ cdef void put_ops(Out *out, const Ops *ops, bint response, uint64_t named) noexc
             if not (named >> (op.hash & 63) & 1
                     and overridden(ops, i + 1, response, op.hash, text(ops.image, op.name), op.name.n)):
                 put_text(out, ops.image, op.line)
+        elif op.kind == OP_REQUEST_COOKIE and not response:
+            if not overridden(ops, i + 1, False, op.hash, text(ops.image, op.name), op.name.n):
+                put_cookies(out, ops, head, i)
         elif response and (op.kind == OP_CORS or op.kind == OP_SESSION) and not said:
             put(out, ops.said, ops.said_n)
             said = True
@@ -153,6 +188,10 @@ cdef inline bint ours(const Ops *ops, uint64_t named, const char *name, uint32_t
     return not named or not overridden(ops, 0, False, name_hash(name, n), name, n)
 
 
+cdef bint is_left(const Ops *ops, uint64_t named, const char *name, uint32_t n) noexcept nogil:
+    return not named or not overridden(ops, 0, True, name_hash(name, n), name, n)
+
+
 cdef inline bint has(const RequestHead *head, uint16_t id) noexcept nogil:
     return head.ids >> id & 1
 
@@ -168,14 +207,78 @@ cdef void put_upgrade(Out *out, const Field *fields, uint32_t count) noexcept no
             return
 
 
-cdef void put_rest(Out *out, const RequestHead *head, const Found *found, const char *path, uint32_t n) noexcept nogil:
-    """ReplacePrefixMatch: the new prefix, then what the matched one did not cover; never empty."""
+# What a segment of a path is (RFC 3986 3.3, 5.2.4), where dots may be escaped.
+cdef enum:
+    SEGMENT_NAME = 0
+    SEGMENT_NOTHING        # '' or '.'
+    SEGMENT_UP             # '..'
+
+
+cdef int segment_kind(const char *at, const char *end) noexcept nogil:
+    cdef uint32_t dots = 0
+    while at < end:
+        if at[0] == c".":
+            at += 1
+        elif end - at >= 3 and at[0] == c"%" and at[1] == c"2" and at[2] | 32 == c"e":
+            at += 3
+        else:
+            return SEGMENT_NAME
+        dots += 1
+        if dots > 2:
+            return SEGMENT_NAME
+    return SEGMENT_UP if dots == 2 else SEGMENT_NOTHING
+
+
+# Where the prefix of `depth` elements ends in a path as it was sent: behind the last of its elements, from where on no '..' leads
+# out of it.
+cdef uint32_t prefix_end(const Slice *path, uint32_t depth) noexcept nogil:
+    cdef const char *stop = path.at + path.n
+    cdef const char *at = path.at
+    cdef const char *end
+    cdef const char *behind = path.at
+    cdef uint32_t here = 0
+    cdef bint inside = depth == 0
+    cdef int kind
+    while at < stop:
+        at += 1                    # the '/'
+        end = <const char *>memchr(at, c"/", stop - at)
+        if end == NULL:
+            end = stop
+        kind = segment_kind(at, end)
+        if kind == SEGMENT_UP:
+            here -= here > 0       # what leads above the root was refused
+            inside = inside and here >= depth
+        elif kind == SEGMENT_NAME:
+            here += 1
+            if here == depth and not inside:
+                inside, behind = True, end
+        at = end
+    return <uint32_t>(behind - path.at)
+
+
+# What a matched prefix leaves of the path as it was sent: nothing but the prefix changes.
+cdef Slice behind_prefix(const RequestHead *head, const Found *found) noexcept nogil:
     # a filter that held the request may have made the path shorter than what matched
     cdef uint32_t matched = found.prefix_len if found.prefix_len < head.match_path.n else head.match_path.n
-    cdef uint32_t rest = head.match_path.n - matched
+    cdef uint32_t i, depth = 0
+    cdef Slice rest
+    rest = head.match_path
+    if head.match_path.at != head.path.at:
+        for i in range(matched):
+            depth += head.match_path.at[i] == c"/"
+        rest = head.path
+        matched = prefix_end(&head.path, depth)
+    rest.at += matched
+    rest.n -= matched
+    return rest
+
+
+cdef void put_rest(Out *out, const RequestHead *head, const Found *found, const char *path, uint32_t n) noexcept nogil:
+    """ReplacePrefixMatch: the new prefix, then what the matched one did not cover; never empty."""
+    cdef Slice rest = behind_prefix(head, found)
     put(out, path, n)
-    put(out, head.match_path.at + matched, rest)
-    if n + rest == 0:
+    put(out, rest.at, rest.n)
+    if n + rest.n == 0:
         say(out, b"/")
 
 
@@ -270,7 +373,7 @@ cdef void put_forwarded(Out *out, const Ops *ops, uint64_t named, const RequestH
         say(out, b"X-Request-Id: ")
         put_id(out, forward.id)
         say(out, b"\r\n")
-    if forward.via.n:
+    if forward.via.n and ours(ops, named, b"via", 3):
         say(out, b"Via: 2 " if head.minor == 2 else b"Via: 1.1 " if head.minor else b"Via: 1.0 ")
         put(out, forward.via.at, forward.via.n)
         say(out, b"\r\n")
@@ -324,7 +427,7 @@ cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const
     copy_fields(out, ops, False, named, head.fields, head.count, drop, flags)
     if not forward.again:
         put_forwarded(out, ops, named, head, forward)
-    put_ops(out, ops, False, named)
+    put_ops(out, ops, False, named, head)
     if head.framing == FRAMING_CHUNKED:
         say(out, b"Transfer-Encoding: chunked\r\n")
     elif head.framing == FRAMING_LENGTH:   # anew: '005' is read as octal by some
@@ -368,23 +471,27 @@ cdef void write_answer(Out *out, const Ops *ops, int status, const char *date, i
                        size_t n, bint head_only) noexcept nogil:
     cdef const char *phrase = reason_phrase(status)
     cdef size_t phrase_n = strlen(phrase)
+    cdef uint64_t named = overriding(ops, True) if ops != NULL else 0
     put_status(out, status)
     put(out, phrase, phrase_n)
     say(out, b"\r\n")
-    put_date(out, date)
+    if is_left(ops, named, b"date", 4):
+        put_date(out, date)
     if ops != NULL:
-        put_ops(out, ops, True, overriding(ops, True))
+        put_ops(out, ops, True, named, NULL)
     if status == 405:
         say(out, b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n")
     put_connection(out, connection)
     if location != NULL:
-        if n:
+        if n and is_left(ops, named, b"location", 8):
             say(out, b"Location: ")
             put(out, location, n)
             say(out, b"\r\n")
         say(out, b"Content-Length: 0\r\n\r\n")
         return
-    say(out, b"Content-Type: text/plain\r\nContent-Length: ")
+    if is_left(ops, named, b"content-type", 12):
+        say(out, b"Content-Type: text/plain\r\n")
+    say(out, b"Content-Length: ")
     put_number(out, answer_size(status))
     say(out, b"\r\n\r\n")
     if not head_only:
@@ -404,8 +511,8 @@ cdef void write_response(Out *out, const Ops *ops, const ResponseHead *head, con
     if drop_length:
         drop |= 1 << FIELD_CONTENT_LENGTH
     copy_fields(out, ops, True, named, head.fields, head.count, drop, FIELD_HOP)
-    put_ops(out, ops, True, named)
-    if not head.ids >> FIELD_DATE & 1 and head.status >= 200:
+    put_ops(out, ops, True, named, NULL)
+    if not head.ids >> FIELD_DATE & 1 and head.status >= 200 and is_left(ops, named, b"date", 4):
         put_date(out, date)
     if chunked:
         say(out, b"Transfer-Encoding: chunked\r\n")

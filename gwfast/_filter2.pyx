@@ -4,7 +4,7 @@ from libc.string cimport memcpy, strlen
 from gwfast._bytes cimport same
 from gwfast._fault cimport reason_phrase
 from gwfast._fields cimport field_id, field_line
-from gwfast._filter cimport Ops, Out, nth, overridden, overriding, put_number, total
+from gwfast._filter cimport Ops, Out, is_left, nth, overridden, overriding, put_number, total
 from gwfast._head cimport (
     FIELD_CONTENT_LENGTH, FIELD_DATE, FIELD_HOP, FIELD_LOCATION, FIELD_OTHER, FIELD_TRANSFER_ENCODING, Field,
     ResponseHead, name_hash)
@@ -111,7 +111,7 @@ cdef int32_t encode_response(Encoding *encoding, const Ops *ops, const ResponseH
                 and overridden(ops, 0, True, field.hash, field.name, field.name_len)):
             add(&block, field)
     add_ops(&block, ops, named)
-    if not head.ids >> FIELD_DATE & 1 and status >= 200:
+    if not head.ids >> FIELD_DATE & 1 and status >= 200 and is_left(ops, named, b"date", 4):
         add_words(&block, b"date", date, 29, FIELD_DATE)
     return finished(&block, to)
 
@@ -119,12 +119,14 @@ cdef int32_t encode_response(Encoding *encoding, const Ops *ops, const ResponseH
 cdef int32_t encode_answer(Encoding *encoding, const Ops *ops, int status, const char *date, const char *location,
                            uint32_t n, uint32_t length, int grpc, uint8_t *to, uint8_t *end) noexcept nogil:
     cdef const char *phrase = reason_phrase(status)
+    cdef uint64_t named = overriding(ops, True) if ops != NULL else 0
     cdef Block block
     begin(&block, encoding, to, end)
     advance(&block, hpack_status(encoding, 200 if grpc >= 0 else status, block.at, end))
-    add_words(&block, b"date", date, 29, FIELD_DATE)
+    if is_left(ops, named, b"date", 4):
+        add_words(&block, b"date", date, 29, FIELD_DATE)
     if ops != NULL:
-        add_ops(&block, ops, overriding(ops, True))
+        add_ops(&block, ops, named)
     if grpc >= 0:
         add_words(&block, b"content-type", b"application/grpc", 16, FIELD_OTHER)
         add_number(&block, b"grpc-status", grpc, FIELD_OTHER)
@@ -132,9 +134,9 @@ cdef int32_t encode_answer(Encoding *encoding, const Ops *ops, int status, const
         return finished(&block, to)
     if status == 405:
         add_words(&block, b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH", 44, FIELD_OTHER)
-    if location != NULL and n:
+    if location != NULL and n and is_left(ops, named, b"location", 8):
         add_words(&block, b"location", location, n, FIELD_LOCATION)
-    elif location == NULL:
+    elif location == NULL and is_left(ops, named, b"content-type", 12):
         add_words(&block, b"content-type", b"text/plain", 10, FIELD_OTHER)
     add_number(&block, b"content-length", length, FIELD_CONTENT_LENGTH)
     return finished(&block, to)

@@ -30,7 +30,7 @@ from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BACKEND_ACTIVE, BAC
                             MODE_TCP, MODE_TERMINATE, MODE_UDP, NO_BACKEND, OP_ANSWER, OP_AUTHORIZE, OP_CORS,
                             OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET,
                             OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL,
-                            OP_REWRITE_PATH_PREFIX, OP_SESSION, PERSISTENCE_HEADER, PROTO_H2C, PROTO_HTTP, PROTO_TCP,
+                            OP_REQUEST_COOKIE, OP_REWRITE_PATH_PREFIX, OP_SESSION, PERSISTENCE_HEADER, PROTO_H2C, PROTO_HTTP, PROTO_TCP,
                             PROTO_UDP, PROTO_WS, RULE_ANSWERS, RULE_CORS, RULE_GRPC, RULE_HOLDS, RULE_MIRRORS,
                             RULE_NAMES, RULE_NEEDS_REQUEST, RULE_NEEDS_RESPONSE, RULE_POLICY, RULE_SESSIONS, Authorizer,
                             Backend, Bind, Choice, Cors, Endpoint, Extension, Listener, Mirror, Op, Origin, Persistence,
@@ -413,7 +413,7 @@ cdef class Writer:
         return same_order
 
     cdef int come(self, object entry, Term *term, Arena touched) except -1:
-        self.terms.put(entry.match, self.rule(entry.rule), term)
+        self.terms.put(entry.match, self.rule(entry.rule), entry.rule.kind == "GRPCRoute", term)
         (<uint32_t *>self.rule_refs.at)[term.rule] += 1
         note_term(touched, term)
         return 0
@@ -726,7 +726,7 @@ cdef class Writer:
                 self.put_op(set_, 0, name, value)
         for name, value in item.add:
             if name not in without:
-                self.put_op(add, 0, name, value)
+                self.put_op(OP_REQUEST_COOKIE if add == OP_REQUEST_ADD and name == "cookie" else add, 0, name, value)
         for name in item.remove:
             if name not in without:
                 self.put_op(remove, 0, name, "")

@@ -38,6 +38,7 @@ cdef enum TermKind:
     TERM_EXACT = 0
     TERM_PREFIX
     TERM_REGEX
+    TERM_CALL              # a regular expression of a GRPCRoute
 
 # What all hosts share: predicates and automata.
 cdef class Terms:
@@ -47,7 +48,7 @@ cdef class Terms:
     cdef dict patterns     # pattern -> offset of its automaton in units of 8 bytes
     cdef dict literals     # pattern -> Terms.elements(pattern)
     cdef bytes elements(self, str pattern)
-    cdef int put(self, object match, uint32_t rule, Term *term) except -1
+    cdef int put(self, object match, uint32_t rule, bint grpc, Term *term) except -1
     cdef int conditions(self, tuple headers, tuple query, Term *term) except -1
     cdef int condition(self, str name, object condition) except -1
     cdef uint32_t automaton(self, str pattern) except? 0

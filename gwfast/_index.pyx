@@ -19,12 +19,15 @@ from gwfast._table cimport (ANY_DEPTH, KEY_HEADER, KEY_QUERY, Automaton, Candida
                             Names, Node, PathNode, PathSlot, Predicate, Regexes, RegexSlot, Text, Values, ValueSlot,
                             hash_bytes, hash_name, hash_path)
 
+from gwfast.graph.methods import ANY_CALL
 from gwfast.plan import regex
 
 METHODS = {
     "": 0, "GET": METHOD_GET, "HEAD": METHOD_HEAD, "POST": METHOD_POST, "PUT": METHOD_PUT, "DELETE": METHOD_DELETE,
     "CONNECT": METHOD_CONNECT, "OPTIONS": METHOD_OPTIONS, "TRACE": METHOD_TRACE, "PATCH": METHOD_PATCH,
 }
+EVERY_CALL = ANY_CALL[1]
+cdef const char *SLASH = b"/"
 KINDS = {"Exact": TERM_EXACT, "PathPrefix": TERM_PREFIX, "RegularExpression": TERM_REGEX}
 
 cdef enum:
@@ -114,7 +117,7 @@ cdef class Terms:
         self.patterns = {}
         self.literals = {}
 
-    cdef int put(self, object match, uint32_t rule, Term *term) except -1:
+    cdef int put(self, object match, uint32_t rule, bint grpc, Term *term) except -1:
         cdef ssize_t n
         cdef tuple headers = match.headers
         cdef tuple query = match.query
@@ -126,9 +129,14 @@ cdef class Terms:
         term.rule = rule
         term.kind = KINDS[match.path_type]
         term.method = METHODS[match.method]
+        if grpc and path == EVERY_CALL:    # comes last in the order: of what '/' takes
+            term.path, term.n, term.kind = SLASH, 1, TERM_PREFIX
         if term.kind == TERM_REGEX:
             term.automaton = self.automaton(path)
             elements = self.elements(path)
+            if grpc:
+                elements = b"/"
+                term.kind = TERM_CALL
             term.path = elements
             term.n = <uint32_t>len(elements)
         term.hash = hash_path(term.path, term.n)
@@ -199,8 +207,8 @@ cdef class Terms:
 # The entries of one path: a chain through `next` for each TermKind, in final order.
 cdef struct Group:
     uint32_t some          # any term of it
-    uint32_t first[3]
-    uint32_t last[3]
+    uint32_t first[4]
+    uint32_t last[4]
 
 # What is needed while one host is written.
 cdef struct Draft:
@@ -274,14 +282,14 @@ cdef bint regroup(Draft *draft, const Term *touched, uint32_t n, const Term **pa
                 break
         else:
             paths[draft.groups] = &touched[i]
-            memset(draft.group[draft.groups].first, 0xFF, 3 * sizeof(uint32_t))
+            memset(draft.group[draft.groups].first, 0xFF, sizeof(draft.group[0].first))
             draft.groups += 1
-        if touched[i].kind == TERM_REGEX:
+        if touched[i].kind >= TERM_REGEX:
             return False
     for i in range(draft.count):
         for g in range(draft.groups):
             if same_path(paths[g], &draft.terms[i]):
-                if draft.terms[i].kind == TERM_REGEX:
+                if draft.terms[i].kind >= TERM_REGEX:
                     return False
                 draft.group[g].some = i
                 chain(draft, &draft.group[g], i, draft.terms[i].kind)
@@ -354,7 +362,7 @@ cdef void group_paths(Draft *draft) noexcept nogil:
             at = (at + 1) & draft.mask
         if not draft.slot[at]:
             draft.group[draft.groups].some = i
-            memset(draft.group[draft.groups].first, 0xFF, 3 * sizeof(uint32_t))
+            memset(draft.group[draft.groups].first, 0xFF, sizeof(draft.group[0].first))
             draft.groups += 1
             draft.slot[at] = draft.groups
         chain(draft, &draft.group[draft.slot[at] - 1], i, term.kind)
@@ -402,6 +410,7 @@ cdef ssize_t write_path(Arena blob, Draft *draft, Group *group, Terms shared) ex
     cdef uint32_t exact = write_chain(blob, draft, group.first[<int>TERM_EXACT], shared)
     cdef uint32_t prefix = write_chain(blob, draft, group.first[<int>TERM_PREFIX], shared)
     cdef uint32_t regexes = write_regexes(blob, draft, group.first[<int>TERM_REGEX], shared)
+    cdef uint32_t calls = write_regexes(blob, draft, group.first[<int>TERM_CALL], shared)
     cdef HostIndex *host = <HostIndex *>blob.at
     cdef uint64_t depth = <uint64_t>1 << min(elements(term), <uint32_t>ANY_DEPTH)
     node = <PathNode *>(blob.at + at)
@@ -410,6 +419,7 @@ cdef ssize_t write_path(Arena blob, Draft *draft, Group *group, Terms shared) ex
     if term.n == 1:
         host.root = prefix
         host.regexes = regexes
+        host.calls = calls
         return at
     node.prefix = prefix
     node.regexes = regexes

@@ -10,6 +10,7 @@ from gwfast._health cimport Health, health_failed, health_of, place_taken, place
 from gwfast._table cimport (CODES, NO_BACKEND, OP_ANSWER, OP_AUTHORIZE, OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT,
                             OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE,
                             OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, OP_SESSION,
+                            OP_REQUEST_COOKIE,
                             RULE_POLICY, Authorizer, Backend, Bind, Choice, Cors, Endpoint, Image, Listener, Mirror, Op,
                             Persistence, Policy, Redirect, Rule, Text, authorizer_at, backend_at, bind_at, choice_at, cors_at,
                             endpoint_at, extension_at, listener_at, mirror_at, op_at, persistence_at, policy_at, redirect_at,
@@ -151,6 +152,7 @@ cdef tuple endpoint_told(const Endpoint *endpoint):
 
 
 OPS = {OP_REQUEST_SET: "OP_REQUEST_SET", OP_REQUEST_ADD: "OP_REQUEST_ADD", OP_REQUEST_REMOVE: "OP_REQUEST_REMOVE",
+       OP_REQUEST_COOKIE: "OP_REQUEST_COOKIE",
        OP_RESPONSE_SET: "OP_RESPONSE_SET", OP_RESPONSE_ADD: "OP_RESPONSE_ADD",
        OP_RESPONSE_REMOVE: "OP_RESPONSE_REMOVE", OP_REWRITE_HOST: "OP_REWRITE_HOST",
        OP_REWRITE_PATH_FULL: "OP_REWRITE_PATH_FULL", OP_REWRITE_PATH_PREFIX: "OP_REWRITE_PATH_PREFIX",

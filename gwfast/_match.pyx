@@ -4,7 +4,8 @@
 # - the most specific listener of the bind serves the request, alone (isolation, spec 5.3)
 # - within it the hosts that cover the name are tried from the most to the least specific; the first that has a
 #   matching entry decides (spec 5.1)
-# - within a host: the exact path, then the longest prefix by element, then regular expressions
+# - within a host: the exact path, then regular expressions, then the longest prefix by element; those of a GRPCRoute come
+#   behind every prefix but '/' (a named service is more than any, spec 5.6)
 # - candidates of one path lie in the spec's final order: the lowest ordinal that holds wins
 # - a connection that is not HTTP is found as a request for '/' at the name that its SNI says
 #
@@ -255,6 +256,8 @@ cdef bint find_in_host(Asked *asked, const HostIndex *host, PathHashes *path, Fo
     found.prefix = found.prefix_len = 0
     if node != NULL and node.exact and search(asked, node.exact):
         return True
+    if (host.regexes != 0 or host.regex_depths != 0) and find_regex(asked, host, path):
+        return True
     found.prefix = 1
     if host.depths:
         for d in range(path.elements, 0, -1):
@@ -265,10 +268,10 @@ cdef bint find_in_host(Asked *asked, const HostIndex *host, PathHashes *path, Fo
             if node != NULL and node.prefix and search(asked, node.prefix):
                 found.prefix_len = path.end[d]
                 return True
-    if host.root and search(asked, host.root):
+    if host.calls and find_call(asked, host, path):
+        found.prefix = 0
         return True
-    found.prefix = 0
-    return find_regex(asked, host, path)
+    return host.root != 0 and search(asked, host.root)
 
 
 # Patterns are filed under the elements that all of their matches begin with; the lowest ordinal of all that match wins.
@@ -283,6 +286,11 @@ cdef bint find_regex(Asked *asked, const HostIndex *host, const PathHashes *path
                 node = path_node(host, path.at, path.end[d], path.hash[d])
                 if node != NULL and node.regexes:
                     try_regexes(asked, node.regexes, path)
+    return asked.ordinal != NONE
+
+
+cdef bint find_call(Asked *asked, const HostIndex *host, const PathHashes *path) noexcept nogil:
+    try_regexes(asked, host.calls, path)
     return asked.ordinal != NONE
 
 

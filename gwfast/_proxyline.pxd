@@ -3,7 +3,7 @@ from libc.stdint cimport uint8_t
 
 cdef enum:
     PROXY_ROOM = 46
-    PROXY_MOST = 536       # bytes of a header: v1 107, v2 16 + 520 here
+    PROXY_MOST = 4096      # limits.PROXY_HEADER_BYTES
 
 # Length of the header (> 0), 0 where more bytes are needed, -1 where it is none. Writes the source address as text; n == 0
 # where the header names none (UNKNOWN, LOCAL): the connection's own address stays.

@@ -41,8 +41,8 @@ cdef int version2(const char *at, size_t n, char *address, uint8_t *address_n) n
         if length < 36:
             return -1
         name(AF_INET6, at + 16, address, address_n)
-    elif family != 0:
-        return -1                  # UDP and sockets of a file system do not arrive here
+    # What else there is (2.2: AF_UNIX, UNSPEC, datagrams, what is not assigned) says nothing that we could use: as nginx and
+    # HAProxy do, the connection keeps its own addresses. TLVs behind the addresses are skipped.
     return <int>(16 + length)
 
 

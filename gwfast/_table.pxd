@@ -25,6 +25,7 @@ cdef enum OpKind:
     OP_EXTENSION           # holds the request: an index into the extensions, in `hash`
     OP_MIRROR              # an index into mirrors, in `hash`
     OP_SESSION             # where a response says the token of its session; name: of the field where it is no cookie's
+    OP_REQUEST_COOKIE      # adds to the Cookie field of the request: name, value
     OP_CORS                # the last of its rule's or backendRef's: an index into cors, in `hash`
 
 cdef struct Op:
@@ -366,6 +367,8 @@ cdef struct HostIndex:
     uint32_t root          # Node of prefix '/'
     uint32_t regexes       # Regexes on paths that begin with no certain element
     uint64_t regex_depths  # bit d: there are Regexes at a PathNode of d elements
+    uint32_t calls         # Regexes of gRPC, which are tried behind every prefix but '/'
+    uint32_t pad
 
 cdef struct PathSlot:
     uint32_t hash          # upper half

@@ -223,7 +223,8 @@ cdef bint host_whole(const Image *image, uint32_t at) noexcept nogil:
         used += 1
         if not path_whole(image, host, slots[i].path):
             return False
-    return used <= index.mask and node_whole(image, host, index.root, 0) and regexes_whole(image, host, index.regexes)
+    return used <= index.mask and node_whole(image, host, index.root, 0) and regexes_whole(image, host, index.regexes) \
+        and regexes_whole(image, host, index.calls)
 
 
 cdef bint path_whole(const Image *image, const char *host, uint32_t at) noexcept nogil:

@@ -43,6 +43,8 @@ WINDOW_UPDATES = 8000  # beyond those that are earned
 WINDOW_UPDATES_PER_DATA = 10  # frame that was sent (Envoy: 10): Go's net/http sends one for 4 KiB that were read, twice
 CONTINUATIONS = 8  # of one field block (nghttp2: 8), more for larger heads; one more ends the connection: ENHANCE_YOUR_CALM
 
+PROXY_HEADER_BYTES = 4096  # of the PROXY protocol before a connection, its TLVs included (nginx: 4096)
+
 # TLS. nginx and HAProxy have 16 KiB for a ClientHello as well; one with post-quantum key shares has 2 KiB.
 HELLO_BYTES = 16 * 1024  # of a ClientHello on the wire: until it is read nobody knows whose it is; or of a line of HTTP
 HANDSHAKE_TIMEOUT = 10.0  # absolute, from accept to the end of the handshake (nginx: 60 s)

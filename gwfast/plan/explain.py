@@ -179,7 +179,7 @@ def _routed(result: Explanation) -> Explanation:
     _choose(result, candidates, result.request, "/")
     if result.entry is None:
         return _ended(result, 0, f"no route of this listener takes {name}")
-    result.shares = shares(result.entry, request, result.bind, "/")
+    result.shares = shares(result.entry, request, result.bind)
     return result
 
 
@@ -197,7 +197,7 @@ def _requested(result: Explanation) -> Explanation:
     if result.entry is None:
         return _ended(result, 404, "no rule matches" if candidates else
                       f"no route of this listener takes {request.host or 'a request without Host'}")
-    result.shares = shares(result.entry, request, result.bind, path)
+    result.shares = shares(result.entry, request, result.bind)
     return result
 
 
@@ -279,10 +279,10 @@ def _full_match(pattern: str, value: str) -> bool:
         return False
 
 
-def shares(entry: Entry, request: Request, bind: Bind, path: str) -> list[Share]:
+def shares(entry: Entry, request: Request, bind: Bind) -> list[Share]:
     """Return what the rule of `entry` gives to its requests: one share per backend with a weight, or one answer."""
     rule = entry.rule
-    whole = _passed(rule.filters, entry, request, bind, path)
+    whole = _passed(rule.filters, entry, request, bind)
     total = sum(each.weight for each in rule.backends)
     if whole.status:
         return [whole]
@@ -290,11 +290,11 @@ def shares(entry: Entry, request: Request, bind: Bind, path: str) -> list[Share]
         whole.status = 500
         whole.changes.append("no backend with a weight")
         return [whole]
-    return [_share(each, total, entry, request, bind, path) for each in rule.backends if each.weight]
+    return [_share(each, total, entry, request, bind) for each in rule.backends if each.weight]
 
 
-def _share(each: WeightedBackend, total: int, entry: Entry, request: Request, bind: Bind, path: str) -> Share:
-    share = _passed(entry.rule.filters + each.filters, entry, request, bind, path)
+def _share(each: WeightedBackend, total: int, entry: Entry, request: Request, bind: Bind) -> Share:
+    share = _passed(entry.rule.filters + each.filters, entry, request, bind)
     share.percent = 100 * each.weight / total
     if not share.status and each.backend:
         share.backend = each.backend
@@ -305,38 +305,38 @@ def _share(each: WeightedBackend, total: int, entry: Entry, request: Request, bi
     return share
 
 
-def _passed(filters: tuple[Filter, ...], entry: Entry, request: Request, bind: Bind, path: str) -> Share:
+def _passed(filters: tuple[Filter, ...], entry: Entry, request: Request, bind: Bind) -> Share:
     share = Share(host=request.host, target=request.path, changes=[])
     for each in filters:
         match each:
             case RedirectFilter():
-                share.status, share.location = each.status, location(each, entry, request, bind, path)
+                share.status, share.location = each.status, location(each, entry, request, bind)
                 break
             case AnswerFilter():
                 share.status, share.changes = each.status, share.changes + filter_words(each)
                 break
             case RewriteFilter():
                 share.host = each.hostname or share.host
-                share.target = _changed(each.path, entry, request.path, path)
+                share.target = _changed(each.path, entry, request.path)
             case _:
                 share.changes += filter_words(each)
     share.target += f"?{request.query}" if request.query else ""
     return share
 
 
-def _changed(modifier: PathModifier | None, entry: Entry, given: str, path: str) -> str:
+def _changed(modifier: PathModifier | None, entry: Entry, given: str) -> str:
     if modifier is None:
         return given
     if modifier.type == "ReplaceFullPath":
         return modifier.value
-    return replace_prefix(path, entry.match.path if entry.match.path_type == "PathPrefix" else "", modifier.value)
+    return replace_prefix(given, entry.match.path if entry.match.path_type == "PathPrefix" else "", modifier.value)
 
 
-def location(redirect: RedirectFilter, entry: Entry, request: Request, bind: Bind, path: str) -> str:
+def location(redirect: RedirectFilter, entry: Entry, request: Request, bind: Bind) -> str:
     """Return the Location of a redirect: what it leaves open comes from the request and the listener (spec 5.5)."""
     scheme, host, own = front(request, bind)
     scheme, host = redirect.scheme or scheme, redirect.hostname or host
     port = redirect.port or (DEFAULT_PORTS.get(scheme, 0) if redirect.scheme else own)
     shown = "" if port == DEFAULT_PORTS.get(scheme) else f":{port}"
     query = f"?{request.query}" if request.query else ""
-    return f"{scheme}://{host}{shown}{_changed(redirect.path, entry, request.path, path)}{query}"
+    return f"{scheme}://{host}{shown}{_changed(redirect.path, entry, request.path)}{query}"

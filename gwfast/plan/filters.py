@@ -3,6 +3,7 @@
 Rules:
 - a filter that is not served, cannot be resolved or would break a message's framing becomes an AnswerFilter: it
   answers 500 where it stands, it is never skipped (H:847-849)
+- a field that a message has once is set, also where it is to be added
 - one action per field name: of set, add and remove the first that names it counts, and the first of equal names
 - CORS says what it says to a request wherever it stands: a preflight has no credentials that another filter could want
 - names and hostnames become lower-case; values lose surrounding white space; paths are quoted
@@ -23,6 +24,11 @@ from gwfast.plan.ir import (AnswerFilter, AuthorizeFilter, Backend, CorsFilter, 
                             MirrorFilter, PathModifier, RedirectFilter, RewriteFilter, Rule)
 from gwfast.plan.paths import quoted_path
 
+# Fields of which a message has one, that are no lists (RFC 9110 5.3): what is added takes the place of what is there.
+SINGLE = frozenset((
+    "age", "authorization", "content-location", "content-range", "content-type", "date", "etag", "expires", "from",
+    "if-modified-since", "if-range", "if-unmodified-since", "last-modified", "location", "max-forwards", "origin",
+    "proxy-authorization", "referer", "retry-after", "server", "user-agent"))
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -75,6 +81,10 @@ def _headers(on: str, attribute: str, each: Any) -> Filter:
         if name in FRAMING or not is_token(name):
             hint = _host_hint(dict(lists["set"] + lists["add"])) if (on, name) == ("request", "host") else ""
             return AnswerFilter(status=500, reason=f"{each.type} may not change the field {name!r}{hint}")
+    single = tuple(pair for pair in lists["add"] if pair[0] in SINGLE)
+    if single:
+        lists["set"] += single
+        lists["add"] = tuple(pair for pair in lists["add"] if pair[0] not in SINGLE)
     for name, value in lists["set"] + lists["add"]:
         if _BAD_VALUE.search(value):
             return AnswerFilter(status=500, reason=f"{each.type} has a control character in the value of {name!r}")

@@ -40,9 +40,26 @@ def under(path: str, prefix: str) -> bool:
 
 
 def replace_prefix(path: str, prefix: str, replacement: str) -> str:
-    """Return `path` with `prefix` replaced, by the table of spec 5.5; slashes at the end of either do not count."""
-    rest = path[len(prefix.rstrip("/")):]
-    return replacement.rstrip("/") + rest or "/"
+    """Return `path`, as it was sent, with `prefix` (normal) replaced, by the table of spec 5.5; slashes at the end of either do
+    not count, and what is behind the prefix stays as it is."""
+    return replacement.rstrip("/") + path[_prefix_end(path, prefix.rstrip("/").count("/")):] or "/"
+
+
+def _prefix_end(path: str, depth: int) -> int:
+    """Return where the prefix of so many elements ends: from there on no '..' leads out of it."""
+    here = at = behind = 0
+    inside = depth == 0
+    for segment in path.split("/")[1:]:
+        at += 1 + len(segment)
+        dots = segment.lower().replace("%2e", ".")
+        if dots == "..":
+            here = max(here - 1, 0)
+            inside = inside and here >= depth
+        elif dots not in ("", "."):
+            here += 1
+            if here == depth and not inside:
+                inside, behind = True, at
+    return behind
 
 
 def quoted_path(value: str) -> str:

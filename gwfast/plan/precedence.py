@@ -3,15 +3,20 @@
 Rules:
 - a route's own hostname takes precedence over less specific ones: exact, then wildcards by length, then none
 - on one hostname an entry's key decides; the smaller key comes first; no two entries of a host have equal keys
-- a regular expression comes after every prefix (the API leaves it open), a longer one before a shorter one
+- regular expressions come between Exact paths and prefixes (the API leaves it open; Contour, NGINX and Envoy Gateway do so), a
+  longer one before a shorter one; those of a GRPCRoute come behind every prefix but '/': a named service is more than any;
+  what takes every call comes last
+- of equal numbers of headers and of parameters, exact ones come before regular expressions
 - methods of gRPC are paths of which the same order is that of spec 5.6: service, then method (graph.methods)
 - a route without creationTimestamp counts as younger than any that has one, and as old as the others without
 """
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from gwfast.graph.methods import ANY_CALL
 from gwfast.plan.ir import Entry
 
-PATH_RANK = {"Exact": 0, "PathPrefix": 1, "RegularExpression": 2}
+PATH_RANK = {"Exact": 0, "RegularExpression": 1, "PathPrefix": 2}
+EVERY = (-1, 1)  # the Key.path of what takes every call
 NEVER = "~"  # sorts behind every timestamp
 
 
@@ -19,10 +24,12 @@ class Key(NamedTuple):
     """The position of an entry on its host; each field is one criterion of the spec, smaller is better."""
 
     path_rank: int
-    path: int  # minus its length
+    path: tuple[int, int]  # minus its length; an expression of a GRPCRoute is the prefix '/', with minus its own, every call 1
     method: int  # 0 where the match names one
     headers: int  # minus their number
     query: int
+    header_expressions: int
+    query_expressions: int
     created: str
     route: str  # 'namespace/name'
     kind: str
@@ -36,6 +43,8 @@ CRITERIA = Key(
     method="a match with a method beats one without",
     headers="more headers ({better}) beat fewer ({worse})",
     query="more query parameters ({better}) beat fewer ({worse})",
+    header_expressions="fewer regular expressions on headers ({better}) beat more ({worse})",
+    query_expressions="fewer regular expressions on query parameters ({better}) beat more ({worse})",
     created="the older route wins ({better}, {worse})",
     route="the route first in the alphabet wins ({better}, {worse})",
     kind="a {better} comes before a {worse}",
@@ -47,12 +56,17 @@ CRITERIA = Key(
 def entry_key(entry: Entry) -> Key:
     """Return the place of `entry` among the entries of its host."""
     match, rule = entry.match, entry.rule
+    rank, length = PATH_RANK[match.path_type], (-len(match.path), 0)
+    if rule.kind == "GRPCRoute" and match.path_type == "RegularExpression":
+        rank, length = PATH_RANK["PathPrefix"], EVERY if match.path == ANY_CALL[1] else (-1, length[0])
     return Key(
-        PATH_RANK[match.path_type],
-        -len(match.path),
+        rank,
+        length,
         0 if match.method else 1,
         -len(match.headers),
         -len(match.query),
+        sum(each.regex for each in match.headers) if match.headers else 0,
+        sum(each.regex for each in match.query) if match.query else 0,
         rule.created or NEVER,
         f"{rule.namespace}/{rule.route}",
         rule.kind,
@@ -77,14 +91,18 @@ def covers(pattern: str, host: str) -> bool:
 def reason(better: Entry, worse: Entry) -> str:
     """Say in words why `better` comes before `worse` on one host."""
     first, second = entry_key(better), entry_key(worse)
-    at = next(i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
-    return CRITERIA[at].format(better=_told(at, first), worse=_told(at, second))
+    name = next(name for name, a, b in zip(Key._fields, first, second, strict=True) if a != b)
+    one, other = getattr(first, name), getattr(second, name)
+    if name == "path" and other == EVERY:
+        return "what takes every call of gRPC comes last"
+    return getattr(CRITERIA, name).format(better=_told(name, one, other), worse=_told(name, other, one))
 
 
-def _told(at: int, key: Key) -> str:
-    value = key[at]
-    if at == 0:
+def _told(name: str, value: Any, other: Any) -> str:
+    if name == "path_rank":
         return {rank: kind for kind, rank in PATH_RANK.items()}[value]
-    if at == 5:
+    if name == "path":
+        return str(-value[value[0] == other[0]])
+    if name == "created":
         return "no creationTimestamp" if value == NEVER else value
-    return str(-value if at in (1, 3, 4) else value)
+    return str(-value) if name in ("headers", "query") else str(value)

@@ -1,7 +1,7 @@
 """Entries that no request can ever reach, because an entry before them takes all that they would match.
 
 Rules:
-- a path takes another if both are equal, or if it is PathPrefix '/'
+- a path takes another if both are equal, or if it is PathPrefix '/' or an expression that takes as much
 - conditions (method, headers, query) take more if they are a subset of the other's
 - an entry takes what is on later hosts too if its host has all names of the listener
 - only what is certain is said: an entry with more than MOST conditions is compared with equal and with empty ones
@@ -14,6 +14,7 @@ import msgspec
 from gwfast.graph.hostnames import covers
 from gwfast.plan.ir import Entry, Host, Listener, Match, Plan
 
+EVERYTHING = ("/.*", ".*")  # regular expressions that take every path
 MOST = 6  # 2 ** 6 subsets are looked up per entry
 
 
@@ -36,6 +37,7 @@ def shadows(plan: Plan) -> list[Shadow]:
 def _of(listener: Listener) -> Iterator[tuple[Host, Entry, Entry]]:
     everywhere: dict[tuple, Entry] = {}  # of the hosts that have all names of the listener: they come last
     for host in listener.hosts:
+        alive = set()  # matches that have an entry which is reached: others of theirs are for what is left
         seen = everywhere if covers(host.hostname, listener.hostname) else {}
         for entry in host.entries:
             match = entry.match
@@ -43,9 +45,12 @@ def _of(listener: Listener) -> Iterator[tuple[Host, Entry, Entry]]:
             paths = [(match.path_type, match.path), ("PathPrefix", "/")]
             by = next((seen[path, subset] for path in paths for subset in _subsets(conditions) if (path, subset) in seen),
                       None)
-            if by is not None:
+            place = (id(entry.rule), match.index)
+            if by is None:
+                alive.add(place)
+            elif place not in alive:
                 yield host, entry, by
-            seen.setdefault((paths[0], conditions), entry)
+            seen.setdefault((paths[match.path_type == "RegularExpression" and match.path in EVERYTHING], conditions), entry)
 
 
 def _conditions(match: Match) -> frozenset:

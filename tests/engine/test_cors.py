@@ -184,3 +184,32 @@ def test_a_long_question_is_echoed_in_full(begin):
                        f"Access-Control-Request-Headers: {headers}\r\n\r\n".encode())
         got = told(line.split(": ", 1) for line in head(client).decode().split("\r\n")[1:-2])
         assert got[f"{ALLOW}headers"] == headers
+
+
+# Origins, and by which of these patterns each is allowed: '*', 'https://*', 'https://*.app.org', 'https://app.org:8443'
+PATTERNS = ("*", "https://*", "https://*.app.org", "https://app.org:8443")
+ORIGINS = {
+    "https://x.app.org": "YYYn", "https://x.y.app.org": "YYYn", "https://X.App.ORG": "YYYn", "https://x.app.org:443": "YYYn",
+    "https://x_1.app.org": "YYYn", "https://app.org:8443": "YnnY", "https://app.org": "YYnn", "https://evilapp.org": "YYnn",
+    "http://x.app.org": "Ynnn", "https://x.app.org:8443": "Ynnn", "https://[2001:db8::1]": "YYnn", "https://127.0.0.1": "YYnn",
+    "null": "Ynnn", "chrome-extension://abcdef": "Ynnn", "app+x.1://x.app.org": "Ynnn", "https://app.org.": "YYnn",
+} | dict.fromkeys((
+    "https://evil.org/.app.org", "https://evil.org/x.app.org", "https://evil.org?.app.org", "https://evil.org#.app.org",
+    "https://evil.org\\.app.org", "https://evil.org .app.org", "https://evil.org,https://x.app.org", "https://a.org https://x.app.org",
+    "https://evil.org@x.app.org", "https://x@x.app.org", "https://evil.org:x.app.org", "https://evil.org%2f.app.org", "https://.app.org",
+    "https://..app.org", "https://x..app.org", "https://.x.app.org", "https://x.app.org/", "https://x.app.org:", "https://x.app.org:0",
+    "https://x.app.org:65536", "https://x.app.org:443x", "https://x.app.org:+443", "https://*.app.org", "https://", "https:", "x.app.org",
+    "//x.app.org", "1https://x.app.org", "-://x.app.org", "https:/x.app.org", "https:///x.app.org", "https://[::1].app.org", "https://[::1",
+    "https://[]", "https://[x].app.org", "\"https://x.app.org\"", "Null", "https://x!.app.org"), "nnnn")
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_what_is_no_origin_is_allowed_nowhere(start, pattern):
+    """RFC 6454 6.2: scheme "://" host [ ":" port ], and nothing else; '*' of a pattern is whole labels."""
+    engine = start([], lambda _: one_rule([], filters=(cors(pattern), ir.RedirectFilter(hostname="b"))))
+    client = engine.connect()
+    for origin, allowed in ORIGINS.items():
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nOrigin: " + origin.encode() + b"\r\n\r\n")
+        lines = head(client).decode().split("\r\n")
+        echoed = [line.partition(": ")[2] for line in lines if line.lower().startswith("access-control-allow-origin:")]
+        assert echoed == ([origin] if allowed[PATTERNS.index(pattern)] == "Y" else []), origin

@@ -74,16 +74,27 @@ def match_holds(match, method: str, path: str, headers, query) -> bool:
     )
 
 
+def place(match, kind):
+    """spec 5.1: 'Exact', then 'Prefix' with the largest number of characters. Regular expressions come between them, the longest
+    first (the API leaves that open); those of a GRPCRoute name no service, so that any prefix but '/' says more (spec 5.6)."""
+    if match.path_type == "Exact":
+        return 0, -len(match.path)
+    if match.path_type == "RegularExpression":
+        return 3 if kind == "GRPCRoute" else 1, -len(match.path)
+    return (2, -len(match.path)) if match.path != "/" else (4, 0)
+
+
 def precedence(hostname, entry):
-    """spec 5.1; regular expressions come last, the longest first (the API leaves that open)."""
+    """spec 5.1; of equal numbers of conditions those that are exact say more."""
     match, rule = entry.match, entry.rule
     return (
         *(-part for part in specificity(hostname)),
-        ["Exact", "PathPrefix", "RegularExpression"].index(match.path_type),
-        -len(match.path),
+        place(match, rule.kind),
         not match.method,
         -len(match.headers),
         -len(match.query),
+        len([each for each in match.headers if each.regex]),
+        len([each for each in match.query if each.regex]),
         rule.created or "~",
         f"{rule.namespace}/{rule.route}",
         rule.index,

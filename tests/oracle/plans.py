@@ -46,7 +46,8 @@ def match(random, some_paths):
 
 
 def rule(random):
-    return ir.Rule(kind="HTTPRoute", namespace=random.choice("mn"), route=random.choice("rst"),
+    kind = random.choice(["HTTPRoute", "HTTPRoute", "HTTPRoute", "GRPCRoute"])
+    return ir.Rule(kind=kind, namespace=random.choice("mn"), route=random.choice("rst"),
                    index=random.randrange(6), created=random.choice(CREATED))
 
 

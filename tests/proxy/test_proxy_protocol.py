@@ -30,6 +30,17 @@ HEADERS = {
     "v2 LOCAL": (v2(0, 0x00, b""), "127.0.0.1"),
     "v2 LOCAL with an address": (v2(0, 0x11, IPV4), "127.0.0.1"),
     "v2 UNSPEC": (v2(1, 0x00, b""), "127.0.0.1"),
+    "v2 UNSPEC with something": (v2(1, 0x00, b"abc"), "127.0.0.1"),
+    "v2 UNIX": (v2(1, 0x31, b"/run/client".ljust(108, b"\0") + b"/run/server".ljust(108, b"\0")), "127.0.0.1"),
+    "v2 UNIX datagrams": (v2(1, 0x32, bytes(216) + TLV), "127.0.0.1"),
+    "v2 UDP4": (v2(1, 0x12, IPV4), "127.0.0.1"),
+    "v2 IPv4 of no transport": (v2(1, 0x10, IPV4), "127.0.0.1"),
+    "v2 of no known family": (v2(1, 0x51, bytes(20)), "127.0.0.1"),
+    "v2 of no known transport": (v2(1, 0x1F, IPV4), "127.0.0.1"),
+    "v2 LOCAL of a UNIX socket": (v2(0, 0x31, bytes(216)), "127.0.0.1"),
+    "v2 LOCAL of no known family": (v2(0, 0xFF, b"x"), "127.0.0.1"),
+    "v2 TCP6 with many TLVs": (v2(1, 0x21, IPV6 + TLV * 600), "2001:db8::7"),
+    "v2 TCP4 with TLVs that are none": (v2(1, 0x11, IPV4 + b"\x04\xff"), "192.0.2.7"),
 }
 
 REFUSED = {
@@ -42,6 +53,7 @@ REFUSED = {
     "v1 without end": b"PROXY TCP4 " + b"1" * 200,
     "v2 of another version": v2(1, 0x11, IPV4, version=3),
     "v2 of another command": v2(7, 0x11, IPV4),
+    "v2 longer than any": v2(1, 0x11, IPV4 + bytes(4096)),
     "v2 too short for its family": v2(1, 0x11, IPV4[:8]),
     "v2 with a broken signature": SIGNATURE[:-1] + b"X" + v2(1, 0x11, IPV4)[12:],
 }
@@ -58,7 +70,8 @@ def required(run, backend):
 def test_accepted(required) -> None:
     gw, made = required
     for case, (header, client) in HEADERS.items():
-        for pieces in ([header + GET], [header, GET], [header[:9], header[9:] + GET], [bytes([b]) for b in header] + [GET]):
+        single = [bytes([b]) for b in header] if len(header) < 300 else [header[:20], header[20:]]
+        for pieces in ([header + GET], [header, GET], [header[:9], header[9:] + GET], [*single, GET]):
             stream = gw.connect()
             stream.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for piece in pieces:

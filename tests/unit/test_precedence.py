@@ -8,24 +8,29 @@ from gwfast.plan.precedence import covers, entry_key, host_key, reason
 
 
 def entry(path="PathPrefix /a", method="", headers=0, query=0, created="2026-01-01T00:00:00Z", route="ns/b", rule=1,
-          match=1):
-    kind, value = path.split(" ")
+          match=1, kind="HTTPRoute", expressions=(0, 0)):
+    path_type, value = path.split(" ")
     namespace, name = route.split("/")
-    conditions = [tuple(ValueMatch(name=f"n{i}", value="v") for i in range(n)) for n in (headers, query)]
-    return Entry(match=Match(path_type=kind, path=value, method=method, headers=conditions[0], query=conditions[1],
+    conditions = [tuple(ValueMatch(name=f"n{i}", value="v", regex=i < some) for i in range(n))
+                  for n, some in zip((headers, query), expressions, strict=True)]
+    return Entry(match=Match(path_type=path_type, path=value, method=method, headers=conditions[0], query=conditions[1],
                              index=match),
-                 rule=Rule(kind="HTTPRoute", namespace=namespace, route=name, index=rule, created=created))
+                 rule=Rule(kind=kind, namespace=namespace, route=name, index=rule, created=created))
 
 
 # Each line beats the one below it; every criterion is there once with all later criteria turned against it.
 LADDER = [
     ("exact, short", entry("Exact /a", created="", route="z/z", rule=9, match=9)),
+    ("long regular expression", entry("RegularExpression /[a-z]+/x", created="", route="z/z", rule=9, match=9)),
+    ("short regular expression", entry("RegularExpression /.*", created="", route="z/z", rule=9, match=9)),
     ("long prefix", entry("PathPrefix /a/long/one", created="", route="z/z", rule=9, match=9)),
     ("method", entry(method="GET", created="", route="z/z", rule=9, match=9)),
     ("two headers", entry(headers=2, created="", route="z/z", rule=9, match=9)),
     ("one header", entry(headers=1, query=1, created="", route="z/z", rule=9, match=9)),
     ("fewer query parameters", entry(headers=1, created="2020-01-01T00:00:00Z", route="a/a", rule=0, match=0)),
     ("query", entry(query=2, created="", route="z/z", rule=9, match=9)),
+    ("exact values", entry(query=1, headers=0, created="", route="z/z", rule=9, match=9)),
+    ("an expression on a parameter", entry(query=1, expressions=(0, 1), route="a/a", rule=0, match=0)),
     ("older", entry(created="2025-01-01T00:00:00Z", route="z/z", rule=9, match=9)),
     ("namespace", entry(route="a/z", rule=9, match=9)),
     ("name", entry(route="ns-1/a", rule=9, match=9)),  # 'ns-1/a' < 'ns/a': the text as a whole is compared
@@ -34,9 +39,10 @@ LADDER = [
     ("first match", entry(match=0)),
     ("second match", entry(match=1)),
     ("no timestamp", entry(created="", route="a/a", rule=0, match=0)),
+    ("a gRPC expression, long", entry("RegularExpression /[^/]+/Ping", created="", kind="GRPCRoute", route="z/z", rule=9, match=9)),
+    ("a gRPC expression, short", entry("RegularExpression /.+", kind="GRPCRoute", method="GET")),
     ("short prefix", entry("PathPrefix /", method="GET", headers=3)),
-    ("long regular expression", entry("RegularExpression /[a-z]+/x", created="", route="z/z")),
-    ("short regular expression", entry("RegularExpression /.*", method="GET", headers=3, query=3)),
+    ("every call", entry("RegularExpression /.*", kind="GRPCRoute", method="GET", headers=9, created="", route="a/a", rule=0, match=0)),
 ]
 
 
@@ -54,11 +60,18 @@ def test_every_rung_beats_all_below_it(better, worse):
     (entry(method="GET"), entry(), "a match with a method beats one without"),
     (entry(headers=2), entry(), "more headers (2) beat fewer (0)"),
     (entry(query=1), entry(), "more query parameters (1) beat fewer (0)"),
+    (entry(headers=1), entry(headers=1, expressions=(1, 0)), "fewer regular expressions on headers (0) beat more (1)"),
+    (entry(query=1), entry(query=1, expressions=(0, 1)), "fewer regular expressions on query parameters (0) beat more (1)"),
+    (entry("RegularExpression /.*"), entry("PathPrefix /long"), "RegularExpression path beats PathPrefix"),
+    (entry("RegularExpression /a.*"), entry("RegularExpression /.*"), "longer path (4 characters) beats shorter (3)"),
+    (entry("PathPrefix /s"), entry("RegularExpression /.+", kind="GRPCRoute"), "longer path (2 characters) beats shorter (1)"),
+    (entry("PathPrefix /"), entry("RegularExpression /.*", kind="GRPCRoute"), "what takes every call of gRPC comes last"),
     (entry(), entry(created=""), "the older route wins (2026-01-01T00:00:00Z, no creationTimestamp)"),
     (entry(route="a/b"), entry(), "the route first in the alphabet wins (a/b, ns/b)"),
     (entry(rule=0), entry(), "the earlier rule of the route wins (rules[0], rules[1])"),
     (entry(match=0), entry(), "the earlier match of the rule wins (matches[0], matches[1])"),
-], ids=["path", "length", "method", "headers", "query", "age", "name", "rule", "match"])
+], ids=["path", "length", "method", "headers", "query", "header expressions", "query expressions", "expression", "expressions",
+        "gRPC", "every call", "age", "name", "rule", "match"])
 def test_the_reason_names_the_first_difference(better, worse, words):
     assert reason(better, worse) == words
 

@@ -46,7 +46,7 @@ spec:
   rules:
   - matches: [{path: {value: /api}}]
     backendRefs: [{name: old, port: 80}]
-  - matches: [{path: {type: RegularExpression, value: "/[a-z]+"}}]
+  - matches: [{path: {type: RegularExpression, value: "/[0-9]+"}}, {path: {type: RegularExpression, value: "/[0-9]+"}}]
     backendRefs: [{name: old, port: 80, weight: 0}]
   - {}
 """
@@ -67,10 +67,10 @@ config.yaml:25: note: HTTPRoute default/shop spec.rules[0].backendRefs[1]: there
 is looked up in DNS (BackendNotFound)
 config.yaml:38: note: HTTPRoute default/old spec.rules[0].backendRefs[0]: there is no Service default/old in the files: old.default or \
 old is looked up in DNS; 1 more name it (BackendNotFound)
-config.yaml:39: note: HTTPRoute default/old spec.rules[1].matches[0]: never matches on any host of listener \
-default/gw/web: default/old rules[2].matches[0] comes first and takes all of its requests (Shadowed)
-config.yaml:39: note: HTTPRoute default/old spec.rules[1].matches[0]: never matches on any host of listener \
-default/gw/admin: default/old rules[2].matches[0] comes first and takes all of its requests (Shadowed)
+config.yaml:39: note: HTTPRoute default/old spec.rules[1].matches[1]: never matches on any host of listener \
+default/gw/web: default/old rules[1].matches[0] comes first and takes all of its requests (Shadowed)
+config.yaml:39: note: HTTPRoute default/old spec.rules[1].matches[1]: never matches on any host of listener \
+default/gw/admin: default/old rules[1].matches[0] comes first and takes all of its requests (Shadowed)
 config.yaml:40: warning: HTTPRoute default/old spec.rules[1].backendRefs: every weight is 0: answers 500 (NoBackends)
 config.yaml:41: warning: HTTPRoute default/old spec.rules[2].backendRefs: there are no backendRefs: answers 500 \
 (NoBackends)
@@ -102,18 +102,20 @@ ROUTES = """\
         3   any path                                 default/shop rules[1].matches[0]   redirect 301: scheme https
 
     any host
-        1   path under /api   default/old rules[0].matches[0]   default/old:80
-        2   any path          default/old rules[2].matches[0]   answers 500: no backend
-        3   path ~ /[a-z]+    default/old rules[1].matches[0]   answers 500: no backend with a weight
+        1   path ~ /[0-9]+    default/old rules[1].matches[0]   answers 500: no backend with a weight
+        2   path ~ /[0-9]+    default/old rules[1].matches[1]   answers 500: no backend with a weight
+        3   path under /api   default/old rules[0].matches[0]   default/old:80
+        4   any path          default/old rules[2].matches[0]   answers 500: no backend
 
 *:8080 http
 
   listener default/gw/admin   *.admin.example
 
     any host
-        1   path under /api   default/old rules[0].matches[0]   default/old:80
-        2   any path          default/old rules[2].matches[0]   answers 500: no backend
-        3   path ~ /[a-z]+    default/old rules[1].matches[0]   answers 500: no backend with a weight
+        1   path ~ /[0-9]+    default/old rules[1].matches[0]   answers 500: no backend with a weight
+        2   path ~ /[0-9]+    default/old rules[1].matches[1]   answers 500: no backend with a weight
+        3   path under /api   default/old rules[0].matches[0]   default/old:80
+        4   any path          default/old rules[2].matches[0]   answers 500: no backend
 
 backends
 
