@@ -160,7 +160,7 @@ cdef uint64_t chunks(const char *at, size_t n, size_t cut) noexcept nogil:
     cdef size_t i
     cdef int result = CHUNK_MORE
     cdef char *exact
-    chunk_start(&state)
+    chunk_start(&state, False)
     while done < n and (result == CHUNK_MORE or result == CHUNK_DATA):
         if done == end:
             end = n
