@@ -74,7 +74,9 @@ def test_nobody_reads_and_nothing_waits(ends):
     assert fcntl.fcntl(writer, fcntl.F_GETFL) == flags, "others share the open file: its flags are theirs"
     lines = read_all(reader, sink).splitlines(keepends=True)
     assert [line[6:] for line in lines] == [LINE] * len(lines)
-    assert [int(line[:6]) for line in lines] == list(range(len(lines))), "what was said first is there"
+    numbers = [int(line[:6]) for line in lines]
+    assert numbers[:2000] == list(range(2000)), "what was said first is there"
+    assert numbers == sorted(set(numbers)), "and what is later said (a terminal's buffer moves by itself) comes later"
     assert len(lines) + sink.dropped == 10_000 and sink.waiting == 0
     sink.write(LINE)
     assert read_all(reader, sink) == LINE
