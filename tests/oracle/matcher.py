@@ -97,6 +97,7 @@ def precedence(hostname, entry):
         len([each for each in match.query if each.regex]),
         rule.created or "~",
         f"{rule.namespace}/{rule.route}",
+        rule.kind,             # routes of two kinds may have one name
         rule.index,
         match.index,
     )

@@ -19,6 +19,7 @@ LONG = {
     "gwfast/_conn.pyx": "one class: a client's connection, state by state",
     "gwfast/_http2.pyx": "one class: a client's connection, frame by frame",
     "gwfast/_exchange.pyx": "one class: a request and its response, phase by phase",
+    "gwfast/_filter.pyx": "what is written of a head, towards backends and towards clients",
     "gwfast/_exchange.pyx:begin": "the life of a request on one page",
     "gwfast/_image.pyx": "the one place that writes the table's layout",
     "gwfast/_index.pyx": "one host's index, the twin of _match",
