@@ -27,6 +27,9 @@ def begun(block: int = 0) -> Reader:
 
 # Why a frame may be refused that hyperframe takes.
 STRICTER = {
+    # hyperframe counts the fields of the priority as room for padding (RFC 9113 6.2: what is left for the block)
+    "padding behind a priority": lambda frame: (isinstance(frame, hf.HeadersFrame) and {"PADDED", "PRIORITY"} <= set(frame.flags)
+                                                and frame.pad_length > frame.body_len - 5),
     "nobody pushes": lambda f: isinstance(f, hf.PushPromiseFrame),
     "even streams": lambda f: f.stream_id and f.stream_id % 2 == 0 and f.type in TYPES and not isinstance(f, hf.PriorityFrame),
     "a block goes on": lambda f: isinstance(f, hf.ContinuationFrame),
