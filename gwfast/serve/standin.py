@@ -15,7 +15,6 @@ ACCEPTS = 64  # connections taken in one event
 AGAIN = 0.1  # seconds until the next attempt where the system had no room for one
 
 
-
 class StandIn:
     """Stands in for one worker. give(bind, fd) passes a connection on; the descriptor is not its own."""
 

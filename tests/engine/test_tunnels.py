@@ -65,6 +65,17 @@ def open_websocket(client: Http2) -> int:
     return stream
 
 
+def tunnel_of_http2(engine, backend):
+    """A tunnel from a client of HTTP/2 to a backend of HTTP/1.1: the client, its stream, the backend's connection."""
+    client = Http2(engine.connect(), lenient=True)
+    stream = open_websocket(client)
+    upstream = backend.accept()
+    head(upstream)
+    upstream.sendall(SWITCHED)
+    assert client.head(stream)[b":status"] == b"200"
+    return client, stream, upstream
+
+
 @pytest.mark.parametrize("first", ["client", "upstream"])
 def test_a_reset_stays_one(start, backend, first):
     engine = start([("127.0.0.1", backend.port)])
@@ -80,12 +91,7 @@ def test_a_reset_stays_one(start, backend, first):
 def test_a_reset_of_http2_is_one_for_a_backend_of_http1(start, backend, whole):
     """RFC 9113 8.5: whatever ends the stream but its own end is an RST for the other side."""
     engine = start([("127.0.0.1", backend.port)])
-    client = Http2(engine.connect(), lenient=True)
-    stream = open_websocket(client)
-    upstream = backend.accept()
-    head(upstream)
-    upstream.sendall(SWITCHED)
-    assert client.head(stream)[b":status"] == b"200"
+    client, stream, upstream = tunnel_of_http2(engine, backend)
     if whole:
         client.socket.close()
     else:
@@ -96,12 +102,7 @@ def test_a_reset_of_http2_is_one_for_a_backend_of_http1(start, backend, whole):
 
 def test_an_end_of_http2_is_one_for_a_backend_of_http1(start, backend):
     engine = start([("127.0.0.1", backend.port)])
-    client = Http2(engine.connect(), lenient=True)
-    stream = open_websocket(client)
-    upstream = backend.accept()
-    head(upstream)
-    upstream.sendall(SWITCHED)
-    assert client.head(stream)[b":status"] == b"200"
+    client, stream, upstream = tunnel_of_http2(engine, backend)
     client.protocol.end_stream(stream)
     client.flush()
     assert rest(upstream) == b""
@@ -111,12 +112,7 @@ def test_an_end_of_http2_is_one_for_a_backend_of_http1(start, backend):
 
 def test_a_reset_of_http1_is_one_for_a_client_of_http2(start, backend):
     engine = start([("127.0.0.1", backend.port)])
-    client = Http2(engine.connect(), lenient=True)
-    stream = open_websocket(client)
-    upstream = backend.accept()
-    head(upstream)
-    upstream.sendall(SWITCHED)
-    assert client.head(stream)[b":status"] == b"200"
+    client, stream, upstream = tunnel_of_http2(engine, backend)
     upstream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, HARD)
     upstream.close()
     assert isinstance(client.over(stream), int)
