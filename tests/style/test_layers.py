@@ -16,8 +16,11 @@ LAYERS = [
     r"plan\.image",  # the door to the compiled image writer
     r"endpoints(\..*)?",
     r"observe(\..*)?|serve\.options",
+    r"kinds|options",
+    r"kubernetes(\..*)?",
     r"serve(\..*)?",
-    r"show|echo|kinds",
+    r"controller(\..*)?",
+    r"show|echo",
     r"cli",
     r"__main__",
 ]
