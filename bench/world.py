@@ -19,6 +19,7 @@ import msgspec
 
 from bench.wire import CLEAR, Wire, certificate
 from gwfast.plan.ir import Plan
+from gwfast.serve.files import Files
 from gwfast.serve.generation import Pipeline
 from gwfast.serve.options import ServeOptions
 
@@ -118,7 +119,7 @@ class World:
     def plan(self) -> Plan:
         """The plan of what the files say now. ValueError where something in them is wrong."""
         if self._pipeline is None:
-            self._pipeline = Pipeline(ServeOptions(paths=(str(self.folder),)))
+            self._pipeline = Pipeline(Files((str(self.folder),)), ServeOptions())
         reading = self._pipeline.read(self._changed)
         self._changed = set()
         if reading.unreadable:

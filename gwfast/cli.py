@@ -53,10 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
     import uvloop
 
     from gwfast.observe.log import Log
+    from gwfast.serve.files import Files
     from gwfast.serve.supervisor import supervise
     log = Log(options.log_format, options.log_level)
     start.tell_what_is_odd(options, files, available_cpus(), log)
-    return uvloop.run(supervise(options, log, workers, nursery))
+    return uvloop.run(supervise(Files(options.paths), options, log, workers, nursery))
 
 
 def serve_options(arguments: argparse.Namespace) -> ServeOptions:

@@ -9,13 +9,14 @@ import msgspec
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):
-    """Where a resource was written: a file ('-' is standard input) and the 1-based line it starts on."""
+    """Where a resource was written: a file ('-' is standard input) and the 1-based line it starts on (0: it has no lines). What
+    has been read from an API server has no file either: there its kind, namespace and name are where it is."""
 
     file: str
     line: int = 1
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{self.file}:{self.line}" if self.line else self.file
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -33,8 +34,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     severity: Literal["error", "warning", "note"] = "error"
 
     def __str__(self) -> str:
-        where = " ".join(part for part in (self.resource, self.field) if part)
-        return f"{self.source}: {self.severity}: {where + ': ' if where else ''}{self.message} ({self.reason})"
+        place, parts = (str(self.source), (self.resource, self.field)) if self.source.file else (self.resource, (self.field,))
+        where = " ".join(part for part in parts if part)
+        return f"{place}: {self.severity}: {where + ': ' if where else ''}{self.message} ({self.reason})"
 
 
 class UsageError(Exception):

@@ -22,7 +22,7 @@ import yaml
 from gwfast.config.load import load
 from gwfast.config.locate import locate
 from gwfast.config.model import Key, PythonFilter, Resource
-from gwfast.errors import Problem, UsageError
+from gwfast.errors import Problem, Source, UsageError
 from gwfast.graph import conditions
 from gwfast.graph.attach import Attacher
 from gwfast.graph.conditions import ConditionStatus, ParentRef, Status
@@ -76,7 +76,7 @@ class Reading(msgspec.Struct):
     graph: Graph
     plan: Plan
     resources: Mapping[Key, Resource] | None = None  # that are written; None: nobody knows
-    place: str = "."  # the first path
+    place: Source = Source(".")  # the first path
 
     @property
     def filters(self) -> list[PythonFilter]:
@@ -91,7 +91,7 @@ def read(arguments: argparse.Namespace) -> Reading:
             raise UsageError(f"no such file or folder: {path}")
     loaded = load(arguments.paths)
     graph = Attacher(arguments.graph_options(arguments), regex.check).attach(loaded.resources)
-    return Reading(tuple(loaded.problems), graph, build(graph), loaded.resources, arguments.paths[0])
+    return Reading(tuple(loaded.problems), graph, build(graph), loaded.resources, Source(arguments.paths[0]))
 
 
 def write(output: str, text: str, data: Any) -> None:

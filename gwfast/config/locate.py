@@ -25,9 +25,9 @@ class _Document(msgspec.Struct):
 
 
 def locate(problems: Iterable[Problem]) -> list[Problem]:
-    """Give each problem the line of its field, or of the nearest ancestor; what cannot be found stays as it is."""
+    """Give each problem the line of its field, or of the nearest ancestor; what has none stays as it is."""
     files: dict[str, list[_Document]] = {}
-    return [_located(problem, files) if problem.field else problem for problem in problems]
+    return [_located(problem, files) if problem.field and problem.source.line else problem for problem in problems]
 
 
 def _located(problem: Problem, files: dict[str, list[_Document]]) -> Problem:

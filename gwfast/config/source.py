@@ -6,17 +6,20 @@
 Rules:
 - `changed(what)` gets what load() may be told as a hint (for files: absolute paths), or None: anything may have changed.
 - load() never raises for what it reads: that is in Loaded.problems.
+- The first load() says all that there is: it waits (in its thread) until the source is whole, and `waits` says for what.
 """
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from gwfast import errors
 from gwfast.config.load import Loaded
 
 
 class Source(Protocol):
     """A place that resources come from. `place` names all of it in a message: the first path, the API server's URL."""
 
-    place: str
+    place: errors.Source
+    waits: str  # what the first load() waits for; '': nothing
 
     def load(self, changed: set[str] | None) -> Loaded:
         """Read what changed. `changed` is what `watch` told, joined; None: anything; an empty set: time has passed."""

@@ -218,12 +218,12 @@ def problems(graph: Graph) -> list[Problem]:
     return sorted(_once(found), key=_place)
 
 
-def idle(graph: Graph, place: str) -> list[Problem]:
+def idle(graph: Graph, place: Source) -> list[Problem]:
     """Return a warning where nothing is served; `place` is what was read."""
     if not graph.idle:
         return []
     message = f"nothing is served: {graph.idle}"
-    return [Problem(source=Source(place), reason="NothingToServe", message=message, severity="warning")]
+    return [Problem(source=place, reason="NothingToServe", message=message, severity="warning")]
 
 
 def nowhere(graph: Graph, services: Container[Key] | None) -> list[Problem]:

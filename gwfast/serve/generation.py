@@ -1,4 +1,4 @@
-"""From files to a table, again and again: the stages in a row, each kept between reloads so that a change costs what
+"""From a source to a table, again and again: the stages in a row, each kept between reloads so that a change costs what
 changed. Runs aside, in a thread of its own (the supervisor's loop stays free), and knows nothing of sockets or processes.
 """
 import heapq
@@ -7,8 +7,8 @@ from operator import itemgetter
 
 import msgspec
 
-from gwfast import limits
-from gwfast.config.load import Loader
+from gwfast import errors, limits
+from gwfast.config.source import Source
 from gwfast.endpoints.link import Subject
 from gwfast.endpoints.registry import SHARED, UNROUTED, Place, Registry
 from gwfast.errors import Problem
@@ -27,14 +27,14 @@ from gwfast.serve.options import ServeOptions
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What the files say now."""
+    """What the source says now."""
 
     plan: Plan
     graph: Graph
     unreadable: tuple[Problem, ...]  # found before the graph
     entries: int  # matches of rules, counted on each host
     unread: tuple[tuple[str, str], ...] = ()  # files and folders that cannot be read, and why
-    place: str = ""  # the first path given
+    place: errors.Source = errors.Source("", 0)  # that names what was read
     failed: int = 0  # files and folders of which this reading found something new that is wrong
 
     def problems(self) -> list[Problem]:
@@ -52,10 +52,10 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Pipeline:
-    """Every stage from files to the image, and what each remembers."""
+    """Every stage from a source to the image, and what each remembers."""
 
-    def __init__(self, options: ServeOptions):
-        self._loader = Loader(options.paths)
+    def __init__(self, source: Source, options: ServeOptions):
+        self._source = source
         self._attacher = Attacher(GraphOptions(
             gateway_class=options.gateway_class, gateway=options.gateway, dns_templates=options.dns_templates),
             regex.check, keeps=True)
@@ -78,11 +78,11 @@ class Pipeline:
         return self._credentials.size
 
     def read(self, changed: set[str] | None) -> Reading:
-        """Read what changed (files and folders; None: anything may have; none: time has passed), attach and plan it."""
-        loaded = self._loader.load(changed)
+        """Read what changed (as the source tells it; None: anything may have; none: time has passed), attach and plan it."""
+        loaded = self._source.load(changed)
         graph = self._attacher.attach(loaded.resources, loaded.added | loaded.changed | loaded.removed)
         plan = self._builder.build(graph)
-        return Reading(plan, graph, tuple(loaded.problems), self._builder.entries, loaded.unreadable, self._loader.paths[0],
+        return Reading(plan, graph, tuple(loaded.problems), self._builder.entries, loaded.unreadable, self._source.place,
                        loaded.failed)
 
     def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple],

@@ -40,7 +40,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What `gwfast run` was told. `port_map` maps the spec's ports to real ones (0: one that is free)."""
 
-    paths: tuple[str, ...]
+    paths: tuple[str, ...] = ()
     workers: int = 1
     admin: tuple[str, int] = ("127.0.0.1", 9000)
     gateway: str = ""  # 'name' or 'namespace/name'; '': every Gateway

@@ -2,7 +2,7 @@
 
 One round turns what changed into what serves:
 
-    changed paths -> plan (in the pipeline's thread) -> ports opened, names resolved -> image -> workers
+    what changed -> plan (in the pipeline's thread) -> ports opened, names resolved -> image -> workers
                   -> ports that are no longer wanted are closed
 
 Rounds never overlap; what changes during one makes the next. A round that fails leaves everything as it was.
@@ -21,6 +21,7 @@ from functools import partial
 
 from gwfast import __version__, _counters
 from gwfast.config.locate import locate
+from gwfast.config.source import Source
 from gwfast.endpoints.health import Health
 from gwfast.endpoints.probes import Prober
 from gwfast.endpoints.resolve import Resolver
@@ -37,7 +38,6 @@ from gwfast.serve.options import ServeOptions
 from gwfast.serve.pages import pages
 from gwfast.serve.sockets import Port, Ports, Wanted, explain
 from gwfast.serve.spawn import Nursery, Process
-from gwfast.serve.watch import Watcher
 
 NAMES_WAIT = 1.5  # seconds that a table waits for the first lookup of new names
 APPLY_WAIT = 5.0  # seconds that a reload waits for the workers
@@ -49,21 +49,22 @@ COLLECT_AGAIN = 0.05  # where a round was under way
 PROBLEMS = 100  # that one round writes to the log; `gwfast check` and /status tell all
 
 
-async def supervise(options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery) -> int:
+async def supervise(source: Source, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery) -> int:
     """Run a gateway on this event loop until a signal ends it; return the exit status."""
-    return await Supervisor(asyncio.get_running_loop(), options, log, processes, nursery).run()
+    return await Supervisor(asyncio.get_running_loop(), source, options, log, processes, nursery).run()
 
 
 class Supervisor:
     """Everything of one gateway but its traffic."""
 
-    def __init__(self, loop, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery):
+    def __init__(self, loop, source: Source, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery):
         self._loop = loop
+        self._source = source
         self._options = options
         self._log = log
         self.stats = metrics.Stats(workers=options.workers)
         self.aside = Aside(loop, "pipeline")
-        self.pipeline = Pipeline(options)
+        self.pipeline = Pipeline(source, options)
         self.ports = Ports(options.workers, options.bind, options.port_map, options.backlog)
         self.counters = _counters.create(options.workers, options.route_metrics + 2)
         self.counted = RouteCounts(partial(_counters.read, self.counters))
@@ -75,7 +76,6 @@ class Supervisor:
         self._certs = None  # serve.certs.Certs, once there was something to probe over TLS
         self.health = Health(partial(_counters.ejected, self.counters), self.prober.unhealthy, log.warning)
         self._admin = Admin(pages(self), log.bug)
-        self._watcher: Watcher | None = None
         self.reading: Reading | None = None
         self._plan: Plan | None = None  # what the table serves, with
         self._idle = "the configuration is being read"  # '': something is served
@@ -107,7 +107,7 @@ class Supervisor:
                        admin=f"{host}:{port}", pid=os.getpid())
         self.crew.start()
         if self._options.watch:
-            self._watcher = Watcher(self._loop, self._options.paths, self._ask, self._log.warning)
+            self._source.watch(self._loop, self._ask, self._log.warning)
         self._ask(None)
         self._look_at_health()
         rounds = self._loop.create_task(self._rounds())
@@ -126,7 +126,7 @@ class Supervisor:
         self._log.bug(context["message"], context.get("exception") or RuntimeError("no exception"))
 
     async def reload(self) -> None:
-        """Look at every file again; return when what they say serves, or did not become a table."""
+        """Look at everything again; return when what the source says serves, or did not become a table."""
         done = self._loop.create_future()
         self._waiters.append(done)
         self._ask(None)
@@ -186,8 +186,7 @@ class Supervisor:
             self.reading = await self.aside.run(self.pipeline.read, changed)
             self.stats.reload_failures += self.reading.failed
             self.stats.config_unreadable = len(self.reading.unread)
-            if self._watcher is not None:
-                self._watcher.look_again(self.reading.unread)
+            self._source.look_again(self.reading.unread)
         plan = self.reading.plan
         binds = [(bind.key, bind.address, bind.port, bind.transport) for bind in plan.binds]
         self.ports.open(binds)
@@ -316,8 +315,8 @@ class Supervisor:
         new = [problem for problem in problems if _what(problem) not in known]
         for problem in await self.aside.run(locate, new[:PROBLEMS]):
             write = {"error": self._log.error, "warning": self._log.warning}.get(problem.severity, self._log.info)
-            where = {name: text for name in ("resource", "field") if (text := getattr(problem, name))}
-            write(problem.message, source=str(problem.source), **where, reason=problem.reason)
+            where = {name: text for name in ("source", "resource", "field") if (text := str(getattr(problem, name)))}
+            write(problem.message, **where, reason=problem.reason)
         if len(new) > PROBLEMS:
             self._log.warning("more problems: gwfast check names them all", number=len(new) - PROBLEMS)
         if gone := known - now:
@@ -346,8 +345,7 @@ class Supervisor:
         self.stopping.set()
 
     async def _drain(self) -> None:
-        if self._watcher is not None:
-            self._watcher.close()
+        self._source.close()
         self.resolver.close()
         self.prober.close()
         if self._signals == 1:
@@ -373,6 +371,8 @@ class Supervisor:
         failed = next((port for port in self.ports if port.error), None)
         if self.stopping.is_set():
             return "draining"
+        if self.reading is None and self._source.waits:
+            return f"waits for {self._source.waits}"
         if self._idle:
             return self._idle
         if not running or not self.stats.ready and running != wanted:

@@ -13,6 +13,7 @@ from measure import held
 
 from gwfast.config import read, text
 from gwfast.plan.image import Images
+from gwfast.serve.files import Files
 from gwfast.serve.generation import Pipeline
 from gwfast.serve.options import ServeOptions
 
@@ -47,7 +48,7 @@ class Site:
         (folder / "gateway.yaml").write_text(GATEWAY)
         for n in range(20):
             self.write(f"kept-{n}", n)
-        self.pipeline = Pipeline(ServeOptions(paths=(str(folder),)))
+        self.pipeline = Pipeline(Files((str(folder),)), ServeOptions())
         self.refresh(None)
 
     def write(self, name: str, n: int) -> str:

@@ -55,3 +55,13 @@ def test_what_cannot_be_found_stays(tmp_path, file, line):
     (tmp_path / "broken.yaml").write_text("a: [\n")
     problem = Problem(source=Source(file if file == "-" else str(tmp_path / file), line), field="spec")
     assert locate([problem]) == [problem]
+
+
+def test_an_object_of_a_cluster_has_no_file():
+    problem = Problem(source=Source("", 0), resource="HTTPRoute shop/web", field="spec.rules[0].backendRefs[0]",
+                      reason="BackendNotFound", message="there is no Service shop/cart")
+    assert locate([problem]) == [problem]
+    assert str(problem) == ("HTTPRoute shop/web: error: spec.rules[0].backendRefs[0]: there is no Service shop/cart "
+                            "(BackendNotFound)")
+    assert str(Source("", 0)) == ""
+    assert str(Source("https://10.0.0.1:6443", 0)) == "https://10.0.0.1:6443"

@@ -9,6 +9,7 @@ from gwfast.config.locate import locate
 from gwfast.graph.model import GraphOptions
 from gwfast.plan.ir import AnswerFilter
 from gwfast.plan.problems import answers
+from gwfast.serve.files import Files
 from gwfast.serve.generation import Pipeline
 from gwfast.serve.options import ServeOptions
 
@@ -45,7 +46,7 @@ def told_by_check(*paths: Path) -> list[str]:
 
 
 def told_by_run(*paths: Path) -> list[str]:
-    reading = Pipeline(ServeOptions(paths=tuple(map(str, paths)))).read(None)
+    reading = Pipeline(Files(map(str, paths)), ServeOptions()).read(None)
     return sorted(map(str, locate(reading.problems())))
 
 
@@ -74,7 +75,7 @@ def ends(plan):
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.name.partition(".")[0])
 def test_nothing_ends_in_500_or_503_without_a_word(path):
-    reading = Pipeline(ServeOptions(paths=(str(path),))).read(None)
+    reading = Pipeline(Files((str(path),)), ServeOptions()).read(None)
     resources = [each.resource for each in reading.problems() if each.severity != "note"]
     silent = {rule: told for rule, told in ends(reading.plan) if not any(one.startswith(told) for one in resources)}
     assert not silent

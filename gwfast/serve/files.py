@@ -1,0 +1,38 @@
+"""Files and folders as a Source: a Loader that reads them, and a Watcher that tells which of them changed.
+
+Rule: what `watch` tells are absolute paths, which is what `load` wants to hear.
+"""
+from collections.abc import Callable, Iterable
+
+from gwfast.config.load import Loaded, Loader
+from gwfast.errors import Source as Place
+from gwfast.serve.watch import Watcher
+
+
+class Files:
+    """The files and folders of a command line; '-' is standard input."""
+
+    waits = ""  # what is there is read at once
+
+    def __init__(self, paths: Iterable[str]):
+        self._loader = Loader(paths)
+        self._watcher: Watcher | None = None
+        self.place = Place(self._loader.paths[0])
+
+    def load(self, changed: set[str] | None) -> Loaded:
+        """Read the paths that changed; None: look at every one."""
+        return self._loader.load(changed)
+
+    def watch(self, loop, changed: Callable[[set[str] | None], None], warn: Callable[[str], None]) -> None:
+        """Begin to tell which paths changed."""
+        self._watcher = Watcher(loop, self._loader.paths, changed, warn)
+
+    def look_again(self, unread: Iterable[tuple[str, str]]) -> None:
+        """Look again at what could not be read until it can be."""
+        if self._watcher is not None:
+            self._watcher.look_again(unread)
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._watcher is not None:
+            self._watcher.close()
