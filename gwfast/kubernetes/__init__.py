@@ -8,6 +8,7 @@
     client       Client: requests, and streams of lines; the one place that speaks HTTP to the API server
     api          the kinds that are read: group, versions, plural; which of them the server has (discovery)
     reflector    Reflector: one list of the API server, kept up to date by a watch
+    seen         Seen: what the API server says about an object besides what it is; Sink: who is told of it
     source       KubernetesSource: reflectors of every kind, decoded into config's resources; a Source as files are
     lease        Election: one leader, by a Lease
     features     supportedFeatures, by the installed bundle
