@@ -796,6 +796,96 @@ class BackendPolicy(Resource, kw_only=True):
     spec: BackendPolicySpec
 
 
+# ---- GatewayParameters: our own (deploy/crds/gatewayparameters.yaml). Fields are those of the objects that are made; None is
+# what was not given, so that a Gateway's can be put over its class's.
+
+_AnyObject = dict[str, Any]
+_Strings = dict[str, str]
+
+
+class Autoscaling(_Type, kw_only=True):
+    min_replicas: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    max_replicas: Annotated[int, Meta(ge=1, le=1000)]
+    metrics: Annotated[tuple[_AnyObject, ...], Meta(max_length=32)] | None = None
+    behavior: _AnyObject | None = None
+
+
+class DisruptionBudget(_Type, kw_only=True):
+    min_available: int | str | None = None
+    max_unavailable: int | str | None = None
+
+
+class ContainerImage(_Type, kw_only=True):
+    repository: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    tag: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    pull_secrets: Annotated[tuple[ObjectName, ...], Meta(max_length=16)] | None = None
+
+
+class PodTemplateMetadata(_Type, kw_only=True):
+    labels: _Strings | None = None
+    annotations: _Strings | None = None
+
+
+class ServiceAccountTemplate(_Type, kw_only=True):
+    annotations: _Strings | None = None
+
+
+class ServiceTemplate(_Type, kw_only=True):
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] | None = None
+    labels: _Strings | None = None
+    annotations: _Strings | None = None
+    external_traffic_policy: Literal["Cluster", "Local"] | None = None
+    internal_traffic_policy: Literal["Cluster", "Local"] | None = None
+    traffic_distribution: Annotated[str, Meta(min_length=1, max_length=63)] | None = None
+    load_balancer_class: Annotated[str, Meta(min_length=1, max_length=317)] | None = None
+    load_balancer_source_ranges: Annotated[tuple[str, ...], Meta(max_length=256)] | None = None
+    allocate_load_balancer_node_ports: bool | None = None
+    ip_family_policy: Literal["SingleStack", "PreferDualStack", "RequireDualStack"] | None = None
+    ip_families: Annotated[tuple[Literal["IPv4", "IPv6"], ...], Meta(max_length=2)] | None = None
+
+
+class EnvVar(_Type, kw_only=True):
+    name: Annotated[str, Meta(min_length=1, max_length=253)]
+    value: str | None = None
+    value_from: _AnyObject | None = None
+
+
+class ObjectPatch(_Type, kw_only=True):
+    kind: Literal["Deployment", "Service", "ServiceAccount", "PodDisruptionBudget", "HorizontalPodAutoscaler"]
+    value: _AnyObject
+
+
+class GatewayParametersSpec(_Type, kw_only=True):
+    dedicated: bool | None = None
+    replicas: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    autoscaling: Autoscaling | None = None
+    pod_disruption_budget: DisruptionBudget | None = None
+    resources: _AnyObject | None = None
+    affinity: _AnyObject | None = None
+    tolerations: Annotated[tuple[_AnyObject, ...], Meta(max_length=64)] | None = None
+    node_selector: _Strings | None = None
+    topology_spread_constraints: Annotated[tuple[_AnyObject, ...], Meta(max_length=16)] | None = None
+    priority_class_name: Annotated[str, Meta(min_length=1, max_length=253)] | None = None
+    host_network: bool | None = None
+    image: ContainerImage | None = None
+    pod: PodTemplateMetadata | None = None
+    service_account: ServiceAccountTemplate | None = None
+    service: ServiceTemplate | None = None
+    options: _Strings | None = None
+    env: Annotated[tuple[EnvVar, ...], Meta(max_length=64)] | None = None
+    patches: Annotated[tuple[ObjectPatch, ...], Meta(max_length=16)] | None = None
+    python_filters: bool | None = None
+
+
+class GatewayParameters(Resource, kw_only=True):
+    kind: ClassVar[str] = "GatewayParameters"
+    group: ClassVar[str] = OWN_GROUP
+    version: ClassVar[str] = "v1alpha1"
+    api_version: str = OWN_GROUP + "/v1alpha1"
+    spec: GatewayParametersSpec
+
+
 # ---- Kubernetes' own kinds: only the fields that a gateway looks at
 
 
@@ -894,7 +984,7 @@ KINDS: dict[tuple[str, str], type[Resource]] = {
     (kind.group, kind.kind): kind
     for kind in (
         GatewayClass, Gateway, ListenerSet, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute, ReferenceGrant,
-        BackendTLSPolicy, XBackendTrafficPolicy, PythonFilter, BackendPolicy, Namespace, Service, EndpointSlice,
-        Secret, ConfigMap,
+        BackendTLSPolicy, XBackendTrafficPolicy, PythonFilter, BackendPolicy, GatewayParameters, Namespace, Service,
+        EndpointSlice, Secret, ConfigMap,
     )
 }

@@ -572,6 +572,23 @@ def _backend_policy(spec: m.BackendPolicySpec, version: str) -> Findings:
             yield Finding(path, f"must be from 10ms to 24h, not {given}")
 
 
+# ---- GatewayParameters
+
+
+def _gateway_parameters(spec: m.GatewayParametersSpec, version: str) -> Findings:
+    scaling, budget = spec.autoscaling, spec.pod_disruption_budget
+    if scaling and spec.replicas is not None:
+        yield Finding("spec.replicas", "replicas must not be given with autoscaling, which decides them")
+    if scaling and (scaling.min_replicas or 1) > scaling.max_replicas:
+        yield Finding("spec.autoscaling.minReplicas", "minReplicas must not be more than maxReplicas")
+    if budget and (budget.min_available is None) == (budget.max_unavailable is None):
+        yield Finding("spec.podDisruptionBudget", "exactly one of minAvailable and maxUnavailable has to be given")
+    for index, one in enumerate(spec.env or ()):
+        if one.value is not None and one.value_from is not None:
+            yield Finding(f"spec.env[{index}].valueFrom", "value and valueFrom must not both be given")
+    yield from _unique(spec.env or (), "spec.env", "name")
+
+
 # ---- Of Kubernetes itself (pkg/apis/core/validation, pkg/apis/discovery/validation)
 
 
@@ -620,6 +637,7 @@ _RULES: dict[type[m.Resource], Callable[[object, str], Findings]] = {
     m.XBackendTrafficPolicy: _x_backend_traffic_policy,
     m.PythonFilter: _python_filter,
     m.BackendPolicy: _backend_policy,
+    m.GatewayParameters: _gateway_parameters,
     m.Service: _service,
     m.EndpointSlice: _endpoint_slice,
 }

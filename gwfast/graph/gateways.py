@@ -14,6 +14,7 @@ from ipaddress import ip_address
 import msgspec
 
 from gwfast.config.model import GATEWAY_GROUP, Gateway, Key, ListenerSet, Resource
+from gwfast.graph import parameters
 from gwfast.graph.certificates import Credentials, Found
 from gwfast.graph.listeners import Draft, Fault, claim, condition, examine, overlap, settle
 from gwfast.graph.model import (
@@ -57,7 +58,7 @@ class _Gateway:
 
     def __init__(self, resource: Gateway, listener_sets: list[ListenerSet], resources: Resources):
         self.resource = resource
-        self.refused: Fault | None = _parameters_fault(resource)  # Accepted=False
+        self.refused: Fault | None = None  # Accepted=False
         self.unusable: Fault | None = None  # Programmed=False
         self.addresses: tuple[str, ...] = ("",)
         self.client_certificate: Found | None = None
@@ -78,6 +79,7 @@ def survey(resources: Resources, options: GraphOptions, credentials: Credentials
     owners: dict[tuple, Key] = {}
     for resource in sorted(served, key=lambda gateway: age(gateway.metadata)):
         judged = _Gateway(resource, sets.get(resource.key, []), resources)
+        judged.refused = parameters.gateway_fault(resource, resources, options, result.notes)
         _judge(judged, options, credentials, result.notes)
         if not options.own_addresses:
             claim(judged.merged, owners)
@@ -122,15 +124,13 @@ def _judge_classes(resources: Resources, options: GraphOptions, result: Survey) 
         name = resource.spec.controller_name
         if options.gateway_class not in ("", key.name) or options.controller_name not in ("", name):
             continue
-        fault = None
-        if (ref := resource.spec.parameters_ref) is not None:
-            message = f"parameters of kind {ref.group}/{ref.kind} are not known here"
-            fault = Fault("InvalidParameters", message, "spec.parametersRef")
+        fault = parameters.class_fault(resource, resources, options)
         if fault is not None and not options.controller_name:
             result.notes.append(Note(resource=resource, field=fault.field, reason=fault.reason, message=fault.message))
             fault = None
         accepted = condition("Accepted", fault, resource.metadata.generation)
-        result.classes[key] = GatewayClassNode(key=key, resource=resource, conditions=(accepted,))
+        given = parameters.of_class(resource, resources)
+        result.classes[key] = GatewayClassNode(key=key, resource=resource, parameters=given, conditions=(accepted,))
 
 
 # ---- ListenerSets
@@ -181,14 +181,6 @@ def _judge(judged: _Gateway, options: GraphOptions, credentials: Credentials, no
             draft.unusable = Fault("Invalid", f"its Gateway cannot be used: {fault.message}", fault.field)
     settle([judged.drafts, *(one.drafts for one in judged.sets)])
     overlap(judged.merged)
-
-
-def _parameters_fault(gateway: Gateway) -> Fault | None:
-    ref = gateway.spec.infrastructure.parameters_ref if gateway.spec.infrastructure else None
-    if ref is None:
-        return None
-    message = f"parameters of kind {ref.group}/{ref.kind} are not known here"
-    return Fault("InvalidParameters", message, "spec.infrastructure.parametersRef")
 
 
 def _judge_addresses(judged: _Gateway, options: GraphOptions) -> None:
@@ -276,6 +268,7 @@ def _record(judged: _Gateway, resources: Resources, result: Survey) -> None:
     result.gateways[judged.resource.key] = GatewayNode(
         key=judged.resource.key, resource=judged.resource, addresses=judged.addresses, listeners=tuple(all_ids),
         accepted=judged.refused is None and bool(valid), listener_sets=tuple(accepted_sets),
+        parameters=parameters.of_gateway(judged.resource, resources),
         conditions=_gateway_conditions(judged, own, usable),
     )
 
@@ -375,5 +368,5 @@ def _insecure(gateway: Gateway) -> bool:
 def is_infrastructure(resource: Resource) -> bool:
     """Return whether a survey can depend on a resource."""
     return resource.kind in (
-        "GatewayClass", "Gateway", "ListenerSet", "Namespace", "Secret", "ConfigMap", "ReferenceGrant",
+        "GatewayClass", "Gateway", "ListenerSet", "Namespace", "Secret", "ConfigMap", "ReferenceGrant", "GatewayParameters",
     )

@@ -18,7 +18,7 @@ Rules:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Literal
 
@@ -29,6 +29,8 @@ from gwfast.config.model import (
     BackendTLSPolicy,
     Gateway,
     GatewayClass,
+    GatewayParameters,
+    GatewayParametersSpec,
     GRPCRoute,
     GRPCRouteRule,
     HTTPRoute,
@@ -58,11 +60,15 @@ POLICY_KINDS = ("BackendTLSPolicy", "XBackendTrafficPolicy", "BackendPolicy")
 ROUTE_KINDS = ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute")
 
 
+ParametersJudge = Callable[[GatewayParametersSpec | None, GatewayParametersSpec | None], tuple[str, str] | None]
+
+
 class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator decides about attachment, and the filters that this version serves.
 
     controller_name: '' serves every class (file mode); a name serves the GatewayClasses that carry it (cluster mode).
-    gateway: 'name' or 'namespace/name'. dns_templates: names to look a Service up by, first one that resolves wins.
+    gateway: 'name' or 'namespace/name'. parameters_fault: says what is wrong (field, words) with a class's GatewayParameters and
+    a Gateway's over them. dns_templates: names to look a Service up by, first one that resolves wins.
     """
 
     controller_name: str = ""
@@ -73,6 +79,7 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     one_kind_a_host: bool = False  # of an HTTPRoute and a GRPCRoute with a hostname of one listener the older has it (API 1.6)
     own_addresses: bool = False  # every Gateway has addresses of its own: no two meet on a port
     unusable_addresses: tuple[str, ...] = ()  # addresses that could not be bound
+    parameters_fault: ParametersJudge | None = None
     filters: tuple[str, ...] = (
         "RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite", "CORS", "RequestMirror",
         "ExternalAuth")
@@ -370,12 +377,14 @@ class GatewayNode(Node):
     addresses: tuple[str, ...] = ("",)
     listeners: tuple[str, ...] = ()
     listener_sets: tuple[Key, ...] = ()  # the accepted ones
+    parameters: GatewayParameters | None = None  # its own, which stand over those of its class
     conditions: tuple[Condition, ...] = ()
 
 
 class GatewayClassNode(Node):
     key: Key
     resource: GatewayClass
+    parameters: GatewayParameters | None = None
     conditions: tuple[Condition, ...] = ()
 
 

@@ -32,7 +32,7 @@ SPECS = {
     "ListenerSet": {"parentRef": {"name": "g"}, "listeners": LISTENERS},
     "BackendTLSPolicy": {"targetRefs": TARGETS, "validation": {"hostname": "a.b", "wellKnownCACertificates": "System"}},
     "XBackendTrafficPolicy": {"targetRefs": TARGETS}, "BackendPolicy": {"targetRefs": TARGETS},
-    "PythonFilter": {"module": "m", "class": "C"},
+    "PythonFilter": {"module": "m", "class": "C"}, "GatewayParameters": {"priorityClassName": "p"},
 }
 # and what has to stand beside a field on the way to that value.
 BESIDE = {
@@ -256,6 +256,15 @@ OWN_RULES = [
     *[(OWN_TIMES, "must be from 10ms to 24h", time, "") for time in ("9ms", "24h1ms")],
     (at(["PythonFilter"], "spec"), "exactly one of module (what Python imports) and file (beside this one) has to be given",
      {"file": "f.py"}, ""),
+    (at(["GatewayParameters"], "spec"), "replicas must not be given with autoscaling, which decides them",
+     {"replicas": 2, "autoscaling": {"maxReplicas": 3}}, ".replicas"),
+    (at(["GatewayParameters"], "spec.autoscaling"), "minReplicas must not be more than maxReplicas", {"minReplicas": 3, "maxReplicas": 2},
+     ".minReplicas"),
+    *[(at(["GatewayParameters"], "spec.podDisruptionBudget"), "exactly one of minAvailable and maxUnavailable has to be given", value, "")
+      for value in ({}, {"minAvailable": "50%", "maxUnavailable": 1})],
+    (at(["GatewayParameters"], "spec.env"), "Duplicate value: 'A'", [{"name": "A", "value": "1"}, {"name": "B"}, {"name": "A"}], "[2].name"),
+    (at(["GatewayParameters"], "spec.env[]"), "value and valueFrom must not both be given", {"name": "A", "value": "", "valueFrom": {}},
+     ".valueFrom"),
     (at(["PythonFilter"], "spec.timeout"), "timeout has to be more than 0s and at most 1h", "61m", ""),
 ]
 
@@ -386,4 +395,4 @@ def test_every_rule_of_the_crds_has_a_case_and_no_case_is_without_a_rule():
 
 
 def test_every_rule_of_our_own_crds_has_a_case_and_no_case_is_without_a_rule():
-    assert crds(OWN).keys() == {(kind, path, message) for places, message, _, _ in OWN_RULES for kind, path in places}
+    assert crds(OWN).keys() == {key(kind, path, message) for places, message, _, _ in OWN_RULES for kind, path in places}

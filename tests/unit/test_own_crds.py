@@ -12,7 +12,11 @@ from gwfast.config import model
 FILES = sorted((Path(__file__).parents[2] / "deploy/crds").iterdir())
 LIMITS = {
     "integer": {"minimum": "ge", "maximum": "le"}, "array": {"minItems": "min_length", "maxItems": "max_length"},
-    "string": {"minLength": "min_length", "maxLength": "max_length"}, "object": {},
+    "string": {"minLength": "min_length", "maxLength": "max_length"}, "object": {}, "boolean": {},
+}
+TYPES = {
+    "integer": inspect.IntType, "array": inspect.VarTupleType, "boolean": inspect.BoolType,
+    "string": (inspect.StrType, inspect.LiteralType), "object": (inspect.StructType, inspect.DictType),
 }
 
 
@@ -23,7 +27,14 @@ def given(kind):
 
 
 def differences(schema: dict, kind, path: str):
+    if schema.get("x-kubernetes-int-or-string"):
+        if {type(each) for each in kind.types} != {inspect.IntType, inspect.StrType, inspect.NoneType}:
+            yield f"{path}: int or string"
+        return
     kind = given(kind)
+    if not isinstance(kind, TYPES[schema["type"]]):
+        yield f"{path}: {schema['type']}"
+        return
     for word, name in LIMITS[schema["type"]].items():
         if schema.get(word) != getattr(kind, name, None):
             yield f"{path}: {word}"
@@ -35,7 +46,9 @@ def differences(schema: dict, kind, path: str):
         yield from pattern_differences(schema["pattern"], kind.pattern, path)
     if schema["type"] == "array":
         yield from differences(schema["items"], kind.item_type, f"{path}[]")
-    if schema["type"] == "object" and not schema.get("x-kubernetes-preserve-unknown-fields"):
+    if "additionalProperties" in schema:
+        yield from differences(schema["additionalProperties"], kind.value_type, f"{path}{{}}")
+    elif schema["type"] == "object" and not schema.get("x-kubernetes-preserve-unknown-fields"):
         fields = {field.encode_name: field for field in kind.fields}
         if schema["properties"].keys() != fields.keys():
             yield f"{path}: fields"

@@ -1,0 +1,123 @@
+"""GatewayParameters: what a class, overridden by a Gateway, asks for; and what is wrong with it.
+
+    merged(of_class, own) -> GatewayParametersSpec     every field of a Gateway's over that of its class
+    fault(of_class, own)  -> (field, words) | None     a judge for GraphOptions.parameters_fault
+    arguments(options)    -> the arguments of `gwfast run`
+
+Rules (they are in the CRD's words too, deploy/crds/gatewayparameters.yaml):
+- Of objects and mappings each field or key that the Gateway gives stands; other lists stand as a whole; env goes by name, patches
+  are joined, the class's first. replicas and autoscaling take each other's place.
+- A Gateway's own may speak of Pods only where it has Pods of its own (dedicated).
+- Filters in Python are the class's to allow: a Gateway's can only forbid them.
+"""
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gwfast.config.model import GatewayParametersSpec
+from gwfast.kinds import key_file, switch
+from gwfast.options import READING, SERVING, TRAFFIC, Option, workers
+
+NOTHING = GatewayParametersSpec()
+OF_GATEWAYS = frozenset(("dedicated", "service", "python_filters"))  # what a Gateway on shared data planes may say
+# What the controller decides itself, or what means nothing where it does.
+OURS = frozenset((
+    "gateway", "gateway-class", "admin", "port-map", "bind", "no-watch", "kubernetes", "kubeconfig", "context",
+    "watch-namespaces", "controller", "controller-name", "token-file", "ca-file", "state-dir", "dns-template",
+))
+_EXCLUSIVE = ("replicas", "autoscaling")
+
+
+def options_known() -> dict[str, Option]:
+    """Return the options of `gwfast run` that parameters may give, by name."""
+    return {option.flag[2:]: option for option in (*READING, *SERVING, *TRAFFIC) if option.flag[2:] not in OURS}
+
+
+def merged(of_class: GatewayParametersSpec | None, own: GatewayParametersSpec | None) -> GatewayParametersSpec:
+    """Put a Gateway's parameters over those of its class."""
+    below, above = of_class or NOTHING, own or NOTHING
+    values = {name: _over(name, getattr(below, name), getattr(above, name)) for name in below.__struct_fields__}
+    for name, other in (_EXCLUSIVE, _EXCLUSIVE[::-1]):
+        if getattr(above, name) is not None and getattr(above, other) is None:
+            values[other] = None
+    if own is not None and not below.python_filters:
+        values["python_filters"] = below.python_filters
+    return GatewayParametersSpec(**values)
+
+
+def _over(name: str, below: Any, above: Any) -> Any:
+    if above is None or below is None:
+        return below if above is None else above
+    if name == "env":
+        return (*(one for one in below if one.name not in {each.name for each in above}), *above)
+    if name == "patches":
+        return below + above
+    if name == "pod_disruption_budget":
+        return above  # its two fields exclude each other
+    if isinstance(above, dict):
+        return below | above
+    if isinstance(above, msgspec.Struct):
+        return type(above)(**{each: _over(each, getattr(below, each), getattr(above, each)) for each in above.__struct_fields__})
+    return above
+
+
+def fault(of_class: GatewayParametersSpec | None, own: GatewayParametersSpec | None) -> tuple[str, str] | None:
+    """Return the field that is wrong and what is wrong with it, in a class's parameters or in a Gateway's over them."""
+    together = merged(of_class, own)
+    if own is not None and not together.dedicated:
+        for name in own.__struct_fields__:
+            if name not in OF_GATEWAYS and getattr(own, name) is not None:
+                field = type(own).__struct_encode_fields__[own.__struct_fields__.index(name)]
+                return f"spec.{field}", "is about Pods, and this Gateway has none of its own: dedicated is not true"
+    judged = own if own is not None else of_class
+    return _options_fault(judged.options or {}) or _patches_fault(judged) if judged is not None else None
+
+
+def _options_fault(options: Mapping[str, str]) -> tuple[str, str] | None:
+    known = options_known()
+    for name, value in options.items():
+        if name in OURS:
+            return f"spec.options.{name}", "is decided by the controller"
+        if name not in known:
+            return f"spec.options.{name}", f"gwfast run has no option --{name}"
+        if words := _wrong(known[name], value):
+            return f"spec.options.{name}", f"{value!r}: {words}"
+    return None
+
+
+def _wrong(option: Option, text: str) -> str:
+    """Say what is wrong with a value. Files and CPUs are those of data planes: they are not looked at here."""
+    if option.kind is key_file:
+        return ""
+    if option.kind is workers:
+        return "" if text == "auto" or text.isdecimal() and text.strip("0") else "auto or a whole number from 1 is needed"
+    try:
+        option.kind(text)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _patches_fault(judged: GatewayParametersSpec) -> tuple[str, str] | None:
+    """What a patch must not touch is what the objects are found again by."""
+    for index, patch in enumerate(judged.patches or ()):
+        for name in ("apiVersion", "kind", "status"):
+            if name in patch.value:
+                return f"spec.patches[{index}].value.{name}", "cannot be patched"
+        metadata = patch.value.get("metadata")
+        for name in ("name", "namespace", "ownerReferences"):
+            if isinstance(metadata, dict) and name in metadata:
+                return f"spec.patches[{index}].value.metadata.{name}", "cannot be patched"
+    return None
+
+
+def arguments(options: Mapping[str, str] | None) -> list[str]:
+    """Return options as arguments; a switch is an argument without a value, where it is on."""
+    known, found = options_known(), []
+    for name, value in sorted((options or {}).items()):
+        if known[name].kind is not switch:
+            found += [f"--{name}", value]
+        elif switch(value):
+            found.append(f"--{name}")
+    return found

@@ -1,0 +1,68 @@
+"""GatewayParameters: a Gateway's over those of its class, field by field, and options as arguments."""
+import msgspec
+import pytest
+
+from gwfast import options
+from gwfast.config.model import GatewayParametersSpec
+from gwfast.controller.parameters import OURS, arguments, fault, merged, options_known
+
+MERGED = [
+    # of the class, of the Gateway, what stands
+    ({"replicas": 3}, {}, {"replicas": 3}),
+    ({"replicas": 3}, {"replicas": 0}, {"replicas": 0}),
+    ({"replicas": 3}, {"autoscaling": {"maxReplicas": 5}}, {"autoscaling": {"maxReplicas": 5}}),
+    ({"autoscaling": {"maxReplicas": 5}}, {"replicas": 1}, {"replicas": 1}),
+    ({"autoscaling": {"minReplicas": 2, "maxReplicas": 5}}, {"autoscaling": {"maxReplicas": 9}},
+     {"autoscaling": {"minReplicas": 2, "maxReplicas": 9}}),
+    ({"podDisruptionBudget": {"minAvailable": 1}}, {"podDisruptionBudget": {"maxUnavailable": "50%"}},
+     {"podDisruptionBudget": {"maxUnavailable": "50%"}}),
+    ({"service": {"type": "NodePort", "annotations": {"a": "1", "b": "2"}}}, {"service": {"annotations": {"b": "3"}}},
+     {"service": {"type": "NodePort", "annotations": {"a": "1", "b": "3"}}}),
+    ({"tolerations": [{"key": "a"}]}, {"tolerations": [{"key": "b"}]}, {"tolerations": [{"key": "b"}]}),
+    ({"tolerations": [{"key": "a"}]}, {"tolerations": []}, {"tolerations": []}),
+    ({"nodeSelector": {"a": "1"}}, {"nodeSelector": {"b": "2"}}, {"nodeSelector": {"a": "1", "b": "2"}}),
+    ({"resources": {"requests": {"cpu": "1"}}}, {"resources": {"limits": {"cpu": "2"}}},
+     {"resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}}),
+    ({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "1"}]}, {"env": [{"name": "A", "value": "2"}]},
+     {"env": [{"name": "B", "value": "1"}, {"name": "A", "value": "2"}]}),
+    ({"patches": [{"kind": "Service", "value": {"a": 1}}]}, {"patches": [{"kind": "Deployment", "value": {}}]},
+     {"patches": [{"kind": "Service", "value": {"a": 1}}, {"kind": "Deployment", "value": {}}]}),
+    ({"image": {"repository": "r", "tag": "1"}}, {"image": {"tag": "2"}}, {"image": {"repository": "r", "tag": "2"}}),
+    ({"pythonFilters": True}, {}, {"pythonFilters": True}),
+    ({"pythonFilters": True}, {"pythonFilters": False}, {"pythonFilters": False}),
+    ({"pythonFilters": False}, {"pythonFilters": True}, {"pythonFilters": False}),
+    ({}, {"pythonFilters": True}, {}),
+    ({"dedicated": True}, {"dedicated": False}, {"dedicated": False}),
+]
+
+
+def spec(value):
+    return msgspec.convert(value, GatewayParametersSpec)
+
+
+@pytest.mark.parametrize("of_class, own, expected", MERGED)
+def test_a_gateways_parameters_stand_over_those_of_its_class(of_class, own, expected):
+    assert merged(spec(of_class), spec(own)) == spec(expected)
+    assert merged(spec(of_class), None) == spec(of_class)
+
+
+def test_every_option_of_run_is_known_or_is_the_controllers():
+    flags = {option.flag[2:] for option in (*options.READING, *options.SERVING, *options.TRAFFIC)}
+    assert flags - options_known().keys() <= OURS
+    assert {"drain-timeout", "workers", "access-log", "session-key-file", "max-fields"} <= options_known().keys()
+
+
+def test_options_are_arguments():
+    given = {"drain-timeout": "60s", "forward-client-cert": "true", "access-log": "off"}
+    assert arguments(given) == ["--access-log", "off", "--drain-timeout", "60s", "--forward-client-cert"]
+    assert arguments({"forward-client-cert": "off"}) == arguments(None) == []
+
+
+@pytest.mark.parametrize("name, value, words", [
+    ("workers", "64", ""), ("workers", "auto", ""), ("workers", "0", "auto or a whole number"), ("session-key-file", "/no/such", ""),
+    ("forward-client-cert", "perhaps", "one of"), ("max-fields", "1", "32 to 1000"), ("port-map", "80:1", "decided by the controller"),
+    ("--via", "x", "gwfast run has no option"),
+])
+def test_what_an_option_may_be(name, value, words):
+    found = fault(spec({"options": {name: value}}), None)
+    assert (found is None) if not words else (found[0] == f"spec.options.{name}" and words in found[1])
