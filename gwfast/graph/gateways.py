@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 import msgspec
 
-from gwfast.config.model import GATEWAY_GROUP, Gateway, Key, ListenerSet, Resource
+from gwfast.config.model import GATEWAY_GROUP, Gateway, Key, ListenerSet, Resource, Service
 from gwfast.graph import parameters
 from gwfast.graph.certificates import Credentials, Found
 from gwfast.graph.listeners import Draft, Fault, claim, condition, examine, overlap, settle
@@ -27,7 +27,7 @@ from gwfast.graph.model import (
     Note,
     age,
 )
-from gwfast.graph.refs import Resources
+from gwfast.graph.refs import Resources, led_gateways
 
 PROXY_PROTOCOL = "gwfast.dev/proxy-protocol"
 NAMED = 5  # Gateways that a message names
@@ -79,8 +79,12 @@ def survey(resources: Resources, options: GraphOptions, credentials: Credentials
     owners: dict[tuple, Key] = {}
     for resource in sorted(served, key=lambda gateway: age(gateway.metadata)):
         judged = _Gateway(resource, sets.get(resource.key, []), resources)
-        judged.refused = parameters.gateway_fault(resource, resources, options, result.notes)
-        _judge(judged, options, credentials, result.notes)
+        if options.data_plane:
+            _find_places(judged, resources.fronts(resource.key))
+        else:
+            judged.refused = parameters.gateway_fault(resource, resources, options, result.notes)
+            _judge_addresses(judged, options)
+        _judge(judged, credentials, result.notes)
         if not options.own_addresses:
             claim(judged.merged, owners)
         _record(judged, resources, result)
@@ -163,8 +167,7 @@ def _set_fault(gateway: Gateway, resource: ListenerSet, resources: Resources) ->
 # ---- One Gateway
 
 
-def _judge(judged: _Gateway, options: GraphOptions, credentials: Credentials, notes: list[Note]) -> None:
-    _judge_addresses(judged, options)
+def _judge(judged: _Gateway, credentials: Credentials, notes: list[Note]) -> None:
     backend = judged.resource.spec.tls.backend if judged.resource.spec.tls else None
     if backend and backend.client_certificate_ref:
         judged.client_certificate = credentials.certificate(
@@ -200,6 +203,17 @@ def _judge_addresses(judged: _Gateway, options: GraphOptions) -> None:
         else:
             usable.append(value)
     judged.addresses = tuple(dict.fromkeys(usable)) if wanted else ("",)
+
+
+def _find_places(judged: _Gateway, services: list[Service]) -> None:
+    """Say of each listener where it listens: many Gateways have port 80, the target ports of their Services are theirs alone."""
+    places: dict[tuple[int, str], int] = {}
+    for port in (port for service in services for port in service.spec.ports):
+        target = port.port if port.target_port is None else port.target_port
+        if isinstance(target, int):
+            places.setdefault((port.port, port.protocol), target)
+    for draft in judged.merged:
+        draft.target_port = places.get(draft.port)
 
 
 def _ip(text: str) -> str | None:
@@ -369,4 +383,4 @@ def is_infrastructure(resource: Resource) -> bool:
     """Return whether a survey can depend on a resource."""
     return resource.kind in (
         "GatewayClass", "Gateway", "ListenerSet", "Namespace", "Secret", "ConfigMap", "ReferenceGrant", "GatewayParameters",
-    )
+    ) or resource.kind == "Service" and bool(led_gateways(resource))

@@ -56,7 +56,7 @@ class Draft:
 
     __slots__ = (
         "gateway", "owner", "listener", "field", "protocol", "hostname", "kinds", "tls", "proxy_protocol",
-        "addresses", "client_certificate", "refused", "conflict", "unresolved", "unusable", "overlapping",
+        "addresses", "target_port", "client_certificate", "refused", "conflict", "unresolved", "unusable", "overlapping",
     )
 
     def __init__(self, gateway: Gateway, owner: Gateway | ListenerSet, index: int, listener: Listener):
@@ -70,6 +70,7 @@ class Draft:
         self.tls: ListenerTLS | None = None
         self.proxy_protocol = False
         self.addresses: tuple[str, ...] = ("",)
+        self.target_port: int | None = 0
         self.client_certificate: Certificate | None = None
         self.refused: Fault | None = None  # Accepted=False
         self.conflict: Fault | None = None  # Conflicted=True, Accepted=False
@@ -93,7 +94,7 @@ class Draft:
         return ListenerNode(
             id=identity, name=self.listener.name, resource=self.listener, owner=self.owner.key,
             gateway=self.gateway.key, protocol=self.protocol, port=self.listener.port, hostname=self.hostname,
-            addresses=self.addresses, proxy_protocol=self.proxy_protocol, accepted=self.valid,
+            addresses=self.addresses, target_port=self.target_port, proxy_protocol=self.proxy_protocol, accepted=self.valid,
             programmed=unusable is None, supported_kinds=self.kinds, tls=self.tls,
             client_certificate=self.client_certificate, conditions=self._conditions(unusable),
         )

@@ -78,6 +78,7 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     dns_templates: tuple[str, ...] = ("{name}.{namespace}", "{name}")
     one_kind_a_host: bool = False  # of an HTTPRoute and a GRPCRoute with a hostname of one listener the older has it (API 1.6)
     own_addresses: bool = False  # every Gateway has addresses of its own: no two meet on a port
+    data_plane: bool = False  # of a controller, which has judged parameters and addresses: listeners are where Services lead to
     unusable_addresses: tuple[str, ...] = ()  # addresses that could not be bound
     parameters_fault: ParametersJudge | None = None
     filters: tuple[str, ...] = (
@@ -322,7 +323,8 @@ class ListenerNode(Node):
 
     id: 'namespace/gateway/listener' or 'namespace/listenerset/listener'. gateway: who it belongs to in the end.
     addresses: IPs to bind, ('',) is all. accepted: it may take part; routes attach to it whether or not it is.
-    served: it is accepted and programmed: only such a listener is planned.
+    target_port: where it listens in a data plane, what the Service of its Gateway leads to: None while nothing does.
+    served: it is accepted and programmed, and has a place: only such a listener is planned.
     client_certificate: of its Gateway, what backends that speak TLS are shown.
     attachments: accepted routes, in no order (`route.age` is the spec's).
     shared: an HTTPRoute and a GRPCRoute have a host in common.
@@ -337,6 +339,7 @@ class ListenerNode(Node):
     port: int
     hostname: str = ""
     addresses: tuple[str, ...] = ("",)
+    target_port: int | None = 0  # 0: its own, or what --port-map says
     proxy_protocol: bool = False
     accepted: bool = True
     programmed: bool = True
@@ -349,7 +352,7 @@ class ListenerNode(Node):
 
     @property
     def served(self) -> bool:
-        return self.accepted and self.programmed
+        return self.accepted and self.programmed and self.target_port is not None
 
     @property
     def attached_routes(self) -> int:

@@ -1,14 +1,16 @@
 """References: what a resource names, whether it may, and what is there.
 
-    Resources    the resources by kind, what changed since the last time, and four indexes over them:
+    Resources    the resources by kind, what changed since the last time, and five indexes over them:
                    grants    namespace -> who may refer to what in it     (ReferenceGrant)
                    slices    Service   -> its EndpointSlices
                    policies  kind, Service -> the policies of a kind that name it
                    trusting  ConfigMap -> the BackendTLSPolicies that have their authorities from it
+                   fronts    Gateway   -> the Services that lead to it
 
 Rules:
 - A reference into another namespace needs a ReferenceGrant there (spec 5.5), whatever it refers to. It is looked up
   every time, never remembered on the other side, so that taking a grant away revokes it.
+- The Services of a Gateway name it in an annotation, since a label has 63 characters and a name 253.
 - A namespace without a Namespace object has just the label that Kubernetes gives to every one.
 """
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from gwfast.config.model import (BackendPolicy, BackendTLSPolicy, EndpointSlice, Key, ReferenceGrant, Resource,
+from gwfast.config.model import (BackendPolicy, BackendTLSPolicy, EndpointSlice, Key, ReferenceGrant, Resource, Service,
                                  XBackendTrafficPolicy)
 from gwfast.graph.model import POLICY_KINDS, age
 
@@ -24,6 +26,7 @@ Policy = BackendTLSPolicy | XBackendTrafficPolicy | BackendPolicy
 
 SERVICE_NAME = "kubernetes.io/service-name"
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
+GATEWAY_NAME = "gwfast.dev/gateway"  # annotation of a Service: the Gateway of its namespace that it leads to
 
 
 class Resources:
@@ -35,6 +38,7 @@ class Resources:
         self._slices: dict[Key, dict[Key, EndpointSlice]] = {}
         self._policies: dict[str, dict[Key, dict[Key, Policy]]] = {kind: {} for kind in POLICY_KINDS}
         self._trusting: dict[Key, dict[Key, BackendTLSPolicy]] = {}
+        self._fronts: dict[Key, dict[Key, Service]] = {}
 
     def update(self, resources: Mapping[Key, Resource], keys: Iterable[Key] | None) -> dict[Key, tuple]:
         """Take over what changed and return {key: (before, now)}; None stands for no resource.
@@ -65,6 +69,8 @@ class Resources:
             self._count_permissions(key.namespace, before, now)
         elif key.kind == "EndpointSlice":
             _move(self._slices, key, before, now, slice_services)
+        elif key.kind == "Service":
+            _move(self._fronts, key, before, now, led_gateways)
         elif key.kind in self._policies:
             _move(self._policies[key.kind], key, before, now, policy_services)
             if key.kind == "BackendTLSPolicy":
@@ -102,6 +108,11 @@ class Resources:
     def trusting(self, config_map: Key) -> Iterable[BackendTLSPolicy]:
         return self._trusting.get(config_map, {}).values()
 
+    def fronts(self, gateway: Key) -> list[Service]:
+        """Return the Services that lead to a Gateway, the oldest first."""
+        found = self._fronts.get(gateway)
+        return sorted(found.values(), key=lambda service: age(service.metadata)) if found else []
+
     def labels(self, namespace: str) -> dict[str, str]:
         resource = self.get("Namespace", "", namespace)
         own = resource.metadata.labels if resource else {}
@@ -129,6 +140,12 @@ def slice_services(endpoints: EndpointSlice) -> list[Key]:
     """Return the Service that an EndpointSlice belongs to, in a list; an empty one if it says none."""
     name = endpoints.metadata.labels.get(SERVICE_NAME)
     return [Key("Service", endpoints.metadata.namespace, name)] if name else []
+
+
+def led_gateways(service: Service) -> list[Key]:
+    """Return the Gateway that a Service leads to, in a list; an empty one if it is an ordinary Service."""
+    name = service.metadata.annotations.get(GATEWAY_NAME)
+    return [Key("Gateway", service.metadata.namespace, name)] if name else []
 
 
 def policy_services(policy: Policy) -> list[Key]:

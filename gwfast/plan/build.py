@@ -44,6 +44,16 @@ ALPN = {"http": ("h2", "http/1.1"), "ws": ("http/1.1",), "h2c": ("h2",), "tcp": 
 
 _key = attrgetter("key")
 
+class _Spot(NamedTuple):
+    """What makes a bind: listeners of one spot share it."""
+
+    address: str
+    port: int
+    udp: bool
+    gateway: str
+    target_port: int
+
+
 Place = str | tuple[str, Certificate]  # a target's key, and the certificate that it is shown
 
 
@@ -283,17 +293,18 @@ class Builder:
     # binds
 
     def _bound(self) -> tuple[Bind, ...]:
-        groups: dict[tuple[str, int, bool], list[ListenerNode]] = {}
+        groups: dict[_Spot, list[ListenerNode]] = {}
         for table in self._tables.values():
             for address in table.node.addresses:
-                groups.setdefault((address, table.node.port, table.node.protocol == "UDP"), []).append(table.node)
-        last = {(bind.address, bind.port, bind.transport == "udp"): bind for bind in self._plan.binds}
-        return tuple(self._bind(*place, groups[place], last.get(place)) for place in sorted(groups))
+                groups.setdefault(_spot(table.node, address), []).append(table.node)
+        last = {_Spot(bind.address, bind.port, bind.transport == "udp", bind.gateway, bind.target_port): bind
+                for bind in self._plan.binds}
+        return tuple(self._bind(spot, groups[spot], last.get(spot)) for spot in sorted(groups))
 
-    def _bind(self, address: str, port: int, udp: bool, nodes: list[ListenerNode], last: Bind | None) -> Bind:
+    def _bind(self, spot: _Spot, nodes: list[ListenerNode], last: Bind | None) -> Bind:
         nodes = sorted(nodes, key=lambda node: (precedence.host_key(node.hostname), node.id))
-        bind = Bind(address=address, port=port, transport=TRANSPORTS[nodes[0].protocol],
-                    proxy_protocol=any(node.proxy_protocol for node in nodes),
+        bind = Bind(address=spot.address, port=spot.port, transport=TRANSPORTS[nodes[0].protocol],
+                    gateway=spot.gateway, target_port=spot.target_port, proxy_protocol=any(node.proxy_protocol for node in nodes),
                     listeners=tuple(self._tables[node.id].listener for node in nodes))
         if last and (last.transport, last.proxy_protocol) == (bind.transport, bind.proxy_protocol) and (
                 same(last.listeners, bind.listeners)):
@@ -440,9 +451,14 @@ def _present(pairs: list[tuple], which: int) -> list:
     return [pair[which] for pair in pairs if pair[which] is not None]
 
 
+def _spot(node: ListenerNode, address: str) -> _Spot:
+    gateway = f"{node.gateway.namespace}/{node.gateway.name}" if node.target_port else ""
+    return _Spot(address, node.port, node.protocol == "UDP", gateway, node.target_port or 0)
+
+
 def _face(node: ListenerNode) -> tuple:
     """What the binds are made of."""
-    return node.addresses, node.port, node.protocol, node.hostname, node.proxy_protocol
+    return node.addresses, node.port, node.target_port, node.protocol, node.hostname, node.proxy_protocol
 
 
 def same(a: tuple, b: tuple) -> bool:

@@ -49,7 +49,7 @@ class _Rules:
 
 
 def _bind(bind: Bind, rules: _Rules) -> dict[str, Any]:
-    return _kept(address=bind.address or "*", port=bind.port, transport=bind.transport,
+    return _kept(address=bind.address or "*", port=bind.port, targetPort=bind.target_port, transport=bind.transport,
                  proxyProtocol=bind.proxy_protocol, listeners=[_listener(each, rules) for each in bind.listeners])
 
 

@@ -353,18 +353,22 @@ class Listener(_Node):
 
 class Bind(_Node):
     """One address and port to listen on. `address` is an IP or '' for all; `port` is the spec's port (the port map is
-    applied where sockets are opened). `listeners` are most specific first. transport: what clients begin with; 'tls' is
+    applied where sockets are opened). target_port: where to listen instead, and `gateway`, 'namespace/name', whose alone
+    that is: 0 and '' where Gateways share their addresses. `listeners` are most specific first. transport: what clients begin with; 'tls' is
     that of HTTPS and of TLS listeners, which share a port by SNI."""
 
     address: str
     port: int
     transport: Literal["http", "tls", "tcp", "udp"] = "http"
     proxy_protocol: bool = False
+    gateway: str = ""
+    target_port: int = 0
     listeners: tuple[Listener, ...] = ()
 
     @property
     def key(self) -> str:
-        return f"{'udp' if self.transport == 'udp' else ''}[{self.address}]:{self.port}"
+        place = f"{'udp' if self.transport == 'udp' else ''}[{self.address}]:{self.port}"
+        return f"{place} {self.gateway}:{self.target_port}" if self.target_port else place
 
 
 class Plan(_Node):

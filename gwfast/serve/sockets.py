@@ -12,12 +12,21 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
 EVERYWHERE = ""
 
-Wanted = tuple[str, str, int, str]  # Bind.key, address, port, transport
+
+class Wanted(NamedTuple):
+    """What a bind of the plan asks for. target_port: where to listen whatever the port map says, 0 where that decides."""
+
+    key: str
+    address: str
+    port: int
+    transport: str
+    target_port: int = 0
 
 
 class Port(msgspec.Struct, eq=False):
@@ -28,6 +37,7 @@ class Port(msgspec.Struct, eq=False):
     address: str
     spec_port: int
     transport: str = "http"
+    target_port: int = 0
     port: int = 0
     sockets: tuple[socket.socket, ...] = ()
     error: str = ""
@@ -74,18 +84,19 @@ class Ports:
 
         What cannot be opened is in the table with its `error`, and is tried again the next time.
         """
-        for key, address, spec_port, transport in wanted:
-            port = self._ports.get(key)
+        for one in wanted:
+            port = self._ports.get(one.key)
             if port is None:
-                number = self._ids.setdefault(key, len(self._ids) + 1)
-                port = self._ports[key] = Port(key, number, address or self._bind, spec_port)
-            port.transport = transport
+                number = self._ids.setdefault(one.key, len(self._ids) + 1)
+                port = Port(one.key, number, one.address or self._bind, one.port, target_port=one.target_port)
+                self._ports[one.key] = port
+            port.transport = one.transport
             if not port.sockets:
                 self._open(port)
 
     def keep(self, wanted: Iterable[Wanted]) -> list[Port]:
         """Forget and close what is not wanted; return it."""
-        keys = {key for key, *_ in wanted}
+        keys = {one.key for one in wanted}
         gone = [self._ports.pop(key) for key in list(self._ports) if key not in keys]
         for port in gone:
             port.close()
@@ -96,7 +107,7 @@ class Ports:
             port.close()
 
     def _open(self, port: Port) -> None:
-        port.port = self._map.get(port.spec_port, port.spec_port)
+        port.port = port.target_port or self._map.get(port.spec_port, port.spec_port)
         ours = [other for other in self if other.sockets and (other.port, other.udp) == (port.port, port.udp)]
         for other in ours:
             if other.address == port.address:

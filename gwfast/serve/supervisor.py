@@ -188,18 +188,18 @@ class Supervisor:
             self.stats.config_unreadable = len(self.reading.unread)
             self._source.look_again(self.reading.unread)
         plan = self.reading.plan
-        binds = [(bind.key, bind.address, bind.port, bind.transport) for bind in plan.binds]
+        binds = [Wanted(bind.key, bind.address, bind.port, bind.transport, bind.target_port) for bind in plan.binds]
         self.ports.open(binds)
         addresses = await self._look_up(plan)
         news = plan is not self._plan or addresses != self._addresses
         if news:
             await self._publish(plan, addresses)
-        self._listen(binds)
+        freed = self._listen(binds)
         self._tell_unmapped(plan)
         await self._settle(begin, news)
         self._idle = f"nothing is served: {self.reading.graph.idle}" if self.reading.graph.idle else ""
         await self._tell(await self.aside.run(self.reading.problems))
-        self._retry_ports()
+        self._retry_ports(freed)
         self._await_turn()
 
     def _await_turn(self) -> None:
@@ -256,15 +256,17 @@ class Supervisor:
                               routes=routes, option=f"--route-metrics {self._options.route_metrics}")
         self.stats.routes_uncounted, self.stats.backends_uncounted = routes, backends
 
-    def _listen(self, binds: list[Wanted]) -> None:
-        """Let the workers accept where they do not yet, and no more where nothing is wanted now."""
+    def _listen(self, binds: list[Wanted]) -> bool:
+        """Let the workers accept where they do not yet, and no more where nothing is wanted now: whether there was such a port."""
         for port in self.ports:
             if port.sockets and not port.listening:
                 self.crew.listen(port)
                 self._log.info("listening", address=port.where, port=port.spec_port)
-        for port in self.ports.keep(binds):
+        gone = self.ports.keep(binds)
+        for port in gone:
             self.crew.unlisten(port)
             self._log.info("no longer listening", address=port.where, port=port.spec_port)
+        return bool(gone)
 
     def _tell_unmapped(self, plan: Plan) -> None:
         """Log once of each entry of --port-map that no listener uses: it may be a mistake in writing."""
@@ -273,12 +275,13 @@ class Supervisor:
             self._log.warning("--port-map names ports that no listener has", ports=",".join(map(str, sorted(new))))
         self._unmapped = unused if plan.binds else self._unmapped
 
-    def _retry_ports(self) -> None:
+    def _retry_ports(self, freed: bool) -> None:
+        """Try again what could not be opened: at once where a port came free, which may be the one."""
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
         if any(port.error for port in self.ports):
-            self._retry = self._loop.call_later(PORT_RETRY, self._ask, set())
+            self._retry = self._loop.call_later(0 if freed else PORT_RETRY, self._ask, set())
 
     async def _settle(self, begin: float, news: bool) -> None:
         generation = self.stats.generation

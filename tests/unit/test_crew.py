@@ -19,7 +19,7 @@ from gwfast.plan.image import Images, publish
 from gwfast.plan.ir import AnswerFilter, Bind, Entry, Host, Listener, Match, Plan, Rule
 from gwfast.serve.crew import Crew
 from gwfast.serve.options import ServeOptions
-from gwfast.serve.sockets import Ports
+from gwfast.serve.sockets import Ports, Wanted
 
 PATIENCE = 30.0
 
@@ -41,7 +41,7 @@ class Stage:
         self.stats = Stats(workers=workers)
         self.stream = io.StringIO()
         self.ports = Ports(workers, port_map={80: 0})
-        self.ports.open([(bind.key, bind.address, bind.port, bind.transport) for bind in plan(200).binds])
+        self.ports.open([Wanted(bind.key, bind.address, bind.port, bind.transport) for bind in plan(200).binds])
         self.counters = _counters.create(workers, 16)
         self.crew = Crew(loop, ServeOptions(paths=(), workers=workers, drain_timeout=5.0), self.counters, self.ports,
                          self.stats, Log("json", "debug", self.stream))

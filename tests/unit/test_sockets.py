@@ -5,10 +5,10 @@ import socket
 
 import pytest
 
-from gwfast.serve.sockets import Ports, open_sockets
+from gwfast.serve.sockets import Ports, Wanted, open_sockets
 
 KEY = "[127.0.0.1]:80"
-WANTED = [(KEY, "127.0.0.1", 80, "http")]
+WANTED = [Wanted(KEY, "127.0.0.1", 80, "http")]
 
 
 @contextlib.contextmanager
@@ -44,7 +44,7 @@ def test_what_stays_is_not_opened_again_and_what_goes_is_closed():
         table.open(WANTED)
         first, = table
         sockets = first.sockets
-        both = [*WANTED, ("b", "127.0.0.1", 81, "http")]
+        both = [*WANTED, Wanted("b", "127.0.0.1", 81, "http")]
         table.open(both)
         assert [port.key for port in table] == [KEY, "b"] and first.sockets is sockets
         assert table.keep(both) == []
@@ -66,8 +66,9 @@ def test_a_port_that_is_taken_is_said_and_tried_again():
 
 
 @pytest.mark.parametrize("wanted, error", [
-    ([("a", "203.0.113.7", 80, "http")], "this machine does not have that address"),
-    ([("a", "127.0.0.1", 80, "http"), ("b", "127.0.0.1", 81, "http")], "port 80 of the configuration listens there already"),
+    ([Wanted("a", "203.0.113.7", 80, "http")], "this machine does not have that address"),
+    ([Wanted("a", "127.0.0.1", 80, "http"), Wanted("b", "127.0.0.1", 81, "http")],
+     "port 80 of the configuration listens there already"),
 ], ids=["address of nobody", "two ports mapped to one"])
 def test_what_cannot_be_bound_says_why(wanted, error):
     with ports() as table:
@@ -79,12 +80,22 @@ def test_what_cannot_be_bound_says_why(wanted, error):
         assert [port.error for port in table][-1] == error
 
 
+def test_target_ports_go_before_the_port_map():
+    with ports() as table:
+        free, = open_sockets("127.0.0.1", 0, 1, 1)
+        number = free.getsockname()[1]
+        free.close()
+        table.open([*WANTED, Wanted("b", "127.0.0.1", 80, "http", number)])
+        assert [(port.spec_port, port.error) for port in table] == [(80, ""), (80, "")]
+        assert [port.port for port in table][1] == number != [port.port for port in table][0]
+
+
 def test_tcp_and_udp_have_ports_of_their_own():
     with ports() as table:
         table.open(WANTED)
         tcp, = table
         table._map = {80: tcp.port}
-        both = [*WANTED, ("udp" + KEY, "127.0.0.1", 80, "udp")]
+        both = [*WANTED, Wanted("udp" + KEY, "127.0.0.1", 80, "udp")]
         table.open(both)
         udp = list(table)[1]
         assert (udp.port, udp.error, udp.where) == (tcp.port, "", f"udp 127.0.0.1:{tcp.port}")
@@ -106,7 +117,7 @@ def test_a_udp_port_that_is_taken_is_said():
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         stranger.bind(("127.0.0.1", 0))
         table._map = {80: stranger.getsockname()[1]}
-        table.open([("udp" + KEY, "127.0.0.1", 80, "udp")])
+        table.open([Wanted("udp" + KEY, "127.0.0.1", 80, "udp")])
         assert [port.error for port in table] == ["something else listens there"]
 
 
@@ -115,7 +126,7 @@ def test_two_addresses_share_a_port():
         table.open(WANTED)
         first, = table
         table._map = {80: first.port}
-        table.open([*WANTED, ("b", "127.0.0.2", 80, "http")])
+        table.open([*WANTED, Wanted("b", "127.0.0.2", 80, "http")])
         assert [(port.address, port.port, port.error) for port in table] == [
             ("127.0.0.1", first.port, ""), ("127.0.0.2", first.port, "")]
 
