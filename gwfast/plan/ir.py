@@ -354,8 +354,8 @@ class Listener(_Node):
 class Bind(_Node):
     """One address and port to listen on. `address` is an IP or '' for all; `port` is the spec's port (the port map is
     applied where sockets are opened). target_port: where to listen instead, and `gateway`, 'namespace/name', whose alone
-    that is: 0 and '' where Gateways share their addresses. `listeners` are most specific first. transport: what clients begin with; 'tls' is
-    that of HTTPS and of TLS listeners, which share a port by SNI."""
+    that is: 0 and '' where Gateways share their addresses. `listeners` are most specific first. transport: what clients
+    begin with; 'tls' is that of HTTPS and of TLS listeners, which share a port by SNI."""
 
     address: str
     port: int

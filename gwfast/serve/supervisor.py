@@ -257,7 +257,7 @@ class Supervisor:
         self.stats.routes_uncounted, self.stats.backends_uncounted = routes, backends
 
     def _listen(self, binds: list[Wanted]) -> bool:
-        """Let the workers accept where they do not yet, and no more where nothing is wanted now: whether there was such a port."""
+        """Let the workers accept where they do not yet, and no more where nothing is wanted now; whether a port came free."""
         for port in self.ports:
             if port.sockets and not port.listening:
                 self.crew.listen(port)
