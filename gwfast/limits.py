@@ -148,6 +148,22 @@ KEY_FILE_BYTES = 64 * 1024  # of a key file: what is larger is none
 ABORT_TIMEOUT = 1.0  # for workers to end that were told to do so at once
 TOLD_WAITING = 100  # messages that a worker keeps for a supervisor that does not take them; what is more is counted
 
+# The API server of a cluster. client-go's numbers where it has them.
+API_CONNECTIONS = 8  # of requests; a watch has one of its own (client-go: 5 requests a second, 10 at once)
+API_CONNECT_TIMEOUT = 10.0  # to a connection, TLS and a proxy's answer included (client-go: 30 s, and 10 s for TLS)
+API_TIMEOUT = 30.0  # of a request with all its waits, and of the head that a watch begins with
+API_IDLE = 60.0  # of a connection without a request: below the API server's 90 s (Go: 90 s)
+API_SILENT = 150.0  # of a watch: a bookmark comes about once a minute, where the API server has a watch cache
+API_ANSWER_BYTES = 64 * 1024 * 1024  # of one answer: a page of 500 objects has some 2 MiB; objects of 1.5 MiB need smaller pages
+API_LINE_BYTES = 8 * 1024 * 1024  # of one event: etcd takes 1.5 MiB, and what binary is in it may be longer as JSON
+API_PAGE = 500  # objects in an answer to a list (client-go, kubectl: 500)
+API_WATCH_SECONDS = 300  # after which the API server ends a watch, to twice of it by chance, so that not all end at once (client-go)
+API_BACKOFF = 0.2  # before what failed is tried again; twice as long each time, half of it by chance (client-go: 0.8 s)
+API_BACKOFF_MOST = 30.0  # as client-go
+API_RETRIES = 10  # of one request, where the API server asks for patience (client-go: 10)
+API_TOKEN_AGE = 60.0  # after which a file with a token or a certificate is read again: the kubelet renews tokens (client-go: 60 s)
+API_PLUGIN_TIMEOUT = 60.0  # of a program that gives credentials: it may ask a server of its own
+
 # Configuration text. Kubernetes refuses objects above 1.5 MiB (etcd) and aliases that outgrow their document.
 DOCUMENT_DEPTH = 100  # a Gateway API resource needs 12
 ALIAS_NODES = 100_000  # that aliases may add to a YAML document, against "billion laughs"

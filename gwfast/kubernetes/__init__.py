@@ -5,7 +5,8 @@
         └────status, by the leader alone──── StatusWriter <──what to say──── statuses <───┘
 
     kubeconfig   Access: the server's URL, its authority, who we are (in a cluster, or by a kubeconfig file)
-    client       Client: requests, and streams of lines; the one place that speaks HTTP to the API server
+    credentials  tokens, certificates and plugins that are asked again when they may be old (access, plugin)
+    client       Client: requests, and streams of lines; it alone speaks to the API server (http, and TLS in stream)
     api          the kinds that are read: group, versions, plural; which of them the server has (discovery)
     reflector    Reflector: one list of the API server, kept up to date by a watch
     seen         Seen: what the API server says about an object besides what it is; Sink: who is told of it
