@@ -161,7 +161,7 @@ API_WATCH_SECONDS = 300  # after which the API server ends a watch, to twice of 
 API_BACKOFF = 0.2  # before what failed is tried again; twice as long each time, half of it by chance (client-go: 0.8 s)
 API_BACKOFF_MOST = 30.0  # as client-go
 API_RETRIES = 10  # of one request, where the API server asks for patience (client-go: 10)
-API_TOKEN_AGE = 60.0  # after which a file with a token or a certificate is read again: the kubelet renews tokens (client-go: 60 s)
+API_TOKEN_AGE = 60.0  # after which files with tokens and certificates are read again: the kubelet renews them (client-go: 60 s)
 API_PLUGIN_TIMEOUT = 60.0  # of a program that gives credentials: it may ask a server of its own
 
 # Configuration text. Kubernetes refuses objects above 1.5 MiB (etcd) and aliases that outgrow their document.
