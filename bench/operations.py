@@ -126,6 +126,7 @@ def exchange(answer: bytes = PLAIN, head: str = "curl", filters: tuple[ir.Filter
 OPERATIONS: dict[str, Make] = {
     **{f"find by {by}, {which}": find(by, which) for by in ("prefix", "host", "header") for which in ("first", "last")},
     "find by pattern, last": find("pattern", "last", 1000),
+    "find by patterns alike, last": find("patterns alike", "last", 1000),
     **{f"pick of {count}": pick(count) for count in (2, 16)},
     **{f"parse {head}": parse(head) for head in HEADS},
     "hpack decode, first": decode(warm=False),

@@ -58,6 +58,13 @@ def patterns(count: int) -> ir.Plan:
         for n in range(count))))
 
 
+def alike(count: int) -> ir.Plan:
+    """`count` routes with a regular expression each, which have no literal beginning."""
+    return plan(ir.Host(hostname="*.example.com", entries=tuple(
+        ir.Entry(match=ir.Match(path_type="RegularExpression", path=f"/.*/service-{n:06}/.*"), rule=rule(n))
+        for n in range(count))))
+
+
 def image(made: ir.Plan):
     return Images(Registry()).build(made, BIND)
 
@@ -87,6 +94,7 @@ def lookups(count: int) -> Iterator[tuple[str, ir.Plan, list[Request]]]:
     few = min(count, 1_000)
     numbers = (0, few // 2, few - 1, few)
     yield "pattern", patterns(few), [(f"/service-{n:06}/v1/list", [HOST, *CURL]) for n in numbers]
+    yield "patterns alike", alike(few), [(f"/v1/service-{n:06}/list", [HOST, *CURL]) for n in numbers]
 
 
 def anywhere(count: int, paths: int) -> list[str]:

@@ -24,7 +24,7 @@ def tables():
 
 
 @pytest.mark.parametrize("which", range(len(plans.WHICH)), ids=plans.WHICH)
-@pytest.mark.parametrize("name", ["prefix", "host", "header", "pattern"])
+@pytest.mark.parametrize("name", ["prefix", "host", "header", "pattern", "patterns alike"])
 def test_find(benchmark, tables, name, which):
     table, requests = tables[name]
     path, headers = requests[which]

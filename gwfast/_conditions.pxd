@@ -1,7 +1,8 @@
 # Does a candidate hold for a request: its method, its conditions on header fields and on query parameters.
 from libc.stdint cimport uint32_t, uint64_t
+from gwfast._automaton cimport Automaton
 from gwfast._head cimport RequestHead
-from gwfast._table cimport Automaton, Candidate, Image
+from gwfast._table cimport Candidate, Image
 
 cdef enum:
     MAX_PARAMETERS = 256   # of a query: those behind are not seen (limits.QUERY_PARAMETERS)
@@ -44,3 +45,5 @@ cdef int parameters(Asked *asked) noexcept nogil
 cdef void run_begin(Run *run, const Image *image, uint32_t at) noexcept nogil
 cdef void run_over(Run *run, const char *at, uint32_t n) noexcept nogil
 cdef bint run_accepts(const Run *run) noexcept nogil
+# Sets bit i of `found`, which has a word for each 64 patterns, where pattern i of an automaton of several matches.
+cdef void run_union(const Automaton *automaton, const char *at, uint32_t n, uint64_t *found) noexcept nogil

@@ -9,9 +9,10 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memset
 
+from gwfast._automaton cimport Automaton, automaton_at, next_states
 from gwfast._bytes cimport alike, same_name
 from gwfast._head cimport FIELD_UNDERSCORE, Field, RequestHead, name_hash
-from gwfast._table cimport HASH_SEED, Automaton, Candidate, Image, Predicate, hash_end, hash_step, text
+from gwfast._table cimport HASH_SEED, Candidate, Image, Predicate, hash_end, hash_step, text
 
 cdef extern from *:
     int __builtin_ctzll(unsigned long long) nogil
@@ -191,7 +192,7 @@ cdef char *decoded(const char *at, const char *stop, char *room) noexcept nogil:
 # ---- Automata ----
 
 cdef void run_begin(Run *run, const Image *image, uint32_t at) noexcept nogil:
-    run.automaton = <const Automaton *>(<const char *>image + image.automata_at + <uint64_t>at * 8)
+    run.automaton = automaton_at(image, at)
     run.state = run.automaton.start
     run.places[0] = 1
     run.places[1] = run.places[2] = run.places[3] = 0
@@ -246,3 +247,29 @@ cdef bint run_accepts(const Run *run) noexcept nogil:
         if run.places[k] & accepting[k]:
             return True
     return False
+
+
+cdef void run_union(const Automaton *automaton, const char *at, uint32_t n, uint64_t *found) noexcept nogil:
+    cdef const uint16_t *states = <const uint16_t *>(automaton + 1)
+    cdef const uint32_t *ends = <const uint32_t *>(<const char *>states + next_states(automaton))
+    cdef const uint32_t *opens = ends + automaton.states - automaton.accept
+    cdef const uint16_t *lists = <const uint16_t *>(opens + automaton.states)
+    cdef uint32_t state = automaton.start
+    cdef uint32_t before = automaton.states
+    cdef uint32_t i
+    for i in range(n):
+        if state >= automaton.accept and state != before:
+            note(found, lists + opens[state])
+            before = state
+        state = states[state * automaton.classes + automaton.class_of[<uint8_t>at[i]]]
+        if state == 0:
+            return
+    if state >= automaton.accept:
+        note(found, lists + opens[state])
+    note(found, lists + ends[state])
+
+
+cdef inline void note(uint64_t *found, const uint16_t *numbers) noexcept nogil:
+    cdef uint32_t i
+    for i in range(1, numbers[0] + 1):
+        found[numbers[i] >> 6] |= <uint64_t>1 << (numbers[i] & 63)

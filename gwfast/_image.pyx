@@ -10,6 +10,7 @@
 import fcntl
 import os
 import socket
+from collections import ChainMap
 from operator import attrgetter
 
 import cython
@@ -21,8 +22,9 @@ from libc.string cimport memcpy, memset
 from posix.mman cimport MAP_FAILED, MAP_PRIVATE, PROT_READ, mmap, munmap
 from posix.unistd cimport pwrite
 
+from gwfast._arena cimport Arena
 from gwfast._head cimport name_hash
-from gwfast._index cimport (Arena, HostBlock, Name, Term, Terms, Texts, make_name, patch_host, remove_name,
+from gwfast._index cimport (HostBlock, Name, Term, Terms, Texts, make_name, patch_host, remove_name,
                              room_for_names, set_name, write_host, write_names)
 from gwfast._table cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BACKEND_ACTIVE, BACKEND_LIMITED, BACKEND_PASSIVE,
                             BACKEND_SLOW, BIND_HTTP, BIND_TCP, BIND_TLS, BIND_UDP, CORS_ANY_HEADER, CORS_ANY_METHOD,
@@ -167,10 +169,10 @@ cdef class Writer:
     cdef Text route_text
     cdef size_t baseline       # what is only appended, after the first image
 
-    def __cinit__(self, registry):
+    def __cinit__(self, registry, dict unions=None):
         self.registry = registry
         self.texts = Texts()
-        self.terms = Terms(self.texts)
+        self.terms = Terms(self.texts, unions or {})
         self.binds = Arena()
         self.listeners = Arena()
         self.rules = Arena()
@@ -216,7 +218,13 @@ cdef class Writer:
         self.refresh(plan.endpoints)
         if not self.baseline:
             self.baseline = self.appended()
+            self.terms.unions = self.unions
         return self.assemble(generation)
+
+    @property
+    def unions(self):
+        """The automata of several patterns that were used, for the writer that comes after this one."""
+        return self.terms.unions.maps[0] if isinstance(self.terms.unions, ChainMap) else self.terms.unions
 
     @property
     def wasteful(self):

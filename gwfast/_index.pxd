@@ -1,17 +1,7 @@
 # Writes the part of an image that find() reads: names, hosts, paths, candidates, predicates, automata.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from gwfast._arena cimport Arena
 from gwfast._table cimport Text
-
-# Memory that grows; what was written stays at its offset. Offsets count from `base`, which may be moved for a while.
-cdef class Arena:
-    cdef char *at
-    cdef size_t used
-    cdef size_t room
-    cdef size_t base
-    cdef void rebase(self, size_t base) noexcept
-    cdef ssize_t push(self, size_t n) except -1        # offset of n zeroed bytes
-    cdef ssize_t take(self, size_t n) except -1        # the same, n rounded up to a multiple of 8
-    cdef int reserve(self, size_t n) except -1
 
 # The text section.
 cdef class Texts:
@@ -27,7 +17,7 @@ cdef struct Term:
     uint32_t n
     uint32_t rule
     uint32_t predicates
-    uint32_t automaton
+    uint32_t pattern       # of a regular expression: its number in Terms.patterns
     uint8_t kind           # TermKind
     uint8_t method
     uint8_t headers
@@ -45,13 +35,18 @@ cdef class Terms:
     cdef Texts texts
     cdef Arena predicates
     cdef Arena automata
-    cdef dict patterns     # pattern -> offset of its automaton in units of 8 bytes
+    cdef dict automaton_places     # pattern, or the key of a plan.union.Part -> offset in units of 8 bytes
+    cdef list patterns     # on paths
+    cdef dict numbers      # of these
+    cdef object unions     # as plan.union.split knows them
     cdef dict literals     # pattern -> Terms.elements(pattern)
     cdef bytes elements(self, str pattern)
     cdef int put(self, object match, uint32_t rule, bint grpc, Term *term) except -1
     cdef int conditions(self, tuple headers, tuple query, Term *term) except -1
     cdef int condition(self, str name, object condition) except -1
+    cdef uint32_t number(self, str pattern) except? 0
     cdef uint32_t automaton(self, str pattern) except? 0
+    cdef uint32_t automaton_of(self, tuple key, bytes written) except? 0
 
 # A hostname: 'a.example' (or '.example' for '*.example') with its hash; n == 0 for any.
 cdef struct Name:

@@ -7,20 +7,26 @@
 # - what comes behind a candidate without conditions is not written: it can never win
 # - a list of more than LEAF candidates is indexed: each candidate is filed under that of its exact conditions
 #   (method, header, query parameter) that fewest others of the list share, and the lists that result are treated alike
+from collections import ChainMap
+
 import cython
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from gwfast._arena cimport Arena
+from gwfast._automaton cimport Automaton
 from gwfast._head cimport (METHOD_CONNECT, METHOD_DELETE, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_PATCH,
                            METHOD_POST, METHOD_PUT, METHOD_TRACE, name_hash)
-from gwfast._table cimport (ANY_DEPTH, KEY_HEADER, KEY_QUERY, Automaton, Candidate, HostIndex, KeySlot, Keys, NameSlot,
-                            Names, Node, PathNode, PathSlot, Predicate, Regexes, RegexSlot, Text, Values, ValueSlot,
-                            hash_bytes, hash_name, hash_path)
+from gwfast._table cimport (ANY_DEPTH, KEY_HEADER, KEY_QUERY, Candidate, HostIndex, KeySlot, Keys, NameSlot, Names, Node,
+                            PathNode, PathSlot, Predicate, Regexes, RegexSlot, Text, Values, ValueSlot, hash_bytes,
+                            hash_name, hash_path)
 
+from gwfast._union import determine
 from gwfast.graph.methods import ANY_CALL
 from gwfast.plan import regex
+from gwfast.plan.union import split
 
 METHODS = {
     "": 0, "GET": METHOD_GET, "HEAD": METHOD_HEAD, "POST": METHOD_POST, "PUT": METHOD_PUT, "DELETE": METHOD_DELETE,
@@ -39,42 +45,6 @@ cdef enum:
 # Fields whose value is the gateway's to say unless the peer is trusted: a match is to see what the backend will see.
 cdef bint is_ours(str name) except -1:
     return name.startswith("x-forwarded-") or name in ("forwarded", "via", "x-real-ip", "x-request-id")
-
-
-@cython.final
-cdef class Arena:
-    def __dealloc__(self):
-        self.rebase(0)
-        free(self.at)
-
-    cdef void rebase(self, size_t base) noexcept:
-        if self.at != NULL:
-            self.at = self.at - self.base + base
-        self.used = self.used + self.base - base
-        self.room = self.room + self.base - base
-        self.base = base
-
-    cdef int reserve(self, size_t n) except -1:
-        if self.used + n <= self.room:
-            return 0
-        cdef size_t room = max(self.room * 2, self.used + n, <size_t>256)
-        cdef char *at = <char *>realloc(NULL if self.at == NULL else self.at - self.base, room + self.base)
-        if at == NULL:
-            raise MemoryError
-        self.at = at + self.base
-        self.room = room
-        return 0
-
-    cdef ssize_t take(self, size_t n) except -1:
-        return self.push((n + 7) & ~<size_t>7)
-
-    cdef ssize_t push(self, size_t n) except -1:
-        cdef ssize_t at = self.used
-        self.reserve(n)
-        if n:   # an empty arena has no memory yet
-            memset(self.at + at, 0, n)
-        self.used += n
-        return at
 
 
 @cython.final
@@ -109,12 +79,15 @@ cdef class Texts:
 
 @cython.final
 cdef class Terms:
-    def __cinit__(self, Texts texts):
+    def __cinit__(self, Texts texts, dict unions):
         self.texts = texts
         self.predicates = Arena()
         self.automata = Arena()
         self.automata.take(8)              # offset 0 stands for none
-        self.patterns = {}
+        self.automaton_places = {}
+        self.patterns = []
+        self.numbers = {}
+        self.unions = ChainMap({}, unions) # what was used last time is not made again, and kept only if it is used
         self.literals = {}
 
     cdef int put(self, object match, uint32_t rule, bint grpc, Term *term) except -1:
@@ -132,7 +105,7 @@ cdef class Terms:
         if grpc and path == EVERY_CALL:    # comes last in the order: of what '/' takes
             term.path, term.n, term.kind = SLASH, 1, TERM_PREFIX
         if term.kind == TERM_REGEX:
-            term.automaton = self.automaton(path)
+            term.pattern = self.number(path)
             elements = self.elements(path)
             if grpc:
                 elements = b"/"
@@ -174,8 +147,15 @@ cdef class Terms:
         memcpy(self.predicates.at + at, &p, sizeof(Predicate))
         return 0
 
+    cdef uint32_t number(self, str pattern) except? 0:
+        number = self.numbers.get(pattern)
+        if number is None:
+            number = self.numbers[pattern] = len(self.patterns)
+            self.patterns.append(pattern)
+        return number
+
     cdef uint32_t automaton(self, str pattern) except? 0:
-        place = self.patterns.get(pattern)
+        place = self.automaton_places.get(pattern)
         if place is not None:
             return place
         compiled = regex.compile(pattern)
@@ -190,8 +170,18 @@ cdef class Terms:
         automaton.places = compiled.places
         memcpy(automaton.class_of, <const char *>classes, 256)
         memcpy(automaton + 1, <const char *>table, len(table))
-        self.patterns[pattern] = at // 8
+        self.automaton_places[pattern] = at // 8
         return <uint32_t>(at // 8)
+
+    # That of several patterns.
+    cdef uint32_t automaton_of(self, tuple key, bytes written) except? 0:
+        cdef ssize_t at
+        place = self.automaton_places.get(key)
+        if place is None:
+            at = self.automata.take(len(written))
+            memcpy(self.automata.at + at, <const char *>written, len(written))
+            place = self.automaton_places[key] = at // 8
+        return place
 
     # The whole elements of the literal text that every match of a pattern begins with; '/' where there are none.
     cdef bytes elements(self, str pattern):
@@ -436,24 +426,43 @@ cdef uint32_t elements(Term *term) noexcept nogil:
     return d
 
 
-# One node for each pattern of a chain, in the order in which they first appear; ordinals are places in the host.
+# One node for each pattern of a chain, and automata for all of them; ordinals are places in the host.
 cdef uint32_t write_regexes(Arena blob, Draft *draft, uint32_t first, Terms shared) except? 0:
-    cdef dict patterns = {}
+    cdef dict items = {}
     cdef uint32_t i = first
     while i != END:
-        patterns.setdefault(draft.terms[i].automaton, []).append((i, i, 0, 0))
+        items.setdefault(shared.patterns[draft.terms[i].pattern], []).append((i, i, 0, 0))
         i = draft.next[i]
-    if not patterns:
+    if not items:
         return 0
-    cdef ssize_t at = blob.take(sizeof(Regexes) + len(patterns) * sizeof(RegexSlot))
-    (<Regexes *>(blob.at + at)).count = <uint32_t>len(patterns)
-    cdef uint32_t node
-    cdef RegexSlot *slot
-    for i, (automaton, items) in enumerate(patterns.items()):
+    parts = split(list(items), shared.unions, determine)      # in the order in which they first appear
+    parts.sort(key=lambda part: items[part.patterns[0]][0])
+    cdef ssize_t at = blob.take(sizeof(Regexes) + len(parts) * sizeof(RegexSlot))
+    cdef RegexSlot slot
+    (<Regexes *>(blob.at + at)).count = <uint32_t>len(parts)
+    for i, (patterns, automaton, sure) in enumerate(parts):
+        memset(&slot, 0, sizeof(RegexSlot))
+        slot.first = items[patterns[0]][0][0]
+        if automaton:
+            slot.automaton = shared.automaton_of((sure, patterns), automaton)
+            slot.nodes = write_nodes(blob, draft, [items[pattern] for pattern in patterns],
+                                     () if sure else [shared.automaton(pattern) for pattern in patterns], shared)
+            slot.sieve = not sure
+        else:
+            slot.automaton = shared.automaton(patterns[0])
+            slot.node = write_list(blob, draft.terms, items[patterns[0]], shared)
+        (<RegexSlot *>(blob.at + at + sizeof(Regexes)))[i] = slot
+    return <uint32_t>(at // 8)
+
+
+cdef uint32_t write_nodes(Arena blob, Draft *draft, list lists, object automata, Terms shared) except? 0:
+    cdef ssize_t at = blob.take((len(lists) + len(automata)) * sizeof(uint32_t))
+    cdef uint32_t i, node
+    for i, place in enumerate(automata, len(lists)):
+        (<uint32_t *>(blob.at + at))[i] = place
+    for i, items in enumerate(lists):
         node = write_list(blob, draft.terms, items, shared)
-        slot = <RegexSlot *>(blob.at + at + sizeof(Regexes)) + i
-        slot.automaton = automaton
-        slot.node = node
+        (<uint32_t *>(blob.at + at))[i] = node
     return <uint32_t>(at // 8)
 
 

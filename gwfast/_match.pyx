@@ -10,9 +10,10 @@
 # - a connection that is not HTTP is found as a request for '/' at the name that its SNI says
 #
 # Nothing here allocates, and no cost depends on the number of routes or hosts. Of the candidates of one path those are
-# looked at whose key condition the request fulfils, and at most 8 others, except: conditions that are regular
-# expressions on one and the same header or parameter, and regular expressions on paths that begin with the same
-# literal elements, are tried one after the other.
+# looked at whose key condition the request fulfils, and at most 8 others, except that conditions that are regular
+# expressions on one and the same header or parameter are tried one after the other. Of regular expressions on paths that
+# begin with the same literal elements each automaton is run, which is one for all of them unless these would need too many
+# states (plan/union.py); of those that match, each is looked at until a rule is found.
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp
@@ -20,17 +21,21 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
+from gwfast._automaton cimport Automaton, automaton_at
 from gwfast._bytes cimport gw_places, lowest, same_name
 from gwfast._conditions cimport (Asked, Parameter, Run, first_line, header_equals, header_hash, holds,
-                                 parameters, run_accepts, run_begin, run_over)
+                                 parameters, run_accepts, run_begin, run_over, run_union)
 from gwfast._head cimport (FIELD_UNDERSCORE, MAX_HOST, METHOD_CONNECT, METHOD_DELETE, METHOD_GET, METHOD_HEAD,
                            METHOD_OPTIONS, METHOD_OTHER, METHOD_PATCH, METHOD_POST, METHOD_PUT, METHOD_TRACE, Field,
                            HeadLimits, RequestHead, Slice, forget_request, name_hash, room_for_request)
-from gwfast._table cimport (ANY_DEPTH, HASH_SEED, IMAGE_VERSION, KEY_HEADER, KEY_NONE, KEY_QUERY, Authorizer, Backend, Bind,
-                            Candidate, Choice, Cors, Endpoint, Extension, HostIndex, Image, KeySlot, Keys, Listener, Mirror,
-                            NameSlot, Names, Node, Op, Origin, PathNode, PathSlot, Policy, Predicate, Redirect, RegexSlot,
-                            Regexes, Rule, Text, ValueSlot, Values, bind_at, hash_bytes, hash_element, hash_name, image_magic,
-                            listener_at, rule_at, text)
+from gwfast._table cimport (ANY_DEPTH, HASH_SEED, IMAGE_VERSION, KEY_HEADER, KEY_NONE, KEY_QUERY, UNION_WORDS, Authorizer,
+                            Backend, Bind, Candidate, Choice, Cors, Endpoint, Extension, HostIndex, Image, KeySlot, Keys,
+                            Listener, Mirror, NameSlot, Names, Node, Op, Origin, PathNode, PathSlot, Policy, Predicate,
+                            Redirect, RegexSlot, Regexes, Rule, Text, ValueSlot, Values, bind_at, hash_bytes, hash_element,
+                            hash_name, image_magic, listener_at, rule_at, text)
+
+cdef extern from *:
+    int __builtin_ctzll(unsigned long long) nogil
 
 cdef enum:
     MAX_LABELS = MAX_HOST // 2 + 1
@@ -297,15 +302,43 @@ cdef bint find_call(Asked *asked, const HostIndex *host, const PathHashes *path)
 cdef void try_regexes(Asked *asked, uint32_t at, const PathHashes *path) noexcept nogil:
     cdef const Regexes *regexes = <const Regexes *>(asked.host + <uint64_t>at * 8)
     cdef const RegexSlot *slots = <const RegexSlot *>(regexes + 1)
-    cdef Run run
     cdef uint32_t i
     for i in range(regexes.count):
-        if node_at(asked, slots[i].node).first >= asked.ordinal:
+        if slots[i].first >= asked.ordinal:
             break
-        run_begin(&run, asked.image, slots[i].automaton)
-        run_over(&run, path.at, path.n)
-        if run_accepts(&run):
+        if slots[i].nodes:
+            try_union(asked, &slots[i], path)
+            continue
+        if accepts(asked.image, slots[i].automaton, path):
             search(asked, slots[i].node)
+
+
+cdef bint accepts(const Image *image, uint32_t automaton, const PathHashes *path) noexcept nogil:
+    cdef Run run
+    run_begin(&run, image, automaton)
+    run_over(&run, path.at, path.n)
+    return run_accepts(&run)
+
+
+# All patterns of one automaton that match, those first that come first in their host.
+cdef void try_union(Asked *asked, const RegexSlot *slot, const PathHashes *path) noexcept nogil:
+    cdef const Automaton *automaton = automaton_at(asked.image, slot.automaton)
+    cdef const uint32_t *nodes = <const uint32_t *>(asked.host + <uint64_t>slot.nodes * 8)
+    cdef uint64_t found[UNION_WORDS]
+    cdef uint64_t left
+    cdef uint32_t w, i
+    for w in range((automaton.patterns + 63) // 64):
+        found[w] = 0
+    run_union(automaton, path.at, path.n, found)
+    for w in range((automaton.patterns + 63) // 64):
+        left = found[w]
+        while left:
+            i = w * 64 + __builtin_ctzll(left)
+            left &= left - 1
+            if node_at(asked, nodes[i]).first >= asked.ordinal:
+                return
+            if not slot.sieve or accepts(asked.image, nodes[automaton.patterns + i], path):
+                search(asked, nodes[i])
 
 
 # ---- Candidates ----

@@ -345,9 +345,11 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 # two in size, at most half full (of paths three eighths: requests often ask for some that are not there); keys are
 # compared in full. Between what is in use lies what no longer is.
 cdef enum:
-    IMAGE_VERSION = 14
+    IMAGE_VERSION = 15
     HASH_SEED = 0x2545F491
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
+    UNION_PATTERNS = 1024        # of one automaton (limits), and the words of as many bits
+    UNION_WORDS = 16
 
 cdef struct NameSlot:
     uint32_t hash          # upper half
@@ -423,11 +425,15 @@ cdef struct ValueSlot:
     uint32_t node
     Text value
 
-cdef struct RegexSlot:     # one pattern on paths
-    uint32_t automaton     # as in Predicate
-    uint32_t node
+cdef struct RegexSlot:     # patterns on paths that have one automaton
+    uint32_t automaton     # as in Predicate; where `nodes` is not 0, one of several patterns
+    uint32_t first         # the lowest ordinal of its nodes
+    uint32_t node          # of the only pattern
+    uint32_t nodes         # uint32_t [patterns]: a node for each; then, where `sieve`, the automaton of each
+    uint32_t sieve         # the patterns may match that it says: the automata of each are to be asked
+    uint32_t pad
 
-cdef struct Regexes:       # RegexSlots follow, in the order of their nodes' first ordinals
+cdef struct Regexes:       # RegexSlots follow, in the order of `first`
     uint32_t count
     uint32_t pad
 
@@ -436,17 +442,6 @@ cdef struct Predicate:
     uint32_t automaton     # offset in the automata section in units of 8 bytes, 0: equal to `value`
     Text name
     Text value
-
-# Deterministic: next states follow, uint16_t [states][classes]; state 0 refuses all, those from `accept` on accept.
-# Where states == 0, sets of places (4 uint64_t each): accepting; following [places]; led to by a class [classes].
-cdef struct Automaton:
-    uint32_t states
-    uint32_t classes
-    uint32_t start
-    uint32_t accept
-    uint32_t places
-    uint32_t pad
-    uint8_t class_of[256]
 
 cdef inline uint64_t image_magic() noexcept nogil:
     return 0x6567616D69776721u   # '!gwimage'

@@ -3,18 +3,19 @@
 #
 # An image is whole where
 # - every span, index, text and offset lies within its section, every table has room for a miss to end
-# - candidates of a node are in ascending order, and the table of an automaton names only its own states
+# - candidates of a node are in ascending order, and the tables of an automaton name only its own states, lists and patterns
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
+from gwfast._automaton cimport Automaton, automaton_at, automaton_size, next_states
 from gwfast._match cimport check
-from gwfast._table cimport (AUTH_ANY, BIND_UDP, KEY_HEADER, KEY_NONE, KEY_QUERY, MODE_UDP, NO_BACKEND, OP_AUTHORIZE, OP_CORS,
-                            OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_SET, RULE_POLICY, Automaton, Candidate, Cors,
-                            HostIndex, Image, KeySlot, Keys, NameSlot, Names, Node, Op, PathNode, PathSlot, Predicate, RegexSlot,
-                            Regexes, Rule, Span, Text, ValueSlot, Values, authorizer_at, backend_at, bind_at, choice_at, cors_at,
-                            endpoint_at, extension_at, listener_at, mirror_at, op_at, origin_at, persistence_at, redirect_at,
-                            rule_at)
+from gwfast._table cimport (AUTH_ANY, BIND_UDP, KEY_HEADER, KEY_NONE, KEY_QUERY, MODE_UDP, NO_BACKEND, OP_AUTHORIZE,
+                            OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_SET, RULE_POLICY, UNION_PATTERNS,
+                            Candidate, Cors, HostIndex, Image, KeySlot, Keys, NameSlot, Names, Node, Op, PathNode,
+                            PathSlot, Predicate, RegexSlot, Regexes, Rule, Span, Text, ValueSlot, Values, authorizer_at,
+                            backend_at, bind_at, choice_at, cors_at, endpoint_at, extension_at, listener_at, mirror_at,
+                            op_at, origin_at, persistence_at, redirect_at, rule_at)
 
 cdef enum:
     DEEPEST = 80               # nodes below nodes: one for each condition of a match at most
@@ -245,8 +246,28 @@ cdef bint regexes_whole(const Image *image, const char *host, uint32_t at) noexc
             not inside(image, host, at, sizeof(Regexes) + <uint64_t>regexes.count * sizeof(RegexSlot)):
         return False
     for i in range(regexes.count):
-        if slots[i].node == 0 or not node_whole(image, host, slots[i].node, 0) or \
-                not automaton_whole(image, slots[i].automaton):
+        if not automaton_whole(image, slots[i].automaton) or not slot_whole(image, host, &slots[i]) or \
+                (i and slots[i].first < slots[i - 1].first):
+            return False
+    return True
+
+
+cdef bint slot_whole(const Image *image, const char *host, const RegexSlot *slot) noexcept nogil:
+    cdef uint32_t patterns = automaton_at(image, slot.automaton).patterns
+    cdef const uint32_t *nodes = &slot.node
+    cdef uint32_t i
+    if patterns > UNION_PATTERNS or (patterns != 0) != (slot.nodes != 0):
+        return False
+    if patterns:
+        if slot.sieve > 1 or not inside(image, host, slot.nodes, patterns * (1 + slot.sieve) * sizeof(uint32_t)):
+            return False
+        nodes = <const uint32_t *>(host + <uint64_t>slot.nodes * 8)
+        for i in range(patterns * slot.sieve):
+            if not automaton_whole(image, nodes[patterns + i]) or automaton_at(image, nodes[patterns + i]).patterns:
+                return False
+    for i in range(max(patterns, <uint32_t>1)):
+        if nodes[i] == 0 or not node_whole(image, host, nodes[i], 0) or \
+                (<const Node *>(host + <uint64_t>nodes[i] * 8)).first < slot.first:
             return False
     return True
 
@@ -322,12 +343,6 @@ cdef bint predicates_whole(const Image *image) noexcept nogil:
     return True
 
 
-cdef inline uint64_t automaton_size(const Automaton *automaton) noexcept nogil:
-    if automaton.states:
-        return (<uint64_t>automaton.states * automaton.classes * sizeof(uint16_t) + 7) & ~<uint64_t>7
-    return (<uint64_t>automaton.places + automaton.classes + 1) * 32
-
-
 # All automata, which lie one behind the other.
 cdef bint automata_whole(const Image *image) noexcept nogil:
     cdef const char *section = <const char *>image + image.automata_at
@@ -343,13 +358,31 @@ cdef bint automata_whole(const Image *image) noexcept nogil:
         for i in range(256):
             if automaton.class_of[i] >= automaton.classes:
                 return False
-        if automaton.start > automaton.states or automaton.places > 255:
+        if automaton.start > automaton.states or (automaton.places > 255 and not automaton.patterns):
             return False
         states = <const uint16_t *>(automaton + 1)
         for i in range(<uint64_t>automaton.states * automaton.classes):
             if states[i] >= automaton.states:
                 return False
+        if automaton.patterns and not lists_whole(automaton):
+            return False
         at += automaton_size(automaton)
+    return True
+
+
+cdef bint lists_whole(const Automaton *automaton) noexcept nogil:
+    cdef const uint32_t *which = <const uint32_t *>(<const char *>(automaton + 1) + next_states(automaton))
+    cdef uint64_t count = 2 * <uint64_t>automaton.states - automaton.accept
+    cdef const uint16_t *lists = <const uint16_t *>(which + count)
+    cdef uint64_t i, k
+    if automaton.accept > automaton.states or automaton.places == 0 or lists[0] != 0:
+        return False
+    for i in range(count):
+        if which[i] >= automaton.places or <uint64_t>which[i] + lists[which[i]] >= automaton.places:
+            return False
+        for k in range(lists[which[i]]):
+            if lists[which[i] + 1 + k] >= automaton.patterns:
+                return False
     return True
 
 

@@ -23,7 +23,7 @@ class Unsupported(ValueError):
 
 
 class Automaton(NamedTuple):
-    """An automaton over bytes, in the layout of `_table.Automaton`.
+    """An automaton over bytes, in the layout of `_automaton.Automaton`.
 
     Deterministic (count > 0): `table` holds the next states, uint16 [state][class]; state 0 refuses all that follows,
     states from `accept` on accept. Else `table` holds sets of places, 32 bytes each: the accepting ones; those that
@@ -63,7 +63,7 @@ class Automaton(NamedTuple):
 
 def automaton_of(tree) -> Automaton:
     """Return the automaton that matches what `tree` means; raise Unsupported beyond the bounds."""
-    if _size(tree) > POSITIONS:
+    if size(tree) > POSITIONS:
         raise Unsupported(f"the pattern is longer than {POSITIONS} places once its repetitions are written out")
     positions, literal = _Positions(tree), _literal(tree)[0]
     automaton = _determine(positions, literal)
@@ -74,12 +74,13 @@ def automaton_of(tree) -> Automaton:
     return automaton
 
 
-def _size(node) -> int:
+def size(node) -> int:
+    """Return how many bytes a tree has once its repetitions are written out."""
     if node[0] == "set":
         return 1
     if node[0] == "rep":
-        return max(_size(node[1]), 1) * max(node[2], node[3] or 0, 1)
-    return sum(map(_size, node[1]))
+        return max(size(node[1]), 1) * max(node[2], node[3] or 0, 1)
+    return sum(map(size, node[1]))
 
 
 class _Positions:

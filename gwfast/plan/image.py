@@ -25,7 +25,7 @@ class Images:
         gc.disable()  # a writer makes many objects and no cycles
         try:
             if self._writer.wasteful:
-                old, self._writer = self._writer, Writer(self._registry)
+                old, self._writer = self._writer, Writer(self._registry, self._writer.unions)
             return self._writer.write(plan, bind_ids, generation)
         except BaseException:
             self._writer.close()  # half written: the next plan starts over

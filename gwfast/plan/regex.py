@@ -42,7 +42,12 @@ def check(pattern: str) -> str | None:
 @lru_cache(maxsize=10_000)
 def compile(pattern: str) -> Automaton:
     """Return the automaton of `pattern`; raise Unsupported."""
-    return automaton_of(_anchored(_Parser(pattern).parse(), True, True))
+    return automaton_of(tree(pattern))
+
+
+def tree(pattern: str):
+    """Return the syntax tree of `pattern` as `automaton_of` takes it; raise Unsupported."""
+    return _anchored(_Parser(pattern).parse(), True, True)
 
 
 # ---- Syntax: trees as `automaton_of` takes them, and "^", "$" ----
