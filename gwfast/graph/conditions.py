@@ -31,7 +31,7 @@ from gwfast.graph.model import (
     RouteNode,
 )
 
-CONTROLLER_NAME = "gwfast.dev/gateway"
+CONTROLLER_NAME = "gwfast.dev/gateway-controller"
 
 
 class _Shape(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, gc=False):
@@ -112,13 +112,16 @@ class PolicyStatus(_Shape, kw_only=True):
     ancestors: tuple[PolicyAncestorStatus, ...]
 
 
+AnyStatus = GatewayClassStatus | GatewayStatus | ListenerSetStatus | RouteStatus | PolicyStatus
+
+
 class Status(_Shape, kw_only=True):
     """The status of one resource; `namespace` is '' for cluster-scoped kinds."""
 
     kind: str
     namespace: str = ""
     name: str
-    status: GatewayClassStatus | GatewayStatus | ListenerSetStatus | RouteStatus | PolicyStatus
+    status: AnyStatus
 
     @property
     def key(self) -> Key:
@@ -127,18 +130,26 @@ class Status(_Shape, kw_only=True):
 
 def conditions(graph: Graph, controller_name: str = CONTROLLER_NAME) -> list[Status]:
     """Return the status of every GatewayClass, Gateway, ListenerSet, route and policy, in that order."""
-    found: list[tuple[Key, _Shape]] = []
-    for key in sorted(graph.classes):
-        found.append((key, GatewayClassStatus(conditions=_shape(graph.classes[key].conditions))))
-    for key in sorted(graph.gateways):
-        found.append((key, _gateway_status(graph.gateways[key], graph)))
-    for key in sorted(graph.listener_sets):
-        found.append((key, _listener_set_status(graph.listener_sets[key], graph)))
-    for key in sorted(key for key, node in graph.routes.items() if node.parents):
-        found.append((key, _route_status(graph.routes[key], controller_name)))
-    for key in sorted(key for key, node in graph.policies.items() if node.ancestors):
-        found.append((key, _policy_status(graph.policies[key], controller_name)))
-    return [Status(kind=key.kind, namespace=key.namespace, name=key.name, status=status) for key, status in found]
+    found = []
+    for nodes in (graph.classes, graph.gateways, graph.listener_sets, graph.routes, graph.policies):
+        for key in sorted(nodes):
+            if (status := status_of(graph, key, controller_name)) is not None:
+                found.append(Status(kind=key.kind, namespace=key.namespace, name=key.name, status=status))
+    return found
+
+
+def status_of(graph: Graph, key: Key, controller_name: str = CONTROLLER_NAME) -> AnyStatus | None:
+    """Return the status of one resource; None where nothing here is responsible for it."""
+    if key.kind == "GatewayClass":
+        return GatewayClassStatus(conditions=_shape(graph.classes[key].conditions)) if key in graph.classes else None
+    if key.kind == "Gateway":
+        return _gateway_status(graph.gateways[key], graph) if key in graph.gateways else None
+    if key.kind == "ListenerSet":
+        return _listener_set_status(graph.listener_sets[key], graph) if key in graph.listener_sets else None
+    if (route := graph.routes.get(key)) is not None:
+        return _route_status(route, controller_name) if route.parents else None
+    policy = graph.policies.get(key)
+    return _policy_status(policy, controller_name) if policy is not None and policy.ancestors else None
 
 
 def _shape(found: Iterable[Condition]) -> tuple[ConditionStatus, ...]:
