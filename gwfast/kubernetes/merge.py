@@ -97,7 +97,7 @@ def conditions(frame: Frame, standing: list, wanted: list[dict[str, Any]], manag
     left = {one["type"]: one for one in wanted}
     found = []
     for one in standing:
-        type = one.get("type") if isinstance(one, dict) else None
+        type = _plain(one, "type")
         if type in left:
             found.append(_condition(frame, one, left.pop(type)))
         elif type not in managed:
@@ -111,12 +111,12 @@ def _condition(frame: Frame, standing: dict[str, Any], wanted: dict[str, Any]) -
     if isinstance(observed, int) and wanted["observedGeneration"] < observed <= frame.generation:
         return standing
     since = standing.get("lastTransitionTime")
-    same = standing.get("status") == wanted["status"] and isinstance(since, str) and since
+    same = standing.get("status") == wanted["status"] and isinstance(since, str) and bool(since)
     return wanted | {"lastTransitionTime": since if same else frame.now}
 
 
 def _listeners(frame: Frame, standing: list, wanted) -> list:
-    known = {one.get("name"): one for one in standing if isinstance(one, dict)}
+    known = {_plain(one, "name"): one for one in standing}
     found = []
     for one in wanted[:LISTENERS]:
         before = known.get(one["name"], {})
@@ -161,15 +161,19 @@ def _is_ours(frame: Frame, wanted: Mapping[tuple, Any], ref: str) -> Callable[[A
 
 def _identity(ref, namespace: str) -> tuple:
     """What makes two references the same; what is left out is what the API has as its default."""
-    if not isinstance(ref, dict):
-        return ()
-    return (ref.get("group", GATEWAY_GROUP), ref.get("kind", "Gateway"), ref.get("namespace") or namespace, ref.get("name"),
-            ref.get("sectionName"), ref.get("port"))
+    group, kind, space, *rest = [_plain(ref, name) for name in ("group", "kind", "namespace", "name", "sectionName", "port")]
+    return (GATEWAY_GROUP if group is None else group, kind or "Gateway", space or namespace, *rest)
 
 
 def _with(standing: Mapping[str, Any], said: dict[str, Any]) -> dict[str, Any]:
     """Put what we say in its places; an empty list is not said where none stands."""
     return {**standing, **{name: value for name, value in said.items() if value != [] or name in standing}}
+
+
+def _plain(owner, name: str) -> str | int | None:
+    """A field that is text or a number; whatever stands in a CRD without a schema is no error."""
+    value = owner.get(name) if isinstance(owner, dict) else None
+    return value if isinstance(value, str | int) else None
 
 
 def _list(standing: Mapping[str, Any], name: str) -> list:

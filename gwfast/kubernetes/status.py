@@ -118,7 +118,7 @@ class StatusWriter:
         self._slots = asyncio.Semaphore(WRITES)
         self._pump: asyncio.Task | None = None
         self._tasks: set[asyncio.Task] = set()
-        self._away = 0  # times in a row that there was no answer
+        self._away, self._away_until = 0, 0.0  # times in a row that there was no answer, and when the next one is hoped for
         self._forget_all()
 
     def _forget_all(self) -> None:
@@ -358,7 +358,9 @@ class StatusWriter:
         now = time.monotonic()
         self.stats.writes += 1
         self.stats.seconds += now - begin
-        self._away = 0
+        if self._away:
+            self._away = 0
+            self._told.discard(("", "unreachable"))
         self._written(change, answer, now)
 
     def _written(self, change: _Change, answer: bytes, now: float) -> None:
@@ -429,10 +431,12 @@ class StatusWriter:
     async def _unreachable(self, key: Key, error: Unreachable) -> None:
         """Hold a place among those that write while there is no answer: when all do, nothing is asked for."""
         self._busy[key] = True
-        self._away += 1
         self._failure(("", "unreachable"), "statuses cannot be written: the API server does not answer", key, error)
-        most = min(AWAY_WAIT_MOST, AWAY_WAIT * 2.0 ** min(self._away - 1, 16))
-        await asyncio.sleep(random.uniform(most / 2, most))
+        now = time.monotonic()
+        if now >= self._away_until:  # else another one has found out at the same time
+            most = min(AWAY_WAIT_MOST, AWAY_WAIT * 2.0 ** min(self._away, 16))
+            self._away, self._away_until = self._away + 1, now + random.uniform(most / 2, most)
+        await asyncio.sleep(self._away_until - now)
 
     def _failure(self, about: tuple, message: str, key: Key, error: Exception) -> None:
         self.stats.failures += 1
