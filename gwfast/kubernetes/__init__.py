@@ -14,6 +14,8 @@
     lease        Election: one leader, by a Lease
     features     supportedFeatures, by the installed bundle
     statuses     what the status of each object should be: the graph's conditions, addresses, features
+    merge        a status as it stands and what we say, put together: what is another's stays
+    pace         how fast statuses are written, and patience with whoever undoes one
     status       StatusWriter: writes it where it differs, and nothing else
 
 Three ways to run it, one code: `gwfast run --kubernetes` watches, serves and writes; `gwfast controller` watches, writes,
