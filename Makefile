@@ -1,9 +1,10 @@
 # make build   .venv/bin/gwfast, from nothing but Python 3.11+ and a C compiler
 # make test    the same, then the whole test suite          (make test ARGS="tests/unit -k path")
+# make test-cluster   tests on a real Kubernetes of this machine's own (Linux, root, Go)      (ARGS as above)
 # make bench   gwfast beside others, on a quiet machine; the report is bench/results/report.html
 # make demo    echo backends and the gateway on examples/demo/, ports 8080 and 8443, until Ctrl-C
 .DEFAULT_GOAL := build
-.PHONY: build test demo bench clean
+.PHONY: build test cluster-tools test-cluster demo bench clean
 .DELETE_ON_ERROR:
 
 COMPILED := setup.py $(wildcard gwfast/_*.pyx gwfast/_*.pxd)
@@ -23,6 +24,12 @@ build: .venv/.built
 
 test: build
 	.venv/bin/python -m pytest -n $(shell expr $$(nproc) + 1) --dist loadfile $(ARGS)
+
+cluster-tools: build
+	@[ -n "$$GWFAST_CLUSTER_BIN" ] || .venv/bin/python tests/cluster/binaries.py
+
+test-cluster: cluster-tools
+	.venv/bin/python -m pytest tests/cluster $(ARGS)
 
 demo: build
 	@.venv/bin/python examples/demo.py

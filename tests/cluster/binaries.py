@@ -1,0 +1,160 @@
+"""The programs that a cluster is made of, and the Gateway API's CRDs: built once, from Go modules.
+
+    python tests/cluster/binaries.py [PROGRAM...]     builds what is missing or out of date, into build/cluster
+
+Nothing is fetched but Go modules (programs/*/go.mod, pinned by go.sum). Cold, on two cores, it takes a quarter of an hour and
+6 GB of Go's caches; what has been built from the same go.sum stays. GWFAST_CLUSTER_BIN names a folder of programs that were built
+elsewhere; it is used as it is. `missing()` says in one sentence why no cluster can run here.
+"""
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+PROGRAMS = HERE / "programs"
+BUILD = HERE.parents[1] / "build" / "cluster"
+GATEWAY_API = "v1.6.1"  # of the suite and of the CRDs
+TOOLS = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux", "nsenter": "util-linux", "mount": "mount"}
+
+
+class Program(NamedTuple):
+    """A main package of a module in programs/, or the tests of that module."""
+    module: str
+    package: str
+    flags: tuple[str, ...] = ("-ldflags=-s -w",)
+    verb: tuple[str, ...] = ("build",)
+
+
+KUBERNETES = ("-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={version}",)
+NEEDED = {
+    "etcd": Program("etcd", "go.etcd.io/etcd/server/v3"),
+    "kube-apiserver": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", KUBERNETES),
+    "kube-controller-manager": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", KUBERNETES),
+    "echo-basic": Program("gateway-api", "sigs.k8s.io/gateway-api/conformance/echo-basic"),
+}
+WHERE_ABSENT = {"kubectl": Program("kubernetes", "k8s.io/kubernetes/cmd/kubectl", KUBERNETES)}
+ON_REQUEST = {"conformance.test": Program("gateway-api", ".", (), ("test", "-c"))}
+
+
+def folder() -> Path:
+    """Where the programs are."""
+    return Path(os.environ.get("GWFAST_CLUSTER_BIN") or BUILD / "bin")
+
+
+def program(name: str) -> str:
+    """Return the path of a program; one that was not built is looked for on PATH."""
+    built = folder() / name
+    return str(built) if built.exists() else shutil.which(name) or str(built)
+
+
+@cache
+def missing() -> str:
+    """Say in one sentence why no cluster can run here; empty where it can."""
+    if sys.platform != "linux" or os.geteuid():
+        return "a cluster needs Linux and root, for it lives in namespaces of its own"
+    if absent := sorted({package for tool, package in TOOLS.items() if not shutil.which(tool)}):
+        return f"a cluster needs {' and '.join(absent)} (Debian's names)"
+    if absent := [name for name in (*NEEDED, *WHERE_ABSENT) if not os.access(program(name), os.X_OK)]:
+        return f"a cluster needs {', '.join(absent)}: `make cluster-tools` builds them, once, in a quarter of an hour"
+    probe = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True, text=True)
+    return f"no namespaces can be made here: {probe.stderr.strip()}" if probe.returncode else ""
+
+
+def crds(channel: str = "experimental", version: str = GATEWAY_API) -> list[Path]:
+    """Return the files of the Gateway API's bundle (standard or experimental), from the module itself."""
+    kept = BUILD / "crds" / version / channel
+    if not kept.is_dir():
+        source = Path(module_folder("sigs.k8s.io/gateway-api", version), "config", "crd", channel)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=kept.parent))
+        for file in source.glob("gateway.networking*.yaml"):
+            (aside / file.name).write_bytes(file.read_bytes())
+        try:
+            aside.rename(kept)
+        except OSError:  # somebody else was faster
+            shutil.rmtree(aside)
+    return sorted(kept.iterdir())
+
+
+def module_folder(module: str, version: str) -> str:
+    told = subprocess.run([*go(), "mod", "download", "-json", f"{module}@{version}"], capture_output=True, text=True,
+                          cwd=PROGRAMS / "gateway-api", env=environment())
+    answer = json.loads(told.stdout or "{}")
+    if "Dir" not in answer:
+        raise RuntimeError(f"{module} {version} cannot be had: {answer.get('Error') or told.stderr.strip()}")
+    return answer["Dir"]
+
+
+# ---- building
+
+
+def go() -> list[str]:
+    found = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if not found:
+        raise RuntimeError("a cluster's programs are built with Go, and there is none (Debian: golang-go; or go.dev/dl)")
+    return [found]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"GOFLAGS": "-mod=mod -buildvcs=false", "CGO_ENABLED": "0", "GOWORK": "off"}
+
+
+def fingerprint(name: str, made: Program) -> str:
+    """What a program is built from, in one word."""
+    files = sorted((PROGRAMS / made.module).iterdir())
+    return hashlib.sha256(b"\0".join([repr(made).encode(), *(file.read_bytes() for file in files)])).hexdigest()
+
+
+def build(name: str, made: Program, to: Path) -> None:
+    """Build one program, unless the one that is there was built from the same."""
+    target, stamp = to / name, to / f".{name}.built-from"
+    mark = fingerprint(name, made)
+    if target.exists() and stamp.exists() and stamp.read_text() == mark:
+        return
+    source = to.parent / "source" / made.module  # a copy: Go may write into go.sum
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(PROGRAMS / made.module, source)
+    flags = [flag.format(version=kubernetes_version()) for flag in made.flags]
+    began = time.monotonic()
+    done = subprocess.run([*go(), *made.verb, *flags, "-o", str(target), made.package], cwd=source, env=environment(),
+                          capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{name} cannot be built:\n{done.stderr.strip()[-2000:]}")
+    stamp.write_text(mark)
+    print(f"{name}: built in {time.monotonic() - began:.0f} s", flush=True)
+
+
+def kubernetes_version() -> str:
+    words = (PROGRAMS / "kubernetes" / "go.mod").read_text().split()
+    return words[words.index("k8s.io/kubernetes") + 1]
+
+
+def wanted(names: list[str]) -> dict[str, Program]:
+    absent = {name: made for name, made in WHERE_ABSENT.items() if not shutil.which(name)}
+    every = NEEDED | WHERE_ABSENT | ON_REQUEST
+    return {name: every[name] for name in names} if names else NEEDED | absent
+
+
+def main(names: list[str]) -> int:
+    to = BUILD / "bin"
+    to.mkdir(parents=True, exist_ok=True)
+    try:
+        for name, made in wanted(names).items():
+            build(name, made, to)
+        crds()
+    except (RuntimeError, KeyError) as problem:
+        print(f"cluster: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
