@@ -1,6 +1,6 @@
 """Files into resources, again and again: only what changed is read, and what is wrong keeps its last good version.
 
-    paths -> File (stat, documents by digest) -> Item (one resource in one place) -> claims: Key -> Items -> resources
+    paths -> File (stat, documents by digest) -> Item (one resource in one place) -> claims: Key -> Items -> Store
 
 Rules:
 - A file is read when its stat changed, a document is parsed when its text changed, and a resource is a new object
@@ -20,10 +20,11 @@ from contextlib import contextmanager
 import msgspec
 
 from gwfast.config import model as m
-from gwfast.config import validate, versions
+from gwfast.config import validate
 from gwfast.config.decode import Finding
 from gwfast.config.files import File, Walk, alone, gone, matters, signature
 from gwfast.config.read import Item
+from gwfast.config.store import Store, content, same
 from gwfast.errors import Problem, Source
 
 
@@ -56,10 +57,8 @@ class Loader:
         self._blind: dict[str, str] = {}  # the same by absolute path
         self._claims: dict[m.Key, tuple[Item, ...]] = {}
         self._held: dict[m.Key, File] = {}  # keys that a broken file held when it was good
-        self._good: dict[m.Key, m.Resource] = {}  # as written
-        self._resources: dict[m.Key, m.Resource] = {}  # as served
-        self._selections: dict[m.Key, versions.Selection] = {}
-        self._attached: dict[m.Key, tuple[m.Resource, m.Resource]] = {}  # old routes: as written, with parentRefs
+        self._store = Store()
+        self._good = self._store.written
         self._troubled: set[File] = set()
         self._rivals: set[m.Key] = set()
         self._refused: dict[m.Key, list[Finding]] = {}  # valid by themselves, but not as a change
@@ -74,7 +73,7 @@ class Loader:
                 touched |= self._read(file, left)
             for key in touched:
                 self._decide(key)
-            return self._loaded(touched)
+            return self._loaded()
 
     # ---- Files
 
@@ -187,8 +186,7 @@ class Loader:
         """Keep `source` true where text around an unchanged resource moved."""
         if item.resource is not None:
             item.resource.source = Source(item.file.path, item.line)
-            if attached := self._attached.get(item.key):
-                attached[1].source = item.resource.source
+            self._store.move(item.key)
 
     # ---- Resources
 
@@ -202,8 +200,8 @@ class Loader:
             self._claims.pop(key, None)
             holder = self._held.get(key)
             if not (holder and holder.broken):
-                for known in (self._held, self._good, self._selections):
-                    known.pop(key, None)
+                self._held.pop(key, None)
+                self._store.drop(key)
             return
         self._held.pop(key, None)
         self._claims[key] = tuple(items)
@@ -222,54 +220,25 @@ class Loader:
         new = item.resource
         if current is None:
             new.metadata.generation = max(1, new.metadata.generation)
-        elif _same(current, new):
+        elif same(current, new) and new.metadata.generation <= current.metadata.generation:
             item.resource = new = current
         elif refused := validate.check_change(current, new):
             self._refused[key] = refused
             self._failed.add(item.file.path)
             return
         else:
-            generation = current.metadata.generation + (_content(current) != _content(new))
+            generation = current.metadata.generation + (content(current) != content(new))
             new.metadata.generation = max(generation, new.metadata.generation)
-        self._good[key] = new
-        if item.selection is not None:
-            self._selections[key] = item.selection
-        else:
-            self._selections.pop(key, None)
+        self._store.put(key, new, item.selection)
 
-    def _loaded(self, touched: set[m.Key]) -> Loaded:
-        served = {key: self._good.get(key) for key in touched}
-        if self._selections or self._attached:
-            served |= {key: self._good.get(key) for key in self._attached} | self._old_routes()
-        changes = {"added": set(), "changed": set(), "removed": set()}
-        for key, resource in served.items():
-            before = self._resources.get(key)
-            if resource is None:
-                if self._resources.pop(key, None) is not None:
-                    changes["removed"].add(key)
-            elif resource is not before:
-                self._resources[key] = resource
-                changes["changed" if before else "added"].add(key)
-        sets = {name: frozenset(keys) for name, keys in changes.items()}
-        return Loaded(resources=dict(self._resources), problems=list(self._problems()), unreadable=self._unreadable(),
-                      failed=len(self._failed), **sets)
+    def _loaded(self) -> Loaded:
+        changes = self._store.settle()
+        return Loaded(resources=dict(self._store.served), problems=list(self._problems()), unreadable=self._unreadable(),
+                      failed=len(self._failed), added=changes.added, changed=changes.changed, removed=changes.removed)
 
     def _unreadable(self) -> tuple[tuple[str, str], ...]:
         """Return what could not be read, and why."""
         return (*self._blind.items(), *((file.absolute, file.obstacle) for file in self._troubled if file.obstacle))
-
-    def _old_routes(self) -> dict[m.Key, m.Resource]:
-        """Give routes of networking.x-k8s.io the parentRefs of the Gateways that select them."""
-        routes = {}
-        for key, refs in versions.attached(self._good, self._selections).items():
-            written = self._good[key]
-            known, resource = self._attached.get(key, (None, None))
-            if known is not written or resource.spec.parent_refs != refs:
-                spec = msgspec.structs.replace(written.spec, parent_refs=refs)
-                resource = msgspec.structs.replace(written, spec=spec)
-            routes[key] = (written, resource)
-        self._attached = routes
-        return {key: resource for key, (_, resource) in routes.items()}
 
     # ---- Problems
 
@@ -306,7 +275,7 @@ class Loader:
         for finding in self._refused.get(key, ()):
             yield first.file.problem(first.line, finding, key, "; the last good version keeps serving")
         for other in others:
-            equal = first.resource and other.resource and _content(first.resource) == _content(other.resource)
+            equal = first.resource and other.resource and content(first.resource) == content(other.resource)
             which = "is used" if used is first else "is invalid"
             message = f"is already written at {first.file.path}:{first.line}, which {which}"
             finding = Finding("metadata.name", message, "warning" if equal else "error", "Duplicate")
@@ -324,24 +293,6 @@ def _obstacle(path: str, obstacles: Set[str]) -> str:
 
 def _troubled(item: Item) -> bool:
     return bool(item.findings) or item.note is not None
-
-
-def _content(resource: m.Resource) -> tuple:
-    """All that counts for `generation`: everything but the metadata and the place."""
-    return tuple(
-        getattr(resource, name) for name in resource.__struct_fields__
-        if name not in ("api_version", "metadata", "status", "source")
-    )
-
-
-def _same(old: m.Resource, new: m.Resource) -> bool:
-    left, right = old.metadata, new.metadata
-    return (
-        _content(old) == _content(new)
-        and (left.labels, left.annotations, left.creation_timestamp)
-        == (right.labels, right.annotations, right.creation_timestamp)
-        and right.generation <= left.generation
-    )
 
 
 @contextmanager
