@@ -53,7 +53,7 @@ GATEWAY_GROUP = "gateway.networking.k8s.io"
 EXPERIMENTAL_GROUP = "gateway.networking.x-k8s.io"
 OWN_GROUP = "gwfast.dev"
 NOWHERE = Source("", 0)
-_NO_LABELS: dict[str, str] = {}  # shared by all metadata without labels: 100,000 empty dicts would be 6 MB
+NO_LABELS: dict[str, str] = {}  # shared by all metadata without labels: 100,000 empty dicts would be 6 MB
 
 
 class Key(NamedTuple):
@@ -94,8 +94,8 @@ class ObjectMeta(Struct, kw_only=True, gc=False, rename="camel"):
 
     name: SectionName
     namespace: ObjectNamespace = ""
-    labels: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
-    annotations: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
+    labels: dict[str, str] = field(default_factory=lambda: NO_LABELS)
+    annotations: dict[str, str] = field(default_factory=lambda: NO_LABELS)
     generation: int = 0
     creation_timestamp: Annotated[datetime, Meta(tz=True)] | None = None
 
@@ -197,7 +197,7 @@ class LabelSelectorRequirement(_Type, kw_only=True):
 
 
 class LabelSelector(_Type, kw_only=True):
-    match_labels: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
+    match_labels: dict[str, str] = field(default_factory=lambda: NO_LABELS)
     match_expressions: tuple[LabelSelectorRequirement, ...] = ()
 
     def selects(self, labels: Mapping[str, str]) -> bool:
@@ -240,7 +240,7 @@ class AllowedRoutes(_Type, kw_only=True):
 class ListenerTLSConfig(_Type, kw_only=True):
     mode: Literal["Terminate", "Passthrough"] = "Terminate"
     certificate_refs: Annotated[tuple[SecretObjectReference, ...], Meta(max_length=64)] = ()
-    options: Annotated[dict[str, AnnotationValue], Meta(max_length=16)] = field(default_factory=lambda: _NO_LABELS)
+    options: Annotated[dict[str, AnnotationValue], Meta(max_length=16)] = field(default_factory=lambda: NO_LABELS)
 
 
 class Listener(_Type, kw_only=True):
@@ -260,9 +260,9 @@ class GatewaySpecAddress(_Type, kw_only=True):
 
 
 class GatewayInfrastructure(_Type, kw_only=True):
-    labels: Annotated[dict[str, LabelValue], Meta(max_length=8)] = field(default_factory=lambda: _NO_LABELS)
+    labels: Annotated[dict[str, LabelValue], Meta(max_length=8)] = field(default_factory=lambda: NO_LABELS)
     annotations: Annotated[dict[str, AnnotationValue], Meta(max_length=16)] = field(
-        default_factory=lambda: _NO_LABELS
+        default_factory=lambda: NO_LABELS
     )
     parameters_ref: LocalObjectReference | None = None
 
@@ -665,7 +665,7 @@ class BackendTLSPolicySpec(_Type, kw_only=True):
         tuple[LocalPolicyTargetReferenceWithSectionName, ...], Meta(min_length=1, max_length=16)
     ]
     validation: BackendTLSPolicyValidation
-    options: Annotated[dict[str, AnnotationValue], Meta(max_length=16)] = field(default_factory=lambda: _NO_LABELS)
+    options: Annotated[dict[str, AnnotationValue], Meta(max_length=16)] = field(default_factory=lambda: NO_LABELS)
 
 
 class BackendTLSPolicy(Resource, kw_only=True):
@@ -919,7 +919,7 @@ class ServiceSpec(_Open, kw_only=True):
 
     type: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] = "ClusterIP"
     ports: tuple[ServicePort, ...] = ()
-    selector: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
+    selector: dict[str, str] = field(default_factory=lambda: NO_LABELS)
     cluster_ip: str = field(default="", name="clusterIP")
     external_name: str = ""
 
@@ -970,13 +970,13 @@ class Secret(_CoreResource, kw_only=True):
     others: ClassVar[frozenset[str]] = _words("immutable")
     type: str = "Opaque"
     data: dict[str, bytes] = field(default_factory=dict)
-    string_data: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
+    string_data: dict[str, str] = field(default_factory=lambda: NO_LABELS)
 
 
 class ConfigMap(_CoreResource, kw_only=True):
     kind: ClassVar[str] = "ConfigMap"
     others: ClassVar[frozenset[str]] = _words("immutable")
-    data: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
+    data: dict[str, str] = field(default_factory=lambda: NO_LABELS)
     binary_data: dict[str, bytes] = field(default_factory=dict)
 
 

@@ -4,6 +4,8 @@ Rules:
 - An item depends on nothing but the document's text, so it can be kept for as long as the text stays the same.
 - Lines are counted from 0 at the start of the document; a file adds where the document starts.
 - A line inside a document is looked for only when there is something to say about it.
+- An object of an API server has no lines, and fields that only the server cares for. One that is not known here is a warning:
+  the server knows it, so it is of a later version of the API than ours.
 """
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -51,6 +53,8 @@ class _List(msgspec.Struct, gc=False):
     items: list[msgspec.Raw]
 
 
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_SERVERS = ("", "discovery.k8s.io")  # groups whose kinds are read in part
 Locate = Callable[[str], int]
 _HEAD = msgspec.json.Decoder(_Head)
 _LIST = msgspec.json.Decoder(_List)
@@ -139,6 +143,61 @@ def _json_item(raw: bytes, line: int, head: _Head) -> Item:
         else:
             return _finished(resource, [], version, None, line, locate)
     return _item(value, head, version, line, locate)
+
+
+# ---- Objects of an API server
+
+
+def read_object(raw: bytes, version: versions.Version) -> Item:
+    """Read an object that an API server has, of which the kind and version are known from where it was asked for."""
+    try:
+        resource = decoder(version.kind).decode(raw) if not version.convert else None
+    except msgspec.ValidationError:
+        resource = None
+    if resource is None:
+        return _odd_object(raw, version)
+    return _of_server(_finished(resource, [], version, None, 0, _nowhere))
+
+
+def _odd_object(raw: bytes, version: versions.Version) -> Item:
+    """Read what is of an old shape, has nulls or fields that are not known, or is wrong."""
+    try:
+        value = t.json_value(raw)
+    except t.TextError as error:
+        return _broken(0, str(error))
+    if not isinstance(value, dict):
+        return _broken(0, "an object must be a mapping")
+    findings: list[Finding] = []
+    selection = version.convert(value, findings) if version.convert else None
+    value["kind"] = version.kind.kind
+    value.pop("apiVersion", None)
+    value.pop("status", None)
+    resource, found = decode(value, version.kind)
+    ours = version.kind.group not in _SERVERS
+    findings += [_newer(one) for one in found if one.reason != "UnknownField" or ours and not one.field.startswith("metadata.")]
+    if resource is None:
+        return Item(0, _key(value.get("metadata"), version.kind), None, _located(findings, _nowhere))
+    return _of_server(_finished(resource, findings, version, selection, 0, _nowhere))
+
+
+def _newer(finding: Finding) -> Finding:
+    if finding.reason != "UnknownField":
+        return finding
+    return msgspec.structs.replace(finding, message="this version of gwfast does not know the field, it is ignored",
+                                   severity="warning")
+
+
+def _of_server(item: Item) -> Item:
+    """Drop what kubectl wrote for itself: it may be the whole object once more."""
+    if item.resource is not None and LAST_APPLIED in item.resource.metadata.annotations:
+        metadata = item.resource.metadata
+        rest = {name: text for name, text in metadata.annotations.items() if name != LAST_APPLIED}
+        metadata.annotations = rest or m.NO_LABELS
+    return item
+
+
+def _nowhere(_: str) -> int:
+    return 0
 
 
 # ---- YAML
