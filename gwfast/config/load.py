@@ -37,7 +37,8 @@ class Loaded(msgspec.Struct, kw_only=True):
     added: frozenset[m.Key] = frozenset()
     changed: frozenset[m.Key] = frozenset()
     removed: frozenset[m.Key] = frozenset()
-    failed: int = 0  # files and folders that were looked at and hold something new that is wrong, or cannot be read
+    bundle: str = ""  # version of the Gateway API that the source holds, such as '1.6.1'; '' where that is ours
+    failed: int = 0  # files, folders and objects that were looked at and hold something new that is wrong, or cannot be read
 
 
 def load(paths: Iterable[str]) -> Loaded:
