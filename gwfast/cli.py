@@ -6,12 +6,13 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 
 from gwfast import __version__
-from gwfast.errors import UsageError
+from gwfast.errors import Source, UsageError
 from gwfast.kinds import port_number
 from gwfast.observe import sink
-from gwfast.options import CLIENT, READING, SERVING, TRAFFIC, add_options, available_cpus, take
+from gwfast.options import CLIENT, CLUSTER, READING, SERVING, TRAFFIC, add_options, available_cpus, take
 from gwfast.serve.options import EngineOptions, ServeOptions
 
 QUICK = ("run", "reload", "healthcheck", "echo", "--version")
@@ -30,9 +31,9 @@ LOOKUP_THREADS = "16"  # of libuv, which resolves names in them; its default is 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal ends it."""
     options = serve_options(arguments)
-    for path in options.paths:
-        if path != "-" and not os.path.exists(path):
-            raise UsageError(f"no such file or folder: {path}")
+    check_paths(options.paths, options.kubernetes)
+    if options.kubernetes:
+        import ssl  # noqa: F401 - its client needs it, and `lean` makes the event loop do without where it is not there yet
     from gwfast.serve import start
     files = start.raise_file_limit(options.workers)
     os.environ.setdefault("UV_THREADPOOL_SIZE", LOOKUP_THREADS)
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     lean.load()
     from gwfast.serve import spawn
     from gwfast.serve.foresight import foresees_tls
-    if tls := foresees_tls(options.paths):
+    if tls := options.kubernetes or foresees_tls(options.paths):
         from gwfast.serve import certs
         certs.roots()  # of every worker: see there
     try:
@@ -53,16 +54,32 @@ def run(arguments: argparse.Namespace) -> int:
     import uvloop
 
     from gwfast.observe.log import Log
-    from gwfast.serve.files import Files
-    from gwfast.serve.supervisor import supervise
     log = Log(options.log_format, options.log_level)
     start.tell_what_is_odd(options, files, available_cpus(), log)
+    if options.kubernetes:
+        from gwfast.serve import cluster
+        where = cluster.access(options.kubeconfig, options.context)
+        return uvloop.run(cluster.supervise_cluster(where, options, log, workers, nursery))
+    from gwfast.serve.files import Files
+    from gwfast.serve.supervisor import supervise
     return uvloop.run(supervise(Files(options.paths), options, log, workers, nursery))
+
+
+def check_paths(paths: Sequence[str], kubernetes: bool) -> None:
+    """Raise UsageError where there are paths beside a cluster, or neither, or one that does not exist."""
+    if kubernetes and paths:
+        raise UsageError(f"{paths[0]}: a PATH cannot be read beside a cluster (--kubernetes)")
+    if not kubernetes and not paths:
+        raise UsageError("a PATH is needed, or --kubernetes")
+    for path in paths:
+        if path != "-" and not os.path.exists(path):
+            raise UsageError(f"no such file or folder: {path}")
 
 
 def serve_options(arguments: argparse.Namespace) -> ServeOptions:
     """Turn the command line and the environment into options."""
     reading = take(arguments, READING)
+    cluster = take(arguments, CLUSTER)
     serving = take(arguments, SERVING)
     traffic = take(arguments, TRAFFIC)
     if traffic["max_field_bytes"] > traffic["max_header_bytes"]:
@@ -74,8 +91,9 @@ def serve_options(arguments: argparse.Namespace) -> ServeOptions:
         gateway_class=reading["gateway_class"],
         dns_templates=reading["dns_template"],
         workers=serving.pop("workers") or available_cpus(),
-        watch=not serving.pop("no_watch"),
+        watch=not serving.pop("no_watch") or cluster["kubernetes"],
         engine=EngineOptions(session_key=traffic.pop("session_key_file"), **traffic),
+        **cluster,
         **serving,
     )
 
@@ -84,8 +102,23 @@ def graph_options(arguments: argparse.Namespace):
     """Turn what the verbs that only look were told into the graph's options."""
     from gwfast.graph.model import GraphOptions
     reading = take(arguments, READING)
+    cluster = take(arguments, CLUSTER)
+    ours = {"controller_name": cluster["controller_name"], "strict_services": True} if cluster["kubernetes"] else {}
     return GraphOptions(gateway=reading["gateway"], gateway_class=reading["gateway_class"],
-                        dns_templates=reading["dns_template"])
+                        dns_templates=reading["dns_template"], **ours)
+
+
+def look(arguments: argparse.Namespace):
+    """Read what the verbs that only look were told to; return what it holds, and what names it."""
+    options = take(arguments, CLUSTER)
+    check_paths(arguments.paths, options["kubernetes"])
+    if options["kubernetes"]:
+        from gwfast.observe.log import Log
+        from gwfast.serve import cluster
+        where = cluster.access(options["kubeconfig"], options["context"])
+        return cluster.look(where, options["watch_namespaces"], options["controller_name"], Log("text", "warning"))
+    from gwfast.config.load import load
+    return load(arguments.paths), Source(arguments.paths[0])
 
 
 def reload(arguments: argparse.Namespace) -> int:
@@ -180,9 +213,10 @@ def parser(verb_wanted: str = "") -> Parser:
     top.add_argument("--version", action="version", version=f"gwfast {__version__}")
     verbs = top.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
     common = Parser(add_help=False, allow_abbrev=False)
-    common.add_argument("paths", nargs="+", metavar="PATH",
+    common.add_argument("paths", nargs="*", metavar="PATH",
                         help="file or folder with YAML or JSON; '-': standard input")
     add_options(common, READING)
+    add_options(common.add_argument_group("a cluster instead of PATH"), CLUSTER)
 
     verb = verbs.add_parser("run", help="serve", parents=[common], allow_abbrev=False, epilog=ENDS["run"])
     add_options(verb, SERVING)
@@ -190,7 +224,7 @@ def parser(verb_wanted: str = "") -> Parser:
     verb.set_defaults(run=run)
     if verb_wanted not in QUICK:
         from gwfast.show import add_parsers
-        add_parsers(verbs, common, graph_options)
+        add_parsers(verbs, common, graph_options, look)
     for name, function, text in (("reload", reload, "let the running gateway read its files again"),
                                  ("healthcheck", healthcheck, "exit 0 if the running gateway is ready")):
         verb = verbs.add_parser(name, help=text, allow_abbrev=False, epilog=ENDS[name])

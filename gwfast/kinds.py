@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 from gwfast import limits
+from gwfast.config.scalars import CONTROLLER, LABEL
 from gwfast.grammar import is_token
 from gwfast.identity import digest
 
@@ -75,6 +76,22 @@ def names(text: str) -> tuple[str, ...]:
         if set(re.findall(r"\{([^}]*)\}", template)) - {"name", "namespace"}:
             raise ValueError("only {name} and {namespace} are known")
     return templates
+
+
+def namespaces(text: str) -> tuple[str, ...]:
+    """'shop,blog'."""
+    found = tuple(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+    for name in found:
+        if len(name) > 63 or not re.match(LABEL, name):
+            raise ValueError(f"{name!r} is no name of a namespace")
+    return found
+
+
+def controller(text: str) -> str:
+    """'example.net/gateway-controller'."""
+    if len(text) > 253 or not re.match(CONTROLLER, text):
+        raise ValueError("a domain-prefixed path such as example.net/gateway-controller is needed")
+    return text
 
 
 def pseudonym(text: str) -> str:

@@ -1,7 +1,7 @@
 """The options of the command line: flag, kind, default and help of each, in tables that verbs are made of.
 
-Each option is also an environment variable: --drain-timeout is GWFAST_DRAIN_TIMEOUT. `gwfast run` has READING, SERVING and
-TRAFFIC; a GatewayParameters of a cluster names the same ones, without their dashes.
+Each option is also an environment variable: --drain-timeout is GWFAST_DRAIN_TIMEOUT. `gwfast run` has READING, CLUSTER, SERVING
+and TRAFFIC; a GatewayParameters of a cluster names the same ones, without their dashes.
 """
 import argparse
 import os
@@ -13,7 +13,9 @@ import msgspec
 from gwfast import limits
 from gwfast.errors import UsageError
 from gwfast.kinds import (
-    address, bounded, ip, key_file, names, networks, one_of, port_map, pseudonym, seconds, size, switch, whole)
+    address, bounded, controller, ip, key_file, names, namespaces, networks, one_of, port_map, pseudonym, seconds, size, switch,
+    whole)
+from gwfast.serve.options import CONTROLLER_NAME
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -91,6 +93,14 @@ READING = (
     Option("--gateway-class", str, "", "NAME", "serve only Gateways of this class"),
     Option("--dns-template", names, ("{name}.{namespace}", "{name}"), "T,...",
            "names to look Services up by, first that resolves wins ({name}.{namespace},{name})"),
+)
+CLUSTER = (
+    Option("--kubernetes", switch, False, "", "read a cluster's API server instead of files, and follow it"),
+    Option("--kubeconfig", str, "", "FILE", "how to reach it ($KUBECONFIG, else what a Pod is given, else ~/.kube/config)"),
+    Option("--context", str, "", "NAME", "of the kubeconfig (its current-context)"),
+    Option("--watch-namespaces", namespaces, (), "NAME,...", "read these namespaces alone: Roles in them are enough (all)"),
+    Option("--controller-name", controller, CONTROLLER_NAME, "NAME", "serve GatewayClasses with this controllerName "
+           f"({CONTROLLER_NAME})"),
 )
 SERVING = (
     Option("--workers", workers, None, "N|auto", "worker processes (auto: one for each CPU)"),

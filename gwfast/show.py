@@ -1,7 +1,7 @@
 """The verbs that look and do not serve: check, routes, explain.
 
 Rules:
-- each verb reads the paths through the same pipeline as `gwfast run` and prints one answer to standard output
+- each verb reads the paths, or a cluster, through the same pipeline as `gwfast run` and prints one answer to standard output
 - text is for people: what is wrong comes first, one line each, in the form file:line: severity: what (reason);
   json and yaml have the same content for machines
 - exit status: 0 fine, 1 problems (errors in the configuration, with --strict warnings too, or a request that nobody serves), 2
@@ -19,14 +19,14 @@ from typing import Any
 import msgspec
 import yaml
 
-from gwfast.config.load import load
+from gwfast.config.load import Loaded
 from gwfast.config.locate import locate
 from gwfast.config.model import Key, PythonFilter, Resource
 from gwfast.errors import Problem, Source, UsageError
 from gwfast.graph import conditions
 from gwfast.graph.attach import Attacher
 from gwfast.graph.conditions import ConditionStatus, ParentRef, Status
-from gwfast.graph.model import Graph, GraphOptions
+from gwfast.graph.model import Graph, GraphOptions, of_bundle
 from gwfast.plan import dump, explain, regex
 from gwfast.plan import problems as plan_problems
 from gwfast.plan.build import build
@@ -45,15 +45,16 @@ ENDS = {
     "explain": "Exit status: 0 the request is served, 1 nobody serves it (no route, only errors), 2 the command line is wrong.",
 }
 Options = Callable[[argparse.Namespace], GraphOptions]
+Look = Callable[[argparse.Namespace], tuple[Loaded, Source]]
 
 
-def add_parsers(subparsers: Any, common: argparse.ArgumentParser, options: Options = lambda _: GraphOptions()) -> None:
-    """Add check, routes and explain. `common` has `paths`; `options` reads from its arguments how to attach."""
+def add_parsers(subparsers: Any, common: argparse.ArgumentParser, options: Options, look: Look) -> None:
+    """Add check, routes and explain. `common` has `paths`; `options` reads from its arguments how to attach, `look` what."""
     for name, verb, text in (("check", check, "print everything that is wrong, and every condition"),
                              ("routes", routes, "print the rules in the order in which they are tried"),
                              ("explain", explain_request, "print what one request gets, and why the next rules lost")):
         parser = subparsers.add_parser(name, help=text, parents=[common], allow_abbrev=False)
-        parser.set_defaults(run=verb, graph_options=options)
+        parser.set_defaults(run=verb, graph_options=options, look=look)
         parser.epilog = ENDS[name]
         if name == "check":
             parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings too")
@@ -70,13 +71,13 @@ def add_parsers(subparsers: Any, common: argparse.ArgumentParser, options: Optio
 
 
 class Reading(msgspec.Struct):
-    """What the paths of a command line came to."""
+    """What the paths or the cluster of a command line came to."""
 
     problems: tuple[Problem, ...]
     graph: Graph
     plan: Plan
     resources: Mapping[Key, Resource] | None = None  # that are written; None: nobody knows
-    place: Source = Source(".")  # the first path
+    place: Source = Source(".")  # the first path, the API server's URL
 
     @property
     def filters(self) -> list[PythonFilter]:
@@ -85,13 +86,10 @@ class Reading(msgspec.Struct):
 
 
 def read(arguments: argparse.Namespace) -> Reading:
-    """Read the paths of a command line through the pipeline. Raise UsageError for one that does not exist."""
-    for path in arguments.paths:
-        if path != "-" and not os.path.exists(path):
-            raise UsageError(f"no such file or folder: {path}")
-    loaded = load(arguments.paths)
-    graph = Attacher(arguments.graph_options(arguments), regex.check).attach(loaded.resources)
-    return Reading(tuple(loaded.problems), graph, build(graph), loaded.resources, Source(arguments.paths[0]))
+    """Read the paths or the cluster of a command line through the pipeline. Raise UsageError for one that is not there."""
+    loaded, place = arguments.look(arguments)
+    graph = Attacher(of_bundle(arguments.graph_options(arguments), loaded.bundle), regex.check).attach(loaded.resources)
+    return Reading(tuple(loaded.problems), graph, build(graph), loaded.resources, place)
 
 
 def write(output: str, text: str, data: Any) -> None:
@@ -144,7 +142,7 @@ def explain_request(arguments: argparse.Namespace) -> int:
 
 def _method(arguments: argparse.Namespace) -> str:
     """Take the word before the URL, which argparse has taken for a path."""
-    if len(arguments.paths) < 2:
+    if not arguments.paths or len(arguments.paths) == 1 and os.path.exists(arguments.paths[0]):
         raise UsageError("a METHOD is needed before the URL of a request")
     return arguments.paths.pop()
 

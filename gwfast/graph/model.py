@@ -18,6 +18,7 @@ Rules:
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Literal
@@ -84,6 +85,14 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     filters: tuple[str, ...] = (
         "RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite", "CORS", "RequestMirror",
         "ExternalAuth")
+
+
+def of_bundle(options: GraphOptions, bundle: str) -> GraphOptions:
+    """Return these options as a version of the Gateway API ('1.6.1'; '': ours) has it: up to 1.6 a hostname of a listener was for
+    routes of one kind (grpcroute_types.go:126-137)."""
+    version = re.match(r"(\d+)\.(\d+)", bundle)
+    old = version is not None and (int(version[1]), int(version[2])) <= (1, 6)
+    return msgspec.structs.replace(options, one_kind_a_host=options.one_kind_a_host or old)
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):

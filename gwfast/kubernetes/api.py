@@ -37,8 +37,8 @@ Name2 = tuple[str, str]  # group and kind
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """A kind as the API server has it. `name` is its name there, `kind` that of config: an XListenerSet is a ListenerSet. `rank` is
-    0 where the two are one, and more for what it once was called: of two objects with one key the lower one is used."""
+    """A kind as the API server has it. `name` is its name there, `kind` that of config: an XListenerSet is a ListenerSet.
+    `rank` is 0 where the two are one, and more for what it once was called: of two objects with one key the lower one is used."""
 
     group: str
     name: str

@@ -95,6 +95,11 @@ class KubernetesSource:
         feed = _feed_of(self._feeds, key)
         return feed.kind if feed else None
 
+    def status_path(self, key: m.Key) -> str:
+        """Return the path of an object's status subresource; '' where there is none, or no such object."""
+        kind = self.kind(key)
+        return f"{kind.object(key.namespace, key.name)}/status" if kind and kind.status else ""
+
     # ---- Source, on the event loop
 
     def watch(self, loop: asyncio.AbstractEventLoop, changed: Callable[[set[str] | None], None],

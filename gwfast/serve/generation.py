@@ -14,7 +14,7 @@ from gwfast.endpoints.registry import SHARED, UNROUTED, Place, Registry
 from gwfast.errors import Problem
 from gwfast.graph import conditions
 from gwfast.graph.attach import Attacher
-from gwfast.graph.model import Graph, GraphOptions
+from gwfast.graph.model import Graph, GraphOptions, of_bundle
 from gwfast.observe import routes
 from gwfast.plan import regex
 from gwfast.plan.build import Builder
@@ -51,14 +51,21 @@ class Reading(msgspec.Struct, frozen=True):
         return dict(heapq.nsmallest(limits.CERTIFICATES_SHOWN, found.items(), key=itemgetter(1)))
 
 
+def graph_options(options: ServeOptions) -> GraphOptions:
+    """Return what these options say about attachment: in a cluster classes are ours by name, and Services have to be there."""
+    cluster = {"controller_name": options.controller_name, "strict_services": True} if options.kubernetes else {}
+    return GraphOptions(gateway_class=options.gateway_class, gateway=options.gateway, dns_templates=options.dns_templates,
+                        **cluster)
+
+
 class Pipeline:
     """Every stage from a source to the image, and what each remembers."""
 
-    def __init__(self, source: Source, options: ServeOptions):
+    def __init__(self, source: Source, options: ServeOptions, graph: GraphOptions | None = None):
         self._source = source
-        self._attacher = Attacher(GraphOptions(
-            gateway_class=options.gateway_class, gateway=options.gateway, dns_templates=options.dns_templates),
-            regex.check, keeps=True)
+        self._wanted = graph or graph_options(options)
+        self._graph = self._wanted  # as the version of the API has it
+        self._attacher = Attacher(self._graph, regex.check, keeps=True)
         self._builder = Builder()
         self._registry = Registry(options.route_metrics + 2)  # and those of no route, and of all others
         self._images = Images(self._registry)
@@ -80,7 +87,11 @@ class Pipeline:
     def read(self, changed: set[str] | None) -> Reading:
         """Read what changed (as the source tells it; None: anything may have; none: time has passed), attach and plan it."""
         loaded = self._source.load(changed)
-        graph = self._attacher.attach(loaded.resources, loaded.added | loaded.changed | loaded.removed)
+        changes = None if changed is None else loaded.added | loaded.changed | loaded.removed
+        if (options := of_bundle(self._wanted, loaded.bundle)) != self._graph:
+            self._graph, changes = options, None
+            self._attacher = Attacher(options, regex.check, keeps=True)
+        graph = self._attacher.attach(loaded.resources, changes)
         plan = self._builder.build(graph)
         return Reading(plan, graph, tuple(loaded.problems), self._builder.entries, loaded.unreadable, self._source.place,
                        loaded.failed)

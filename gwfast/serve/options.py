@@ -5,6 +5,8 @@ import msgspec
 
 from gwfast import limits
 
+CONTROLLER_NAME = "gwfast.dev/gateway-controller"
+
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Times in seconds, sizes in bytes; the defaults and their reasons are in `gwfast.limits`."""
@@ -41,6 +43,11 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What `gwfast run` was told. `port_map` maps the spec's ports to real ones (0: one that is free)."""
 
     paths: tuple[str, ...] = ()
+    kubernetes: bool = False  # a cluster's API server is read, reached as kubeconfig and context say
+    kubeconfig: str = ""
+    context: str = ""
+    watch_namespaces: tuple[str, ...] = ()  # none: all
+    controller_name: str = CONTROLLER_NAME  # of the GatewayClasses of a cluster that are served
     workers: int = 1
     admin: tuple[str, int] = ("127.0.0.1", 9000)
     gateway: str = ""  # 'name' or 'namespace/name'; '': every Gateway

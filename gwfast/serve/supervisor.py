@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Set
 from functools import partial
+from typing import Protocol
 
 from gwfast import __version__, _counters
 from gwfast.config.locate import locate
@@ -26,6 +27,7 @@ from gwfast.endpoints.health import Health
 from gwfast.endpoints.probes import Prober
 from gwfast.endpoints.resolve import Resolver
 from gwfast.errors import Problem
+from gwfast.graph.model import Graph
 from gwfast.observe import metrics, sink
 from gwfast.observe.admin import Admin
 from gwfast.observe.log import Log
@@ -49,17 +51,30 @@ COLLECT_AGAIN = 0.05  # where a round was under way
 PROBLEMS = 100  # that one round writes to the log; `gwfast check` and /status tell all
 
 
-async def supervise(source: Source, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery) -> int:
+class Follower(Protocol):
+    """Who is told what serves: a writer of status, for one."""
+
+    def follow(self, graph: Graph) -> None:
+        """Take note of a graph that the workers serve now."""
+
+    async def close(self) -> None:
+        """End: the gateway drains."""
+
+
+async def supervise(source: Source, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery,
+                    follower: Follower | None = None) -> int:
     """Run a gateway on this event loop until a signal ends it; return the exit status."""
-    return await Supervisor(asyncio.get_running_loop(), source, options, log, processes, nursery).run()
+    return await Supervisor(asyncio.get_running_loop(), source, options, log, processes, nursery, follower).run()
 
 
 class Supervisor:
     """Everything of one gateway but its traffic."""
 
-    def __init__(self, loop, source: Source, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery):
+    def __init__(self, loop, source: Source, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery,
+                 follower: Follower | None = None):
         self._loop = loop
         self._source = source
+        self._follower = follower
         self._options = options
         self._log = log
         self.stats = metrics.Stats(workers=options.workers)
@@ -197,6 +212,8 @@ class Supervisor:
         freed = self._listen(binds)
         self._tell_unmapped(plan)
         await self._settle(begin, news)
+        if self._follower is not None:
+            self._follower.follow(self.reading.graph)
         self._idle = f"nothing is served: {self.reading.graph.idle}" if self.reading.graph.idle else ""
         await self._tell(await self.aside.run(self.reading.problems))
         self._retry_ports(freed)
@@ -348,6 +365,8 @@ class Supervisor:
         self.stopping.set()
 
     async def _drain(self) -> None:
+        if self._follower is not None:
+            await self._follower.close()
         self._source.close()
         self.resolver.close()
         self.prober.close()

@@ -34,6 +34,11 @@ CASES = [
     ("--gateway", "ns/a", "gateway", "ns/a"),
     ("--gateway-class", "x", "gateway_class", "x"),
     ("--dns-template", "{name}.{namespace}.svc,{name}", "dns_templates", ("{name}.{namespace}.svc", "{name}")),
+    ("--kubernetes", None, "kubernetes", True),
+    ("--kubeconfig", "admin.conf", "kubeconfig", "admin.conf"),
+    ("--context", "staging", "context", "staging"),
+    ("--watch-namespaces", "shop, blog,shop", "watch_namespaces", ("shop", "blog")),
+    ("--controller-name", "example.net/gateways", "controller_name", "example.net/gateways"),
     ("--port-map", "80:8080,443:0", "port_map", {80: 8080, 443: 0}),
     ("--bind", "::0", "bind", "::"),
     ("--no-watch", None, "watch", False),
@@ -78,7 +83,7 @@ def test_option(monkeypatch, way, flag, text, field, value):
 
 
 def test_every_option_has_a_case():
-    options = {option.flag for option in (*cli.READING, *cli.SERVING, *cli.TRAFFIC)}
+    options = {option.flag for option in (*cli.READING, *cli.CLUSTER, *cli.SERVING, *cli.TRAFFIC)}
     assert {case[0] for case in CASES} == options
 
 
@@ -98,6 +103,10 @@ def test_the_command_line_wins(monkeypatch):
     ([], "VERB"),
     (["nonsense"], "invalid choice"),
     (["run"], "PATH"),
+    (["run", "--kubernetes", "conf"], "conf: a PATH cannot be read beside a cluster"),
+    (["check"], "a PATH is needed, or --kubernetes"),
+    (["run", ".", "--watch-namespaces", "Shop"], "'Shop' is no name of a namespace"),
+    (["run", ".", "--controller-name", "gwfast"], "a domain-prefixed path"),
     (["run", "no-such-folder"], "no such file or folder: no-such-folder"),
     (["run", ".", "--workers", "0"], "--workers '0': auto or a whole number from 1 is needed"),
     (["run", ".", "--workers", "-1"], "--workers"),
@@ -168,7 +177,7 @@ def test_help_names_every_variable(capsys):
         cli.main(["run", "--help"])
     assert exit.value.code == 0
     text = capsys.readouterr().out
-    for option in (*cli.READING, *cli.SERVING, *cli.TRAFFIC):
+    for option in (*cli.READING, *cli.CLUSTER, *cli.SERVING, *cli.TRAFFIC):
         assert option.variable in text
 
 

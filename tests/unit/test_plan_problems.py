@@ -1,12 +1,10 @@
 """What is wrong is told by `gwfast run` as by `gwfast check`, and once."""
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from gwfast import show
+from gwfast import cli, show
 from gwfast.config.locate import locate
-from gwfast.graph.model import GraphOptions
 from gwfast.plan.ir import AnswerFilter
 from gwfast.plan.problems import answers
 from gwfast.serve.files import Files
@@ -40,7 +38,7 @@ spec:
 
 
 def told_by_check(*paths: Path) -> list[str]:
-    reading = show.read(Namespace(paths=list(map(str, paths)), graph_options=lambda _: GraphOptions()))
+    reading = show.read(cli.parser("check").parse_args(["check", *map(str, paths)]))
     alone = [("note", "Shadowed"), ("note", "BackendNotFound")]  # what only who looks wants to know
     return sorted(str(each) for each in show.problems(reading) if (each.severity, each.reason) not in alone)
 

@@ -1,0 +1,57 @@
+"""A gateway that follows a cluster: `gwfast run --kubernetes`, and what the verbs that only look read of one.
+
+    options ──> Access (kubeconfig, or what a Pod is given) ──> Client ──> KubernetesSource ──> Supervisor
+"""
+import asyncio
+import os
+
+from gwfast.config.load import Loaded
+from gwfast.errors import Source, UsageError
+from gwfast.kubernetes.access import Access
+from gwfast.kubernetes.client import ApiError, Client, Unreachable
+from gwfast.kubernetes.kubeconfig import SERVICE_ACCOUNT, from_kubeconfig, in_cluster
+from gwfast.kubernetes.source import KubernetesSource
+from gwfast.observe.log import Log
+from gwfast.serve.options import ServeOptions
+from gwfast.serve.spawn import Nursery, Process
+from gwfast.serve.supervisor import supervise
+
+
+def access(kubeconfig: str = "", context: str = "") -> Access:
+    """Find the API server in the order of client-go's controllers: the file that is named, $KUBECONFIG, what a Pod is given,
+    ~/.kube/config. UsageError where there is none."""
+    named = kubeconfig or context or os.environ.get("KUBECONFIG")
+    if not named and os.environ.get("KUBERNETES_SERVICE_HOST") and os.path.exists(f"{SERVICE_ACCOUNT}/token"):
+        return in_cluster()
+    return from_kubeconfig(kubeconfig, context)
+
+
+async def supervise_cluster(where: Access, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery) -> int:
+    """Run a gateway on this event loop until a signal ends it; return the exit status."""
+    client = Client(where, log=log)
+    source = KubernetesSource(client, where.server, namespaces=options.watch_namespaces,
+                              controller_name=options.controller_name, log=log)
+    try:
+        return await supervise(source, options, log, processes, nursery)
+    finally:
+        await client.close()
+
+
+def look(where: Access, namespaces: tuple[str, ...], controller_name: str, log: Log) -> tuple[Loaded, Source]:
+    """Read a cluster once; return what it holds, and what names it. UsageError where it does not answer."""
+    return asyncio.run(_look(where, namespaces, controller_name, log))
+
+
+async def _look(where: Access, namespaces: tuple[str, ...], controller_name: str, log: Log) -> tuple[Loaded, Source]:
+    client = Client(where, log=log)
+    source = KubernetesSource(client, where.server, namespaces=namespaces, controller_name=controller_name, log=log)
+    try:
+        await client.request("GET", "/apis")
+        loop = asyncio.get_running_loop()
+        source.watch(loop, lambda _: None, log.warning)
+        return await loop.run_in_executor(None, source.load, None), source.place
+    except (ApiError, Unreachable) as error:
+        raise UsageError(f"{where.server}: {error}") from None
+    finally:
+        source.close()
+        await client.close()
