@@ -152,7 +152,7 @@ def read_object(raw: bytes, version: versions.Version) -> Item:
     """Read an object that an API server has, of which the kind and version are known from where it was asked for."""
     try:
         resource = decoder(version.kind).decode(raw) if not version.convert else None
-    except msgspec.ValidationError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         resource = None
     if resource is None:
         return _odd_object(raw, version)

@@ -5,8 +5,9 @@
 
 Rules:
 - What an object holds is read anew whenever it comes; where it says the same as before, the resource stays the same object.
-- An object that is wrong by our own checks (an older CustomResourceDefinition has none) keeps its last good version, as files do,
-  and a problem says so. Where it has none, it is not there.
+- An object that is wrong by our own checks (an older CustomResourceDefinition has none) is not served, and a problem says why.
+  Unlike a file, which may be half of what somebody is writing, an object is what it says now: every replica serves the same,
+  whenever it began.
 - Fields that this version does not know are ignored, with one warning for each kind and field: the server has a newer bundle.
 - Of two objects with one key (ListenerSet and XListenerSet of one name) the one that is called so today is used.
 """
@@ -68,9 +69,11 @@ class Objects:
 
     def _put(self, key: m.Key, item: Item) -> None:
         """Take an object of a kind that is called so today."""
-        self._note(key, item)
         if item.resource is None:
+            self._drop(key)
+            self._note(key, item)
             return
+        self._note(key, item)
         self._lent.discard(key)
         self._keep(key, item)
 
@@ -136,11 +139,9 @@ class Objects:
 
     def _problems(self) -> Iterator[Problem]:
         for key, found in sorted(self._wrong.items()):
-            kept = "; the last good version keeps serving" if key in self.resources else ""
             for one in found:
-                more = kept if one.severity == "error" else ""
                 yield Problem(source=m.NOWHERE, resource=str(key), field=one.field, reason=one.reason, severity=one.severity,
-                              message=one.message + more)
+                              message=one.message)
         for (_, field), holders in sorted(self._unknown.items()):
             key = next(iter(holders))
             yield Problem(source=m.NOWHERE, resource=str(key), field=field, reason="UnknownField", severity="warning",

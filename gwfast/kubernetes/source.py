@@ -12,6 +12,7 @@ Rules:
   there which is on its way.
 - A change of nothing but an object's status makes no load; `status_changed` is called.
 - Whatever the API server does, what was read stays: it is forgotten when a list says that it has gone, or when its kind has.
+- A PythonFilter is not read: it would be code of anybody who may write one.
 - What a kind is called today and was called once (XListenerSet) is one kind of config: its objects share the keys.
 """
 import asyncio
@@ -33,6 +34,10 @@ from gwfast.kubernetes.seen import Name, Seen
 SETTLE, BURST = 0.002, 0.010  # seconds after the last event, and at most after the first, until it is told (as of files)
 SOME = 256  # objects that are worth to be decoded while lists are still being read
 LOOK = 0.05  # seconds between two looks at whether all lists are there that can be
+_NOT_LISTED = {
+    *(("", kind) for kind in REFERRED_KINDS),
+    (m.OWN_GROUP, "PythonFilter"),  # code: whoever may write one would be whoever runs a gateway
+}
 REFERRED = 2.0  # seconds that a load waits for what is newly referred to
 
 
@@ -131,7 +136,7 @@ class KubernetesSource:
 
     def _follow(self) -> None:
         """Read the kinds that are there now, as they are served now."""
-        served = {name: kind for name, kind in self._discovery.served.items() if kind.name not in REFERRED_KINDS or kind.group}
+        served = {name: kind for name, kind in self._discovery.served.items() if name not in _NOT_LISTED}
         for name in self._feeds.keys() - served.keys():
             self._log.info("a kind has gone", kind=name[1], group=name[0])
             self._feeds.pop(name).forget()

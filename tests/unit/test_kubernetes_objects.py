@@ -1,0 +1,222 @@
+"""Objects of an API server become the resources that files with the same content are."""
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gwfast.config import model as m
+from gwfast.config.load import load
+from gwfast.config.versions import OLD_GROUP, lookup
+from gwfast.kubernetes.api import CORE, NAMES, Kind, plural
+from gwfast.kubernetes.objects import Objects
+
+G, X = m.GATEWAY_GROUP, m.EXPERIMENTAL_GROUP
+
+
+def kind(group, name, version="v1", **more):
+    ours = lookup(f"{group}/{version}".lstrip("/"), name).kind
+    return Kind(group, name, version, plural(name), ours.namespaced, ours.kind, **more)
+
+
+ROUTES = kind(G, "HTTPRoute", status=True)
+SETS, OLD_SETS = kind(G, "ListenerSet"), kind(X, "XListenerSet", "v1alpha1", rank=1)
+
+
+def item(kind, name, spec=None, *, namespace="shop", generation=1, **more):
+    """What `Objects.take` gets: the object as a list has it, without apiVersion and kind."""
+    metadata = {"name": name, "generation": generation, "uid": "u", "resourceVersion": "7", "managedFields": [{"manager": "kubectl"}],
+                "creationTimestamp": "2026-01-02T03:04:05Z", **more.pop("metadata", {})}
+    if kind.namespaced:
+        metadata["namespace"] = namespace
+    body = {"metadata": metadata, **more} | ({"spec": spec} if spec is not None else {})
+    return {(kind.names, (namespace if kind.namespaced else "", name)): (kind, json.dumps(body).encode())}
+
+
+def gone(kind, name, namespace="shop"):
+    return {(kind.names, (namespace, name)): (kind, None)}
+
+
+def route(path="/", **more):
+    return {"parentRefs": [{"name": "gw"}], "rules": [{"matches": [{"path": {"value": path}}],
+                                                       "backendRefs": [{"name": "cart", "port": 80}]} | more]}
+
+
+KEY = m.Key("HTTPRoute", "shop", "web")
+
+
+def test_an_object_is_what_a_file_says(tmp_path):
+    objects = Objects()
+    objects.take(item(ROUTES, "web", route("/a"), status={"parents": [{"anything": 1}]}))
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"apiVersion": f"{G}/v1", "kind": "HTTPRoute", "metadata": {
+        "name": "web", "namespace": "shop"}, "spec": route("/a")}))
+    loaded = objects.loaded()
+    assert loaded.added == {KEY} and not loaded.problems
+    assert loaded.resources[KEY].spec == load([str(file)]).resources[KEY].spec
+    assert loaded.resources[KEY].metadata.generation == 1
+    assert loaded.resources[KEY].metadata.creation_timestamp.year == 2026
+    assert loaded.resources[KEY].status is None
+
+
+def test_what_says_the_same_stays_the_same_object():
+    objects = Objects()
+    objects.take(item(ROUTES, "web", route()))
+    before = objects.loaded().resources[KEY]
+    assert objects.take(item(ROUTES, "web", route(), metadata={"resourceVersion": "8", "managedFields": []})) == set()
+    assert objects.loaded().resources[KEY] is before
+    objects.take(item(ROUTES, "web", route(), generation=2))  # the status says which generation it is about
+    after = objects.loaded()
+    assert after.changed == {KEY} and after.resources[KEY].metadata.generation == 2
+
+
+@pytest.mark.parametrize("more", [{"metadata": {"labels": {"a": "b"}}}, {"metadata": {"annotations": {"a": "b"}}}])
+def test_labels_and_annotations_count(more):
+    objects = Objects()
+    objects.take(item(ROUTES, "web", route()))
+    objects.loaded()
+    objects.take(item(ROUTES, "web", route(), **more))
+    assert objects.loaded().changed == {KEY}
+
+
+def test_what_kubectl_wrote_for_itself_is_not_kept():
+    objects = Objects()
+    last = {"kubectl.kubernetes.io/last-applied-configuration": "x" * 1000}
+    objects.take(item(ROUTES, "web", route(), metadata={"annotations": last | {"kept": "yes"}}))
+    objects.take(item(ROUTES, "b", route(), metadata={"annotations": last}))
+    resources = objects.loaded().resources
+    assert resources[KEY].metadata.annotations == {"kept": "yes"}
+    assert resources[KEY._replace(name="b")].metadata.annotations is m.NO_LABELS
+
+
+def test_fields_of_a_newer_bundle_are_told_once():
+    objects = Objects()
+    spec = route(newThing={"a": 1})
+    objects.take(item(ROUTES, "web", spec) | item(ROUTES, "b", spec) | item(ROUTES, "c", spec | {"another": 1}))
+    loaded = objects.loaded()
+    assert [str(each) for each in loaded.problems] == [
+        "HTTPRoute shop/c: warning: spec.another: this version of gwfast does not know this field of HTTPRoute, it is ignored "
+        "wherever it is (UnknownField)",
+        "HTTPRoute shop/web: warning: spec.rules[].newThing: this version of gwfast does not know this field of HTTPRoute, it is "
+        "ignored wherever it is (UnknownField)",
+    ]
+    assert len(loaded.resources) == 3 and loaded.failed == 0
+    objects.take(item(ROUTES, "web", route()) | gone(ROUTES, "b") | item(ROUTES, "c", route()))
+    assert objects.loaded().problems == []
+
+
+def test_what_is_wrong_is_not_there():
+    objects = Objects()
+    objects.take(item(ROUTES, "web", route("/a")))
+    objects.loaded()
+    wrong = route("/b") | {"hostnames": ["NO"]}
+    objects.take(item(ROUTES, "web", wrong, generation=2) | item(ROUTES, "new", wrong))
+    loaded = objects.loaded()
+    assert loaded.removed == {KEY} and loaded.resources == {} and loaded.failed == 2
+    assert [(each.resource, each.field, each.severity) for each in loaded.problems] == [
+        ("HTTPRoute shop/new", "spec.hostnames[0]", "error"), ("HTTPRoute shop/web", "spec.hostnames[0]", "error")]
+    objects.take(gone(ROUTES, "web") | item(ROUTES, "new", route()))
+    loaded = objects.loaded()
+    assert loaded.added == {KEY._replace(name="new")} and loaded.problems == [] and loaded.failed == 0
+
+
+def test_rules_of_several_fields_hold_without_a_server_that_knows_them():
+    objects = Objects()
+    objects.take(item(ROUTES, "web", route(filters=[{"type": "RequestRedirect"}])))
+    loaded = objects.loaded()
+    assert loaded.resources == {}
+    assert "filter.requestRedirect must be specified" in loaded.problems[0].message
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"metadata": 1}', b'{"metadata": {"name": 7}}', b"\xff", b"null",
+                                 b'{"spec": ' + b"[" * 100_000])
+@pytest.mark.parametrize("served", [ROUTES, OLD_SETS, CORE[0]], ids=lambda kind: kind.name)
+def test_nothing_is_raised(raw, served):
+    objects = Objects()
+    objects.take({(served.names, ("shop", "web")): (served, raw)})
+    loaded = objects.loaded()
+    assert loaded.resources == {} and loaded.failed == 1
+    assert loaded.problems and all("web" in each.resource for each in loaded.problems)
+
+
+@pytest.mark.parametrize("field", ["labels", "annotations", "creationTimestamp"])
+def test_null_is_what_is_not_given(field):
+    objects = Objects()
+    objects.take(item(ROUTES, "web", route(), metadata={field: None, "futureMetadata": 1}))
+    loaded = objects.loaded()
+    assert KEY in loaded.resources and not loaded.problems
+
+
+def listeners(port):
+    return {"parentRef": {"name": "gw"}, "listeners": [{"name": "a", "protocol": "HTTP", "port": port}]}
+
+
+def test_a_kind_has_had_other_names():
+    objects, key = Objects(), m.Key("ListenerSet", "shop", "web")
+
+    def ports():
+        found = objects.loaded()
+        return [found.resources[key].spec.listeners[0].port] if key in found.resources else [], [
+            each.reason for each in found.problems]
+    objects.take(item(OLD_SETS, "web", listeners(81)))
+    assert ports() == ([81], [])
+    objects.take(item(SETS, "web", listeners(82)))
+    assert ports() == ([82], ["Duplicate"])
+    objects.take(item(OLD_SETS, "web", listeners(83)))
+    assert ports() == ([82], ["Duplicate"])
+    objects.take(gone(SETS, "web"))
+    assert ports() == ([83], [])
+    objects.take(item(OLD_SETS, "web", listeners(84)))
+    assert ports() == ([84], [])
+    objects.take(gone(OLD_SETS, "web"))
+    assert ports() == ([], [])
+
+
+def test_routes_that_old_gateways_select():
+    objects = Objects()
+    gateways, routes = kind(OLD_GROUP, "Gateway", "v1alpha1", rank=2), kind(OLD_GROUP, "HTTPRoute", "v1alpha1", rank=2)
+    objects.take(item(gateways, "gw", {"gatewayClassName": "x", "listeners": [
+        {"port": 80, "protocol": "HTTP", "routes": {"kind": "HTTPRoute", "selector": {"matchLabels": {"app": "web"}}}}]}))
+    objects.take(item(routes, "web", {"rules": [{"forwardTo": [{"serviceName": "cart", "port": 80}]}]},
+                      metadata={"labels": {"app": "web"}}))
+    resource = objects.loaded().resources[KEY]
+    assert [(ref.name, ref.section_name) for ref in resource.spec.parent_refs] == [("gw", "listener-0")]
+
+
+def test_core_kinds_are_known_by_the_way_they_are_spelt():
+    assert {each.collection() for each in CORE} == {
+        "/api/v1/namespaces", "/api/v1/services", "/api/v1/secrets", "/api/v1/configmaps"}
+    assert ROUTES.object("shop", "web") == f"/apis/{G}/v1/namespaces/shop/httproutes/web"
+    assert kind(G, "GatewayClass").object("", "gwfast") == f"/apis/{G}/v1/gatewayclasses/gwfast"
+    assert {plural(name) for group, name in NAMES if group == G} >= {
+        "gatewayclasses", "backendtlspolicies", "referencegrants", "referencepolicies", "tlsroutes", "listenersets"}
+
+
+VERSIONS = st.one_of(
+    st.none(), st.just({"hostnames": ["NO"]}), st.builds(lambda path: route(path), st.sampled_from(["/a", "/b"])))
+EVENTS = st.lists(st.tuples(st.sampled_from(["a", "b"]), VERSIONS, st.booleans()), max_size=12)
+
+
+@given(EVENTS)
+def test_any_sequence_of_objects_is_its_end(events):
+    """What was taken change by change, in any bites, is what is taken at once, and so is what is said to be wrong."""
+    objects, end, bite = Objects(), {}, {}
+    for generation, (name, spec, load_now) in enumerate(events, 1):
+        change = gone(ROUTES, name) if spec is None else item(ROUTES, name, spec, generation=generation)
+        bite |= change
+        if spec is None:
+            end.pop(name, None)
+        else:
+            end[name] = change
+        if load_now:
+            objects.take(bite)
+            objects.loaded()
+            bite = {}
+    objects.take(bite)
+    fresh = Objects()
+    for change in end.values():
+        fresh.take(change)
+    found, expected = objects.loaded(), fresh.loaded()
+    assert {key: (each.spec, each.metadata.generation) for key, each in found.resources.items()} == {
+        key: (each.spec, each.metadata.generation) for key, each in expected.resources.items()}
+    assert found.problems == expected.problems
