@@ -1,0 +1,272 @@
+"""Objects that should be there, made so: server-side apply where one differs, deletion where one is not needed.
+
+    applier.want(desired, doomed)     level-triggered: what is said last counts
+    applier.seen(key, object)         what the API server says is there (None: nothing)
+
+Rules:
+- Field manager `gwfast`, forced: what we say of an object stands, what others say of other fields stays. A field that we no
+  longer say goes with the next apply.
+- An object is written where its hash (an annotation) is not that of what is wanted, or where something that was applied is not
+  as it was answered then: what the API server or a webhook writes otherwise is no reason to write it again and again.
+- A name that an object without our label has is somebody else's: it is told, and left alone.
+- Deployment.spec.replicas that we no longer say is first handed to another manager, so that it is not set to 1 for a moment.
+- What fails is tried again, later each time; the others do not wait for it.
+"""
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from gwfast.config.model import Key
+from gwfast.controller.fleet import CONTROLLER
+from gwfast.controller.objects import Object
+from gwfast.identity import digest
+from gwfast.kubernetes.client import APPLY_PATCH, ApiError, Backoff, Client, Unreachable
+
+MANAGER, FORMER = "gwfast", "gwfast-before-autoscaling"
+HASH = "gwfast.dev/applied"
+AT_ONCE = 6  # requests: the client has 8 connections, which status needs too
+DRIFT_WAIT = 5.0  # seconds between two writes of an object that somebody else writes as well
+PATHS = {  # kind -> group, version, plural
+    "ConfigMap": ("", "v1", "configmaps"), "ServiceAccount": ("", "v1", "serviceaccounts"), "Service": ("", "v1", "services"),
+    "Deployment": ("apps", "v1", "deployments"), "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
+    "HorizontalPodAutoscaler": ("autoscaling", "v2", "horizontalpodautoscalers"),
+    "EndpointSlice": ("discovery.k8s.io", "v1", "endpointslices"),
+}
+ORDER = {kind: place for place, kind in enumerate(
+    ("Service", "EndpointSlice", "ConfigMap", "ServiceAccount", "Deployment", "PodDisruptionBudget", "HorizontalPodAutoscaler"))}
+
+
+def collection(kind: str, namespace: str = "") -> str:
+    """Return the path of all objects of a kind, of one namespace or of all."""
+    group, version, plural = PATHS[kind]
+    root = f"/apis/{group}/{version}" if group else f"/api/{version}"
+    return f"{root}/namespaces/{namespace}/{plural}" if namespace else f"{root}/{plural}"
+
+
+def path(key: Key) -> str:
+    return f"{collection(key.kind, key.namespace)}/{key.name}"
+
+
+def hash_of(made: Object) -> str:
+    return digest(msgspec.json.encode(made, order="deterministic"), 16).hex()
+
+
+def projected(said: Any, there: Any) -> Any:
+    """Return what is there of what was said: the same mappings, and of lists the same items, by what names them."""
+    if isinstance(said, dict):
+        return {name: projected(each, there[name]) if isinstance(there, dict) and name in there else None
+                for name, each in said.items()}
+    if isinstance(said, list) and isinstance(there, list) and all(isinstance(each, dict) for each in (*said, *there)):
+        named = {_names(each): each for each in there}
+        return [projected(each, named.get(_names(each))) for each in said]
+    return there
+
+
+def _names(item: Mapping[str, Any]) -> tuple:
+    """What tells an item of a list from the others, in the lists that are applied."""
+    return tuple(str(item.get(name)) for name in ("name", "uid", "port", "protocol", "mountPath", "addresses") if name in item)
+
+
+class _Applied(msgspec.Struct):
+    """hash: of what was wanted. answer: how it was there then."""
+
+    hash: str
+    answer: Any
+
+
+class Applier:
+    """One writer of objects. `told(key, words)`: why one is not as it should be, '' where it is."""
+
+    def __init__(self, client: Client, label: str, log, told: Callable[[Key, str], None], foreign: Callable[[Key], None]):
+        self.writes = 0
+        self._client = client
+        self._label = label
+        self._log = log
+        self._told = told
+        self._foreign = foreign
+        self._owned: dict[Key, Object] = {}
+        self._desired: dict[Key, Object] = {}
+        self._hashes: dict[Key, tuple[Object, str]] = {}
+        self._doomed: set[Key] = set()
+        self._applied: dict[Key, _Applied] = {}
+        self._dirty: set[Key] = set()  # to be looked at
+        self._rests: dict[Key, float] = {}  # until when what somebody else writes too is left
+        self._waiting: dict[Key, tuple[Backoff, float]] = {}  # what failed, and when it is tried again
+        self._busy: set[Key] = set()
+        self._wake = asyncio.Event()
+        self._leads = False
+
+    @property
+    def owned(self) -> Mapping[Key, Object]:
+        return self._owned
+
+    def lead(self, leads: bool) -> None:
+        self._leads = leads
+        self._wake.set()
+
+    def want(self, desired: Mapping[Key, Object], doomed: Iterable[Key]) -> None:
+        """Take what should be there, all of it, and what should not."""
+        doomed = set(doomed)
+        changed = {key for key, made in desired.items() if (known := self._hashes.get(key)) is None or known[0] is not made}
+        gone = self._desired.keys() - desired.keys()
+        for key in gone:
+            self._hashes.pop(key)
+            self._waiting.pop(key, None)
+            self._told(key, "")
+        self._hashes |= {key: (desired[key], hash_of(desired[key])) for key in changed}
+        self._dirty |= changed | gone | doomed
+        self._desired, self._doomed = dict(desired), doomed
+        self._wake.set()
+
+    def seen(self, key: Key, found: Object | None) -> None:
+        """Take what is there now."""
+        if found is None:
+            for known in (self._owned, self._applied, self._rests):
+                known.pop(key, None)
+        else:
+            self._owned[key] = found
+        self._dirty.add(key)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Make it so, until cancelled."""
+        slots = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._wake.clear()
+                now = asyncio.get_running_loop().time()
+                for key in sorted(self._due(now), key=lambda key: (ORDER[key.kind], key)) if self._leads else ():
+                    self._busy.add(key)
+                    tasks.create_task(self._turn(key, slots))
+                try:
+                    async with asyncio.timeout(self._pause(now)):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+
+    def _due(self, now: float) -> list[Key]:
+        """Return what has to be written or deleted now, and forget of the rest that it was to be looked at."""
+        found = []
+        for key in self._dirty - self._busy:
+            if not (self._differs(key) if key in self._desired else key in self._doomed and key in self._owned):
+                self._dirty.discard(key)
+            elif self._at(key) <= now:
+                found.append(key)
+        return found
+
+    def _at(self, key: Key) -> float:
+        """Return when an object may be written: what failed and what somebody else writes too has to wait."""
+        known = self._applied.get(key)
+        same = known is not None and key in self._hashes and known.hash == self._hashes[key][1]
+        return max(self._waiting[key][1] if key in self._waiting else 0.0, self._rests.get(key, 0.0) if same else 0.0)
+
+    def _pause(self, now: float) -> float | None:
+        """Return how long it is until something may be written that has to wait now."""
+        times = [self._at(key) for key in self._dirty - self._busy] if self._leads else []
+        return max(0.01, min(times) - now) if times else None
+
+    def _differs(self, key: Key) -> bool:
+        """Whether an object has to be written."""
+        there = self._owned.get(key)
+        if there is None or there["metadata"].get("deletionTimestamp"):
+            return there is None
+        made, wanted = self._hashes[key]
+        known = self._applied.get(key)
+        answer = projected(made, there)
+        if known is None or known.hash != wanted:
+            said = (there["metadata"].get("annotations") or {}).get(HASH)
+            if said != wanted or answer != made:
+                return True
+            self._applied[key] = _Applied(wanted, answer)
+            return False
+        return answer != known.answer
+
+    # ---- One object
+
+    async def _turn(self, key: Key, slots: asyncio.Semaphore) -> None:
+        """Write or delete one object; what goes wrong is told, and tried again."""
+        try:
+            async with slots:
+                if not self._leads:
+                    return
+                if key in self._desired:
+                    await self._apply(key)
+                elif key in self._doomed:
+                    await self._delete(key)
+            self._waiting.pop(key, None)
+            self._told(key, "")
+        except (ApiError, Unreachable, msgspec.DecodeError) as error:
+            self._later(key, str(error))
+        except Exception as error:
+            self._log.bug("an object was not written", error, object=str(key))
+            self._later(key, str(error))
+        finally:
+            self._busy.discard(key)
+            self._wake.set()
+
+    def _later(self, key: Key, words: str) -> None:
+        backoff, _ = self._waiting.get(key) or (Backoff(), 0.0)
+        self._waiting[key] = backoff, asyncio.get_running_loop().time() + backoff.next()
+        self._log.warning("an object is not as it should be; it is tried again", object=str(key), error=words)
+        self._told(key, words)
+
+    async def _apply(self, key: Key) -> None:
+        made, wanted = self._hashes[key]
+        there = self._owned.get(key)
+        if there is None and not await self._is_free(key):
+            return
+        if key.kind == "Deployment" and there is not None and "replicas" not in made["spec"]:
+            await self._hand_over(key)
+        metadata = made["metadata"]
+        body = {**made, "metadata": {**metadata, "annotations": {**(metadata.get("annotations") or {}), HASH: wanted}}}
+        answer = await self._patch(key, body, MANAGER)
+        self._rests[key] = asyncio.get_running_loop().time() + DRIFT_WAIT
+        self._applied[key] = _Applied(wanted, projected(made, answer))
+        self._owned[key] = answer
+
+    async def _patch(self, key: Key, body: Object, manager: str) -> Object:
+        self.writes += 1
+        query = f"?fieldManager={manager}&force=true"
+        answer = msgspec.json.decode(await self._client.request("PATCH", path(key) + query, body, content_type=APPLY_PATCH))
+        answer["metadata"].pop("managedFields", None)
+        return answer
+
+    async def _is_free(self, key: Key) -> bool:
+        """Whether nobody else has an object of this name; what is ours and not seen yet is taken as seen."""
+        try:
+            found = msgspec.json.decode(await self._client.request("GET", path(key)))
+        except ApiError as error:
+            if error.status == 404:
+                return True
+            raise
+        if (found["metadata"].get("labels") or {}).get(CONTROLLER) == self._label:
+            found["metadata"].pop("managedFields", None)
+            self._owned[key] = found
+            return True
+        self._foreign(key)
+        raise ApiError(409, "AlreadyExists", f"{key} is there, and it is somebody else's")
+
+    async def _hand_over(self, key: Key) -> None:
+        """Give spec.replicas to another manager where it is ours: what a manager no longer says is removed."""
+        found = msgspec.json.decode(await self._client.request("GET", path(key)))
+        ours = any(each.get("manager") == MANAGER and each.get("operation") == "Apply"
+                   and "f:replicas" in ((each.get("fieldsV1") or {}).get("f:spec") or {})
+                   for each in found["metadata"].get("managedFields") or ())
+        if ours:
+            body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": key.name, "namespace": key.namespace},
+                    "spec": {"replicas": found["spec"]["replicas"]}}
+            await self._patch(key, body, FORMER)
+
+    async def _delete(self, key: Key) -> None:
+        """Delete what was seen, and not another object that has its name by now."""
+        uid = self._owned[key]["metadata"].get("uid", "")
+        self.writes += 1
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        try:
+            await self._client.request("DELETE", path(key), body)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+        self.seen(key, None)

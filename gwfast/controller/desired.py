@@ -1,0 +1,195 @@
+"""What should be in the cluster, and what a Gateway got of it. Pure: a plan and what is there in, objects and addresses out.
+
+    records(owned, site)      what is there says of names, data planes and target ports
+    desired(...)              {Key: object} of everything that the plan needs
+    doomed(...)               what is there, is ours, and is not needed any more
+    assigned(...)             the addresses of a Gateway
+
+Rules:
+- Only what carries our label for this controllerName is looked at; nothing else is changed or removed.
+- What a plan says nothing of, because its parameters are wrong, stays as it is.
+"""
+from collections.abc import Callable, Mapping
+
+from gwfast.config.model import Key
+from gwfast.controller import objects
+from gwfast.controller.fleet import GATEWAY_CLASS_NAME, Fleet, Need, Place, Plan, Records, Site
+from gwfast.controller.objects import Object, Owner
+from gwfast.controller.ports import Wanted
+from gwfast.kubernetes.statuses import Assigned
+
+Owned = Mapping[Key, Object]
+UidOf = Callable[[Key], str]
+Targets = Mapping[Key, Mapping[Wanted, int]]  # of Gateways
+SERVICE_NAME = "kubernetes.io/service-name"
+MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+OURS, KUBERNETES = "gwfast.dev", "endpointslice-controller.k8s.io"  # who keeps an EndpointSlice
+ADDRESSES_MOST = 16  # in a Gateway's status
+
+
+# ---- What is there
+
+
+def owner_of(found: Object) -> Key | None:
+    """Return the Gateway that an object was made for."""
+    for one in found["metadata"].get("ownerReferences") or ():
+        if one.get("kind") == "Gateway":
+            return Key("Gateway", found["metadata"].get("namespace", ""), one["name"])
+    return None
+
+
+def _labels(found: Object) -> Mapping[str, str]:
+    return found["metadata"].get("labels") or {}
+
+
+def records(owned: Owned, foreign: set[Place]) -> Records:
+    """Return what the objects that are there say: names, and who has data planes of its own."""
+    found = Records(foreign=set(foreign))
+    for key, each in owned.items():
+        if key.kind in ("Service", "Deployment") and (gateway := owner_of(each)):
+            if key.kind == "Service":
+                found.names[gateway, _labels(each).get(GATEWAY_CLASS_NAME, "")] = key.name
+            else:
+                found.dedicated.add(gateway)
+    return found
+
+
+def targets_of(service: Object) -> dict[Wanted, int]:
+    """Return the target ports that a Service says."""
+    ports = (service.get("spec") or {}).get("ports") or ()
+    return {(each["port"], each.get("protocol", "TCP")): each["targetPort"]
+            for each in ports if isinstance(each.get("targetPort"), int)}
+
+
+# ---- What should be there
+
+
+def desired(plan: Plan, site: Site, uid_of: UidOf, targets: Targets, authority: str) -> dict[Key, Object]:
+    """Return every object but EndpointSlices. What has no uid yet, or no port, is not in it."""
+    found: list[Object] = []
+    for fleet in plan.fleets.values():
+        if fleet.parameters is not None and (owner := _owner(fleet.gateway or Key("GatewayClass", "", fleet.class_name), uid_of)):
+            gateway = plan.needs[fleet.gateway].node.resource if fleet.gateway else None
+            found += objects.for_fleet(fleet, site, owner, gateway, authority)
+    for key, need in plan.needs.items():
+        if need.parameters is not None and targets.get(key) and (owner := _owner(key, uid_of)):
+            found.append(objects.for_gateway(need, site, owner, targets[key], plan.fleets[need.fleet]))
+    return {objects.key_of(each): each for each in found}
+
+
+def _owner(key: Key, uid_of: UidOf) -> Owner | None:
+    uid = uid_of(key)
+    return Owner(key.kind, key.name, uid) if uid else None
+
+
+class Slices:
+    """The EndpointSlices that are there, by (namespace, Service, who keeps them)."""
+
+    def __init__(self, owned: Owned):
+        self._found: dict[tuple[str, str, str], list[Object]] = {}
+        for key, each in owned.items():
+            if key.kind == "EndpointSlice":
+                labels = _labels(each)
+                place = key.namespace, labels.get(SERVICE_NAME, ""), labels.get(MANAGED_BY, "")
+                self._found.setdefault(place, []).append(each)
+
+    def of(self, place: Place, keeper: str) -> list[Object]:
+        return self._found.get((*place, keeper), [])
+
+    def serve(self, place: Place, keeper: str) -> bool:
+        """Whether a ready endpoint is in them."""
+        return any((each.get("conditions") or {}).get("ready", True)
+                   for found in self.of(place, keeper) for each in found.get("endpoints") or ())
+
+
+def mirrors(plan: Plan, site: Site, owned: Owned, slices: Slices, targets: Targets) -> dict[Key, Object]:
+    """Return the EndpointSlices of Gateways on shared data planes."""
+    found: list[Object] = []
+    for key, need in plan.needs.items():
+        service = owned.get(Key("Service", key.namespace, need.service))
+        if service is None or plan.fleets[need.fleet].gateway is not None or not targets.get(key):
+            continue
+        owner = Owner("Service", need.service, service["metadata"].get("uid", ""))
+        found += [objects.mirrored(each, need, site, owner, targets[key]) for each in slices.of(need.fleet, KUBERNETES)]
+    return {objects.key_of(each): each for each in found}
+
+
+def doomed(plan: Plan, wanted: Mapping[Key, Object], owned: Owned, slices: Slices) -> set[Key]:
+    """Return the keys of what is ours, is there, and is not needed any more."""
+    kept = _kept(plan)
+    needs = {(gateway.namespace, need.service): need for gateway, need in plan.needs.items()}
+    gone = set()
+    for key, each in owned.items():
+        if key in wanted or key in kept or each["metadata"].get("deletionTimestamp"):
+            continue
+        if key.kind != "EndpointSlice" or _slice_is_over(key, each, plan, needs, slices):
+            gone.add(key)
+    return gone
+
+
+def _kept(plan: Plan) -> set[Key]:
+    """Return the keys of what stays as it is: of fleets and Gateways whose parameters are not known."""
+    found = set()
+    for fleet in plan.fleets.values():
+        if fleet.parameters is None:
+            kinds = "ServiceAccount", "Deployment", "PodDisruptionBudget", "HorizontalPodAutoscaler", "Service"
+            found |= {Key(kind, fleet.namespace, fleet.name) for kind in kinds}
+            found.add(Key("ConfigMap", fleet.namespace, f"{fleet.name}-ca"))
+    # A Gateway whose listeners are all wrong for a while keeps its address.
+    return found | {Key("Service", key.namespace, need.service) for key, need in plan.needs.items()}
+
+
+def _slice_is_over(key: Key, found: Object, plan: Plan, needs: Mapping[Place, Need], slices: Slices) -> bool:
+    """Whether an EndpointSlice is over. Those of the other keeper stay until those that take their place serve."""
+    labels = _labels(found)
+    keeper, place = labels.get(MANAGED_BY), (key.namespace, labels.get(SERVICE_NAME, ""))
+    need = needs.get(place)
+    if need is None:
+        return keeper == OURS  # those of Kubernetes go with their Service
+    dedicated = plan.fleets[need.fleet].gateway is not None
+    if dedicated:
+        return keeper == OURS and slices.serve(place, KUBERNETES)
+    return keeper == OURS or slices.serve(place, OURS)
+
+
+# ---- Addresses
+
+
+def assigned(need: Need, service: Object | None, fleet: Fleet, slices: Slices, error: str = "") -> Assigned:
+    """Return what a Gateway got. `error`: why its Service cannot be as it should."""
+    if service is None:
+        return _wanting("Pending" if error else "AddressNotAssigned", error or "its Service is being made")
+    gateway = need.node.resource
+    there = _addresses(need, service, fleet, slices)
+    wanted = objects.requested(gateway)
+    missing = [each for each in wanted if ("IPAddress", each) not in there]
+    anything = any(not each.value for each in gateway.spec.addresses if each.type == "IPAddress") or not wanted
+    shown = (there if anything else tuple(each for each in there if each[1] in wanted))[:ADDRESSES_MOST]
+    if missing:
+        message = f"its Service {need.service} was not given {', '.join(missing)}"
+        return _wanting("AddressNotUsable", f"{message}: {error}" if error else message, shown)
+    if not shown:
+        return _wanting("AddressNotAssigned", error or f"its Service {need.service} has no address yet")
+    return _wanting("Pending", error, shown) if error else Assigned(addresses=shown)
+
+
+def _wanting(reason: str, message: str, shown: tuple[tuple[str, str], ...] = ()) -> Assigned:
+    return Assigned(addresses=shown, ready=False, reason=reason, message=message)
+
+
+def _addresses(need: Need, service: Object, fleet: Fleet, slices: Slices) -> tuple[tuple[str, str], ...]:
+    spec = service.get("spec") or {}
+    found: list[tuple[str, str]] = [("IPAddress", each) for each in spec.get("externalIPs") or ()]
+    if spec.get("type") == "LoadBalancer":
+        for each in ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ():
+            found += [("IPAddress", each["ip"])] if each.get("ip") else []
+            found += [("Hostname", each["hostname"])] if each.get("hostname") else []
+    elif fleet.gateway is not None and fleet.parameters is not None and fleet.parameters.host_network:
+        place = need.node.key.namespace, need.service
+        found += [("IPAddress", address) for one in slices.of(place, KUBERNETES) for each in one.get("endpoints") or ()
+                  if (each.get("conditions") or {}).get("ready", True) for address in each["addresses"]]
+    else:
+        found += [("IPAddress", each) for each in spec.get("clusterIPs") or [spec.get("clusterIP")] if each and each != "None"]
+    return tuple(dict.fromkeys(found))
+
+

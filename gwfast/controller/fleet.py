@@ -1,0 +1,205 @@
+"""Fleets: the data planes of one class (shared), or of one Gateway (dedicated), and what each Gateway needs of its own.
+
+    plan(graph, site, records, known) -> Plan
+      fleets    (namespace, name) -> Fleet      name is that of its Deployment and ServiceAccount
+      needs     Gateway's key -> Need           its Service, and the ports that lead to its fleet
+
+Rules:
+- Names are GEP-1762's: NAME-CLASS for what is made for a Gateway, gwfast-CLASS for what is made for a class; RFC 1035 labels of
+  63 characters at most, with a hash where that changes them. A name that somebody else has gets a hash as well.
+- What a Gateway's objects are called is read from those that are there (records): a name never changes while its object lives.
+- What asks for something that is wrong keeps what it has: its parameters are then the last ones that were right (known), or
+  None, which says that nothing is to be touched.
+"""
+import re
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from gwfast.config.model import GatewayParametersSpec, Key
+from gwfast.controller.parameters import merged
+from gwfast.controller.ports import Wanted
+from gwfast.graph.model import GatewayClassNode, GatewayNode, Graph
+from gwfast.identity import digest
+
+PROGRAM = "gwfast"
+LABEL_LENGTH = 63  # of a label's value, and of a Service's name (RFC 1035)
+HASH_LENGTH = 8  # hexadecimal digits
+
+GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"  # GEP-1762
+GATEWAY_CLASS_NAME = "gateway.networking.k8s.io/gateway-class-name"
+CONTROLLER = "gwfast.dev/controller"  # what is labelled so is ours, and of this controllerName
+FLEET = "gwfast.dev/fleet"
+
+Place = tuple[str, str]  # namespace, name
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a controller is, and what the data planes that it makes are told."""
+
+    controller_name: str
+    namespace: str
+    image: str
+    url: str  # of the stream, as data planes reach it
+    pull_policy: str = ""
+    pull_secrets: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return label_value(self.controller_name.replace("/", "_"))
+
+
+class Records(msgspec.Struct):
+    """What is in the cluster: the name of each Gateway's Service, which have data planes of their own, and names of others."""
+
+    names: dict[tuple[Key, str], str] = {}  # by Gateway and the label of its class
+    dedicated: set[Key] = set()
+    foreign: set[Place] = set()
+
+
+class Fleet(msgspec.Struct, frozen=True, kw_only=True):
+    """The data planes of a class, or of a Gateway. parameters: None where what is there stays as it is."""
+
+    namespace: str
+    name: str
+    class_name: str
+    gateway: Key | None = None  # whose alone it is
+    gateways: tuple[Key, ...] = ()
+    parameters: GatewayParametersSpec | None = None
+
+    @property
+    def place(self) -> Place:
+        return self.namespace, self.name
+
+
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """What a Gateway needs. ports: the name of each in its Service. parameters: None as in Fleet."""
+
+    node: GatewayNode
+    fleet: Place
+    service: str
+    ports: dict[Wanted, str]
+    parameters: GatewayParametersSpec | None = None
+
+
+class Plan(msgspec.Struct, frozen=True):
+    fleets: dict[Place, Fleet]
+    needs: dict[Key, Need]
+
+
+class Known(msgspec.Struct):
+    """The parameters that were right the last time."""
+
+    classes: dict[str, GatewayParametersSpec] = {}
+    gateways: dict[Key, GatewayParametersSpec] = {}
+
+
+# ---- Names
+
+
+def hashed(text: str, of: str, most: int = LABEL_LENGTH) -> str:
+    """Return `text`, cut to fit, with a hash of `of`."""
+    return f"{text[:most - HASH_LENGTH - 1].rstrip('-._')}-{digest(of.encode(), HASH_LENGTH // 2).hex()}"
+
+
+def label_value(text: str) -> str:
+    """Return what stands for a name in a label: the name itself, unless it is too long."""
+    return text if len(text) <= LABEL_LENGTH else hashed(text, text)
+
+
+def service_name(text: str) -> str:
+    """Return a name as an RFC 1035 label: itself where it is one, else what is left of it and a hash."""
+    label = re.sub(r"[^a-z0-9-]", "-", text)
+    if not label[:1].isalpha():
+        label = f"g-{label}"
+    return text if label == text and len(text) <= LABEL_LENGTH else hashed(label, text)
+
+
+def fleet_name(class_name: str) -> str:
+    return service_name(f"{PROGRAM}-{class_name}")
+
+
+def _name(gateway: Key, class_name: str, records: Records, taken: set[Place]) -> str:
+    """Return the name of a Gateway's objects; it is taken then."""
+    plain = f"{gateway.name}-{class_name}"
+    recorded = records.names.get((gateway, label_value(class_name)))
+    name = recorded or service_name(plain)
+    if not recorded and ((gateway.namespace, name) in taken or (gateway.namespace, name) in records.foreign):
+        name = hashed(service_name(plain), f"{gateway.name} {class_name}")
+    taken.add((gateway.namespace, name))
+    return name
+
+
+# ---- The plan
+
+
+def plan(graph: Graph, site: Site, records: Records, known: Known) -> Plan:
+    """Return the fleets and what their Gateways need. `known` is brought up to date."""
+    classes = {key.name: _class_parameters(node, known) for key, node in graph.classes.items()}
+    shared = {name: (site.namespace, fleet_name(name)) for name in classes}
+    taken = {*shared.values(), *((gateway.namespace, name) for (gateway, _), name in records.names.items())}
+    fleets: dict[Place, Fleet] = {}
+    needs: dict[Key, Need] = {}
+    members: dict[str, list[Key]] = {name: [] for name in classes}
+    for key, node in sorted(graph.gateways.items()):
+        class_name = node.resource.spec.gateway_class_name
+        there = (key, label_value(class_name)) in records.names
+        if class_name not in classes or not (node.accepted or there):
+            continue
+        parameters = _gateway_parameters(node, classes[class_name], known)
+        name = _name(key, class_name, records, taken)
+        dedicated = parameters.dedicated if parameters is not None else key in records.dedicated
+        place = (key.namespace, name) if dedicated else shared[class_name]
+        needs[key] = Need(node=node, fleet=place, service=name, ports=_ports(node, graph), parameters=parameters)
+        if dedicated:
+            fleets[place] = _fleet(place, class_name, (key,), parameters, key)
+        else:
+            members[class_name].append(key)
+    for name, parameters in classes.items():
+        if members[name] or parameters is None or not parameters.dedicated:
+            fleets[shared[name]] = _fleet(shared[name], name, tuple(members[name]), parameters)
+    _forget(known, classes, graph.gateways)
+    return Plan(fleets, needs)
+
+
+def _fleet(place: Place, class_name: str, gateways: tuple[Key, ...], parameters: GatewayParametersSpec | None,
+           alone: Key | None = None) -> Fleet:
+    namespace, name = place
+    return Fleet(namespace=namespace, name=name, class_name=class_name, gateway=alone, gateways=gateways, parameters=parameters)
+
+
+def _class_parameters(node: GatewayClassNode, known: Known) -> GatewayParametersSpec | None:
+    name = node.key.name
+    if any(one.type == "Accepted" and one.status != "True" for one in node.conditions):
+        return known.classes.get(name)
+    known.classes[name] = merged(node.parameters.spec if node.parameters else None, None)
+    return known.classes[name]
+
+
+def _gateway_parameters(
+    node: GatewayNode, of_class: GatewayParametersSpec | None, known: Known
+) -> GatewayParametersSpec | None:
+    wrong = any(one.type == "Accepted" and one.reason == "InvalidParameters" for one in node.conditions)
+    if of_class is None or wrong:
+        return known.gateways.get(node.key)
+    known.gateways[node.key] = merged(of_class, node.parameters.spec if node.parameters else None)
+    return known.gateways[node.key]
+
+
+def _forget(known: Known, classes: Iterable[str], gateways: Mapping[Key, GatewayNode]) -> None:
+    for name in known.classes.keys() - set(classes):
+        del known.classes[name]
+    for key in known.gateways.keys() - gateways.keys():
+        del known.gateways[key]
+
+
+def _ports(node: GatewayNode, graph: Graph) -> dict[Wanted, str]:
+    """Return the ports of a Gateway's listeners that may take part, with their names: protocol-port."""
+    found: dict[Wanted, str] = {}
+    for identity in node.listeners:
+        listener = graph.listeners[identity]
+        if listener.accepted:
+            port = listener.port, "UDP" if listener.protocol == "UDP" else "TCP"
+            name = f"{listener.protocol.lower()}-{listener.port}"
+            found[port] = min(found.get(port, name), name)
+    return found

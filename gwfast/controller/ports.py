@@ -1,0 +1,79 @@
+"""Target ports: each (Gateway, port, transport) of a fleet has one of its own, on which the fleet's data planes listen.
+
+    ports = Ports()
+    ports.read(gateway, recorded)        what the Service of a Gateway says: {(port, transport): target}
+    ports.assign(wanted)                 {gateway: {(port, transport), ...}} -> {gateway: {(port, transport): target}}
+
+Rules:
+- A Gateway's Service is the record: a controller that starts, or takes over, reads it before it assigns anything, so nothing
+  moves.
+- What has a target keeps it for as long as it is wanted. What is freed rests, so that what a load balancer still sends to
+  a Gateway that has gone does not reach another one.
+- Port 80 is 10080 where that is free, for people who look; others go where the hash of their name says, so that a Service
+  that was deleted by hand is most often made with the same targets again.
+- TCP and UDP have targets of their own; no number is below 1024, as data planes have no rights to bind it.
+"""
+from collections.abc import Iterable, Mapping
+
+from gwfast.config.model import Key
+from gwfast.identity import identity
+
+Transport = str  # TCP or UDP
+Wanted = tuple[int, Transport]  # a listener's port
+FIRST, LAST = 10_000, 29_999  # above what needs rights, below NodePorts (30000) and the kernel's own ports (32768)
+RESTING = 4096  # freed targets that are given to nobody else, a fifth of all
+
+
+class Ports:
+    """The target ports of one fleet."""
+
+    def __init__(self) -> None:
+        self._targets: dict[Key, dict[Wanted, int]] = {}
+        self._owners: dict[tuple[int, Transport], tuple[Key, Wanted]] = {}
+        self._resting: dict[tuple[int, Transport], None] = {}
+
+    def read(self, gateway: Key, recorded: Mapping[Wanted, int]) -> None:
+        """Take what a Service says, unless it is known better, or the target is another Gateway's."""
+        for wanted, target in recorded.items():
+            free = FIRST <= target <= LAST and (target, wanted[1]) not in self._owners
+            if free and wanted not in self._targets.get(gateway, ()):
+                self._take(gateway, wanted, target)
+
+    def assign(self, wanted: Mapping[Key, Iterable[Wanted]]) -> dict[Key, dict[Wanted, int]]:
+        """Give every port a target, and free those that nobody wants. A port for which none is left is not in the result."""
+        asked = {gateway: sorted(set(ports)) for gateway, ports in wanted.items()}
+        for gateway in list(self._targets):
+            for port in self._targets[gateway].keys() - set(asked.get(gateway, ())):
+                self._free(gateway, port)
+        for gateway, ports in asked.items():
+            for port in ports:
+                if port not in self._targets.get(gateway, ()):
+                    self._find(gateway, port)
+        return {gateway: {port: known[port] for port in ports if port in known}
+                for gateway, ports in asked.items() for known in (self._targets.get(gateway, {}),)}
+
+    def _find(self, gateway: Key, wanted: Wanted) -> None:
+        port, transport = wanted
+        size = LAST - FIRST + 1
+        first = FIRST + identity(f"{gateway} {port} {transport}") % size
+        tried = [port + FIRST] if port + FIRST <= LAST else []
+        tried += [FIRST + (first - FIRST + step) % size for step in range(size)]
+        for resting in (False, True):
+            for target in tried:
+                if (target, transport) not in self._owners and (resting or (target, transport) not in self._resting):
+                    self._take(gateway, wanted, target)
+                    return
+
+    def _take(self, gateway: Key, wanted: Wanted, target: int) -> None:
+        self._targets.setdefault(gateway, {})[wanted] = target
+        self._owners[target, wanted[1]] = (gateway, wanted)
+        self._resting.pop((target, wanted[1]), None)
+
+    def _free(self, gateway: Key, wanted: Wanted) -> None:
+        target = self._targets[gateway].pop(wanted)
+        if not self._targets[gateway]:
+            del self._targets[gateway]
+        del self._owners[target, wanted[1]]
+        self._resting[target, wanted[1]] = None
+        if len(self._resting) > RESTING:
+            del self._resting[next(iter(self._resting))]

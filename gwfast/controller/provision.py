@@ -1,0 +1,189 @@
+"""Provisioner: makes the data planes of classes and what each Gateway needs beside them, and knows what they got.
+
+    graph ──follow──> plan ──> fleets, targets            who asks the stream, and where its data planes listen
+                        ├────> desired, mirrors, doomed ──> Applier ──> API server        the leader alone
+                        └────> assigned                   addresses, for statuses
+    API server ──watch (our label)──> what is there ──────> all three
+
+Rules:
+- Before everything that is ours has been listed, nothing is planned, made or removed: what is there says what is called how, and
+  which target ports are whose. A leader reads it anew.
+- Who does not lead knows of targets what Services say, and nothing else.
+- `changed` is called, on the loop, when fleets, targets or assigned are others than before.
+"""
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+
+from gwfast.config.model import Key
+from gwfast.controller import desired as wanted
+from gwfast.controller.apply import PATHS, Applier, collection
+from gwfast.controller.fleet import CONTROLLER, Fleet, Known, Place, Plan, Site, plan
+from gwfast.controller.objects import Object
+from gwfast.controller.ports import Ports, Wanted
+from gwfast.graph.model import Graph
+from gwfast.kubernetes.client import Client
+from gwfast.kubernetes.reflector import Reflector
+from gwfast.kubernetes.seen import Name, Seen
+from gwfast.kubernetes.statuses import Assigned
+
+UNKNOWN = Assigned(ready=False, reason="Pending", message="the controller has not looked at it yet")
+
+
+class Provisioner:
+    """What a controller makes. `uid_of` tells an object's uid ('' where it is not known), `authority` the PEM of the stream's."""
+
+    def __init__(self, client: Client, site: Site, uid_of: Callable[[Key], str], authority: Callable[[], str], log,
+                 changed: Callable[[], None] = lambda: None):
+        self.fleets: Mapping[Place, Fleet] = {}
+        self.targets: Mapping[Key, Mapping[Wanted, int]] = {}
+        self.assigned: Mapping[Key, Assigned] = {}
+        self._site = site
+        self._uid_of = uid_of
+        self._authority = authority
+        self._changed = changed
+        self._applier = Applier(client, site.label, log, self._told, self._meet)
+        self._reflectors = [
+            Reflector(client, collection(kind), _Sink(self, kind), label_selector=f"{CONTROLLER}={site.label}", log=log)
+            for kind in PATHS]
+        self._graph: Graph | None = None
+        self._known = Known()
+        self._ports: dict[Place, Ports] = {}
+        self._foreign: set[Place] = set()
+        self._errors: dict[Key, str] = {}
+        self._made: dict[Key, Object] = {}
+        self._leads = False
+        self._scheduled = False
+
+    @property
+    def writes(self) -> int:
+        """Requests that changed something."""
+        return self._applier.writes
+
+    @property
+    def synced(self) -> bool:
+        """Whether everything that is ours has been listed."""
+        return all(each.synced for each in self._reflectors)
+
+    def follow(self, graph: Graph) -> None:
+        """Take the graph of a whole cluster: what is not in it is not there."""
+        self._graph = graph
+        self.look()
+
+    def lead(self, leads: bool) -> None:
+        """Begin or cease to write."""
+        if leads and not self._leads:
+            self._ports.clear()
+        self._leads = leads
+        self._applier.lead(leads)
+        self.look()
+
+    def look(self) -> None:
+        """Look again soon: something has changed (the authority, a uid)."""
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    async def run(self) -> None:
+        """Watch and write until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for each in self._reflectors:
+                tasks.create_task(each.run())
+            tasks.create_task(self._applier.run())
+
+    # ---- One look
+
+    def _look(self) -> None:
+        self._scheduled = False
+        if self._graph is None or not self.synced:
+            return
+        owned = self._applier.owned
+        planned = plan(self._graph, self._site, wanted.records(owned, self._foreign), self._known)
+        slices = wanted.Slices(owned)
+        targets = self._assign(planned, owned)
+        if self._leads:
+            made = wanted.desired(planned, self._site, self._uid_of, targets, self._authority())
+            made |= wanted.mirrors(planned, self._site, owned, slices, targets)
+            self._made = {key: known if (known := self._made.get(key)) == each else each for key, each in made.items()}
+            self._applier.want(self._made, wanted.doomed(planned, self._made, owned, slices))
+        assigned = {
+            key: wanted.assigned(need, owned.get(Key("Service", key.namespace, need.service)), planned.fleets[need.fleet], slices,
+                                 self._errors.get(Key("Service", key.namespace, need.service), ""))
+            for key, need in planned.needs.items()}
+        self._say(planned, targets, assigned)
+
+    def _assign(self, planned: Plan, owned: Mapping[Key, Object]) -> dict[Key, dict[Wanted, int]]:
+        """Return the target ports of each Gateway: those of its Service, and new ones where we lead."""
+        recorded = {key: wanted.targets_of(service) for key, need in planned.needs.items()
+                    if (service := owned.get(Key("Service", key.namespace, need.service)))}
+        if not self._leads:
+            return {key: {port: target for port, target in recorded.get(key, {}).items() if port in need.ports}
+                    for key, need in planned.needs.items()}
+        found: dict[Key, dict[Wanted, int]] = {}
+        for place in self._ports.keys() - planned.fleets.keys():
+            del self._ports[place]
+        for fleet in planned.fleets.values():
+            needs = {key: planned.needs[key].ports for key in fleet.gateways}
+            if fleet.gateway is not None and fleet.parameters is not None and fleet.parameters.host_network:
+                found |= {key: {port: port[0] for port in ports} for key, ports in needs.items()}
+                continue
+            if (ports := self._ports.get(fleet.place)) is None:
+                ports = self._ports[fleet.place] = Ports()
+            for key in needs:
+                ports.read(key, recorded.get(key, {}))
+            found |= ports.assign(needs)
+        return found
+
+    def _say(self, planned: Plan, targets: dict, assigned: dict) -> None:
+        """Let others know where something is new."""
+        if (planned.fleets, targets, assigned) != (self.fleets, self.targets, self.assigned):
+            self.fleets, self.targets, self.assigned = planned.fleets, targets, assigned
+            self._changed()
+
+    # ---- What the applier tells
+
+    def _told(self, key: Key, words: str) -> None:
+        if key.kind == "Service" and words != self._errors.get(key, ""):
+            self._errors[key] = words
+            if not words:
+                del self._errors[key]
+            self.look()
+
+    def _meet(self, key: Key) -> None:
+        """Somebody else has an object of this name: a Gateway's get another one."""
+        if key.kind in ("Service", "Deployment", "ServiceAccount", "ConfigMap"):
+            name = key.name.removesuffix("-ca") if key.kind == "ConfigMap" else key.name
+            self._foreign.add((key.namespace, name))
+            self.look()
+
+    def take(self, key: Key, found: Object | None) -> None:
+        """Take what the API server says is there."""
+        self._applier.seen(key, found)
+        self.look()
+
+
+class _Sink:
+    """Decodes the objects of one kind that are ours."""
+
+    def __init__(self, provisioner: Provisioner, kind: str):
+        self._provisioner = provisioner
+        self._kind = kind
+
+    def put(self, name: Name, seen: Seen, raw: bytes, before: Seen | None) -> None:
+        if before is not None and before.content == seen.content and self._kind != "Service":
+            return  # its status alone
+        found = msgspec.json.decode(raw)
+        found["metadata"].pop("managedFields", None)
+        self._provisioner.take(Key(self._kind, *name), found)
+
+    def gone(self, name: Name) -> None:
+        self._provisioner.take(Key(self._kind, *name), None)
+
+    def synced(self) -> None:
+        self._provisioner.look()
+
+
+def fleet_of(fleets: Iterable[Fleet], namespace: str, account: str) -> Fleet | None:
+    """Return the fleet whose ServiceAccount this is."""
+    return next((fleet for fleet in fleets if fleet.place == (namespace, account)), None)
