@@ -63,7 +63,9 @@ def _over(name: str, below: Any, above: Any) -> Any:
 
 
 def fault(of_class: GatewayParametersSpec | None, own: GatewayParametersSpec | None) -> tuple[str, str] | None:
-    """Return the field that is wrong and what is wrong with it, in a class's parameters or in a Gateway's over them."""
+    """Return the field that is wrong and what is wrong with it: of a class's parameters, or of a Gateway's over them where there
+    are some (what is wrong with those of its class is the class's fault).
+    """
     together = merged(of_class, own)
     if own is not None and not together.dedicated:
         for name in own.__struct_fields__:

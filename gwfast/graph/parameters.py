@@ -84,12 +84,7 @@ def _missing(namespace: str, name: str, field: str) -> Fault:
 def _wrong(named: GatewayParameters, options: GraphOptions, of_its_class: GatewayParameters | None, own: GatewayParameters | None,
            field: str) -> Fault | None:
     judge = options.parameters_fault
-    if judge is None:
-        return None
-    above = of_its_class.spec if of_its_class else None
-    if own is not None and above is not None and judge(above, None):
-        above = None  # that is the class's fault
-    found = judge(above, own.spec if own else None)
+    found = judge(of_its_class and of_its_class.spec, own and own.spec) if judge else None
     if found is None:
         return None
     return Fault("InvalidParameters", f"{named.key} {found[0]}: {found[1]}", field)

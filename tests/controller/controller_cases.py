@@ -1,0 +1,53 @@
+"""What the controller's tests share: a plan from YAML, and what should be there for it."""
+import msgspec
+import yaml
+
+from gwfast.config.model import KINDS
+from gwfast.controller import desired as wanted
+from gwfast.controller.fleet import Known, Records, Site, plan
+from gwfast.controller.parameters import fault
+from gwfast.controller.ports import Ports
+from gwfast.graph.attach import attach
+from gwfast.graph.model import GraphOptions
+
+SITE = Site(controller_name="gwfast.dev/gateway-controller", namespace="gwfast-system", image="registry.example/gwfast:1.0",
+            url="https://gwfast-controller.gwfast-system.svc:8443")
+OPTIONS = GraphOptions(controller_name=SITE.controller_name, strict_services=True, own_addresses=True, parameters_fault=fault)
+AUTHORITY = "-----BEGIN CERTIFICATE-----\n"
+
+
+def resources(text):
+    found = {}
+    for document in yaml.safe_load_all(text):
+        kind = KINDS[document["apiVersion"].rpartition("/")[0], document["kind"]]
+        resource = msgspec.convert(document, kind)
+        resource.metadata.namespace = (resource.metadata.namespace or "default") if kind.namespaced else ""
+        resource.metadata.generation = resource.metadata.generation or 1
+        found[resource.key] = resource
+    return found
+
+
+def uid_of(key):
+    return f"uid-of-{key.name}"
+
+
+def planned(text, records=None, known=None):
+    return plan(attach(resources(text), OPTIONS), SITE, records or Records(), known or Known())
+
+
+def targets_for(found):
+    """Target ports as a leader without a record assigns them."""
+    assigned = {}
+    for fleet in found.fleets.values():
+        needs = {key: found.needs[key].ports for key in fleet.gateways}
+        if fleet.gateway and fleet.parameters.host_network:
+            assigned |= {key: {port: port[0] for port in ports} for key, ports in needs.items()}
+        else:
+            assigned |= Ports().assign(needs)
+    return assigned
+
+
+def made(text):
+    """{Key: object} of what a cluster with nothing in it gets."""
+    found = planned(text)
+    return wanted.desired(found, SITE, uid_of, targets_for(found), AUTHORITY)

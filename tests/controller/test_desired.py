@@ -1,0 +1,182 @@
+"""What is there against what should be: EndpointSlices, what is removed and what never is, addresses."""
+import msgspec
+import pytest
+from controller_cases import AUTHORITY, SITE, planned, targets_for, uid_of
+
+from gwfast.config.model import Key
+from gwfast.controller import desired as wanted
+from gwfast.controller.desired import KUBERNETES, OURS, Slices, assigned, desired, doomed, mirrors
+from gwfast.controller.fleet import Known
+
+CLASS = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: gwfast}
+spec: {controllerName: gwfast.dev/gateway-controller}
+"""
+GATEWAY = """
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: %s, namespace: shop}
+spec: {gatewayClassName: gwfast, listeners: [{name: a, port: 80, protocol: HTTP}, {name: d, port: 53, protocol: UDP}]%s}
+"""
+DEDICATED = """
+---
+apiVersion: gwfast.dev/v1alpha1
+kind: GatewayParameters
+metadata: {name: own, namespace: shop}
+spec: {dedicated: true%s}
+"""
+OWN = ", infrastructure: {parametersRef: {group: gwfast.dev, kind: GatewayParameters, name: own}}"
+G = Key("Gateway", "shop", "g")
+
+
+def slice_of(namespace, service, *endpoints, keeper=KUBERNETES, name="xyz"):
+    metadata = {"name": f"{service}-{name}", "namespace": namespace,
+                "labels": {"kubernetes.io/service-name": service, "endpointslice.kubernetes.io/managed-by": keeper}}
+    return {"metadata": metadata, "addressType": "IPv4", "endpoints": list(endpoints), "ports": [{"name": "admin", "port": 9000}]}
+
+
+def endpoint(address, ready=True, **more):
+    return {"addresses": [address], "conditions": {"ready": ready, "serving": ready, "terminating": False}, **more}
+
+
+def there(made, *slices):
+    """What was made, as the API server has it, and EndpointSlices."""
+    found = {key: {**each, "metadata": {**each["metadata"], "uid": f"uid-of-{key.kind}-{key.name}"}} for key, each in made.items()}
+    return found | {Key("EndpointSlice", each["metadata"]["namespace"], each["metadata"]["name"]): each for each in slices}
+
+
+def make(text):
+    plan = planned(text)
+    return plan, targets_for(plan), desired(plan, SITE, uid_of, targets_for(plan), AUTHORITY)
+
+
+def test_endpoints_of_a_shared_fleet_are_mirrored():
+    plan, targets, made = make(CLASS + GATEWAY % ("g", "") + GATEWAY % ("h", ""))
+    source = slice_of("gwfast-system", "gwfast-gwfast", endpoint("10.0.0.1", nodeName="n", zone="z", targetRef={"kind": "Pod"}),
+                      endpoint("10.0.0.2", ready=False))
+    owned = there(made, source, slice_of("gwfast-system", "another", endpoint("10.0.0.3")))
+    found = mirrors(plan, SITE, owned, Slices(owned), targets)
+    assert [key.name for key in found] == ["g-gwfast-xyz", "h-gwfast-xyz"]
+    one = found[Key("EndpointSlice", "shop", "g-gwfast-xyz")]
+    assert one["metadata"]["ownerReferences"] == [
+        {"apiVersion": "v1", "kind": "Service", "name": "g-gwfast", "uid": "uid-of-Service-g-gwfast", "controller": True}]
+    assert one["metadata"]["labels"]["kubernetes.io/service-name"] == "g-gwfast"
+    assert one["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] == OURS
+    assert one["endpoints"] == [{"addresses": ["10.0.0.1"], "conditions": source["endpoints"][0]["conditions"], "nodeName": "n", "zone": "z"},
+                                endpoint("10.0.0.2", ready=False)]
+    ports = {(each["name"], each["protocol"]): each["port"] for each in one["ports"]}
+    assert ports == {("http-80", "TCP"): targets[G][80, "TCP"], ("udp-53", "UDP"): targets[G][53, "UDP"]}
+
+
+def test_nothing_is_made_for_what_has_no_uid_yet():
+    plan = planned(CLASS + GATEWAY % ("g", ""))
+    assert desired(plan, SITE, lambda key: "", targets_for(plan), AUTHORITY) == {}
+
+
+def test_what_is_not_needed_goes_and_nothing_else():
+    _, _, before = make(CLASS + GATEWAY % ("g", "") + GATEWAY % ("h", OWN) + DEDICATED % "")
+    plan, _, made = make(CLASS + GATEWAY % ("g", ""))
+    mirrored = slice_of("shop", "h-gwfast", endpoint("10.0.0.1"), keeper=OURS)
+    owned = there(before, slice_of("gwfast-system", "gwfast-gwfast", endpoint("10.0.0.1")), mirrored)
+    gone = doomed(plan, made, owned, Slices(owned))
+    assert {(key.kind, key.name) for key in gone} == {
+        ("Service", "h-gwfast"), ("Deployment", "h-gwfast"), ("ServiceAccount", "h-gwfast"), ("PodDisruptionBudget", "h-gwfast"),
+        ("ConfigMap", "h-gwfast-ca"), ("EndpointSlice", "h-gwfast-xyz")}
+    assert doomed(plan, made, there(made), Slices({})) == set()
+
+
+def test_what_is_being_deleted_is_left_to_it():
+    _, _, before = make(CLASS + GATEWAY % ("g", ""))
+    plan, _, made = make(CLASS)
+    owned = there(before)
+    owned[Key("Service", "shop", "g-gwfast")]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert doomed(plan, made, owned, Slices(owned)) == set()
+
+
+def test_unknown_parameters_remove_nothing():
+    _, _, before = make(CLASS + GATEWAY % ("g", ""))
+    wrong = CLASS.replace("controller}", "controller, parametersRef: {group: a.b, kind: C, name: c}}")
+    owned = there(before, slice_of("shop", "g-gwfast", endpoint("10.0.0.1"), keeper=OURS))
+    plan = planned(wrong + GATEWAY % ("g", ""), wanted.records(owned, set()), Known())
+    made = desired(plan, SITE, uid_of, {}, AUTHORITY)
+    assert made == {} and doomed(plan, made | mirrors(plan, SITE, owned, Slices(owned), {}), owned, Slices(owned)) <= {
+        Key("EndpointSlice", "shop", "g-gwfast-xyz")}
+
+
+@pytest.mark.parametrize("ready, left", [(False, True), (True, False)])
+def test_who_moves_to_data_planes_of_its_own_is_served_by_the_others_until_they_serve(ready, left):
+    plan, _, made = make(CLASS + GATEWAY % ("g", OWN) + DEDICATED % "")
+    old = slice_of("shop", "g-gwfast", endpoint("10.0.0.1"), keeper=OURS, name="old")
+    owned = there(made, old, slice_of("shop", "g-gwfast", endpoint("10.0.0.2", ready), name="new"))
+    gone = doomed(plan, made, owned, Slices(owned))
+    assert gone == (set() if left else {Key("EndpointSlice", "shop", "g-gwfast-old")})
+
+
+def test_records():
+    _, targets, made = make(CLASS + GATEWAY % ("g", "") + GATEWAY % ("h", OWN) + DEDICATED % "")
+    found = wanted.records(made, {("a", "b")})
+    assert found.names == {(G, "gwfast"): "g-gwfast", (Key("Gateway", "shop", "h"), "gwfast"): "h-gwfast"}
+    assert found.dedicated == {Key("Gateway", "shop", "h")} and found.foreign == {("a", "b")}
+    assert wanted.targets_of(made[Key("Service", "shop", "g-gwfast")]) == targets[G]
+
+
+BALANCED = {"type": "LoadBalancer"}
+ADDRESSES = [
+    # spec.addresses, what the Service says, addresses, reason
+    ("", {"spec": BALANCED}, [], "AddressNotAssigned"),
+    ("", {"spec": BALANCED, "status": {"loadBalancer": {}}}, [], "AddressNotAssigned"),
+    ("", {"spec": BALANCED, "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"hostname": "lb.example"}]}}},
+     [("IPAddress", "192.0.2.1"), ("Hostname", "lb.example")], ""),
+    ("", {"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1", "fd00::1"]}},
+     [("IPAddress", "10.0.0.1"), ("IPAddress", "fd00::1")], ""),
+    ("", {"spec": {"type": "NodePort", "clusterIP": "10.0.0.1"}}, [("IPAddress", "10.0.0.1")], ""),
+    ("", {"spec": {"type": "ClusterIP", "clusterIP": "None"}}, [], "AddressNotAssigned"),
+    (", addresses: [{type: IPAddress}]", {"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"}}, [("IPAddress", "10.0.0.1")], ""),
+    (", addresses: [{value: 192.0.2.9}]", {"spec": BALANCED}, [], "AddressNotUsable"),
+    (", addresses: [{value: 192.0.2.9}]", {"spec": BALANCED, "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}, [],
+     "AddressNotUsable"),
+    (", addresses: [{value: 192.0.2.9}]", {"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1", "externalIPs": ["192.0.2.9"]}},
+     [("IPAddress", "192.0.2.9")], ""),
+    (", addresses: [{value: 192.0.2.9}, {value: 192.0.2.8}]",
+     {"spec": BALANCED, "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}}}, [("IPAddress", "192.0.2.9")], "AddressNotUsable"),
+    (", addresses: [{value: 192.0.2.9}, {}]", {"spec": BALANCED, "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}}},
+     [("IPAddress", "192.0.2.9")], ""),
+]
+
+
+@pytest.mark.parametrize("asked, service, addresses, reason", ADDRESSES)
+def test_addresses(asked, service, addresses, reason):
+    plan = planned(CLASS + GATEWAY % ("g", asked))
+    need = plan.needs[G]
+    found = assigned(need, service, plan.fleets[need.fleet], Slices({}))
+    assert list(found.addresses) == addresses and found.ready is (not reason) and (not reason or found.reason == reason)
+
+
+def test_addresses_on_the_network_of_nodes_are_those_of_ready_pods():
+    plan = planned(CLASS + GATEWAY % ("g", OWN) + DEDICATED % ", hostNetwork: true")
+    one = slice_of("shop", "g-gwfast", endpoint("192.0.2.1"), endpoint("192.0.2.2", ready=False), endpoint("192.0.2.3"))
+    found = assigned(plan.needs[G], {"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"}}, plan.fleets["shop", "g-gwfast"],
+                     Slices(there({}, one)))
+    assert found.addresses == (("IPAddress", "192.0.2.1"), ("IPAddress", "192.0.2.3"))
+
+
+def test_an_address_that_cannot_be_had_says_why():
+    plan = planned(CLASS + GATEWAY % ("g", ""))
+    need, fleet = plan.needs[G], plan.fleets["gwfast-system", "gwfast-gwfast"]
+    assert assigned(need, None, fleet, Slices({})).reason == "AddressNotAssigned"
+    found = assigned(need, None, fleet, Slices({}), "403 Forbidden: no")
+    assert (found.ready, found.reason, found.message) == (False, "Pending", "403 Forbidden: no")
+    service = {"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"}}
+    found = assigned(need, service, fleet, Slices({}), "422 Invalid: no")
+    assert not found.ready and found.addresses and "422" in found.message
+
+
+def test_at_most_sixteen_addresses():
+    plan = planned(CLASS + GATEWAY % ("g", ""))
+    ingress = [{"ip": f"192.0.2.{number}"} for number in range(20)]
+    found = assigned(plan.needs[G], {"spec": BALANCED, "status": {"loadBalancer": {"ingress": ingress}}},
+                     plan.fleets["gwfast-system", "gwfast-gwfast"], Slices({}))
+    assert len(found.addresses) == 16 and msgspec.to_builtins(found)["ready"]
