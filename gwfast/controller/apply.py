@@ -60,6 +60,8 @@ def projected(said: Any, there: Any) -> Any:
                 for name, each in said.items()}
     if isinstance(said, list) and isinstance(there, list) and all(isinstance(each, dict) for each in (*said, *there)):
         named = {_names(each): each for each in there}
+        if len(named) < len(there):  # they have no names: each is known by its place
+            return [projected(each, there[place] if place < len(there) else None) for place, each in enumerate(said)]
         return [projected(each, named.get(_names(each))) for each in said]
     return there
 
@@ -74,6 +76,14 @@ class _Applied(msgspec.Struct):
 
     hash: str
     answer: Any
+
+
+class _Failed(msgspec.Struct):
+    """What could not be written: why, and when it is tried again."""
+
+    backoff: Backoff
+    words: str = ""
+    until: float = 0.0
 
 
 class Applier:
@@ -93,7 +103,7 @@ class Applier:
         self._applied: dict[Key, _Applied] = {}
         self._dirty: set[Key] = set()  # to be looked at
         self._rests: dict[Key, float] = {}  # until when what somebody else writes too is left
-        self._waiting: dict[Key, tuple[Backoff, float]] = {}  # what failed, and when it is tried again
+        self._waiting: dict[Key, _Failed] = {}
         self._busy: set[Key] = set()
         self._wake = asyncio.Event()
         self._leads = False
@@ -160,7 +170,7 @@ class Applier:
         """Return when an object may be written: what failed and what somebody else writes too has to wait."""
         known = self._applied.get(key)
         same = known is not None and key in self._hashes and known.hash == self._hashes[key][1]
-        return max(self._waiting[key][1] if key in self._waiting else 0.0, self._rests.get(key, 0.0) if same else 0.0)
+        return max(self._waiting[key].until if key in self._waiting else 0.0, self._rests.get(key, 0.0) if same else 0.0)
 
     def _pause(self, now: float) -> float | None:
         """Return how long it is until something may be written that has to wait now."""
@@ -207,9 +217,11 @@ class Applier:
             self._wake.set()
 
     def _later(self, key: Key, words: str) -> None:
-        backoff, _ = self._waiting.get(key) or (Backoff(), 0.0)
-        self._waiting[key] = backoff, asyncio.get_running_loop().time() + backoff.next()
-        self._log.warning("an object is not as it should be; it is tried again", object=str(key), error=words)
+        known = self._waiting.get(key) or _Failed(Backoff())
+        if words != known.words:
+            self._log.warning("an object is not as it should be; it is tried again", object=str(key), error=words)
+        known.words, known.until = words, asyncio.get_running_loop().time() + known.backoff.next()
+        self._waiting[key] = known
         self._told(key, words)
 
     async def _apply(self, key: Key) -> None:

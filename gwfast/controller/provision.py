@@ -173,7 +173,8 @@ class _Sink:
     def put(self, name: Name, seen: Seen, raw: bytes, before: Seen | None) -> None:
         if before is not None and before.content == seen.content and self._kind != "Service":
             return  # its status alone
-        found = msgspec.json.decode(raw)
+        group, version, _ = PATHS[self._kind]
+        found = {"apiVersion": f"{group}/{version}" if group else version, "kind": self._kind} | msgspec.json.decode(raw)
         found["metadata"].pop("managedFields", None)
         self._provisioner.take(Key(self._kind, *name), found)
 
