@@ -7,7 +7,10 @@
 
     parameters   GatewayParameters: what a class, overridden by a Gateway, asks for (gwfast.dev/v1alpha1)
     fleet        Fleet: the data planes of one class (shared), or of one Gateway (dedicated): its name, namespace, Gateways
-    provision    the objects that a fleet and its Gateways need, as JSON; what differs from what is there is applied
+    objects      the objects that a fleet and its Gateways need, as JSON
+    desired      what should be there, what is there and should not be, and the addresses that a Gateway got
+    apply        Applier: server-side apply of what differs
+    provision    Provisioner: all of that, following the graph and what the API server says
     ports        target ports: each (Gateway, port, transport) has one of its own in its fleet; its Service is the record
     feed         the resources that the Gateways of a fleet need, and nothing else
     stream       the server that data planes ask, and what it believes of them (TLS, TokenReview)

@@ -9,8 +9,8 @@
     tls.crt tls.key     of the stream, for the names of its Service
 
 Rules:
-- Whoever believes (data planes) reads all authorities, `bundle`. A new one signs only once it was believed for SPREAD: by then each
-  data plane that runs has read it, as its kubelet brings it within two minutes.
+- Whoever believes (data planes) reads all authorities, `bundle`. A new one signs only once it was believed for SPREAD: by then
+  each data plane that runs has read it, as its kubelet brings it within two minutes.
 - Keys are ECDSA P-256. A certificate is valid from a little before now: clocks differ.
 - Only the leader writes, with the resourceVersion that it read. What is there and cannot be read is replaced, and that is told.
 """
