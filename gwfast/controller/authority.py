@@ -104,7 +104,7 @@ def _written(name: str, pair: Pair) -> dict[str, bytes]:
 
 
 def _serves(certificate: x509.Certificate, authority: Pair, names: tuple[str, ...], now: datetime.datetime) -> bool:
-    """Whether a certificate of the stream is good for now: the authority's, for these names, and not near its end."""
+    """Whether a certificate of the stream is good: the authority's, for these names, and not near its end."""
     try:
         certificate.verify_directly_issued_by(authority.certificate)
         said = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
