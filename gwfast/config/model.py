@@ -71,11 +71,11 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-class _Type(Struct, kw_only=True, frozen=True, gc=False, rename="camel", forbid_unknown_fields=True):
+class _Type(Struct, kw_only=True, frozen=True, gc=False, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
     pass
 
 
-class _Open(Struct, kw_only=True, frozen=True, gc=False, rename="camel"):
+class _Open(Struct, kw_only=True, frozen=True, gc=False, rename="camel", omit_defaults=True):
     """A type of which only some fields matter here; `others` are those that it has besides."""
 
     others: ClassVar[frozenset[str]] = frozenset()
@@ -85,7 +85,7 @@ class Ignored(Struct, kw_only=True, frozen=True, gc=False):
     """An object that is accepted, whatever is in it, and not kept (status)."""
 
 
-class ObjectMeta(Struct, kw_only=True, gc=False, rename="camel"):
+class ObjectMeta(Struct, kw_only=True, gc=False, rename="camel", omit_defaults=True):
     """Namespace is 'default' where a namespaced kind gave none, '' for cluster-scoped kinds."""
 
     others: ClassVar[frozenset[str]] = _words(
@@ -101,7 +101,7 @@ class ObjectMeta(Struct, kw_only=True, gc=False, rename="camel"):
 
 
 class Resource(
-    Struct, kw_only=True, gc=False, eq=False, rename="camel", forbid_unknown_fields=True,
+    Struct, kw_only=True, gc=False, eq=False, rename="camel", forbid_unknown_fields=True, omit_defaults=True,
     tag_field="kind", tag=True,
 ):
     kind: ClassVar[str]

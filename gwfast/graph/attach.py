@@ -66,7 +66,7 @@ class Attacher:
     def __init__(self, options: GraphOptions = _DEFAULTS, refuse_regex: Callable[[str], str] | None = None, *,
                  keeps: bool = False):
         self._options = options
-        self._resources = Resources()
+        self._resources = self.resources = Resources()
         self._credentials = Credentials(self._resources, keeps)
         self._backends = Backends(
             self._resources, options,

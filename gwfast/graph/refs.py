@@ -1,7 +1,7 @@
 """References: what a resource names, whether it may, and what is there.
 
     Resources    the resources by kind, what changed since the last time, and five indexes over them:
-                   grants    namespace -> who may refer to what in it     (ReferenceGrant)
+                   grants    namespace -> who may refer to what in it     (ReferenceGrant), and the grants that say so
                    slices    Service   -> its EndpointSlices
                    policies  kind, Service -> the policies of a kind that name it
                    trusting  ConfigMap -> the BackendTLSPolicies that have their authorities from it
@@ -35,6 +35,7 @@ class Resources:
     def __init__(self):
         self._kinds: dict[str, dict[Key, Resource]] = {}
         self._grants: dict[str, Counter[tuple]] = {}
+        self._granting: dict[str, dict[Key, ReferenceGrant]] = {}
         self._slices: dict[Key, dict[Key, EndpointSlice]] = {}
         self._policies: dict[str, dict[Key, dict[Key, Policy]]] = {kind: {} for kind in POLICY_KINDS}
         self._trusting: dict[Key, dict[Key, BackendTLSPolicy]] = {}
@@ -67,6 +68,7 @@ class Resources:
             kind[key] = now
         if key.kind == "ReferenceGrant":
             self._count_permissions(key.namespace, before, now)
+            _move(self._granting, key, before, now, lambda grant: [key.namespace])
         elif key.kind == "EndpointSlice":
             _move(self._slices, key, before, now, slice_services)
         elif key.kind == "Service":
@@ -96,6 +98,11 @@ class Resources:
             return True
         counts = self._grants.get(namespace)
         return bool(counts) and (counts[(*source, *target, None)] > 0 or counts[(*source, *target, name)] > 0)
+
+    def grants(self, source: tuple[str, str, str], target: tuple[str, str], namespace: str, name: str) -> list[ReferenceGrant]:
+        """Return the grants by which `permits` says so, where it needs any."""
+        wanted = {(*source, *target, None), (*source, *target, name)}
+        return [grant for grant in self._granting.get(namespace, {}).values() if not wanted.isdisjoint(_permissions(grant))]
 
     def slices(self, service: Key) -> Iterable[EndpointSlice]:
         return self._slices.get(service, {}).values()

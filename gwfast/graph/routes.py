@@ -15,7 +15,17 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-from gwfast.config.model import GATEWAY_GROUP, OWN_GROUP, GRPCRouteMatch, HTTPRouteRule, Key, ParentReference, PythonFilter
+from gwfast.config.model import (
+    GATEWAY_GROUP,
+    OWN_GROUP,
+    BackendObjectReference,
+    GRPCRouteMatch,
+    HTTPRouteRule,
+    Key,
+    LocalObjectReference,
+    ParentReference,
+    PythonFilter,
+)
 from gwfast.graph.backends import Backends, Resolved
 from gwfast.graph.gateways import Survey
 from gwfast.graph.hostnames import matching
@@ -395,17 +405,23 @@ def _expressions(match):
 def service_refs(route: Route) -> set[Key]:
     """Return the Services that a route names, also in filters, whether or not it may; and its filters in Python."""
     namespace = route.metadata.namespace
-    refs = []
-    extensions = set()
+    refs, extensions = named(route)
+    found = {Key("Service", ref.namespace or namespace, ref.name) for ref in refs}
+    return found | {Key("PythonFilter", namespace, ref.name) for ref in extensions}
+
+
+def named(route: Route) -> tuple[list[BackendObjectReference], list[LocalObjectReference]]:
+    """Return every reference of a route to a backend, also in filters, and those to filters that are resources."""
+    refs: list[BackendObjectReference] = []
+    extensions = []
     filtered = route.kind in ("HTTPRoute", "GRPCRoute")
     for rule in route.spec.rules:
         refs += rule.backend_refs
         if filtered:
             filters = [*rule.filters, *(one for ref in rule.backend_refs for one in ref.filters)]
             refs += [ref for one in filters if (ref := _filter_backend(one)) is not None]
-            extensions.update(one.extension_ref.name for one in filters if one.extension_ref is not None)
-    found = {Key("Service", ref.namespace or namespace, ref.name) for ref in refs}
-    return found | {Key("PythonFilter", namespace, name) for name in extensions}
+            extensions += [one.extension_ref for one in filters if one.extension_ref is not None]
+    return refs, extensions
 
 
 def _filter_backend(one):

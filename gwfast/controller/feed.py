@@ -1,0 +1,355 @@
+"""What each fleet of data planes needs to know: the resources of its Gateways, and nothing else.
+
+    Gateway ──> GatewayClass, its own Service, ListenerSets, Secrets, ConfigMaps, Namespaces of ListenerSets
+    route   ──> Services ──> EndpointSlices, policies ──> ConfigMaps, and its Namespace where a listener selects by labels
+            └─> PythonFilters, where all its Gateways of the fleet may run them
+    what lies in another namespace ──> permission ──> the ReferenceGrants that permit it and, where there is one, itself
+
+A fleet holds what its roots (Gateways that are accepted, and the routes that they accepted) lead to, directly or not. How
+often each node is led to is counted, so that a change costs what it changes: a node that is led to for the first time
+brings what it leads to, one that is not any more takes it along.
+
+Rules:
+- What is not permitted is not sent, and neither is what nobody accepted: a data plane comes to the verdict of the
+  controller because it has never heard of the rest.
+- A node may be there without its resource: it is sent as soon as that exists.
+- A `Feed` never changes once it is handed out; two share what is the same in both (gwfast.sharing).
+- `version` is a digest of all that a feed says, whoever says it and in whatever order it came to be: two controllers that
+  know the same give the same version, so a data plane that changes from one to the other has nothing to fetch.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from gwfast.config.model import OWN_GROUP, Gateway, Key, ListenerSet, Resource
+from gwfast.controller.wire import encode
+from gwfast.graph.model import POLICY_KINDS, ROUTE_KINDS, Graph, ListenerNode
+from gwfast.graph.refs import Resources, led_gateways, policy_services, slice_services
+from gwfast.graph.routes import named
+from gwfast.identity import digest
+from gwfast.sharing import Shards, changes
+
+PERMISSION, FILTERS = "(permission)", "(filters)"  # kinds of nodes that are no resources
+_VERSION_BYTES = 32
+
+
+class Served(msgspec.Struct, frozen=True):
+    """A Gateway of a fleet. filters: its routes may run filters in Python."""
+
+    fleet: str
+    filters: bool = False
+
+
+class Feed(msgspec.Struct, frozen=True, eq=False):
+    """All that a fleet is told. changed: keys that are not as they were in the feed before; marks: of each Gateway the
+    `number` of the first feed of this run that has it, and its Service, as they are now."""
+
+    version: str
+    number: int = 0
+    objects: Shards = Shards()  # Key -> Resource
+    changed: tuple[Key, ...] = ()
+    marks: Mapping[Key, int] = {}
+
+
+EMPTY = Feed("0" * 2 * _VERSION_BYTES)
+
+
+class Feeds:
+    """Keeps the feed of every fleet up to date, change by change. `resources` are those of the graph's Attacher."""
+
+    def __init__(self, resources: Resources):
+        self._resources = resources
+        self._graph: Graph | None = None
+        self._gateways: Mapping[Key, Served] = {}
+        self._fleets: dict[str, _Fleet] = {}
+        self._leads: dict[Key, frozenset[Key]] = {}  # of every node that a fleet has
+        self._roots: dict[Key, frozenset[str]] = {}  # node -> the fleets of which it is a root
+        self._permissions: dict[str, set[Key]] = {}  # namespace -> permissions to refer into it
+
+    def update(self, graph: Graph, changed: Iterable[Key], gateways: Mapping[Key, Served]) -> dict[str, Feed | None]:
+        """Return the feeds that are others now, by fleet; None where a fleet is no more.
+
+        changed: keys of resources that may be others than in the last call. gateways: those that have a fleet.
+        """
+        before, self._graph = self._graph, graph
+        changed = set(changed)
+        roots, stale = self._renewed(before, graph, gateways)
+        self._gateways = gateways
+        stale |= changed | self._behind(changed)
+        for fleet in {served.fleet for served in gateways.values()} - self._fleets.keys():
+            self._fleets[fleet] = _Fleet()
+        for node in roots:
+            self._plant(node)
+        for node in stale:
+            self._lead_again(node)
+        return self._settle(changed)
+
+    # ---- What a change reaches
+
+    def _renewed(self, before: Graph | None, graph: Graph, gateways: Mapping[Key, Served]) -> tuple[set[Key], set[Key]]:
+        """Return the Gateways and routes that may be roots of other fleets, and the nodes that may lead elsewhere."""
+        nodes = changes(before.gateways if before else {}, graph.gateways)
+        sets = changes(before.listener_sets if before else {}, graph.listener_sets)
+        routes = set(changes(before.routes if before else {}, graph.routes))
+        moved = {key for key in gateways.keys() | self._gateways.keys() if gateways.get(key) != self._gateways.get(key)}
+        moved |= {key for key, pair in nodes.items() if _accepted(pair[0]) != _accepted(pair[1])}
+        judged = nodes.keys() | {node.gateway for pair in sets.values() for node in pair if node}
+        moved |= {key for key in judged if _selects(before, key) != _selects(graph, key)}
+        if moved:
+            routes |= {key for key, node in graph.routes.items() if any(parent.gateway in moved for parent in node.parents)}
+        filters = {_filters_of(key) for key in routes}
+        return routes | filters | moved | nodes.keys(), routes | filters | judged
+
+    def _behind(self, changed: set[Key]) -> set[Key]:
+        """Return the nodes that lead to what has changed, or led, where that follows from the resource itself."""
+        found: set[Key] = set()
+        for key in changed:
+            pair = [one for one in (self._held(key), self._resources.get(*key)) if one is not None]
+            if key.kind == "EndpointSlice":
+                found.update(service for one in pair for service in slice_services(one))
+            elif key.kind in POLICY_KINDS:
+                found.update(service for one in pair for service in policy_services(one))
+            elif key.kind == "Service":
+                found.update(gateway for one in pair for gateway in led_gateways(one))
+            elif key.kind == "ReferenceGrant":
+                found |= self._permissions.get(key.namespace, set())
+        return found
+
+    def _held(self, key: Key) -> Resource | None:
+        """Return a resource as it was when a fleet was last told of it."""
+        return next((one for fleet in self._fleets.values() if (one := fleet.feed.objects.get(key)) is not None), None)
+
+    # ---- Nodes
+
+    def _plant(self, node: Key) -> None:
+        """Let a Gateway, a route or its filters be a root where it should be, and nowhere else."""
+        before, now = self._roots.get(node, frozenset()), self._fleets_of(node)
+        for fleet in now - before:
+            self._add(self._fleets[fleet], node)
+        for fleet in before - now:
+            self._drop(self._fleets[fleet], node)
+        if now:
+            self._roots[node] = now
+        else:
+            self._roots.pop(node, None)
+
+    def _fleets_of(self, node: Key) -> frozenset[str]:
+        if node.kind == "Gateway":
+            served = self._gateways.get(node)
+            return frozenset([served.fleet] if served and _accepted(self._graph.gateways.get(node)) else [])
+        route = self._graph.routes.get(_route_of(node))
+        owners = {parent.gateway for parent in route.parents if parent.accepted} if route else set()
+        served = [one for owner in owners if (one := self._gateways.get(owner)) and _accepted(self._graph.gateways.get(owner))]
+        barred = {one.fleet for one in served if not one.filters} if node.kind == FILTERS else set()
+        return frozenset(one.fleet for one in served if one.fleet not in barred)
+
+    def _lead_again(self, node: Key) -> None:
+        """Follow what a node leads to now, in every fleet that has it."""
+        before = self._leads.get(node)
+        if before is None:
+            return
+        now = self._leads[node] = self._lead(node)
+        for fleet in self._fleets.values() if now != before else ():
+            if node in fleet.counts:
+                for each in now - before:
+                    self._add(fleet, each)
+                for each in before - now:
+                    self._drop(fleet, each)
+
+    def _add(self, fleet: _Fleet, node: Key) -> None:
+        count = fleet.counts.get(node, 0)
+        fleet.counts[node] = count + 1
+        if count:
+            return
+        fleet.touched.add(node)
+        if node not in self._leads:
+            self._leads[node] = self._lead(node)
+            if node.kind == PERMISSION:
+                self._permissions.setdefault(node.namespace, set()).add(node)
+        for each in self._leads[node]:
+            self._add(fleet, each)
+
+    def _drop(self, fleet: _Fleet, node: Key) -> None:
+        fleet.counts[node] -= 1
+        if fleet.counts[node]:
+            return
+        del fleet.counts[node]
+        fleet.touched.add(node)
+        leads = self._leads[node]
+        if not any(node in other.counts for other in self._fleets.values()):
+            del self._leads[node]
+            if node.kind == PERMISSION:
+                self._permissions[node.namespace].discard(node)
+        for each in leads:
+            self._drop(fleet, each)
+
+    def _lead(self, node: Key) -> frozenset[Key]:
+        """Return what a node leads to."""
+        if node.kind == PERMISSION:
+            return frozenset(self._permitted(node))
+        if node.kind == FILTERS:
+            return frozenset(self._extensions(node))
+        if node.kind == "Service":
+            policies = [policy for kind in POLICY_KINDS for policy in self._resources.policies(node, kind)]
+            return frozenset(one.key for one in (*self._resources.slices(node), *policies))
+        resource = self._resources.get(*node)
+        if resource is None:
+            return frozenset()
+        if node.kind == "Gateway":
+            return frozenset(self._of_gateway(resource))
+        if node.kind == "ListenerSet":
+            return frozenset(self._certificates(resource))
+        if node.kind == "BackendTLSPolicy":
+            refs = resource.spec.validation.ca_certificate_refs
+            return frozenset(Key("ConfigMap", node.namespace, ref.name) for ref in refs if _is(ref, "ConfigMap"))
+        if node.kind in ROUTE_KINDS:
+            return frozenset(self._of_route(node, resource))
+        return frozenset()
+
+    def _of_gateway(self, gateway: Gateway) -> Iterable[Key]:
+        node, spec = self._graph.gateways.get(gateway.key), gateway.spec
+        yield Key("GatewayClass", "", spec.gateway_class_name)
+        yield from (service.key for service in self._resources.fronts(gateway.key))
+        sets = {self._graph.listeners[identity].owner for identity in node.listeners} - {gateway.key} if node else ()
+        yield from sets
+        if spec.allowed_listeners and spec.allowed_listeners.namespaces.from_ == "Selector":
+            yield from (Key("Namespace", "", key.namespace) for key in sets)
+        yield from self._certificates(gateway)
+        if spec.tls and spec.tls.backend and spec.tls.backend.client_certificate_ref:
+            yield from self._to(gateway, spec.tls.backend.client_certificate_ref, "Secret")
+        frontend = spec.tls.frontend if spec.tls else None
+        for config in [frontend.default, *(each.tls for each in frontend.per_port)] if frontend else ():
+            for ref in config.validation.ca_certificate_refs if config.validation else ():
+                yield from self._to(gateway, ref, "ConfigMap")
+
+    def _certificates(self, owner: Gateway | ListenerSet) -> Iterable[Key]:
+        for listener in owner.spec.listeners:
+            if listener.protocol in ("HTTPS", "TLS") and listener.tls and listener.tls.mode != "Passthrough":
+                for ref in listener.tls.certificate_refs:
+                    yield from self._to(owner, ref, "Secret")
+
+    def _of_route(self, key: Key, route: Resource) -> Iterable[Key]:
+        for ref in named(route)[0]:
+            yield from self._to(route, ref, "Service")
+        node = self._graph.routes.get(key)
+        identities = {identity for parent in node.parents for identity in parent.listeners} if node else ()
+        if any(_by_labels(self._graph.listeners[identity]) for identity in identities):
+            yield Key("Namespace", "", key.namespace)
+
+    def _extensions(self, node: Key) -> Iterable[Key]:
+        route = self._resources.get(*_route_of(node))
+        for ref in named(route)[1] if route else ():
+            if (ref.group, ref.kind) == (OWN_GROUP, "PythonFilter"):
+                yield Key("PythonFilter", node.namespace, ref.name)
+
+    def _to(self, owner: Resource, ref, kind: str) -> Iterable[Key]:
+        """Yield what a reference leads to: what it names, or the permission to name it."""
+        if not _is(ref, kind):
+            return
+        own, namespace = owner.metadata.namespace, ref.namespace or owner.metadata.namespace
+        if namespace == own:
+            yield Key(kind, namespace, ref.name)
+        else:
+            yield Key(PERMISSION, namespace, " ".join((owner.group, owner.kind, own, kind, ref.name)))
+
+    def _permitted(self, node: Key) -> Iterable[Key]:
+        group, kind, namespace, target, name = node.name.split(" ")
+        grants = self._resources.grants((group, kind, namespace), ("", target), node.namespace, name)
+        yield from (grant.key for grant in grants)
+        if grants:
+            yield Key(target, node.namespace, name)
+
+    # ---- Feeds
+
+    def _settle(self, changed: set[Key]) -> dict[str, Feed | None]:
+        found: dict[str, Feed | None] = {}
+        wanted = {served.fleet for served in self._gateways.values()}
+        for name, fleet in list(self._fleets.items()):
+            if name not in wanted:
+                del self._fleets[name]
+                found[name] = None
+            elif feed := fleet.settled(self._resources, changed):
+                found[name] = feed
+        return found
+
+
+class _Fleet:
+    """How often each node of a fleet is led to, the nodes that came or went since the last feed, and that."""
+
+    def __init__(self):
+        self.counts: dict[Key, int] = {}
+        self.touched: set[Key] = set()
+        self.feed: Feed = EMPTY
+        self._sum = 0
+        self._new = True
+
+    def settled(self, resources: Resources, changed: set[Key]) -> Feed | None:
+        """Return the feed that says what is there now, None where it says the same as before."""
+        edits: dict[Key, Resource | None] = {}
+        moved: set[Key] = set()  # Gateways that are others, or elsewhere
+        for key in self.touched | {key for key in changed if key in self.counts}:
+            before = self.feed.objects.get(key)
+            now = resources.get(*key) if key in self.counts else None
+            if before is not now and self._amend(before, now):
+                edits[key] = now
+                moved.update((key,) if key.kind == "Gateway" else _fronted(before, now) if key.kind == "Service" else ())
+        self.touched = set()
+        if not edits and not self._new:
+            return None
+        self._new = False
+        number = self.feed.number + 1
+        objects, marks = self.feed.objects.changed(edits), self.feed.marks
+        if moved:
+            marks = {key: mark for key, mark in (marks | dict.fromkeys(moved, number)).items() if key in objects}
+        self.feed = Feed(self._sum.to_bytes(_VERSION_BYTES, "big").hex(), number, objects, tuple(edits), marks)
+        return self.feed
+
+    def _amend(self, before: Resource | None, now: Resource | None) -> bool:
+        """Take an object out of the version's sum and another one in; whether that makes a difference."""
+        old, new = (encode(one) if one is not None else b"" for one in (before, now))
+        if old == new:
+            return False
+        self._sum = (self._sum + _number(new) - _number(old)) % (1 << 8 * _VERSION_BYTES)
+        return True
+
+
+def _number(text: bytes) -> int:
+    return int.from_bytes(digest(text, _VERSION_BYTES), "big") if text else 0
+
+
+def _fronted(*services: Resource | None) -> set[Key]:
+    return {gateway for one in services if one is not None for gateway in led_gateways(one)}
+
+
+def _accepted(node) -> bool:
+    return node is not None and node.accepted
+
+
+def _selects(graph: Graph | None, key: Key) -> frozenset[str]:
+    """Return the listeners of a Gateway that choose routes by the labels of their namespaces."""
+    gateway = graph.gateways.get(key) if graph else None
+    return frozenset(one for one in gateway.listeners if _by_labels(graph.listeners[one])) if gateway else frozenset()
+
+
+def _by_labels(listener: ListenerNode) -> bool:
+    return listener.resource.allowed_routes.namespaces.from_ == "Selector"
+
+
+def _is(ref, kind: str) -> bool:
+    return (ref.group, ref.kind) == ("", kind)
+
+
+def _filters_of(route: Key) -> Key:
+    return Key(FILTERS, route.namespace, f"{route.kind}/{route.name}")
+
+
+def _route_of(node: Key) -> Key:
+    """Return the route that a node is, or whose filters it is."""
+    return Key(*_split(node)) if node.kind == FILTERS else node
+
+
+def _split(node: Key) -> tuple[str, str, str]:
+    kind, _, name = node.name.partition("/")
+    return kind, node.namespace, name

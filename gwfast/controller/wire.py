@@ -1,0 +1,115 @@
+"""What a controller and its data planes say to each other: lines of JSON.
+
+    controller ──> data plane                                 data plane ──> controller
+      {"type":"LEADER","address":"10.0.0.7:9443"}               {"type":"SERVED","version":"3f…","problems":[…]}
+      {"type":"SNAPSHOT"}                                       {"type":"PING"}
+      {"type":"PUT","object":{"kind":"HTTPRoute",…}}
+      {"type":"GONE","kind":"Service","namespace":"a","name":"b"}
+      {"type":"SYNC","version":"3f…"}
+      {"type":"PING"}
+
+What lies between two SYNCs is applied at once: PUT and GONE change what was there; behind a SNAPSHOT they are everything, and
+what is not among them is gone. SYNC names what there is now (feed.Feed.version). LEADER says who else has to hear what is
+served, '' is the speaker.
+
+Rules:
+- An object is what the API calls it, in JSON of the API's newest version; what is its default is left out. It was judged before
+  it was sent: it is not judged again.
+- Whoever is older than the other one skips lines and kinds that it does not know, and fields of objects.
+"""
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from gwfast.config import decode as reading
+from gwfast.config.model import KINDS, NOWHERE, OWN_GROUP, Key, Namespace, Resource
+
+_KEPT = f"{OWN_GROUP}/"  # annotations that mean something here
+_API_VERSIONS = {kind: f"{kind.group}/{kind.version}".lstrip("/") for kind in KINDS.values()}
+_encode = msgspec.json.Encoder().encode
+
+
+class Problem(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Something that a data plane cannot serve. gateway: 'namespace/name' of the one that it keeps from traffic, '' if none."""
+
+    message: str
+    gateway: str = ""
+    resource: str = ""
+
+
+class Line(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A line of either side; `type` says which of the fields matter."""
+
+    type: str
+    object: msgspec.Raw = msgspec.Raw(b"")
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+    version: str = ""
+    address: str = ""
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return Key(self.kind, self.namespace, self.name)
+
+
+SNAPSHOT = b'{"type":"SNAPSHOT"}\n'
+PING = b'{"type":"PING"}\n'
+_line = msgspec.json.Decoder(Line).decode
+
+
+class _Head(msgspec.Struct, gc=False, rename="camel"):
+    kind: str
+    api_version: str
+
+
+_head = msgspec.json.Decoder(_Head).decode
+
+
+def parse(text: bytes) -> Line:
+    """Read a line; ValueError for what is none."""
+    return _line(text)
+
+
+def say(type: str, **fields) -> bytes:
+    """Return a line."""
+    return _encode(Line(type, **fields)) + b"\n"
+
+
+def put(text: bytes) -> bytes:
+    """Return the line that brings an encoded object."""
+    return b'{"type":"PUT","object":' + text + b"}\n"
+
+
+def gone(key: Key) -> bytes:
+    """Return the line that takes an object away."""
+    return say("GONE", kind=key.kind, namespace=key.namespace, name=key.name)
+
+
+def encode(resource: Resource) -> bytes:
+    """Return a resource as JSON. Of annotations there are our own; of a Namespace only the labels."""
+    metadata = resource.metadata
+    kept = {} if isinstance(resource, Namespace) else {
+        name: text for name, text in metadata.annotations.items() if name.startswith(_KEPT)}
+    if len(kept) != len(metadata.annotations):
+        metadata = replace(metadata, annotations=kept)
+    return _encode(replace(resource, metadata=metadata, source=NOWHERE, api_version=_API_VERSIONS[type(resource)]))
+
+
+def decode(text: bytes) -> tuple[Resource | None, str]:
+    """Read an object; None of a kind that is not known, and, with words, where its fields are not understood."""
+    head = _head(text)
+    kind = KINDS.get((head.api_version.rpartition("/")[0], head.kind))
+    if kind is None:
+        return None, ""
+    try:
+        return reading.decoder(kind).decode(text), ""
+    except msgspec.ValidationError:
+        value = msgspec.json.decode(text)
+    resource, findings = reading.decode(value, kind)  # what is not known of it is dropped
+    if resource is not None:
+        return resource, ""
+    wrong = next(one for one in findings if one.reason != "UnknownField")
+    return None, f"{wrong.field} {wrong.message}"
