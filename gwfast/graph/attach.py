@@ -29,6 +29,7 @@ from gwfast.graph.certificates import Credentials
 from gwfast.graph.gateways import Survey, is_infrastructure, survey, why_idle
 from gwfast.graph.hostnames import Hostnames
 from gwfast.graph.model import (
+    FILTER_KIND,
     POLICY_KINDS,
     ROUTE_KINDS,
     Attachment,
@@ -173,7 +174,7 @@ class Attacher:
                     self._backends.refresh(service)
             elif key.kind == "ConfigMap":
                 services.update(service for one in self._resources.trusting(key) for service in policy_services(one))
-            elif key.kind == "PythonFilter":
+            elif key.kind == FILTER_KIND:
                 services.add(key)
             elif key.kind == "ReferenceGrant":
                 namespaces.add(key.namespace)
@@ -262,7 +263,8 @@ class Attacher:
         if self._policies and not self._policies_stale:
             services = {service for node in (before, now) if node for service in service_refs(node.resource)}
             self._policies_stale = any(
-                self._resources.policies(service, kind) for service in services for kind in POLICY_KINDS)
+                service.kind == FILTER_KIND or self._resources.policies(service, kind)
+                for service in services for kind in POLICY_KINDS)
         for node, act in ((now, self._backends.hold), (before, self._backends.release)):
             for rule in node.rules if node else ():
                 for backend in rule.leads():

@@ -58,6 +58,7 @@ from gwfast.identity import digest
 Doubt = Literal["expired", "not_yet_valid", "kept"]  # kept: what it held when it was good serves
 Route = HTTPRoute | GRPCRoute | TLSRoute | TCPRoute | UDPRoute
 POLICY_KINDS = ("BackendTLSPolicy", "XBackendTrafficPolicy", "BackendPolicy")
+FILTER_KIND = "PythonFilter"  # has a status as policies have
 ROUTE_KINDS = ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute")
 
 
@@ -409,7 +410,7 @@ class AncestorNode(Node):
 
 class PolicyNode(Node):
     key: Key
-    resource: BackendTLSPolicy | XBackendTrafficPolicy | BackendPolicy
+    resource: BackendTLSPolicy | XBackendTrafficPolicy | BackendPolicy | PythonFilter
     accepted: bool = True
     conditions: tuple[Condition, ...] = ()  # the same for every ancestor
     ancestors: tuple[AncestorNode, ...] = ()

@@ -6,6 +6,7 @@ Rules:
   with one for the whole Service, and comes before it. An XBackendTrafficPolicy is for whole Services, and for HTTP.
 - The ancestors are the Gateways that have a route to the target.
 - A port whose policy is not valid cannot be reached: what is protected is never sent to in clear.
+- A PythonFilter has a status as a policy has: its ancestors are the Gateways of the routes that name it.
 """
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from gwfast.config.model import (ActiveHealthCheck, BackendPolicy, BackendTLSPol
 from gwfast.config.validate import seconds
 from gwfast.graph.certificates import Credentials, Refusal
 from gwfast.graph.listeners import Fault, condition
-from gwfast.graph.model import (POLICY_KINDS, Active, AncestorNode, GraphOptions, Passive, PolicyNode, TargetPolicy,
+from gwfast.graph.model import (FILTER_KIND, POLICY_KINDS, Active, AncestorNode, GraphOptions, Passive, PolicyNode, TargetPolicy,
                                 TargetTLS, TargetTraffic)
 from gwfast.graph.refs import Policy, Resources, policy_services
 from gwfast.graph.sessions import session_fault
@@ -98,7 +99,7 @@ def _ms(duration: str) -> int:
 def judge_policies(
     resources: Resources, options: GraphOptions, credentials: Credentials, gateways_of: Callable[[Key], Iterable[Key]]
 ) -> dict[Key, PolicyNode]:
-    """Judge every policy; `gateways_of` says which Gateways have an accepted route to a Service."""
+    """Judge every policy and filter; `gateways_of` says which Gateways have an accepted route that names a Service or filter."""
     nodes = {}
     for key, policy in (item for kind in POLICY_KINDS for item in resources.of(kind).items()):
         node = _judge(policy, resources, options, credentials)
@@ -107,6 +108,10 @@ def judge_policies(
         nodes[key] = PolicyNode(
             key=key, resource=policy, accepted=node.accepted, conditions=node.conditions, ancestors=tuple(ancestors),
         )
+    for key, resource in resources.of(FILTER_KIND).items():
+        accepted = (condition("Accepted", None, resource.metadata.generation),)
+        ancestors = [AncestorNode(gateway=gateway, conditions=accepted) for gateway in sorted(gateways_of(key))]
+        nodes[key] = PolicyNode(key=key, resource=resource, conditions=accepted, ancestors=tuple(ancestors))
     return nodes
 
 

@@ -56,7 +56,7 @@ kind: HTTPRoute
 metadata: {{name: r, generation: 5}}
 spec:
   parentRefs: [{{name: g, sectionName: web}}, {{name: t}}, {{name: s, kind: ListenerSet}}, {{name: nobody}}]
-  rules: [{{backendRefs: [{{name: b, port: 80}}]}}]
+  rules: [{{backendRefs: [{{name: b, port: 80}}], filters: [{{type: ExtensionRef, extensionRef: {{group: gwfast.dev, kind: PythonFilter, name: f}}}}]}}]
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -73,6 +73,11 @@ kind: BackendPolicy
 metadata: {{name: h}}
 spec: {{targetRefs: [{{group: "", kind: Service, name: b}}]}}
 ---
+apiVersion: gwfast.dev/v1alpha1
+kind: PythonFilter
+metadata: {{name: f, generation: 6}}
+spec: {{module: x, class: X}}
+---
 apiVersion: v1
 kind: Service
 metadata: {{name: b}}
@@ -82,6 +87,7 @@ CLASS, THEIR_CLASS = Key("GatewayClass", "", "ours"), Key("GatewayClass", "", "t
 GATEWAY, THEIRS, SET = Key("Gateway", "default", "g"), Key("Gateway", "default", "t"), Key("ListenerSet", "default", "s")
 ROUTE, ELSEWHERE = Key("HTTPRoute", "default", "r"), Key("HTTPRoute", "default", "elsewhere")
 TLS_POLICY, OWN_POLICY = Key("BackendTLSPolicy", "default", "p"), Key("BackendPolicy", "default", "h")
+FILTER = Key("PythonFilter", "default", "f")
 READY = Assigned(addresses=(("IPAddress", "10.0.0.1"), ("Hostname", "lb.example")))
 
 
@@ -163,7 +169,7 @@ def test_a_route_has_an_entry_for_each_parent_that_is_ours():
 
 def test_policies():
     for key, expected in ((TLS_POLICY, {"Accepted": "True/Accepted@4", "ResolvedRefs": "True/ResolvedRefs@4"}),
-                          (OWN_POLICY, {"Accepted": "True/Accepted@1"})):
+                          (OWN_POLICY, {"Accepted": "True/Accepted@1"}), (FILTER, {"Accepted": "True/Accepted@6"})):
         [ancestor] = SAYS.status(view(), key)["ancestors"]
         assert ancestor["ancestorRef"] == {
             "group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "default", "name": "g"}
@@ -218,7 +224,7 @@ def test_everything_is_new_at_first():
     seen = view()
     keys = list(SAYS.changed(None, seen))
     assert keys[:3] == [CLASS, GATEWAY, SET]
-    assert set(keys) == {CLASS, GATEWAY, SET, ROUTE, ELSEWHERE, TLS_POLICY, OWN_POLICY}
+    assert set(keys) == {CLASS, GATEWAY, SET, ROUTE, ELSEWHERE, TLS_POLICY, OWN_POLICY, FILTER}
 
 
 def test_a_route_costs_a_route():
@@ -249,7 +255,7 @@ def test_what_has_gone_is_among_the_changes():
     found[CLASS] = msgspec.structs.replace(found[CLASS], spec=msgspec.structs.replace(found[CLASS].spec, controller_name="x.y/z"))
     now = View(graph=attacher.attach(found))
     changed = SAYS.changed(before, now)
-    assert {CLASS, GATEWAY, SET, ROUTE, TLS_POLICY, OWN_POLICY} <= changed.keys()
+    assert {CLASS, GATEWAY, SET, ROUTE, TLS_POLICY, OWN_POLICY, FILTER} <= changed.keys()
     assert [SAYS.status(now, key) for key in changed] == [None] * len(changed)
 
 

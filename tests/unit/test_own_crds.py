@@ -8,6 +8,9 @@ from msgspec import inspect
 from test_config_model import pattern_differences
 
 from gwfast.config import model
+from gwfast.graph import conditions
+from gwfast.kubernetes.merge import ANCESTORS, CONDITIONS
+from gwfast.kubernetes.statuses import MESSAGE
 
 FILES = sorted((Path(__file__).parents[2] / "deploy/crds").iterdir())
 LIMITS = {
@@ -62,6 +65,24 @@ def differences(schema: dict, kind, path: str):
             if not field.required and default != inner.get("default"):
                 yield f"{path}.{name}: default"
             yield from differences(inner, field.type, f"{path}.{name}")
+
+
+def fields(kind) -> set[str]:
+    return {field.encode_name for field in inspect.type_info(kind).fields}
+
+
+@pytest.mark.parametrize("name", ["backendpolicies", "pythonfilters"])
+def test_status_is_what_a_policys_is(name):
+    version = yaml.safe_load((FILES[0].parent / f"{name}.yaml").read_text())["spec"]["versions"][0]
+    assert version["subresources"] == {"status": {}}
+    ancestors = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["ancestors"]
+    entry, ref = ancestors["items"], ancestors["items"]["properties"]["ancestorRef"]
+    listed = entry["properties"]["conditions"]
+    assert (ancestors["maxItems"], listed["maxItems"]) == (ANCESTORS, CONDITIONS)
+    assert entry["properties"].keys() == fields(conditions.PolicyAncestorStatus) == set(entry["required"])
+    assert ref["properties"].keys() == fields(conditions.ParentRef)
+    assert listed["items"]["properties"].keys() == fields(conditions.ConditionStatus) | {"lastTransitionTime"}
+    assert listed["items"]["properties"]["message"]["maxLength"] == MESSAGE
 
 
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
