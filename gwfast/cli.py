@@ -12,7 +12,7 @@ from gwfast import __version__
 from gwfast.errors import Source, UsageError
 from gwfast.kinds import port_number
 from gwfast.observe import sink
-from gwfast.options import CLIENT, CLUSTER, READING, SERVING, TRAFFIC, add_options, available_cpus, take
+from gwfast.options import CLIENT, CLUSTER, READING, REPORTING, SERVING, TRAFFIC, add_options, available_cpus, take
 from gwfast.serve.options import EngineOptions, ServeOptions
 
 QUICK = ("run", "reload", "healthcheck", "echo", "--version")
@@ -80,6 +80,7 @@ def serve_options(arguments: argparse.Namespace) -> ServeOptions:
     """Turn the command line and the environment into options."""
     reading = take(arguments, READING)
     cluster = take(arguments, CLUSTER)
+    reporting = take(arguments, REPORTING)
     serving = take(arguments, SERVING)
     traffic = take(arguments, TRAFFIC)
     if traffic["max_field_bytes"] > traffic["max_header_bytes"]:
@@ -93,6 +94,11 @@ def serve_options(arguments: argparse.Namespace) -> ServeOptions:
         workers=serving.pop("workers") or available_cpus(),
         watch=not serving.pop("no_watch") or cluster["kubernetes"],
         engine=EngineOptions(session_key=traffic.pop("session_key_file"), **traffic),
+        status=not reporting["no_status"],
+        election=not reporting["no_leader_election"],
+        election_lease=reporting["leader_election_lease"],
+        publish_service=reporting["publish_service"],
+        publish_addresses=reporting["publish_status_address"],
         **cluster,
         **serving,
     )
@@ -219,6 +225,7 @@ def parser(verb_wanted: str = "") -> Parser:
     add_options(common.add_argument_group("a cluster instead of PATH"), CLUSTER)
 
     verb = verbs.add_parser("run", help="serve", parents=[common], allow_abbrev=False, epilog=ENDS["run"])
+    add_options(verb.add_argument_group("status of a cluster's objects"), REPORTING)
     add_options(verb, SERVING)
     add_options(verb.add_argument_group("traffic"), TRAFFIC)
     verb.set_defaults(run=run)

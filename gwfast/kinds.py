@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 from gwfast import limits
-from gwfast.config.scalars import CONTROLLER, LABEL
+from gwfast.config.scalars import CONTROLLER, LABEL, SUBDOMAIN
 from gwfast.grammar import is_token
 from gwfast.identity import digest
 
@@ -84,6 +84,27 @@ def namespaces(text: str) -> tuple[str, ...]:
     for name in found:
         if len(name) > 63 or not re.match(LABEL, name):
             raise ValueError(f"{name!r} is no name of a namespace")
+    return found
+
+
+def object_name(text: str) -> tuple[str, str]:
+    """'namespace/name' of an object in a cluster."""
+    namespace, slash, name = text.partition("/")
+    fits = len(namespace) <= 63 and re.match(LABEL, namespace) and len(name) <= 253 and re.match(SUBDOMAIN, name)
+    if not slash or not fits:
+        raise ValueError("NAMESPACE/NAME is needed")
+    return namespace, name
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """'192.0.2.1,lb.example': addresses, and names of hosts."""
+    found = tuple(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+    for host in found:
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            if len(host) > 253 or not re.match(SUBDOMAIN, host) or host.replace(".", "").isdigit():
+                raise ValueError(f"{host!r} is neither an IP address nor the name of a host") from None
     return found
 
 

@@ -1,7 +1,7 @@
 """The options of the command line: flag, kind, default and help of each, in tables that verbs are made of.
 
-Each option is also an environment variable: --drain-timeout is GWFAST_DRAIN_TIMEOUT. `gwfast run` has READING, CLUSTER, SERVING
-and TRAFFIC; a GatewayParameters of a cluster names the same ones, without their dashes.
+Each option is also an environment variable: --drain-timeout is GWFAST_DRAIN_TIMEOUT. `gwfast run` has READING, CLUSTER,
+REPORTING, SERVING and TRAFFIC; a GatewayParameters of a cluster names the same ones, without their dashes.
 """
 import argparse
 import os
@@ -13,8 +13,8 @@ import msgspec
 from gwfast import limits
 from gwfast.errors import UsageError
 from gwfast.kinds import (
-    address, bounded, controller, ip, key_file, names, namespaces, networks, one_of, port_map, pseudonym, seconds, size, switch,
-    whole)
+    address, bounded, controller, hosts, ip, key_file, names, namespaces, networks, object_name, one_of, port_map, pseudonym,
+    seconds, size, switch, whole)
 from gwfast.serve.options import CONTROLLER_NAME
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -101,6 +101,16 @@ CLUSTER = (
     Option("--watch-namespaces", namespaces, (), "NAME,...", "read these namespaces alone: Roles in them are enough (all)"),
     Option("--controller-name", controller, CONTROLLER_NAME, "NAME", "serve GatewayClasses with this controllerName "
            f"({CONTROLLER_NAME})"),
+)
+REPORTING = (
+    Option("--publish-service", object_name, None, "NAMESPACE/NAME", "the Service in front of us: Gateways without addresses of "
+           "their own have its load balancer's and external addresses, or its cluster IPs"),
+    Option("--publish-status-address", hosts, (), "ADDRESS,...", "they have these instead (POD_IP, or the address that this "
+           "machine reaches the API server from)"),
+    Option("--leader-election-lease", object_name, ("", ""), "NAMESPACE/NAME", "of the replicas the one that has this Lease "
+           "writes status (in the Pod's namespace, named as the controller: gateway-controller.gwfast.dev)"),
+    Option("--no-leader-election", switch, False, "", "write status without a Lease: there is one replica"),
+    Option("--no-status", switch, False, "", "write no status"),
 )
 SERVING = (
     Option("--workers", workers, None, "N|auto", "worker processes (auto: one for each CPU)"),

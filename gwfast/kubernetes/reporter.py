@@ -83,6 +83,19 @@ class Reporter:
             self._begin()
         self._say()
 
+    def metrics(self) -> list[tuple[str, str, str, float]]:
+        """Return name, type, help and value of what is counted."""
+        stats = self.stats
+        return [
+            ("leader", "gauge", "Whether this replica writes status: 1, and 0 where another one does.", int(self.leads)),
+            ("status_writes_total", "counter", "Statuses of objects that were written.", stats.writes),
+            ("status_write_seconds_total", "counter", "Seconds that writing them took, all together.", round(stats.seconds, 6)),
+            ("status_conflicts_total", "counter", "Writes that were made again because the object had changed.", stats.conflicts),
+            ("status_failures_total", "counter", "Writes of statuses that failed.", stats.failures),
+            ("status_undone_total", "counter", "Statuses that were written again because somebody undid them.", stats.undone),
+            ("status_waiting", "gauge", "Objects whose status waits to be compared or written.", stats.waiting),
+        ]
+
     async def close(self) -> None:
         """Write no more, and give the Lease back."""
         self.writer.close()

@@ -100,9 +100,10 @@ class Stats(msgspec.Struct):
 
 
 def render(counters: dict, stats: Stats, health: Mapping[str, Any] = MappingProxyType({}),
-           probes: Mapping[str, int] = MappingProxyType({}), processes: Mapping[str, Process] = MappingProxyType({})) -> bytes:
+           probes: Mapping[str, int] = MappingProxyType({}), processes: Mapping[str, Process] = MappingProxyType({}),
+           more: Iterable[tuple[str, str, str, float]] = ()) -> bytes:
     """Render one scrape. counters: as `RouteCounts.read` gives them; health: endpoints.health.Standing by backend; probes:
-    their number by result; processes: of the gateway, by what each is."""
+    their number by result; processes: of the gateway, by what each is; more: name, type, help and value of what others count."""
     lines: list[str] = []
     totals = counters["global"]
     _globals(lines, totals | {"messages_dropped": totals.get("messages_dropped", 0) + stats.messages_dropped})
@@ -125,6 +126,8 @@ def render(counters: dict, stats: Stats, health: Mapping[str, Any] = MappingProx
     _backends(lines, counters)
     _filters(lines, counters.get("filters", {}))
     _own(lines, stats)
+    for name, kind, text, value in more:
+        _family(lines, name, kind, text, [("", value)])
     _processes(lines, processes)
     return ("\n".join(lines) + "\n").encode()
 

@@ -1,6 +1,6 @@
 """A gateway that follows a cluster: `gwfast run --kubernetes`, and what the verbs that only look read of one.
 
-    options ──> Access (kubeconfig, or what a Pod is given) ──> Client ──> KubernetesSource ──> Supervisor
+    options ──> Access (kubeconfig, or what a Pod is given) ──> Client ──> KubernetesSource ──> Supervisor ──> Reporter
 """
 import asyncio
 import os
@@ -10,6 +10,7 @@ from gwfast.errors import Source, UsageError
 from gwfast.kubernetes.access import Access
 from gwfast.kubernetes.client import ApiError, Client, Unreachable
 from gwfast.kubernetes.kubeconfig import SERVICE_ACCOUNT, from_kubeconfig, in_cluster
+from gwfast.kubernetes.reporter import Reporter, ReportOptions
 from gwfast.kubernetes.source import KubernetesSource
 from gwfast.observe.log import Log
 from gwfast.serve.options import ServeOptions
@@ -32,9 +33,19 @@ async def supervise_cluster(where: Access, options: ServeOptions, log: Log, proc
     source = KubernetesSource(client, where.server, namespaces=options.watch_namespaces,
                               controller_name=options.controller_name, log=log)
     try:
-        return await supervise(source, options, log, processes, nursery)
+        return await supervise(source, options, log, processes, nursery, _reporter(where, client, source, options, log))
     finally:
         await client.close()
+
+
+def _reporter(where: Access, client: Client, source: KubernetesSource, options: ServeOptions, log: Log) -> Reporter | None:
+    """Return who writes the status of what is served; None where nobody is to."""
+    if not options.status:
+        return None
+    narrowed = bool(options.gateway or options.gateway_class or options.watch_namespaces)
+    return Reporter(client, source, where.server, where.namespace, ReportOptions(
+        controller_name=options.controller_name, lease=options.election_lease if options.election else None, narrowed=narrowed,
+        publish_service=options.publish_service, publish_addresses=options.publish_addresses), log)
 
 
 def look(where: Access, namespaces: tuple[str, ...], controller_name: str, log: Log) -> tuple[Loaded, Source]:

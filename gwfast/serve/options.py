@@ -48,6 +48,11 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     context: str = ""
     watch_namespaces: tuple[str, ...] = ()  # none: all
     controller_name: str = CONTROLLER_NAME  # of the GatewayClasses of a cluster that are served
+    status: bool = True  # it is written, by the replica that leads
+    election: bool = True
+    election_lease: tuple[str, str] = ("", "")  # namespace and name: the Pod's, and one that follows from the controller's name
+    publish_service: tuple[str, str] | None = None  # whose addresses Gateways have that name none
+    publish_addresses: tuple[str, ...] = ()
     workers: int = 1
     admin: tuple[str, int] = ("127.0.0.1", 9000)
     gateway: str = ""  # 'name' or 'namespace/name'; '': every Gateway

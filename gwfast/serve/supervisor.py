@@ -16,7 +16,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from functools import partial
 from typing import Protocol
 
@@ -54,8 +54,12 @@ PROBLEMS = 100  # that one round writes to the log; `gwfast check` and /status t
 class Follower(Protocol):
     """Who is told what serves: a writer of status, for one."""
 
-    def follow(self, graph: Graph) -> None:
-        """Take note of a graph that the workers serve now."""
+    def follow(self, graph: Graph, unbound: Iterable[tuple[str, str, str]]) -> None:
+        """Take note of a graph that the workers serve now, but for listeners of which an address cannot be bound: id, the
+        address ('': all) and why."""
+
+    def metrics(self) -> Iterable[tuple[str, str, str, float]]:
+        """Return name, type, help and value of what it counts."""
 
     async def close(self) -> None:
         """End: the gateway drains."""
@@ -74,7 +78,7 @@ class Supervisor:
                  follower: Follower | None = None):
         self._loop = loop
         self._source = source
-        self._follower = follower
+        self.follower = follower
         self._options = options
         self._log = log
         self.stats = metrics.Stats(workers=options.workers)
@@ -212,8 +216,8 @@ class Supervisor:
         freed = self._listen(binds)
         self._tell_unmapped(plan)
         await self._settle(begin, news)
-        if self._follower is not None:
-            self._follower.follow(self.reading.graph)
+        if self.follower is not None:
+            self.follower.follow(self.reading.graph, self._unbound())
         self._idle = f"nothing is served: {self.reading.graph.idle}" if self.reading.graph.idle else ""
         await self._tell(await self.aside.run(self.reading.problems))
         self._retry_ports(freed)
@@ -292,6 +296,11 @@ class Supervisor:
             self._log.warning("--port-map names ports that no listener has", ports=",".join(map(str, sorted(new))))
         self._unmapped = unused if plan.binds else self._unmapped
 
+    def _unbound(self) -> list[tuple[str, str, str]]:
+        failed = {port.key: f"cannot listen on {port.where}: {port.error}" for port in self.ports if port.error}
+        return [(listener.id, bind.address, failed[bind.key]) for bind in self.reading.plan.binds if bind.key in failed
+                for listener in bind.listeners]
+
     def _retry_ports(self, freed: bool) -> None:
         """Try again what could not be opened: at once where a port came free, which may be the one."""
         if self._retry is not None:
@@ -365,8 +374,8 @@ class Supervisor:
         self.stopping.set()
 
     async def _drain(self) -> None:
-        if self._follower is not None:
-            await self._follower.close()
+        if self.follower is not None:
+            await self.follower.close()
         self._source.close()
         self.resolver.close()
         self.prober.close()

@@ -39,6 +39,11 @@ CASES = [
     ("--context", "staging", "context", "staging"),
     ("--watch-namespaces", "shop, blog,shop", "watch_namespaces", ("shop", "blog")),
     ("--controller-name", "example.net/gateways", "controller_name", "example.net/gateways"),
+    ("--publish-service", "ingress/gwfast", "publish_service", ("ingress", "gwfast")),
+    ("--publish-status-address", "192.0.2.1, fd00::1,lb.example", "publish_addresses", ("192.0.2.1", "fd00::1", "lb.example")),
+    ("--leader-election-lease", "ingress/leader.example", "election_lease", ("ingress", "leader.example")),
+    ("--no-leader-election", None, "election", False),
+    ("--no-status", None, "status", False),
     ("--port-map", "80:8080,443:0", "port_map", {80: 8080, 443: 0}),
     ("--bind", "::0", "bind", "::"),
     ("--no-watch", None, "watch", False),
@@ -83,7 +88,7 @@ def test_option(monkeypatch, way, flag, text, field, value):
 
 
 def test_every_option_has_a_case():
-    options = {option.flag for option in (*cli.READING, *cli.CLUSTER, *cli.SERVING, *cli.TRAFFIC)}
+    options = {option.flag for option in (*cli.READING, *cli.CLUSTER, *cli.REPORTING, *cli.SERVING, *cli.TRAFFIC)}
     assert {case[0] for case in CASES} == options
 
 
@@ -107,6 +112,9 @@ def test_the_command_line_wins(monkeypatch):
     (["check"], "a PATH is needed, or --kubernetes"),
     (["run", ".", "--watch-namespaces", "Shop"], "'Shop' is no name of a namespace"),
     (["run", ".", "--controller-name", "gwfast"], "a domain-prefixed path"),
+    (["run", ".", "--publish-service", "gwfast"], "NAMESPACE/NAME is needed"),
+    (["run", ".", "--leader-election-lease", "a/b/c"], "NAMESPACE/NAME is needed"),
+    (["run", ".", "--publish-status-address", "10.0.0.300"], "'10.0.0.300' is neither an IP address nor the name of a host"),
     (["run", "no-such-folder"], "no such file or folder: no-such-folder"),
     (["run", ".", "--workers", "0"], "--workers '0': auto or a whole number from 1 is needed"),
     (["run", ".", "--workers", "-1"], "--workers"),
@@ -177,7 +185,7 @@ def test_help_names_every_variable(capsys):
         cli.main(["run", "--help"])
     assert exit.value.code == 0
     text = capsys.readouterr().out
-    for option in (*cli.READING, *cli.CLUSTER, *cli.SERVING, *cli.TRAFFIC):
+    for option in (*cli.READING, *cli.CLUSTER, *cli.REPORTING, *cli.SERVING, *cli.TRAFFIC):
         assert option.variable in text
 
 
