@@ -58,7 +58,6 @@ class Reporter:
     def __init__(self, client: Client, source: Source, server: str, namespace: str, options: ReportOptions, log: Log):
         self._source = source
         self._server = server
-        self._log = log
         self._graph: Graph | None = None
         self._unbound: tuple[Unbound, ...] = ()
         self._tasks: list[asyncio.Task] = []
@@ -115,8 +114,6 @@ class Reporter:
         return self._election is None or self._election.leads
 
     def _lead(self, leads: bool) -> None:
-        if self._election is not None:
-            self._log.info("this replica writes status" if leads else "another replica writes status")
         self.writer.lead(leads)
 
     def _say(self) -> None:
