@@ -63,7 +63,8 @@ def missing() -> str:
     if absent := sorted({package for tool, package in TOOLS.items() if not shutil.which(tool)}):
         return f"a cluster needs {' and '.join(absent)} (Debian's names)"
     if absent := [name for name in (*NEEDED, *WHERE_ABSENT) if not os.access(program(name), os.X_OK)]:
-        return f"a cluster needs {', '.join(absent)}: `make cluster-tools` builds them, once, in a quarter of an hour"
+        return (f"a cluster needs {', '.join(absent)}: `make cluster-tools` builds them, once, in a quarter of an hour "
+                "(or GWFAST_CLUSTER_BIN names a folder that has them)")
     probe = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True, text=True)
     return f"no namespaces can be made here: {probe.stderr.strip()}" if probe.returncode else ""
 
@@ -104,7 +105,7 @@ def go() -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"GOFLAGS": "-mod=mod -buildvcs=false", "CGO_ENABLED": "0", "GOWORK": "off"}
+    return os.environ | {"GOFLAGS": "-mod=mod", "GOWORK": "off"}
 
 
 def fingerprint(name: str, made: Program) -> str:
