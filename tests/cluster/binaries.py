@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 PROGRAMS = HERE / "programs"
 BUILD = HERE.parents[1] / "build" / "cluster"
 GATEWAY_API = "v1.6.1"  # of the suite and of the CRDs
-TOOLS = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux", "nsenter": "util-linux", "mount": "mount"}
+TOOLS = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux", "nsenter": "util-linux", "setpriv": "util-linux", "mount": "mount"}
 
 
 class Program(NamedTuple):
@@ -41,7 +41,7 @@ NEEDED = {
     "echo-basic": Program("gateway-api", "sigs.k8s.io/gateway-api/conformance/echo-basic"),
 }
 WHERE_ABSENT = {"kubectl": Program("kubernetes", "k8s.io/kubernetes/cmd/kubectl", KUBERNETES)}
-ON_REQUEST = {"conformance.test": Program("gateway-api", ".", (), ("test", "-c"))}
+BESIDE = {"conformance.test": Program("gateway-api", ".", (), ("test", "-c"))}
 
 
 def folder() -> Path:
@@ -140,8 +140,8 @@ def kubernetes_version() -> str:
 
 def wanted(names: list[str]) -> dict[str, Program]:
     absent = {name: made for name, made in WHERE_ABSENT.items() if not shutil.which(name)}
-    every = NEEDED | WHERE_ABSENT | ON_REQUEST
-    return {name: every[name] for name in names} if names else NEEDED | absent
+    every = NEEDED | WHERE_ABSENT | BESIDE
+    return {name: every[name] for name in names} if names else NEEDED | absent | BESIDE
 
 
 def main(names: list[str]) -> int:

@@ -42,7 +42,7 @@ from node.network import NODE_IP, NODE_NETWORK
 from sandbox import Process, Sandbox
 
 PROJECT = Path(__file__).parents[2]
-API_PORT = 6443
+API_PORT, KUBELET_PORT = 6443, 10250
 SERVICES = "10.96.0.0/16"
 CONTROLLERS = (
     "namespace-controller", "deployment-controller", "replicaset-controller", "daemonset-controller", "statefulset-controller",
@@ -195,12 +195,18 @@ class Cluster:
             return self.kubectl("apply", "-f", what, *arguments)
         return self.kubectl("apply", "-f", "-", *arguments, text=what)
 
-    def create(self, *things: dict) -> None:
-        """Create objects, as fast as the API server takes them from one connection."""
-        for thing in things:
-            about = thing["metadata"]
-            kind = thing["kind"] + (f".{group}" if (group := thing["apiVersion"].rpartition("/")[0]) else "")
-            self.api.create(self.api.path(kind, about.get("namespace", "default")), thing)
+    def create(self, *things: dict, connections: int = 1) -> None:
+        """Create objects as fast as the API server takes them: in order, or over several connections in any."""
+        if connections == 1:
+            for thing in things:
+                self._create(thing)
+            return
+        with ThreadPoolExecutor(connections) as threads:
+            list(threads.map(self._create, things))
+
+    def _create(self, thing: dict) -> None:
+        kind = thing["kind"] + (f".{group}" if (group := thing["apiVersion"].rpartition("/")[0]) else "")
+        self.api.create(self.api.path(kind, thing["metadata"].get("namespace", "default")), thing)
 
     def get(self, kind: str, name: str, namespace: str = "default") -> dict | None:
         try:
@@ -259,6 +265,11 @@ class Cluster:
             log = Path(name)
         return self.sandbox.run(argv, env=self.environment | dict(env or {}), cwd=cwd, log=log)
 
+    def conformance(self, *flags: str, log: Path | None = None) -> Process:
+        """Start the Gateway API's own conformance suite with its flags (--gateway-class=gwfast, --run-test=..., --report-output=...)."""
+        suite = [binaries.program("conformance.test"), "-test.run=^TestConformance$", "-test.timeout=0", "-test.v"]
+        return self.run([*suite, *flags], log=log)
+
     def exec(self, pod: str, *argv: str, namespace: str = "default") -> str:
         """Run a program inside the first container of a Pod and return what it writes. Raises Failed."""
         pid = self.pids(namespace, pod)[0]
@@ -269,7 +280,7 @@ class Cluster:
         return done.stdout
 
     def pids(self, namespace: str, pod: str) -> list[int]:
-        """The first process of each container of a Pod that runs, as this side numbers them."""
+        """The first process of each container of a Pod that runs, as this side numbers them (see `family`)."""
         thing = self.get("Pod", pod, namespace) or {}
         inside = [int(one["containerID"].rpartition("/")[2]) for one in thing.get("status", {}).get("containerStatuses") or ()
                   if "running" in one.get("state", {})]
@@ -348,7 +359,7 @@ class Cluster:
         return False
 
     def _node_ready(self) -> bool:
-        with contextlib.suppress(ApiError, OSError):
+        with contextlib.suppress(ApiError, OSError), self.sandbox.connect(NODE_IP, KUBELET_PORT, 1.0):
             conditions = self.api.get("/api/v1/nodes/node").get("status", {}).get("conditions") or ()
             return any(one["type"] == "Ready" for one in conditions)
         return False
@@ -363,18 +374,26 @@ def state_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{STATE}{os.getpid()}-"))
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, whichever of its threads did."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    return [pid, *(one for child in children(pid) for one in family(child))]
+
+
 def seen_inside(first: int) -> Iterator[tuple[int, int]]:
-    """(number inside, pid here) of every process below the first one of a sandbox."""
-    waiting = [first]
-    while waiting:
-        pid = waiting.pop()
-        with contextlib.suppress(OSError):
-            numbers = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("NSpid:")).split()
-            yield int(numbers[2]), pid
-            waiting += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                if task.name != str(pid):
-                    waiting += map(int, (task / "children").read_text().split())
+    """(number inside, pid here) of every process of a sandbox, by its first one."""
+    for pid in family(first):
+        with contextlib.suppress(OSError, StopIteration):
+            line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("NSpid:"))
+            yield int(line.split()[2]), pid
 
 
 # ---- arguments

@@ -1,4 +1,5 @@
 """The cluster itself does what the tests beside it rest on: Pods, probes, volumes, tokens, Services, and trouble on command."""
+import asyncio
 import json
 import os
 import signal
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import Cluster
+from cluster import Cluster, family
+from forward import Forwards
 
 ECHO = "gcr.io/k8s-staging-gateway-api/echo-basic:v1.6.1"
 # Answers 200 to /healthz as long as /tmp/ready is there, and its number of requests to everything else.
@@ -320,6 +322,38 @@ def test_watches_are_cut_and_packets_lost_on_command(cluster: Cluster, namespace
     cluster.connect("10.96.0.1", 443).close()
     start(cluster, namespace, pod("web", command=python(SERVER)))
     until_ready(cluster, namespace, "web")
+
+
+def test_pods_come_back_with_their_node(cluster: Cluster, namespace: str) -> None:
+    start(cluster, namespace, pod("web", command=python(SERVER)), service("web", 80, 8080))
+    until_ready(cluster, namespace, "web")
+    first = family(cluster.pids(namespace, "web")[0])
+    cluster.node.restart()
+    cluster.wait_for(lambda: not any(map(alive, first)) and cluster.pids(namespace, "web"), "another process")
+    address = cluster.get("Service", "web", namespace)["spec"]["clusterIP"]
+    assert cluster.wait_for(lambda: cluster.http(address, 80)).body == b"web"
+
+
+def test_ports_of_this_machine_lead_into_the_cluster(cluster: Cluster, namespace: str) -> None:
+    """Either side's end is passed on by itself: what is still under way the other way arrives."""
+    program = ("import socket\ns = socket.create_server(('', 8080))\nwhile 1:\n c, _ = s.accept(); n = 0\n"
+               " while d := c.recv(65536): n += len(d)\n c.sendall(b'%d' % n); c.close()")
+    start(cluster, namespace, pod("sink", command=python(program)))
+    address = until_ready(cluster, namespace, "sink")["status"]["podIP"]
+    cluster.wait_for(lambda: cluster.connect(address, 8080).close() or True)
+
+    async def count() -> bytes:
+        forwards = Forwards(cluster.sandbox)
+        port = await forwards.open(0, lambda: (address, 8080))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"x" * 3_000_000)
+        writer.write_eof()
+        told = await reader.read()
+        writer.close()
+        await forwards.close()
+        return told
+
+    assert asyncio.run(count()) == b"3000000"
 
 
 OWNER = """

@@ -10,10 +10,9 @@ import time
 from pathlib import Path
 
 from kubeapi import Api, ApiError, Informer
-from node import dns, kubelet
+from node import dns, kubelet, network
 from node.container import Container, now
 from node.images import Images
-from node.network import NODE_IP
 from node.pod import Pod
 from node.services import LoadBalancers, Services
 from node.volumes import Sources
@@ -27,7 +26,7 @@ KUBE_DNS = [
     ("services", {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kube-dns"}, "spec": {
         "clusterIP": DNS_IP, "ports": [{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"}]}}),
     ("endpointslices", {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", "metadata": {
-        "name": "kube-dns", "labels": {"kubernetes.io/service-name": "kube-dns"}}, "endpoints": [{"addresses": [NODE_IP]}],
+        "name": "kube-dns", "labels": {"kubernetes.io/service-name": "kube-dns"}}, "endpoints": [{"addresses": [network.NODE_IP]}],
         "ports": [{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"}]}),
 ]
 
@@ -58,9 +57,10 @@ class Node:
         self.names = dns.Names(watch["services"].objects, self.services.slices_of, hosts)
 
     def run(self) -> None:
+        network.forget_all()
         self.services.start()
         self.balancers.start()
-        dns.serve(NODE_IP, self.names.answer)
+        dns.serve(network.NODE_IP, self.names.answer)
         threading.Thread(target=kubelet.Server(self, self.state / "pki").serve_forever, daemon=True).start()
         for _ in range(WRITERS):
             threading.Thread(target=self._write, daemon=True).start()
@@ -239,7 +239,7 @@ def node_object() -> dict:
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "", "lastHeartbeatTime": now(), "lastTransitionTime": now()}
     return {"apiVersion": "v1", "kind": "Node",
             "metadata": {"name": NAME, "labels": {"kubernetes.io/hostname": NAME, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}},
-            "status": {"addresses": [{"type": "InternalIP", "address": NODE_IP}, {"type": "Hostname", "address": NAME}],
+            "status": {"addresses": [{"type": "InternalIP", "address": network.NODE_IP}, {"type": "Hostname", "address": NAME}],
                        "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.PORT}}, "capacity": room, "allocatable": room,
                        "conditions": [ready], "nodeInfo": {
                            "kubeletVersion": "v0", "osImage": "processes", "containerRuntimeVersion": "process://1", "kernelVersion": "",

@@ -87,7 +87,7 @@ class Container:
         return self.process is not None
 
     def start(self, make: Callable[["Container"], dict], begun: Callable[["Container"], None]) -> None:
-        """Begin a run, and call `begun` before it can end. What cannot be made leaves the container waiting for a second."""
+        """Begin a run, which ends with this thread, and call `begun` before it can end. What cannot be made leaves the container waiting for a second."""
         self.due = time.monotonic() + 1
         try:
             said = make(self)
@@ -108,7 +108,7 @@ class Container:
             self.last, self.terminated = self.terminated, None
         seen, begun = os.pipe()
         process = subprocess.Popen(
-            ["nsenter", f"--net={network.path(said['network'])}", "--", "unshare", "--pid", "--mount", "--uts", "--ipc", "--fork",
+            ["setpriv", "--pdeathsig=KILL", "nsenter", f"--net={network.path(said['network'])}", "--", "unshare", "--pid", "--mount", "--uts", "--ipc", "--fork",
              "--kill-child", "--", sys.executable, "-IS", LAUNCH],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, pass_fds=[begun])
         os.close(begun)

@@ -4,8 +4,9 @@ import ssl
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from socketserver import ThreadingTCPServer
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
@@ -52,9 +53,9 @@ def pieces(container: Container, query: dict[str, str]) -> Iterator[bytes]:
         first = False
 
 
-class Server(ThreadingHTTPServer):
-    """A kubelet's port, over TLS."""
-    daemon_threads = True
+class Server(ThreadingTCPServer):
+    """A kubelet's port, over TLS. (An HTTPServer would ask DNS for its own name, and nobody answers here.)"""
+    daemon_threads = allow_reuse_address = True
     request_queue_size = 128
 
     def __init__(self, node: "Node", folder: Path):

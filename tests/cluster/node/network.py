@@ -3,6 +3,7 @@
 The node's end of each pair has one well-known address of the link layer and neighbours are told, not asked for, so that nobody waits
 for ARP (Calico's design). That every packet passes the node's routing is what lets conntrack translate Services' addresses.
 """
+import os
 import subprocess
 
 NODE_IP = "10.244.0.1"
@@ -47,6 +48,12 @@ def add(name: str, number: int) -> str:
 def remove(name: str, number: int) -> None:
     """Remove a namespace; at once, where processes that still end hold it."""
     subprocess.run(["ip", "-batch", "-force", "-"], input=f"link del v{number}\nnetns del {name}\n", text=True, capture_output=True)
+
+
+def forget_all() -> None:
+    """Remove the namespaces of a node's program that was killed; its Pods have ended with it."""
+    for name in os.listdir("/run/netns"):
+        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 def path(name: str) -> str:

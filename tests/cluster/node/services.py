@@ -22,7 +22,7 @@ SETTLE_SECONDS = 0.005  # for changes that come together
 RETRY_SECONDS = 0.5
 
 RULES = """add table ip node
-flush table ip node
+delete table ip node
 table ip node {
   map portals { type ipv4_addr . inet_proto . inet_service : verdict; }
   set closed { type ipv4_addr . inet_proto . inet_service; }

@@ -60,7 +60,7 @@ class Status:
         if any(container.init for container in containers):
             said["initContainerStatuses"] = [container_status(container) for container in containers if container.init]
         if ip:
-            said |= {"podIP": ip, "podIPs": [{"ip": ip}]}
+            said |= {"podIP": ip, "podIPs": [{"$patch": "replace"}, {"ip": ip}]}  # of a strategic merge patch
         return said
 
     def _condition(self, name: str, truth: bool, phase: str) -> dict:
