@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from gwfast import __version__
 from gwfast.errors import Source, UsageError
@@ -32,16 +33,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal ends it."""
     options = serve_options(arguments)
     check_paths(options.paths, options.kubernetes)
+    where = None
     if options.kubernetes:
         import ssl  # noqa: F401 - its client needs it, and `lean` makes the event loop do without where it is not there yet
+        from gwfast.kubernetes import kubeconfig
+        where = kubeconfig.access(options.kubeconfig, options.context)
     from gwfast.serve import start
     files = start.raise_file_limit(options.workers)
     os.environ.setdefault("UV_THREADPOOL_SIZE", LOOKUP_THREADS)
     from gwfast.serve import lean
     lean.load()
     from gwfast.serve import spawn
-    from gwfast.serve.foresight import foresees_tls
-    if tls := options.kubernetes or foresees_tls(options.paths):
+    if tls := _foresees_tls(options, where):
         from gwfast.serve import certs
         certs.roots()  # of every worker: see there
     try:
@@ -56,13 +59,21 @@ def run(arguments: argparse.Namespace) -> int:
     from gwfast.observe.log import Log
     log = Log(options.log_format, options.log_level)
     start.tell_what_is_odd(options, files, available_cpus(), log)
-    if options.kubernetes:
-        from gwfast.serve import cluster
-        where = cluster.access(options.kubeconfig, options.context)
-        return uvloop.run(cluster.supervise_cluster(where, options, log, workers, nursery))
+    if where is not None:
+        from gwfast.serve.cluster import supervise_cluster
+        return uvloop.run(supervise_cluster(where, options, log, workers, nursery))
     from gwfast.serve.files import Files
     from gwfast.serve.supervisor import supervise
     return uvloop.run(supervise(Files(options.paths), options, log, workers, nursery))
+
+
+def _foresees_tls(options: ServeOptions, where: Any) -> bool:
+    """Say whether files, or the cluster that is to be read, mention TLS."""
+    if where is not None:
+        from gwfast.kubernetes import foresight
+        return foresight.foresees_tls(where, options.watch_namespaces)
+    from gwfast.serve.foresight import foresees_tls
+    return foresees_tls(options.paths)
 
 
 def check_paths(paths: Sequence[str], kubernetes: bool) -> None:
@@ -119,9 +130,10 @@ def look(arguments: argparse.Namespace):
     options = take(arguments, CLUSTER)
     check_paths(arguments.paths, options["kubernetes"])
     if options["kubernetes"]:
+        from gwfast.kubernetes import kubeconfig
         from gwfast.observe.log import Log
         from gwfast.serve import cluster
-        where = cluster.access(options["kubeconfig"], options["context"])
+        where = kubeconfig.access(options["kubeconfig"], options["context"])
         return cluster.look(where, options["watch_namespaces"], options["controller_name"], Log("text", "warning"))
     from gwfast.config.load import load
     return load(arguments.paths), Source(arguments.paths[0])

@@ -24,6 +24,15 @@ EXEC_EXTENSION = "client.authentication.k8s.io/exec"  # of a cluster: what a plu
 CONFIG_BYTES = 16 * 1024 * 1024  # of one kubeconfig file: what is larger is none
 
 
+def access(path: str = "", context: str = "") -> Access:
+    """Find the API server in the order of client-go's controllers: the file that is named, $KUBECONFIG, what a Pod is given,
+    ~/.kube/config. UsageError where there is none."""
+    named = path or context or os.environ.get("KUBECONFIG")
+    if not named and os.environ.get("KUBERNETES_SERVICE_HOST") and os.path.exists(f"{SERVICE_ACCOUNT}/token"):
+        return in_cluster()
+    return from_kubeconfig(path, context)
+
+
 def in_cluster(folder: str = SERVICE_ACCOUNT) -> Access:
     """Read what a Pod is given; UsageError where this is none."""
     host, port = (os.environ.get(f"KUBERNETES_SERVICE_{part}", "") for part in ("HOST", "PORT"))

@@ -3,28 +3,17 @@
     options ──> Access (kubeconfig, or what a Pod is given) ──> Client ──> KubernetesSource ──> Supervisor ──> Reporter
 """
 import asyncio
-import os
 
 from gwfast.config.load import Loaded
 from gwfast.errors import Source, UsageError
 from gwfast.kubernetes.access import Access
 from gwfast.kubernetes.client import ApiError, Client, Unreachable
-from gwfast.kubernetes.kubeconfig import SERVICE_ACCOUNT, from_kubeconfig, in_cluster
 from gwfast.kubernetes.reporter import Reporter, ReportOptions
 from gwfast.kubernetes.source import KubernetesSource
 from gwfast.observe.log import Log
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.spawn import Nursery, Process
 from gwfast.serve.supervisor import supervise
-
-
-def access(kubeconfig: str = "", context: str = "") -> Access:
-    """Find the API server in the order of client-go's controllers: the file that is named, $KUBECONFIG, what a Pod is given,
-    ~/.kube/config. UsageError where there is none."""
-    named = kubeconfig or context or os.environ.get("KUBECONFIG")
-    if not named and os.environ.get("KUBERNETES_SERVICE_HOST") and os.path.exists(f"{SERVICE_ACCOUNT}/token"):
-        return in_cluster()
-    return from_kubeconfig(kubeconfig, context)
 
 
 async def supervise_cluster(where: Access, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery) -> int:
