@@ -17,14 +17,14 @@ import msgspec
 
 from gwfast.config.model import GatewayParametersSpec
 from gwfast.kinds import key_file, switch
-from gwfast.options import READING, SERVING, TRAFFIC, Option, workers
+from gwfast.options import CLUSTER, READING, REPORTING, SERVING, TRAFFIC, Option, workers
 
 NOTHING = GatewayParametersSpec()
 OF_GATEWAYS = frozenset(("dedicated", "service", "python_filters"))  # what a Gateway on shared data planes may say
 # What the controller decides itself, or what means nothing where it does.
 OURS = frozenset((
-    "gateway", "gateway-class", "admin", "port-map", "bind", "no-watch", "kubernetes", "kubeconfig", "context",
-    "watch-namespaces", "controller", "controller-name", "token-file", "ca-file", "state-dir", "dns-template",
+    "gateway", "gateway-class", "dns-template", "admin", "port-map", "bind", "no-watch", "controller", "token-file", "ca-file",
+    "state-dir", *(option.flag[2:] for option in (*CLUSTER, *REPORTING)),
 ))
 _EXCLUSIVE = ("replicas", "autoscaling")
 

@@ -75,9 +75,11 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 def plural(kind: str) -> str:
-    """Return how a kind's path is spelt: GatewayClass is gatewayclasses."""
+    """Return how a kind's path is spelt: GatewayClass is gatewayclasses, BackendPolicy backendpolicies, Gateway gateways."""
     low = kind.lower()
-    if low.endswith("y"):
+    if low.endswith("parameters"):
+        return low  # is a plural
+    if low.endswith("y") and low[-2] not in "aeiou":
         return low[:-1] + "ies"
     return low + ("es" if low.endswith("s") else "s")
 

@@ -47,7 +47,7 @@ def test_a_gateways_parameters_stand_over_those_of_its_class(of_class, own, expe
 
 
 def test_every_option_of_run_is_known_or_is_the_controllers():
-    flags = {option.flag[2:] for option in (*options.READING, *options.SERVING, *options.TRAFFIC)}
+    flags = {option.flag[2:] for option in (*options.READING, *options.CLUSTER, *options.REPORTING, *options.SERVING, *options.TRAFFIC)}
     assert flags - options_known().keys() <= OURS
     assert {"drain-timeout", "workers", "access-log", "session-key-file", "max-fields"} <= options_known().keys()
 
@@ -61,6 +61,7 @@ def test_options_are_arguments():
 @pytest.mark.parametrize("name, value, words", [
     ("workers", "64", ""), ("workers", "auto", ""), ("workers", "0", "auto or a whole number"), ("session-key-file", "/no/such", ""),
     ("forward-client-cert", "perhaps", "one of"), ("max-fields", "1", "32 to 1000"), ("port-map", "80:1", "decided by the controller"),
+    ("publish-service", "a/b", "decided by the controller"), ("kubeconfig", "x", "decided by the controller"),
     ("--via", "x", "gwfast run has no option"),
 ])
 def test_what_an_option_may_be(name, value, words):
