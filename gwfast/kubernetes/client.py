@@ -61,9 +61,9 @@ class Excessive(Unreachable):
 class Backoff:
     """How long to wait before what failed is tried again: twice as long each time, up to a half less by chance."""
 
-    def __init__(self, first: float = limits.API_BACKOFF, most: float = limits.API_BACKOFF_MOST):
-        self._first = first
-        self._most = most
+    def __init__(self):
+        self._first = limits.API_BACKOFF
+        self._most = limits.API_BACKOFF_MOST
         self._times = 0
 
     def next(self, at_least: float | None = None) -> float:
@@ -117,11 +117,12 @@ class Client:
             await asyncio.sleep(wait)
 
     async def watch(self, path: str, *, accept: str = "application/json",
-                    silent: float = limits.API_SILENT) -> AsyncIterator[bytes]:
+                    silent: float | None = None) -> AsyncIterator[bytes]:
         """Yield a line for each event until the server ends the answer; ApiError, Unreachable. Close it (contextlib.aclosing).
 
-        One that says nothing for `silent` seconds is Unreachable.
+        One that says nothing for `silent` seconds (API_SILENT) is Unreachable.
         """
+        silent = silent or limits.API_SILENT
         async with self._answered(limits.API_TIMEOUT, path):
             connection = await self._begin(path, accept)
         try:

@@ -198,7 +198,7 @@ class Reflector:
             self._gone((metadata.namespace, metadata.name))
             self.version = metadata.resource_version
         elif event.type == "BOOKMARK":
-            self.version = _ITEM.decode(event.object).metadata.resource_version
+            self.version = msgspec.json.decode(event.object, type=_Bookmark).metadata.resource_version
         elif event.type == "ERROR":
             said = msgspec.json.decode(event.object, type=_Status)
             raise ApiError(said.code, said.reason, said.message, said.details and said.details.retry_after or None)
@@ -271,6 +271,14 @@ class _Page(msgspec.Struct):
 class _Event(msgspec.Struct):
     type: str
     object: msgspec.Raw
+
+
+class _Version(msgspec.Struct, rename="camel"):
+    resource_version: str
+
+
+class _Bookmark(msgspec.Struct):
+    metadata: _Version  # and nothing else: it has no name
 
 
 class _Details(msgspec.Struct, rename="camel"):
