@@ -20,7 +20,7 @@ class Api:
         self.objects: dict[tuple[str, str], dict] = {}
         self.history: list[tuple[int, str, dict]] = []
         self.compacted = 0
-        self.expired_by_event = True  # 410 as an ERROR event (as the API server does it), else as HTTP's status
+        self.expired_by_event = 410  # as an ERROR event of this code (the API server: 410), or 0: as HTTP's status
         self.refusals: list[Callable] = []  # of the next requests, each called with the exchange
         self.lists = self.pages = self.watches = self.watching = 0
         self.asked: list[dict] = []
@@ -138,7 +138,7 @@ class Api:
                 await x.refuse(410, "Expired")
                 return
             await x.begin()
-            await x.line(_error(410, "Expired"))
+            await x.line(_error(self.expired_by_event, "Expired"))
             await x.end()
             return
         await x.begin()

@@ -174,7 +174,7 @@ def test_a_watch_that_ends_goes_on_from_the_version_last_seen(how):
     run(test)
 
 
-@pytest.mark.parametrize("by_event", [True, False])
+@pytest.mark.parametrize("by_event", [410, 500, 0])
 def test_a_version_that_has_expired_lists_anew(by_event):
     async def test():
         async with reflecting() as (api, reflector, sink):
@@ -432,7 +432,7 @@ async def _step(api: Api, reflector: Reflector, sink: Record, snapshots: list, s
         case "bookmark":
             api.bookmark()
         case "compact" | "compact by status":
-            api.expired_by_event = step == "compact"
+            api.expired_by_event = 410 if step == "compact" else 0
             api.compact()
         case "settle":
             await agreed(api, reflector, sink)
