@@ -1,10 +1,11 @@
 # make build   .venv/bin/gwfast, from nothing but Python 3.11+ and a C compiler
 # make test    the same, then the whole test suite          (make test ARGS="tests/unit -k path")
-# make test-cluster   tests on a real Kubernetes of this machine's own (Linux, root, Go)      (ARGS as above)
+# make test-cluster   the tests on a real Kubernetes of this machine's own: Linux, root, Go          (ARGS as above)
 # make bench   gwfast beside others, on a quiet machine; the report is bench/results/report.html
+# make cluster   a Kubernetes of this machine's own with gwfast, a Gateway and backends, ports 8080 and 6443, until Ctrl-C
 # make demo    echo backends and the gateway on examples/demo/, ports 8080 and 8443, until Ctrl-C
 .DEFAULT_GOAL := build
-.PHONY: build test cluster-tools test-cluster demo bench clean
+.PHONY: build test cluster-tools test-cluster demo cluster bench clean
 .DELETE_ON_ERROR:
 
 COMPILED := setup.py $(wildcard gwfast/_*.pyx gwfast/_*.pxd)
@@ -33,6 +34,9 @@ test-cluster: cluster-tools
 
 demo: build
 	@.venv/bin/python examples/demo.py
+
+cluster: cluster-tools
+	@.venv/bin/python tests/cluster/demo.py
 
 bench: build
 	@.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]' --no-build-isolation

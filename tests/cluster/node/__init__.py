@@ -9,6 +9,7 @@
     images     which program stands for an image
     volumes    Secrets, ConfigMaps, tokens and what else is mounted; kept up to date
     probes     httpGet, tcpSocket, exec
+    work       the threads that write to the API server
     status     what is told of a Pod
     network    a network namespace for a Pod, routed as Calico does it
     services   cluster addresses, node ports and load balancers by nftables, as kube-proxy does it

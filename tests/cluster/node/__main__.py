@@ -1,9 +1,7 @@
 """The node's program: see the package."""
 import argparse
-import http.client
 import itertools
 import json
-import queue
 import ssl
 import threading
 import time
@@ -16,6 +14,7 @@ from node.images import Images
 from node.pod import Pod
 from node.services import LoadBalancers, Services
 from node.volumes import Sources
+from node.work import Work, is_final
 
 NAME = "node"
 API_PORT = 6443
@@ -41,9 +40,7 @@ class Node:
         self.images = Images(programs, images)
         self.pods: dict[str, Pod] = {}
         self._numbers = itertools.count()
-        self._work: queue.SimpleQueue = queue.SimpleQueue()
-        self._reporting: set[Pod] = set()
-        self._lock = threading.Lock()
+        self._work = Work(WRITERS, self._report)
         self._watch_everything(hosts)
 
     def _watch_everything(self, hosts: dict[str, str]) -> None:
@@ -62,8 +59,6 @@ class Node:
         self.balancers.start()
         dns.serve(network.NODE_IP, self.names.answer)
         threading.Thread(target=kubelet.Server(self, self.state / "pki").serve_forever, daemon=True).start()
-        for _ in range(WRITERS):
-            threading.Thread(target=self._write, daemon=True).start()
         for informer in [one for name, one in self._informers.items() if name != "pods"]:
             informer.start()
         for informer in [one for name, one in self._informers.items() if name != "pods"]:
@@ -83,12 +78,12 @@ class Node:
             pod.update(thing)
         elif thing["spec"].get("nodeName", "") not in ("", NAME) or thing.get("status", {}).get("phase") in ("Succeeded", "Failed"):
             if about.get("deletionTimestamp"):
-                self._later(self._remove, thing)
+                self._work.later(self._remove, thing)
         elif about.get("deletionTimestamp"):
-            self._later(self._remove, thing)
+            self._work.later(self._remove, thing)
         elif not thing["spec"].get("nodeName"):
             if not thing["spec"].get("schedulingGates") and self._selects(thing["spec"].get("nodeSelector") or {}):
-                self._later(self._bind, thing)
+                self._work.later(self._bind, thing)
         else:
             pod = self.pods[about["uid"]] = Pod(self, thing, next(self._numbers))
             pod.start()
@@ -116,11 +111,7 @@ class Node:
 
     def tell(self, pod: Pod) -> None:
         """Have a Pod's status written, or the Pod removed where it has finished."""
-        with self._lock:
-            if pod in self._reporting:
-                return
-            self._reporting.add(pod)
-        self._later(self._report, pod)
+        self._work.tell(pod)
 
     def container(self, namespace: str, pod_name: str, container_name: str) -> Container | None:
         for pod in list(self.pods.values()):
@@ -149,27 +140,7 @@ class Node:
 
     # ---- writing
 
-    def _later(self, job: object, *arguments: object) -> None:
-        self._work.put((job, arguments))
-
-    def _write(self) -> None:
-        while True:
-            job, arguments = self._work.get()
-            try:
-                job(*arguments)
-            except ApiError as problem:
-                if problem.code not in (404, 409):
-                    self._again(job, arguments, problem)
-            except (OSError, http.client.HTTPException) as problem:
-                self._again(job, arguments, problem)
-
-    def _again(self, job: object, arguments: tuple, problem: Exception) -> None:
-        print(f"{now()} {job.__name__}: {problem!r}", flush=True)
-        threading.Timer(0.2, self._later, (job, *arguments)).start()
-
     def _report(self, pod: Pod) -> None:
-        with self._lock:
-            self._reporting.discard(pod)
         finished, status = pod.finished, pod.report()
         path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.pod_name}"
         try:
@@ -177,11 +148,11 @@ class Node:
                 self.api.patch(f"{path}/status", {"metadata": {"uid": pod.uid}, "status": status}, STRATEGIC)
         except (ApiError, OSError) as problem:
             pod.untold()
-            if getattr(problem, "code", 0) not in (404, 409):
+            if not is_final(problem):
                 raise
         if finished:
             self.pods.pop(pod.uid, None)
-            self._remove(pod.thing)
+            self._work.later(self._remove, pod.thing)
 
     def _remove(self, thing: dict) -> None:
         about = thing["metadata"]
