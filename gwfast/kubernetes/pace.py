@@ -1,7 +1,8 @@
 """How fast statuses are written: a token bucket for all of them, and patience with whoever undoes one.
 
     Bucket    so many writes a second, and some at once
-    Patience  an object whose status was undone after we wrote it: the next writes wait longer and longer
+    Patience  what was written a moment ago waits a little, so that a Gateway is not written for each of a thousand routes that
+              come; what was undone after we wrote it waits longer and longer
 """
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import msgspec
 
 from gwfast.config.model import Key
 
+SPACING = 0.1  # seconds between two writes of one object
 UNDONE_FREE = 2  # times that a status is written again at once: somebody may have restored a backup, or edited it
 UNDONE_WAIT = 1.0  # seconds before the next one, twice as long each time,
 UNDONE_WAIT_MOST = 60.0  # up to that: two controllers with one name cost the API server two writes a minute
@@ -53,12 +55,11 @@ class Patience:
     def wait(self, key: Key, wanted: Any, now: float) -> float:
         """Return how long to wait before this is written to that object."""
         before = self._written.get(key)
-        if before is None or before.what != _hash(wanted) or now - before.at > FORGOTTEN:
+        if before is None or now - before.at > FORGOTTEN:
             return 0.0
-        undone = before.undone + 1 - UNDONE_FREE
-        if undone <= 0:
-            return 0.0
-        return max(0.0, before.at + min(UNDONE_WAIT_MOST, UNDONE_WAIT * 2.0 ** min(undone - 1, 16)) - now)
+        undone = before.undone + 1 - UNDONE_FREE if before.what == _hash(wanted) else 0
+        least = SPACING if undone <= 0 else min(UNDONE_WAIT_MOST, UNDONE_WAIT * 2.0 ** min(undone - 1, 16))
+        return max(0.0, before.at + least - now)
 
     def wrote(self, key: Key, wanted: Any, now: float) -> int:
         """Note a write; return how often in a row the same was written again."""

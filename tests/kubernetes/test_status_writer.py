@@ -345,6 +345,8 @@ async def test_what_is_undone_again_and_again_is_written_less_and_less_often(mak
         world.change(R, {"parents": []})
         assert await world.settled() == [("PATCH", R)]
     world.change(R, {"parents": []})
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
     await until(lambda: world.writer.stats.waiting == 1)
     for _ in range(50):
         world.touch(R)
@@ -353,6 +355,7 @@ async def test_what_is_undone_again_and_again_is_written_less_and_less_often(mak
     assert not world.writer.idle
     assert (await world.settled()) == [("PATCH", R)]
     assert world.parents() == [("g", OURS, 1)]
+    assert loop.time() - begin > pace.UNDONE_WAIT / 2
     assert len(world.log.lines) == 1 and "undoes" in world.log.lines[0][0]
     world.put(route(generation=2))  # something new is said at once
     world.follow()
@@ -383,8 +386,9 @@ def test_patience_is_bounded_and_forgets():
         now += waits[-1]
         assert patience.wait(R, "x", now) == 0
         patience.wrote(R, "x", now)
-    assert waits == [0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert patience.wait(R, "y", now) == 0
+    assert waits == pytest.approx([0, pace.SPACING, pace.SPACING, 1, 2, 4, 8, 16, 32, 60, 60, 60])
+    assert patience.wait(R, "y", now) == pytest.approx(pace.SPACING)
+    assert patience.wait(R, "y", now + pace.SPACING) == 0
     assert patience.wait(R, "x", now + pace.FORGOTTEN + 1) == 0
     for n in range(5000):
         patience.wrote(key_of(str(n)), "x", now + n)
