@@ -60,6 +60,7 @@ class KubernetesSource:
         self._changed: Callable[[set[str] | None], None] = lambda _: None
         self._timer: asyncio.TimerHandle | None = None
         self._first = 0.0  # event of those that wait to be told
+        self._news = False  # beside objects: of lists, kinds or the bundle
         self._lock = threading.Lock()
         self._pending: dict[tuple[Name2, Name], tuple[Kind, bytes | None]] = {}
         self._some = threading.Event()  # there is something to decode, or all lists are there
@@ -145,7 +146,8 @@ class KubernetesSource:
                 self._feeds[name].follow(kind)
             else:
                 self._feeds[name] = Feed(self._client, kind, self._namespaces, self._put, self._complete, self._log)
-        self._note()  # the bundle may be another one
+        self._news = True  # the bundle may be another one
+        self._note()
 
     def _put(self, kind: Kind, name: Name, seen: Seen | None, raw: bytes | None, before: Seen | None) -> None:
         """Take an object that came, changed or went (`raw` is None)."""
@@ -171,7 +173,8 @@ class KubernetesSource:
 
     def _tell(self) -> None:
         self._timer = None
-        if self._whole.is_set():
+        if self._whole.is_set() and (self._pending or self._news):  # a load may have taken it meanwhile
+            self._news = False
             self._changed(None if not self._loaded else {self.place.file})
 
     def _look(self) -> None:
@@ -184,10 +187,12 @@ class KubernetesSource:
         """Take note that a list is complete: what was said of it may not be so any more."""
         self._look_once()
         if self._loaded:
+            self._news = True
             self._note()
 
     def _look_once(self) -> None:
         if not self._whole.is_set() and self._discovery.complete and not any(feed.waits for feed in self._feeds.values()):
+            self._news = False  # the first load has it
             self._whole.set()
             self._some.set()
 
