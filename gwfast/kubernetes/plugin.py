@@ -11,7 +11,9 @@ Rules:
 import asyncio
 import base64
 import os
+import signal
 import time
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -95,23 +97,43 @@ async def _run(plugin: Exec, environment: dict[str, str]) -> bytes:
     null, pipe = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
     try:
         process = await asyncio.create_subprocess_exec(plugin.command, *plugin.args, env=environment, stdin=null, stdout=pipe,
-                                                       stderr=pipe, limit=OUTPUT_BYTES)
+                                                       stderr=pipe, start_new_session=True)
     except FileNotFoundError:
         raise _wrong(plugin, "there is no such program") from None
     except (OSError, ValueError) as error:
         raise _wrong(plugin, f"it cannot be run: {getattr(error, 'strerror', None) or error}") from None
     try:
         async with asyncio.timeout(limits.API_PLUGIN_TIMEOUT):
-            output, errors = await process.communicate()
+            output, errors = await asyncio.gather(_all(process.stdout), _all(process.stderr))
+            await process.wait()
     except TimeoutError:
         raise _wrong(plugin, f"it did not end within {limits.API_PLUGIN_TIMEOUT:.0f} s") from None
     finally:
-        if process.returncode is None:
-            process.kill()
+        await _end(process)
+    if len(output) > OUTPUT_BYTES:
+        raise _wrong(plugin, f"it wrote more than {OUTPUT_BYTES >> 20} MiB")
     if process.returncode:
         said = errors[-1000:].decode(errors="replace").strip()
         raise _wrong(plugin, f"it ended with status {process.returncode}{': ' + said if said else ''}")
     return output
+
+
+async def _all(reader: asyncio.StreamReader) -> bytes:
+    """Read to the end, and keep a little more than OUTPUT_BYTES at most."""
+    kept = bytearray()
+    while data := await reader.read(65536):
+        if len(kept) <= OUTPUT_BYTES:
+            kept += data
+    return bytes(kept)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """See that nothing is left of a program that did not end by itself: neither its children, nor what it was read by."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+    process._transport.close()
 
 
 def _wrong(plugin: Exec, text: str) -> NoCredentials:

@@ -1,0 +1,285 @@
+"""Elections: one leader at most, at any moment, by clocks that are not compared."""
+import asyncio
+import re
+from contextlib import asynccontextmanager
+
+import pytest
+from servers import Exchange, run, serving, until
+
+from gwfast.kubernetes.access import Access
+from gwfast.kubernetes.client import Client
+from gwfast.kubernetes.lease import Election
+
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+
+class Leases:
+    """An API server with one Lease."""
+
+    def __init__(self):
+        self.lease: dict | None = None
+        self.version = 0
+        self.writes: list[tuple[str, dict]] = []
+        self.reads = 0
+        self.frozen = False  # nothing is answered
+        self.status = 0  # of each answer
+
+    async def __call__(self, x: Exchange) -> None:
+        if self.frozen:
+            await x.closed()
+            return
+        if self.status:
+            await x.refuse(self.status)
+            return
+        where = x.path.removeprefix("/apis/coordination.k8s.io/v1/namespaces/ns/leases")
+        if x.method == "POST":
+            if where or self.lease is not None:
+                await x.refuse(409, "AlreadyExists")
+                return
+            await self.write(x)
+        elif where != "/gwfast" or self.lease is None:
+            await x.refuse(404, "NotFound")
+        elif x.method == "GET":
+            self.reads += 1
+            await x.answer(self.lease)
+        elif x.json()["metadata"]["resourceVersion"] != self.lease["metadata"]["resourceVersion"]:
+            await x.refuse(409, "Conflict")
+        else:
+            await self.write(x)
+
+    async def write(self, x: Exchange) -> None:
+        self.writes.append((x.method, x.json()["spec"]))
+        self.put(x.json())
+        await x.answer(self.lease, 201 if x.method == "POST" else 200)
+
+    def put(self, lease: dict) -> None:
+        self.version += 1
+        self.lease = lease | {"metadata": lease["metadata"] | {"resourceVersion": str(self.version)}}
+
+    @property
+    def holder(self) -> str:
+        return self.lease and self.lease["spec"]["holderIdentity"] or ""
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Candidate(Election):
+    """An election that keeps what it told."""
+
+    def __init__(self, client: Client, who: str, **options):
+        self.told: list[bool] = []
+        super().__init__(client, "ns", "gwfast", who, self.told.append, **options)
+        self.task: asyncio.Task | None = None
+
+    def start(self) -> "Candidate":
+        self.task = asyncio.create_task(self.run())
+        return self
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def voting(*names: str, **options):
+    """Candidates, of one server; quick ones: 1.5 s, 1 s, 0.1 s."""
+    options = dict(duration=1.5, renew=1.0, retry=0.1) | options
+    async with serving(leases := Leases()) as server:
+        clients = [Client(Access(server.url)) for _ in names]
+        candidates = [Candidate(client, name, **options) for client, name in zip(clients, names, strict=True)]
+        try:
+            yield leases, *candidates
+        finally:
+            for candidate in candidates:
+                if candidate.task:
+                    await candidate.stop()
+            for client in clients:
+                await client.close()
+
+
+def test_a_lease_is_made_renewed_and_given_back():
+    async def test():
+        async with voting("me", duration=15.0) as (leases, me):
+            assert not me.leads
+            me.start()
+            await until(lambda: len(leases.writes) >= 3)
+            assert me.leads and me.told == [True] and me.holder == "me"
+            (method, first), (renewal, second) = leases.writes[:2]
+            assert (method, renewal, leases.reads) == ("POST", "PUT", 0), "a renewal is one request"
+            assert first["holderIdentity"] == "me" and first["leaseDurationSeconds"] == 15 and first["leaseTransitions"] == 0
+            assert STAMP.fullmatch(first["acquireTime"]) and STAMP.fullmatch(first["renewTime"])
+            assert second["acquireTime"] == first["acquireTime"] and second["renewTime"] > first["renewTime"]
+            await me.stop()
+            await me.release()
+            assert me.told == [True, False] and not me.leads
+            _, last = leases.writes[-1]
+            assert (last["holderIdentity"], last["leaseDurationSeconds"], last["leaseTransitions"]) == ("", 1, 0)
+    run(test)
+
+
+def test_who_waits_takes_what_is_given_back_at_once():
+    async def test():
+        async with voting("one", "two", duration=60.0, renew=40.0) as (leases, one, two):
+            one.start()
+            await until(lambda: one.leads)
+            two.start()
+            await until(lambda: leases.reads > 3)
+            assert not two.leads and two.holder == "one"
+            await one.stop()
+            await one.release()
+            await until(lambda: two.leads)
+            assert leases.lease["spec"]["leaseTransitions"] == 1 and two.told == [True]
+    run(test)
+
+
+def test_a_leader_that_is_killed_is_followed_when_its_lease_has_expired():
+    async def test():
+        async with voting("one", "two") as (leases, one, two):
+            one.start()
+            await until(lambda: one.leads)
+            two.start()
+            await until(lambda: two.holder == "one")
+            await one.stop()
+            await until(lambda: two.leads)
+            assert not one.leads and one.told == [True, False], "its own clock has ended it before"
+            assert leases.lease["spec"]["leaseTransitions"] == 1
+    run(test)
+
+
+@pytest.mark.parametrize("how", ["frozen", "status"])
+def test_a_leader_that_cannot_renew_leads_no_more(how):
+    async def test():
+        async with voting("one") as (leases, one):
+            one.start()
+            await until(lambda: one.leads)
+            setattr(leases, how, True if how == "frozen" else 503)
+            await until(lambda: one.told == [True, False])
+            assert not one.leads
+            setattr(leases, how, 0)
+            await until(lambda: one.told == [True, False, True])
+            assert leases.lease["spec"]["leaseTransitions"] == 0, "nobody else had it"
+    run(test)
+
+
+def test_a_leader_whose_lease_was_taken_leads_no_more():
+    async def test():
+        async with voting("one") as (leases, one):
+            one.start()
+            await until(lambda: one.leads)
+            leases.put(leases.lease | {"spec": leases.lease["spec"] | {"holderIdentity": "two", "leaseDurationSeconds": 60}})
+            await until(lambda: one.told == [True, False])
+            assert one.holder == "two" and not one.leads
+            await one.stop()
+            await one.release()
+            assert leases.holder == "two", "what is not ours is not given back"
+    run(test)
+
+
+def test_a_lease_that_was_deleted_is_made_anew():
+    async def test():
+        async with voting("one") as (leases, one):
+            one.start()
+            await until(lambda: one.leads)
+            leases.lease = None
+            await until(lambda: leases.lease)
+            assert one.leads and one.told == [True]
+    run(test)
+
+
+def test_what_else_is_in_a_lease_is_left():
+    async def test():
+        async with voting("one") as (leases, one):
+            leases.put({"metadata": {"name": "gwfast", "labels": {"a": "b"}, "finalizers": ["f"]}, "spec": {"strategy": "x"}})
+            one.start()
+            await until(lambda: one.leads)
+            assert leases.lease["metadata"]["labels"] == {"a": "b"} and leases.lease["metadata"]["finalizers"] == ["f"]
+            assert leases.lease["spec"]["strategy"] == "x" and leases.lease["spec"]["leaseTransitions"] == 0
+    run(test)
+
+
+@pytest.mark.parametrize("lease", [{"metadata": {}}, {"metadata": {}, "spec": {"holderIdentity": 7}}, {"spec": {}, "metadata": {"resourceVersion": 1}}])
+def test_a_lease_that_makes_no_sense_is_nobodys_to_lead(lease):
+    async def test():
+        async with voting("one") as (leases, one):
+            leases.lease = lease
+            one.start()
+            await until(lambda: leases.reads > 2)
+            assert not one.leads and not one.task.done()
+            leases.lease = None
+            await until(lambda: one.leads)
+    run(test)
+
+
+def test_a_process_that_was_frozen_sees_that_its_lease_is_over():
+    """Its loop has not turned, so nothing was told: whoever asks `leads` before a write does not write."""
+    async def test():
+        clock = Clock()
+        async with voting("one", clock=clock, duration=15.0, renew=10.0, retry=60.0) as (leases, one):
+            one.start()
+            await until(lambda: one.leads)
+            clock.now += 9.9
+            assert one.leads
+            clock.now += 0.2
+            assert not one.leads and one.told == [True]
+    run(test)
+
+
+def test_clocks_of_machines_are_not_compared():
+    """A renewTime of long ago, or of the future, says nothing: only that it changes."""
+    async def test():
+        clock = Clock()
+        async with voting("one", retry=0.01, clock=clock) as (leases, one):
+            spec = {"holderIdentity": "other", "leaseDurationSeconds": 1, "renewTime": "2001-01-01T00:00:00.000000Z", "leaseTransitions": 3}
+            one.start()
+            for stamp in ("2001-01-01T00:00:00.000000Z", "2101-01-01T00:00:00.000000Z") * 3:
+                leases.put({"metadata": {"name": "gwfast"}, "spec": spec | {"renewTime": stamp}})
+                for wait in (0.0, 0.9):  # the other one lives: it has written within the second that it gave
+                    clock.now += wait
+                    reads = leases.reads
+                    await until(lambda: leases.reads > reads + 2)  # noqa: B023
+                    assert not one.leads
+            clock.now += 0.2
+            await until(lambda: one.leads)
+            assert leases.lease["spec"]["leaseTransitions"] == 4
+    run(test)
+
+
+def test_many_candidates_have_one_leader_at_most():
+    async def test():
+        names = [f"c{number}" for number in range(8)]
+        async with voting(*names, duration=1.0, renew=0.6, retry=0.05) as (leases, *candidates):
+            for candidate in candidates:
+                candidate.start()
+            for _ in range(4):
+                await until(lambda: leaders(candidates))
+                (leader,) = leaders(candidates)
+                assert leases.holder == leader.identity
+                await leader.stop()
+                await leader.release()
+                candidates.remove(leader)
+            await until(lambda: leaders(candidates))
+            assert len(leaders(candidates)) == 1 and leases.lease["spec"]["leaseTransitions"] == 4
+    run(test)
+
+
+def leaders(candidates: list[Candidate]) -> list[Candidate]:
+    found = [candidate for candidate in candidates if candidate.leads]
+    assert len(found) <= 1
+    return found
+
+
+def test_giving_back_does_not_wait_long_for_an_api_server_that_is_gone():
+    async def test():
+        async with voting("one", duration=6000.0, renew=4000.0) as (leases, one):
+            one.start()
+            await until(lambda: one.leads)
+            await one.stop()
+            leases.frozen = True
+            await one.release()
+            assert one.told == [True, False]
+    run(test)
