@@ -12,6 +12,7 @@ import pytest
 
 from cluster import Cluster, family
 from forward import Forwards
+from node.images import Image, needed
 
 ECHO = "gcr.io/k8s-staging-gateway-api/echo-basic:v1.6.1"
 # Answers 200 to /healthz as long as /tmp/ready is there, and its number of requests to everything else.
@@ -220,6 +221,34 @@ def test_volumes_follow_their_secrets(cluster: Cluster, namespace: str) -> None:
     assert read("a", "c", "deep/b") == "342"
     environment = cluster.exec("reader", "sh", "-c", "tr '\\0' '\\n' < /proc/1/environ", namespace=namespace)
     assert "A=1" in environment.split()
+
+
+def test_a_volume_hides_what_is_there_but_not_the_program(cluster: Cluster, namespace: str) -> None:
+    """A volume at a folder above this Python, and one at its own: the program still runs, and both volumes are there."""
+    above = "/" + Path(sys.prefix).parts[1]
+    look = f"import os, json; print(json.dumps([os.listdir('{above}'), open('{above}/written', 'w').close(), len(json.__file__)]))"
+    start(cluster, namespace, pod("hider", command=python(look), restartPolicy="Never", volumes=[{"name": "v", "emptyDir": {}}],
+                                  securityContext={"readOnlyRootFilesystem": True}, volumeMounts=[{"name": "v", "mountPath": above}]))
+    cluster.wait_for(lambda: cluster.get("Pod", "hider", namespace)["status"]["phase"] == "Succeeded")
+    shows_through = {Path(path).parts[2] for path in needed(Image()) if path.startswith(f"{above}/")}
+    assert set(json.loads(cluster.kubectl("logs", "hider", "-n", namespace))[0]) == shows_through
+
+
+def test_names_answered_by_what_stands_for_coredns(cluster: Cluster, namespace: str) -> None:
+    """As the conformance suite has it: a Pod of that image with a volume at /root, asked over UDP."""
+    start(cluster, namespace, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "conf"}, "data": {"Corefile": ""}},
+          pod("dns", image="registry.k8s.io/coredns/coredns:v1", args=["-conf", "/root/Corefile"],
+              volumes=[{"name": "conf", "configMap": {"name": "conf"}}], volumeMounts=[{"name": "conf", "mountPath": "/root"}]))
+    address = until_ready(cluster, namespace, "dns")["status"]["podIP"]
+
+    def answer() -> bytes:
+        with cluster.sandbox.new_socket(kind=2) as asking:
+            asking.settimeout(0.2)
+            asking.connect((address, 53))
+            asking.send(b"\0\1\1\0\0\1\0\0\0\0\0\0\7example\0\0\1\0\1")
+            return asking.recv(512)
+
+    assert cluster.wait_for(answer, "an answer").endswith(bytes([192, 0, 2, 1]))
 
 
 def test_a_token_is_its_pods(cluster: Cluster, namespace: str) -> None:

@@ -5,7 +5,6 @@ what the project's own Dockerfile says, with this virtual environment in the pla
 name is taken; cluster.py puts a test's own in front. A name that none is found in cannot be pulled.
 """
 import json
-import os
 import re
 import sys
 from dataclasses import dataclass, field
@@ -54,7 +53,12 @@ class Images:
         return next((image for pattern, image in self._table if pattern.search(name)), None)
 
 
-def readable_by_others(image: Image) -> list[str]:
-    """Folders that a user other than root must be able to pass, for the programs of this machine to run in the image."""
-    starts = [sys.prefix, sys.base_prefix, os.path.realpath(sys.executable), str(PROJECT), *image.entrypoint[:1]]
-    return sorted({str(parent) for start in starts if start.startswith("/") for parent in [Path(start), *Path(start).parents]})
+def needed(image: Image) -> list[str]:
+    """The folders of this machine that the programs of an image are made of."""
+    programs = [str(Path(word).parent) for word in image.entrypoint[:1] if word.startswith("/")]
+    return sorted({sys.prefix, sys.base_prefix, str(Path(sys.executable).resolve().parent), str(PROJECT), *programs})
+
+
+def passable(image: Image) -> list[str]:
+    """Folders that a user other than root must be able to pass to get there."""
+    return sorted({str(parent) for path in needed(image) for parent in [Path(path), *Path(path).parents]})

@@ -110,8 +110,20 @@ def furnish(root: str, said: dict) -> None:
             os.unlink(root + name)
         with open(root + name, "w") as file:
             file.write(text)
-    for one in sorted(said["mounts"], key=lambda one: one["at"]):
+    mount_volumes(root, said["mounts"], said["needed"])
+
+
+def mount_volumes(root: str, volumes: list[dict], needed: list[str]) -> None:
+    """Mount the volumes; what the program itself is made of shows through one that would hide it (/tmp, /root)."""
+    hidden = {path: os.open(within(root, path), os.O_PATH) for path in needed if any(path.startswith(one["at"] + "/") for one in volumes)}
+    for one in sorted(volumes, key=lambda one: one["at"]):
+        for path in hidden:
+            if path.startswith(one["at"] + "/"):
+                os.makedirs(one["from"] + path[len(one["at"]):], exist_ok=True)
         bind(one["from"], within(root, one["at"]), one["read_only"])
+    for path, handle in hidden.items():
+        mount(f"/proc/self/fd/{handle}", within(root, path), flags=MS_BIND | MS_REC)
+        os.close(handle)
 
 
 def keep_capabilities(numbers: set[int]) -> None:

@@ -245,7 +245,7 @@ class Pod:
         return security(spec, pod, image) | {
             "root": str(self._made(container.name)), "network": self._network, "hostname": name[:63], "env": env,
             "argv": arguments(spec, image, env), "workdir": spec.get("workingDir", ""), "links": image.links,
-            "passable": images.readable_by_others(image), "mounts": self._volumes.mounts(spec),
+            "passable": images.passable(image), "needed": images.needed(image), "mounts": self._volumes.mounts(spec),
             "files": {"/etc/hostname": f"{name}\n", "/etc/resolv.conf": self._node.resolver(self.namespace, pod),
                       "/etc/hosts": self._hosts(name, pod)}}
 

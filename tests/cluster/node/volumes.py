@@ -185,7 +185,7 @@ class Volumes:
             if not (folder / top).is_symlink():
                 (folder / top).symlink_to(f"..data/{top}")
         for entry in folder.iterdir():
-            if not entry.name.startswith("..") and entry.name not in tops:
+            if entry.is_symlink() and not entry.name.startswith("..") and entry.name not in tops:
                 entry.unlink()
         if name in self._written:
             shutil.rmtree(old)
