@@ -235,10 +235,11 @@ def test_a_volume_hides_what_is_there_but_not_the_program(cluster: Cluster, name
 
 
 def test_names_answered_by_what_stands_for_coredns(cluster: Cluster, namespace: str) -> None:
-    """As the conformance suite has it: a Pod of that image with a volume at /root, asked over UDP."""
+    """As the conformance suite has it: a Pod of that image with a volume at root's home, asked over UDP."""
+    home = os.path.expanduser("~root")
     start(cluster, namespace, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "conf"}, "data": {"Corefile": ""}},
-          pod("dns", image="registry.k8s.io/coredns/coredns:v1", args=["-conf", "/root/Corefile"],
-              volumes=[{"name": "conf", "configMap": {"name": "conf"}}], volumeMounts=[{"name": "conf", "mountPath": "/root"}]))
+          pod("dns", image="registry.k8s.io/coredns/coredns:v1", args=["-conf", f"{home}/Corefile"],
+              volumes=[{"name": "conf", "configMap": {"name": "conf"}}], volumeMounts=[{"name": "conf", "mountPath": home}]))
     address = until_ready(cluster, namespace, "dns")["status"]["podIP"]
 
     def answer() -> bytes:

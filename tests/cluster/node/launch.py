@@ -114,7 +114,7 @@ def furnish(root: str, said: dict) -> None:
 
 
 def mount_volumes(root: str, volumes: list[dict], needed: list[str]) -> None:
-    """Mount the volumes; what the program itself is made of shows through one that would hide it (/tmp, /root)."""
+    """Mount the volumes; what the program itself is made of shows through one that would hide it (/tmp, a home)."""
     hidden = {path: os.open(within(root, path), os.O_PATH) for path in needed if any(path.startswith(one["at"] + "/") for one in volumes)}
     for one in sorted(volumes, key=lambda one: one["at"]):
         for path in hidden:
