@@ -26,6 +26,7 @@ from gwfast.kubernetes.seen import Name, Seen
 BEST = ("v1", "v1beta1", "v1alpha3", "v1alpha2", "v1alpha1")
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 BUNDLE = "gateway.networking.k8s.io/bundle-version"
+BUNDLED = (m.GATEWAY_GROUP, m.EXPERIMENTAL_GROUP)  # groups whose definitions say their bundle
 CHANNEL = "gateway.networking.k8s.io/channel"
 SETTLE = 0.05  # seconds after a definition came or went: there are a dozen in a bundle
 POLL = 30.0  # seconds between two looks where definitions may not be watched
@@ -167,6 +168,7 @@ class Discovery:
     """Which kinds the API server has now. `changed()` is called on the event loop when `served`, `bundle` or `complete` changed.
 
     bundle, channel: of the Gateway API's definitions, such as '1.6.1' and 'standard'; '' where nobody may look at them.
+    bundles: every one that they are of, '' among them where one does not say.
     complete: what is defined has been found once, or has been waited for."""
 
     def __init__(self, client: Client, changed: Callable[[], None], log):
@@ -181,6 +183,7 @@ class Discovery:
         self._told: set[Name2] = set()
         self.served: dict[Name2, Kind] = {}
         self.bundle = ""
+        self.bundles: tuple[str, ...] = ()
         self.channel = ""
         self.complete = False
 
@@ -249,8 +252,9 @@ class Discovery:
         known = self._definitions.synced or self._blind
         late = asyncio.get_running_loop().time() - self._began > PATIENCE
         complete = self.complete or known and (not missing or late)
-        if (served, labels, complete) != (self.served, (self.bundle, self.channel), self.complete):
-            self.served, (self.bundle, self.channel), self.complete = served, labels, complete
+        bundles = self._all_bundles()
+        if (served, labels, bundles, complete) != (self.served, (self.bundle, self.channel), self.bundles, self.complete):
+            self.served, (self.bundle, self.channel), self.bundles, self.complete = served, labels, bundles, complete
             self._changed()
         if late:
             self._tell_missing(missing)
@@ -270,6 +274,9 @@ class Discovery:
         """Return bundle and channel: those of GatewayClass, which every bundle has, or the first that says one."""
         names = [f"gatewayclasses.{m.GATEWAY_GROUP}", *sorted(self._labels)]
         return next((each for name in names if (each := self._labels.get(name, ("", "")))[0]), ("", ""))
+
+    def _all_bundles(self) -> tuple[str, ...]:
+        return tuple(sorted({bundle for name, (bundle, _) in self._labels.items() if _DEFINED[name][0] in BUNDLED}))
 
     def _tell_missing(self, missing: set[Name2]) -> None:
         for group, name in sorted(missing - self._told):

@@ -106,7 +106,7 @@ def supported_version(bundles: str) -> str:
     known = f"those of v1.{OLDEST} to v1.{NEWEST} are known"
     for bundle in map(str.strip, bundles.split(",")):
         if not bundle:
-            return f"there are CRDs of the Gateway API that do not say which version they are of; {known}"
+            return f"it cannot be seen which version some CRDs of the Gateway API are of; {known}"
         found = _BUNDLE.match(bundle)
         if found is None or found[1] != "1" or not OLDEST <= int(found[2]) <= NEWEST:
             return f"there are CRDs of the Gateway API of version {bundle}; {known}"

@@ -47,7 +47,7 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
 class Source(Objects, Protocol):
     """What a reporter has to know of a source (gwfast.kubernetes.source)."""
 
-    bundle: str
+    bundles: str
     channel: str
     status_changed: Callable[[Key], None] | None
 
@@ -121,7 +121,7 @@ class Reporter:
             return
         addresses, message = self._addresses()
         assigned = assign(self._graph, addresses, message, self._unbound)
-        self.writer.follow(View(graph=self._graph, assigned=assigned, bundle=self._source.bundle, channel=self._source.channel))
+        self.writer.follow(View(graph=self._graph, assigned=assigned, bundle=self._source.bundles, channel=self._source.channel))
 
     def _addresses(self) -> tuple[tuple[Address, ...], str]:
         if self._fixed or self._published is None:

@@ -81,6 +81,11 @@ class KubernetesSource:
         return self._discovery.bundle
 
     @property
+    def bundles(self) -> str:
+        """Every version that the Gateway API's definitions are of, '1.6.1, 1.7.0' while they are exchanged."""
+        return ", ".join(self._discovery.bundles)
+
+    @property
     def channel(self) -> str:
         """'standard' or 'experimental'; '' where nobody may look."""
         return self._discovery.channel

@@ -395,7 +395,7 @@ class StatusWriter:
     async def _read(self, key: Key, seen: Seen, path: str) -> None:
         """Look at an object that has changed before the watch says so."""
         try:
-            answer = await self._client.request("GET", path)
+            answer = await self._client.request("GET", path.removesuffix("/status"))  # which who may write a status may read
         except ApiError as error:
             self._failed(_Change(key, path, seen.uid, seen.resource_version, None, {}), error)
         except Unreachable as error:

@@ -46,8 +46,8 @@ WAITING = Assigned(ready=False, message="waiting for a data plane")
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """What statuses follow from. `bundle` and `channel` are those of the installed CRDs; a Gateway that is not among
-    `assigned` waits."""
+    """What statuses follow from. `bundle` ('1.6.1', or several, 'A, B') and `channel` are those of the installed CRDs; a
+    Gateway that is not among `assigned` waits."""
 
     graph: Graph
     assigned: Mapping[Key, Assigned] = {}

@@ -152,6 +152,24 @@ def test_every_kind(world: World):
     assert world.counted("status_failures_total") == 0
 
 
+def test_versions_that_are_not_known(world: World):
+    """A class stays Accepted, and says so (gatewayclass_types.go)."""
+    crd = world.cluster.api.path("CustomResourceDefinition", "", "httproutes.gateway.networking.k8s.io")
+    world.run()
+
+    def supported() -> str:
+        found = words((world.cluster.get("GatewayClass", world.namespace).get("status") or {}).get("conditions", ()))
+        return found.get("SupportedVersion", "") if found.get("Accepted") == "True/Accepted" else ""
+    world.until(lambda: supported() == "True/SupportedVersion", "the bundle to be known")
+    before = world.cluster.api.get(crd)["metadata"]["annotations"]
+    try:
+        world.cluster.api.patch(crd, {"metadata": {"annotations": {f"{API}/bundle-version": "v1.99.0"}}})
+        world.until(lambda: supported() == "False/UnsupportedVersion", "the new one to be seen")
+    finally:
+        world.cluster.api.patch(crd, {"metadata": {"annotations": before}})
+    world.until(lambda: supported() == "True/SupportedVersion", "the old one again")
+
+
 def test_entries_and_conditions_of_others_stay(world: World):
     world.apply(*named(world, gateway(), route(), SERVICE, *policies()))
     gateway_process = world.run()

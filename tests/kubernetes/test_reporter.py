@@ -98,7 +98,7 @@ class Cluster(World):
 
     def __init__(self, *texts):
         super().__init__(*texts)
-        self.lease, self.service, self.channel = None, None, "standard"
+        self.lease, self.service, self.channel, self.bundles = None, None, "standard", "1.6.1"
         self.status_changed = None
         self.events = asyncio.Queue()
 

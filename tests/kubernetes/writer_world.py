@@ -89,7 +89,8 @@ class World:
     async def request(self, method, path, body=None, *, content_type="application/json", **_):
         await asyncio.sleep(0)
         path, _, query = path.partition("?")
-        key = next(key for key in self.known if self.status_path(key) == path)
+        key = next(key for key in self.known if self.status_path(key) in (path, f"{path}/status"))
+        assert path.endswith("/status") == (method == "PATCH")
         self.asked.append((method, key))
         if self.faults:
             self.faults.pop(0)(method, key)
