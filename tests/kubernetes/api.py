@@ -21,6 +21,7 @@ class Api:
         self.history: list[tuple[int, str, dict]] = []
         self.compacted = 0
         self.expired_by_event = 410  # as an ERROR event of this code (the API server: 410), or 0: as HTTP's status
+        self.knows_metadata = True  # lists and watches of metadata alone
         self.refusals: list[Callable] = []  # of the next requests, each called with the exchange
         self.lists = self.pages = self.watches = self.watching = 0
         self.asked: list[dict] = []
@@ -126,7 +127,7 @@ class Api:
             metadata["continue"] = f"t{random.getrandbits(64)}"
             self._snapshots[metadata["continue"]] = (version, rest)
         items = [{name: value for name, value in thing.items() if name not in ("apiVersion", "kind")} for thing in page]
-        if "PartialObjectMetadataList" in x.fields["accept"]:
+        if self.knows_metadata and "PartialObjectMetadataList" in x.fields["accept"]:
             items = [{"metadata": thing["metadata"]} for thing in items]
         await x.answer({"kind": "ThingList", "apiVersion": "example.test/v1", "metadata": metadata, "items": items or None})
 
