@@ -1,0 +1,390 @@
+"""Traffic follows what `kubectl` says, through `gwfast run --kubernetes`, and goes on whatever becomes of the API server."""
+import base64
+import http.client
+import json
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from pki import pair
+
+from cluster import Cluster, Failed
+from node.network import NODE_IP
+from sandbox import Process
+
+ADMIN = 9010
+BACKENDS = {"a": 9101, "b": 9102}
+FROZEN = 15.0  # seconds that the API server does not answer, though its connections stay open
+
+
+class World:
+    """A namespace with a class of its own, two backends (Services a and b), and a gateway that serves that class."""
+
+    def __init__(self, cluster: Cluster, namespace: str):
+        self.cluster, self.namespace = cluster, namespace
+        self.running = [cluster.run([sys.executable, "-m", "gwfast", "echo", "--host", "0.0.0.0",
+                                     *(f"{name}={port}" for name, port in BACKENDS.items())])]
+        self.apply(f"""
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: GatewayClass
+            metadata: {{name: {namespace}}}
+            spec: {{controllerName: traffic.example/{namespace}}}
+        """, *(self.service(name) for name in BACKENDS))
+        self.gateway = self.run()
+
+    def run(self, *options: str) -> Process:
+        argv = [sys.executable, "-m", "gwfast", "run", "--kubernetes", "--controller-name", f"traffic.example/{self.namespace}",
+                "--workers", "1", "--admin", f"127.0.0.1:{ADMIN}", "--access-log", "off", "--drain-timeout", "1",
+                "--publish-status-address", "192.0.2.1", *options]
+        self.running.append(self.cluster.run(argv))
+        return self.running[-1]
+
+    def apply(self, *texts: str) -> None:
+        """kubectl apply; NAMESPACE in a text is the namespace's name."""
+        things = [thing for text in texts for thing in yaml.safe_load_all(text.replace("NAMESPACE", self.namespace))]
+        for thing in things:
+            if thing["kind"] not in ("GatewayClass", "Namespace"):
+                thing["metadata"].setdefault("namespace", self.namespace)
+        self.cluster.apply(yaml.safe_dump_all(things))
+
+    def delete(self, kind: str, name: str, namespace: str = "") -> None:
+        self.cluster.kubectl("delete", kind, name, "-n", namespace or self.namespace, "--wait=false")
+
+    @staticmethod
+    def service(name: str, namespace: str = "NAMESPACE") -> str:
+        return f"""
+            apiVersion: v1
+            kind: Service
+            metadata: {{name: {name}, namespace: {namespace}}}
+            spec: {{ports: [{{port: 80}}]}}
+            ---
+            apiVersion: discovery.k8s.io/v1
+            kind: EndpointSlice
+            metadata: {{name: {name}-1, namespace: {namespace}, labels: {{kubernetes.io/service-name: {name}}}}}
+            addressType: IPv4
+            endpoints: [{{addresses: [{NODE_IP}]}}]
+            ports: [{{port: {BACKENDS[name]}, name: ""}}]
+        """.replace("\n            ", "\n")
+
+    def get(self, path: str = "/", host: str = "x.test", port: int = 8000) -> str:
+        """Return the name of the backend that answers, or the status where none does; 'refused' where nobody listens."""
+        try:
+            answer = self.cluster.http("127.0.0.1", port, path, headers={"Host": host})
+        except OSError:
+            return "refused"
+        return json.loads(answer.body)["service"] if answer.status == 200 else str(answer.status)
+
+    def in_the_end(self, *arguments: str) -> None:
+        """kubectl, again and again until an API server that has had trouble does it."""
+        def done() -> bool:
+            try:
+                self.cluster.kubectl(*arguments, "-n", self.namespace)
+            except Failed:
+                return False
+            return True
+        self.cluster.wait_for(done, "kubectl " + " ".join(arguments), 90.0)
+
+    def until(self, expected: str, path: str = "/", host: str = "x.test", port: int = 8000) -> None:
+        self.cluster.wait_for(lambda: self.get(path, host, port) == expected,
+                              f"{host}:{port}{path} to be {expected}, not {self.get(path, host, port)}")
+
+
+@pytest.fixture
+def world(cluster: Cluster, namespace: str) -> Iterator[World]:
+    made = World(cluster, namespace)
+    yield made
+    for process in made.running:
+        process.stop()
+    cluster.mend()
+    cluster.kubectl("delete", "gatewayclass", namespace)
+
+
+GATEWAY = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw}
+spec:
+  gatewayClassName: NAMESPACE
+  listeners:
+  - {name: web, protocol: HTTP, port: 8000}
+"""
+
+
+def route(backend: str = "a", path: str = "/", name: str = "r", parent: str = "name: gw", **more: object) -> str:
+    return yaml.safe_dump({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": name} | more.pop("metadata", {}),
+        "spec": {"parentRefs": [yaml.safe_load(f"{{{parent}}}")], "rules": [
+            {"matches": [{"path": {"value": path}}], "backendRefs": [yaml.safe_load(f"{{name: {backend}, port: 80}}")]}]} | more})
+
+
+ARTICLE = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: my-gateway}
+spec:
+  gatewayClassName: NAMESPACE
+  listeners:
+  - {name: web, protocol: HTTP, port: 8000}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: my-route}
+spec:
+  parentRefs: [{name: my-gateway}]
+  rules:
+  - matches: [{path: {type: PathPrefix, value: /api}}]
+    backendRefs: [{name: a, port: 80}]
+"""
+
+
+def test_the_first_documents_of_everybody(world: World):
+    """A Gateway and an HTTPRoute are applied, and traffic flows; both say so."""
+    world.apply(ARTICLE)
+    world.until("a", "/api/x")
+    assert world.get("/other") == "404"
+    shown = world.cluster.wait_for(lambda: (text := world.cluster.kubectl("get", "gateway", "-n", world.namespace)) and "True" in text and text)
+    assert "192.0.2.1" in shown
+    assert world.cluster.http("127.0.0.1", ADMIN, "/readyz").status == 200
+    world.cluster.kubectl("delete", "gateway,httproute", "--all", "-n", world.namespace)
+    world.until("refused", "/api/x")
+    assert world.cluster.http("127.0.0.1", ADMIN, "/readyz").status == 503
+
+
+def test_routes_and_listeners_change(world: World):
+    world.apply(GATEWAY, route())
+    world.until("a")
+    world.apply(route("b"))
+    world.until("b")
+    world.apply(GATEWAY + "  - {name: more, protocol: HTTP, port: 8001, hostname: '*.more.test'}\n")
+    world.until("b", host="x.more.test", port=8001)
+    assert world.get(port=8001) == "404"
+    world.apply(GATEWAY)
+    world.until("refused", host="x.more.test", port=8001)
+    world.delete("httproute", "r")
+    world.until("404")
+
+
+def test_services_and_endpoints_change(world: World):
+    world.apply(GATEWAY, route())
+    world.until("a")
+    world.delete("endpointslice", "a-1")
+    world.until("503")
+    world.apply(world.service("a").replace(str(BACKENDS["a"]), str(BACKENDS["b"])))
+    world.until("b")
+    world.delete("service", "a")
+    world.until("500")
+    world.apply(world.service("a"))
+    world.until("a")
+
+
+def test_classes_come_and_go(world: World):
+    world.apply(GATEWAY.replace("NAMESPACE", "NAMESPACE-2"), route())
+    world.apply("{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: NAMESPACE-2}, "
+                "spec: {controllerName: example.net/another}}")
+    world.cluster.wait_for(lambda: "there is no Gateway" in (text := world.cluster.http("127.0.0.1", ADMIN, "/readyz").body.decode())
+                           or "no Gateway" in text, "nothing to be served")
+    assert world.get() == "refused"
+    world.cluster.kubectl("delete", "gatewayclass", f"{world.namespace}-2")
+    world.apply("{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: NAMESPACE-2}, "
+                "spec: {controllerName: traffic.example/NAMESPACE}}")
+    world.until("a")
+    world.cluster.kubectl("delete", "gatewayclass", f"{world.namespace}-2", "--wait=false")
+    world.cluster.kubectl("patch", "gatewayclass", f"{world.namespace}-2", "--type=merge", "-p", '{"metadata":{"finalizers":null}}',
+                          check=False)
+    world.until("refused")
+
+
+def test_grants_are_revoked_live(world: World):
+    other = f"{world.namespace}-backends"
+    world.apply(f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {other}}}}}")
+    world.apply(GATEWAY, route(f"b, namespace: {other}"), world.service("b", other))
+    world.until("500")
+    grant = f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: ReferenceGrant
+metadata: {{name: grant, namespace: {other}}}
+spec:
+  from: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: NAMESPACE}}]
+  to: [{{group: "", kind: Service}}]
+"""
+    world.apply(grant)
+    world.until("b")
+    world.delete("referencegrant", "grant", other)
+    world.until("500")
+    world.cluster.kubectl("delete", "namespace", other, "--wait=false")
+
+
+def test_labels_of_a_namespace_change(world: World):
+    other = f"{world.namespace}-routes"
+    namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: %s, labels: {team: %s}}}"
+    world.apply(namespace % (other, "none"))
+    world.apply(GATEWAY.replace("port: 8000}", "port: 8000, allowedRoutes: {namespaces: {from: Selector, selector: "
+                                "{matchLabels: {team: shop}}}}}"))
+    world.apply(route(f"a, namespace: {world.namespace}", parent=f"name: gw, namespace: {world.namespace}", metadata={"namespace": other}),
+                f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: ReferenceGrant
+metadata: {{name: grant}}
+spec:
+  from: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: {other}}}]
+  to: [{{group: "", kind: Service}}]
+""")
+    world.until("404")
+    world.apply(namespace % (other, "shop"))
+    world.until("a")
+    world.apply(namespace % (other, "blog"))
+    world.until("404")
+    world.cluster.kubectl("delete", "namespace", other, "--wait=false")
+
+
+def secret(*names: str) -> str:
+    chain, key = (base64.b64encode(part).decode() for part in pair(*names))
+    return f"{{apiVersion: v1, kind: Secret, metadata: {{name: cert}}, type: kubernetes.io/tls, data: {{tls.crt: {chain}, tls.key: {key}}}}}"
+
+
+def shown(world: World, port: int = 8443) -> bytes:
+    """Return the certificate that a client is shown."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with world.cluster.connect("127.0.0.1", port) as raw, context.wrap_socket(raw, server_hostname="x.test") as connection:
+        return connection.getpeercert(binary_form=True)
+
+
+def der(*names: str) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(pair(*names)[0].decode())
+
+
+def test_a_certificate_is_rotated_by_its_secret(world: World):
+    world.apply(GATEWAY + "  - {name: secure, protocol: HTTPS, port: 8443, tls: {certificateRefs: [{name: cert}]}}\n", route())
+    world.until("a")
+    assert world.get(port=8443) == "refused"  # there is no Secret
+    world.apply(secret("x.test"))
+    world.cluster.wait_for(lambda: shown(world) == der("x.test"), "the certificate")
+    world.apply(secret("x.test", "rotated.test"))
+    world.cluster.wait_for(lambda: shown(world) == der("x.test", "rotated.test"), "the other certificate")
+
+
+def test_listener_sets_come_and_go(world: World):
+    world.apply(GATEWAY + "  allowedListeners: {namespaces: {from: Same}}\n", route(parent="name: more, kind: ListenerSet"))
+    world.apply("""
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: more}
+spec:
+  parentRef: {name: gw}
+  listeners: [{name: extra, protocol: HTTP, port: 8002}]
+""")
+    world.until("a", port=8002)
+    world.delete("listenerset", "more")
+    world.until("refused", port=8002)
+
+
+# ---- Trouble
+
+
+class Load:
+    """Clients that ask all the time, each on a connection that is kept; `failed` is what was not answered by a backend."""
+
+    def __init__(self, world: World, clients: int = 4):
+        self._world = world
+        self._end = threading.Event()
+        self.answered = 0
+        self.failed: list[str] = []
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        while not self._end.is_set():
+            connection = http.client.HTTPConnection("127.0.0.1", 8000, timeout=10)
+            connection.sock = self._world.cluster.connect("127.0.0.1", 8000)
+            try:
+                while not self._end.is_set():
+                    self._ask_once(connection)
+                    time.sleep(0.002)
+            except (OSError, http.client.HTTPException) as problem:
+                self.failed.append(repr(problem))
+            finally:
+                connection.close()
+
+    def _ask_once(self, connection: http.client.HTTPConnection) -> None:
+        connection.request("GET", "/", headers={"Host": "x.test"})
+        answer = connection.getresponse()
+        body = answer.read()
+        self.answered += 1
+        if answer.status != 200:
+            self.failed.append(f"{answer.status} {body[:80]!r}")
+
+
+def killed(cluster: Cluster) -> None:
+    cluster.apiserver.kill()
+    time.sleep(1.0)
+    cluster.apiserver.start()
+
+
+def frozen(cluster: Cluster) -> None:
+    cluster.apiserver.freeze()
+    time.sleep(FROZEN)
+    cluster.apiserver.thaw()
+
+
+def cut(cluster: Cluster) -> None:
+    for _ in range(10):
+        cluster.cut_watches()
+        time.sleep(0.1)
+
+
+def partitioned(cluster: Cluster) -> None:
+    with cluster.partitioned():
+        time.sleep(3.0)
+
+
+@pytest.mark.parametrize("trouble", [killed, frozen, cut, partitioned], ids=lambda each: each.__name__)
+def test_no_request_is_lost_whatever_becomes_of_the_api_server(world: World, trouble: Callable):
+    """Every request is answered meanwhile; what changes as soon as it answers again is served, and what goes is not."""
+    world.apply(GATEWAY, route(), route("b", "/gone", "gone"))
+    world.until("a")
+    world.until("b", "/gone")
+    with Load(world) as load:
+        before = load.answered
+        trouble(world.cluster)
+        assert load.answered > before
+        world.cluster.apiserver.wait_ready()
+        world.in_the_end("delete", "httproute", "gone", "--ignore-not-found")
+        world.in_the_end("patch", "httproute", "r", "--type=merge", "-p",
+                         '{"spec":{"rules":[{"backendRefs":[{"name":"b","port":80}]}]}}')
+        world.cluster.wait_for(lambda: (world.get(), world.get("/gone")) == ("b", "b"), "the change", 90.0)
+        world.in_the_end("patch", "httproute", "r", "--type=merge", "-p",
+                         '{"spec":{"rules":[{"backendRefs":[{"name":"a","port":80}]}]}}')
+        world.cluster.wait_for(lambda: (world.get(), world.get("/gone")) == ("a", "a"), "the last change", 90.0)
+    assert load.failed == [] and load.answered > 100
+    assert not world.running[1].log.read_text().count("Traceback")
+
+
+def test_a_gateway_that_starts_without_an_api_server_waits_for_it(world: World):
+    world.apply(GATEWAY, route())
+    world.until("a")
+    world.gateway.stop()
+    world.cluster.apiserver.kill()
+    world.run()
+    text = world.cluster.wait_for(lambda: world.cluster.http("127.0.0.1", ADMIN, "/readyz").body.decode(), "the admin port")
+    assert "waits for" in text and ":6443" in text
+    assert world.get() == "refused"
+    world.cluster.apiserver.start()
+    world.cluster.wait_for(lambda: world.get() == "a", "what is there", 60.0)
