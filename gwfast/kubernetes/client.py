@@ -16,11 +16,15 @@ Rules:
 """
 import asyncio
 import random
+import string
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from platform import machine
+from urllib.parse import quote
 
+import h11
 import msgspec
 
 from gwfast import __version__, limits
@@ -31,11 +35,13 @@ from gwfast.kubernetes.http import Connection, Idle, Malformed, TooLong, connect
 from gwfast.kubernetes.plugin import NoCredentials
 from gwfast.observe.log import Log
 
+_AS_IT_IS = string.punctuation.replace("#", "")  # in a path; all else is escaped: it may be of a name that somebody wrote
 _ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 USER_AGENT = f"gwfast/{__version__} ({sys.platform}/{_ARCH.get(machine(), machine())}) kubernetes/v1".encode()
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"  # server-side apply: JSON is YAML
+URGENT = 2  # connections beside those of other requests
 ERROR_BYTES = 1024 * 1024  # of an answer that is no 2xx: a Status object
 
 
@@ -88,17 +94,20 @@ class Client:
         self._prefix = access.server.split("://", 1)[1].partition("/")[2]
         self._credentials = Credentials(access, lambda text: self.log.warning(text))
         self._slots = asyncio.Semaphore(connections)
+        self._urgent = asyncio.Semaphore(URGENT)
         self._idle: list[tuple[Connection, asyncio.TimerHandle]] = []  # the one used last is at the end
         self._open: set[Connection] = set()
         self._reached = True
+        self._answered_at = float("-inf")  # an answer came last, monotonic
         self._closed = False
 
     async def request(self, method: str, path: str, body: object | bytes | None = None, *,
                       content_type: str = "application/json", accept: str = "application/json",
-                      timeout: float = limits.API_TIMEOUT) -> bytes:
+                      timeout: float = limits.API_TIMEOUT, urgent: bool = False) -> bytes:
         """Return the body of a 2xx; ApiError, Unreachable. `timeout` is for all of it, waits for 429 and 503 too.
 
-        `body` is sent as it is where it is bytes, else as JSON; `path` begins with a slash and has its query.
+        `body` is sent as it is where it is bytes, else as JSON; `path` begins with a slash and has its query. What is `urgent`
+        does not wait for others: a Lease is not lost because long lists have all the connections.
         """
         data = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
         fields = [("Accept", accept.encode())]
@@ -108,7 +117,7 @@ class Client:
         backoff = Backoff()
         for tried in range(limits.API_RETRIES + 1):
             async with self._answered(deadline - asyncio.get_running_loop().time(), path):
-                answer = await self._exchange(method, path, fields, data)
+                answer = await self._exchange(self._urgent if urgent else self._slots, method, path, fields, data)
             if not isinstance(answer, ApiError):
                 return answer
             wait = _patience(answer, method, backoff)
@@ -150,10 +159,10 @@ class Client:
 
     # -- one request
 
-    async def _exchange(self, method: str, path: str, fields: list, data: bytes) -> bytes | ApiError:
+    async def _exchange(self, slots: asyncio.Semaphore, method: str, path: str, fields: list, data: bytes) -> bytes | ApiError:
         """Ask once, and once more with new credentials where they were refused."""
         for again in (True, False):
-            async with self._slots:
+            async with slots:
                 connection, head = await self._ask(method, path, fields, data)
                 try:
                     good = 200 <= head.status_code < 300
@@ -171,7 +180,7 @@ class Client:
     async def _ask(self, method: str, path: str, fields: list, data: bytes):
         """Send a request on a connection, a new one where there is none or those that were idle have been closed."""
         fields = [("User-Agent", USER_AGENT), *await self._credentials.fields(), *fields]
-        target = f"/{self._prefix}{path}" if self._prefix else path
+        target = quote(f"/{self._prefix}{path}" if self._prefix else path, safe=_AS_IT_IS)
         while True:
             connection = self._take() or await self._connect()
             try:
@@ -211,21 +220,24 @@ class Client:
     @asynccontextmanager
     async def _answered(self, timeout: float, path: str):
         """Make what may go wrong an Unreachable, and tell when that begins and ends."""
+        began = time.monotonic()  # the loop's clock stands still within a turn
         try:
             async with asyncio.timeout(timeout):
                 yield
         except ApiError:
             self._tell(None)
             raise
-        except (OSError, Malformed, Idle, NoCredentials, UsageError) as error:
+        except (OSError, Malformed, Idle, NoCredentials, UsageError, h11.LocalProtocolError) as error:
             words = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
             kind = Excessive if isinstance(error, TooLong) else Unreachable
-            if kind is Unreachable:
+            if kind is Unreachable and self._answered_at < began:  # nobody else had an answer meanwhile
                 self._tell(words)
             raise kind(f"{self.access.server}{path}: {words}") from None
         self._tell(None)
 
     def _tell(self, words: str | None) -> None:
+        if words is None:
+            self._answered_at = time.monotonic()
         if words is not None and self._reached and not self._closed:
             self.log.warning("the API server does not answer; what is known serves on", server=self.access.server, error=words)
         if words is None and not self._reached:

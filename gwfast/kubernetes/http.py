@@ -1,10 +1,12 @@
 """One connection that speaks HTTP/1.1 (h11) with the API server, one request at a time."""
 import asyncio
 import base64
+import socket
 from urllib.parse import unquote, urlsplit
 
 import h11
 
+from gwfast import limits
 from gwfast.kubernetes.access import Access
 from gwfast.kubernetes.credentials import Credentials
 from gwfast.kubernetes.stream import Stream
@@ -89,18 +91,42 @@ async def connect(access: Access, credentials: Credentials) -> Connection:
     context = credentials.context()
     generation = credentials.generation
     proxy = urlsplit(access.proxy) if access.proxy else None
-    where = (proxy.hostname, proxy.port or 80) if proxy else (url.hostname, port)
-    stream = Stream()
+    stream = await (_dial(proxy.hostname, proxy.port or 80) if proxy else _dial(url.hostname, port))
     try:
-        await asyncio.get_running_loop().create_connection(lambda: stream, *where)
         if proxy:
             await _tunnel(stream, f"{_bracketed(url.hostname)}:{port}", proxy)
         if context is not None:
             await stream.start_tls(context, access.server_name or url.hostname)
+    except ValueError as error:
+        stream.abort()
+        raise Malformed(f"tls-server-name: {error}") from None
     except BaseException:
         stream.abort()
         raise
     return Connection(stream, url.netloc, generation)
+
+
+async def _dial(host: str, port: int) -> Stream:
+    """Connect to the first address of a name that answers; each has its share of the time: one may be dead."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise Malformed(f"{host!r} is no name: {error}") from None
+    failed: OSError = ConnectionError(f"{host} has no address")
+    for address in dict.fromkeys(where[:2] for *_, where in found):
+        stream = Stream()
+        try:
+            async with asyncio.timeout(limits.API_CONNECT_TIMEOUT / len(found)):
+                await loop.create_connection(lambda: stream, *address)  # noqa: B023 - it is called at once
+            return stream
+        except OSError as error:
+            stream.abort()
+            failed = ConnectionError(f"{address[0]} does not answer") if isinstance(error, TimeoutError) else error
+        except BaseException:
+            stream.abort()
+            raise
+    raise failed
 
 
 async def _tunnel(stream: Stream, authority: str, proxy) -> None:

@@ -11,7 +11,7 @@ import binascii
 import ipaddress
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -300,7 +300,10 @@ class _Context:
         user = self.user
         others = [("Impersonate-Uid", user.as_uid)] if user.as_uid else []
         others += [("Impersonate-Group", group) for group in user.as_groups]
-        others += [(f"Impersonate-Extra-{name}", value) for name, values in user.as_user_extra.items() for value in values]
+        others += [(f"Impersonate-Extra-{quote(name.lower(), safe='')}", value)
+                   for name, values in user.as_user_extra.items() for value in values]
+        if unfit := next((value for _, value in [("", user.as_), *others] if not value.isprintable()), None):
+            raise self.wrong(self.at_user, "as", f"{unfit!r} cannot be sent")
         if others and not user.as_:
             raise self.wrong(self.at_user, "as", "is required where a group, a uid or more is given")
         return (("Impersonate-User", user.as_), *others) if user.as_ else ()

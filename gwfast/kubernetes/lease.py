@@ -150,7 +150,7 @@ class Election:
         return msgspec.convert(self._lease.get("spec") or {}, _Spec)
 
     async def _read(self, timeout: float) -> _Spec:
-        return self._note(await self._client.request("GET", self._path, timeout=timeout))
+        return self._note(await self._client.request("GET", self._path, timeout=timeout, urgent=True))
 
     async def _replace(self, timeout: float, spec: _Spec) -> None:
         await self._write(timeout, "PUT", self._path, self._lease, spec)
@@ -158,7 +158,7 @@ class Election:
     async def _write(self, timeout: float, method: str, path: str, lease: dict, spec: _Spec) -> None:
         body = lease | {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
                         "spec": (lease.get("spec") or {}) | msgspec.to_builtins(spec)}
-        self._note(await self._client.request(method, path, body, timeout=timeout))
+        self._note(await self._client.request(method, path, body, timeout=timeout, urgent=True))
 
     def _note(self, answer: bytes) -> _Spec:
         """Keep the Lease, and when it was first seen as it is."""

@@ -84,6 +84,69 @@ def test_connections_are_capped():
     run(test)
 
 
+def test_what_is_urgent_does_not_wait_for_others():
+    async def answer(x: Exchange):
+        if x.path == "/lease":
+            await x.answer(b"{}")
+        else:
+            await x.closed()
+
+    async def test():
+        async with talking(answer, connections=2) as (client, server):
+            tasks = [asyncio.create_task(client.request("GET", "/list")) for _ in range(5)]
+            await until(lambda: len(server.exchanges) == 2)
+            assert await client.request("GET", "/lease", urgent=True) == b"{}"
+            assert len(server.exchanges) == 3
+            for task in tasks:
+                task.cancel()
+    run(test)
+
+
+@pytest.mark.parametrize(("path", "sent"), [
+    ("/api/v1/secrets/a%20b?labelSelector=app+in+%28a%29&x=(a,b)", "/api/v1/secrets/a%20b?labelSelector=app+in+%28a%29&x=(a,b)"),
+    ("/a b\r\nHost: evil\r\n\r\n", "/a%20b%0D%0AHost:%20evil%0D%0A%0D%0A"),
+    ("/é#x\0", "/%C3%A9%23x%00"),
+])
+def test_what_somebody_wrote_is_no_end_of_a_request(path, sent):
+    async def answer(x: Exchange):
+        await x.answer(x.target.encode())
+
+    async def test():
+        async with talking(answer) as (client, _):
+            assert await client.request("GET", path) == sent.encode()
+    run(test)
+
+
+def test_the_first_address_that_answers(monkeypatch):
+    """One that is dead has its share of the time, and leaves some for the others."""
+    monkeypatch.setattr(limits, "API_CONNECT_TIMEOUT", 3.0)
+
+    async def answer(x: Exchange):
+        await x.answer(b"{}")
+
+    async def test():
+        loop = asyncio.get_running_loop()
+        with socket.socket() as full, socket.socket() as closed:
+            for one in (full, closed):
+                one.bind(("127.0.0.1", 0))
+            full.listen(0)
+            taken = [socket.socket() for _ in range(3)]
+            for one in taken:
+                one.setblocking(False)
+                one.connect_ex(full.getsockname())
+            async with talking(answer) as (client, server):
+                addresses = [full.getsockname(), closed.getsockname(), ("127.0.0.1", server.port)]
+
+                async def found(host, port, **_):
+                    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", where) for where in addresses]
+                with monkeypatch.context() as patched:
+                    patched.setattr(loop, "getaddrinfo", found)
+                    assert await client.request("GET", "/") == b"{}"
+            for one in taken:
+                one.close()
+    run(test, "asyncio")
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
 def test_a_connection_that_was_closed_while_idle_is_no_error(method):
     async def answer(x: Exchange):
@@ -571,6 +634,24 @@ class Told:
 
     def info(self, msg, **fields):
         self.lines.append(("info", msg))
+
+
+def test_one_request_without_an_answer_among_others_with_one_is_not_told():
+    async def answer(x: Exchange):
+        await (x.closed() if x.path == "/slow" else x.answer(b"{}"))
+
+    async def test():
+        async with serving(answer) as server:
+            told = Told()
+            client = Client(Access(server.url), log=told)
+            slow = asyncio.create_task(client.request("GET", "/slow", timeout=0.3))
+            await until(lambda: server.exchanges)
+            await client.request("GET", "/")
+            with pytest.raises(Unreachable):
+                await slow
+            assert not told.lines
+            await client.close()
+    run(test)
 
 
 def test_an_api_server_that_is_away_is_told_once():

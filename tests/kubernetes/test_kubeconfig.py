@@ -38,13 +38,13 @@ def test_everything_of_a_context(tmp_path):
     file = written(tmp_path / "config", config(
         {"certificate-authority": "pki/ca.crt", "tls-server-name": "kube", "proxy-url": "http://proxy:3128", "server": "https://api.test/k8s/c/"},
         {"client-certificate": "pki/me.crt", "client-key": str(tmp_path / "pki/me.key"), "as": "boss", "as-uid": "7", "as-groups": ["g", "h"],
-         "as-user-extra": {"reason": ["a", "b"]}},
+         "as-user-extra": {"reason": ["a"], "Example.com/Ä": ["b"]}},
         {"namespace": "team"}))
     access = from_kubeconfig(file)
     assert (access.server, access.server_name, access.proxy, access.namespace) == ("https://api.test/k8s/c", "kube", "http://proxy:3128", "team")
     assert (access.authority.read(), access.certificate.read(), access.key.read()) == (b"ca.crt", b"me.crt", b"me.key")
     assert access.impersonate == (("Impersonate-User", "boss"), ("Impersonate-Uid", "7"), ("Impersonate-Group", "g"), ("Impersonate-Group", "h"),
-                                  ("Impersonate-Extra-reason", "a"), ("Impersonate-Extra-reason", "b"))
+                                  ("Impersonate-Extra-reason", "a"), ("Impersonate-Extra-example.com%2F%C3%A4", "b"))
     assert "config" in access.place and "'x'" in access.place
     assert not access.insecure and not access.token and access.exec is None
 
@@ -157,6 +157,7 @@ WRONG = {
     "no token file": (config(user={"tokenFile": "t"}), "user 'u': tokenFile: DIR/t: No such file"),
     "two ways": (config(user={"token": "t", "username": "u", "password": "p"}), "token: and username: only one way"),
     "auth-provider": (config(user={"auth-provider": {"name": "gcp"}}), "auth-provider: 'gcp' is not supported"),
+    "a line break": (config(user={"as": "a", "as-groups": ["g\r\nX: y"]}), "user 'u': as: 'g\\r\\nX: y' cannot be sent"),
     "groups alone": (config(user={"as-groups": ["g"]}), "user 'u': as: is required"),
     "no command": (config(user=plugin(command="")), "user 'u': exec.command: is required"),
     "an old plugin": (config(user=plugin(apiVersion="client.authentication.k8s.io/v1alpha1")), "exec.apiVersion: 'client.authentication.k8s.io/v1alpha1' is not"),
