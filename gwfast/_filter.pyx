@@ -12,7 +12,7 @@ Rules
   that is done before a rule is looked for (`state`), so that they see what backends see.
 """
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcpy, strlen
+from libc.string cimport memchr, memcmp, memcpy, strlen
 
 from gwfast._bytes cimport alike, same
 from gwfast._fault cimport reason_phrase
@@ -119,6 +119,13 @@ cdef inline void put_crumb(Out *out, bint *more, const char *at, uint32_t n) noe
         more[0] = True
 
 
+cdef void put_crumbs(Out *out, bint *more, const RequestHead *head) noexcept nogil:
+    cdef uint32_t i
+    for i in range(head.count):
+        if head.fields[i].id == FIELD_COOKIE and not head.fields[i].flags & FIELD_HOP:
+            put_crumb(out, more, head.fields[i].value, head.fields[i].value_len)
+
+
 # The one Cookie field that a request has (RFC 6265 5.4): what came, or what the last op before has put in its place, and what ops
 # up to `last` add.
 cdef void put_cookies(Out *out, const Ops *ops, const RequestHead *head, uint32_t last) noexcept nogil:
@@ -132,9 +139,8 @@ cdef void put_cookies(Out *out, const Ops *ops, const RequestHead *head, uint32_
         if op.hash == own.hash and op.name.n == own.name.n and (op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_REMOVE):
             since, came = i, False
     say(out, b"Cookie: ")
-    for i in range(head.count if came else 0):
-        if head.fields[i].id == FIELD_COOKIE and not head.fields[i].flags & FIELD_HOP:
-            put_crumb(out, &more, head.fields[i].value, head.fields[i].value_len)
+    if came:
+        put_crumbs(out, &more, head)
     for i in range(since, last + 1):
         op = nth(ops, i)
         if op.hash == own.hash and op.name.n == own.name.n and (op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_COOKIE):
@@ -256,10 +262,18 @@ cdef uint32_t prefix_end(const Slice *path, uint32_t depth) noexcept nogil:
     return <uint32_t>(behind - path.at)
 
 
+# Whether what matched is still the beginning of the path, element by element: a filter that held the request may have made it
+# another.
+cdef bint is_below(const Slice *path, const Found *found) noexcept nogil:
+    cdef uint32_t n = found.prefix_len
+    if path.n == 0 or path.at[0] != c"/" or n > path.n:
+        return False
+    return n == 0 or (memcmp(path.at, found.prefix_at, n) == 0 and (n == path.n or path.at[n] == c"/"))
+
+
 # What a matched prefix leaves of the path as it was sent: nothing but the prefix changes.
 cdef Slice behind_prefix(const RequestHead *head, const Found *found) noexcept nogil:
-    # a filter that held the request may have made the path shorter than what matched
-    cdef uint32_t matched = found.prefix_len if found.prefix_len < head.match_path.n else head.match_path.n
+    cdef uint32_t matched = found.prefix_len
     cdef uint32_t i, depth = 0
     cdef Slice rest
     rest = head.match_path
@@ -274,8 +288,13 @@ cdef Slice behind_prefix(const RequestHead *head, const Found *found) noexcept n
 
 
 cdef void put_rest(Out *out, const RequestHead *head, const Found *found, const char *path, uint32_t n) noexcept nogil:
-    """ReplacePrefixMatch: the new prefix, then what the matched one did not cover; never empty."""
-    cdef Slice rest = behind_prefix(head, found)
+    """ReplacePrefixMatch: the new prefix, then what the matched one did not cover; never empty. A path that a filter led out of what
+    matched has no such prefix: it stays."""
+    cdef Slice rest
+    if not is_below(&head.match_path, found):
+        put(out, head.path.at, head.path.n)
+        return
+    rest = behind_prefix(head, found)
     put(out, path, n)
     put(out, rest.at, rest.n)
     if n + rest.n == 0:
@@ -416,6 +435,7 @@ cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const
     cdef uint32_t drop = replaced(forward)
     cdef uint64_t named = overriding(ops, False)
     cdef uint16_t flags = FIELD_HOP | FIELD_UNDERSCORE
+    cdef bint more = False
     put(out, head.method.at, head.method.n)
     say(out, b" ")
     put_target(out, ops, head, found)
@@ -424,7 +444,13 @@ cdef void write_request(Out *out, const Ops *ops, const RequestHead *head, const
     if forward.again:
         drop = FRAMING
         flags = FIELD_HOP
+    if head.cookies > 1:
+        drop |= 1 << FIELD_COOKIE
     copy_fields(out, ops, False, named, head.fields, head.count, drop, flags)
+    if head.cookies > 1 and ours(ops, named, b"cookie", 6):
+        say(out, b"Cookie: ")
+        put_crumbs(out, &more, head)
+        say(out, b"\r\n")
     if not forward.again:
         put_forwarded(out, ops, named, head, forward)
     put_ops(out, ops, False, named, head)

@@ -76,7 +76,7 @@ cdef bint is_of_connection(const Field *field) noexcept nogil:
 cdef int take_fields(RequestHead *head, Notes *notes, const Field **host, uint32_t *cookies) noexcept nogil:
     cdef Field *field
     cdef uint32_t i
-    head.ids = 0
+    head.ids = head.cookies = 0
     for i in range(head.count):
         field = &head.fields[i]
         if field.id == FIELD_OTHER:

@@ -13,7 +13,7 @@ from gwfast._fields cimport field_line
 from gwfast._framing cimport Notes, clear, mark_named, note, wants_upgrade, why_noted
 from gwfast._head cimport (
     BAD_EXPECTATION, BAD_FIELDS_LARGE, BAD_METHOD, BAD_REQUEST, BAD_RESPONSE, BAD_TARGET_LONG, BAD_VERSION, COUNT_MOST,
-    FIELD_CONTENT_LENGTH, FIELD_EXPECT, FIELD_HOP, FIELD_HOST, FIELD_OTHER, FRAMING_CHUNKED, FRAMING_CLOSE,
+    FIELD_CONTENT_LENGTH, FIELD_COOKIE, FIELD_EXPECT, FIELD_HOP, FIELD_HOST, FIELD_OTHER, FRAMING_CHUNKED, FRAMING_CLOSE,
     FRAMING_LENGTH, FRAMING_NONE, FRAMING_TUNNEL, Field, FIELD_MOST, HEAD_MOST, HeadLimits, METHOD_CONNECT,
     METHOD_DELETE, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER, METHOD_PATCH, METHOD_POST, METHOD_PUT,
     METHOD_TRACE, PARTIAL, RequestHead, ResponseHead, Slice, WHY_FOLDED, WHY_HOST, WHY_HOST_CONFLICT, WHY_HOST_MISSING,
@@ -209,6 +209,7 @@ cdef int request(const char *at, const char *end, const HeadLimits *limits, Requ
     notes.minor = head.minor
     head.count = 0
     head.ids = 0
+    head.cookies = 0
     while True:
         if p == end:
             return PARTIAL
@@ -230,7 +231,9 @@ cdef int request(const char *at, const char *end, const HeadLimits *limits, Requ
         head.count += 1
         if field.id != FIELD_OTHER:
             head.ids |= <uint32_t>1 << field.id
-            if field.id == FIELD_HOST:
+            if field.id == FIELD_COOKIE:
+                head.cookies += head.cookies < 2
+            elif field.id == FIELD_HOST:
                 n = note_host(field, &notes, head)
             elif field.id == FIELD_EXPECT:
                 n = note_expect(field, &notes)

@@ -9,6 +9,7 @@ cdef struct Found:
     uint32_t rule_index    # in the image
     uint32_t prefix_len    # bytes of head.match_path that a PathPrefix match covers ('/' alone: 0); else 0
     uint32_t prefix        # 1 where the match was a PathPrefix
+    const char *prefix_at  # in the image: that prefix, where prefix_len is not 0
 
 cdef enum:
     FOUND = 0

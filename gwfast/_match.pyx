@@ -272,6 +272,7 @@ cdef bint find_in_host(Asked *asked, const HostIndex *host, PathHashes *path, Fo
                 node = path_node(host, path.at, path.end[d], path.hash[d])
             if node != NULL and node.prefix and search(asked, node.prefix):
                 found.prefix_len = path.end[d]
+                found.prefix_at = <const char *>(node + 1)
                 return True
     if host.calls and find_call(asked, host, path):
         found.prefix = 0

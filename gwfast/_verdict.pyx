@@ -3,10 +3,11 @@
 Rules
 - An answer is read as strictly as a head: varints and lengths that do not fit, groups, names that are no tokens and values with
   control characters are refused. Fields that are not known are skipped, and of those that come twice the last one counts.
-- Fields are set, then appended, then removed (as Envoy does); never those that frame a message or belong to a connection.
+- Fields are set, then appended, then removed (as Envoy does); never those that frame a message or belong to a connection. One that
+  a message has once is set where it is to be appended.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memset, strchr
 
 from gwfast._bytes cimport CHAR_TOKEN, alike, gw_value_end, is_a, same
 from gwfast._extauthz cimport GRPC_PREFIX
@@ -25,6 +26,11 @@ cdef enum:
     UNTOUCHED = ((1 << FIELD_HOST) | (1 << FIELD_CONTENT_LENGTH) | (1 << FIELD_TRANSFER_ENCODING) | (1 << FIELD_EXPECT)
                  | (1 << FIELD_CONNECTION) | (1 << FIELD_KEEP_ALIVE) | (1 << FIELD_PROXY_CONNECTION) | (1 << FIELD_TE)
                  | (1 << FIELD_TRAILER) | (1 << FIELD_UPGRADE) | (1 << FIELD_HTTP2_SETTINGS))
+
+# grammar.SINGLE, each with a space behind it.
+cdef const char *SINGLE = (
+    b"age authorization content-location content-range content-type date etag expires from if-modified-since if-range "
+    b"if-unmodified-since last-modified location max-forwards origin proxy-authorization referer retry-after server user-agent ")
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------------
@@ -169,6 +175,18 @@ cdef int read_option(Slice message, Change *change) noexcept nogil:
     return 0
 
 
+# A field that a message has once.
+cdef bint is_single(const Slice *name) noexcept nogil:
+    cdef const char *at = SINGLE
+    cdef const char *end
+    while at[0]:
+        end = strchr(at, c" ")
+        if <size_t>(end - at) == name.n and same(name.at, at, name.n):
+            return True
+        at = end + 1
+    return False
+
+
 cdef int read_change(Verdict *verdict, Slice message, int place) noexcept nogil:
     cdef Change *change
     if verdict.count == CHANGES:
@@ -185,6 +203,8 @@ cdef int read_change(Verdict *verdict, Slice message, int place) noexcept nogil:
         return 0                           # a method or target is not the authorizer's to change
     if not is_name(&change.name) or not is_value(&change.value):
         return -1
+    if change.action == ACTION_APPEND and is_single(&change.name):
+        change.action = ACTION_SET         # as what a header modifier adds
     verdict.count += 1
     return 0
 

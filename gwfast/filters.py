@@ -12,6 +12,8 @@ Rules
 - `on_request` runs before the request goes to a backend. It may change the method (but not to or from HEAD, whose responses
   have no body), path, query, host and headers, read the body, replace it, choose the backend among those of the
   rule, or answer itself by returning a Response.
+- A ReplacePrefixMatch behind it takes the matched prefix off the path that it left, where that path still begins with it;
+  else the filter's path is the one that is sent.
 - `on_response` runs when the head of a backend's response has come. It may change status and headers, watch the body (`observe`)
   or rewrite it piece by piece (`transform`). It is not called for answers that the gateway makes itself.
 - Both run on the worker's event loop: what waits must be awaited, what computes for long holds up everybody.
@@ -26,6 +28,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from gwfast import sendable
+from gwfast.grammar import SINGLE
 from gwfast.sendable import InvalidTypeError, InvalidValueError
 
 __all__ = ["TLS", "BodyTooLarge", "Filter", "Headers", "InvalidTypeError", "InvalidValueError", "Request", "Response"]
@@ -42,7 +45,8 @@ def _checked(slot: str, check: Callable[[Any], Any], doc: str) -> Any:
 
 
 class Headers:
-    """Fields in their order. Names are compared without case; a name may come several times.
+    """Fields in their order. Names are compared without case; a name may come several times, but for what a message has once
+    (Content-Type, Date, ...): there what is added takes the place of what is there. A backend gets one Cookie field of several.
 
     Wherever fields are given at once they are (name, value) pairs, a mapping or other Headers.
     """
@@ -50,7 +54,8 @@ class Headers:
     __slots__ = ("_fields",)
 
     def __init__(self, fields: Fields = ()):
-        self._fields = sendable.fields(fields)
+        self._fields: list[tuple[str, str]] = []
+        self.extend(fields)
 
     @classmethod
     def _of(cls, fields: list[tuple[str, str]]) -> Headers:
@@ -71,18 +76,25 @@ class Headers:
 
     def add(self, name: str, value: str) -> None:
         """Put a field behind the others, whether there is one of its name or not."""
-        self._fields.append(sendable.field(name, value))
+        self._add(sendable.field(name, value))
 
     def extend(self, fields: Fields) -> None:
         """Put these fields behind the others."""
-        self._fields += sendable.fields(fields)
+        for field in sendable.fields(fields):
+            self._add(field)
+
+    def _add(self, field: tuple[str, str]) -> None:
+        if field[0].lower() in SINGLE:
+            self._remove(field[0])
+        self._fields.append(field)
 
     def update(self, fields: Fields) -> None:
         """Put these fields in the place of all of their names."""
         new = sendable.fields(fields)
         for name, _ in new:
             self._remove(name)
-        self._fields += new
+        for field in new:
+            self._add(field)
 
     def setdefault(self, name: str, value: str) -> str:
         """Return the first value of this name; where there is none, it gets this one."""

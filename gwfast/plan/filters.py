@@ -19,16 +19,11 @@ from typing import Any
 
 from gwfast.config.model import PythonFilter
 from gwfast.config.validate import seconds
-from gwfast.grammar import FRAMING, is_token
+from gwfast.grammar import FRAMING, SINGLE, is_token
 from gwfast.plan.ir import (AnswerFilter, AuthorizeFilter, Backend, CorsFilter, ExtensionFilter, Filter, HeaderFilter,
                             MirrorFilter, PathModifier, RedirectFilter, RewriteFilter, Rule)
 from gwfast.plan.paths import quoted_path
 
-# Fields of which a message has one, that are no lists (RFC 9110 5.3): what is added takes the place of what is there.
-SINGLE = frozenset((
-    "age", "authorization", "content-location", "content-range", "content-type", "date", "etag", "expires", "from",
-    "if-modified-since", "if-range", "if-unmodified-since", "last-modified", "location", "max-forwards", "origin",
-    "proxy-authorization", "referer", "retry-after", "server", "user-agent"))
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 

@@ -10,6 +10,8 @@ from scripted import head, one_rule
 from test_exchange import FORWARDED, expect, refused
 
 from gwfast import limits
+from gwfast._verdict import verdict
+from gwfast.grammar import SINGLE
 from gwfast.plan import ir
 
 GET = b"GET /x?q=1 HTTP/1.1\r\nHost: a\r\nAuthorization: me\r\nX-A: 1\r\nX-B: 2\r\n\r\n"
@@ -138,6 +140,9 @@ CHANGES = {
                            FIELDS.replace(b"X-A: 1\r\n", b"") + b"x-a: 9\r\n"),
     "the last of two": (((2, option(b"x-a", b"8")), (2, option(b"x-a", b"9")), (2, option(b"x-a", b"10", 1))),
                         FIELDS.replace(b"X-A: 1\r\n", b"") + b"x-a: 9\r\nx-a: 10\r\n"),
+    "cookies appended to none": (((2, option(b"cookie", b"d=1", 1)), (2, option(b"Cookie", b"e", 1))), FIELDS + b"Cookie: d=1; e\r\n"),
+    "appended to what is there once": (((2, option(b"Authorization", b"you", 1)), (2, option(b"user-agent", b"a", 1))),
+                                       FIELDS.replace(b"Authorization: me\r\n", b"") + b"Authorization: you\r\nuser-agent: a\r\n"),
     "removed": (((5, b"x-A"), (5, b"authorization"), (5, b"x-none"), (2, option(b"x-none", b"1"))),
                 FIELDS.replace(b"X-A: 1\r\n", b"").replace(b"Authorization: me\r\n", b"")),
     "never what frames it": (((2, option(b"host", b"b")), (2, option(b"content-length", b"5")), (2, option(b"transfer-encoding", b"chunked")),
@@ -155,6 +160,20 @@ def test_what_goes_on(begin, backend, case):
     expect(upstream, b"GET /x?q=1 HTTP/1.1\r\nHost: a\r\n" + gets + b"\r\n")
     upstream.sendall(OK)
     assert head(client).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(("append", "gets"), [(1, [b"a=1; b; c=3"]), (0, [b"c=3"])], ids=["appended", "set"])
+def test_a_cookie_is_one_field(begin, backend, append, gets):
+    engine, _ = begin(says(allowed((2, option(b"cookie", b"c=3", append)))))
+    engine.connect().sendall(GET.replace(b"\r\n\r\n", b"\r\nCookie: a=1; b\r\n\r\n"))
+    lines = [line.partition(b": ") for line in head(backend.accept()).split(b"\r\n")]
+    assert [value for name, _, value in lines if name.lower() == b"cookie"] == gets
+
+
+def test_what_a_message_has_once_is_what_grammar_says():
+    for name in (*SINGLE, "cookie", "set-cookie", "x-a", "dat", "dates"):
+        code, *_, changes = verdict(allowed((2, option(name.title().encode(), b"1", 1))))
+        assert code == 0 and [action for _, action, *_ in changes] == [0 if name in SINGLE else 1], name
 
 
 def test_what_is_said_to_the_client(begin, backend):

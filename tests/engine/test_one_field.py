@@ -4,8 +4,9 @@ from http2_client import Http2
 from scripted import head, one_rule
 
 from gwfast.config.model import HTTPHeader, HTTPHeaderFilter, HTTPRouteFilter
+from gwfast.grammar import FRAMING, SINGLE
 from gwfast.plan import ir
-from gwfast.plan.filters import FRAMING, SINGLE, plan_filters
+from gwfast.plan.filters import plan_filters
 
 THEN = "Tue, 01 Jan 2030 00:00:00 GMT"
 ITS = "Wed, 02 Jan 2030 00:00:00 GMT"
@@ -109,6 +110,11 @@ def test_what_is_there_once_is_set():
 
 COOKIES = {  # filters of the rule, of the backendRef, Cookie fields of the client, what the backend gets
     "none": ((), (), ["a=1"], ["a=1"]),
+    "two": ((), (), ["a=1", "b=2"], ["a=1; b=2"]),
+    "some of them empty": ((), (), ["", "a=1", "", "b=2"], ["a=1; b=2"]),
+    "two, removed": ((on("request", remove=("cookie",)),), (), ["a=1", "b=2"], []),
+    "two, set": ((), (on("request", set=(("Cookie", "c=3"),)),), ["a=1", "b=2"], ["c=3"]),
+    "two, and others changed": ((on("request", set=(("x-a", "1"),), remove=("x-b",)),), (), ["a=1", "b=2"], ["a=1; b=2"]),
     "added": ((on("request", add=(("Cookie", "b=2"),)),), (), ["a=1"], ["a=1; b=2"]),
     "added to none": ((on("request", add=(("cookie", "b=2"),)),), (), [], ["b=2"]),
     "added to an empty one": ((on("request", add=(("cookie", "b=2"),)),), (), [""], ["b=2"]),

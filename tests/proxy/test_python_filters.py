@@ -7,6 +7,7 @@ import struct
 import subprocess
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from proxy_backend import Backend
@@ -140,12 +141,29 @@ class BreaksLater(Filter):
         response.transform(change)
 
 
+class Once(Filter):
+    async def on_request(self, request):
+        request.headers.add("cookie", "b=2")
+        request.headers.add("Cookie", "c=3")
+        request.headers.add("content-type", "a/b")
+        request.headers.extend([("User-Agent", "first"), ("user-agent", "last")])
+
+    async def on_response(self, request, response):
+        response.headers.add("date", "Tue, 01 Jan 2030 00:00:00 GMT")
+        response.headers.add("content-type", "c/d")
+
+
+class Moves(Filter):
+    async def on_request(self, request):
+        request.path = request.headers["x-path"]
+
+
 class BadReply(Filter):
     async def on_response(self, request, response):
         raise RuntimeError("of a response")
 '''
 CLASSES = ("Nothing", "Plain", "Facts", "Changes", "Posts", "Body", "NewBody", "Chooses", "Raises", "Late", "Smuggles", "Sets", "Replies",
-           "Upper", "Breaks", "BreaksLater", "BadReply")
+           "Upper", "Breaks", "BreaksLater", "Once", "Moves", "BadReply")
 
 
 class Noisy(Gateway):
@@ -180,6 +198,13 @@ def world(tmp_path_factory):
     both = rule("one", path="/both", filters=[*extension("Plain"), {
         "type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "X-Plain", "value": "later"}]}}, *extension("Replies", "Upper")])
     loose = rule("one", path="/open", filters=extension("open", "late-open", "bad-reply-open"))
+    moved = []
+    for path, new in (("/moved", "/new"), ("/moved/on", "/"), ("/moved%20on", "/new")):
+        rewrite = {"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": new}}}
+        moved.append(rule("one", path=path, filters=[*extension("Moves"), rewrite]))
+    moved.append(rule("one", path="/redirected", filters=[*extension("Moves"), {"type": "RequestRedirect", "requestRedirect": {
+        "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/there"}}}]))
+    del moved[-1]["backendRefs"]
     plain = {"backendRefs": [{"name": "one", "port": 80, "weight": 0},
                              {"name": "two", "port": 80, "weight": 1, "filters": extension("Plain", "Facts")}]}
     chosen = [rule("one", path="/chosen-facts") | plain]
@@ -192,7 +217,8 @@ def world(tmp_path_factory):
           python_filter("open", class_="Raises", failure="Open"),
           python_filter("late-open", class_="Late", failure="Open", timeout="50ms"),
           python_filter("bad-reply-open", class_="BadReply", failure="Open"),
-          route("all", *rules[:8]), route("more", *rules[8:], both, loose), route("chosen", *chosen))
+          route("all", *rules[:8]), route("more", *rules[8:], both, loose),
+          route("chosen", *chosen, *moved))
     running = Noisy(folder, "--drain-timeout", "2s")
     yield running, backends, folder
     running.stop()
@@ -244,6 +270,43 @@ def test_what_a_filter_may_change(ask):
     assert (got["method"], got["target"]) == ("PUT", "/changed?q=1")
     fields = {(name.lower(), value) for name, value in got["fields"]}
     assert {("host", "other.example"), ("x-new", "1"), ("x-new", "2"), ("x-stays", "1")} <= fields and ("x-gone", "1") not in fields
+
+
+def test_what_a_message_has_once_it_has_once(ask):
+    answer = ask("/Once", Cookie="a=1", Content_Type="text/html", User_Agent="client")
+    got = [(name.lower(), value) for name, value in seen(answer)["fields"]]
+    assert [value for name, value in got if name == "cookie"] == ["a=1; b=2; c=3"]
+    assert [value for name, value in got if name == "content-type"] == ["a/b"]
+    assert [value for name, value in got if name == "user-agent"] == ["last"]
+    assert answer.fields.all("date") == ["Tue, 01 Jan 2030 00:00:00 GMT"] and answer.fields.all("content-type") == ["c/d"]
+
+
+# What is asked for, where the filter leads it, what the backend is asked for
+MOVED = {
+    "nowhere else": ("/moved/a/b?q=1", "/moved/a/b", "/new/a/b?q=1"),
+    "below the prefix": ("/moved/a", "/moved/x/y/z", "/new/x/y/z"),
+    "to the prefix": ("/moved/a", "/moved", "/new"),
+    "to a longer name": ("/moved/a", "/movedmore/x", "/movedmore/x"),
+    "to a shorter path": ("/moved/a", "/m", "/m"),
+    "elsewhere": ("/moved/a", "/other/place/a", "/other/place/a"),
+    "to the root": ("/moved/a", "/", "/"),
+    "spelled otherwise": ("/moved/a", "/x/..//mo%76ed/./b%2Fc", "/new/./b%2Fc"),
+    "out of it by dots": ("/moved/a", "/moved/../other", "/moved/../other"),
+    "of two elements": ("/moved/on/a", "/moved/on/b", "/b"),
+    "up one element": ("/moved/on/a", "/moved/off", "/moved/off"),
+    "of an escape": ("/moved%20on/a", "/moved%20on/b", "/new/b"),
+}
+
+
+@pytest.mark.parametrize("case", MOVED.values(), ids=MOVED)
+def test_a_prefix_is_replaced_where_the_path_still_has_it(ask, case):
+    asked, moved, target = case
+    assert seen(ask(asked, X_Path=moved))["target"] == target
+
+
+@pytest.mark.parametrize(("moved", "location"), [("/redirected/a", "/there/a"), ("/else/where", "/else/where")])
+def test_a_redirect_too(ask, moved, location):
+    assert urlsplit(ask("/redirected/x", X_Path=moved).fields.get("location")).path == location
 
 
 def test_what_a_filter_made_a_post_is_not_sent_twice(world):
