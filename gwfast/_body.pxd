@@ -16,9 +16,6 @@ cdef enum:
     BODY_TRAILERS = 2      # the trailer section begins at `used`
     BODY_BAD = -1
 
-cdef enum:
-    TRAILERS = 8192        # limits.TRAILER_BYTES
-
 cdef void body_start(Body *body, uint8_t framing, uint64_t length, bint lenient) noexcept nogil      # lenient: of a response
 # Reads from `at` and leaves the payload in one piece at data[0:payload]: chunks are moved together in place.
 cdef int body_next(Body *body, char *at, size_t n, size_t *used, char **data, size_t *payload) noexcept nogil

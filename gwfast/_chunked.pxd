@@ -1,6 +1,6 @@
 # Chunked bodies and their trailers (RFC 9112 7.1). Pure: bytes in, slices out, nothing allocated.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from gwfast._head cimport Field, Slice
+from gwfast._head cimport Field, HeadLimits, Slice
 
 cdef struct ChunkState:
     uint64_t left          # bytes left of the current chunk's data
@@ -22,14 +22,14 @@ cdef void chunk_start(ChunkState *state, bint lenient) noexcept nogil
 # Reads from `at`; sets `used` (bytes consumed, data included) and `data`. Call again with the rest until CHUNK_MORE.
 cdef int chunk_next(ChunkState *state, const char *at, size_t n, size_t *used, Slice *data) noexcept nogil
 
-# The trailer section, from behind the last chunk line to its empty line. Length (> 0), PARTIAL or BAD_REQUEST. Fields that
-# must not be in trailers (RFC 9110 6.5.1) are refused, or flagged FIELD_HOP where dropping them is enough.
-cdef int parse_trailers(const char *at, uint32_t n, uint32_t limit, Field *fields, uint32_t room,
-                        uint32_t *count) noexcept nogil
+# The trailer section, from behind the last chunk line to its empty line: as large as a head may be. Length (> 0), PARTIAL,
+# BAD_FIELDS_LARGE or BAD_REQUEST. Fields that must not be in trailers (RFC 9110 6.5.1) are refused, or flagged FIELD_HOP where
+# dropping them is enough.
+cdef int parse_trailers(const char *at, uint32_t n, const HeadLimits *limits, Field *fields, uint32_t *count) noexcept nogil
 
 # The same of a response, which is not cut for a field that does not belong there: it is left out. `kept`: bytes of the lines that
-# stay, moved together to `at`. Length (> 0), PARTIAL (nothing has changed) or BAD_REQUEST: no fields at all.
-cdef int sift_trailers(char *at, uint32_t n, uint32_t limit, uint32_t *kept) noexcept nogil
+# stay, moved together to `at`. Length (> 0), PARTIAL (nothing has changed), BAD_FIELDS_LARGE or BAD_REQUEST: no fields at all.
+cdef int sift_trailers(char *at, uint32_t n, const HeadLimits *limits, uint32_t *kept) noexcept nogil
 # Whether a field may be in trailers (RFC 9110 6.5.1).
 cdef bint may_trail(const Field *field) noexcept nogil
 

@@ -9,7 +9,7 @@ from gwfast._bytes cimport CHAR_HEX, CHAR_QUOTED, CHAR_TOKEN, hex_value, is_a, s
 from gwfast._fields cimport field_line
 from gwfast._framing cimport is_guarded, is_hop
 from gwfast._head cimport (
-    BAD_REQUEST, FIELD_EXPECT, FIELD_HOP, FIELD_VIA, Field, PARTIAL, Slice)
+    BAD_FIELDS_LARGE, BAD_REQUEST, COUNT_MOST, FIELD_EXPECT, FIELD_HOP, FIELD_VIA, Field, HEAD_MOST, HeadLimits, PARTIAL, Slice)
 
 cdef enum:
     DOOR_FIELDS = 256          # that tests may ask for
@@ -173,11 +173,10 @@ cdef bint is_misplaced(const Field *field) noexcept nogil:
     return n == 16 and same(name, b"content-encoding", 16)
 
 
-cdef int parse_trailers(const char *at, uint32_t n, uint32_t limit, Field *fields, uint32_t room,
-                        uint32_t *count) noexcept nogil:
+cdef int parse_trailers(const char *at, uint32_t n, const HeadLimits *limits, Field *fields, uint32_t *count) noexcept nogil:
     cdef const char *p = at
-    cdef const char *end = at + min(n, limit)
-    cdef int missing = BAD_REQUEST if n >= limit else PARTIAL
+    cdef const char *end = at + min(n, limits.head)
+    cdef int missing = BAD_FIELDS_LARGE if n >= limits.head else PARTIAL
     cdef int used
     count[0] = 0
     while True:
@@ -187,12 +186,14 @@ cdef int parse_trailers(const char *at, uint32_t n, uint32_t limit, Field *field
             if p + 1 == end:
                 return missing
             return <int>(p + 2 - at) if p[1] == b'\n' else BAD_REQUEST
-        if count[0] == room:
-            return BAD_REQUEST
-        used = field_line(p, end, limit, &fields[count[0]])
+        if count[0] == limits.count:
+            return BAD_FIELDS_LARGE
+        used = field_line(p, end, limits.line, &fields[count[0]])
         if used == PARTIAL:
             return missing
-        if used < 0 or is_barred(&fields[count[0]]):
+        if used < 0:
+            return used
+        if is_barred(&fields[count[0]]):
             return BAD_REQUEST
         if is_misplaced(&fields[count[0]]):
             fields[count[0]].flags |= FIELD_HOP
@@ -204,24 +205,29 @@ cdef bint may_trail(const Field *field) noexcept nogil:
     return not is_barred(field) and not is_misplaced(field)
 
 
-cdef int sift_trailers(char *at, uint32_t n, uint32_t limit, uint32_t *kept) noexcept nogil:
+cdef int sift_trailers(char *at, uint32_t n, const HeadLimits *limits, uint32_t *kept) noexcept nogil:
     cdef const char *p = at
-    cdef const char *end = at + min(n, limit)
+    cdef const char *end = at + min(n, limits.head)
+    cdef int missing = BAD_FIELDS_LARGE if n >= limits.head else PARTIAL
+    cdef uint32_t count = 0
     cdef Field field
     cdef int used
     kept[0] = 0
     while p < end and p[0] != b'\r':
-        used = field_line(p, end, limit, &field)
+        if count == limits.count:
+            return BAD_FIELDS_LARGE
+        used = field_line(p, end, limits.line, &field)
         if used <= 0:
-            return BAD_REQUEST if used < 0 or n >= limit else PARTIAL
+            return used if used < 0 else missing
         p += used
+        count += 1
     if end - p < 2:
-        return BAD_REQUEST if n >= limit else PARTIAL
+        return missing
     if p[1] != b'\n':
         return BAD_REQUEST
     end, p = p, at
     while p < end:
-        used = field_line(p, end, limit, &field)
+        used = field_line(p, end, limits.line, &field)
         if may_trail(&field):
             memmove(at + kept[0], p, used)
             kept[0] += used
@@ -272,11 +278,12 @@ def chunks_of(data: bytes, cuts=(), bint lenient=False):
     return chunks_at(<size_t><const char *>data, len(data), cuts, lenient)
 
 
-def trailers_at(size_t address, uint32_t n, *, uint32_t limit=8192, uint32_t room=DOOR_FIELDS):
+def trailers_at(size_t address, uint32_t n, *, uint32_t limit=HEAD_MOST, uint32_t room=DOOR_FIELDS):
     """Parse a trailer section at an address: (its length, fields), or the int that refuses it (0: partial)."""
     cdef Field fields[DOOR_FIELDS]
+    cdef HeadLimits limits = HeadLimits(limit, limit, min(room, <uint32_t>DOOR_FIELDS))
     cdef uint32_t count = 0
-    result = parse_trailers(<const char *>address, n, limit, fields, min(room, <uint32_t>DOOR_FIELDS), &count)
+    result = parse_trailers(<const char *>address, n, &limits, fields, &count)
     return (result, field_list(fields, count)) if result > 0 else result
 
 
@@ -285,20 +292,22 @@ def trailers_of(data: bytes, **options):
     return trailers_at(<size_t><const char *>data, <uint32_t>len(data), **options)
 
 
-def sifted(data: bytes, uint32_t limit=8192) -> tuple[int, bytes] | int:
+def sifted(data: bytes, uint32_t limit=HEAD_MOST, uint32_t room=COUNT_MOST) -> tuple[int, bytes] | int:
     """Read the trailer section of a response: its length and the lines that stay, or the int that refuses it (0: partial)."""
+    cdef HeadLimits limits = HeadLimits(limit, limit, room)
     cdef uint32_t n = 0
     section = bytearray(data)
-    result = sift_trailers(section, <uint32_t>len(section), limit, &n)
+    result = sift_trailers(section, <uint32_t>len(section), &limits, &n)
     return (result, bytes(section[:n])) if result > 0 else result
 
 
 def kept(data: bytes, uint16_t flags) -> bytes:
     """Return the lines of a trailer section whose fields have none of these flags."""
     cdef Field fields[DOOR_FIELDS]
+    cdef HeadLimits limits = HeadLimits(HEAD_MOST, HEAD_MOST, DOOR_FIELDS)
     cdef uint32_t count = 0
     section = bytearray(data)
-    assert parse_trailers(section, <uint32_t>len(section), <uint32_t>len(section) + 1, fields, DOOR_FIELDS, &count) > 0
+    assert parse_trailers(section, <uint32_t>len(section), &limits, fields, &count) > 0
     return bytes(section[:keep_trailers(section, fields, count, flags)])
 
 

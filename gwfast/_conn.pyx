@@ -10,7 +10,7 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memset
 
-from gwfast._body cimport BODY_BAD, BODY_END, TRAILERS, body_next, body_parts, body_start, parts_size, trailer_parts
+from gwfast._body cimport BODY_BAD, BODY_END, body_next, body_parts, body_start, parts_size, trailer_parts
 from gwfast._counters cimport NO_ROW
 from gwfast._exchange cimport Exchange, Gateway
 from gwfast._fault cimport *
@@ -362,7 +362,7 @@ cdef class Conn(Client):
     cdef size_t take_body(self, char *at, size_t n) noexcept:
         """Pass a part of the request's body on; return the bytes used."""
         cdef Exchange exchange = self.exchange
-        cdef Field fields[32]
+        cdef Field *fields = self.gateway.head.fields
         cdef uint32_t count
         cdef size_t used, payload
         cdef char *data
@@ -370,11 +370,11 @@ cdef class Conn(Client):
         if exchange is None or not exchange.wants():
             return 0
         if self.body.trailing:
-            result = parse_trailers(at, <uint32_t>n, TRAILERS, fields, 32, &count)
+            result = parse_trailers(at, <uint32_t>n, &self.gateway.limits, fields, &count)
             if result == PARTIAL:
                 return 0
             if result < 0:
-                exchange.fail(FAULT_BAD_TRAILER)
+                exchange.fail(FAULT_FIELDS_LARGE if result == BAD_FIELDS_LARGE else FAULT_BAD_TRAILER)
                 return n
             self.body_ended()
             if result > 2:

@@ -7,7 +7,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, TRAILERS, body_next, body_start
+from gwfast._body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start
 from gwfast._bytes cimport same
 from gwfast._chunked cimport sift_trailers
 from gwfast._counters cimport NO_ROW
@@ -36,13 +36,6 @@ cdef extern from "netinet/tcp.h" nogil:
         TCP_CLOSE_WAIT
     struct tcp_info:
         uint8_t tcpi_state
-
-cdef extern from "linux/sockios.h" nogil:
-    enum:
-        SIOCOUTQ               # bytes that the other side has not acknowledged
-
-cdef extern from "sys/ioctl.h" nogil:
-    int ioctl(int fd, unsigned long request, int *value)
 
 cdef enum:
     ATTEMPTS = 3           # limits.CONNECT_ATTEMPTS
@@ -1353,11 +1346,11 @@ cdef class Exchange(Waiter):
 
     cdef size_t take_trailers(self, char *at, size_t n) noexcept:
         cdef uint32_t kept
-        cdef int result = sift_trailers(at, <uint32_t>n, TRAILERS, &kept)
+        cdef int result = sift_trailers(at, <uint32_t>n, &self.gateway.limits, &kept)
         if result == PARTIAL:
             return 0
         if result < 0:
-            self.fail(FAULT_UPSTREAM_BAD)
+            self.fail(FAULT_UPSTREAM_TRAILERS if result == BAD_FIELDS_LARGE else FAULT_UPSTREAM_BAD)
             return n
         if <size_t>result < n:
             self.keep_upstream = False

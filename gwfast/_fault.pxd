@@ -54,6 +54,7 @@ cdef enum:
     FAULT_STREAM_IDLE      # its response has begun, and nobody says anything any more
     FAULT_BAD_CHUNK        # of a request's body in chunks; FAULT_BAD_BODY: of one with another length than was said
     FAULT_BAD_TRAILER
+    FAULT_UPSTREAM_TRAILERS    # of a backend, beyond what a head may have
     FAULTS
 
 cdef struct Row:

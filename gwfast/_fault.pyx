@@ -51,6 +51,7 @@ cdef extern from * nogil:
         {0, "stream_idle"},
         {400, "bad_chunk"},
         {400, "bad_trailer"},
+        {0, "upstream_trailers_too_large"},
     };
     static const char *const gwfast_whys[] = {      /* by Why */
         0, "bad_line_end", "bad_method", "bad_target", "bad_version", "bad_header_name", "bad_header_value", "folded_header",

@@ -288,8 +288,8 @@ cdef Slice behind_prefix(const RequestHead *head, const Found *found) noexcept n
 
 
 cdef void put_rest(Out *out, const RequestHead *head, const Found *found, const char *path, uint32_t n) noexcept nogil:
-    """ReplacePrefixMatch: the new prefix, then what the matched one did not cover; never empty. A path that a filter led out of what
-    matched has no such prefix: it stays."""
+    """ReplacePrefixMatch: the new prefix, then what the matched one did not cover; never empty. A path that a filter led out of
+    what matched has no such prefix: it stays."""
     cdef Slice rest
     if not is_below(&head.match_path, found):
         put(out, head.path.at, head.path.n)

@@ -6,7 +6,8 @@ cdef enum:
     PREFACE = 24               # bytes of the client's connection preface (RFC 9113 3.4)
     MAX_FRAME = 16384          # of a payload that we take (limits.FRAME_BYTES)
     CONTINUATIONS = 8          # of one field block (limits.CONTINUATIONS)
-    BLOCK_MOST = 65536         # limits.FIELD_BLOCK_BYTES
+    BLOCK_LEAST = 65536        # limits.FIELD_BLOCK_BYTES
+    BLOCK_HEADS = 4            # limits.FIELD_BLOCK_HEADS
     WINDOW_MOST = 0x7fffffff   # RFC 9113 6.9.1
 
 cdef enum FrameType:
@@ -117,7 +118,11 @@ cdef inline void earn(Budget *budget, uint32_t n) noexcept nogil:
 
 # The largest field block of heads with so many bytes, as it arrives, and the CONTINUATIONs that it may need beyond the usual.
 cdef inline uint32_t block_most(uint32_t head) noexcept nogil:
-    return max(<uint32_t>BLOCK_MOST, 2 * head)
+    return max(<uint32_t>BLOCK_LEAST, BLOCK_HEADS * head)
+
+# So much of it may be left out: what Huffman's code makes of it (8 bits of 5), and a little more. Beyond that tables are abused.
+cdef inline uint32_t spare_most(uint32_t head) noexcept nogil:
+    return 2 * block_most(head)
 
 cdef inline uint8_t more_continuations(uint32_t head) noexcept nogil:
     return <uint8_t>max(0, <int>(block_most(head) // MAX_FRAME) - CONTINUATIONS)

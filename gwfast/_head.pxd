@@ -147,7 +147,7 @@ cdef struct RequestHead:
     uint8_t odd            # the path holds what normalising could change
     uint8_t trailers       # TE: trailers
     uint8_t why            # Why, where it is refused
-    uint8_t cookies        # Cookie fields that are to be one (RFC 6265 5.4): 0, 1, or 2 for more; over HTTP/2 they are one already
+    uint8_t cookies        # Cookie fields that are to be one (RFC 6265 5.4), up to 2; over HTTP/2 they are one already
     uint8_t stated         # what the gateway says of the client is among the fields (see _forwarded)
     uint16_t count
     uint16_t most          # fields that there is room for

@@ -527,7 +527,7 @@ cdef class Http2(Multiplex):
             self.gone()
             return
         block_start(&block, self.gateway.head.fields, self.gateway.head.most, self.loop.output,
-                    list_most(&self.gateway.limits), self.gateway.limits.head, True)
+                    list_most(&self.gateway.limits), spare_most(self.gateway.limits.head), True)
         result = hpack_decode(self.decoder, at, n, True, &block, &used)
         if result == HPACK_BAD or result == HPACK_CALM:
             self.fail(COMPRESSION_ERROR if result == HPACK_BAD else ENHANCE_YOUR_CALM)

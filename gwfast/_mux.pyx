@@ -22,8 +22,9 @@ from gwfast._hpack cimport (
     HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, Table, arena_bytes, block_start, hpack_decode,
     table_bytes, table_start)
 from gwfast._hpack_encode cimport Encoding, encoding_bytes, encoding_limit, encoding_start
-from gwfast._loop cimport READ, READ_AGAIN, READS, Peer, append, release, waiting
+from gwfast._loop cimport READ, READ_AGAIN, READ_BROKEN, READS, Peer, append, release, waiting
 from gwfast._sys cimport *
+from gwfast._stream2 cimport NOTHING
 from gwfast._transcode cimport read_response2
 from gwfast._upstream cimport BUSY, Waiter, discard, keep_ticket
 
@@ -79,6 +80,7 @@ cdef class Mux(Carrier):
         self.state = state
         self.born_ms = self.heard_ms = home.loop.now_ms
         self.window = FIRST_WINDOW
+        self.unread = NOTHING
         self.credit = WINDOW
         self.next_id = 1
         self.most = state.streams if state.streams else STREAMS
@@ -241,7 +243,7 @@ cdef class Mux(Carrier):
                 stream = <Stream>self.streams[i]
                 self.detach(stream)
                 if not stream.ended:
-                    stream.waiter.upstream_reset(False)
+                    stream.waiter.upstream_reset(stream.begins >= self.unread and not stream.replied)
         self.close()
 
     cdef void fail(self, uint32_t code) noexcept:
@@ -296,6 +298,7 @@ cdef class Mux(Carrier):
             n = self.read(room + left, READ)
             if n <= 0:
                 if n != READ_AGAIN:
+                    self.unread = self.first_unread(n == READ_BROKEN)
                     self.gone()
                 return
             self.heard_ms = self.loop.now_ms
@@ -423,7 +426,7 @@ cdef class Mux(Carrier):
         cdef bint end = self.block_flags & FLAG_END_STREAM
         cdef int result
         block_start(&block, self.home.reply.fields, self.home.reply.most, self.home.arena, list_most(self.home.limits),
-                    self.home.limits.head, False)
+                    spare_most(self.home.limits.head), False)
         result = hpack_decode(self.decoder, at, n, True, &block, &used)
         if result == HPACK_BAD or result == HPACK_CALM:
             self.fail(COMPRESSION_ERROR if result == HPACK_BAD else ENHANCE_YOUR_CALM)

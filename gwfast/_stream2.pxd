@@ -19,6 +19,7 @@ from gwfast._upstream cimport Upstream
 cdef enum:
     BUCKETS = 32               # of streams, by their number
     STREAM_WINDOW = 65536      # limits.STREAM_WINDOW
+    NOTHING = 0xFFFFFFFFFFFFFFFF   # of bytes: none of them
 
 cdef class Stream(Upstream)
 
@@ -31,6 +32,8 @@ cdef class Carrier(Peer):
     cdef Buf gather        # frames that leave when the round is over
     cdef int64_t window    # bytes that the peer takes
     cdef uint64_t heard_ms # when it said something
+    cdef uint64_t given    # bytes that left `gather`
+    cdef uint64_t unread   # once it has ended: what was sent from this byte on nobody has looked at
     cdef uint32_t next_id
     cdef uint32_t count    # streams, but for those in the queue
     cdef uint32_t most     # streams at once
@@ -64,6 +67,7 @@ cdef class Carrier(Peer):
     cdef void put_credit(self, uint32_t id, uint32_t n) noexcept
     cdef void answer(self, uint32_t n) noexcept
     cdef int push(self) noexcept
+    cdef uint64_t first_unread(self, bint reset) noexcept
     cdef void feed(self) noexcept
     # the other half's
     cdef void rest_or_end(self) noexcept   # a stream less
@@ -79,6 +83,7 @@ cdef class Stream(Upstream):
     cdef int64_t credit
     cdef uint64_t left         # of content-length
     cdef uint64_t asked_ms
+    cdef uint64_t begins       # which byte of its connection its first is
     cdef uint32_t kept         # bytes of `input` that are body
     cdef Buf tail              # trailers of the request, behind `out`
     cdef Asked asked

@@ -11,6 +11,7 @@ import hashlib
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.errno cimport EPIPE, errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
@@ -19,6 +20,7 @@ from gwfast._filter2 cimport encode_trailers
 from gwfast._frames cimport *
 from gwfast._head cimport *
 from gwfast._loop cimport Peer, append, consume, release, reserve, waiting
+from gwfast._sys cimport SIOCOUTQ, ioctl
 from gwfast._transcode cimport KEY, encode_request
 from gwfast._upstream cimport CONNECTING, Waiter
 
@@ -216,11 +218,22 @@ cdef class Carrier(Peer):
         """Send what was gathered. -1: the connection is broken."""
         cdef int result = 0
         if self.out.base == NULL and self.gather.base != NULL:
+            self.given += waiting(&self.gather)
             result = self.send(self.gather.base + self.gather.start, waiting(&self.gather))
             release(&self.loop.pool, &self.gather)
         if self.out.base == NULL:
             self.cancelled = self.answers = 0
         return result
+
+    cdef uint64_t first_unread(self, bint reset) noexcept:
+        """From which byte on nobody has looked at what was sent, when the end was read: a FIN acknowledges what came before the
+        backend closed, and an RST that makes EPIPE comes behind one. Over TLS: what has not left us."""
+        cdef int left = 0
+        if self.tls is not None:
+            return self.given
+        if (reset and errno != EPIPE) or ioctl(self.fd, SIOCOUTQ, &left) < 0:
+            return NOTHING
+        return self.given - waiting(&self.out) - <uint32_t>left
 
     cdef void answer(self, uint32_t n) noexcept:
         """Make room for an answer; a backend that does not read them gets no more."""
@@ -333,6 +346,7 @@ cdef class Stream(Upstream):
             return -1
         end = end and not self.asked.websocket
         mux.chain(self)
+        self.begins = mux.given + waiting(&mux.gather)
         self.sent_end = self.ending = end and n == 0
         mux.put_block(self.id, to, length, self.sent_end)
         return self.send_body(at, n, end) if n else 0

@@ -24,6 +24,13 @@ cdef extern from "errno.h" nogil:
         ECONNABORTED
         ECONNREFUSED
 
+cdef extern from "linux/sockios.h" nogil:
+    enum:
+        SIOCOUTQ           # bytes that the other side has not acknowledged
+
+cdef extern from "sys/ioctl.h" nogil:
+    int ioctl(int fd, unsigned long request, int *value)
+
 cdef extern from "sys/epoll.h" nogil:
     enum:
         EPOLLIN

@@ -40,6 +40,8 @@ cdef class Pools(Muxes):
                     or mux.next_id >= WINDOW_MOST):
                 mux.leave()
                 mux.rest_or_end()
+            elif mux.hangup or (mux.idle and has_ended(mux)):
+                continue
             elif mux.count + mux.queued + mux.cancelled < mux.most and not (fresh and mux.opened):
                 return mux
         return None
@@ -283,6 +285,13 @@ cdef class Pools(Muxes):
                         return True
                     at = (<Mux>at).under
         return False
+
+
+cdef bint has_ended(Mux mux) noexcept:
+    """Whether an idle connection takes no more: what says so may have come, and no event of it been looked at yet."""
+    mux.readable = True
+    mux.pump()
+    return mux.leaving
 
 
 @cython.final

@@ -3,8 +3,8 @@
 Rules
 - An answer is read as strictly as a head: varints and lengths that do not fit, groups, names that are no tokens and values with
   control characters are refused. Fields that are not known are skipped, and of those that come twice the last one counts.
-- Fields are set, then appended, then removed (as Envoy does); never those that frame a message or belong to a connection. One that
-  a message has once is set where it is to be appended.
+- Fields are set, then appended, then removed (as Envoy does); never those that frame a message or belong to a connection.
+- A field that a message has once is set where it is to be appended.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset, strchr

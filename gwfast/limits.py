@@ -22,16 +22,17 @@ UNION_STATES = 16_384  # of their automaton: some 2 MiB, as much as a processor 
 UNION_GROWTH = 4  # states for each byte that is written in them; more is a product, which is split. Bounds the image
 UNION_WORK = 20_000_000  # positions looked at to make it: some 0.2 s
 QUERY_PARAMETERS = 256  # that matches look at; those behind are forwarded but match nothing (PHP: 1000)
-TRAILER_BYTES = 8 * 1024  # of one trailer section, both directions
 CHUNK_EXTENSION_BYTES = 256  # of one chunk: extensions are dropped, nobody needs long ones
 INFORMATIONAL_RESPONSES = 16  # 1xx before the final response; then 502
 
 # HTTP/2. A field list is counted while it is decoded, so that a few bytes that name a large entry again and again (an "HPACK
-# bomb") end there: 431; after HEAD_BYTES more the connection ends: ENHANCE_YOUR_CALM.
+# bomb") end there: 431, 502 of a backend; after twice what a field block may have as it arrives the connection ends:
+# ENHANCE_YOUR_CALM.
 HEADER_TABLE_BYTES = 4096  # SETTINGS_HEADER_TABLE_SIZE, both directions; the RFC's default (nginx, HAProxy, Envoy: 4096)
 
 FRAME_BYTES = 16 * 1024  # of a frame's payload, SETTINGS_MAX_FRAME_SIZE: the least that may be said (nginx, HAProxy: the same)
-FIELD_BLOCK_BYTES = 64 * 1024  # of one field block as it arrives, its CONTINUATIONs together, or twice what a head may have
+FIELD_BLOCK_BYTES = 64 * 1024  # of one field block as it arrives, its CONTINUATIONs together, or
+FIELD_BLOCK_HEADS = 4  # times what a head may have, so that what is only too large is 431 and not the end of all streams
 STREAMS = 100  # SETTINGS_MAX_CONCURRENT_STREAMS (HAProxy, Envoy: 100; nginx: 128); those beyond are refused
 STREAM_WINDOW = 64 * 1024  # that one side may send before the other took it (nginx: 64 KiB)
 CONNECTION_WINDOW = 1024 * 1024  # the same of all streams together

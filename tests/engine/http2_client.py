@@ -111,11 +111,12 @@ class Frames:
         self.next = 1
         self.decoder = hpack.Decoder(max_header_list_size=1 << 20)
 
-    def head(self, method="GET", path="/", end=True, fields=()) -> tuple[int, bytes]:
-        """The next stream's number, and the frame that opens it."""
+    def head(self, method="GET", path="/", end=True, fields=(), coder=None) -> tuple[int, bytes]:
+        """The next stream's number, and the frames that open it. coder: one that has a table."""
         number, self.next = self.next, self.next + 2
-        coder = hpack.Encoder()
-        coder.header_table_size = 0
+        if coder is None:
+            coder = hpack.Encoder()
+            coder.header_table_size = 0
         block = coder.encode([(":method", method), (":scheme", "http"), (":authority", "a"), (":path", path), *fields], huffman=False)
         parts = [block[at:at + FRAME] for at in range(0, len(block), FRAME)]
         kinds = [HEADERS, *[CONTINUATION] * (len(parts) - 1)]

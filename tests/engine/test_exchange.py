@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pytest
 from scripted import one_rule, readable, rest
 
+from gwfast import limits
 from gwfast._chunked import chunks_of
 from gwfast.plan import ir
 
@@ -220,8 +221,11 @@ def test_a_client_that_waits_is_told_to_go_on(start, backend, expectation):
     expect(client, GOT)
 
 
-@pytest.mark.parametrize("bad", [b"X Y: 1\r\n\r\n", b"X: " + b"x" * 9000], ids=["grammar", "size"])
-def test_bad_trailers_of_a_response_cut_it(start, backend, bad):
+@pytest.mark.parametrize(("bad", "word"), [
+    (b"X Y: 1\r\n\r\n", "upstream_malformed"), (b"X: " + b"x" * limits.FIELD_BYTES, "upstream_trailers_too_large"),
+    ((b"X: " + b"x" * 1000 + b"\r\n") * 33, "upstream_trailers_too_large"), (b"X: 1\r\n" * 201, "upstream_trailers_too_large"),
+], ids=["grammar", "a field", "size", "fields"])
+def test_bad_trailers_of_a_response_cut_it(start, backend, bad, word):
     """The head is gone already: what remains is that the client sees no end."""
     engine = start([("127.0.0.1", backend.port)])
     client = engine.connect()
@@ -229,7 +233,7 @@ def test_bad_trailers_of_a_response_cut_it(start, backend, bad):
     upstream = backend.accept()
     upstream.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n" + bad)
     assert not rest(client).endswith(b"0\r\n\r\n")
-    assert engine.count("upstream_malformed") == 1
+    assert engine.count(word) == 1
 
 
 def test_bad_trailers_of_a_request_are_400(start, backend):
@@ -238,6 +242,32 @@ def test_bad_trailers_of_a_request_are_400(start, backend):
     client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nHost: b\r\n\r\n")
     assert rest(client).startswith(b"HTTP/1.1 400 ")
     assert engine.count("bad_trailer") == 1
+
+
+@pytest.mark.parametrize("large", [b"X: " + b"x" * limits.FIELD_BYTES, (b"X: " + b"x" * 1000 + b"\r\n") * 33, b"X: 1\r\n" * 201],
+                         ids=["a field", "size", "fields"])
+def test_large_trailers_of_a_request_are_431(start, backend, large):
+    engine = start([("127.0.0.1", backend.port)])
+    client = engine.connect()
+    client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n" + large)
+    assert rest(client).startswith(b"HTTP/1.1 431 ")
+    assert engine.count("fields_too_large") == 1
+
+
+LARGEST = b"".join(b"X%02d: " % n + b"x" * 992 + b"\r\n" for n in range(32)) + b"X: 1\r\n" * 100       # 32 KiB, with the empty line
+
+
+@pytest.mark.parametrize("trailers", [b"X: " + b"x" * (limits.FIELD_BYTES - 6) + b"\r\n", LARGEST, b"X: 1\r\n" * 200],
+                         ids=["a field", "size", "fields"])
+def test_trailers_are_as_large_as_heads(start, backend, trailers):
+    engine = start([("127.0.0.1", backend.port)], request_id=False)
+    client = engine.connect()
+    section = b"2\r\nok\r\n0\r\n" + trailers + b"\r\n"
+    client.sendall(b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + section)
+    upstream = backend.accept()
+    expect(upstream, b"POST /x HTTP/1.1\r\nHost: a\r\n" + FORWARDED + b"Transfer-Encoding: chunked\r\n\r\n" + section)
+    upstream.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + section)
+    expect(client, b"HTTP/1.1 200 OK\r\nDate: @\r\nTransfer-Encoding: chunked\r\n\r\n" + section)
 
 
 def test_an_endpoint_with_an_ipv6_address(start):

@@ -8,7 +8,7 @@ import h2.settings
 import hpack
 import pytest
 from backend2 import Backend2
-from http2_client import Frames, Http2
+from http2_client import Ended, Frames, Http2
 from scripted import head, one_rule
 
 from gwfast import limits
@@ -247,6 +247,44 @@ def test_a_crumb_that_is_malformed(engine, crumb):
 @pytest.mark.parametrize("ask", [ask1, ask2], ids=["HTTP/1.1", "HTTP/2"])
 def test_a_target_that_is_far_too_long_is_414(engine, most, longer, ask):
     assert ask(engine, "/" + "p" * int(most[1] * longer), [("x", "y")])[0] == 414
+
+
+def overlong(most, times) -> Pairs:
+    """So many times what a head may have, some of it for the table."""
+    return [("x-kept", "one"), *filled(int(most[0] * times), most), ("x-late", "two")]
+
+
+@pytest.mark.parametrize("engine", ["http"], indirect=True)
+@pytest.mark.parametrize("times", [1.5, 2.5, 3.7])
+def test_a_request_that_is_much_too_large_ends_nothing_else(engine, servers, most, times):
+    """431 on its own stream; the table knows what it said."""
+    client, coder = Frames(engine.connect()), hpack.Encoder()
+    short = [("x-kept", "one"), ("x-late", "two")]
+    for fields, status in [(short, "200"), (overlong(most, times), "431"), (short, "200")] * 2:
+        assert client.reply(client.ask(path="/", fields=fields, coder=coder))[0] == (":status", status)
+        if fields is short:
+            assert set(short) <= set(servers.got[-1])
+
+
+@pytest.mark.parametrize("engine", ["http"], indirect=True)
+@pytest.mark.parametrize("most", [DEFAULTS, LARGEST], indirect=True, ids=["default", "largest"])
+def test_a_request_without_an_end_ends_the_connection(engine, most):
+    client = Frames(engine.connect())
+    with pytest.raises(Ended) as ended:
+        client.reply(client.ask(path="/", fields=overlong(most, 5)))
+    assert ended.value.args == (11,)   # ENHANCE_YOUR_CALM
+
+
+@pytest.mark.parametrize("engine", ["h2c"], indirect=True)
+@pytest.mark.parametrize("times", [1.5, 2.5, 3.7])
+def test_a_response_that_is_much_too_large_ends_nothing_else(engine, servers, most, times):
+    for _ in range(2):
+        servers.fields = overlong(most, times)
+        assert ask1(engine, "/", [])[0] == 502
+        servers.fields = [("x-kept", "one"), ("x-late", "two")]
+        status, fields = ask1(engine, "/", [])
+        assert status == 200 and set(servers.fields) <= set(fields)
+    assert engine.count("upstream_connects") == 1
 
 
 @pytest.mark.parametrize("engine", ["http"], indirect=True)

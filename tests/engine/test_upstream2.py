@@ -453,7 +453,7 @@ ENDING = {
     "the connection's too": frame(8, 0, 0, b"\x7f\xff\xff\xff"),
     "an index that is not": frame(1, 5, 1, b"\xff\x7f"),
     "a frame too large": frame(0, 1, 1, b"x" * 16385),
-    "a block too large": frame(1, 0, 1, b"\0" * 16384) + frame(9, 0, 1, b"\0" * 16384) * 4,
+    "a block too large": frame(1, 0, 1, b"\0" * 16384) + frame(9, 0, 1, b"\0" * 16384) * 8,
     "continuations": frame(1, 0, 1, block(OK)) + frame(9, 0, 1, b"") * 9,
     "a continuation of nothing": frame(9, 4, 1, b""),
     "padding": frame(0, 8, 1, b"\5abc"),

@@ -141,8 +141,9 @@ cdef int trailers(const char *at, uint32_t n, uint32_t limit) noexcept nogil:
     cdef Field fields[COUNT_MOST]
     cdef uint32_t count = 0
     cdef char *exact = copy(at, n)
-    cdef int result = parse_trailers(exact, n, limit, fields, COUNT_MOST, &count)
-    must(result >= -1 and (result <= 0 or <uint32_t>result <= n), b"result")
+    cdef HeadLimits limits = HeadLimits(limit, limit, COUNT_MOST)
+    cdef int result = parse_trailers(exact, n, &limits, fields, &count)
+    must((result >= -1 or result == BAD_FIELDS_LARGE) and (result <= 0 or <uint32_t>result <= n), b"result")
     if result > 0:
         check_fields(fields, count, exact + result)
     free(exact)
