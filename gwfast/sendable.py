@@ -76,6 +76,13 @@ def body(value: Any) -> Any:
     return value
 
 
+def _allowed(what: str, value: object, pattern: re.Pattern[str], why: str) -> str:
+    text = _text(what, value)
+    if not pattern.fullmatch(text):
+        raise InvalidValueError(f"{text!r} is no {what.removeprefix('a ')}{why}")
+    return text
+
+
 def method(value: object) -> str:
     """Return this method, or raise as `field`."""
     if not is_token(text := _text("a method", value)):
@@ -94,19 +101,12 @@ def path(value: object) -> str:
 
 def query(value: object) -> str:
     """Return this query, or raise as `field`."""
-    text = _text("a query", value)
-    if not _TARGET.fullmatch(text):
-        raise InvalidValueError(f"{text!r} is no query: what is neither visible ASCII nor allowed is percent-encoded "
-                                "(RFC 3986 3.4)")
-    return text
+    return _allowed("a query", value, _TARGET, ": what is neither visible ASCII nor allowed is percent-encoded (RFC 3986 3.4)")
 
 
 def host(value: object) -> str:
     """Return this host, with a port or without, or raise as `field`."""
-    text = _text("a host", value)
-    if not _HOST.fullmatch(text):
-        raise InvalidValueError(f"{text!r} is no host (RFC 9110 7.2)")
-    return text
+    return _allowed("a host", value, _HOST, " (RFC 9110 7.2)")
 
 
 def status(value: object) -> int:

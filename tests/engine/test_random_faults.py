@@ -178,6 +178,24 @@ def quietly(work, *args):
             args[1].close()
 
 
+def under_changes(engine, plan, addresses, rng, clients, talk, failures):
+    """talk(name) for so many clients at once, while the plan has these endpoints, some of them or none; wait for their end."""
+    def run(name):
+        try:
+            talk(name)
+        except Exception as error:
+            failures.append(repr(error))
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in range(clients)]
+    for thread in threads:
+        thread.start()
+        engine.apply(plan(rng.choice((addresses, addresses[:1], addresses[1:], addresses[::-1], []))))
+    for thread in threads:
+        thread.join()
+    engine.wait("connections_open", 0)
+    engine.wait("requests_open", 0)
+
+
 def accept(backend, seed, failures):
     n = 0
     while True:
@@ -201,20 +219,10 @@ def test_nothing_is_mixed_up_and_nothing_is_left(start, backend, other, seed):
     engine = start(addresses, pool_size=rng.choice((0, 1, 100)), **SHORT)
 
     def talk(name):
-        try:
-            quietly(ask, random.Random(f"{seed} {name}"), engine.connect(), name)
-        except Exception as error:
-            failures.append(repr(error))
+        quietly(ask, random.Random(f"{seed} {name}"), engine.connect(), name)
 
-    threads = [threading.Thread(target=talk, args=(name,)) for name in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-        engine.apply(one_rule(rng.choice((addresses, addresses[:1], addresses[1:], addresses[::-1], []))))
-    for thread in threads:
-        thread.join()
+    under_changes(engine, one_rule, addresses, rng, CLIENTS, talk, failures)
     assert not failures
-    engine.wait("connections_open", 0)
-    engine.wait("requests_open", 0)
     with engine.lock:
         assert engine.count("upstream_open") == engine.count("upstream_idle")
     assert engine.count("internal") == engine.count("bugs") == 0

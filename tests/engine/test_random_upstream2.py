@@ -7,13 +7,12 @@ a client sent, and nothing is left behind. The seeds are fixed; GWFAST_SEEDS=N r
 import asyncio
 import os
 import random
-import threading
 
 import pytest
 from backend2 import Backend2
 from h2.settings import SettingCodes
 from scripted import one_rule
-from test_random_faults import SHORT, ask, content, quietly
+from test_random_faults import SHORT, ask, content, quietly, under_changes
 
 SEEDS = min(int(os.environ.get("GWFAST_SEEDS", "8")), 1000)
 CLIENTS = 12
@@ -105,19 +104,9 @@ def test_nothing_is_mixed_up_and_nothing_is_left(start, seed):
     engine = start(addresses, plan, pool_size=rng.choice((0, 1, 100)), **SHORT)
 
     def talk(name):
-        try:
-            quietly(ask, random.Random(f"{seed} {name}"), engine.connect(), name)
-        except Exception as error:
-            failures.append(repr(error))
+        quietly(ask, random.Random(f"{seed} {name}"), engine.connect(), name)
 
-    threads = [threading.Thread(target=talk, args=(name,)) for name in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-        engine.apply(plan(rng.choice((addresses, addresses[:1], addresses[1:], addresses[::-1], []))))
-    for thread in threads:
-        thread.join()
-    engine.wait("connections_open", 0)
-    engine.wait("requests_open", 0)
+    under_changes(engine, plan, addresses, rng, CLIENTS, talk, failures)
     for backend in backends:
         backend.close()
     assert not failures

@@ -18,7 +18,7 @@ from h2.connection import ConnectionState
 from h2.settings import SettingCodes
 from http2_client import Http2
 from scripted import Backend, one_rule, readable, shadowed
-from test_random_faults import SHORT, accept, ask, content, quietly
+from test_random_faults import SHORT, accept, ask, content, quietly, under_changes
 from test_random_upstream2 import handler, settings
 
 SEEDS = min(int(os.environ.get("GWFAST_SEEDS", "12")), 10_000)
@@ -126,22 +126,11 @@ def test_nothing_is_mixed_up_and_nothing_is_left(start, seed):
     def talk(name):
         own = random.Random(f"{seed} {name}")
         old = not secure and own.random() < 0.25       # ask() sends and reads at once, which Python's TLS cannot
-        try:
+        with contextlib.suppress(OSError):
             connection = engine.connect_tls() if secure else engine.connect()
             quietly(ask if old else converse, own, connection, name)
-        except OSError:
-            pass
-        except Exception as error:
-            failures.append(repr(error))
 
-    threads = [threading.Thread(target=talk, args=(name,)) for name in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-        engine.apply(plan(rng.choice((addresses, addresses[:1], addresses[1:], addresses[::-1], []))))
-    for thread in threads:
-        thread.join()
-    engine.wait("connections_open", 0)
-    engine.wait("requests_open", 0)
+    under_changes(engine, plan, addresses, rng, CLIENTS, talk, failures)
     for each in olds:
         each.socket.shutdown(2)
         each.close()
