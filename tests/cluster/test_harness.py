@@ -318,6 +318,29 @@ def test_external_addresses_node_ports_and_datagrams(cluster: Cluster, namespace
     assert cluster.wait_for(answer, "a datagram") == b"SAID"
 
 
+def test_datagrams_from_one_port_go_on_to_another_pod(cluster: Cluster, namespace: str) -> None:
+    """Whoever goes on sending is not kept with a Pod that is gone."""
+    answering = "import os, socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 5000))\nwhile 1: s.sendto(os.environ['HOSTNAME'].encode(), s.recvfrom(99)[1])"
+    start(cluster, namespace, pod("one", command=python(answering)), service("udp", 53, 5000, protocol="UDP", selector={"kind": "udp"}))
+    cluster.kubectl("label", "pod", "one", "-n", namespace, "kind=udp")
+    until_ready(cluster, namespace, "one")
+    address = cluster.get("Service", "udp", namespace)["spec"]["clusterIP"]
+    with cluster.sandbox.new_socket(kind=2) as asking:
+        asking.settimeout(0.2)
+        asking.connect((address, 53))
+
+        def answer() -> bytes:
+            asking.send(b"who")
+            return asking.recv(99)
+
+        assert cluster.wait_for(answer) == b"one"
+        start(cluster, namespace, pod("two", command=python(answering)))
+        cluster.kubectl("label", "pod", "two", "-n", namespace, "kind=udp")
+        until_ready(cluster, namespace, "two")
+        cluster.kubectl("delete", "pod", "one", "-n", namespace)
+        assert cluster.wait_for(lambda: answer() == b"two")
+
+
 # ---- trouble
 
 

@@ -13,6 +13,7 @@
     status     what is told of a Pod
     network    a network namespace for a Pod, routed as Calico does it
     services   cluster addresses, node ports and load balancers by nftables, as kube-proxy does it
+    conntrack  forgets where datagrams went
     dns        cluster.local
     kubelet    what the API server asks a kubelet: logs
 

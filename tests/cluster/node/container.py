@@ -23,6 +23,7 @@ LAUNCH = str(Path(__file__).with_name("launch.py"))
 LOG_BYTES = 4 << 20  # of one run; what is older is forgotten, as kubelet rotates files
 RESTART_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0, 10.0)  # kubelet doubles from 10 s to 5 min, for which tests do not wait
 SETTLED_SECONDS = 30.0  # a run that was longer begins the row of restarts anew
+LOOK_SECONDS = 0.2  # for whether a grace period has become shorter
 CHUNK = 1 << 16
 
 
@@ -76,6 +77,7 @@ class Container:
         self.ready = self.started = False
         self.log, self.previous = Log(), Log()
         self.process: subprocess.Popen | None = None
+        self.over = threading.Event()  # one for each run: it has ended, and what it wrote has been read
         self.pid = 0
         self.due = 0.0  # when (time.monotonic) it may start again
         self.began = ""
@@ -121,6 +123,7 @@ class Container:
         self.user = (said["uid"], said["gid"])
         self.began, self.restarts = now(), self.restarts + 1
         self.ready = self.started = False
+        self.over = threading.Event()
         self.process = process
 
     def _follow(self, process: subprocess.Popen, began: float) -> None:
@@ -138,6 +141,7 @@ class Container:
             self.terminated["signal"] = -code
         self.ready = self.started = False
         self.process = None
+        self.over.set()
         self._changed()
 
     @property
@@ -150,17 +154,14 @@ class Container:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    def stop(self, process: subprocess.Popen, seconds: Callable[[], float]) -> None:
-        """TERM, and KILL where it runs on for `seconds()`, which may become less meanwhile."""
-        self.signal(signal.SIGTERM)
-        while self.process is process:
-            try:
-                process.wait(min(0.05, max(0.0, seconds())))
-                return
-            except subprocess.TimeoutExpired:
-                if seconds() <= 0:
-                    self.signal(signal.SIGKILL)
-                    process.wait()
+    def stop(self, over: threading.Event, seconds: Callable[[], float]) -> None:
+        """End the run that `over` is of: TERM, and KILL where it goes on for `seconds()`, which may become less meanwhile."""
+        if not over.is_set():
+            self.signal(signal.SIGTERM)
+        while not over.wait(min(LOOK_SECONDS, max(0.0, seconds()))):
+            if seconds() <= 0:
+                self.signal(signal.SIGKILL)
+                over.wait()
 
     def run(self, argv: list[str], timeout: float) -> subprocess.CompletedProcess:
         """Run a program inside. Raises subprocess.TimeoutExpired."""

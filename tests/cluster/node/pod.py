@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from node import images, network, probes
-from node.container import Container, arguments, expanded, security
+from node.container import LOOK_SECONDS, Container, arguments, expanded, security
 from node.status import Status, phase_of
 from node.volumes import Missing, Volumes, field_of
 
@@ -189,7 +189,7 @@ class Pod:
     def _on_liveness(self, container: Container, good: bool) -> None:
         if not good and self._end is None:
             end = time.monotonic() + self.thing["spec"].get("terminationGracePeriodSeconds", 30)
-            container.stop(container.process, lambda: end - time.monotonic())
+            container.stop(container.over, lambda: end - time.monotonic())
 
     # ---- the end
 
@@ -199,30 +199,27 @@ class Pod:
 
     def _terminate(self) -> None:
         for these in ([c for c in self.containers if not c.sidecar], [c for c in self.containers if c.sidecar]):
-            threads = [threading.Thread(target=self._stop, args=(c, c.process), daemon=True) for c in these if c.running]
+            threads = [threading.Thread(target=self._stop, args=(c, c.over), daemon=True) for c in these if c.running]
             for thread in threads:
                 thread.start()
             self._node.tell(self)
             for thread in threads:
                 thread.join()
-        end = time.monotonic() + 5
-        while any(container.running for container in self.containers) and time.monotonic() < end:
-            time.sleep(0.005)  # until what they wrote last has been read
         for container in self.containers:
             container.waiting = ("", "") if container.terminated else container.waiting
 
-    def _stop(self, container: Container, process: subprocess.Popen) -> None:
+    def _stop(self, container: Container, over: threading.Event) -> None:
         if hook := container.spec.get("lifecycle", {}).get("preStop"):
             self._run_hook(container, hook)
-        container.stop(process, lambda: self._end - time.monotonic())
+        container.stop(over, lambda: self._end - time.monotonic())
 
     def _run_hook(self, container: Container, hook: dict) -> None:
         """A preStop hook has the grace period; whatever becomes of it, TERM follows."""
         left = max(0.0, self._end - time.monotonic())
         if "sleep" in hook:
-            end = min(self._end, time.monotonic() + hook["sleep"]["seconds"])
-            while container.running and time.monotonic() < min(end, self._end):
-                time.sleep(0.02)
+            end = time.monotonic() + hook["sleep"]["seconds"]
+            while not container.over.wait(LOOK_SECONDS) and time.monotonic() < min(end, self._end):
+                pass  # the grace period may become less meanwhile
         with contextlib.suppress(OSError, subprocess.TimeoutExpired, http.client.HTTPException, StopIteration):
             if "exec" in hook:
                 container.run(hook["exec"]["command"], left)

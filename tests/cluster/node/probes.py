@@ -14,7 +14,6 @@ from collections.abc import Callable
 from node.container import Container
 
 EAGER_SECONDS = 0.1
-LOOK_SECONDS = 0.02  # how often what gates a probe is looked at
 
 
 def port_of(port: int | str, container: dict) -> int:
@@ -64,7 +63,7 @@ class Prober(threading.Thread):
         super().__init__(name=f"{kind} {container.name}", daemon=True)
         self._kind, self._container, self._ip, self._told = kind, container, ip, told
         self._probe = container.spec[f"{kind}Probe"]
-        self._process = container.process
+        self._over = container.over
 
     def run(self) -> None:
         self._sleep(self._probe.get("initialDelaySeconds", 0))
@@ -89,13 +88,11 @@ class Prober(threading.Thread):
             self._sleep(min(EAGER_SECONDS, due - time.monotonic()) if eager else due - time.monotonic())
 
     def _alive(self) -> bool:
-        return self._container.process is self._process
+        return not self._over.is_set()
 
     def _wait_for(self, condition: Callable[[], bool]) -> None:
         while self._alive() and not condition():
-            time.sleep(LOOK_SECONDS)
+            self._sleep(EAGER_SECONDS)
 
     def _sleep(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while self._alive() and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, 0.2))
+        self._over.wait(max(0.0, seconds))

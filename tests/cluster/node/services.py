@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kubeapi import Api, ApiError
+from node import conntrack
 from node.network import NODE_IP
 
 POOL = ipaddress.ip_network("10.244.240.0/20")
@@ -70,6 +71,12 @@ def usable(slices: list[dict], port_name: str) -> Ends:
             elif conditions.get("serving") and conditions.get("terminating"):
                 ending |= ends
     return tuple(sorted(ready or ending))
+
+
+def left_behind(before: dict[Portal, Ends], after: dict[Portal, Ends]) -> set[tuple[str, int, str]]:
+    """(address, port, endpoint's address) of flows of datagrams that lead to an endpoint no more."""
+    return {(portal.address, portal.port, address) for portal, ends in before.items() if portal.protocol == "udp"
+            for address, _ in set(ends) - set(after.get(portal, ()))}
 
 
 def addresses(service: dict) -> Iterator[str]:
@@ -143,6 +150,8 @@ class Services(threading.Thread):
         lines += [f"delete element ip node itself {{ {one} . {one} }}" for one in self._selves - selves]
         if lines:
             nft("\n".join(lines) + "\n")
+        if gone := left_behind(self._written, wanted):
+            conntrack.forget(gone)
         self._chains = {portal: chain for portal, chain in (self._chains | fresh).items() if wanted.get(portal)}
         self._written, self._selves = wanted, selves
 
