@@ -363,7 +363,9 @@ def test_pods_live_on_without_the_api_server(cluster: Cluster, namespace: str) -
 
 def test_watches_are_cut_and_packets_lost_on_command(cluster: Cluster, namespace: str) -> None:
     watch = cluster.run(["kubectl", "get", "configmaps", "-n", namespace, "--watch", "-o", "name"])
-    cluster.wait_for(lambda: "kube-root-ca.crt" in watch.output(), "the watch")
+    cluster.wait_for(lambda: "kube-root-ca.crt" in watch.output(), "the list")
+    start(cluster, namespace, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "news"}})
+    cluster.wait_for(lambda: "news" in watch.output(), "the watch that follows it")
     with cluster.connect("10.96.0.1", 443) as connection:
         cluster.cut_watches()
         with pytest.raises(ConnectionResetError):
