@@ -5,7 +5,7 @@
         └────status, by the leader alone──── StatusWriter <──what to say──── statuses <───┘
 
     kubeconfig   Access: the server's URL, its authority, who we are (in a cluster, or by a kubeconfig file)
-    credentials  tokens, certificates and plugins that are asked again when they may be old (access, plugin)
+    credentials  tokens, certificates and plugins that are asked again when they may be old (access, plugin, proxy)
     client       Client: requests, and streams of lines; it alone speaks to the API server (http, and TLS in stream)
     api          the kinds that are read: group, versions, plural; which of them the server has (discovery)
     reflector    Reflector: one list of the API server, kept up to date by a watch

@@ -1,5 +1,7 @@
 """How to reach an API server, and as whom: what was said, in kubeconfig files or to a Pod. `credentials` makes use of it."""
+import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -60,3 +62,24 @@ class Access(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Access({self.server}, {self.place})"  # it holds secrets
+
+
+def url_problem(text: str, schemes: tuple[str, ...], credentials: bool = False) -> str:
+    """Say what is wrong with a URL, '' where nothing is."""
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname, url.port
+    except ValueError:
+        return "is no URL"
+    if url.scheme not in schemes:
+        return f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}; {url.scheme or 'nothing'} is not supported"
+    if not host or url.query or url.fragment or not text.isascii() or not text.isprintable() or " " in text:
+        return "is no URL of a server"
+    if "@" in url.netloc and not credentials:
+        return "must not hold credentials"
+    return ""
+
+
+def masked(url: str) -> str:
+    """Return a URL for a message: without credentials."""
+    return re.sub(r"//[^/]*@", "//***@", url)

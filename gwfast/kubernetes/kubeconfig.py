@@ -11,13 +11,14 @@ import binascii
 import ipaddress
 import os
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 
 from gwfast.config.text import TextError, build, compose
 from gwfast.errors import UsageError
-from gwfast.kubernetes.access import EXEC_VERSIONS, Access, Exec, Material
+from gwfast.kubernetes.access import EXEC_VERSIONS, Access, Exec, Material, masked, url_problem
+from gwfast.kubernetes.proxy import proxy_for
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 EXEC_EXTENSION = "client.authentication.k8s.io/exec"  # of a cluster: what a plugin is told besides
@@ -50,8 +51,9 @@ def in_cluster(folder: str = SERVICE_ACCOUNT) -> Access:
         namespace = Path(folder, "namespace").read_text().strip()
     except OSError:
         namespace = ""
-    return Access(f"https://{_bracketed(host)}:{port}", folder, os.environ.get("POD_NAMESPACE") or namespace or "default",
-                  authority, token=token)
+    server = f"https://{_bracketed(host)}:{port}"
+    return Access(server, folder, os.environ.get("POD_NAMESPACE") or namespace or "default", authority, proxy=proxy_for(server),
+                  token=token)
 
 
 def from_kubeconfig(path: str = "", context: str = "") -> Access:
@@ -222,9 +224,10 @@ class _Context:
         certificate, key = self._material("user", "client-certificate"), self._material("user", "client-key")
         if bool(certificate) != bool(key):
             raise self.wrong(self.at_user, "client-key" if certificate else "client-certificate", "is required by the other")
-        return Access(self._server(authority, certificate), self.place, self.namespace, authority,
-                      cluster.insecure_skip_tls_verify, cluster.tls_server_name, self._proxy(), certificate, key, self._token(),
-                      user.username, user.password, self._exec(), self._impersonate())
+        server = self._server(authority, certificate)
+        return Access(server, self.place, self.namespace, authority, cluster.insecure_skip_tls_verify, cluster.tls_server_name,
+                      self._proxy(server), certificate, key, self._token(), user.username, user.password, self._exec(),
+                      self._impersonate())
 
     def wrong(self, at: str, field: str, message: str) -> UsageError:
         return UsageError(f"{self.place}: {at}: {field}: {message}")
@@ -237,14 +240,14 @@ class _Context:
         if "://" not in text:
             text = f"http{'s' if authority or certificate or self.cluster.insecure_skip_tls_verify else ''}://{text}"
         if problem := url_problem(text, ("https", "http")):
-            raise self.wrong(self.at_cluster, "server", f"{text!r} {problem}")
+            raise self.wrong(self.at_cluster, "server", f"{masked(text)!r} {problem}")
         return text.rstrip("/")
 
-    def _proxy(self) -> str:
+    def _proxy(self, server: str) -> str:
         text = self.cluster.proxy_url
         if text and (problem := url_problem(text, ("http",), credentials=True)):
-            raise self.wrong(self.at_cluster, "proxy-url", f"{text!r} {problem}")
-        return text
+            raise self.wrong(self.at_cluster, "proxy-url", f"{masked(text)!r} {problem}")
+        return text or proxy_for(server)
 
     def _material(self, word: str, name: str) -> Material:
         """Read a field and its -data, which counts more, as kubectl has it."""
@@ -321,22 +324,6 @@ def _plugin_problem(plugin: _Plugin) -> tuple[str, str] | None:
     if plugin.interactive_mode == "Always":
         return "exec.interactiveMode", "is Always, and a service has nobody to ask"
     return None
-
-
-def url_problem(text: str, schemes: tuple[str, ...], credentials: bool = False) -> str:
-    """Say what is wrong with a URL, '' where nothing is."""
-    try:
-        url = urlsplit(text)
-        host, _ = url.hostname, url.port
-    except ValueError:
-        return "is no URL"
-    if url.scheme not in schemes:
-        return f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}; {url.scheme or 'nothing'} is not supported"
-    if not host or url.query or url.fragment or not text.isascii() or not text.isprintable() or " " in text:
-        return "is no URL of a server"
-    if "@" in url.netloc and not credentials:
-        return "must not hold credentials"
-    return ""
 
 
 def _bracketed(host: str) -> str:

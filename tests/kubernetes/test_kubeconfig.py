@@ -21,8 +21,10 @@ def config(cluster: dict | None = None, user: dict | None = None, context: dict 
 
 @pytest.fixture(autouse=True)
 def nothing_else(monkeypatch, tmp_path):
-    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "POD_NAMESPACE"):
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "POD_NAMESPACE",
+                 *(f"{kind}_{word}" for kind in ("HTTP", "HTTPS", "NO") for word in ("PROXY",))):
         monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
@@ -147,7 +149,8 @@ WRONG = {
     "no host": (config({"server": "https://"}), "server: 'https://' is no URL of a server"),
     "no port": (config({"server": "https://a:99999"}), "server: 'https://a:99999' is no URL"),
     "a query": (config({"server": "https://a?b=c"}), "is no URL of a server"),
-    "credentials": (config({"server": "https://u:p@a"}), "must not hold credentials"),
+    "credentials": (config({"server": "https://u:p@a"}), "server: 'https://***@a' must not hold credentials"),
+    "a proxy's password": (config({"proxy-url": "https://u:p@a"}), "proxy-url: 'https://***@a' must begin with http://"),
     "socks": (config({"proxy-url": "socks5://p:1080"}), "proxy-url: 'socks5://p:1080' must begin with http://; socks5 is not supported"),
     "no base64": (config({"certificate-authority-data": "%%%"}), "cluster 'c': certificate-authority-data: is no base64"),
     "no file": (config({"certificate-authority": "no/ca.crt"}), "cluster 'c': certificate-authority: DIR/no/ca.crt: No such file"),
@@ -240,3 +243,56 @@ def test_no_pod(tmp_path, monkeypatch):
     assert in_cluster(service_account(tmp_path)).namespace == "gw"
     os.unlink(tmp_path / "sa" / "namespace")
     assert in_cluster(str(tmp_path / "sa")).namespace == "default"
+
+
+# ---- proxies
+
+
+@pytest.mark.parametrize(("server", "environment", "wanted"), [
+    ("https://api.test", {}, ""),
+    ("https://api.test", {"HTTPS_PROXY": "http://p:1"}, "http://p:1"),
+    ("https://api.test", {"https_proxy": "p:1"}, "http://p:1"),
+    ("https://api.test", {"HTTPS_PROXY": "http://u:s@p:1", "https_proxy": "http://other:1", "HTTP_PROXY": "http://q:1"}, "http://u:s@p:1"),
+    ("http://api.test", {"HTTPS_PROXY": "http://p:1", "HTTP_PROXY": "http://q:1"}, "http://q:1"),
+    ("https://localhost:6443", {"HTTPS_PROXY": "http://p:1"}, ""),
+    ("https://127.0.0.1:6443", {"HTTPS_PROXY": "http://p:1"}, ""),
+    ("https://[::1]:6443", {"HTTPS_PROXY": "http://p:1"}, ""),
+    ("https://api.test", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "*"}, ""),
+    ("https://api.test", {"HTTPS_PROXY": "http://p:1", "no_proxy": "other, API.test"}, ""),
+    ("https://a.api.test", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "api.test"}, ""),
+    ("https://a.api.test", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": ".api.test"}, ""),
+    ("https://a.api.test", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "*.api.test"}, ""),
+    ("https://api.test", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": ".api.test"}, "http://p:1"),
+    ("https://xapi.test", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "api.test"}, "http://p:1"),
+    ("https://api.test", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "api.test:6443"}, "http://p:1"),
+    ("https://api.test", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "api.test:443"}, ""),
+    ("https://10.96.0.1:443", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "10.96.0.0/12"}, ""),
+    ("https://10.96.0.1:443", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "10.96.0.1"}, ""),
+    ("https://10.96.0.1:443", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "10.96.0.2,0.1,10.97.0.0/16,,:443,[::1]:443"}, "http://p:1"),
+    ("https://[fd00::1]:443", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "fd00::/8"}, ""),
+    ("https://[fd00::1]:443", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "[fd00::1]:443"}, ""),
+])
+def test_the_environments_proxy(server, environment, wanted, tmp_path, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    file = written(tmp_path / "config", config({"server": server}))
+    assert from_kubeconfig(file).proxy == wanted
+    file = written(tmp_path / "config", config({"server": server, "proxy-url": "http://mine:3128"}))
+    assert from_kubeconfig(file).proxy == "http://mine:3128", "the kubeconfig's goes before"
+
+
+def test_an_environments_proxy_that_cannot_be_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://u:secret@p:1080")
+    with pytest.raises(UsageError) as caught:
+        from_kubeconfig(written(tmp_path / "config", config()))
+    assert str(caught.value).startswith("HTTPS_PROXY 'socks5://***@p:1080' must begin with http://; socks5 is not supported")
+    monkeypatch.setenv("NO_PROXY", "api.test")
+    assert from_kubeconfig(str(tmp_path / "config")).proxy == ""
+
+
+def test_a_pod_with_a_proxy(tmp_path, monkeypatch):
+    for name, value in (("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("KUBERNETES_SERVICE_PORT", "443"), ("HTTPS_PROXY", "http://p:1")):
+        monkeypatch.setenv(name, value)
+    assert in_cluster(service_account(tmp_path)).proxy == "http://p:1"
+    monkeypatch.setenv("NO_PROXY", "10.96.0.0/16,.svc")
+    assert in_cluster(service_account(tmp_path)).proxy == ""
