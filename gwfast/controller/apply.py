@@ -60,7 +60,7 @@ def projected(said: Any, there: Any) -> Any:
                 for name, each in said.items()}
     if isinstance(said, list) and isinstance(there, list) and all(isinstance(each, dict) for each in (*said, *there)):
         named = {_names(each): each for each in there}
-        if len(named) < len(there):  # they have no names: each is known by its place
+        if len(named) < len(there) or len({_names(each) for each in said}) < len(said) or () in named:  # by place, without names
             return [projected(each, there[place] if place < len(there) else None) for place, each in enumerate(said)]
         return [projected(each, named.get(_names(each))) for each in said]
     return there
@@ -226,9 +226,9 @@ class Applier:
 
     async def _apply(self, key: Key) -> None:
         made, wanted = self._hashes[key]
-        there = self._owned.get(key)
-        if there is None and not await self._is_free(key):
+        if key not in self._owned and not await self._is_free(key):
             return
+        there = self._owned.get(key)
         if key.kind == "Deployment" and there is not None and "replicas" not in made["spec"]:
             await self._hand_over(key)
         metadata = made["metadata"]
@@ -236,7 +236,9 @@ class Applier:
         answer = await self._patch(key, body, MANAGER)
         self._rests[key] = asyncio.get_running_loop().time() + DRIFT_WAIT
         self._applied[key] = _Applied(wanted, projected(made, answer))
-        self._owned[key] = answer
+        if self._owned.get(key) is there:  # else the watch has told meanwhile, of this version or of a later one
+            self._owned[key] = answer
+            self._dirty.add(key)
 
     async def _patch(self, key: Key, body: Object, manager: str) -> Object:
         self.writes += 1
@@ -255,7 +257,7 @@ class Applier:
             raise
         if (found["metadata"].get("labels") or {}).get(CONTROLLER) == self._label:
             found["metadata"].pop("managedFields", None)
-            self._owned[key] = found
+            self._owned.setdefault(key, found)
             return True
         self._foreign(key)
         raise ApiError(409, "AlreadyExists", f"{key} is there, and it is somebody else's")

@@ -28,14 +28,17 @@ from gwfast.kubernetes.reflector import Reflector
 from gwfast.kubernetes.seen import Name, Seen
 from gwfast.kubernetes.statuses import Assigned
 
-UNKNOWN = Assigned(ready=False, reason="Pending", message="the controller has not looked at it yet")
+
 
 
 class Provisioner:
-    """What a controller makes. `uid_of` tells an object's uid ('' where it is not known), `authority` the PEM of the stream's."""
+    """What a controller makes. `uid_of` tells an object's uid ('' where it is not known), `authority` the PEM of the stream's.
+
+    namespaces: those that are watched, besides its own; none: all of them.
+    """
 
     def __init__(self, client: Client, site: Site, uid_of: Callable[[Key], str], authority: Callable[[], str], log,
-                 changed: Callable[[], None] = lambda: None):
+                 changed: Callable[[], None] = lambda: None, namespaces: Iterable[str] = ()):
         self.fleets: Mapping[Place, Fleet] = {}
         self.targets: Mapping[Key, Mapping[Wanted, int]] = {}
         self.assigned: Mapping[Key, Assigned] = {}
@@ -44,9 +47,10 @@ class Provisioner:
         self._authority = authority
         self._changed = changed
         self._applier = Applier(client, site.label, log, self._told, self._meet)
+        places = dict.fromkeys((*namespaces, site.namespace)) if namespaces else ("",)
         self._reflectors = [
-            Reflector(client, collection(kind), _Sink(self, kind), label_selector=f"{CONTROLLER}={site.label}", log=log)
-            for kind in PATHS]
+            Reflector(client, collection(kind, place), _Sink(self, kind), label_selector=f"{CONTROLLER}={site.label}", log=log)
+            for kind in PATHS for place in places]
         self._graph: Graph | None = None
         self._known = Known()
         self._ports: dict[Place, Ports] = {}

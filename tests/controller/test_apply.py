@@ -1,0 +1,243 @@
+"""The applier against an API server of some lines: what is written, how often, and what the watch tells meanwhile."""
+import asyncio
+import io
+import json
+
+import pytest
+
+from gwfast.config.model import Key
+from gwfast.controller import apply as module
+from gwfast.controller.apply import HASH, Applier, path, projected
+from gwfast.controller.fleet import CONTROLLER
+from gwfast.kubernetes.client import ApiError, Backoff
+from gwfast.observe.log import Log
+
+LABEL = "gwfast.dev_gateway-controller"
+KEY = Key("Service", "shop", "web-gwfast")
+DEPLOYMENT = Key("Deployment", "shop", "web-gwfast")
+
+
+def made(key=KEY, **spec):
+    group, version, _ = module.PATHS[key.kind]
+    return {"apiVersion": f"{group}/{version}".lstrip("/"), "kind": key.kind,
+            "metadata": {"name": key.name, "namespace": key.namespace, "labels": {CONTROLLER: LABEL}}, "spec": spec}
+
+
+class Server:
+    """Objects by path. `said`: the requests that it got. `meanwhile`: called before a PATCH is answered; `refuse`: raised."""
+
+    def __init__(self):
+        self.objects, self.said, self.meanwhile, self.refuse = {}, [], None, None
+
+    async def request(self, method, target, body=None, *, content_type="application/json", **_):
+        where, _, query = target.partition("?")
+        self.said.append((method, where, query, body))
+        await asyncio.sleep(0)
+        if method == "GET":
+            if where not in self.objects:
+                raise ApiError(404, "NotFound", where)
+            return json.dumps(self.objects[where]).encode()
+        if self.refuse:
+            raise self.refuse
+        if method == "DELETE":
+            self.objects.pop(where)
+            return b"{}"
+        before = self.objects.get(where, {"metadata": {"uid": f"uid-{len(self.said)}"}})
+        now = {**before, **body, "metadata": {**before["metadata"], **body["metadata"], "managedFields": [{"manager": "x"}]},
+               "spec": {**before.get("spec", {}), **body["spec"]}}
+        self.objects[where] = now
+        if self.meanwhile:
+            self.meanwhile(json.loads(json.dumps(now)))
+        return json.dumps(now).encode()
+
+    def writes(self):
+        return [(method, where) for method, where, _, _ in self.said if method != "GET"]
+
+
+class World:
+    """An applier that runs, its server, and what it told."""
+
+    def __init__(self):
+        self.server, self.told, self.foreign, self.log = Server(), {}, [], io.StringIO()
+        self.applier = Applier(self.server, LABEL, Log("text", "debug", self.log), self.tell, self.foreign.append)
+        self.applier.lead(True)
+
+    def tell(self, key, words):
+        self.told[key] = words
+
+    async def until(self, condition):
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+    async def still(self):
+        for _ in range(200):
+            await asyncio.sleep(0)
+
+
+def run(test):
+    async def main():
+        world = World()
+        task = asyncio.create_task(world.applier.run())
+        try:
+            await test(world)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    asyncio.run(main())
+
+
+def test_what_is_not_there_is_made_once():
+    async def test(world):
+        world.applier.want({KEY: made(type="ClusterIP")}, ())
+        await world.until(lambda: KEY in world.told)
+        await world.still()
+        assert world.server.writes() == [("PATCH", path(KEY))]
+        query = world.server.said[-1][2]
+        assert query == "fieldManager=gwfast&force=true" and len(world.server.objects[path(KEY)]["metadata"]["annotations"][HASH]) == 32
+        world.applier.seen(KEY, world.server.objects[path(KEY)])
+        await world.still()
+        assert len(world.server.writes()) == 1
+    run(test)
+
+
+def test_what_the_watch_tells_while_an_answer_is_on_its_way_is_newer():
+    """The answer must not hide an address that the Service has got since."""
+    async def test(world):
+        later = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
+        world.server.meanwhile = lambda now: world.applier.seen(KEY, now | {"status": later})
+        world.applier.want({KEY: made(type="LoadBalancer")}, ())
+        await world.until(lambda: KEY in world.told)
+        assert world.applier.owned[KEY]["status"] == later
+    run(test)
+
+
+def test_what_is_right_when_a_controller_starts_is_not_written():
+    async def test(world):
+        wanted = made(type="ClusterIP")
+        there = json.loads(json.dumps(wanted)) | {"status": {}}
+        there["metadata"]["annotations"] = {HASH: module.hash_of(wanted), "others.example/x": "y"}
+        there["spec"]["clusterIP"] = "10.0.0.1"
+        world.applier.seen(KEY, there)
+        world.applier.want({KEY: wanted}, ())
+        await world.still()
+        assert world.server.said == []
+        world.applier.want({KEY: made(type="NodePort")}, ())
+        await world.until(lambda: world.server.writes())
+    run(test)
+
+
+def test_what_somebody_changes_is_written_again_but_not_all_the_time(monkeypatch):
+    monkeypatch.setattr(module, "DRIFT_WAIT", 0.2)
+
+    async def test(world):
+        world.applier.want({KEY: made(type="ClusterIP")}, ())
+        await world.until(lambda: KEY in world.told)
+        for _ in range(50):
+            there = json.loads(json.dumps(world.server.objects[path(KEY)]))
+            there["spec"]["type"] = "NodePort"
+            world.applier.seen(KEY, there)
+            await asyncio.sleep(0.001)
+        assert len(world.server.writes()) == 1
+        await world.until(lambda: len(world.server.writes()) == 2)
+        await world.still()
+        assert world.applier.owned[KEY]["spec"]["type"] == "ClusterIP" and len(world.server.writes()) == 2
+    run(test)
+
+
+def test_what_an_api_server_writes_in_its_own_way_is_no_change():
+    async def test(world):
+        world.server.meanwhile = None
+        original = world.server.request
+
+        async def request(method, target, body=None, **more):
+            answer = json.loads(await original(method, target, body, **more))
+            if method == "PATCH":
+                answer["spec"]["cpu"] = world.server.objects[path(KEY)]["spec"]["cpu"] = "1"
+            return json.dumps(answer).encode()
+        world.server.request = request
+        world.applier.want({KEY: made(cpu="1000m")}, ())
+        await world.until(lambda: KEY in world.told)
+        world.applier.seen(KEY, world.server.objects[path(KEY)])
+        await world.still()
+        assert len(world.server.writes()) == 1
+    run(test)
+
+
+def test_an_object_of_somebody_else_is_left_alone():
+    async def test(world):
+        world.server.objects[path(KEY)] = {"metadata": {"name": KEY.name, "labels": {CONTROLLER: "another"}}}
+        world.applier.want({KEY: made()}, ())
+        await world.until(lambda: world.told.get(KEY))
+        assert world.server.writes() == [] and world.foreign == [KEY] and "somebody else" in world.told[KEY]
+    run(test)
+
+
+def test_what_is_refused_is_tried_again_and_the_rest_goes_on(monkeypatch):
+    monkeypatch.setattr(module, "Backoff", lambda: Backoff(0.01, 0.02))
+
+    async def test(world):
+        world.server.refuse = ApiError(422, "Invalid", "no")
+        world.applier.want({KEY: made()}, ())
+        await world.until(lambda: len(world.server.writes()) > 2)
+        assert world.told[KEY] == "422 Invalid: no" and world.log.getvalue().count("422 Invalid: no") == 1
+        world.server.refuse = None
+        await world.until(lambda: world.told[KEY] == "")
+    run(test)
+
+
+def test_who_does_not_lead_writes_nothing():
+    async def test(world):
+        world.applier.lead(False)
+        world.applier.seen(KEY, made() | {"metadata": made()["metadata"] | {"uid": "u"}})
+        world.applier.want({DEPLOYMENT: made(DEPLOYMENT)}, {KEY})
+        await world.still()
+        assert world.server.said == []
+        world.applier.lead(True)
+        world.server.objects[path(KEY)] = made()
+        await world.until(lambda: len(world.server.writes()) == 2)
+    run(test)
+
+
+def test_what_is_deleted_is_what_was_seen():
+    async def test(world):
+        world.server.objects[path(KEY)] = made()
+        there = made()
+        there["metadata"]["uid"] = "u"
+        world.applier.seen(KEY, there)
+        world.applier.want({}, {KEY})
+        await world.until(lambda: path(KEY) not in world.server.objects)
+        (asked,) = [body for method, _, _, body in world.server.said if method == "DELETE"]
+        assert asked["preconditions"] == {"uid": "u"}
+        await world.still()
+        assert len(world.server.writes()) == 1
+    run(test)
+
+
+@pytest.mark.parametrize("manager, given", [("gwfast", True), ("kube-controller-manager", False)])
+def test_replicas_are_handed_over(manager, given):
+    """Once: where they are ours. Others are not looked at."""
+    async def test(world):
+        there = made(DEPLOYMENT, replicas=7)
+        there["metadata"] |= {"uid": "u", "managedFields": [
+            {"manager": manager, "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]}
+        world.server.objects[path(DEPLOYMENT)] = there
+        world.applier.seen(DEPLOYMENT, there)
+        world.applier.want({DEPLOYMENT: made(DEPLOYMENT, paused=False)}, ())
+        await world.until(lambda: DEPLOYMENT in world.told)
+        said = [(query.partition("&")[0], body["spec"]) for method, _, query, body in world.server.said if method == "PATCH"]
+        assert said == [("fieldManager=gwfast-before-autoscaling", {"replicas": 7})] * given + [("fieldManager=gwfast", {"paused": False})]
+    run(test)
+
+
+@pytest.mark.parametrize("said, there, result", [
+    ({"a": 1}, {"a": 1, "b": 2}, {"a": 1}), ({"a": {"b": 1}}, {}, {"a": None}), ([1, 2], [2, 1], [2, 1]),
+    ([{"name": "a", "x": 1}], [{"name": "b"}, {"name": "a", "x": 2, "y": 3}], [{"name": "a", "x": 2}]),
+    ([{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}], [{"port": 53, "protocol": "TCP", "nodePort": 1}],
+     [{"port": None, "protocol": None}, {"port": 53, "protocol": "TCP"}]),
+    ([{"secret": {"a": 1}}, {"configMap": {"b": 2}}], [{"secret": {"a": 1, "m": 0}}, {"configMap": {"b": 3}}],
+     [{"secret": {"a": 1}}, {"configMap": {"b": 3}}]),
+    ([{"x": 1}, {"x": 2}], [{"x": 1}], [{"x": 1}, {"x": None}]), ([{"x": 1}], [{"x": 1}, {"x": 2}], [{"x": 1}]), ([], [], []),
+])
+def test_what_is_there_of_what_was_said(said, there, result):
+    assert projected(said, there) == result
