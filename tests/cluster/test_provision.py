@@ -232,7 +232,7 @@ def test_what_somebody_changes_is_changed_back(cluster, start, namespace):
     cluster.kubectl("scale", "deployment", "gwfast-gwfast", "-n", SYSTEM, "--replicas", "3")
     cluster.wait_for(lambda: cluster.get("Deployment", "gwfast-gwfast", SYSTEM)["spec"]["replicas"] == 2)
     cluster.kubectl("delete", "service", "web-gwfast", "-n", namespace)
-    assert answer(cluster, address(cluster, controller, f"{namespace}/web"))
+    cluster.wait_for(lambda: cluster.http(address(cluster, controller, f"{namespace}/web"), 80, timeout=1).status == 200)
 
 
 @pytest.mark.parametrize("name", ["a" * 253, "1" * 64, "web.example"])
