@@ -5,11 +5,12 @@ import json
 
 import pytest
 
+from gwfast import limits
 from gwfast.config.model import Key
 from gwfast.controller import apply as module
 from gwfast.controller.apply import HASH, Applier, path, projected
 from gwfast.controller.fleet import CONTROLLER
-from gwfast.kubernetes.client import ApiError, Backoff
+from gwfast.kubernetes.client import ApiError
 from gwfast.observe.log import Log
 
 LABEL = "gwfast.dev_gateway-controller"
@@ -174,7 +175,8 @@ def test_an_object_of_somebody_else_is_left_alone():
 
 
 def test_what_is_refused_is_tried_again_and_the_rest_goes_on(monkeypatch):
-    monkeypatch.setattr(module, "Backoff", lambda: Backoff(0.01, 0.02))
+    monkeypatch.setattr(limits, "API_BACKOFF", 0.01)
+    monkeypatch.setattr(limits, "API_BACKOFF_MOST", 0.02)
 
     async def test(world):
         world.server.refuse = ApiError(422, "Invalid", "no")
