@@ -10,9 +10,9 @@ from libc.string cimport memcpy
 from gwfast._chunked cimport (
     CHUNK_BAD, CHUNK_DATA, CHUNK_END, CHUNK_MORE, ChunkState, chunk_next, chunk_start, parse_trailers)
 from gwfast._head cimport (
-    BAD_EXPECTATION, BAD_RESPONSE, COUNT_MOST, FIELD_HOST, FIELD_MOST, FRAMING_CHUNKED, FRAMING_CLOSE, FRAMING_LENGTH, FRAMING_TUNNEL,
-    Field, HEAD_MOST, HeadLimits, MAX_HOST, RequestHead, ResponseHead, Slice, forget_request, forget_response, name_hash,
-    room_for_request, room_for_response)
+    BAD_EXPECTATION, BAD_FIELDS_LARGE, BAD_RESPONSE, COUNT_MOST, FIELD_HOST, FIELD_MOST, FRAMING_CHUNKED, FRAMING_CLOSE,
+    FRAMING_LENGTH, FRAMING_TUNNEL, Field, HEAD_MOST, HeadLimits, MAX_HOST, RequestHead, ResponseHead, Slice,
+    forget_request, forget_response, name_hash, room_for_request, room_for_response)
 from gwfast._http1 cimport parse_request, parse_response
 
 
