@@ -50,9 +50,9 @@ def folder() -> Path:
 
 
 def program(name: str) -> str:
-    """Return the path of a program; one that was not built is looked for on PATH."""
+    """Return the path of a program; kubectl may be this machine's own."""
     built = folder() / name
-    return str(built) if built.exists() else shutil.which(name) or str(built)
+    return str(built) if built.exists() or name not in WHERE_ABSENT else shutil.which(name) or str(built)
 
 
 @cache
