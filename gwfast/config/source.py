@@ -30,5 +30,8 @@ class Source(Protocol):
     def look_again(self, unread: Iterable[tuple[str, str]]) -> None:
         """Look again at what could not be read (Loaded.unreadable) until it can be."""
 
+    def metrics(self) -> Iterable[tuple]:
+        """Return what is counted, as families of observe.metrics."""
+
     def close(self) -> None:
         """Stop; `changed` is not called any more."""

@@ -19,6 +19,7 @@ import random
 import string
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from platform import machine
@@ -97,6 +98,8 @@ class Client:
         self._urgent = asyncio.Semaphore(URGENT)
         self._idle: list[tuple[Connection, asyncio.TimerHandle]] = []  # the one used last is at the end
         self._open: set[Connection] = set()
+        self.answers: Counter[tuple[str, int]] = Counter()  # by method and status
+        self.unanswered = 0  # requests and watches
         self._reached = True
         self._answered_at = float("-inf")  # an answer came last, monotonic
         self._closed = False
@@ -184,7 +187,9 @@ class Client:
         while True:
             connection = self._take() or await self._connect()
             try:
-                return connection, await connection.ask(method, target, fields, data)
+                head = await connection.ask(method, target, fields, data)
+                self.answers[method, head.status_code] += 1
+                return connection, head
             except BaseException as error:
                 self._drop(connection)
                 if isinstance(error, Idle) and connection.used and method != "POST":
@@ -230,10 +235,16 @@ class Client:
         except (OSError, Malformed, Idle, NoCredentials, UsageError, h11.LocalProtocolError) as error:
             words = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
             kind = Excessive if isinstance(error, TooLong) else Unreachable
+            self.unanswered += 1
             if kind is Unreachable and self._answered_at < began:  # nobody else had an answer meanwhile
                 self._tell(words)
             raise kind(f"{self.access.server}{path}: {words}") from None
         self._tell(None)
+
+    @property
+    def reached(self) -> bool:
+        """Whether there was an answer the last time."""
+        return self._reached
 
     def _tell(self, words: str | None) -> None:
         if words is None:

@@ -65,6 +65,11 @@ class Feed:
         return self._list.kind
 
     @property
+    def reflectors(self) -> tuple[Reflector, ...]:
+        """Who reads it."""
+        return tuple(self._list.reflectors)
+
+    @property
     def waits(self) -> bool:
         """Whether a first list is still to come."""
         return not all(each.synced or each.state in ("absent", "forbidden") for each in self._list.reflectors)

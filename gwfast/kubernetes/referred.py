@@ -52,6 +52,11 @@ class Referred:
         self._wanted: frozenset[Name] = frozenset()
 
     @property
+    def size(self) -> int:
+        """How many were read."""
+        return sum(version not in (GONE, FORBIDDEN) for version in self._read.values())
+
+    @property
     def settled(self) -> bool:
         """Whether what is wanted was read."""
         return not self._tasks

@@ -30,6 +30,7 @@ from gwfast.kubernetes.references import KINDS as REFERRED_KINDS
 from gwfast.kubernetes.references import References
 from gwfast.kubernetes.referred import Referred
 from gwfast.kubernetes.seen import Name, Seen
+from gwfast.observe.metrics import Family
 
 SETTLE, BURST = 0.002, 0.010  # seconds after the last event, and at most after the first, until it is told (as of files)
 SOME = 256  # objects that are worth to be decoded while lists are still being read
@@ -110,6 +111,32 @@ class KubernetesSource:
         """Return the path of an object's status subresource; '' where there is none, or no such object."""
         kind = self.kind(key)
         return f"{kind.object(key.namespace, key.name)}/status" if kind and kind.status else ""
+
+    def metrics(self) -> list[Family]:
+        """Return what is counted of the API server, and of each kind."""
+        answers = [(f'{{method="{method}",code="{code}"}}', n) for (method, code), n in sorted(self._client.answers.items())]
+        lists = [(feed.kind, feed.reflectors, sum(len(each.known) for each in feed.reflectors)) for feed in self._feeds.values()]
+        lists += [(each.kind, tuple(each.reflectors), each.size) for each in self._referred.values()]
+        rows = [(f'{{group="{kind.group}",kind="{kind.name}"}}', reflectors, size)
+                for kind, reflectors, size in sorted(lists, key=lambda one: one[0].names)]
+        return [
+            ("kubernetes_up", "gauge", "Whether the API server answered the last time: 1 or 0.",
+             [("", int(self._client.reached))]),
+            ("kubernetes_requests_total", "counter", "Answers of the API server, those to watches too, by method and status.",
+             answers),
+            ("kubernetes_unanswered_total", "counter", "Requests and watches that the API server did not answer.",
+             [("", self._client.unanswered)]),
+            ("kubernetes_objects", "gauge", "Objects of a kind; Secrets and ConfigMaps: those that are referred to.",
+             [(labels, size) for labels, _, size in rows]),
+            ("kubernetes_watching", "gauge", "Whether a kind is watched: 1, and 0 while it is listed, cannot be had or may not.",
+             [(labels, int(all(each.state == "watching" for each in reflectors))) for labels, reflectors, _ in rows]),
+            ("kubernetes_lists_total", "counter", "Lists of a kind that were complete.",
+             [(labels, sum(each.lists for each in reflectors)) for labels, reflectors, _ in rows]),
+            ("kubernetes_watches_total", "counter", "Watches of a kind that were begun.",
+             [(labels, sum(each.watches for each in reflectors)) for labels, reflectors, _ in rows]),
+            ("kubernetes_changes_total", "counter", "Objects of a kind that came, changed (their status included) or went.",
+             [(labels, sum(each.changes for each in reflectors)) for labels, reflectors, _ in rows]),
+        ]
 
     # ---- Source, on the event loop
 
@@ -222,15 +249,20 @@ class KubernetesSource:
                 self._some.wait()
                 self._some.clear()
                 touched |= self._take()
-            touched |= self._take()
-            self._references.update(touched, self._objects.resources)
-            if (wanted := self._references.wanted) != self._wanted:
-                self._wanted, answered = wanted, threading.Event()
-                self._loop.call_soon_threadsafe(self._want, wanted, answered)
-                answered.wait(REFERRED if self._loaded else None)
-                self._take()
+            self._refer(touched | self._take())
             self._loaded = True
             return self._objects.loaded(self._problems(), self.bundle)
+
+    def _refer(self, touched: set[m.Key]) -> None:
+        """Have what is referred to read, until what came with it refers to nothing else."""
+        while True:
+            self._references.update(touched, self._objects.resources)
+            if (wanted := self._references.wanted) == self._wanted:
+                return
+            self._wanted, answered = wanted, threading.Event()
+            self._loop.call_soon_threadsafe(self._want, wanted, answered)
+            answered.wait(REFERRED if self._loaded else None)
+            touched = self._take()
 
     def _take(self) -> set[m.Key]:
         with self._lock:

@@ -66,6 +66,9 @@ PROCESS = (
 )
 
 
+Family = tuple[str, str, str, list[tuple[str, float]]]  # name, type, help; labels in braces (or '') and value of each
+
+
 class Stats(msgspec.Struct):
     """What the supervisor counts itself. Times in seconds, Unix time where the name says timestamp."""
 
@@ -101,9 +104,10 @@ class Stats(msgspec.Struct):
 
 def render(counters: dict, stats: Stats, health: Mapping[str, Any] = MappingProxyType({}),
            probes: Mapping[str, int] = MappingProxyType({}), processes: Mapping[str, Process] = MappingProxyType({}),
-           more: Iterable[tuple[str, str, str, float]] = ()) -> bytes:
+           more: Iterable[tuple[str, str, str, float]] = (), families: Iterable[Family] = ()) -> bytes:
     """Render one scrape. counters: as `RouteCounts.read` gives them; health: endpoints.health.Standing by backend; probes:
-    their number by result; processes: of the gateway, by what each is; more: name, type, help and value of what others count."""
+    their number by result; processes: of the gateway, by what each is; more: name, type, help and value of what others count;
+    families: the same with labels."""
     lines: list[str] = []
     totals = counters["global"]
     _globals(lines, totals | {"messages_dropped": totals.get("messages_dropped", 0) + stats.messages_dropped})
@@ -128,6 +132,8 @@ def render(counters: dict, stats: Stats, health: Mapping[str, Any] = MappingProx
     _own(lines, stats)
     for name, kind, text, value in more:
         _family(lines, name, kind, text, [("", value)])
+    for family in families:
+        _family(lines, *family)
     _processes(lines, processes)
     return ("\n".join(lines) + "\n").encode()
 

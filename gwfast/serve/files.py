@@ -32,6 +32,10 @@ class Files:
         if self._watcher is not None:
             self._watcher.look_again(unread)
 
+    def metrics(self) -> tuple:
+        """Nothing is counted: the supervisor counts what could not be read."""
+        return ()
+
     def close(self) -> None:
         """Stop watching."""
         if self._watcher is not None:

@@ -46,7 +46,8 @@ class Pages:
     async def metrics(self) -> Answer:
         stats = msgspec.structs.replace(self._of.stats, ready=self._of.ready, messages_dropped=sink.pump())
         text = metrics.render(self._of.counted.read(), stats, self._of.health.read(), self._of.prober.results,
-                              processes.read(self._of.processes), self._of.follower.metrics() if self._of.follower else ())
+                              processes.read(self._of.processes), self._of.follower.metrics() if self._of.follower else (),
+                              self._of.source.metrics())
         return Answer(200, text, metrics.CONTENT_TYPE)
 
     async def status(self) -> Answer:

@@ -77,7 +77,7 @@ class Supervisor:
     def __init__(self, loop, source: Source, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery,
                  follower: Follower | None = None):
         self._loop = loop
-        self._source = source
+        self.source = source
         self.follower = follower
         self._options = options
         self._log = log
@@ -126,7 +126,7 @@ class Supervisor:
                        admin=f"{host}:{port}", pid=os.getpid())
         self.crew.start()
         if self._options.watch:
-            self._source.watch(self._loop, self._ask, self._log.warning)
+            self.source.watch(self._loop, self._ask, self._log.warning)
         self._ask(None)
         self._look_at_health()
         rounds = self._loop.create_task(self._rounds())
@@ -205,7 +205,7 @@ class Supervisor:
             self.reading = await self.aside.run(self.pipeline.read, changed)
             self.stats.reload_failures += self.reading.failed
             self.stats.config_unreadable = len(self.reading.unread)
-            self._source.look_again(self.reading.unread)
+            self.source.look_again(self.reading.unread)
         plan = self.reading.plan
         binds = [Wanted(bind.key, bind.address, bind.port, bind.transport, bind.target_port) for bind in plan.binds]
         self.ports.open(binds)
@@ -376,7 +376,7 @@ class Supervisor:
     async def _drain(self) -> None:
         if self.follower is not None:
             await self.follower.close()
-        self._source.close()
+        self.source.close()
         self.resolver.close()
         self.prober.close()
         if self._signals == 1:
@@ -402,8 +402,8 @@ class Supervisor:
         failed = next((port for port in self.ports if port.error), None)
         if self.stopping.is_set():
             return "draining"
-        if self.reading is None and self._source.waits:
-            return f"waits for {self._source.waits}"
+        if self.reading is None and self.source.waits:
+            return f"waits for {self.source.waits}"
         if self._idle:
             return self._idle
         if not running or not self.stats.ready and running != wanted:

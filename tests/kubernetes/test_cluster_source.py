@@ -263,6 +263,34 @@ def test_what_the_server_says_of_objects():
     run(test)
 
 
+def test_what_is_counted():
+    async def test():
+        api = cluster()
+        async with following(api) as (reader, source):
+            await until(lambda: reader.loads)
+
+            def counted() -> dict[str, float]:
+                return {name + labels: value for name, _, _, samples in source.metrics() for labels, value in samples}
+            routes = '{group="gateway.networking.k8s.io",kind="HTTPRoute"}'
+            await until(lambda: counted()[f"kubernetes_watching{routes}"] == 1)
+            before = counted()
+            assert before["kubernetes_up"] == 1 and before["kubernetes_unanswered_total"] == 0
+            assert before[f"kubernetes_objects{routes}"] == 1
+            assert before['kubernetes_objects{group="",kind="Secret"}'] == 1  # of two
+            assert before[f"kubernetes_lists_total{routes}"] == 1
+            api.status("HTTPRoute", "shop", "web", {"parents": []})
+            api.put("HTTPRoute", "shop", "more", spec=route("/"))
+            await until(lambda: "HTTPRoute shop/more" in reader.keys())
+            api.cut()
+            await until(lambda: counted()[f"kubernetes_watches_total{routes}"] == 2)
+            after = counted()
+            assert after[f"kubernetes_changes_total{routes}"] - before[f"kubernetes_changes_total{routes}"] == 2
+            assert after[f"kubernetes_objects{routes}"] == 2
+            assert after['kubernetes_requests_total{method="GET",code="200"}'] > before[
+                'kubernetes_requests_total{method="GET",code="200"}']
+    run(test)
+
+
 # ---- Kinds
 
 
