@@ -411,6 +411,25 @@ def test_references_come_and_go_and_change():
     run(test)
 
 
+def test_what_comes_while_a_secret_is_waited_for_counts_too():
+    """A Gateway that names a Secret no more, before that was read: it is not kept."""
+    async def test():
+        api = cluster()
+        api.put("Secret", "shop", "other", data={"tls.crt": b"other"})
+        name = m.Key("Gateway", "shop", "gw")
+        async with following(api) as (reader, source):
+            await until(lambda: reader.loads)
+            api.held.add("Secret")
+            api.put("Gateway", "shop", "gw", spec=gateway("cert", "other"))
+            await until(lambda: any(path.endswith("/secrets/other") for path, _ in api.asked))
+            api.put("Gateway", "shop", "gw", spec=gateway("cert"))
+            await until(lambda: source.objects[name].generation == 3)
+            api.held.clear()
+            api.wake()
+            await until(lambda: reader.resources[name].metadata.generation == 3 and reader.keys() == ALL, lambda: reader.keys())
+    run(test)
+
+
 def test_a_gateway_comes_with_its_certificate():
     """In the round that first has a Gateway its Secret is there: nobody is told that there is none."""
     async def test():
