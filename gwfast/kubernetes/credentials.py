@@ -36,8 +36,7 @@ class Credentials:
         self._issued: Issued | None = None
         self._asking = asyncio.Lock()
         self.generation = 0
-        if access.exec is None:
-            self.context()  # what is wrong is said at once
+        self.context()  # what is wrong is said at once
 
     async def fields(self) -> list[tuple[str, bytes]]:
         """Return the header fields of a request; NoCredentials."""
@@ -77,7 +76,7 @@ class Credentials:
                 self._context, self._made_from = self._make(*made_from), made_from
                 self.generation += 1
         except (OSError, UsageError) as error:
-            if self._context is None:
+            if self._context is None or self._made_from_other_certificate() and not self._made_from[1]:  # it was never complete
                 raise
             self._tell(f"certificates were not read again: {error}")
         return self._context

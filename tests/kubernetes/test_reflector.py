@@ -342,6 +342,21 @@ def test_a_list_that_takes_too_long_is_made_in_one_piece():
     run(test)
 
 
+def test_a_long_page_leaves_the_loop_to_others():
+    async def test():
+        api = Api()
+        for number in range(1000):
+            api.create(f"a{number:04}")
+        turns: dict[int, int] = {}  # of the loop, by how many objects were known
+
+        async with reflecting(api, page=1000) as (_, reflector, sink):
+            while not reflector.synced:
+                turns[len(sink.there)] = turns.get(len(sink.there), 0) + 1
+                await asyncio.sleep(0)
+            assert api.pages == 1 and len(turns) >= 10
+    run(test)
+
+
 def test_a_watch_that_is_silent_begins_again(monkeypatch):
     monkeypatch.setattr(limits, "API_SILENT", 0.1)
 

@@ -11,7 +11,7 @@ from servers import Exchange, run, serving, until
 
 from gwfast import limits
 from gwfast.errors import UsageError
-from gwfast.kubernetes.access import Access, Material
+from gwfast.kubernetes.access import Access, Exec, Material
 from gwfast.kubernetes.client import Client, Unreachable
 
 CHAIN, KEY = pair("a.test")
@@ -171,6 +171,11 @@ def test_what_makes_no_sense_is_said_at_once(access, words):
     else:
         Client(Access("https://127.0.0.1", **access))
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_what_makes_no_sense_is_said_at_once_with_a_plugin_too():
+    with pytest.raises(UsageError, match="certificate-authority-data: holds no certificate"):
+        Client(Access("https://127.0.0.1", authority=pem(b"x"), exec=Exec("exec", "true")))
 
 
 def test_an_encrypted_key_asks_nobody():
