@@ -175,3 +175,17 @@ ALIAS_NODES = 100_000  # that aliases may add to a YAML document, against "billi
 NUMBER_DIGITS = 400  # a longer plain scalar is a string; int() takes time in proportion to the square
 CONFIG_FILE_BYTES = 1 << 30  # a larger file in a folder is a mistake
 PROBLEMS_PER_RESOURCE = 32
+
+# The stream from a controller to its data planes.
+STREAM_HEAD_BYTES = 32 * 1024  # of a request: most of it is the token
+STREAM_CONNECTIONS = 8192  # data planes; each has some 100 KiB
+STREAM_STRANGERS = 256  # of them that have not shown a token yet
+STREAM_PING = 10.0  # without anything else to say, both ways
+STREAM_SILENT = 35.0  # three of them, and a little: the other side has gone (Envoy's xDS: TCP keepalive, minutes)
+STREAM_SEND_TIMEOUT = 30.0  # for a side that takes nothing
+STREAM_AGE = 1800.0  # until a token has to be shown again (they last an hour, and kubelet renews them after 48 min)
+STREAM_LINE_BYTES = 4 * 1024 * 1024  # of one line: an object has 1.5 MiB at most, a Secret's base64 included
+STREAM_PROBLEMS = 100  # of one data plane that are kept
+STREAM_BACKOFF = 0.1  # seconds until a data plane tries again, twice as long each time, up to
+STREAM_BACKOFF_MOST = 5.0
+STREAM_FIRST = 1.0  # that a start waits for the controller, until it begins with what was kept

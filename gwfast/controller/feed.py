@@ -1,6 +1,6 @@
 """What each fleet of data planes needs to know: the resources of its Gateways, and nothing else.
 
-    Gateway ──> GatewayClass, its own Service, ListenerSets, Secrets, ConfigMaps, Namespaces of ListenerSets
+    Gateway ──> GatewayClass, where it listens, ListenerSets, Secrets, ConfigMaps, Namespaces of ListenerSets
     route   ──> Services ──> EndpointSlices, policies ──> ConfigMaps, and its Namespace where a listener selects by labels
             └─> PythonFilters, where all its Gateways of the fleet may run them
     what lies in another namespace ──> permission ──> the ReferenceGrants that permit it and, where there is one, itself
@@ -13,18 +13,20 @@ Rules:
 - What is not permitted is not sent, and neither is what nobody accepted: a data plane comes to the verdict of the
   controller because it has never heard of the rest.
 - A node may be there without its resource: it is sent as soon as that exists.
+- Where a Gateway listens is said as a Service that leads to it, made here of the target ports that were given to it: who may
+  write Services may not choose ports of data planes that others share.
 - A `Feed` never changes once it is handed out; two share what is the same in both (gwfast.sharing).
 - `version` is a digest of all that a feed says, whoever says it and in whatever order it came to be: two controllers that
   know the same give the same version, so a data plane that changes from one to the other has nothing to fetch.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from gwfast.config.model import OWN_GROUP, Gateway, Key, ListenerSet, Resource
-from gwfast.controller.wire import encode
+from gwfast.config.model import OWN_GROUP, Gateway, Key, ListenerSet, Resource, Service
+from gwfast.controller.wire import encode, front, front_key, is_front
 from gwfast.graph.model import POLICY_KINDS, ROUTE_KINDS, Graph, ListenerNode
 from gwfast.graph.refs import Resources, led_gateways, policy_services, slice_services
 from gwfast.graph.routes import named
@@ -36,15 +38,17 @@ _VERSION_BYTES = 32
 
 
 class Served(msgspec.Struct, frozen=True):
-    """A Gateway of a fleet. filters: its routes may run filters in Python."""
+    """A Gateway of a fleet. ports: (port, transport, target port), which are its alone in the fleet. filters: its routes may run
+    filters in Python."""
 
     fleet: str
+    ports: tuple[tuple[int, str, int], ...] = ()
     filters: bool = False
 
 
 class Feed(msgspec.Struct, frozen=True, eq=False):
     """All that a fleet is told. changed: keys that are not as they were in the feed before; marks: of each Gateway the
-    `number` of the first feed of this run that has it, and its Service, as they are now."""
+    `number` of the first feed of this run that has it, and where it listens, as they are now."""
 
     version: str
     number: int = 0
@@ -67,24 +71,29 @@ class Feeds:
         self._leads: dict[Key, frozenset[Key]] = {}  # of every node that a fleet has
         self._roots: dict[Key, frozenset[str]] = {}  # node -> the fleets of which it is a root
         self._permissions: dict[str, set[Key]] = {}  # namespace -> permissions to refer into it
+        self._fronts: dict[Key, Service] = {}  # where Gateways listen
 
-    def update(self, graph: Graph, changed: Iterable[Key], gateways: Mapping[Key, Served]) -> dict[str, Feed | None]:
+    def update(self, graph: Graph, changed: Iterable[Key], gateways: Mapping[Key, Served],
+               fleets: Iterable[str] = ()) -> dict[str, Feed | None]:
         """Return the feeds that are others now, by fleet; None where a fleet is no more.
 
-        changed: keys of resources that may be others than in the last call. gateways: those that have a fleet.
+        changed: keys of resources that may be others than in the last call. gateways: those that have a fleet. fleets: those
+        that may have no Gateway.
         """
         before, self._graph = self._graph, graph
         changed = set(changed)
         roots, stale = self._renewed(before, graph, gateways)
+        changed |= self._place(gateways)
         self._gateways = gateways
         stale |= changed | self._behind(changed)
-        for fleet in {served.fleet for served in gateways.values()} - self._fleets.keys():
+        wanted = {served.fleet for served in gateways.values()}.union(fleets)
+        for fleet in wanted - self._fleets.keys():
             self._fleets[fleet] = _Fleet()
         for node in roots:
             self._plant(node)
         for node in stale:
             self._lead_again(node)
-        return self._settle(changed)
+        return self._settle(changed, wanted)
 
     # ---- What a change reaches
 
@@ -111,8 +120,6 @@ class Feeds:
                 found.update(service for one in pair for service in slice_services(one))
             elif key.kind in POLICY_KINDS:
                 found.update(service for one in pair for service in policy_services(one))
-            elif key.kind == "Service":
-                found.update(gateway for one in pair for gateway in led_gateways(one))
             elif key.kind == "ReferenceGrant":
                 found |= self._permissions.get(key.namespace, set())
         return found
@@ -120,6 +127,21 @@ class Feeds:
     def _held(self, key: Key) -> Resource | None:
         """Return a resource as it was when a fleet was last told of it."""
         return next((one for fleet in self._fleets.values() if (one := fleet.feed.objects.get(key)) is not None), None)
+
+    def _place(self, gateways: Mapping[Key, Served]) -> set[Key]:
+        """Say where Gateways listen; return the keys of what is new of that."""
+        found = set()
+        for key in gateways.keys() | self._gateways.keys():
+            before, now = (each[key].ports if key in each else None for each in (self._gateways, gateways))
+            if before != now:
+                found.add(where := front_key(key))
+                self._fronts.pop(where, None)
+                if now is not None:
+                    self._fronts[where] = front(key, now)
+        return found
+
+    def _get(self, key: Key) -> Resource | None:
+        return self._fronts.get(key) or self._resources.get(*key)
 
     # ---- Nodes
 
@@ -211,7 +233,7 @@ class Feeds:
     def _of_gateway(self, gateway: Gateway) -> Iterable[Key]:
         node, spec = self._graph.gateways.get(gateway.key), gateway.spec
         yield Key("GatewayClass", "", spec.gateway_class_name)
-        yield from (service.key for service in self._resources.fronts(gateway.key))
+        yield front_key(gateway.key)
         sets = {self._graph.listeners[identity].owner for identity in node.listeners} - {gateway.key} if node else ()
         yield from sets
         if spec.allowed_listeners and spec.allowed_listeners.namespaces.from_ == "Selector":
@@ -263,14 +285,13 @@ class Feeds:
 
     # ---- Feeds
 
-    def _settle(self, changed: set[Key]) -> dict[str, Feed | None]:
+    def _settle(self, changed: set[Key], wanted: set[str]) -> dict[str, Feed | None]:
         found: dict[str, Feed | None] = {}
-        wanted = {served.fleet for served in self._gateways.values()}
         for name, fleet in list(self._fleets.items()):
             if name not in wanted:
                 del self._fleets[name]
                 found[name] = None
-            elif feed := fleet.settled(self._resources, changed):
+            elif feed := fleet.settled(self._get, changed):
                 found[name] = feed
         return found
 
@@ -285,16 +306,16 @@ class _Fleet:
         self._sum = 0
         self._new = True
 
-    def settled(self, resources: Resources, changed: set[Key]) -> Feed | None:
+    def settled(self, get: Callable[[Key], Resource | None], changed: set[Key]) -> Feed | None:
         """Return the feed that says what is there now, None where it says the same as before."""
         edits: dict[Key, Resource | None] = {}
         moved: set[Key] = set()  # Gateways that are others, or elsewhere
         for key in self.touched | {key for key in changed if key in self.counts}:
             before = self.feed.objects.get(key)
-            now = resources.get(*key) if key in self.counts else None
+            now = get(key) if key in self.counts else None
             if before is not now and self._amend(before, now):
                 edits[key] = now
-                moved.update((key,) if key.kind == "Gateway" else _fronted(before, now) if key.kind == "Service" else ())
+                moved.update([key] if key.kind == "Gateway" else led_gateways(now or before) if is_front(key) else [])
         self.touched = set()
         if not edits and not self._new:
             return None
@@ -317,10 +338,6 @@ class _Fleet:
 
 def _number(text: bytes) -> int:
     return int.from_bytes(digest(text, _VERSION_BYTES), "big") if text else 0
-
-
-def _fronted(*services: Resource | None) -> set[Key]:
-    return {gateway for one in services if one is not None for gateway in led_gateways(one)}
 
 
 def _accepted(node) -> bool:

@@ -13,19 +13,26 @@ what is not among them is gone. SYNC names what there is now (feed.Feed.version)
 served, '' is the speaker.
 
 Rules:
+- Where a Gateway listens is a Service with an annotation (graph.refs.GATEWAY_NAME) and a name that none in a cluster has.
 - An object is what the API calls it, in JSON of the API's newest version; what is its default is left out. It was judged before
   it was sent: it is not judged again.
 - Whoever is older than the other one skips lines and kinds that it does not know, and fields of objects.
 """
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 from msgspec.structs import replace
 
 from gwfast.config import decode as reading
-from gwfast.config.model import KINDS, NOWHERE, OWN_GROUP, Key, Namespace, Resource
+from gwfast.config.model import (KINDS, NOWHERE, OWN_GROUP, Key, Namespace, ObjectMeta, Resource, Service, ServicePort,
+                                 ServiceSpec)
+from gwfast.graph.refs import GATEWAY_NAME
+from gwfast.identity import digest
 
 _KEPT = f"{OWN_GROUP}/"  # annotations that mean something here
+_FRONT = "front."
 _API_VERSIONS = {kind: f"{kind.group}/{kind.version}".lstrip("/") for kind in KINDS.values()}
 _encode = msgspec.json.Encoder().encode
 
@@ -88,11 +95,30 @@ def gone(key: Key) -> bytes:
     return say("GONE", kind=key.kind, namespace=key.namespace, name=key.name)
 
 
+def front_key(gateway: Key) -> Key:
+    """Return the key of what says where a Gateway listens. Its dot is in no name of a Service; a Gateway's may be too long."""
+    return Key("Service", gateway.namespace, _FRONT + digest(gateway.name.encode(), 16).hex())
+
+
+def is_front(key: Key) -> bool:
+    return key.kind == "Service" and key.name.startswith(_FRONT)
+
+
+def front(gateway: Key, ports: Iterable[tuple[int, str, int]]) -> Service:
+    """Return what says where a Gateway listens: (port, transport, target port)s."""
+    key = front_key(gateway)
+    return Service(
+        metadata=ObjectMeta(name=key.name, namespace=key.namespace, annotations={GATEWAY_NAME: gateway.name}),
+        spec=ServiceSpec(ports=tuple(ServicePort(port=port, protocol=transport, target_port=target)
+                                     for port, transport, target in sorted(ports))))
+
+
 def encode(resource: Resource) -> bytes:
-    """Return a resource as JSON. Of annotations there are our own; of a Namespace only the labels."""
+    """Return a resource as JSON. Of annotations there are our own, of Namespaces and of Services in a cluster none."""
     metadata = resource.metadata
-    kept = {} if isinstance(resource, Namespace) else {
-        name: text for name, text in metadata.annotations.items() if name.startswith(_KEPT)}
+    kept = {name: text for name, text in metadata.annotations.items() if name.startswith(_KEPT)}
+    if isinstance(resource, Namespace | Service) and not is_front(resource.key):
+        kept = {}
     if len(kept) != len(metadata.annotations):
         metadata = replace(metadata, annotations=kept)
     return _encode(replace(resource, metadata=metadata, source=NOWHERE, api_version=_API_VERSIONS[type(resource)]))

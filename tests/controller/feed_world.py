@@ -10,9 +10,15 @@ from gwfast.graph.model import GraphOptions
 CONTROLLER = GraphOptions(strict_services=True, own_addresses=True)
 DATA_PLANE = GraphOptions(strict_services=True, own_addresses=True, data_plane=True)
 NAMESPACES = ["a", "b", "c"]
+
+
+def served(fleet, shift, **more):
+    return Served(fleet, tuple((port, "TCP", shift + port) for port in (80, 81, 82, 90, 443, 444, 445)), **more)
+
+
 FLEETS = {
-    Key("Gateway", "a", "g1"): Served("one", filters=True), Key("Gateway", "a", "g2"): Served("two"),
-    Key("Gateway", "b", "g1"): Served("one", filters=True),
+    Key("Gateway", "a", "g1"): served("one", 10000, filters=True), Key("Gateway", "a", "g2"): served("two", 10000),
+    Key("Gateway", "b", "g1"): served("one", 20000, filters=True),
 }
 
 
@@ -59,6 +65,7 @@ def authorities(namespace):
 places = st.sampled_from([("a", "g1"), ("a", "g2"), ("b", "g1")])
 gateways = st.builds(gateway, places, listeners, sets_allowed, st.sampled_from([None, authorities(None), authorities("c")]),
                      st.sampled_from([False, False, False, True]))
+# Who writes Services may say what they like: nothing of it is believed.
 fronts = st.builds(
     lambda place, shift: m.Service(
         metadata=meta(place[0], f"front-{place[1]}", annotations={"gwfast.dev/gateway": place[1], "other": "x"}),

@@ -4,19 +4,19 @@ import json
 import feed_world
 import msgspec
 import pytest
-from feed_world import CONTROLLER, DATA_PLANE, FLEETS, meta, start, steps
+from feed_world import CONTROLLER, DATA_PLANE, FLEETS, meta, served, start, steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gwfast.config import model as m
 from gwfast.config.model import Key
-from gwfast.controller.feed import EMPTY, Feeds, Served
-from gwfast.controller.wire import decode, encode
+from gwfast.controller.feed import EMPTY, Feeds
+from gwfast.controller.wire import decode, encode, front_key
 from gwfast.graph.attach import Attacher
 from gwfast.sharing import Shards
 
-CHOICES = st.sampled_from([FLEETS, {**FLEETS, Key("Gateway", "b", "g1"): Served("two", filters=True)},
-                           {Key("Gateway", "a", "g2"): Served("three", filters=True)}])
+CHOICES = st.sampled_from([FLEETS, {**FLEETS, Key("Gateway", "b", "g1"): served("two", 30000, filters=True)},
+                           {Key("Gateway", "a", "g2"): served("three", 10000, filters=True)}])
 
 
 class Control:
@@ -101,10 +101,8 @@ def check_isolation(fleet, feed, resources, graph, gateways):
     owners = [resources[key] for key in own | sets]
     assert have["Secret"] == {key for one in owners for key in secrets(one, resources)} & resources.keys()
     services = {key for one in routes for key in backends(resources[one], resources)}
-    fronts = {key for key, one in resources.items() if one.metadata.annotations.get("gwfast.dev/gateway")
-              and Key("Gateway", key.namespace, one.metadata.annotations["gwfast.dev/gateway"]) in own}
-    assert have["Service"] == (services | fronts) & resources.keys()
-    assert all(Key("Service", key.namespace, feed.objects[key].metadata.labels["kubernetes.io/service-name"]) in services | fronts
+    assert have["Service"] == (services & resources.keys()) | set(map(front_key, own))
+    assert all(Key("Service", key.namespace, feed.objects[key].metadata.labels["kubernetes.io/service-name"]) in services
                for key in have["EndpointSlice"])
     for kind in ("BackendTLSPolicy", "XBackendTrafficPolicy"):
         assert all({Key("Service", key.namespace, one.name) for one in feed.objects[key].spec.target_refs} & services
@@ -172,6 +170,8 @@ def check_verdicts(fleet, feed, graph, gateways):
         assert theirs.gateways[key].listeners == graph.gateways[key].listeners
     for identity, node in theirs.listeners.items():
         mine = graph.listeners[identity]
+        shift = dict((port, target) for port, _, target in gateways[node.gateway].ports)
+        assert node.target_port == shift[node.port]
         assert (node.conditions, node.tls, node.hostname) == (mine.conditions, mine.tls, mine.hostname)
         assert {(one.route.key, one.hostnames) for one in node.attachments} == {
             (one.route.key, one.hostnames) for one in mine.attachments}
@@ -205,6 +205,19 @@ def test_annotations_of_others_are_not_sent():
     one = start()[Key("Gateway", "a", "g1")]
     one.metadata.annotations = {"kubectl.kubernetes.io/last-applied-configuration": "{}", "gwfast.dev/proxy-protocol": "*"}
     assert json.loads(encode(one))["metadata"]["annotations"] == {"gwfast.dev/proxy-protocol": "*"}
+
+
+def test_a_fleet_without_gateways_is_told_that_there_is_nothing():
+    control, resources = Control(), start()
+    graph = control.attacher.attach(resources, None)
+    told = control.feeds.update(graph, resources.keys(), {}, ["idle"])
+    assert told["idle"].version == EMPTY.version and not told["idle"].objects
+    assert control.feeds.update(graph, (), {}, ["idle"]) == {} and control.feeds.update(graph, (), {}) == {"idle": None}
+
+
+def test_who_writes_services_chooses_no_ports_of_data_planes():
+    one = m.Service(metadata=meta("a", "v1", annotations={"gwfast.dev/gateway": "g1"}))
+    assert b"gwfast.dev/gateway" not in encode(one)
 
 
 def test_what_changes_nothing_that_is_sent_is_no_news():

@@ -1,0 +1,51 @@
+"""How Gateways are served, by what data planes say.
+
+A data plane counts once it serves a version that is known: one that has just begun, and serves nothing yet, keeps nobody from
+being programmed; one that does not follow does. A Gateway has to be served as it is now, its routes need not be.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from gwfast.config.model import Key
+from gwfast.controller.wire import Problem
+
+
+class Peer(msgspec.Struct, eq=False):
+    """A data plane. number: of the feed that it serves, 0 while nobody knows."""
+
+    fleet: str
+    address: str = ""
+    pod: str = ""
+    number: int = 0
+    problems: tuple[Problem, ...] = ()
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """ready: every data plane that serves anything serves the Gateway as it is now, and there is one. behind: how many do not.
+    message: what the first of them says that it cannot do."""
+
+    ready: bool
+    serving: int = 0
+    behind: int = 0
+    message: str = ""
+
+
+def standing(marks: Mapping[str, Mapping[Key, int]], peers: Iterable[Peer]) -> dict[Key, Standing]:
+    """Return how each Gateway is served; `marks` are those of the fleets' feeds."""
+    of_fleet: dict[str, list[Peer]] = {}
+    for peer in peers:
+        if peer.number:
+            of_fleet.setdefault(peer.fleet, []).append(peer)
+    return {gateway: _of(gateway, mark, of_fleet.get(fleet, [])) for fleet, each in marks.items() for gateway, mark in each.items()}
+
+
+def _of(gateway: Key, mark: int, peers: list[Peer]) -> Standing:
+    serving = [peer for peer in peers if peer.number >= mark]
+    name = f"{gateway.namespace}/{gateway.name}"
+    wrong = [(peer, problem) for peer in serving for problem in peer.problems if problem.gateway == name]
+    message = f"{wrong[0][0].pod or wrong[0][0].address}: {wrong[0][1].message}" if wrong else ""
+    behind = len(peers) - len(serving)
+    return Standing(bool(serving) and not behind and not wrong, len(serving), behind, message)
