@@ -47,10 +47,12 @@ class Served(msgspec.Struct, frozen=True):
 
 
 class Feed(msgspec.Struct, frozen=True, eq=False):
-    """All that a fleet is told. changed: keys that are not as they were in the feed before; marks: of each Gateway the
-    `number` of the first feed of this run that has it, and where it listens, as they are now."""
+    """All that a fleet is told. bundle: the version of the Gateway API that it was judged by; changed: keys that are not as they
+    were in the feed before; marks: of each Gateway the `number` of the first feed of this run that has it, and where it listens,
+    as they are now."""
 
     version: str
+    bundle: str = ""
     number: int = 0
     objects: Shards = Shards()  # Key -> Resource
     changed: tuple[Key, ...] = ()
@@ -74,7 +76,7 @@ class Feeds:
         self._fronts: dict[Key, Service] = {}  # where Gateways listen
 
     def update(self, graph: Graph, changed: Iterable[Key], gateways: Mapping[Key, Served],
-               fleets: Iterable[str] = ()) -> dict[str, Feed | None]:
+               fleets: Iterable[str] = (), bundle: str = "") -> dict[str, Feed | None]:
         """Return the feeds that are others now, by fleet; None where a fleet is no more.
 
         changed: keys of resources that may be others than in the last call. gateways: those that have a fleet. fleets: those
@@ -93,7 +95,7 @@ class Feeds:
             self._plant(node)
         for node in stale:
             self._lead_again(node)
-        return self._settle(changed, wanted)
+        return self._settle(changed, wanted, bundle)
 
     # ---- What a change reaches
 
@@ -285,13 +287,13 @@ class Feeds:
 
     # ---- Feeds
 
-    def _settle(self, changed: set[Key], wanted: set[str]) -> dict[str, Feed | None]:
+    def _settle(self, changed: set[Key], wanted: set[str], bundle: str) -> dict[str, Feed | None]:
         found: dict[str, Feed | None] = {}
         for name, fleet in list(self._fleets.items()):
             if name not in wanted:
                 del self._fleets[name]
                 found[name] = None
-            elif feed := fleet.settled(self._get, changed):
+            elif feed := fleet.settled(self._get, changed, bundle):
                 found[name] = feed
         return found
 
@@ -306,7 +308,7 @@ class _Fleet:
         self._sum = 0
         self._new = True
 
-    def settled(self, get: Callable[[Key], Resource | None], changed: set[Key]) -> Feed | None:
+    def settled(self, get: Callable[[Key], Resource | None], changed: set[Key], bundle: str) -> Feed | None:
         """Return the feed that says what is there now, None where it says the same as before."""
         edits: dict[Key, Resource | None] = {}
         moved: set[Key] = set()  # Gateways that are others, or elsewhere
@@ -317,14 +319,15 @@ class _Fleet:
                 edits[key] = now
                 moved.update([key] if key.kind == "Gateway" else led_gateways(now or before) if is_front(key) else [])
         self.touched = set()
-        if not edits and not self._new:
+        if not edits and not self._new and bundle == self.feed.bundle:
             return None
         self._new = False
         number = self.feed.number + 1
         objects, marks = self.feed.objects.changed(edits), self.feed.marks
         if moved:
             marks = {key: mark for key, mark in (marks | dict.fromkeys(moved, number)).items() if key in objects}
-        self.feed = Feed(self._sum.to_bytes(_VERSION_BYTES, "big").hex(), number, objects, tuple(edits), marks)
+        version = (self._sum + _number(bundle.encode())) % (1 << 8 * _VERSION_BYTES)
+        self.feed = Feed(version.to_bytes(_VERSION_BYTES, "big").hex(), bundle, number, objects, tuple(edits), marks)
         return self.feed
 
     def _amend(self, before: Resource | None, now: Resource | None) -> bool:

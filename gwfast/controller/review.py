@@ -32,18 +32,18 @@ class Unavailable(Exception):
     """The API server cannot say."""
 
 
-class _User(msgspec.Struct):
+class _User(msgspec.Struct, frozen=True):
     username: str = ""
 
 
-class _Status(msgspec.Struct):
+class _Status(msgspec.Struct, frozen=True):
     authenticated: bool = False
     user: _User = _User()
-    audiences: list[str] = []
+    audiences: tuple[str, ...] = ()
     error: str = ""
 
 
-class _Review(msgspec.Struct):
+class _Review(msgspec.Struct, frozen=True):
     status: _Status = _Status()
 
 

@@ -39,7 +39,8 @@ def standing(marks: Mapping[str, Mapping[Key, int]], peers: Iterable[Peer]) -> d
     for peer in peers:
         if peer.number:
             of_fleet.setdefault(peer.fleet, []).append(peer)
-    return {gateway: _of(gateway, mark, of_fleet.get(fleet, [])) for fleet, each in marks.items() for gateway, mark in each.items()}
+    return {gateway: _of(gateway, mark, of_fleet.get(fleet, []))
+            for fleet, each in marks.items() for gateway, mark in each.items()}
 
 
 def _of(gateway: Key, mark: int, peers: list[Peer]) -> Standing:

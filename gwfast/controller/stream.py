@@ -184,7 +184,6 @@ class StreamServer:
 
     async def _tell(self, connection: h11.Connection, reader, writer, peer: Peer, version: str) -> None:
         stream = _Stream(self, connection, reader, writer, peer, self._tracks[peer.fleet])
-        stream.serves(version)
         self._streams.add(stream)
         self._log.info("a data plane listens", fleet=peer.fleet, pod=peer.pod, address=peer.address)
         self._changed()
@@ -282,8 +281,11 @@ class _Stream:
 
     async def _send(self, data: bytes) -> None:
         self._writer.write(self._connection.send(h11.Data(data=data)))
-        async with asyncio.timeout(limits.STREAM_SEND_TIMEOUT):
-            await self._writer.drain()
+        try:
+            async with asyncio.timeout(limits.STREAM_SEND_TIMEOUT):
+                await self._writer.drain()
+        except TimeoutError:
+            raise ConnectionAbortedError("it takes nothing") from None
 
     async def _listen(self) -> None:
         """Take lines until the other side breaks off, or is silent for too long."""
@@ -302,8 +304,9 @@ class _Stream:
                     return
                 for line in lines:
                     self._take(line)
-            else:  # it says no more, and may go on to listen: until it breaks off, which nobody tells now but TCP
-                await self._reader.read()
+            else:  # it says no more, and may go on to listen: only TCP tells when it breaks off
+                while await self._reader.read(READ_BYTES):
+                    pass
                 return
 
     def _take(self, text: bytes) -> None:

@@ -69,12 +69,12 @@ class Track:
             yield SNAPSHOT
         for key, resource in pairs:
             yield gone(key) if resource is None else self._line(key, resource)
-        yield say("SYNC", version=feed.version)
+        yield say("SYNC", version=feed.version, bundle=feed.bundle)
 
     def _line(self, key: Key, resource: Resource) -> bytes:
         known = self._lines.get(key)
         if known is None or known[0] is not resource:
-            known = self._lines[key] = (resource, put(encode(resource)))
+            known = self._lines[key] = (resource, put(key, encode(resource)))
         return known[1]
 
 

@@ -3,14 +3,14 @@
     controller ──> data plane                                 data plane ──> controller
       {"type":"LEADER","address":"10.0.0.7:9443"}               {"type":"SERVED","version":"3f…","problems":[…]}
       {"type":"SNAPSHOT"}                                       {"type":"PING"}
-      {"type":"PUT","object":{"kind":"HTTPRoute",…}}
+      {"type":"PUT","kind":"HTTPRoute","namespace":"a","name":"b","object":{"kind":"HTTPRoute",…}}
       {"type":"GONE","kind":"Service","namespace":"a","name":"b"}
-      {"type":"SYNC","version":"3f…"}
+      {"type":"SYNC","version":"3f…","bundle":"1.6.1"}
       {"type":"PING"}
 
 What lies between two SYNCs is applied at once: PUT and GONE change what was there; behind a SNAPSHOT they are everything, and
-what is not among them is gone. SYNC names what there is now (feed.Feed.version). LEADER says who else has to hear what is
-served, '' is the speaker.
+what is not among them is gone. SYNC names what there is now (feed.Feed.version), and the version of the Gateway API that
+it was judged by. LEADER says who else has to hear what is served, '' is the speaker.
 
 Rules:
 - Where a Gateway listens is a Service with an annotation (graph.refs.GATEWAY_NAME) and a name that none in a cluster has.
@@ -25,9 +25,10 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from gwfast.config import decode as reading
+from gwfast.config import versions
 from gwfast.config.model import (KINDS, NOWHERE, OWN_GROUP, Key, Namespace, ObjectMeta, Resource, Service, ServicePort,
                                  ServiceSpec)
+from gwfast.config.read import read_object
 from gwfast.graph.refs import GATEWAY_NAME
 from gwfast.identity import digest
 
@@ -54,6 +55,7 @@ class Line(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     namespace: str = ""
     name: str = ""
     version: str = ""
+    bundle: str = ""
     address: str = ""
     problems: tuple[Problem, ...] = ()
 
@@ -85,9 +87,9 @@ def say(type: str, **fields) -> bytes:
     return _encode(Line(type, **fields)) + b"\n"
 
 
-def put(text: bytes) -> bytes:
+def put(key: Key, text: bytes) -> bytes:
     """Return the line that brings an encoded object."""
-    return b'{"type":"PUT","object":' + text + b"}\n"
+    return say("PUT", kind=key.kind, namespace=key.namespace, name=key.name, object=msgspec.Raw(text))
 
 
 def gone(key: Key) -> bytes:
@@ -125,17 +127,14 @@ def encode(resource: Resource) -> bytes:
 
 
 def decode(text: bytes) -> tuple[Resource | None, str]:
-    """Read an object; None of a kind that is not known, and, with words, where its fields are not understood."""
+    """Read an object; None of a kind that is not known, and, with words, of what is not understood. Fields that are not known
+    are left out."""
     head = _head(text)
-    kind = KINDS.get((head.api_version.rpartition("/")[0], head.kind))
-    if kind is None:
+    version = versions.lookup(head.api_version, head.kind)
+    if version is None:
         return None, ""
-    try:
-        return reading.decoder(kind).decode(text), ""
-    except msgspec.ValidationError:
-        value = msgspec.json.decode(text)
-    resource, findings = reading.decode(value, kind)  # what is not known of it is dropped
-    if resource is not None:
-        return resource, ""
-    wrong = next(one for one in findings if one.reason != "UnknownField")
-    return None, f"{wrong.field} {wrong.message}"
+    item = read_object(text, version)
+    if item.resource is not None:
+        return item.resource, ""
+    wrong = next((finding for _, finding in item.findings if finding.severity == "error"), None)
+    return None, f"{wrong.field} {wrong.message}" if wrong else "it makes no sense"

@@ -82,7 +82,7 @@ parents = st.lists(st.sampled_from([
     *(m.ParentReference(name=name, namespace=namespace) for namespace, name in (("a", "g1"), ("a", "g2"), ("b", "g1"), ("b", "none"))),
     m.ParentReference(name="g1", namespace="a", section_name="labelled"),
     m.ParentReference(kind="ListenerSet", name="set", namespace="a"), m.ParentReference(kind="ListenerSet", name="set", namespace="b"),
-]), min_size=1, max_size=2, unique=True).map(tuple)
+]), min_size=1, max_size=2, unique_by=lambda one: (one.kind, one.namespace, one.name)).map(tuple)
 backends = st.lists(st.builds(lambda name, namespace: m.HTTPBackendRef(name=name, namespace=namespace, port=80),
                               st.sampled_from(["v1", "v2"]), st.sampled_from([None, "b", "c"])), min_size=1, max_size=2).map(tuple)
 FILTER = m.HTTPRouteFilter(type="ExtensionRef", extension_ref=m.LocalObjectReference(
@@ -147,7 +147,7 @@ def start():
                certificate_refs=(m.SecretObjectReference(name="s1", namespace="c"),)))]
     found = [m.GatewayClass(metadata=m.ObjectMeta(name="c"), spec=m.GatewayClassSpec(controller_name="gwfast.dev/x"))]
     found += [gateway((key.namespace, key.name), tuple(web), None, None, False) for key in FLEETS]
-    found += [m.Namespace(metadata=m.ObjectMeta(name=name, labels={"team": "x"})) for name in NAMESPACES]
+    found += [m.Namespace(metadata=m.ObjectMeta(name=name, labels={"team": "x", "kubernetes.io/metadata.name": name})) for name in NAMESPACES]
     found += [grant("grant1", "a", "HTTPRoute", "Service"), grant("grant2", "a", "Gateway", "Secret")]
     found += [m.Secret(metadata=meta("c", "s1"), data=dict(zip(("tls.crt", "tls.key"), pki.pair("a.test"), strict=True)))]
     found += [m.Service(metadata=meta(namespace, name), spec=m.ServiceSpec(ports=(m.ServicePort(name="web", port=80),)))

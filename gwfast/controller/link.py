@@ -1,0 +1,168 @@
+"""One connection from a data plane to a controller: lines both ways in one request (see stream).
+
+Rules:
+- The controller is believed by the authorities of a file, and by the name in its URL, wherever it is dialled. Files are read
+  again for each connection: certificates and tokens are renewed.
+- A link that is silent for STREAM_SILENT has ended.
+"""
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import h11
+import msgspec
+
+from gwfast import __version__, limits
+from gwfast.errors import UsageError
+
+READ_BYTES = 256 * 1024
+CONNECT_TIMEOUT = 10.0  # TCP and TLS and the head of the answer
+ANSWER_BYTES = 4096  # of the words that come with a refusal
+
+
+class NoLink(Exception):
+    """The controller cannot be reached, or does not want us; says why."""
+
+
+class Where(msgspec.Struct, frozen=True):
+    """A controller and what a data plane shows it."""
+
+    host: str
+    port: int
+    token_file: str
+    ca_file: str
+
+
+def where(url: str, token_file: str, ca_file: str) -> Where:
+    """Read a URL; UsageError for what is none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 443
+    except ValueError:
+        raise UsageError(f"--controller {url!r}: a URL such as https://gwfast-controller.gwfast-system:9443 is needed") from None
+    if parts.scheme != "https" or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise UsageError(f"--controller {url!r}: a URL such as https://gwfast-controller.gwfast-system:9443 is needed")
+    return Where(parts.hostname, port, token_file, ca_file)
+
+
+class Link:
+    """A connection that was accepted."""
+
+    def __init__(self, connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
+        self._connection = connection
+        self._reader = reader
+        self._writer = writer
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Yield what the controller says until it ends; NoLink where it breaks off."""
+        rest: list[bytes] = []
+        while True:
+            event = await self._event()
+            if isinstance(event, h11.Data):
+                *lines, last = bytes(event.data).split(b"\n")
+                for line in lines:
+                    yield b"".join((*rest, line))
+                    rest.clear()
+                rest.append(last)
+                if sum(map(len, rest)) > limits.STREAM_LINE_BYTES:
+                    raise NoLink("it sent a line without an end")
+            else:
+                return
+
+    async def say(self, line: bytes) -> None:
+        """Tell the controller; NoLink."""
+        try:
+            self._writer.write(self._connection.send(h11.Data(data=line)))
+            async with asyncio.timeout(limits.STREAM_SEND_TIMEOUT):
+                await self._writer.drain()
+        except (OSError, TimeoutError, h11.ProtocolError) as error:
+            raise NoLink(_words(error)) from None
+
+    def close(self) -> None:
+        self._writer.transport.abort()
+
+    async def _event(self):
+        while True:
+            try:
+                event = self._connection.next_event()
+                if event is not h11.NEED_DATA:
+                    return event
+                async with asyncio.timeout(limits.STREAM_SILENT):
+                    self._connection.receive_data(await self._reader.read(READ_BYTES))
+            except TimeoutError:
+                raise NoLink("it says nothing any more") from None
+            except (OSError, h11.ProtocolError) as error:
+                raise NoLink(_words(error)) from None
+
+
+async def link(to: Where, version: str, pod: str, address: str = "") -> Link:
+    """Connect to a controller, at `address` ('host:port') where that is given; NoLink."""
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            return await _link(to, version, pod, address)
+    except TimeoutError:
+        raise NoLink("it does not answer") from None
+    except (OSError, ssl.SSLError, ssl.CertificateError, h11.ProtocolError) as error:
+        raise NoLink(_words(error)) from None
+
+
+async def _link(to: Where, version: str, pod: str, address: str) -> Link:
+    token, context = _token(to.token_file), _context(to.ca_file)
+    host, port = to.host, to.port
+    if address:
+        host, _, number = address.rpartition(":")
+        host, port = host.strip("[]"), int(number)
+    reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=to.host)
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.STREAM_HEAD_BYTES)
+    made = Link(connection, reader, writer)
+    try:
+        headers = [("Host", to.host), ("Authorization", f"Bearer {token}"), ("Transfer-Encoding", "chunked"),
+                   ("User-Agent", f"gwfast/{__version__}"), ("Gwfast-Version", version), ("Gwfast-Pod", pod)]
+        writer.write(connection.send(h11.Request(method="POST", target="/v1/feed", headers=headers)))
+        answer = await made._event()
+        while isinstance(answer, h11.InformationalResponse):
+            answer = await made._event()
+        if not isinstance(answer, h11.Response):
+            raise NoLink("it hung up")
+        if answer.status_code != 200:
+            raise NoLink(f"{answer.status_code}: {await _said(made)}")
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+async def _said(made: Link) -> str:
+    """Return what comes with a refusal."""
+    text = b""
+    while isinstance(event := await made._event(), h11.Data) and len(text) < ANSWER_BYTES:
+        text += event.data
+    return text[:ANSWER_BYTES].decode("utf-8", "replace").strip()
+
+
+def _token(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            token = file.read().strip()
+    except (OSError, ValueError) as error:
+        raise NoLink(f"{path}: {getattr(error, 'strerror', None) or 'it is no token'}") from None
+    if not token or not token.isprintable() or " " in token:
+        raise NoLink(f"{path}: it is no token")
+    return token
+
+
+def _context(path: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_verify_locations(path)
+    except (OSError, ssl.SSLError) as error:
+        raise NoLink(f"{path}: {error.strerror if not isinstance(error, ssl.SSLError) else 'it holds no certificates'}") from None
+    return context
+
+
+def _words(error: Exception) -> str:
+    return getattr(error, "verify_message", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__

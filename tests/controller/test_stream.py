@@ -1,0 +1,388 @@
+"""The stream between a controller and its data planes, over real TLS: what arrives, what does not, and what is refused."""
+import asyncio
+import inspect
+import json
+import ssl
+
+import pytest
+from stream_world import DEADLINE, GATEWAY, Controller, DataPlane, Log, credentials, gateway, service
+
+from gwfast import limits
+from gwfast.controller.link import NoLink, link, where
+from gwfast.controller.track import KEYS_LEAST
+from gwfast.controller.wire import Problem
+
+
+def run(test):
+    """Run a coroutine function as a test, with a deadline for all of it."""
+    def wrapped(*args, **kwargs):
+        async def bounded():
+            async with asyncio.timeout(3 * DEADLINE):
+                await test(*args, **kwargs)
+        asyncio.run(bounded())
+    wrapped.__name__, wrapped.__doc__ = test.__name__, test.__doc__
+    wrapped.__signature__ = inspect.signature(test)
+    return wrapped
+
+
+@run
+async def test_what_is_said_arrives_and_is_answered(pki, tmp_path):
+    controller = Controller(pki)
+    await controller.start()
+    controller.say(gateway(), service("one"))
+    async with DataPlane(tmp_path, controller.port, ca=pki["ca.crt"]) as plane:
+        await plane.has(controller)
+        assert plane.last.bundle == "1.7.0"
+        await controller.standing(ready=True, serving=1)
+        controller.say(service("two"), gone=[service("one").key])
+        await plane.has(controller)
+        controller.say(service("two", 81))
+        await plane.has(controller)
+    await controller.standing(ready=False, serving=0)
+    await controller.server.close()
+
+
+@run
+async def test_a_gateway_is_ready_where_it_is_served_as_it_is_now(pki, tmp_path):
+    controller = Controller(pki)
+    await controller.start()
+    controller.say(gateway())
+    async with DataPlane(tmp_path, controller.port, ca=pki["ca.crt"]) as plane:
+        await controller.standing(ready=True)
+        plane.hold.clear()
+        controller.say(service("one"))  # the Gateway does not wait for it
+        assert controller.server.standing()[GATEWAY].ready
+        controller.say(gateway(2))
+        assert not controller.server.standing()[GATEWAY].ready and controller.server.standing()[GATEWAY].behind == 1
+        plane.hold.set()
+        await controller.standing(ready=True)
+    await controller.server.close()
+
+
+@run
+async def test_what_a_data_plane_cannot_serve_is_told(pki, tmp_path):
+    controller = Controller(pki)
+    await controller.start()
+    controller.say(gateway())
+    async with DataPlane(tmp_path, controller.port, ca=pki["ca.crt"]) as plane:
+        await controller.standing(ready=True)
+        plane.source.serves([Problem(message="the port is taken", gateway="ns/g")])
+        standing = await controller.standing(ready=False)
+        assert standing.message.endswith("the port is taken")
+        plane.source.serves([])
+        await controller.standing(ready=True)
+    await controller.server.close()
+
+
+@run
+async def test_a_data_plane_that_comes_back_is_told_the_rest_alone(pki, tmp_path):
+    controller = Controller(pki)
+    await controller.start()
+    controller.say(gateway(), *(service(f"s{at}") for at in range(50)))
+    async with DataPlane(tmp_path, controller.port, ca=pki["ca.crt"]) as plane:
+        await plane.has(controller)
+        for stream in list(controller.server._streams):
+            stream._writer.transport.abort()
+        controller.say(service("s1", 81), gone=[service("s2").key])
+        sent = []
+        news = controller.server._tracks["ns/fleet"].news
+        controller.server._tracks["ns/fleet"].news = lambda version: [sent.append(one) or one for one in news(version)]
+        await plane.has(controller)
+        lines = [json.loads(line) for line in b"".join(sent).splitlines()]
+        assert [line["type"] for line in lines if line["type"] in ("PUT", "GONE", "SNAPSHOT")] in (["PUT", "GONE"], ["GONE", "PUT"])
+        await controller.standing(ready=True)
+    await controller.server.close()
+
+
+@run
+async def test_another_controller_that_knows_the_same_has_nothing_to_say(pki, tmp_path):
+    first, second = Controller(pki), Controller(pki)
+    for one in (first, second):
+        await one.start()
+        one.say(gateway())
+        one.say(service("one"))
+    async with DataPlane(tmp_path, first.port, ca=pki["ca.crt"]) as plane:
+        await first.standing(ready=True)
+        sent = []
+        news = second.server._tracks["ns/fleet"].news
+        second.server._tracks["ns/fleet"].news = lambda version: [sent.append(one) or one for one in news(version)]
+        first.server.lead(f"127.0.0.1:{second.port}")
+        await second.standing(ready=True)  # without a change
+        await first.standing(serving=0)
+        assert [json.loads(line)["type"] for line in b"".join(sent).splitlines()] == ["SYNC"]
+        rounds = plane.rounds
+        second.say(service("two"))
+        await plane.has(second)
+        assert plane.rounds == rounds + 1
+    for one in (first, second):
+        await one.server.close()
+
+
+@run
+async def test_the_link_stays_until_who_leads_answers(pki, tmp_path):
+    first, second = Controller(pki), Controller(pki)
+    await first.start()
+    first.say(gateway())
+    async with DataPlane(tmp_path, first.port, ca=pki["ca.crt"]) as plane:
+        await first.standing(ready=True)
+        await second.start()
+        port = second.port
+        await second.server.close()
+        first.server.lead(f"127.0.0.1:{port}")  # nobody listens there
+        first.say(service("one"))
+        await plane.has(first)
+        assert first.server.standing()[GATEWAY].serving == 1
+        second = Controller(pki)
+        await second.start(port)
+        second.say(gateway(), service("other"))
+        await plane.has(second)
+    for one in (first, second):
+        await one.server.close()
+
+
+@run
+async def test_a_slow_data_plane_is_told_what_is_newest(pki, tmp_path):
+    controller = Controller(pki)
+    await controller.start()
+    controller.say(gateway(), *(service(f"s{at}") for at in range(20)))
+    made = await link(_to(tmp_path, controller.port, pki), "", "slow")
+    await _lines_until_sync(made)
+    controller.server._tracks["ns/fleet"].rest()
+    for at in range(2000):  # far more than a history remembers, and nobody reads
+        controller.say(service(f"s{at % 20}", 1 + at))
+    assert len(controller.server._tracks["ns/fleet"]._past) <= KEYS_LEAST
+    last = {}
+    async for text in made.lines():
+        line = json.loads(text)
+        if line["type"] == "PUT" and line["kind"] == "Service":
+            last[line["name"]] = line["object"]["spec"]["ports"][0]["port"]
+        if line["type"] == "SYNC" and line["version"] == controller.feed.version:
+            break
+    assert last == {f"s{at % 20}": 1 + at for at in range(1980, 2000)}
+    made.close()
+    await controller.server.close()
+
+
+def _to(folder, port, pki, token="good", name="controller.test"):
+    (folder / "token").write_text(token)
+    (folder / "ca.crt").write_bytes(pki["ca.crt"])
+    return where(f"https://{name}:{port}", str(folder / "token"), str(folder / "ca.crt"))
+
+
+async def _lines_until_sync(made):
+    found = []
+    async for text in made.lines():
+        found.append(json.loads(text))
+        if found[-1]["type"] == "SYNC":
+            return found
+    return found
+
+
+# ---- Who does not get in
+
+
+@pytest.mark.parametrize("token, words", [
+    ("wrong", "401: the token is nobody's"), ("stranger", "403: ServiceAccount ns/nobody has no data planes here"),
+    ("other", "403: ServiceAccount ns/other")])
+@run
+async def test_a_token_of_somebody_else_is_refused_with_words(pki, tmp_path, token, words):
+    controller = Controller(pki)
+    await controller.start()
+    controller.say(gateway())
+    with pytest.raises(NoLink, match=words):
+        await link(_to(tmp_path, controller.port, pki, token), "", "pod")
+    assert controller.server.refused == 1 and controller.log.said("refused")[0][2]["status"] == int(words[:3])
+    assert not any(token and token in str(line) for line in controller.log.lines if token == "wrong")
+    await controller.server.close()
+
+
+@pytest.mark.parametrize("token", ["", "a b", "a\x00b", "\xe9"])
+@run
+async def test_what_is_no_token_is_not_sent(pki, tmp_path, token):
+    with pytest.raises(NoLink, match="it is no token"):
+        await link(_to(tmp_path, 1, pki, token), "", "pod")
+
+
+@run
+async def test_before_anything_is_known_nobody_is_told_that_nothing_is_theirs(pki, tmp_path):
+    controller = Controller(pki)
+    await controller.start()
+    with pytest.raises(NoLink, match="503"):
+        await link(_to(tmp_path, controller.port, pki), "", "pod")
+    controller.say(gateway())
+    controller.reviews.away = True
+    with pytest.raises(NoLink, match="503: the token cannot be reviewed"):
+        await link(_to(tmp_path, controller.port, pki), "", "pod")
+    await controller.server.close()
+
+
+@pytest.mark.parametrize("what, words", [("authority", "self-signed|unable to get|certificate verify"), ("name", "Hostname|not valid for"),
+                                         ("no file", "No such file"), ("no certificates", "no certificates")])
+@run
+async def test_a_controller_that_cannot_be_believed_is_not(pki, tmp_path, what, words):
+    controller = Controller(pki)
+    await controller.start()
+    controller.say(gateway())
+    to = _to(tmp_path, controller.port, pki, name="another.test" if what == "name" else "controller.test")
+    if what == "authority":
+        (tmp_path / "ca.crt").write_bytes(credentials()["ca.crt"])
+    elif what == "no file":
+        (tmp_path / "ca.crt").unlink()
+    elif what == "no certificates":
+        (tmp_path / "ca.crt").write_text("nothing")
+    with pytest.raises(NoLink, match=words):
+        await link(to, "", "pod")
+    assert controller.server.peers == []
+    await controller.server.close()
+
+
+@run
+async def test_authorities_and_tokens_are_read_again(pki, tmp_path):
+    controller, log = Controller(pki), Log()
+    await controller.start()
+    controller.say(gateway())
+    async with DataPlane(tmp_path, controller.port, ca=credentials()["ca.crt"], token="wrong", log=log) as plane:
+        async with asyncio.timeout(DEADLINE):
+            while not log.said("cannot be followed"):
+                await asyncio.sleep(0.01)
+        (tmp_path / "ca.crt").write_bytes(pki["ca.crt"])
+        (tmp_path / "token").write_text("good\n")
+        await plane.has(controller)
+        assert log.said("followed again")
+        new = credentials()
+        (tmp_path / "ca.crt").write_bytes(pki["ca.crt"] + new["ca.crt"])
+        controller.server.use(new["tls.crt"], new["tls.key"])
+        for stream in list(controller.server._streams):
+            stream._writer.transport.abort()
+        controller.say(service("one"))
+        await plane.has(controller)
+    await controller.server.close()
+
+
+@run
+async def test_a_fleet_that_is_no_more_is_told_nothing_more(pki, tmp_path):
+    controller = Controller(pki)
+    await controller.start()
+    controller.say(gateway())
+    made = await link(_to(tmp_path, controller.port, pki), "", "pod")
+    await _lines_until_sync(made)
+    controller.server.publish({"ns/fleet": None})
+    assert [text async for text in made.lines()] == []
+    with pytest.raises(NoLink, match="403"):
+        await link(_to(tmp_path, controller.port, pki), "", "pod")
+    made.close()
+    await controller.server.close()
+
+
+# ---- What strangers and broken peers do
+
+
+@pytest.mark.parametrize("sent, status", [
+    (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"404"), (b"GET /v1/feed HTTP/1.1\r\nHost: x\r\n\r\n", b"405"),
+    (b"POST /v1/feed HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", b"401"),
+    (b"POST /v1/feed HTTP/1.1\r\nHost: x\r\nAuthorization: Basic eA==\r\nContent-Length: 0\r\n\r\n", b"401"),
+    (b"nonsense\r\n\r\n", b""), (b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", b""), (b"", b"")])
+@run
+async def test_what_is_no_request_of_ours_gets_no_stream(pki, sent, status):
+    controller = Controller(pki)
+    await controller.start()
+    controller.say(gateway())
+    reader, writer = await _dial(controller.port)
+    writer.write(sent)
+    if not sent:
+        writer.close()
+    answer = await reader.read()
+    assert answer.partition(b" ")[2][:3] == status
+    writer.transport.abort()
+    await _alone(controller)
+    await controller.server.close()
+
+
+async def _dial(port):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="x")
+
+
+async def _alone(controller):
+    async with asyncio.timeout(DEADLINE):
+        while controller.server._connections:
+            await asyncio.sleep(0.01)
+    assert controller.server._strangers == 0 and controller.server.peers == []
+
+
+@run
+async def test_a_head_has_little_time_and_strangers_few_places(pki, monkeypatch, tmp_path):
+    monkeypatch.setattr(limits, "HEAD_TIMEOUT", 0.2)
+    monkeypatch.setattr(limits, "STREAM_STRANGERS", 1)
+    controller = Controller(pki)
+    await controller.start()
+    controller.say(gateway())
+    reader, writer = await _dial(controller.port)
+    writer.write(b"POST /v1/feed HTTP/1.1\r\n")
+    async with asyncio.timeout(DEADLINE):
+        while not controller.server._strangers:
+            await asyncio.sleep(0.01)
+        with pytest.raises(NoLink):
+            await link(_to(tmp_path, controller.port, pki), "", "pod")
+        assert await reader.read() == b""
+    made = await link(_to(tmp_path, controller.port, pki), "", "pod")
+    assert (await _lines_until_sync(made))[0]["type"] == "SNAPSHOT"
+    made.close()
+    writer.transport.abort()
+    await _alone(controller)
+    await controller.server.close()
+
+
+@run
+async def test_who_is_silent_is_left_and_who_has_nothing_to_say_says_so(pki, monkeypatch, tmp_path):
+    monkeypatch.setattr(limits, "STREAM_PING", 0.05)
+    monkeypatch.setattr(limits, "STREAM_SILENT", 0.4)
+    controller = Controller(pki)
+    await controller.start()
+    controller.say(gateway())
+    made = await link(_to(tmp_path, controller.port, pki), "", "pod")
+    types = [json.loads(text)["type"] async for text in made.lines()]  # this side never says anything
+    assert types[0] == "SNAPSHOT" and "PING" in types
+    made.close()
+    async with DataPlane(tmp_path, controller.port, ca=pki["ca.crt"]) as plane:
+        await plane.has(controller)
+        links = plane.source._link
+        await asyncio.sleep(1.0)  # more than twice the silence that would end it
+        assert plane.source._link is links
+    await _alone(controller)
+    await controller.server.close()
+
+
+@run
+async def test_streams_end_and_begin_again_unnoticed(pki, monkeypatch, tmp_path):
+    monkeypatch.setattr(limits, "STREAM_AGE", 0.05)
+    controller = Controller(pki)
+    await controller.start()
+    controller.say(gateway())
+    async with DataPlane(tmp_path, controller.port, ca=pki["ca.crt"]) as plane:
+        for at in range(5):
+            controller.say(service(f"s{at}"))
+            await plane.has(controller)
+        assert not plane.log.said("cannot be followed")
+    await controller.server.close()
+
+
+@run
+async def test_what_a_data_plane_says_is_bounded_and_nonsense_is_passed_over(pki, tmp_path):
+    controller = Controller(pki)
+    await controller.start()
+    controller.say(gateway())
+    made = await link(_to(tmp_path, controller.port, pki), "", "pod")
+    await _lines_until_sync(made)
+    for line in (b"nonsense\n", b"{}\n", b'{"type":"SERVED","version":7}\n', b'{"type":"NEWER","x":[1]}\n',
+                 b'{"type":"SERVED","version":"unknown"}\n'):
+        await made.say(line)
+    await made.say(f'{{"type":"SERVED","version":"{controller.feed.version}"}}\n'.encode())
+    await controller.standing(ready=True)
+    with pytest.raises(NoLink):
+        while True:
+            await made.say(b"x" * (1 << 20))
+    made.close()
+    await _alone(controller)
+    await controller.server.close()
