@@ -188,4 +188,5 @@ STREAM_LINE_BYTES = 4 * 1024 * 1024  # of one line: an object has 1.5 MiB at mos
 STREAM_PROBLEMS = 100  # of one data plane that are kept
 STREAM_BACKOFF = 0.1  # seconds until a data plane tries again, twice as long each time, up to
 STREAM_BACKOFF_MOST = 5.0
+STREAM_LINGER = 8.0  # seconds that a data plane counts for what it served after its stream has ended: it comes back
 STREAM_FIRST = 1.0  # that a start waits for the controller, until it begins with what was kept

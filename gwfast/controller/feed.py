@@ -97,6 +97,10 @@ class Feeds:
             self._lead_again(node)
         return self._settle(changed, wanted, bundle)
 
+    def rebase(self, resources: Resources) -> None:
+        """Go on with the resources of another Attacher; the next update has to say that everything may be another."""
+        self._resources = resources
+
     # ---- What a change reaches
 
     def _renewed(self, before: Graph | None, graph: Graph, gateways: Mapping[Key, Served]) -> tuple[set[Key], set[Key]]:

@@ -26,11 +26,10 @@ from gwfast import limits
 from gwfast.config.load import Loaded
 from gwfast.controller import wire
 from gwfast.controller.copy import Copy, Kept
-from gwfast.controller.link import Link, NoLink, Where, link
+from gwfast.controller.link import Backoff, Link, NoLink, Where, link
 from gwfast.controller.received import Batch, Received
 from gwfast.errors import Source
 from gwfast.graph.model import Graph
-from gwfast.kubernetes.client import Backoff
 
 ENDED = "it has ended the stream"  # as it does from time to time
 
@@ -75,6 +74,11 @@ class ControllerSource:
         """Begin to listen."""
         self._loop, self._changed = loop, changed
         self._task = loop.create_task(self._run())
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._log.bug("the controller is not followed any more", task.exception())
 
     def look_again(self, unread: Iterable[tuple[str, str]]) -> None:
         """Nothing to do: it is the controller that speaks."""
@@ -97,7 +101,7 @@ class ControllerSource:
         if self._kept is not None:
             self._version = self._kept.version
             self._loop.call_later(limits.STREAM_FIRST, self._begin_with_copy)
-        backoff = Backoff(limits.STREAM_BACKOFF, limits.STREAM_BACKOFF_MOST)
+        backoff = Backoff()
         leader: Link | None = None
         while True:
             try:
@@ -191,7 +195,7 @@ class ControllerSource:
             self._mover.add_done_callback(lambda task: None if task.cancelled() else self._moved.set())
 
     async def _reach(self, address: str) -> Link:
-        backoff = Backoff(limits.STREAM_BACKOFF, limits.STREAM_BACKOFF_MOST)
+        backoff = Backoff()
         while True:
             try:
                 return await link(self._to, self._version, self._pod, address)

@@ -57,6 +57,7 @@ class StreamServer:
         self._changed = changed
         self._tracks: dict[str, Track] | None = None  # None: nobody has said which fleets there are
         self._streams: set[_Stream] = set()
+        self._left: list[Peer] = []  # whose streams have ended a moment ago
         self._connections: set[asyncio.Task] = set()
         self._strangers = 0
         self._server: asyncio.Server | None = None
@@ -106,7 +107,8 @@ class StreamServer:
 
     def standing(self) -> dict[Key, Standing]:
         """Return how each Gateway is served."""
-        return standing({fleet: track.feed.marks for fleet, track in (self._tracks or {}).items()}, self.peers)
+        return standing({fleet: track.feed.marks for fleet, track in (self._tracks or {}).items()},
+                        [*self.peers, *self._left])
 
     async def close(self) -> None:
         """End everything."""
@@ -192,7 +194,16 @@ class StreamServer:
         finally:
             self._streams.discard(stream)
             self._log.info("a data plane does not listen any more", fleet=peer.fleet, pod=peer.pod, address=peer.address)
+            if peer.number:
+                peer.left = True
+                self._left.append(peer)
+                asyncio.get_running_loop().call_later(limits.STREAM_LINGER, self._forget, peer)
             self._changed()
+
+    def _forget(self, peer: Peer) -> None:
+        """Count a data plane no more that has not come back."""
+        self._left.remove(peer)
+        self._changed()
 
     def said(self) -> None:
         """Take note that a data plane has said something new."""

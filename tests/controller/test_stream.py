@@ -26,7 +26,8 @@ def run(test):
 
 
 @run
-async def test_what_is_said_arrives_and_is_answered(pki, tmp_path):
+async def test_what_is_said_arrives_and_is_answered(pki, tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "STREAM_LINGER", 0.01)
     controller = Controller(pki)
     await controller.start()
     controller.say(gateway(), service("one"))
@@ -55,6 +56,25 @@ async def test_a_gateway_is_ready_where_it_is_served_as_it_is_now(pki, tmp_path)
         controller.say(gateway(2))
         assert not controller.server.standing()[GATEWAY].ready and controller.server.standing()[GATEWAY].behind == 1
         plane.hold.set()
+        await controller.standing(ready=True)
+    await controller.server.close()
+
+
+@run
+async def test_a_data_plane_that_is_on_its_way_back_counts(pki, tmp_path):
+    controller = Controller(pki)
+    await controller.start()
+    controller.say(gateway())
+    async with DataPlane(tmp_path, controller.port, ca=pki["ca.crt"]):
+        await controller.standing(ready=True)
+        for stream in list(controller.server._streams):
+            stream._writer.transport.abort()
+        async with asyncio.timeout(DEADLINE):
+            while controller.server.peers:
+                assert controller.server.standing()[GATEWAY].ready
+                await asyncio.sleep(0)
+        assert controller.server.standing()[GATEWAY].ready
+        controller.say(gateway(2))  # what it served then is not what there is now
         await controller.standing(ready=True)
     await controller.server.close()
 
@@ -95,7 +115,8 @@ async def test_a_data_plane_that_comes_back_is_told_the_rest_alone(pki, tmp_path
 
 
 @run
-async def test_another_controller_that_knows_the_same_has_nothing_to_say(pki, tmp_path):
+async def test_another_controller_that_knows_the_same_has_nothing_to_say(pki, tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "STREAM_LINGER", 0.01)
     first, second = Controller(pki), Controller(pki)
     for one in (first, second):
         await one.start()

@@ -1,0 +1,372 @@
+"""`gwfast controller`: one process that decides for a cluster. All replicas watch and tell data planes; one of them writes.
+
+    KubernetesSource ──changed──> round: read, attach (pipeline's thread) ──> graph ──> Provisioner ──> fleets, targets
+                                      └──> Feeds (the same thread) <──────────────────────┘ changed
+                                             └──> StreamServer ──> data planes ──SERVED──> standing
+    graph, what was assigned, standing ──> StatusWriter, where this one leads
+
+Rules:
+- Rounds never overlap; what changes during one makes the next. The pipeline's thread has the graph and the feeds, the loop what
+  they came to.
+- Data planes may listen to any replica, so that configuration flows while nobody leads; they move to who leads, because what they
+  serve has to be known there. The holder of the Lease is named with its address for that.
+- A Gateway is programmed where its data planes say so. One that is about to say it again is waited for a moment, and so is a
+  fleet that has just found a new leader: what was True stays True.
+"""
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import uuid
+from collections.abc import Mapping
+
+import msgspec
+
+from gwfast import __version__
+from gwfast.config.model import Key
+from gwfast.controller import parameters
+from gwfast.controller.authority import Authority
+from gwfast.controller.feed import Feed, Feeds, Served
+from gwfast.controller.fleet import Fleet, Place, Site
+from gwfast.controller.ports import Wanted
+from gwfast.controller.programmed import Programmed
+from gwfast.controller.provision import Provisioner
+from gwfast.controller.review import Reviewer
+from gwfast.controller.stream import StreamServer
+from gwfast.graph.attach import Attacher
+from gwfast.graph.model import Graph, GraphOptions, of_bundle
+from gwfast.kubernetes.access import Access
+from gwfast.kubernetes.client import Client
+from gwfast.kubernetes.lease import Election
+from gwfast.kubernetes.publish import of_machine
+from gwfast.kubernetes.reporter import lease_name
+from gwfast.kubernetes.source import KubernetesSource
+from gwfast.kubernetes.status import StatusStats, StatusWriter
+from gwfast.kubernetes.statuses import Statuses, View
+from gwfast.observe import processes
+from gwfast.observe.admin import Admin
+from gwfast.observe.h11_server import Answer
+from gwfast.observe.log import Log
+from gwfast.plan import regex
+from gwfast.serve.aside import Aside
+from gwfast.serve.sockets import explain
+
+LEADER_LOOK = 1.0  # seconds between two looks at who leads
+COLLECT = 30.0  # seconds between two looks for cycles
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class ControllerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What `gwfast controller` was told. url: of the stream, as data planes reach it; namespace: ours."""
+
+    controller_name: str
+    url: str
+    host: str  # that certificates are for, of the URL
+    image: str
+    namespace: str
+    listen: tuple[str, int]
+    admin: tuple[str, int]
+    pull_policy: str = ""
+    pull_secrets: tuple[str, ...] = ()
+    watch_namespaces: tuple[str, ...] = ()
+    lease: tuple[str, str] = ("", "")
+
+
+class Brain:
+    """What the pipeline's thread keeps: the graph, and what fleets are told."""
+
+    def __init__(self, source: KubernetesSource, options: ControllerOptions):
+        self._source = source
+        self._wanted = GraphOptions(controller_name=options.controller_name, strict_services=True, own_addresses=True,
+                                    parameters_fault=parameters.fault)
+        self._options = self._wanted  # as the version of the API has it
+        self._attacher = Attacher(self._options, regex.check, keeps=True)
+        self._feeds = Feeds(self._attacher.resources)
+        self._changed: set[Key] = set()  # that feeds have not heard of yet
+        self._bundle = ""
+        self.graph: Graph | None = None
+
+    def read(self, changed: set[str] | None) -> Graph:
+        """Read what changed, and attach it."""
+        loaded = self._source.load(changed)
+        keys = loaded.added | loaded.changed | loaded.removed
+        if (options := of_bundle(self._wanted, loaded.bundle)) != self._options:
+            self._options, keys = options, None
+            self._attacher = Attacher(options, regex.check, keeps=True)
+            self._feeds.rebase(self._attacher.resources)
+        self.graph = self._attacher.attach(loaded.resources, keys)
+        self._changed |= loaded.resources.keys() if keys is None else keys
+        self._bundle = loaded.bundle
+        return self.graph
+
+    def feed(self, gateways: Mapping[Key, Served], fleets: list[str]) -> dict[str, Feed | None]:
+        """Return the feeds that are new."""
+        changed, self._changed = self._changed, set()
+        return self._feeds.update(self.graph, changed, gateways, fleets, self._bundle)
+
+
+def served(fleets: Mapping[Place, Fleet], targets: Mapping[Key, Mapping[Wanted, int]]) -> dict[Key, Served]:
+    """Return whose each Gateway is, and where it listens. A port that two Gateways of a fleet are said to have is the first's."""
+    found = {}
+    for fleet in fleets.values():
+        taken: set[tuple[str, int]] = set()
+        for key in fleet.gateways:
+            ports = []
+            for (port, transport), target in sorted(targets.get(key, {}).items()):
+                if (transport, target) not in taken:
+                    taken.add((transport, target))
+                    ports.append((port, transport, target))
+            found[key] = Served("/".join(fleet.place), tuple(ports))
+    return found
+
+
+class Controller:
+    """One replica."""
+
+    def __init__(self, where: Access, options: ControllerOptions, log: Log):
+        loop = self._loop = asyncio.get_running_loop()
+        self._options, self._log = options, log
+        self._client = client = Client(where, log=log)
+        self._source = KubernetesSource(client, where.server, namespaces=options.watch_namespaces,
+                                        controller_name=options.controller_name, log=log)
+        self._aside = Aside(loop, "pipeline")
+        self._brain = Brain(self._source, options)
+        self._authority = Authority(client, options.namespace, (options.host,), log, self._certified)
+        self._server = StreamServer(Reviewer(client), log, self._say)
+        site = Site(controller_name=options.controller_name, namespace=options.namespace, image=options.image, url=options.url,
+                    pull_policy=options.pull_policy, pull_secrets=options.pull_secrets)
+        self._provisioner = Provisioner(client, site, self._uid, lambda: self._authority.bundle, log, self._provisioned)
+        lease = options.lease[0] or options.namespace, options.lease[1] or lease_name(options.controller_name)
+        self._me = identity(where.server, options.listen[1])
+        self._election = Election(client, *lease, self._me, self._lead, log=log)
+        self.stats = StatusStats()
+        self._writer = StatusWriter(client, self._source, Statuses(options.controller_name, infrastructure=True),
+                                    lambda: self._election.leads, log, stats=self.stats)
+        self._source.status_changed = self._writer.object_changed
+        self._programmed = Programmed(loop, self._server.standing, self._was_programmed, self._say)
+        self._admin = Admin({"GET /healthz": self._healthz, "GET /readyz": self._readyz, "GET /metrics": self._metrics}, log.bug)
+        self._graph: Graph | None = None
+        self._changed: set[str] | None = set()
+        self._asked = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._writes = False  # the writer was told to
+        self._told = False  # fleets were told what there is
+        self._rounds_failed = 0
+
+    async def run(self) -> int:
+        """Decide until a signal ends it; return the exit status."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stopping.set)
+        self._loop.set_exception_handler(lambda _, context: self._log.bug(
+            context["message"], context.get("exception") or RuntimeError("no exception")))
+        if not await self._listen():
+            return 1
+        self._log.info("gwfast controller starts", version=__version__, controller=self._options.controller_name, pid=os.getpid())
+        self._source.watch(self._loop, self._ask, self._log.warning)
+        tasks = [self._loop.create_task(each) for each in (
+            self._rounds(), self._provisioner.run(), self._authority.run(), self._election.run(), self._follow_leader())]
+        self._ask(None)
+        for task in tasks:
+            task.add_done_callback(self._ended)
+        await self._stopping.wait()
+        await self._end(tasks)
+        return 0
+
+    async def _listen(self) -> bool:
+        for what, place, start in (("admin", self._options.admin, lambda host, port: self._admin.start(self._loop, host, port)),
+                                   ("data planes", self._options.listen, self._server.start)):
+            try:
+                await start(*place)
+            except OSError as error:
+                host, port = place
+                self._log.error(f"cannot listen for {what}", address=f"{host}:{port}",
+                                error=explain(error, "another port avoids it"))
+                return False
+        return True
+
+    def _ended(self, task: asyncio.Task) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._log.bug("a part of the controller ended", task.exception())
+            self._stopping.set()
+
+    async def _end(self, tasks: list[asyncio.Task]) -> None:
+        """Write no more, let another one lead, and let data planes go to it."""
+        self._log.info("gwfast controller ends")
+        self._writer.close()
+        self._provisioner.lead(False)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._election.release()
+        self._source.close()
+        await self._server.close()
+        self._admin.close()
+        self._aside.close()
+        await self._client.close()
+
+    # ---- Rounds
+
+    def _ask(self, changed: set[str] | None) -> None:
+        """Ask for a round; an empty set: fleets or target ports may have changed."""
+        self._changed = None if changed is None or self._changed is None else self._changed | changed
+        self._asked.set()
+
+    async def _rounds(self) -> None:
+        gc.disable()  # a load makes many objects that stay
+        collected = 0.0
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            changed, self._changed = self._changed, set()
+            try:
+                await self._round(changed)
+            except Exception as error:
+                self._changed = None
+                self._rounds_failed += 1
+                self._log.bug("what the cluster says did not become a graph; what was before stays", error)
+            if self._loop.time() - collected > COLLECT:
+                collected = self._loop.time()
+                await self._aside.run(_collect)
+
+    async def _round(self, changed: set[str] | None) -> None:
+        if changed is None or changed:
+            self._graph = await self._aside.run(self._brain.read, changed)
+            self._provisioner.follow(self._graph)
+        if not self._provisioner.synced:
+            return
+        fleets = self._provisioner.fleets
+        news = await self._aside.run(self._brain.feed, served(fleets, self._provisioner.targets),
+                                     ["/".join(place) for place in fleets])
+        if news or not self._told:
+            self._told = True
+            self._server.publish(news)
+        self._say()
+
+    def _provisioned(self) -> None:
+        """Take note that fleets, target ports or addresses are others."""
+        self._ask(set())
+
+    def _uid(self, key: Key) -> str:
+        seen = self._source.objects.get(key)
+        return seen.uid if seen else ""
+
+    def _certified(self) -> None:
+        """Show the certificate that there is now; what data planes are given to believe it by follows."""
+        if self._authority.certificate:
+            self._server.use(self._authority.certificate, self._authority.key)
+        self._provisioner.look()
+
+    # ---- Leading
+
+    def _lead(self, leads: bool) -> None:
+        self._authority.lead(leads)
+        self._provisioner.lead(leads)
+        if leads:
+            self._programmed.begin()
+            self._say()
+        elif self._writes:
+            self._writes = False
+            self._writer.lead(False)
+
+    async def _follow_leader(self) -> None:
+        """Send data planes to who leads."""
+        while True:
+            holder = self._election.holder
+            self._server.lead("" if holder == self._me or self._election.leads else address_of(holder))
+            await asyncio.sleep(LEADER_LOOK)
+
+    def _say(self) -> None:
+        """Let the writer know what there is to say, once it is known what data planes serve."""
+        if self._graph is None or not self._told:
+            return
+        assigned = self._programmed.assigned(self._provisioner.assigned)
+        if assigned is None:
+            return  # a moment later
+        self._writer.follow(View(graph=self._graph, assigned=assigned, bundle=self._source.bundle, channel=self._source.channel))
+        if self._election.leads and not self._writes:
+            self._writes = True
+            self._writer.lead(True)
+
+    def _was_programmed(self, key: Key) -> bool:
+        """Whether the status of a Gateway says that it is programmed."""
+        seen = self._source.objects.get(key)
+        with contextlib.suppress(msgspec.MsgspecError, AttributeError, TypeError):
+            found = (msgspec.json.decode(seen.status) or {}).get("conditions") or () if seen and seen.status else ()
+            return any(one.get("type") == "Programmed" and one.get("status") == "True" for one in found)
+        return False
+
+    # ---- Admin
+
+    @property
+    def unready(self) -> str:
+        """Why data planes cannot be told what to serve."""
+        if self._stopping.is_set():
+            return "it ends"
+        if self._graph is None:
+            return f"waiting for {self._source.waits}" if self._source.waits else "the cluster is being read"
+        if not self._told:
+            return "what belongs to this controller is being read"
+        return "" if self._authority.certificate else "there is no certificate for the stream yet"
+
+    async def _healthz(self) -> Answer:
+        return Answer(200, b"ok\n")
+
+    async def _readyz(self) -> Answer:
+        why = self.unready
+        return Answer(503, f"not ready: {why}\n".encode()) if why else Answer(200, b"ready\n")
+
+    async def _metrics(self) -> Answer:
+        peers, stats = self._server.peers, self.stats
+        found = [
+            ("ready", "gauge", "Whether data planes can be told what to serve.", float(not self.unready)),
+            ("leader", "gauge", "Whether this replica writes.", float(self._election.leads)),
+            ("data_planes", "gauge", "Data planes that listen here.", len(peers)),
+            ("data_planes_refused_total", "counter", "Requests for a stream that got none.", self._server.refused),
+            ("gateways", "gauge", "Gateways of this controller's classes.", len(self._graph.gateways) if self._graph else 0),
+            ("routes", "gauge", "Routes.", len(self._graph.routes) if self._graph else 0),
+            ("objects_written_total", "counter", "Objects of data planes that were written.", self._provisioner.writes),
+            ("status_writes_total", "counter", "Statuses of objects that were written.", stats.writes),
+            ("status_failures_total", "counter", "Writes of statuses that failed.", stats.failures),
+            ("status_waiting", "gauge", "Objects whose status waits to be compared or written.", stats.waiting),
+            ("rounds_failed_total", "counter", "Changes that made no graph.", self._rounds_failed),
+        ]
+        text = "".join(f"# HELP gwfast_{name} {words}\n# TYPE gwfast_{name} {kind}\ngwfast_{name} {value:g}\n"
+                       for name, kind, words, value in found)
+        return Answer(200, (text + _process()).encode(), CONTENT_TYPE)
+
+
+def _process() -> str:
+    one = processes.read({"controller": os.getpid()}).get("controller")
+    if one is None:
+        return ""
+    return "".join(f"process_{name} {value:g}\n" for name, value in msgspec.structs.asdict(one).items())
+
+
+def _collect() -> None:
+    """Find cycles in what is new: what was there the last time stays."""
+    gc.collect()
+    gc.freeze()
+
+
+def identity(server: str, port: int) -> str:
+    """Return who stands for election: a host's name, where its stream is, and a number of this process, with '_' between."""
+    host = os.environ.get("POD_IP") or next((value for _, value in of_machine(server)), "127.0.0.1")
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{where}_{uuid.uuid4().hex[:8]}"
+
+
+def address_of(holder: str) -> str:
+    """Return where the stream of a leader is; '' where that is not said."""
+    parts = holder.split("_")
+    return parts[1] if len(parts) == 3 else ""
+
+
+async def control(where: Access, options: ControllerOptions, log: Log) -> int:
+    """Run a controller on this event loop until a signal ends it; return the exit status."""
+    return await Controller(where, options, log).run()
+
+
