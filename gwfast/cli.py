@@ -13,12 +13,15 @@ from gwfast import __version__
 from gwfast.errors import Source, UsageError
 from gwfast.kinds import port_number
 from gwfast.observe import sink
-from gwfast.options import CLIENT, CLUSTER, READING, REPORTING, SERVING, TRAFFIC, add_options, available_cpus, take
+from gwfast.options import (
+    ADMIN, CLIENT, CLUSTER, CONTROLLER, DATA_PLANE, ELECTION, LOGGING, READING, REPORTING, SERVING, TRAFFIC, add_options,
+    available_cpus, take)
 from gwfast.serve.options import EngineOptions, ServeOptions
 
-QUICK = ("run", "reload", "healthcheck", "echo", "--version")
+QUICK = ("run", "controller", "reload", "healthcheck", "echo", "--version")
 ENDS = {
     "run": "Exit status: 0 a signal has ended it, 1 it could not begin, 2 the command line or the environment is wrong.",
+    "controller": "Exit status: 0 a signal has ended it, 1 it could not begin, 2 the command line or the environment is wrong.",
     "reload": "Exit status: 0 the files serve, 1 one of them has an error or no gateway answers, 2 the command line is wrong.",
     "healthcheck": "Exit status: 0 the gateway is ready, 1 it is not, or none answers, 2 the command line is wrong.",
     "echo": "Exit status: 0 a signal has ended it, 1 it could not begin, 2 the command line is wrong.",
@@ -32,8 +35,12 @@ LOOKUP_THREADS = "16"  # of libuv, which resolves names in them; its default is 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal ends it."""
     options = serve_options(arguments)
-    check_paths(options.paths, options.kubernetes)
+    check_paths(options.paths, options.kubernetes, options.controller)
     where = None
+    if options.controller:
+        import ssl  # noqa: F401 - as below
+        from gwfast.controller import link
+        to = link.where(options.controller, options.token_file, options.ca_file)
     if options.kubernetes:
         import ssl  # noqa: F401 - its client needs it, and `lean` makes the event loop do without where it is not there yet
         from gwfast.kubernetes import kubeconfig
@@ -59,6 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
     from gwfast.observe.log import Log
     log = Log(options.log_format, options.log_level)
     start.tell_what_is_odd(options, files, available_cpus(), log)
+    if options.controller:
+        from gwfast.controller.plane import supervise_plane
+        return uvloop.run(supervise_plane(to, options, log, workers, nursery))
     if where is not None:
         from gwfast.serve.cluster import supervise_cluster
         return uvloop.run(supervise_cluster(where, options, log, workers, nursery))
@@ -68,7 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _foresees_tls(options: ServeOptions, where: Any) -> bool:
-    """Say whether files, or the cluster that is to be read, mention TLS."""
+    """Say whether files, or the cluster that is to be read, mention TLS. Nobody knows what a controller will say."""
+    if options.controller:
+        return True
     if where is not None:
         from gwfast.kubernetes import foresight
         return foresight.foresees_tls(where, options.watch_namespaces)
@@ -76,11 +88,14 @@ def _foresees_tls(options: ServeOptions, where: Any) -> bool:
     return foresees_tls(options.paths)
 
 
-def check_paths(paths: Sequence[str], kubernetes: bool) -> None:
+def check_paths(paths: Sequence[str], kubernetes: bool, controller: str = "") -> None:
     """Raise UsageError where there are paths beside a cluster, or neither, or one that does not exist."""
-    if kubernetes and paths:
-        raise UsageError(f"{paths[0]}: a PATH cannot be read beside a cluster (--kubernetes)")
-    if not kubernetes and not paths:
+    if kubernetes and controller:
+        raise UsageError("a controller (--controller) cannot be followed beside a cluster (--kubernetes)")
+    if (kubernetes or controller) and paths:
+        what = "a cluster (--kubernetes)" if kubernetes else "a controller (--controller)"
+        raise UsageError(f"{paths[0]}: a PATH cannot be read beside {what}")
+    if not kubernetes and not controller and not paths:
         raise UsageError("a PATH is needed, or --kubernetes")
     for path in paths:
         if path != "-" and not os.path.exists(path):
@@ -92,6 +107,7 @@ def serve_options(arguments: argparse.Namespace) -> ServeOptions:
     reading = take(arguments, READING)
     cluster = take(arguments, CLUSTER)
     reporting = take(arguments, REPORTING)
+    plane = take(arguments, DATA_PLANE)
     serving = take(arguments, SERVING)
     traffic = take(arguments, TRAFFIC)
     if traffic["max_field_bytes"] > traffic["max_header_bytes"]:
@@ -103,7 +119,7 @@ def serve_options(arguments: argparse.Namespace) -> ServeOptions:
         gateway_class=reading["gateway_class"],
         dns_templates=reading["dns_template"],
         workers=serving.pop("workers") or available_cpus(),
-        watch=not serving.pop("no_watch") or cluster["kubernetes"],
+        watch=not serving.pop("no_watch") or cluster["kubernetes"] or bool(plane["controller"]),
         engine=EngineOptions(session_key=traffic.pop("session_key_file"), **traffic),
         status=not reporting["no_status"],
         election=not reporting["no_leader_election"],
@@ -111,8 +127,33 @@ def serve_options(arguments: argparse.Namespace) -> ServeOptions:
         publish_service=reporting["publish_service"],
         publish_addresses=reporting["publish_status_address"],
         **cluster,
+        **plane,
         **serving,
     )
+
+
+def controller(arguments: argparse.Namespace) -> int:
+    """Decide for a cluster until a signal ends it."""
+    import ssl  # noqa: F401 - before the event loop, see run
+
+    import uvloop
+
+    from gwfast.controller import link, run as running
+    from gwfast.kubernetes import kubeconfig
+    from gwfast.observe.log import Log
+    given, cluster, lease = (take(arguments, table) for table in (CONTROLLER, CLUSTER, ELECTION))
+    for name in ("url", "image"):
+        if not given[name]:
+            raise UsageError(f"--{name} is needed: what data planes are made of")
+    where = kubeconfig.access(cluster["kubeconfig"], cluster["context"])
+    log = take(arguments, LOGGING)
+    options = running.ControllerOptions(
+        controller_name=cluster["controller_name"], url=given["url"], host=link.where(given["url"], "", "").host,
+        image=given["image"], namespace=os.environ.get("POD_NAMESPACE") or where.namespace, listen=given["listen"],
+        admin=take(arguments, (ADMIN,))["admin"], pull_policy=given["image_pull_policy"],
+        pull_secrets=given["image_pull_secrets"], watch_namespaces=cluster["watch_namespaces"],
+        lease=lease["leader_election_lease"])
+    return uvloop.run(running.control(where, options, Log(log["log_format"], log["log_level"])))
 
 
 def graph_options(arguments: argparse.Namespace):
@@ -238,9 +279,14 @@ def parser(verb_wanted: str = "") -> Parser:
 
     verb = verbs.add_parser("run", help="serve", parents=[common], allow_abbrev=False, epilog=ENDS["run"])
     add_options(verb.add_argument_group("status of a cluster's objects"), REPORTING)
+    add_options(verb.add_argument_group("a controller instead of PATH"), DATA_PLANE)
     add_options(verb, SERVING)
     add_options(verb.add_argument_group("traffic"), TRAFFIC)
     verb.set_defaults(run=run)
+    verb = verbs.add_parser("controller", help="decide for a cluster, and make data planes", allow_abbrev=False,
+                            epilog=ENDS["controller"])
+    add_options(verb, (*(one for one in CLUSTER if one.flag != "--kubernetes"), *ELECTION, *CONTROLLER, ADMIN, *LOGGING))
+    verb.set_defaults(run=controller, kubernetes=None)
     if verb_wanted not in QUICK:
         from gwfast.show import add_parsers
         add_parsers(verbs, common, graph_options, look)
@@ -276,7 +322,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None:
         argv = sys.argv[1:]
         sink.open_closed()
-        if argv[:1] == ["run"]:
+        if argv[:1] in (["run"], ["controller"]):
             sink.install()
     try:
         arguments = parser(argv[0] if argv else "").parse_args(argv)

@@ -69,6 +69,11 @@ def port_map(text: str) -> dict[int, int]:
     return ports
 
 
+def listed(text: str) -> tuple[str, ...]:
+    """Words with commas between them."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
 def names(text: str) -> tuple[str, ...]:
     """Name templates with {name} and {namespace}, with commas."""
     templates = tuple(filter(None, text.split(",")))

@@ -1,7 +1,8 @@
 """The options of the command line: flag, kind, default and help of each, in tables that verbs are made of.
 
 Each option is also an environment variable: --drain-timeout is GWFAST_DRAIN_TIMEOUT. `gwfast run` has READING, CLUSTER,
-REPORTING, SERVING and TRAFFIC; a GatewayParameters of a cluster names the same ones, without their dashes.
+REPORTING, DATA_PLANE, SERVING and TRAFFIC (a GatewayParameters of a cluster names them without their dashes), `gwfast controller`
+CLUSTER, ELECTION, CONTROLLER and LOGGING.
 """
 import argparse
 import os
@@ -13,8 +14,8 @@ import msgspec
 from gwfast import limits
 from gwfast.errors import UsageError
 from gwfast.kinds import (
-    address, bounded, controller, hosts, ip, key_file, names, namespaces, networks, object_name, one_of, port_map, pseudonym,
-    seconds, size, switch, whole)
+    address, bounded, controller, hosts, ip, key_file, listed, names, namespaces, networks, object_name, one_of, port_map,
+    pseudonym, seconds, size, switch, whole)
 from gwfast.serve.options import CONTROLLER_NAME
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -88,6 +89,10 @@ class Option(msgspec.Struct, frozen=True):
 
 
 ADMIN = Option("--admin", address, ("127.0.0.1", 9000), "HOST:PORT", "where admin listens (127.0.0.1:9000)")
+LOGGING = (
+    Option("--log-format", one_of("json", "text"), "text", "json|text", "the program's own log, on stderr (text)"),
+    Option("--log-level", one_of(*LEVELS), "info", "LEVEL", "from debug to error (info)"),
+)
 READING = (
     Option("--gateway", str, "", "NAME", "serve only this Gateway (NAME or NAMESPACE/NAME)"),
     Option("--gateway-class", str, "", "NAME", "serve only Gateways of this class"),
@@ -102,15 +107,34 @@ CLUSTER = (
     Option("--controller-name", controller, CONTROLLER_NAME, "NAME", "serve GatewayClasses with this controllerName "
            f"({CONTROLLER_NAME})"),
 )
+ELECTION = (
+    Option("--leader-election-lease", object_name, ("", ""), "NAMESPACE/NAME", "of the replicas the one that has this Lease "
+           "writes status (in the Pod's namespace, named as the controller: gateway-controller.gwfast.dev)"),
+)
 REPORTING = (
     Option("--publish-service", object_name, None, "NAMESPACE/NAME", "the Service in front of us: Gateways without addresses of "
            "their own have its load balancer's and external addresses, or its cluster IPs"),
     Option("--publish-status-address", hosts, (), "ADDRESS,...", "they have these instead (POD_IP, or the address that this "
            "machine reaches the API server from)"),
-    Option("--leader-election-lease", object_name, ("", ""), "NAMESPACE/NAME", "of the replicas the one that has this Lease "
-           "writes status (in the Pod's namespace, named as the controller: gateway-controller.gwfast.dev)"),
+    *ELECTION,
     Option("--no-leader-election", switch, False, "", "write status without a Lease: there is one replica"),
     Option("--no-status", switch, False, "", "write no status"),
+)
+DATA_PLANE = (
+    Option("--controller", str, "", "URL", "serve what a `gwfast controller` says, https://HOST:PORT, instead of files"),
+    Option("--token-file", str, "/var/run/secrets/gwfast.dev/token", "FILE", "the ServiceAccount token that is shown to it "
+           "(/var/run/secrets/gwfast.dev/token)"),
+    Option("--ca-file", str, "/var/run/secrets/gwfast.dev/ca.crt", "FILE", "authorities of its certificate, PEM "
+           "(/var/run/secrets/gwfast.dev/ca.crt)"),
+    Option("--state-dir", str, "", "DIR", "keep the last good copy here, Secrets included, and start from it where no controller "
+           "answers (none is kept)"),
+)
+CONTROLLER = (
+    Option("--listen", address, ("", 8443), "HOST:PORT", "where data planes connect (:8443)"),
+    Option("--url", str, "", "URL", "the same as they reach it: the Service's, https://NAME.NAMESPACE.svc:PORT"),
+    Option("--image", str, "", "IMAGE", "of the data planes' containers"),
+    Option("--image-pull-policy", one_of("Always", "IfNotPresent", "Never"), "", "POLICY", "of that image"),
+    Option("--image-pull-secrets", listed, (), "NAME,...", "of the controller's namespace, for that image"),
 )
 SERVING = (
     Option("--workers", workers, None, "N|auto", "worker processes (auto: one for each CPU)"),
@@ -124,8 +148,7 @@ SERVING = (
     Option("--dns-refresh", seconds, 5.0, "TIME", "how often names of backends are looked up again (5s)"),
     Option("--route-metrics", bounded(whole, 0, limits.ROUTES_SHOWN_MOST), limits.ROUTES_SHOWN, "N",
            "routes with metrics of their own; those beyond are counted together, as route \"other\" (1024)"),
-    Option("--log-format", one_of("json", "text"), "text", "json|text", "the program's own log, on stderr (text)"),
-    Option("--log-level", one_of(*LEVELS), "info", "LEVEL", "from debug to error (info)"),
+    *LOGGING,
 )
 TRAFFIC = (
     Option("--access-log", one_of("json", "common", "off"), "json", "json|common|off",

@@ -267,7 +267,7 @@ class Answers:
 
     def metrics(self) -> Iterable[tuple[str, str, str, float]]:
         """Return name, type, help and value of what is counted."""
-        return [("gwfast_controller_connected", "gauge", "Whether the controller is followed.", float(self._source.linked))]
+        return [("controller_connected", "gauge", "Whether the controller is followed.", float(self._source.linked))]
 
     async def close(self) -> None:
         """End: this data plane drains, and does not count any more."""

@@ -36,9 +36,12 @@ class Reading(msgspec.Struct, frozen=True):
     unread: tuple[tuple[str, str], ...] = ()  # files and folders that cannot be read, and why
     place: errors.Source = errors.Source("", 0)  # that names what was read
     failed: int = 0  # files and folders of which this reading found something new that is wrong
+    judged: bool = False  # by a controller, who tells what is wrong
 
     def problems(self) -> list[Problem]:
         """Return everything that is wrong, and why what is not served is not."""
+        if self.judged:
+            return [*self.unreadable, *problems(self.plan, [])]
         found = [*self.unreadable, *conditions.problems(self.graph)]
         return found + problems(self.plan, found) + conditions.idle(self.graph, self.place)
 
@@ -52,7 +55,10 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 def graph_options(options: ServeOptions) -> GraphOptions:
-    """Return what these options say about attachment: in a cluster classes are ours by name, and Services have to be there."""
+    """Return what these options say about attachment: in a cluster classes are ours by name, and Services have to be there; a
+    data plane is told of nothing else."""
+    if options.controller:
+        return GraphOptions(strict_services=True, own_addresses=True, data_plane=True)
     cluster = {"controller_name": options.controller_name, "strict_services": True} if options.kubernetes else {}
     return GraphOptions(gateway_class=options.gateway_class, gateway=options.gateway, dns_templates=options.dns_templates,
                         **cluster)
@@ -94,7 +100,7 @@ class Pipeline:
         graph = self._attacher.attach(loaded.resources, changes)
         plan = self._builder.build(graph)
         return Reading(plan, graph, tuple(loaded.problems), self._builder.entries, loaded.unreadable, self._source.place,
-                       loaded.failed)
+                       loaded.failed, self._graph.data_plane)
 
     def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple],
               generation: int) -> tuple[tuple[int, ...], int]:

@@ -53,6 +53,10 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     election_lease: tuple[str, str] = ("", "")  # namespace and name: the Pod's, and one that follows from the controller's name
     publish_service: tuple[str, str] | None = None  # whose addresses Gateways have that name none
     publish_addresses: tuple[str, ...] = ()
+    controller: str = ""  # URL of the controller that says what to serve
+    token_file: str = ""
+    ca_file: str = ""
+    state_dir: str = ""
     workers: int = 1
     admin: tuple[str, int] = ("127.0.0.1", 9000)
     gateway: str = ""  # 'name' or 'namespace/name'; '': every Gateway

@@ -43,6 +43,7 @@ from gwfast.serve.spawn import Nursery, Process
 
 NAMES_WAIT = 1.5  # seconds that a table waits for the first lookup of new names
 APPLY_WAIT = 5.0  # seconds that a reload waits for the workers
+APPLY_AGAIN = 1.0  # until it is looked whether a worker that did not take a table has done so since
 HEALTH = 1.0  # seconds between two looks at which endpoints are out
 TURN_WAIT = 3600.0  # seconds that a timer runs at most: one that is set for years would not follow a clock that is put right
 PORT_RETRY = 2.0  # seconds until a port that could not be opened is tried again
@@ -215,10 +216,13 @@ class Supervisor:
             await self._publish(plan, addresses)
         freed = self._listen(binds)
         self._tell_unmapped(plan)
-        await self._settle(begin, news)
-        if self.follower is not None:
+        settled = await self._settle(begin, news)
+        if self.follower is not None and settled:
             self.follower.follow(self.reading.graph, self._unbound())
-        self._idle = f"nothing is served: {self.reading.graph.idle}" if self.reading.graph.idle else ""
+        elif self.follower is not None:
+            self._loop.call_later(APPLY_AGAIN, self._ask, set())
+        idle = self.reading.graph.idle if not self.reading.judged else ""  # who was told to serve nothing does
+        self._idle = f"nothing is served: {idle}" if idle else ""
         await self._tell(await self.aside.run(self.reading.problems))
         self._retry_ports(freed)
         self._await_turn()
@@ -309,9 +313,11 @@ class Supervisor:
         if any(port.error for port in self.ports):
             self._retry = self._loop.call_later(0 if freed else PORT_RETRY, self._ask, set())
 
-    async def _settle(self, begin: float, news: bool) -> None:
+    async def _settle(self, begin: float, news: bool) -> bool:
+        """Wait until the workers serve the table; whether they do."""
         generation = self.stats.generation
-        if not await self.crew.settled(generation, APPLY_WAIT):
+        settled = await self.crew.settled(generation, APPLY_WAIT)
+        if not settled:
             self._log.warning("a worker has not taken the table yet", generation=generation)
         self.stats.reloads += 1
         self.stats.reload_timestamp_seconds = time.time()
@@ -319,6 +325,7 @@ class Supervisor:
         write = self._log.info if news else self._log.debug
         write("table serves", generation=generation, entries=self.stats.entries,
               bytes=self.stats.image_bytes, ms=round((time.monotonic() - begin) * 1000, 1))
+        return settled
 
     def _tell_unresolved(self, plan: Plan, addresses: dict[str, tuple]) -> None:
         """Log each backend once that has come to have no address, or one less because of a name."""

@@ -1,0 +1,13 @@
+"""A data plane: `gwfast run --controller URL`, a gateway that follows a controller."""
+from gwfast.controller.link import Where
+from gwfast.controller.source import Answers, ControllerSource
+from gwfast.observe.log import Log
+from gwfast.serve.options import ServeOptions
+from gwfast.serve.spawn import Nursery, Process
+from gwfast.serve.supervisor import supervise
+
+
+async def supervise_plane(to: Where, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery) -> int:
+    """Run a gateway on this event loop until a signal ends it; return the exit status."""
+    source = ControllerSource(to, state_dir=options.state_dir, log=log)
+    return await supervise(source, options, log, processes, nursery, Answers(source))
