@@ -283,13 +283,13 @@ def parser(verb_wanted: str = "") -> Parser:
     add_options(verb, SERVING)
     add_options(verb.add_argument_group("traffic"), TRAFFIC)
     verb.set_defaults(run=run)
+    if verb_wanted not in QUICK:
+        from gwfast.show import add_parsers
+        add_parsers(verbs, common, graph_options, look)
     verb = verbs.add_parser("controller", help="decide for a cluster, and make data planes", allow_abbrev=False,
                             epilog=ENDS["controller"])
     add_options(verb, (*(one for one in CLUSTER if one.flag != "--kubernetes"), *ELECTION, *CONTROLLER, ADMIN, *LOGGING))
     verb.set_defaults(run=controller, kubernetes=None)
-    if verb_wanted not in QUICK:
-        from gwfast.show import add_parsers
-        add_parsers(verbs, common, graph_options, look)
     for name, function, text in (("reload", reload, "let the running gateway read its files again"),
                                  ("healthcheck", healthcheck, "exit 0 if the running gateway is ready")):
         verb = verbs.add_parser(name, help=text, allow_abbrev=False, epilog=ENDS[name])

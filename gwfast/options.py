@@ -16,7 +16,7 @@ from gwfast.errors import UsageError
 from gwfast.kinds import (
     address, bounded, controller, hosts, ip, key_file, listed, names, namespaces, networks, object_name, one_of, port_map,
     pseudonym, seconds, size, switch, whole)
-from gwfast.serve.options import CONTROLLER_NAME
+from gwfast.serve.options import CA_FILE, CONTROLLER_NAME, TOKEN_FILE
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -122,10 +122,8 @@ REPORTING = (
 )
 DATA_PLANE = (
     Option("--controller", str, "", "URL", "serve what a `gwfast controller` says, https://HOST:PORT, instead of files"),
-    Option("--token-file", str, "/var/run/secrets/gwfast.dev/token", "FILE", "the ServiceAccount token that is shown to it "
-           "(/var/run/secrets/gwfast.dev/token)"),
-    Option("--ca-file", str, "/var/run/secrets/gwfast.dev/ca.crt", "FILE", "authorities of its certificate, PEM "
-           "(/var/run/secrets/gwfast.dev/ca.crt)"),
+    Option("--token-file", str, TOKEN_FILE, "FILE", f"the ServiceAccount token that is shown to it ({TOKEN_FILE})"),
+    Option("--ca-file", str, CA_FILE, "FILE", f"authorities of its certificate, PEM ({CA_FILE})"),
     Option("--state-dir", str, "", "DIR", "keep the last good copy here, Secrets included, and start from it where no controller "
            "answers (none is kept)"),
 )

@@ -2,7 +2,7 @@
 
 Rules:
 - A token that is not for our audience is nobody's.
-- What could not be asked is nobody's for now, and not remembered: Unavailable.
+- Where it cannot be asked nobody is believed, and nothing is remembered: Unavailable.
 - A token is never kept, only a digest of it, and never told.
 - Of one token one question is under way at a time, of all together AT_ONCE.
 """

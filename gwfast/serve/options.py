@@ -6,6 +6,7 @@ import msgspec
 from gwfast import limits
 
 CONTROLLER_NAME = "gwfast.dev/gateway-controller"
+TOKEN_FILE, CA_FILE = "/var/run/secrets/gwfast.dev/token", "/var/run/secrets/gwfast.dev/ca.crt"
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,9 +55,9 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     publish_service: tuple[str, str] | None = None  # whose addresses Gateways have that name none
     publish_addresses: tuple[str, ...] = ()
     controller: str = ""  # URL of the controller that says what to serve
-    token_file: str = ""
-    ca_file: str = ""
-    state_dir: str = ""
+    token_file: str = TOKEN_FILE  # what is shown to it
+    ca_file: str = CA_FILE  # what it is believed by
+    state_dir: str = ""  # of its last good copy
     workers: int = 1
     admin: tuple[str, int] = ("127.0.0.1", 9000)
     gateway: str = ""  # 'name' or 'namespace/name'; '': every Gateway

@@ -88,7 +88,7 @@ def test_option(monkeypatch, way, flag, text, field, value):
 
 
 def test_every_option_has_a_case():
-    options = {option.flag for option in (*cli.READING, *cli.CLUSTER, *cli.REPORTING, *cli.SERVING, *cli.TRAFFIC)}
+    options = {option.flag for option in (*cli.READING, *cli.CLUSTER, *cli.REPORTING, *cli.DATA_PLANE, *cli.SERVING, *cli.TRAFFIC)}
     assert {case[0] for case in CASES} == options
 
 
@@ -185,7 +185,7 @@ def test_help_names_every_variable(capsys):
         cli.main(["run", "--help"])
     assert exit.value.code == 0
     text = capsys.readouterr().out
-    for option in (*cli.READING, *cli.CLUSTER, *cli.REPORTING, *cli.SERVING, *cli.TRAFFIC):
+    for option in (*cli.READING, *cli.CLUSTER, *cli.REPORTING, *cli.DATA_PLANE, *cli.SERVING, *cli.TRAFFIC):
         assert option.variable in text
 
 
@@ -198,7 +198,7 @@ def test_verbs_are_told_in_the_order_of_their_use(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     told = re.findall(r"^    ([a-z]+)", capsys.readouterr().out, re.M)
-    assert told == ["run", "check", "routes", "explain", "reload", "healthcheck", "echo"]
+    assert told == ["run", "check", "routes", "explain", "controller", "reload", "healthcheck", "echo"]
 
 
 def test_echo_says_in_one_line_that_a_port_is_taken(capsys):
