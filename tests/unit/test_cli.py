@@ -71,6 +71,10 @@ CASES = [
     ("--udp-idle-timeout", "500ms", "engine.udp_idle_timeout", 0.5),
     ("--connect-timeout", "2s", "engine.connect_timeout", 2.0),
     ("--response-timeout", "2s", "engine.response_timeout", 2.0),
+    ("--controller", "https://c.example:8443", "controller", "https://c.example:8443"),
+    ("--token-file", "/run/token", "token_file", "/run/token"),
+    ("--ca-file", "/run/ca.crt", "ca_file", "/run/ca.crt"),
+    ("--state-dir", "/var/lib/gwfast", "state_dir", "/var/lib/gwfast"),
 ]
 
 
