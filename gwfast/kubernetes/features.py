@@ -18,7 +18,7 @@ from typing import NamedTuple
 OLDEST, NEWEST = 0, 7  # minor versions of 1.x whose CRDs are known
 NEVER = 1000
 FIELD_STANDARD, FIELD_EXPERIMENTAL = 4, 2  # minor versions that have GatewayClass.status.supportedFeatures first, with names
-LISTENER_SETS = 5  # and Gateway.status.attachedListenerSets
+LISTENER_SETS = 5  # and ListenerSet, and Gateway.status.attachedListenerSets; before there was XListenerSet
 _BUNDLE = re.compile(r"v?(\d+)\.(\d+)(?:\.|$)")
 
 
@@ -116,6 +116,11 @@ def supported_version(bundles: str) -> str:
 def attached_listener_sets(bundle: str) -> bool:
     """Return whether the CRD of Gateways has status.attachedListenerSets."""
     return _minor(bundle) >= LISTENER_SETS
+
+
+def listener_ports(bundle: str) -> bool:
+    """Return whether what is a ListenerSet was an XListenerSet, whose status names the ports of its listeners."""
+    return not attached_listener_sets(bundle)
 
 
 def _minor(bundle: str) -> int:

@@ -20,7 +20,7 @@ import msgspec
 from gwfast.config.model import Key
 from gwfast.graph.conditions import status_of
 from gwfast.graph.model import FILTER_KIND, POLICY_KINDS, ROUTE_KINDS, Graph
-from gwfast.kubernetes.features import attached_listener_sets, supported_features, supported_version
+from gwfast.kubernetes.features import attached_listener_sets, listener_ports, supported_features, supported_version
 from gwfast.sharing import changes
 
 PARENTS = ("GatewayClass", "Gateway", "ListenerSet")
@@ -71,7 +71,7 @@ class Statuses:
         old, new = before.graph, now.graph
         found: dict[Key, None] = {}
         if (before.bundle, before.channel) != (now.bundle, now.channel):
-            found |= dict.fromkeys([*new.classes, *new.gateways])
+            found |= dict.fromkeys([*new.classes, *new.gateways, *new.listener_sets])
         for nodes in ("classes", "gateways", "listener_sets"):
             found |= dict.fromkeys(changes(getattr(old, nodes), getattr(new, nodes)))
         for pair in changes(old.listeners, new.listeners).values():
@@ -98,6 +98,9 @@ class Statuses:
         elif key.kind == "ListenerSet":
             node = view.graph.listener_sets[key]
             _programme(view, node.listeners, view.assigned.get(node.gateway, WAITING), status)
+            if listener_ports(view.bundle):
+                for identity, listener in zip(node.listeners, status.get("listeners", ()), strict=True):
+                    listener["port"] = view.graph.listeners[identity].port
         _bound_messages(status)
         return status
 

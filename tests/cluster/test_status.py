@@ -237,6 +237,25 @@ def test_the_service_in_front(world: World):
     assert words(world.status("Gateway", "g")["conditions"])["Programmed"] == "True/Programmed"
 
 
+def test_an_old_bundle(new_cluster: Callable[..., Cluster]):
+    """v1.4: XListenerSets with ports, no attachedListenerSets."""
+    cluster = new_cluster()
+    cluster.install_crds(version="v1.4.1")
+    world = World(cluster, "default")
+    old_set = {"apiVersion": "gateway.networking.x-k8s.io/v1alpha1", "kind": "XListenerSet", "metadata": {"name": "s"},
+               "spec": {"parentRef": {"name": "g"}, "listeners": [{"name": "extra", "protocol": "HTTP", "port": 8005}]}}
+    world.apply(*named(world, gateway(allowedListeners={"namespaces": {"from": "Same"}}), old_set, route(), SERVICE))
+    world.run()
+    found = world.until(lambda: (status := world.status("XListenerSet", "s")).get("listeners") and status, "the XListenerSet")
+    assert words(found["conditions"]) == {"Accepted": "True/Accepted", "Programmed": "True/Programmed"} and found["listeners"][0]["port"] == 8005
+    assert "attachedListenerSets" not in world.until(lambda: (status := world.status("Gateway", "g")).get("listeners") and status, "the Gateway")
+    world.until(lambda: entries(world.status("HTTPRoute", "r")), "the route")
+    names = [one["name"] for one in cluster.get("GatewayClass", "default")["status"]["supportedFeatures"]]
+    assert "HTTPRouteCORS" in names and "ListenerSet" not in names
+    world.until(lambda: world.counted("status_waiting") == 0, "it to be quiet")
+    assert world.counted("status_failures_total") == 0 and world.counted("status_undone_total") == 0
+
+
 # ---- One of two
 
 @contextmanager

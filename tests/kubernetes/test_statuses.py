@@ -128,6 +128,12 @@ def test_a_gateway():
     assert "attachedListenerSets" not in SAYS.status(view(bundle="1.4.1"), GATEWAY)
 
 
+def test_a_listener_set_of_old_crds_names_ports():
+    """XListenerSet (v1.3, v1.4) requires them."""
+    assert [one.get("port") for one in SAYS.status(view(bundle="1.4.1"), SET)["listeners"]] == [83]
+    assert "port" not in SAYS.status(view(), SET)["listeners"][0]
+
+
 @pytest.mark.parametrize(("assigned", "reason"), [
     (None, "Pending"), (Assigned(ready=False, reason="AddressNotAssigned", message="no address"), "AddressNotAssigned"),
     (Assigned(ready=False, reason="AddressNotUsable", message="taken"), "AddressNotUsable"),
@@ -244,7 +250,7 @@ def test_what_was_assigned_and_the_bundle():
     graph = attach(resources(WORLD), OPTIONS)
     first = View(graph=graph, bundle="1.6.1")
     assert set(SAYS.changed(first, View(graph=graph, assigned={GATEWAY: READY}, bundle="1.6.1"))) == {GATEWAY, SET}
-    assert set(SAYS.changed(first, View(graph=graph, bundle="1.7.0"))) == {CLASS, GATEWAY}
+    assert set(SAYS.changed(first, View(graph=graph, bundle="1.7.0"))) == {CLASS, GATEWAY, SET}
     assert SAYS.changed(first, View(graph=graph, assigned={}, bundle="1.6.1")) == {}
 
 
