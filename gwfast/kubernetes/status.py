@@ -8,7 +8,8 @@ Rules:
 - Only a leader writes: asked before each write. One that has just come to lead compares everything once.
 - What waits is keys. Classes and Gateways go before routes: there are few of them, and people wait for them.
 - A write names the resourceVersion that it was made for: 409 means that the object has changed, and is looked at again, as the
-  watch tells it or, where that is late, as a GET does. 404: the object is forgotten until it is told of again.
+  watch tells it or, where that is late, as a GET does. 404: it has gone, which the watch will say, or the API server has just begun
+  and does not know its kind yet.
 - What the API server does not keep of what we say (a field that the CRD does not have) is not said again.
 - What somebody undoes again and again is written less and less often (gwfast.kubernetes.pace).
 - Where the API server does not answer everything waits, longer each time.
@@ -37,6 +38,7 @@ RATE, BURST = 400.0, 500.0  # writes a second, and at once: 1,000 routes have th
 WRITES = 8  # at a time: an API server does one in some 3 ms
 COMPARED = 64  # objects that are looked at before the event loop has its turn
 CONFLICT_WAIT, CONFLICT_WAIT_MOST = 0.05, 2.0  # seconds until what had changed is looked at again, twice as long each time
+GONE_WAIT = 5.0  # until the same is done with what is not there: an API server that has just begun does not have all kinds
 FORBIDDEN_WAIT = 30.0  # seconds until something is written again that may not be: roles are rarely changed
 REFUSED_WAIT = 300.0  # and that the API server finds invalid
 AWAY_WAIT, AWAY_WAIT_MOST = 0.5, 30.0  # seconds that everything waits where there is no answer, twice as long each time
@@ -409,7 +411,7 @@ class StatusWriter:
     def _failed(self, change: _Change, error: ApiError) -> None:
         key = change.key
         if error.status == 404:
-            self._forget(key)
+            self._ask_later(key, GONE_WAIT * random.uniform(0.8, 1.2))  # where the watch has not said so by then
         elif error.status == 409:
             self.stats.conflicts += 1
             _, times = self._conflicts.get(key, ("", 0))

@@ -1,8 +1,9 @@
 """When a status is written, and what happens where it cannot be."""
 import asyncio
+from unittest import mock
 
 import pytest
-from writer_world import GATEWAY, OURS, C, G, World, fails, key_of, route, until
+from writer_world import GATEWAY, OURS, C, G, World, fails, key_of, resources, route, until
 
 from gwfast.config.model import Key
 from gwfast.kubernetes import pace, status
@@ -264,15 +265,28 @@ async def test_newest_state_wins(make):
 @scenario
 async def test_an_object_that_has_gone_is_forgotten(make):
     world = make(route())
-    world.faults = [fails(404, "NotFound")] * 3
-    assert len(await started(world)) == 3
-    assert world.log.lines == []
+    world.watched = False
     world.drop(R)
+    world.writer.lead(True)
+    world.resources |= resources(route())
     world.follow()
-    assert {key for _, key in await world.settled()} <= {G}
+    await until(lambda: len(world.asked) == 3 and world.writer.stats.waiting == 1)
+    world.tell(R)
+    await world.settled()
+    assert world.log.lines == [] and world.writer.stats.failures == 0
+    world.watched = True
     world.put(route())
     world.follow()
     assert ("PATCH", R) in await world.settled()
+
+
+@scenario
+async def test_what_an_api_server_that_has_just_begun_does_not_find_is_asked_for_again(make):
+    world = make(route())
+    world.faults = [fails(404, "NotFound")] * 3
+    with mock.patch.object(status, "GONE_WAIT", 0.001):
+        assert len(await started(world)) == 6
+    assert world.writer.stats.writes == 3
 
 
 @scenario
