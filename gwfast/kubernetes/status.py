@@ -8,8 +8,8 @@ Rules:
 - Only a leader writes: asked before each write. One that has just come to lead compares everything once.
 - What waits is keys. Classes and Gateways go before routes: there are few of them, and people wait for them.
 - A write names the resourceVersion that it was made for: 409 means that the object has changed, and is looked at again, as the
-  watch tells it or, where that is late, as a GET does. 404: it has gone, which the watch will say, or the API server has just begun
-  and does not know its kind yet.
+  watch tells it or, where that is late, as a GET does. 404: it has gone, as the watch will say, or the API server has just
+  begun and does not know its kind yet.
 - What the API server does not keep of what we say (a field that the CRD does not have) is not said again.
 - What somebody undoes again and again is written less and less often (gwfast.kubernetes.pace).
 - Where the API server does not answer everything waits, longer each time.
