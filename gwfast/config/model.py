@@ -8,7 +8,7 @@ Rules:
   fields are in `validate`. Both channels of the CRDs of v1.6.1 are represented.
 - No struct can take part in a reference cycle, so none is tracked by the garbage collector.
 
-    Resource   api_version, metadata (ObjectMeta), source (errors.Source); class: kind, group, namespaced
+    Resource   api_version, metadata (ObjectMeta), source (errors.Source), fault; class: kind, group, namespaced
       HTTPRoute, Gateway, ...   spec
       EndpointSlice, Secret, ConfigMap, Namespace   their fields directly, as in Kubernetes
 """
@@ -113,6 +113,8 @@ class Resource(
     metadata: ObjectMeta
     status: Ignored | None = None
     source: Source = field(default=NOWHERE, name="-source")
+    # Field and words: a route of a cluster that is wrong by itself. It has its parentRefs and no more, for its status to say so.
+    fault: tuple[str, str] | None = field(default=None, name="-fault")
 
     @property
     def key(self) -> Key:

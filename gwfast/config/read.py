@@ -5,7 +5,7 @@ Rules:
 - Lines are counted from 0 at the start of the document; a file adds where the document starts.
 - A line inside a document is looked for only when there is something to say about it.
 - An object of an API server has no lines, and fields that only the server cares for. One that is not known here is a warning:
-  the server knows it, so it is of a later version of the API than ours.
+  the server knows it, so it is of a later version of the API than ours. A route that is wrong is there with its `fault`.
 """
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -154,9 +154,10 @@ def read_object(raw: bytes, version: versions.Version) -> Item:
         resource = decoder(version.kind).decode(raw) if not version.convert else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         resource = None
-    if resource is None:
-        return _odd_object(raw, version)
-    return _of_server(_finished(resource, [], version, None, 0, _nowhere))
+    item = _finished(resource, [], version, None, 0, _nowhere) if resource else _odd_object(raw, version)
+    if item.resource is None:
+        item.resource = _shell(raw, version, item)
+    return _of_server(item)
 
 
 def _odd_object(raw: bytes, version: versions.Version) -> Item:
@@ -177,7 +178,23 @@ def _odd_object(raw: bytes, version: versions.Version) -> Item:
     findings += [_newer(one) for one in found if one.reason != "UnknownField" or ours and not one.field.startswith("metadata.")]
     if resource is None:
         return Item(0, _key(value.get("metadata"), version.kind), None, _located(findings, _nowhere))
-    return _of_server(_finished(resource, findings, version, selection, 0, _nowhere))
+    return _finished(resource, findings, version, selection, 0, _nowhere)
+
+
+def _shell(raw: bytes, version: versions.Version, item: Item) -> m.Resource | None:
+    """Return a route that is wrong as who it is, where it wants to be, and what is wrong; None for what cannot be that."""
+    fault = next((finding for _, finding in item.findings if finding.severity == "error"), None)
+    if version.kind not in _ROUTES or version.convert or fault is None:
+        return None
+    try:
+        value = msgspec.json.decode(raw)
+        given = {name: each for name, each in value["metadata"].items() if each is not None}
+        metadata = msgspec.convert(given, m.ObjectMeta)
+        refs = msgspec.convert(value["spec"].get("parentRefs") or (), tuple[m.ParentReference, ...])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
+        return None
+    spec = version.kind.__annotations__["spec"](parent_refs=refs, rules=())
+    return version.kind(metadata=metadata, spec=spec, fault=(fault.field, fault.message))
 
 
 def _newer(finding: Finding) -> Finding:
@@ -364,6 +381,7 @@ def _route(route: m.HTTPRoute | m.GRPCRoute | m.TLSRoute | m.TCPRoute | m.UDPRou
         force_setattr(rule, "backend_refs", _shared[rule.backend_refs])
 
 
+_ROUTES = (m.HTTPRoute, m.GRPCRoute, m.TLSRoute, m.TCPRoute, m.UDPRoute)
 _API_VERSIONS = {kind: f"{group}/{kind.version}".lstrip("/") for (group, _), kind in m.KINDS.items()}
 _COMPLETE = {m.Secret: _secret, m.Namespace: _namespace, m.Service: versions.app_protocol}
-_COMPLETE |= dict.fromkeys((m.HTTPRoute, m.GRPCRoute, m.TLSRoute, m.TCPRoute, m.UDPRoute), _route)
+_COMPLETE |= dict.fromkeys(_ROUTES, _route)

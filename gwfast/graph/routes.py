@@ -237,6 +237,9 @@ class _Rules:
         self.nodes = tuple([self._rule(index, rule) for index, rule in enumerate(route.spec.rules)])
         if self._partial and all(node.dropped for node in self.nodes):
             self.refused = Fault(self.nodes[0].dropped, self._partial.message, self._partial.field)
+        if route.fault is not None:
+            at, message = route.fault
+            self.refused = Fault("UnsupportedValue", message, at or "spec")
 
     def conditions(self, fault: Fault | None) -> tuple[Condition, ...]:
         generation = self._route.metadata.generation

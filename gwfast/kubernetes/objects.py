@@ -5,9 +5,9 @@
 
 Rules:
 - What an object holds is read anew whenever it comes; where it says the same as before, the resource stays the same object.
-- An object that is wrong by our own checks (an older CustomResourceDefinition has none) is not served, and a problem says why.
-  Unlike a file, which may be half of what somebody is writing, an object is what it says now: every replica serves the same,
-  whenever it began.
+- An object that is wrong by our own checks (an older CustomResourceDefinition has none) is not served. A route has its `fault`,
+  so that the graph's conditions and its status say why; of another kind a problem does. Unlike a file, which may be half of
+  what somebody is writing, an object is what it says now: every replica serves the same, whenever it began.
 - Fields that this version does not know are ignored, with one warning for each kind and field: the server has a newer bundle.
 - Of two objects with one key (ListenerSet and XListenerSet of one name) the one that is called so today is used.
 """
@@ -129,12 +129,13 @@ class Objects:
             self._unknown.setdefault((key.kind, field), {})[key] = None
         if strange:
             self._strange[key] = strange
-        wrong = tuple(one for one in found if one.reason != "UnknownField")
+        told = item is not None and item.resource is not None and item.resource.fault is not None  # by the graph
+        wrong = tuple(one for one in found if one.reason != "UnknownField" and not (told and one.severity == "error"))
         if wrong:
             self._wrong[key] = wrong
         else:
             self._wrong.pop(key, None)
-        if item is not None and item.resource is None:
+        if told or item is not None and item.resource is None:
             self._failed.add(key)
 
     def _problems(self) -> Iterator[Problem]:

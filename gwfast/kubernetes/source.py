@@ -32,7 +32,7 @@ from gwfast.kubernetes.referred import Referred
 from gwfast.kubernetes.seen import Name, Seen
 from gwfast.observe.metrics import Family
 
-SETTLE, BURST = 0.002, 0.010  # seconds after the last event, and at most after the first, until it is told (as of files)
+SETTLE, BURST = 0.001, 0.010  # seconds after the last event, and at most after the first, until it is told
 SOME = 256  # objects that are worth to be decoded while lists are still being read
 LOOK = 0.05  # seconds between two looks at whether all lists are there that can be
 _NOT_LISTED = {

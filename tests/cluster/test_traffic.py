@@ -287,6 +287,30 @@ spec:
     world.until("refused", port=8002)
 
 
+def test_a_cluster_is_looked_at_once(world: World):
+    """check, routes and explain say of a cluster what they say of files, and name objects as kubectl does."""
+    world.apply(GATEWAY, route(), route("nowhere", "/no", "broken"))
+    world.until("500", "/no")
+
+    def look(verb: str, *arguments: str) -> tuple[int, str]:
+        process = world.cluster.run([sys.executable, "-m", "gwfast", verb, "--kubernetes", "--controller-name",
+                                     f"traffic.example/{world.namespace}", *arguments])
+        return process.wait(60), process.log.read_text()
+    status, text = look("check", "--watch-namespaces", world.namespace)
+    assert status == 1
+    assert (f"HTTPRoute {world.namespace}/broken: error: spec.rules[0].backendRefs[0]: there is no Service {world.namespace}/nowhere "
+            "(BackendNotFound)") in text
+    status, text = look("routes")
+    assert status == 0 and f"{world.namespace}/r" in text
+    status, text = look("explain", "GET", "http://x.test:8000/a")
+    assert status == 0 and f"{world.namespace}/a" in text
+    status, text = look("check", "--kubeconfig", "/nowhere/config")
+    assert status == 2 and "/nowhere/config" in text and "Traceback" not in text
+    world.cluster.apiserver.kill()
+    status, text = look("check")
+    assert status == 2 and ":6443" in text and "Traceback" not in text
+
+
 # ---- Trouble
 
 

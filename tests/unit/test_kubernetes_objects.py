@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 from gwfast.config import model as m
 from gwfast.config.load import load
 from gwfast.config.versions import OLD_GROUP, lookup
+from gwfast.graph.attach import attach
+from gwfast.graph.conditions import problems
 from gwfast.kubernetes.api import CORE, NAMES, Kind, plural
 from gwfast.kubernetes.objects import Objects
+from gwfast.plan.build import build
 
 G, X = m.GATEWAY_GROUP, m.EXPERIMENTAL_GROUP
 
@@ -105,27 +108,47 @@ def test_fields_of_a_newer_bundle_are_told_once():
     assert objects.loaded().problems == []
 
 
-def test_what_is_wrong_is_not_there():
+def test_a_route_that_is_wrong_says_so_and_serves_nothing():
     objects = Objects()
     objects.take(item(ROUTES, "web", route("/a")))
     objects.loaded()
     wrong = route("/b") | {"hostnames": ["NO"]}
     objects.take(item(ROUTES, "web", wrong, generation=2) | item(ROUTES, "new", wrong))
     loaded = objects.loaded()
-    assert loaded.removed == {KEY} and loaded.resources == {} and loaded.failed == 2
-    assert [(each.resource, each.field, each.severity) for each in loaded.problems] == [
-        ("HTTPRoute shop/new", "spec.hostnames[0]", "error"), ("HTTPRoute shop/web", "spec.hostnames[0]", "error")]
+    assert loaded.changed == {KEY} and loaded.failed == 2 and not loaded.problems  # the graph tells of them
+    resource = loaded.resources[KEY]
+    assert resource.fault[0] == "spec.hostnames[0]" and "'NO' is not allowed" in resource.fault[1]
+    assert (resource.spec.rules, resource.spec.hostnames, resource.metadata.generation) == ((), (), 2)
+    gateway = m.Gateway(metadata=m.ObjectMeta(name="gw", namespace="shop"), spec=m.GatewaySpec(
+        gateway_class_name="any", listeners=(m.Listener(name="web", protocol="HTTP", port=80),)))
+    graph = attach(loaded.resources | {gateway.key: gateway})
+    condition = graph.routes[KEY].parents[0].conditions[0]
+    assert (condition.type, condition.status, condition.reason, condition.observed_generation) == (
+        "Accepted", "False", "UnsupportedValue", 2)
+    assert [(each.resource, each.field) for each in problems(graph)] == [
+        ("HTTPRoute shop/new", "spec.hostnames[0]"), ("HTTPRoute shop/web", "spec.hostnames[0]")]
+    assert build(graph).binds[0].listeners[0].hosts == ()
     objects.take(gone(ROUTES, "web") | item(ROUTES, "new", route()))
     loaded = objects.loaded()
-    assert loaded.added == {KEY._replace(name="new")} and loaded.problems == [] and loaded.failed == 0
+    assert loaded.removed == {KEY} and loaded.failed == 0 and loaded.resources[KEY._replace(name="new")].fault is None
+
+
+def test_what_is_wrong_and_no_route_is_not_there():
+    objects, gateways = Objects(), kind(G, "Gateway")
+    good = {"gatewayClassName": "any", "listeners": [{"name": "web", "protocol": "HTTP", "port": 80}]}
+    objects.take(item(gateways, "gw", good))
+    objects.loaded()
+    objects.take(item(gateways, "gw", good | {"listeners": []}, generation=2))
+    loaded = objects.loaded()
+    assert loaded.removed == {m.Key("Gateway", "shop", "gw")} and loaded.failed == 1
+    assert [str(each) for each in loaded.problems] == [
+        "Gateway shop/gw: error: spec.listeners: must have at least 1 items, has 0 (Invalid)"]
 
 
 def test_rules_of_several_fields_hold_without_a_server_that_knows_them():
     objects = Objects()
     objects.take(item(ROUTES, "web", route(filters=[{"type": "RequestRedirect"}])))
-    loaded = objects.loaded()
-    assert loaded.resources == {}
-    assert "filter.requestRedirect must be specified" in loaded.problems[0].message
+    assert "filter.requestRedirect must be specified" in objects.loaded().resources[KEY].fault[1]
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"metadata": 1}', b'{"metadata": {"name": 7}}', b"\xff", b"null",
