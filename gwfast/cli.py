@@ -39,8 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
     where = None
     if options.controller:
         import ssl  # noqa: F401 - as below
-        from gwfast.controller import link
-        to = link.where(options.controller, options.token_file, options.ca_file)
     if options.kubernetes:
         import ssl  # noqa: F401 - its client needs it, and `lean` makes the event loop do without where it is not there yet
         from gwfast.kubernetes import kubeconfig
@@ -68,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     start.tell_what_is_odd(options, files, available_cpus(), log)
     if options.controller:
         from gwfast.controller.plane import supervise_plane
-        return uvloop.run(supervise_plane(to, options, log, workers, nursery))
+        return uvloop.run(supervise_plane(options, log, workers, nursery))
     if where is not None:
         from gwfast.serve.cluster import supervise_cluster
         return uvloop.run(supervise_cluster(where, options, log, workers, nursery))

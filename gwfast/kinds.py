@@ -2,6 +2,7 @@
 import ipaddress
 import re
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from gwfast import limits
 from gwfast.config.scalars import CONTROLLER, LABEL, SUBDOMAIN
@@ -67,6 +68,18 @@ def port_map(text: str) -> dict[int, int]:
             raise ValueError(f"port {number} is there twice")
         ports[number] = port_number(real)
     return ports
+
+
+def stream_url(text: str) -> str:
+    """'https://HOST:PORT', as it is."""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme == "https" and parts.hostname and not parts.path.strip("/") and not parts.query and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("a URL such as https://gwfast-controller.gwfast-system.svc:8443 is needed")
+    return text
 
 
 def listed(text: str) -> tuple[str, ...]:

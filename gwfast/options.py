@@ -15,7 +15,7 @@ from gwfast import limits
 from gwfast.errors import UsageError
 from gwfast.kinds import (
     address, bounded, controller, hosts, ip, key_file, listed, names, namespaces, networks, object_name, one_of, port_map,
-    pseudonym, seconds, size, switch, whole)
+    pseudonym, seconds, size, stream_url, switch, whole)
 from gwfast.serve.options import CA_FILE, CONTROLLER_NAME, TOKEN_FILE
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -121,7 +121,7 @@ REPORTING = (
     Option("--no-status", switch, False, "", "write no status"),
 )
 DATA_PLANE = (
-    Option("--controller", str, "", "URL", "serve what a `gwfast controller` says, https://HOST:PORT, instead of files"),
+    Option("--controller", stream_url, "", "URL", "serve what a `gwfast controller` says, https://HOST:PORT, instead of files"),
     Option("--token-file", str, TOKEN_FILE, "FILE", f"the ServiceAccount token that is shown to it ({TOKEN_FILE})"),
     Option("--ca-file", str, CA_FILE, "FILE", f"authorities of its certificate, PEM ({CA_FILE})"),
     Option("--state-dir", str, "", "DIR", "keep the last good copy here, Secrets included, and start from it where no controller "
@@ -129,7 +129,7 @@ DATA_PLANE = (
 )
 CONTROLLER = (
     Option("--listen", address, ("", 8443), "HOST:PORT", "where data planes connect (:8443)"),
-    Option("--url", str, "", "URL", "the same as they reach it: the Service's, https://NAME.NAMESPACE.svc:PORT"),
+    Option("--url", stream_url, "", "URL", "the same as they reach it: the Service's, https://NAME.NAMESPACE.svc:PORT"),
     Option("--image", str, "", "IMAGE", "of the data planes' containers"),
     Option("--image-pull-policy", one_of("Always", "IfNotPresent", "Never"), "", "POLICY", "of that image"),
     Option("--image-pull-secrets", listed, (), "NAME,...", "of the controller's namespace, for that image"),

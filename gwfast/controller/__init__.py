@@ -13,8 +13,13 @@
     provision    Provisioner: all of that, following the graph and what the API server says
     ports        target ports: each (Gateway, port, transport) has one of its own in its fleet; its Service is the record
     feed         the resources that the Gateways of a fleet need, and nothing else
-    stream       the server that data planes ask, and what it believes of them (TLS, TokenReview)
-    source       ControllerSource: the other end, in a data plane; a Source as files and a cluster are
+    wire         lines of JSON: what both sides say
+    track        the history of a feed, so that who knows some of it is told the rest alone
+    stream       the server that data planes ask; review says whose their tokens are (TokenReview)
+    standing     how Gateways are served, as data planes say; programmed, what of that is said in statuses, and when
+    source       ControllerSource: the other end, in a data plane; a Source as files and a cluster are. link connects, received
+                 decodes, copy keeps the last good copy, plane runs it
+    run          the process
     authority    the controller's certificate authority, kept in a Secret
 
 Rules:

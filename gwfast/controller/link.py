@@ -17,7 +17,6 @@ import h11
 import msgspec
 
 from gwfast import __version__, limits
-from gwfast.errors import UsageError
 
 READ_BYTES = 256 * 1024
 CONNECT_TIMEOUT = 10.0  # TCP and TLS and the head of the answer
@@ -54,15 +53,9 @@ class Where(msgspec.Struct, frozen=True):
 
 
 def where(url: str, token_file: str, ca_file: str) -> Where:
-    """Read a URL; UsageError for what is none."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or 443
-    except ValueError:
-        raise UsageError(f"--controller {url!r}: a URL such as https://gwfast-controller.gwfast-system:9443 is needed") from None
-    if parts.scheme != "https" or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise UsageError(f"--controller {url!r}: a URL such as https://gwfast-controller.gwfast-system:9443 is needed")
-    return Where(parts.hostname, port, token_file, ca_file)
+    """Read a URL that kinds.stream_url took."""
+    parts = urlsplit(url)
+    return Where(parts.hostname or "", parts.port or 443, token_file, ca_file)
 
 
 class Link:

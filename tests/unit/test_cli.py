@@ -193,6 +193,22 @@ def test_help_names_every_variable(capsys):
         assert option.variable in text
 
 
+@pytest.mark.parametrize("url", ["http://c:1", "c:1", "https://", "https://c:99999", "https://c:x", "https://c/path", "https://c?x"])
+def test_a_controller_has_a_url(url, capsys):
+    assert cli.main(["run", "--controller", url]) == 2
+    assert capsys.readouterr().err.startswith(f"gwfast: --controller {url!r}: a URL such as https://")
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["run", "--controller", "https://c", "conf"], "conf: a PATH cannot be read beside a controller"),
+    (["run", "--controller", "https://c", "--kubernetes"], "a controller (--controller) cannot be followed beside a cluster"),
+    (["controller"], "--url is needed"), (["controller", "--url", "https://c:8443"], "--image is needed"),
+])
+def test_what_a_controller_and_its_data_planes_need(arguments, words, capsys):
+    assert cli.main(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_version():
     done = subprocess.run([sys.executable, "-m", "gwfast", "--version"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stdout.startswith("gwfast 0.")
