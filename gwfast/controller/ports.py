@@ -13,7 +13,7 @@ Rules:
   that was deleted by hand is most often made with the same targets again.
 - TCP and UDP have targets of their own; no number is below 1024, as data planes have no rights to bind it.
 """
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from gwfast.config.model import Key
 from gwfast.identity import identity
@@ -53,14 +53,9 @@ class Ports:
                 for gateway, ports in asked.items() for known in (self._targets.get(gateway, {}),)}
 
     def _find(self, gateway: Key, wanted: Wanted) -> None:
-        port, transport = wanted
-        size = LAST - FIRST + 1
-        first = FIRST + identity(f"{gateway} {port} {transport}") % size
-        tried = [port + FIRST] if port + FIRST <= LAST else []
-        tried += [FIRST + (first - FIRST + step) % size for step in range(size)]
         for resting in (False, True):
-            for target in tried:
-                if (target, transport) not in self._owners and (resting or (target, transport) not in self._resting):
+            for target in _candidates(gateway, wanted):
+                if (target, wanted[1]) not in self._owners and (resting or (target, wanted[1]) not in self._resting):
                     self._take(gateway, wanted, target)
                     return
 
@@ -77,3 +72,14 @@ class Ports:
         self._resting[target, wanted[1]] = None
         if len(self._resting) > RESTING:
             del self._resting[next(iter(self._resting))]
+
+
+def _candidates(gateway: Key, wanted: Wanted) -> Iterator[int]:
+    """Yield every target, the one that is wished for first."""
+    port, transport = wanted
+    if port + FIRST <= LAST:
+        yield port + FIRST
+    size = LAST - FIRST + 1
+    first = identity(f"{gateway} {port} {transport}")
+    for step in range(size):
+        yield FIRST + (first + step) % size

@@ -70,3 +70,11 @@ def test_any_sequence_keeps_targets_apart_and_in_their_place():
         assert all(given[gateway][port] == target for gateway, found in before.items() if gateway in given
                    for port, target in found.items() if port in given[gateway])
         before = given
+
+
+def test_a_target_is_found_without_a_look_at_all(monkeypatch):
+    """A thousand Gateways are assigned in a moment: what is tried is counted, not the time."""
+    tried, candidates = [], module._candidates
+    monkeypatch.setattr(module, "_candidates", lambda *asked: (tried.append(each) or each for each in candidates(*asked)))
+    Ports().assign({Key("Gateway", "default", f"g{number}"): [WEB, SECURE] for number in range(1000)})
+    assert 2000 <= len(tried) < 6000
