@@ -145,7 +145,7 @@ class Controller:
         self._election = Election(client, *lease, self._me, self._lead, log=log)
         self.stats = StatusStats()
         self._writer = StatusWriter(client, self._source, Statuses(options.controller_name, infrastructure=True),
-                                    lambda: self._election.leads, log, stats=self.stats)
+                                    lambda: self._election.leads, log, stats=self.stats, narrowed=bool(options.watch_namespaces))
         self._source.status_changed = self._writer.object_changed
         self._programmed = Programmed(loop, self._server.standing, self._was_programmed, self._say)
         self._admin = Admin({"GET /healthz": self._healthz, "GET /readyz": self._readyz, "GET /metrics": self._metrics}, log.bug)
@@ -286,7 +286,7 @@ class Controller:
         assigned = self._programmed.assigned(self._provisioner.assigned)
         if assigned is None:
             return  # a moment later
-        self._writer.follow(View(graph=self._graph, assigned=assigned, bundle=self._source.bundle, channel=self._source.channel))
+        self._writer.follow(View(graph=self._graph, assigned=assigned, bundle=self._source.bundles, channel=self._source.channel))
         if self._election.leads and not self._writes:
             self._writes = True
             self._writer.lead(True)
