@@ -51,6 +51,7 @@ from gwfast.observe import processes
 from gwfast.observe.admin import Admin
 from gwfast.observe.h11_server import Answer
 from gwfast.observe.log import Log
+from gwfast.observe.metrics import text_of
 from gwfast.plan import regex
 from gwfast.serve.aside import Aside
 from gwfast.serve.sockets import explain
@@ -336,7 +337,7 @@ class Controller:
         ]
         text = "".join(f"# HELP gwfast_{name} {words}\n# TYPE gwfast_{name} {kind}\ngwfast_{name} {value:g}\n"
                        for name, kind, words, value in found)
-        return Answer(200, (text + _process()).encode(), CONTENT_TYPE)
+        return Answer(200, (text + text_of(self._source.metrics()) + _process()).encode(), CONTENT_TYPE)
 
 
 def _process() -> str:

@@ -83,6 +83,10 @@ class ControllerSource:
     def look_again(self, unread: Iterable[tuple[str, str]]) -> None:
         """Nothing to do: it is the controller that speaks."""
 
+    def metrics(self) -> tuple:
+        """Nothing beside what the follower counts."""
+        return ()
+
     def close(self) -> None:
         """Stop listening; a load that waits ends."""
         if self._closed:

@@ -138,6 +138,14 @@ def render(counters: dict, stats: Stats, health: Mapping[str, Any] = MappingProx
     return ("\n".join(lines) + "\n").encode()
 
 
+def text_of(families: Iterable[Family]) -> str:
+    """Return families as lines of text."""
+    lines: list[str] = []
+    for family in families:
+        _family(lines, *family)
+    return "".join(f"{line}\n" for line in lines)
+
+
 def _globals(lines: list[str], totals: dict[str, int]) -> None:
     for name, n in totals.items():
         kind = "gauge" if name in GAUGES else "counter"

@@ -10,7 +10,7 @@ import pytest
 from gwfast import _counters, limits
 from gwfast.endpoints.registry import Registry
 from gwfast.observe import processes
-from gwfast.observe.metrics import HELP, Stats, render
+from gwfast.observe.metrics import HELP, Stats, render, text_of
 from gwfast.observe.routes import RouteCounts
 
 SAMPLE = re.compile(r'((?:gwfast|process)_[a-z0-9_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (-?[0-9.e+-]+)')
@@ -276,3 +276,11 @@ def test_routes_and_backends_beyond_the_bound_share_a_row_and_are_counted():
     rows = [registry.take_backend(f"n/{i}:80/http") for i in range(limits.BACKENDS_SHOWN + 1)]
     assert rows == [*range(1, limits.BACKENDS_SHOWN), 0, 0] and registry.uncounted == (1, 2)
     assert registry.backends[1] == "n/0:80/http"
+
+
+def test_families_by_themselves():
+    families = [("kubernetes_up", "gauge", "Up.", [("", 1)]), ("kubernetes_objects", "gauge", "Objects.", [('{kind="A"}', 2)])]
+    assert text_of(families) == (
+        "# HELP gwfast_kubernetes_up Up.\n# TYPE gwfast_kubernetes_up gauge\ngwfast_kubernetes_up 1\n"
+        '# HELP gwfast_kubernetes_objects Objects.\n# TYPE gwfast_kubernetes_objects gauge\ngwfast_kubernetes_objects{kind="A"} 2\n')
+    assert text_of(()) == ""
