@@ -140,7 +140,8 @@ class Controller:
         self._server = StreamServer(Reviewer(client), log, self._say)
         site = Site(controller_name=options.controller_name, namespace=options.namespace, image=options.image, url=options.url,
                     pull_policy=options.pull_policy, pull_secrets=options.pull_secrets)
-        self._provisioner = Provisioner(client, site, self._uid, lambda: self._authority.bundle, log, self._provisioned)
+        self._provisioner = Provisioner(client, site, self._uid, lambda: self._authority.bundle, log, self._provisioned,
+                                        options.watch_namespaces)
         lease = options.lease[0] or options.namespace, options.lease[1] or lease_name(options.controller_name)
         self._me = identity(where.server, options.listen[1])
         self._election = Election(client, *lease, self._me, self._lead, log=log)

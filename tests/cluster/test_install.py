@@ -16,6 +16,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 SYSTEM = "gwfast-system"
 BUILT = DEPLOY.parent / "build/helm/helm"
 HELM = str(BUILT) if BUILT.exists() else shutil.which("helm")
+needs_helm = pytest.mark.skipif(not HELM, reason="there is no helm: run ci/helm")
 BACKEND = """
 apiVersion: v1
 kind: Service
@@ -137,14 +138,62 @@ def test_a_controller_that_rolls_loses_nothing_and_makes_nothing_anew(cluster: C
     assert lost == [] and uids() == before
 
 
-@pytest.mark.skipif(not HELM, reason="there is no helm: run ci/helm")
-def test_the_chart_as_one_process(cluster: Cluster) -> None:
-    text = subprocess.run([HELM, "template", "gwfast", DEPLOY / "helm/gwfast", "--namespace", SYSTEM, "--kube-version", "1.30", "--set",
-                           "mode=one-process"], capture_output=True, text=True, check=True).stdout
+def install(cluster: Cluster, *values: str) -> None:
+    """Install the chart with values, each `a.b=JSON`."""
+    sets = [part for value in values for part in ("--set-json", value)]
+    text = subprocess.run([HELM, "template", "gwfast", DEPLOY / "helm/gwfast", "--namespace", SYSTEM, "--kube-version", "1.30", *sets],
+                          capture_output=True, text=True, check=True).stdout
     cluster.kubectl("create", "namespace", SYSTEM)
     cluster.apply(yaml.safe_dump_all(each for each in yaml.safe_load_all(text) if each))
+
+
+@needs_helm
+def test_rights_in_some_namespaces_and_none_for_dedicated_data_planes(cluster: Cluster) -> None:
+    cluster.kubectl("create", "namespace", "other")
+    install(cluster, 'watchNamespaces=["default"]', "rbac.dedicated=false", 'gatewayClass.parameters={"replicas":1,"options":{"via":"edge"}}')
+    cluster.apply(BACKEND + ROUTED + ROUTED.replace("{name: my-gateway}", "{name: my-gateway, namespace: other}", 1))
+    host = address(cluster, "my-gateway")
+    said = logs(cluster)
+    assert "orbidden" not in said and "Traceback" not in said, said
+    assert cluster.get("Deployment", "gwfast-gwfast", SYSTEM)["spec"]["replicas"] == 1
+    assert not [each for each in cluster.objects("Service", "other")]
+    cluster.apply(DEDICATED)
+    cluster.wait_for(lambda: any("Deployment default/own-gateway-gwfast" in line and "orbidden" in line
+                                 for line in logs(cluster).splitlines()), "the log to tell what is not allowed")
+    assert cluster.condition("Gateway", "own-gateway", "Programmed") != "True"
+    assert cluster.http(host, 80, "/api/x").status == 200
+
+
+@needs_helm
+def test_the_chart_as_one_process(cluster: Cluster) -> None:
+    install(cluster, 'mode="one-process"')
     cluster.apply(BACKEND + ROUTED)
     host = address(cluster, "my-gateway")
     assert host == cluster.get("Service", "gwfast", SYSTEM)["status"]["loadBalancer"]["ingress"][0]["ip"]
     said = logs(cluster)
     assert "orbidden" not in said and "Traceback" not in said, said
+
+
+def test_data_planes_that_roll_lose_nothing(cluster: Cluster) -> None:
+    """Connections that come while Pods go: endpoints that end are known everywhere before their Pod stops."""
+    cluster.apply(DEPLOY / "install.yaml", "--server-side")
+    cluster.apply(BACKEND + ROUTED)
+    host = address(cluster, "my-gateway")
+    cluster.kubectl("rollout", "status", "deployment/gwfast-gwfast", "-n", SYSTEM, "--timeout=60s")
+    old = {each["metadata"]["uid"] for each in cluster.objects("Pod", SYSTEM)}
+    cluster.kubectl("rollout", "restart", "deployment/gwfast-gwfast", "-n", SYSTEM)
+    lost, asked = [], 0
+
+    def rolled():
+        nonlocal asked
+        for _ in range(20):
+            asked += 1
+            try:
+                if (status := cluster.http(host, 80, "/api/x", timeout=5).status) != 200:
+                    lost.append(status)
+            except OSError as problem:
+                lost.append(problem)
+        pods = [each for each in cluster.objects("Pod", SYSTEM) if "controller" not in each["metadata"]["name"]]
+        return len(pods) == 2 and not old & {each["metadata"]["uid"] for each in pods}
+    cluster.wait_for(rolled, "the data planes to have rolled", 120)
+    assert lost == [] and asked > 100

@@ -209,7 +209,7 @@ def test_namespaces_that_are_watched_have_roles_of_their_own():
     assert {each["metadata"]["namespace"] for each in bindings if each["roleRef"]["name"] == namespaced} == {"a", "b", "gwfast-system"}
     assert [each["roleRef"]["name"] for (kind, _), each in objects.items() if kind == "ClusterRoleBinding"] == ["gwfast-controller:gwfast-system"]
     args = arguments_of(objects)
-    assert args[args.index("--watch-namespaces") + 1] == "a,b"
+    assert args[args.index("--watch-namespaces") + 1] == "a,b,gwfast-system"  # where the parameters of its class are
 
 
 @needs_helm
