@@ -1,7 +1,7 @@
 """python -m bench [CASE...] [--against nginx,envoy]: measure gwfast beside others. python -m bench --list: the cases.
 
     python -m bench small latency --against nginx,haproxy --html report.html
-    python -m bench tables|parse|count ...     single stages: see python -m bench tables --help
+    python -m bench tables|count|cluster ...     single stages: see python -m bench tables --help
 """
 import argparse
 import sys

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from bench import count, machine, tables
+from bench import cluster, count, machine, tables
 
-TOOLS = ("tables", "count")
+TOOLS = ("tables", "count", "cluster")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,6 +24,12 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--check", action="store_true", help="exit 1 where one has grown by more than 3 %%")
     verb.add_argument("--accept", action="store_true", help="write the figures to bench/baseline.json")
     verb.set_defaults(run=lambda o: count.run([] if o.check or o.accept else o.operations), show=count.table)
+
+    verb = verbs.add_parser("cluster", help="cluster mode on a real API server (what tests/cluster needs)")
+    verb.add_argument("modes", nargs="*", metavar="MODE", help=f"{', '.join(cluster.MODES)} (all)")
+    verb.add_argument("--routes", type=int, default=5000)
+    verb.add_argument("--rounds", type=int, default=200, help="changes of a route that are timed")
+    verb.set_defaults(run=lambda o: cluster.run(o.routes, o.rounds, tuple(o.modes)), show=lambda figures: "")
 
     for verb in verbs.choices.values():
         verb.add_argument("--json", type=Path, metavar="FILE", help="append the figures as JSON lines")

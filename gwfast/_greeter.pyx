@@ -185,6 +185,9 @@ cdef class Greeter(Client):
             return
         bind = self.bind()
         listener = find_listener(self.gateway.table.image, bind, hello.name, hello.name_n) if bind != NULL else NULL
+        if listener == NULL and bind != NULL and bind.passes_through:
+            self.refuse(FAULT_HELLO, END_NAME)    # an alert would come from a TLS server, which is not here
+            return
         if listener == NULL:
             # A client of TLS 1.2 knows no missing_extension.
             self.decline(FAULT_HELLO, END_NAME, ALERT_UNRECOGNIZED_NAME if hello.name_n or hello.version < 0x0304

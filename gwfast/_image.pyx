@@ -259,7 +259,7 @@ cdef class Writer:
                 return False
             for before, listener in zip(<tuple>old.listeners, <tuple>bind.listeners):
                 if before is not listener:
-                    if (before.id, before.hostname) != (listener.id, listener.hostname):
+                    if (before.id, before.hostname, before.mode) != (listener.id, listener.hostname, listener.mode):
                         return False
                     changed.append(listener)
         return True
@@ -292,6 +292,7 @@ cdef class Writer:
         out.port = bind.port
         out.transport = TRANSPORTS[bind.transport]
         out.proxy_protocol = bind.proxy_protocol
+        out.passes_through = all([listener.mode == "passthrough" for listener in listeners])
         memset(out.address, 0, 16)
         if bind.address and parse_address(bind.address, &where):
             if where.family == 4:

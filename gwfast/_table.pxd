@@ -236,7 +236,8 @@ cdef struct Bind:
     uint8_t proxy_protocol
     Span listeners
     uint32_t hosts         # index of listener hostnames: private to _match
-    uint32_t pad
+    uint8_t passes_through # nothing here ends TLS: who asks for a name that leads nowhere meets no TLS server
+    uint8_t pad[3]
     uint8_t address[16]    # network byte order, IPv4 as ::ffff:a.b.c.d; all zero: any
 
 cdef struct Image:         # at offset 0
@@ -345,7 +346,7 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 # two in size, at most half full (of paths three eighths: requests often ask for some that are not there); keys are
 # compared in full. Between what is in use lies what no longer is.
 cdef enum:
-    IMAGE_VERSION = 15
+    IMAGE_VERSION = 16
     HASH_SEED = 0x2545F491
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
     UNION_PATTERNS = 1024        # of one automaton (limits), and the words of as many bits

@@ -104,10 +104,12 @@ class Credentials:
         result = self._check(resource, check) if resource else f"there is no {key}"
         if not isinstance(result, str):
             return self._hold(place, result, reason)
-        # Who deletes authorities wants nobody to be believed for their sake: then no request is served, which is safe.
+        # Who deletes authorities wants nobody to be believed for their sake: then no request is served, which is safe. Without
+        # a good authority a BackendTLSPolicy is not accepted, and what it protects fails (backendtlspolicy_types.go:183-187).
         held = self._held[owner.kind].pop(place, None)
         message = f"{key}: {result}" if resource else result
-        if held is None or not self._keeps or resource is None and check is authorities:
+        ends = check is authorities and (resource is None or owner.kind == "BackendTLSPolicy")
+        if held is None or not self._keeps or ends:
             return Found(None, Refusal(reason, message))
         self._held[owner.kind][place] = _Held(held.value, "kept")
         return Found(held.value, Refusal(reason, f"{message}; what was there before serves on"))

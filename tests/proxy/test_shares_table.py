@@ -88,6 +88,25 @@ def test_tls(run, backend, tmp_path, refs, served, mode) -> None:
         good.close()
 
 
+def test_a_port_that_ends_no_tls_ends_the_connection_of_a_name_that_it_does_not_have(run, backend) -> None:
+    """Without an alert, which would come from a TLS server: there is none (TLSRouteHostnameIntersection of the official suite).
+    Where another listener of the port ends TLS it is one, and says what is wrong."""
+    chain, key = authority().certificate(HOST)
+    passed, ended = {"mode": "Passthrough"}, {"mode": "Terminate", "certificateRefs": [{"name": HOST}]}
+    ports = free_port(), free_port()
+    run(gateway(listener(ports[0], "alone", protocol="TLS", hostname="alone.test", tls=passed),
+                listener(ports[1], "passed", protocol="TLS", hostname="passed.test", tls=passed),
+                listener(ports[1], "ended", protocol="TLS", hostname=HOST, tls=ended)),
+        secret(HOST, chain, key), service("good", backend("good")), *(
+            resource("TLSRoute", name, {"parentRefs": [{"name": "gw", "sectionName": name}], "hostnames": [host],
+                                        "rules": [{"backendRefs": [{"name": "good", "port": 80}]}]})
+            for name, host in (("alone", "alone.test"), ("passed", "passed.test"), ("ended", HOST))))
+    for port, refused in zip(ports, ((ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError), ssl.SSLError), strict=True):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock, pytest.raises(refused) as found:
+            trusting(authority().pem).wrap_socket(sock, server_hostname="other.test")
+        assert ("UNRECOGNIZED_NAME" in str(found.value)) == (port == ports[1])
+
+
 @pytest.mark.parametrize(("refs", "served"), SHARES.values(), ids=SHARES)
 def test_grpc(run, calls, refs, served) -> None:
     empty = grpc_service("empty", 1)
