@@ -268,7 +268,6 @@ def one_process(world: World) -> Iterator[Figure]:
     written = world.statuses.until({f"r{number}" for number in range(world.routes)})
     yield Figure(case="start: all statuses", mode=mode, value=written - begun, unit="s")
     from cluster import family
-    from cluster import family
     pids = family(process.pid)
     yield Figure(case="memory", mode=mode, value=memory(pids), unit="MiB", goal="75")
     yield world.changes(mode, world.node, PORT, "5 and 25")
