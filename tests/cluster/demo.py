@@ -14,7 +14,7 @@ from pathlib import Path
 
 import binaries
 import credentials
-from cluster import API_PORT, Cluster, Failed
+from cluster import API_PORT, PROJECT, Cluster, Failed
 from forward import Forwards
 from node.network import NODE_IP
 from sandbox import Process
@@ -23,8 +23,9 @@ PORT = int(os.environ.get("CLUSTER_PORT", "8080"))
 API = int(os.environ.get("CLUSTER_API_PORT", "6443"))
 DEMO = Path(__file__).with_name("demo.yaml")
 KUBECONFIG = binaries.BUILD / "kubeconfig"
+LOGS = ("logs", "--namespace", "gwfast-system", "--selector", "app.kubernetes.io/name=gwfast-controller", "--prefix", "--tail=-1")
 READY_SECONDS = 60.0
-LOOK_SECONDS = 0.2  # for what gwfast has said
+LOOK_SECONDS = 0.2  # for what the controllers have said
 
 GUIDE = """
   the Gateway       http://127.0.0.1:{port}     {yaml}, as kubectl applied it
@@ -43,7 +44,7 @@ Try, in another terminal:
   a change, live    kubectl patch httproute my-route --type json -p '[{{"op": "replace", "path": "/spec/rules/0/backendRefs/1/weight", "value": 9}}]'
   a rollout         kubectl rollout restart deployment api
 
-What gwfast says (Ctrl-C ends the cluster):
+What the controllers say (Ctrl-C ends the cluster):
 """
 
 
@@ -65,20 +66,20 @@ def gateway_address(cluster: Cluster) -> str:
 
 
 def prepare(cluster: Cluster) -> tuple[Process, str]:
-    """Bring everything up; return gwfast's process, and the Gateway's address."""
+    """Install gwfast as users do, and the demo; return what follows the controllers' log, and the Gateway's address."""
     cluster.install_crds()
+    cluster.apply(PROJECT / "deploy" / "install.yaml")
     cluster.apply(DEMO)
-    gateway = cluster.run([sys.executable, "-m", "gwfast", "run", "--kubernetes", "--publish-status-address", NODE_IP, "--access-log", "off"])
     try:
         address = cluster.wait_for(lambda: gateway_address(cluster), "the Gateway to be programmed", READY_SECONDS)
         cluster.wait_for(lambda: cluster.http(address, 80, "/api").status == 200, "the first answer", READY_SECONDS)
     except TimeoutError as problem:
-        raise Failed(f"{problem}; gwfast says:\n{gateway.output()}") from None
-    return gateway, address
+        raise Failed(f"{problem}; the controllers say:\n{cluster.kubectl(*LOGS)}") from None
+    return cluster.run([binaries.program("kubectl"), *LOGS, "--follow"]), address
 
 
 async def show(cluster: Cluster, shown: Process, address: str) -> None:
-    """Open the ports (OSError where one is taken), say what there is to try, and print what gwfast says until somebody ends it."""
+    """Open the ports (OSError where one is taken), say what there is to try, and print what the controllers say until somebody ends it."""
     forwards = Forwards(cluster.sandbox)
     await forwards.open(PORT, lambda: (address, 80))
     await forwards.open(API, lambda: (NODE_IP, API_PORT))
