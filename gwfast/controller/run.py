@@ -57,6 +57,7 @@ from gwfast.serve.aside import Aside
 from gwfast.serve.sockets import explain
 
 LEADER_LOOK = 1.0  # seconds between two looks at who leads
+LEADER_LOST = 10.0  # that a leader that cannot renew its Lease goes on to tell data planes: then another one leads, if one can
 COLLECT = 30.0  # seconds between two looks for cycles
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -275,9 +276,14 @@ class Controller:
             self._writer.lead(False)
 
     async def _follow_leader(self) -> None:
-        """Send data planes to who leads."""
+        """Send data planes to who leads, and away where this one led and has not heard of the API server since."""
+        lost, away = 0.0, False
         while True:
-            holder = self._election.holder
+            holder, now = self._election.holder, self._loop.time()
+            lost = (lost or now) if holder == self._me and not self._election.leads else 0.0
+            if (bool(lost) and now - lost > LEADER_LOST) != away:
+                away = not away
+                self._server.withdraw(away)
             self._server.lead("" if holder == self._me or self._election.leads else address_of(holder))
             await asyncio.sleep(LEADER_LOOK)
 

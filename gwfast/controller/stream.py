@@ -63,6 +63,7 @@ class StreamServer:
         self._server: asyncio.Server | None = None
         self._context: ssl.SSLContext | None = None
         self._rest: asyncio.TimerHandle | None = None
+        self._away = False
         self.leader = ""  # its address; '': we are, or nobody knows
         self.refused = 0
 
@@ -99,6 +100,12 @@ class StreamServer:
             self.leader = leader
             for stream in self._streams:
                 stream.wake()
+
+    def withdraw(self, away: bool) -> None:
+        """Tell nobody anything while `away`: what this controller knows may be old, and another one may know better."""
+        self._away = away
+        for stream in list(self._streams) if away else ():
+            stream.wake(gone=True)
 
     @property
     def peers(self) -> list[Peer]:
@@ -178,6 +185,8 @@ class StreamServer:
         if account is None:
             raise _Refused(401, "the token is nobody's, or not for this audience")
         fleet = "/".join(account)
+        if self._away:
+            raise _Refused(503, "this controller cannot reach the API server; another one may lead")
         if self._tracks is None:
             raise _Refused(503, "this controller does not know yet what there is to serve")
         if fleet not in self._tracks:

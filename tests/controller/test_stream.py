@@ -295,6 +295,25 @@ async def test_a_fleet_that_is_no_more_is_told_nothing_more(pki, tmp_path):
     await controller.server.close()
 
 
+@run
+async def test_a_controller_that_may_be_behind_sends_data_planes_to_another_one(pki, tmp_path):
+    old = Controller(pki)
+    await old.start()
+    old.say(gateway())
+    async with DataPlane(tmp_path, old.port, ca=pki["ca.crt"]) as plane:
+        await plane.has(old)
+        old.server.withdraw(True)
+        async with asyncio.timeout(DEADLINE):
+            while not plane.log.said("cannot be followed"):
+                await asyncio.sleep(0.01)
+        assert plane.log.said("cannot be followed")[0][2]["error"].startswith("503: this controller cannot reach the API server")
+        assert GATEWAY in plane.resources  # what it said last serves
+        old.server.withdraw(False)
+        old.say(service("one"))
+        await plane.has(old)
+    await old.server.close()
+
+
 # ---- What strangers and broken peers do
 
 

@@ -1,0 +1,50 @@
+"""What a controller makes of fleets and target ports, and who leads where."""
+import re
+
+import pytest
+
+from gwfast.config.model import Key
+from gwfast.controller.feed import Served
+from gwfast.controller.fleet import Fleet
+from gwfast.controller.run import address_of, identity, served
+
+A, B = Key("Gateway", "a", "g"), Key("Gateway", "b", "g")
+
+
+def fleet(name, *gateways):
+    return Fleet(namespace="sys", name=name, class_name="c", gateways=gateways)
+
+
+def fleets(*some):
+    return {one.place: one for one in some}
+
+
+def test_each_gateway_is_of_its_fleet_with_its_ports():
+    found = served(fleets(fleet("x", A, B)), {A: {(80, "TCP"): 10080, (53, "UDP"): 10053}, B: {(80, "TCP"): 10081}})
+    assert found == {A: Served("sys/x", ((53, "UDP", 10053), (80, "TCP", 10080))), B: Served("sys/x", ((80, "TCP", 10081),))}
+
+
+def test_a_port_that_two_gateways_are_said_to_have_is_the_first_ones():
+    targets = {A: {(80, "TCP"): 10080}, B: {(80, "TCP"): 10080, (80, "UDP"): 10080, (81, "TCP"): 10081}}
+    found = served(fleets(fleet("x", A, B)), targets)
+    assert found[A].ports == ((80, "TCP", 10080),) and found[B].ports == ((80, "UDP", 10080), (81, "TCP", 10081))
+    apart = served(fleets(fleet("x", A), fleet("y", B)), targets)
+    assert apart[B].ports == ((80, "TCP", 10080), (80, "UDP", 10080), (81, "TCP", 10081))
+
+
+def test_a_gateway_without_ports_is_of_its_fleet_all_the_same():
+    assert served(fleets(fleet("x", A)), {}) == {A: Served("sys/x")}
+
+
+@pytest.mark.parametrize("ip, where", [("10.0.0.7", "10.0.0.7:8443"), ("fd00::7", "[fd00::7]:8443")])
+def test_who_leads_says_where_it_is(monkeypatch, ip, where):
+    monkeypatch.setenv("POD_NAME", "pod-1")
+    monkeypatch.setenv("POD_IP", ip)
+    me = identity("https://10.96.0.1", 8443)
+    assert re.fullmatch(r"pod-1_.*_[0-9a-f]{8}", me) and address_of(me) == where
+    assert me != identity("https://10.96.0.1", 8443)
+
+
+@pytest.mark.parametrize("holder", ["", "pod-1", "pod-1_a53c"])
+def test_of_who_says_no_place_nothing_is_known(holder):
+    assert address_of(holder) == ""
