@@ -87,7 +87,7 @@ def test_what_is_more_waits_in_order_and_what_is_more_than_that_is_503(holding, 
         answers.append(pool.submit(gw.get, f"/slow?{n}"))
         until(lambda n=n: gw.metrics()[WAITING] == n + 1)
     assert gw.get().status == 503
-    assert gw.metrics()['gwfast_faults_total{fault="queue_full"}'] == 1
+    until(lambda: gw.metrics()['gwfast_faults_total{fault="queue_full"}'] == 1)
     one.may.set()
     assert statuses(answers) == [200] * 4 and one.most == 1
     assert [request.target for request in one.backend.requests] == ["/", "/slow?0", "/slow?1", "/slow?2"]

@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,7 +68,7 @@ class Echo:
             assert "listens on" in self.process.stdout.readline()
 
     def stop(self) -> None:
-        self.process.send_signal(signal.SIGINT)
+        self.process.terminate()      # SIGINT may be ignored: in the background of a shell it is
         self.process.wait(10)
         self.process.stdout.close()
 
