@@ -159,7 +159,9 @@ def graph_options(arguments: argparse.Namespace):
     from gwfast.graph.model import GraphOptions
     reading = take(arguments, READING)
     cluster = take(arguments, CLUSTER)
-    ours = {"controller_name": cluster["controller_name"], "strict_services": True} if cluster["kubernetes"] else {}
+    ours = {}
+    if cluster["kubernetes"]:
+        ours = {"controller_name": cluster["controller_name"], "strict_services": True, "filters_by_class": True}
     return GraphOptions(gateway=reading["gateway"], gateway_class=reading["gateway_class"],
                         dns_templates=reading["dns_template"], **ours)
 

@@ -26,6 +26,7 @@ from gwfast.errors import Problem, Source, UsageError
 from gwfast.graph import conditions
 from gwfast.graph.attach import Attacher
 from gwfast.graph.conditions import ConditionStatus, ParentRef, Status
+from gwfast.graph.extensions import code
 from gwfast.graph.model import Graph, GraphOptions, of_bundle
 from gwfast.plan import dump, explain, regex
 from gwfast.plan import problems as plan_problems
@@ -78,18 +79,23 @@ class Reading(msgspec.Struct):
     plan: Plan
     resources: Mapping[Key, Resource] | None = None  # that are written; None: nobody knows
     place: Source = Source(".")  # the first path, the API server's URL
+    far: bool = False  # of a cluster: its filters are code of anybody in it, and their modules are those of its image
 
     @property
     def filters(self) -> list[PythonFilter]:
-        """The filters in Python that are written."""
-        return [each for key, each in sorted((self.resources or {}).items()) if key.kind == "PythonFilter"]
+        """The filters in Python that are written and have code that may be loaded here."""
+        if self.far:
+            return []
+        return [each for key, each in sorted((self.resources or {}).items())
+                if key.kind == "PythonFilter" and self.graph.policies[key].accepted]
 
 
 def read(arguments: argparse.Namespace) -> Reading:
     """Read the paths or the cluster of a command line through the pipeline. Raise UsageError for one that is not there."""
     loaded, place = arguments.look(arguments)
-    graph = Attacher(of_bundle(arguments.graph_options(arguments), loaded.bundle), regex.check).attach(loaded.resources)
-    return Reading(tuple(loaded.problems), graph, build(graph), loaded.resources, place)
+    options = arguments.graph_options(arguments)
+    graph = Attacher(of_bundle(options, loaded.bundle), regex.check).attach(loaded.resources)
+    return Reading(tuple(loaded.problems), graph, build(graph), loaded.resources, place, options.filters_by_class)
 
 
 def write(output: str, text: str, data: Any) -> None:
@@ -163,7 +169,7 @@ def unloadable(reading: Reading) -> list[Problem]:
     """Return an error for each filter in Python that a worker could not load."""
     found = []
     for written in reading.filters:
-        field, why = fault(plan_extension(written))
+        field, why = fault(plan_extension(written, code(written, lambda *key: reading.resources.get(Key(*key)))))
         if why:
             found.append(Problem(source=written.source, resource=str(written.key), field=f"spec.{field}", reason="NotLoaded",
                                  message=f"cannot be loaded: {why}"))

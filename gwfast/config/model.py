@@ -712,9 +712,15 @@ class XBackendTrafficPolicy(Resource, kw_only=True):
 # ---- gwfast's own kinds
 
 
+class ConfigMapKeySelector(_Type, kw_only=True):
+    name: ObjectName
+    key: Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+\Z")] = "filter.py"
+
+
 class PythonFilterSpec(_Type, kw_only=True):
     module: Annotated[str, Meta(min_length=1)] | None = None
     file: Annotated[str, Meta(min_length=1)] | None = None
+    config_map: ConfigMapKeySelector | None = None
     class_: Annotated[str, Meta(pattern=CLASS_NAME)] = field(name="class")
     config: dict[str, Any] = {}
     timeout: Duration = "1s"

@@ -541,8 +541,8 @@ def _x_backend_traffic_policy(spec: m.XBackendTrafficPolicySpec, version: str) -
 
 
 def _python_filter(spec: m.PythonFilterSpec, version: str) -> Findings:
-    if (spec.module is None) == (spec.file is None):
-        yield Finding("spec", "exactly one of module (what Python imports) and file (beside this one) has to be given")
+    if [spec.module, spec.file, spec.config_map].count(None) != 2:
+        yield Finding("spec", "exactly one of module (what Python imports), file (beside this one) and configMap has to be given")
     if not 0 < seconds(spec.timeout) <= 3600:
         yield Finding("spec.timeout", "timeout has to be more than 0s and at most 1h")
 

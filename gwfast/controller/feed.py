@@ -2,7 +2,7 @@
 
     Gateway ──> GatewayClass, where it listens, ListenerSets, Secrets, ConfigMaps, Namespaces of ListenerSets
     route   ──> Services ──> EndpointSlices, policies ──> ConfigMaps, and its Namespace where a listener selects by labels
-            └─> PythonFilters, where all its Gateways of the fleet may run them
+            └─> PythonFilters that the graph lets it run, where all its Gateways of the fleet may ──> ConfigMaps
     what lies in another namespace ──> permission ──> the ReferenceGrants that permit it and, where there is one, itself
 
 A fleet holds what its roots (Gateways that are accepted, and the routes that they accepted) lead to, directly or not. How
@@ -25,10 +25,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from gwfast.config.model import OWN_GROUP, Gateway, Key, ListenerSet, Resource, Service
+from gwfast.config.model import Gateway, Key, ListenerSet, Resource, Service
 from gwfast.controller.wire import encode, front, front_key, is_front
 from gwfast.graph.model import POLICY_KINDS, ROUTE_KINDS, Graph, ListenerNode
-from gwfast.graph.refs import Resources, led_gateways, policy_services, slice_services
+from gwfast.graph.refs import Resources, code_maps, led_gateways, policy_services, slice_services
 from gwfast.graph.routes import named
 from gwfast.identity import digest
 from gwfast.sharing import Shards, changes
@@ -232,6 +232,8 @@ class Feeds:
         if node.kind == "BackendTLSPolicy":
             refs = resource.spec.validation.ca_certificate_refs
             return frozenset(Key("ConfigMap", node.namespace, ref.name) for ref in refs if _is(ref, "ConfigMap"))
+        if node.kind == "PythonFilter":
+            return frozenset(code_maps(resource))
         if node.kind in ROUTE_KINDS:
             return frozenset(self._of_route(node, resource))
         return frozenset()
@@ -267,10 +269,9 @@ class Feeds:
             yield Key("Namespace", "", key.namespace)
 
     def _extensions(self, node: Key) -> Iterable[Key]:
-        route = self._resources.get(*_route_of(node))
-        for ref in named(route)[1] if route else ():
-            if (ref.group, ref.kind) == (OWN_GROUP, "PythonFilter"):
-                yield Key("PythonFilter", node.namespace, ref.name)
+        route = self._graph.routes.get(_route_of(node))
+        for rule in route.rules if route else ():
+            yield from (led.extension.key for led in rule.leads() if getattr(led, "extension", None))
 
     def _to(self, owner: Resource, ref, kind: str) -> Iterable[Key]:
         """Yield what a reference leads to: what it names, or the permission to name it."""

@@ -25,6 +25,7 @@ import uuid
 from collections.abc import Mapping
 
 import msgspec
+from msgspec.structs import replace
 
 from gwfast import __version__
 from gwfast.config.model import Key
@@ -84,7 +85,7 @@ class Brain:
     def __init__(self, source: KubernetesSource, options: ControllerOptions):
         self._source = source
         self._wanted = GraphOptions(controller_name=options.controller_name, strict_services=True, own_addresses=True,
-                                    parameters_fault=parameters.fault)
+                                    parameters_fault=parameters.fault, filters_by_class=True)
         self._options = self._wanted  # as the version of the API has it
         self._attacher = Attacher(self._options, regex.check, keeps=True)
         self._feeds = Feeds(self._attacher.resources)
@@ -108,6 +109,7 @@ class Brain:
     def feed(self, gateways: Mapping[Key, Served], fleets: list[str]) -> dict[str, Feed | None]:
         """Return the feeds that are new."""
         changed, self._changed = self._changed, set()
+        gateways = {key: replace(one, filters=not self._attacher.barred(key)) for key, one in gateways.items()}
         return self._feeds.update(self.graph, changed, gateways, fleets, self._bundle)
 
 

@@ -79,7 +79,7 @@ class Attacher:
         self._idle = why_idle(self._survey, self._resources, options)
         self._blamed: tuple[tuple, ...] = ()
         self._faces: dict[Key, tuple] = {}
-        parents = Parents(self._survey, self._resources)
+        parents = Parents(self._survey, self._resources, options)
         self._judge = Judge(parents, self._backends, self._resources, options, refuse_regex)
         self._routes: Shards = Shards()  # Key -> RouteNode
         self._renewed: dict[Key, RouteNode | None] = {}  # what will be in it
@@ -145,14 +145,14 @@ class Attacher:
         found.gateways = _reuse_all(self._survey.gateways, found.gateways)
         found.listener_sets = _reuse_all(self._survey.listener_sets, found.listener_sets)
         found.classes = _reuse_all(self._survey.classes, found.classes)
-        faces = _faces(found, self._resources)
+        parents = self._judge.parents = Parents(found, self._resources, self._options)
+        faces = _faces(found, self._resources, parents.barred)
         owners = {key for key in faces.keys() | self._faces.keys() if faces.get(key) != self._faces.get(key)}
         namespaces = {key.name for key in changes if key.kind == "Namespace"}
         self._survey, self._faces = found, faces
         self._blamed = tuple(_blamed(found))
         self._idle = why_idle(found, self._resources, self._options)
         self._policies_stale = True
-        self._judge.parents = Parents(found, self._resources)
         return [key for key, node in self._routes.items() if key.namespace in namespaces or _names(node, owners)]
 
     def _refer_again(self, changes: dict) -> Iterable[Key]:
@@ -174,6 +174,7 @@ class Attacher:
                     self._backends.refresh(service)
             elif key.kind == "ConfigMap":
                 services.update(service for one in self._resources.trusting(key) for service in policy_services(one))
+                services.update(self._resources.coded(key))
             elif key.kind == FILTER_KIND:
                 services.add(key)
             elif key.kind == "ReferenceGrant":
@@ -322,8 +323,12 @@ class Attacher:
 
     def _judge_policies(self):
         with self._credentials.all_of("BackendTLSPolicy"):
-            found = judge_policies(self._resources, self._options, self._credentials, self._gateways_of)
+            found = judge_policies(self._resources, self._options, self._credentials, self._gateways_of, self.barred)
         return _reuse_all(self._policies, found)
+
+    def barred(self, gateway: Key) -> str:
+        """Return why routes of a Gateway may not run filters in Python; '' if they may."""
+        return self._judge.parents.barred(gateway)
 
     def _gateways_of(self, service: Key) -> set[Key]:
         nodes = (self._routes[key] for key in self._users.get(service, ()))
@@ -390,11 +395,11 @@ def _blamed(found: Survey) -> Iterable[tuple]:
     return (pair for pair in pairs if any(one.field for one in pair[1]))
 
 
-def _faces(found: Survey, resources: Resources) -> dict[Key, tuple]:
+def _faces(found: Survey, resources: Resources, barred: Callable[[Key], str]) -> dict[Key, tuple]:
     """Return of each parent what a route can see of it: () for one that is there and not served."""
     faces: dict[Key, tuple] = {key: () for kind in ("Gateway", "ListenerSet") for key in resources.of(kind)}
-    faces |= {key: (key,) for key in found.gateways}
-    faces |= {key: (node.gateway,) for key, node in found.listener_sets.items()}
+    faces |= {key: (key, barred(key)) for key in found.gateways}
+    faces |= {key: (node.gateway, barred(node.gateway)) for key, node in found.listener_sets.items()}
     for node in found.listeners.values():
         faces[node.owner] += (
             (node.id, node.name, node.port, node.hostname, node.supported_kinds, node.resource.allowed_routes),

@@ -83,6 +83,7 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     data_plane: bool = False  # of a controller, which has judged parameters and addresses: listeners are where Services lead to
     unusable_addresses: tuple[str, ...] = ()  # addresses that could not be bound
     parameters_fault: ParametersJudge | None = None
+    filters_by_class: bool = False  # filters in Python are for Gateways alone whose GatewayParameters allow them; no files
     filters: tuple[str, ...] = (
         "RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite", "CORS", "RequestMirror",
         "ExternalAuth")
@@ -126,7 +127,7 @@ class Refused(Node):
 
 class Led(Node):
     """Where a filter leads, as a BackendNode says it; `index` is its place. A mirror without a target is dropped.
-    extension: what an ExtensionRef names."""
+    extension: what an ExtensionRef names; code: that of its ConfigMap."""
 
     index: int
     target: str = ""
@@ -135,6 +136,7 @@ class Led(Node):
     reason: str = ""
     message: str = ""
     extension: PythonFilter | None = None
+    code: str = ""
 
 
 class TargetTLS(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from gwfast.config.model import (ActiveHealthCheck, BackendPolicy, BackendTLSPolicy, GRPCHealthCheck, HTTPHealthCheck, Key,
                                  XBackendTrafficPolicy)
 from gwfast.config.validate import seconds
+from gwfast.graph import extensions
 from gwfast.graph.certificates import Credentials, Refusal
 from gwfast.graph.listeners import Fault, condition
 from gwfast.graph.model import (FILTER_KIND, POLICY_KINDS, Active, AncestorNode, GraphOptions, Passive, PolicyNode, TargetPolicy,
@@ -97,9 +98,11 @@ def _ms(duration: str) -> int:
 
 
 def judge_policies(
-    resources: Resources, options: GraphOptions, credentials: Credentials, gateways_of: Callable[[Key], Iterable[Key]]
+    resources: Resources, options: GraphOptions, credentials: Credentials, gateways_of: Callable[[Key], Iterable[Key]],
+    barred: Callable[[Key], str],
 ) -> dict[Key, PolicyNode]:
-    """Judge every policy and filter; `gateways_of` says which Gateways have an accepted route that names a Service or filter."""
+    """Judge every policy and filter; `gateways_of` says which Gateways have an accepted route that names a Service or filter,
+    `barred` why one runs no filters in Python ('': it does)."""
     nodes = {}
     for key, policy in (item for kind in POLICY_KINDS for item in resources.of(kind).items()):
         node = _judge(policy, resources, options, credentials)
@@ -109,9 +112,14 @@ def judge_policies(
             key=key, resource=policy, accepted=node.accepted, conditions=node.conditions, ancestors=tuple(ancestors),
         )
     for key, resource in resources.of(FILTER_KIND).items():
-        accepted = (condition("Accepted", None, resource.metadata.generation),)
-        ancestors = [AncestorNode(gateway=gateway, conditions=accepted) for gateway in sorted(gateways_of(key))]
-        nodes[key] = PolicyNode(key=key, resource=resource, conditions=accepted, ancestors=tuple(ancestors))
+        fault, generation = extensions.fault(resource, resources, options), resource.metadata.generation
+        ancestors = []
+        for gateway in sorted(gateways_of(key)):
+            why = barred(gateway)
+            refused = fault or (Fault("RefNotPermitted", why, "") if why else None)
+            ancestors.append(AncestorNode(gateway=gateway, conditions=(condition("Accepted", refused, generation),)))
+        nodes[key] = PolicyNode(key=key, resource=resource, accepted=fault is None,
+                                conditions=(condition("Accepted", fault, generation),), ancestors=tuple(ancestors))
     return nodes
 
 

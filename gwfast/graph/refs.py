@@ -1,10 +1,11 @@
 """References: what a resource names, whether it may, and what is there.
 
-    Resources    the resources by kind, what changed since the last time, and five indexes over them:
+    Resources    the resources by kind, what changed since the last time, and six indexes over them:
                    grants    namespace -> who may refer to what in it     (ReferenceGrant), and the grants that say so
                    slices    Service   -> its EndpointSlices
                    policies  kind, Service -> the policies of a kind that name it
                    trusting  ConfigMap -> the BackendTLSPolicies that have their authorities from it
+                   coded     ConfigMap -> the PythonFilters that have their code from it
                    fronts    Gateway   -> the Services that lead to it
 
 Rules:
@@ -18,8 +19,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from gwfast.config.model import (BackendPolicy, BackendTLSPolicy, EndpointSlice, Key, ReferenceGrant, Resource, Service,
-                                 XBackendTrafficPolicy)
+from gwfast.config.model import (BackendPolicy, BackendTLSPolicy, EndpointSlice, Key, PythonFilter, ReferenceGrant, Resource,
+                                 Service, XBackendTrafficPolicy)
 from gwfast.graph.model import POLICY_KINDS, age
 
 Policy = BackendTLSPolicy | XBackendTrafficPolicy | BackendPolicy
@@ -39,6 +40,7 @@ class Resources:
         self._slices: dict[Key, dict[Key, EndpointSlice]] = {}
         self._policies: dict[str, dict[Key, dict[Key, Policy]]] = {kind: {} for kind in POLICY_KINDS}
         self._trusting: dict[Key, dict[Key, BackendTLSPolicy]] = {}
+        self._coded: dict[Key, dict[Key, PythonFilter]] = {}
         self._fronts: dict[Key, dict[Key, Service]] = {}
 
     def update(self, resources: Mapping[Key, Resource], keys: Iterable[Key] | None) -> dict[Key, tuple]:
@@ -73,6 +75,8 @@ class Resources:
             _move(self._slices, key, before, now, slice_services)
         elif key.kind == "Service":
             _move(self._fronts, key, before, now, led_gateways)
+        elif key.kind == "PythonFilter":
+            _move(self._coded, key, before, now, code_maps)
         elif key.kind in self._policies:
             _move(self._policies[key.kind], key, before, now, policy_services)
             if key.kind == "BackendTLSPolicy":
@@ -115,6 +119,10 @@ class Resources:
     def trusting(self, config_map: Key) -> Iterable[BackendTLSPolicy]:
         return self._trusting.get(config_map, {}).values()
 
+    def coded(self, config_map: Key) -> Iterable[Key]:
+        """Return the PythonFilters that have their code from a ConfigMap."""
+        return self._coded.get(config_map, {}).keys()
+
     def fronts(self, gateway: Key) -> list[Service]:
         """Return the Services that lead to a Gateway, the oldest first."""
         found = self._fronts.get(gateway)
@@ -153,6 +161,12 @@ def led_gateways(service: Service) -> list[Key]:
     """Return the Gateway that a Service leads to, in a list; an empty one if it is an ordinary Service."""
     name = service.metadata.annotations.get(GATEWAY_NAME)
     return [Key("Gateway", service.metadata.namespace, name)] if name else []
+
+
+def code_maps(written: PythonFilter) -> list[Key]:
+    """Return the ConfigMap that has the code of a filter in Python, in a list; an empty one if none has."""
+    source = written.spec.config_map
+    return [Key("ConfigMap", written.metadata.namespace, source.name)] if source else []
 
 
 def policy_services(policy: Policy) -> list[Key]:

@@ -26,6 +26,7 @@ from gwfast.config.model import (
     ParentReference,
     PythonFilter,
 )
+from gwfast.graph import extensions
 from gwfast.graph.backends import Backends, Resolved
 from gwfast.graph.gateways import Survey
 from gwfast.graph.hostnames import matching
@@ -69,8 +70,11 @@ class Place(NamedTuple):
 class Parents:
     """Everything that routes attach to, as one survey found it."""
 
-    def __init__(self, survey: Survey, resources: Resources):
+    def __init__(self, survey: Survey, resources: Resources, options: GraphOptions):
         self._resources = resources
+        self._barred: dict[Key, str] = {}
+        if options.filters_by_class:
+            self._barred = {key: extensions.barred(node.resource, resources) for key, node in survey.gateways.items()}
         self._listeners: dict[Key, list[ListenerNode]] = {key: [] for key in survey.gateways | survey.listener_sets}
         for node in survey.listeners.values():
             self._listeners[node.owner].append(node)
@@ -80,6 +84,10 @@ class Parents:
     def gateway(self, parent: Key) -> Key | None:
         """Return the Gateway behind a parent, None if it is not served here."""
         return self._gateways.get(parent, parent) if parent in self._listeners else None
+
+    def barred(self, gateway: Key) -> str:
+        """Return why routes of a Gateway may not run filters in Python; '' if they may."""
+        return self._barred.get(gateway, "")
 
     def place(self, ref: ParentReference, parent: Key, route: Route) -> Place:
         """Attach a route to a parent that is served here."""
@@ -143,7 +151,7 @@ class Judge:
 
     def judge(self, key: Key, route: Route) -> Judgement:
         """Judge one route, known by `key`; parentRefs that name nothing which is served here leave no ParentNode."""
-        rules = _Rules(route, self._backends, self._options, self._refuse_regex)
+        rules = _Rules(route, self._backends, self._options, self._refuse_regex, self._resources, self._barred(route))
         notes = rules.notes
         if not route.spec.parent_refs:
             message = "a route without parentRefs attaches to nothing"
@@ -165,6 +173,13 @@ class Judge:
         node = RouteNode(key=key, resource=route, parents=together(*parents), rules=rules.nodes)
         fine = all(parent.conditions == rules.fine for parent in parents)
         return Judgement(node, places, tuple(notes), fine)
+
+    def _barred(self, route: Route) -> str:
+        """Return why a route may not run filters in Python: a rule is the same for every Gateway, so each has to allow it."""
+        if not self._options.filters_by_class:
+            return ""
+        found = (self.parents.gateway(parent) for ref in route.spec.parent_refs if (parent := parent_key(ref, route)))
+        return next((words for gateway in found if gateway and (words := self.parents.barred(gateway))), "")
 
     def _parent(
         self, key: Key, index: int, ref: ParentReference, gateway: Key, place: Place, rules: _Rules
@@ -223,13 +238,15 @@ def _fine_backend(index: int, weight: int, target: str, traffic: TargetTraffic |
 class _Rules:
     """The rules of a route while they are being judged."""
 
-    def __init__(self, route: Route, backends: Backends, options: GraphOptions, refuse_regex):
+    def __init__(self, route: Route, backends: Backends, options: GraphOptions, refuse_regex, resources: Resources, barred: str):
         self.notes: list[Note] = []
         self.refused: Fault | None = None  # Accepted=False for every parent
         self._route = route
         self._backends = backends
         self._options = options
         self._refuse_regex = refuse_regex
+        self._resources = resources
+        self._barred = barred
         self._unresolved: Fault | None = None  # ResolvedRefs=False
         self._partial: Fault | None = None  # PartiallyInvalid=True
         self.fine = _fine(route.metadata.generation)
@@ -310,16 +327,22 @@ class _Rules:
         return Refused(index=index, type=one.type, reason=reason, message=message)
 
     def _extension(self, one) -> PythonFilter | None:
-        """Return the filter in Python that an ExtensionRef of a rule or a backendRef names."""
+        """Return the filter in Python that an ExtensionRef of a rule or a backendRef names, where it may run."""
         ref = one.extension_ref
-        if (ref.group, ref.kind) != (OWN_GROUP, "PythonFilter"):
+        if self._no_extension(ref) is not None:
             return None
-        return self._backends.resource("PythonFilter", self._route.metadata.namespace, ref.name)
+        return self._resources.get("PythonFilter", self._route.metadata.namespace, ref.name)
 
-    def _no_extension(self, ref) -> tuple[str, str]:
+    def _no_extension(self, ref) -> tuple[str, str] | None:
         if (ref.group, ref.kind) != (OWN_GROUP, "PythonFilter"):
             return "InvalidKind", f"filters of kind {ref.group}/{ref.kind} are not known here; {OWN_GROUP}/PythonFilter would be"
-        return "BackendNotFound", f"there is no PythonFilter {self._route.metadata.namespace}/{ref.name}"
+        if self._barred:
+            return "RefNotPermitted", self._barred
+        found = self._resources.get("PythonFilter", self._route.metadata.namespace, ref.name)
+        if found is None:
+            return "BackendNotFound", f"there is no PythonFilter {self._route.metadata.namespace}/{ref.name}"
+        fault = extensions.fault(found, self._resources, self._options)
+        return ("BackendNotFound", fault.message) if fault else None
 
     def _why_not(self, field: str, one) -> str:
         if one.type != "ExternalAuth" or one.type not in self._options.filters:
@@ -334,7 +357,7 @@ class _Rules:
                 resolved = self._authorizer(one)
                 found.append(Led(index=index, target=resolved.target, passed=resolved.passed, traffic=resolved.traffic))
             if one.type == "ExtensionRef" and (found_filter := self._extension(one)) is not None:
-                found.append(Led(index=index, extension=found_filter))
+                found.append(Led(index=index, extension=found_filter, code=extensions.code(found_filter, self._resources.get)))
             if one.type == "RequestMirror" and "RequestMirror" in self._options.filters:
                 resolved = self._resolve(one.request_mirror.backend_ref, f"{field}.filters[{index}].requestMirror.backendRef")
                 found.append(Led(index=index, target=resolved.target, passed=resolved.passed, traffic=resolved.traffic,

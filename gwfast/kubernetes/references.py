@@ -11,7 +11,7 @@ from gwfast.config import model as m
 
 Resources = Mapping[m.Key, m.Resource]
 KINDS = ("Secret", "ConfigMap")
-_OWNERS = ("Gateway", "ListenerSet", "BackendTLSPolicy")
+_OWNERS = ("Gateway", "ListenerSet", "BackendTLSPolicy", "PythonFilter")
 
 
 class References:
@@ -68,6 +68,8 @@ class References:
                     yield from _of_listeners(resource.spec.listeners)
             case m.BackendTLSPolicy():
                 yield from resource.spec.validation.ca_certificate_refs
+            case m.PythonFilter(spec=m.PythonFilterSpec(config_map=m.ConfigMapKeySelector(name=name))):
+                yield m.LocalObjectReference(group="", kind="ConfigMap", name=name)
 
     def _ours(self, gateway: m.Gateway, resources: Resources) -> bool:
         named = resources.get(m.Key("GatewayClass", "", gateway.spec.gateway_class_name))

@@ -12,7 +12,7 @@ Rules:
   there which is on its way.
 - A change of nothing but an object's status makes no load; `status_changed` is called.
 - Whatever the API server does, what was read stays: it is forgotten when a list says that it has gone, or when its kind has.
-- A PythonFilter is not read: it would be code of anybody who may write one.
+- Of whom a PythonFilter is code is the graph's business: it is served where the class's GatewayParameters allow that.
 - What a kind is called today and was called once (XListenerSet) is one kind of config: its objects share the keys.
 """
 import asyncio
@@ -35,10 +35,7 @@ from gwfast.observe.metrics import Family
 SETTLE, BURST = 0.001, 0.010  # seconds after the last event, and at most after the first, until it is told
 SOME = 256  # objects that are worth to be decoded while lists are still being read
 LOOK = 0.05  # seconds between two looks at whether all lists are there that can be
-_NOT_LISTED = {
-    *(("", kind) for kind in REFERRED_KINDS),
-    (m.OWN_GROUP, "PythonFilter"),  # code: whoever may write one would be whoever runs a gateway
-}
+_NOT_LISTED = {("", kind) for kind in REFERRED_KINDS}
 REFERRED = 2.0  # seconds that a load waits for what is newly referred to
 
 

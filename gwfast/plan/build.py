@@ -26,7 +26,7 @@ from typing import NamedTuple
 from msgspec import Struct, field, msgpack
 from msgspec.structs import replace
 
-from gwfast.config.model import GRPCRouteFilter, HTTPRouteFilter, Key, PythonFilter
+from gwfast.config.model import GRPCRouteFilter, HTTPRouteFilter, Key
 from gwfast.graph.model import (Attachment, BackendNode, Certificate, Graph, Led, ListenerNode, ListenerTLS, Refused,
                                 RouteNode, RuleNode, Target, over_tls)
 from gwfast.plan import ir, precedence
@@ -412,14 +412,14 @@ def _rule(node: RouteNode, rule: RuleNode, way: _Way, backends: Mapping[Place, B
                 source=source, backends=together(*weighted), created=_instant(metadata.creation_timestamp))
 
 
-def _led(node: RuleNode | BackendNode, way: _Way, backends: Mapping[Place, Backend]) -> dict[int, Backend | PythonFilter]:
+def _led(node: RuleNode | BackendNode, way: _Way, backends: Mapping[Place, Backend]) -> dict[int, Backend | Led]:
     """Return the backends (or filters in Python) that filters of a rule or backendRef lead to, by the place of the filter."""
-    return {each.index: each.extension or backends[way.place(each)] for each in node.led
+    return {each.index: each if each.extension else backends[way.place(each)] for each in node.led
             if each.extension or each.target} if node.led else {}
 
 
 def _weighted(node: BackendNode, written: tuple, backend: Backend | None,
-              led: Mapping[int, Backend | PythonFilter]) -> WeightedBackend:
+              led: Mapping[int, Backend | Led]) -> WeightedBackend:
     filters = _filters(written, node.refused, led)
     if backend is None:
         return WeightedBackend(weight=node.weight, status=node.status or 500, filters=filters)
@@ -434,7 +434,7 @@ def _plain(weight: int, backend: Backend) -> WeightedBackend:
 
 
 def _filters(written: tuple[HTTPRouteFilter | GRPCRouteFilter, ...], refused: tuple[Refused, ...],
-             led: Mapping[int, Backend | PythonFilter]) -> tuple[Filter, ...]:
+             led: Mapping[int, Backend | Led]) -> tuple[Filter, ...]:
     if not written:
         return ()
     filters = plan_filters(written, led)

@@ -116,7 +116,7 @@ def filter_data(each: Filter) -> dict[str, Any]:
                                           maxSize=each.max_body)}
         case ExtensionFilter():
             return {"pythonFilter": _kept(name=each.name, module=each.module, file=os.path.basename(each.file),
-                                          **{"class": each.class_name}, config=json.loads(each.config),
+                                          configMap=each.config_map, **{"class": each.class_name}, config=json.loads(each.config),
                                           timeout=duration(each.timeout), failure="Open" if each.open else "Closed",
                                           maxBody=each.max_body)}
         case AnswerFilter():
@@ -298,7 +298,8 @@ def filter_words(each: Filter) -> list[str]:
         case AuthorizeFilter():
             return [f"authorized by {backend_words(each.backend)}{' with ext_authz' * each.grpc}{each.path}"]
         case ExtensionFilter():
-            return [f"Python: {each.class_name} of {each.module or os.path.basename(each.file)} (PythonFilter {each.name})"]
+            where = each.module or os.path.basename(each.file) or f"ConfigMap {each.config_map}"
+            return [f"Python: {each.class_name} of {where} (PythonFilter {each.name})"]
         case AnswerFilter():
             return [f"answers {each.status}: {each.reason}"]
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from gwfast.config.model import PythonFilter
 from gwfast.config.validate import seconds
+from gwfast.graph.model import Led
 from gwfast.grammar import FRAMING, SINGLE, is_token
 from gwfast.plan.ir import (AnswerFilter, AuthorizeFilter, Backend, CorsFilter, ExtensionFilter, Filter, HeaderFilter,
                             MirrorFilter, PathModifier, RedirectFilter, RewriteFilter, Rule)
@@ -28,7 +29,7 @@ _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def plan_filters(filters: Iterable[Any],
-                 led: Mapping[int, Backend | PythonFilter] = MappingProxyType({})) -> tuple[Filter | None, ...]:
+                 led: Mapping[int, Backend | Led] = MappingProxyType({})) -> tuple[Filter | None, ...]:
     """Return the plan's filters for those of one rule or one backendRef, None for a mirror that leads nowhere. `led` are
     the backends that they lead to, by their place."""
     return tuple(_LEADS[each.type](each, led.get(i)) if each.type in _LEADS else _one(each) for i, each in enumerate(filters))
@@ -107,18 +108,19 @@ def _authorize(each: Any, backend: Backend | None) -> Filter:
                            answers=names[1], max_body=size)
 
 
-def _extension(each: Any, written: PythonFilter | None) -> Filter:
+def _extension(each: Any, written: Led | None) -> Filter:
     if written is None:            # the graph has told why
         return AnswerFilter(status=500, reason="the extension is not there")
-    return plan_extension(written)
+    return plan_extension(written.extension, written.code)
 
 
-def plan_extension(written: PythonFilter) -> ExtensionFilter:
-    """Return what a PythonFilter says, its file beside the text it was written in."""
-    spec = written.spec
+def plan_extension(written: PythonFilter, code: str) -> ExtensionFilter:
+    """Return what a PythonFilter says, its file beside the text it was written in. code: what its ConfigMap holds."""
+    spec, source, namespace = written.spec, written.spec.config_map, written.metadata.namespace
     file = os.path.abspath(os.path.join(os.path.dirname(written.source.file), spec.file)) if spec.file else ""
     return ExtensionFilter(
-        name=f"{written.metadata.namespace}/{written.metadata.name}", module=spec.module or "", file=file, class_name=spec.class_,
+        name=f"{namespace}/{written.metadata.name}", module=spec.module or "", file=file,
+        config_map=f"{namespace}/{source.name} {source.key}" if source else "", code=code, class_name=spec.class_,
         config=json.dumps(spec.config, sort_keys=True), timeout=seconds(spec.timeout), open=spec.failure == "Open",
         max_body=spec.max_body)
 

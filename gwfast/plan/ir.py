@@ -219,12 +219,15 @@ class AuthorizeFilter(_Node):
 
 
 class ExtensionFilter(_Node):
-    """A filter in Python. name: of its resource, 'namespace/name'; module, or file (a path); config: JSON; timeout: seconds;
-    open: a failure lets requests pass; max_body: bytes. `id` stands for all of it."""
+    """A filter in Python. name: of its resource, 'namespace/name'; module, file (a path) or config_map ('namespace/name key'), of
+    which this is the `code`; config: JSON; timeout: seconds; open: a failure lets requests pass; max_body: bytes. `id` stands for
+    all of it but the code, which is loaded again where it changes, as a file is."""
 
     name: str
     module: str = ""
     file: str = ""
+    config_map: str = ""
+    code: str = ""
     class_name: str = ""
     config: str = "{}"
     timeout: float = 1.0
@@ -233,7 +236,8 @@ class ExtensionFilter(_Node):
     id: int = 0  # is made of the others
 
     def __post_init__(self) -> None:
-        content = (self.name, self.module, self.file, self.class_name, self.config, self.timeout, self.open, self.max_body)
+        content = (self.name, self.module, self.file, self.config_map, self.class_name, self.config, self.timeout, self.open,
+                   self.max_body)
         force_setattr(self, "id", identity(msgspec.msgpack.encode(content)))
 
 

@@ -2,8 +2,9 @@
 
 Rules
 - A filter is known by the id of its definition: one that a new table names as well is the same object, with what it remembers.
-- A file that changed is loaded again, looked at once a second; where that fails, or its start() does, the version before goes
-  on. A filter that was never loaded is a failure for every request: 500, or as if it were not there (`failure: Open`).
+- A file that changed is loaded again, looked at once a second, and so is other code of a ConfigMap, which a new table brings;
+  where that fails, or its start() does, the version before goes on. A filter that was never loaded fails every request: 500,
+  or as if it were not there (`failure: Open`).
 - A request ends with the version that it began with, its response and the pieces of that included; a version is stopped behind
   the last of its requests.
 - What a filter raises, and what comes too late, is told with its traceback the first time, then at most every TOLD seconds.
@@ -106,6 +107,11 @@ class Loaded:
         self._loads += 1
         self.ready = self.host.keep(self.host.loop.create_task(self._start(Version(self, made), self._loads)))
 
+    def exchange(self, definition: ExtensionFilter) -> None:
+        """Load other code of the same filter."""
+        self.definition = definition
+        self.load()
+
     async def _start(self, version: Version, number: int) -> None:
         try:
             if hasattr(version.made, "start"):
@@ -191,6 +197,7 @@ class Host:
     def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[str], None], counters: Counters):
         self.loop, self.tell, self.counters = loop, tell, counters
         self._loaded: dict[int, Loaded] = {}
+        self._texts: dict[int, bytes] = {}  # what they were loaded from
         self._kept: set[asyncio.Task] = set()  # the loop itself keeps tasks only weakly
         self._looked = 0.0
 
@@ -199,9 +206,13 @@ class Host:
         wanted = dict(definitions)
         for known in self._loaded.keys() - wanted.keys():
             self._loaded.pop(known).stop()
+            del self._texts[known]
         for each, definition in wanted.items():
             if each not in self._loaded:
                 self._loaded[each] = Loaded(self, _definition(definition))
+            elif self._texts[each] != definition:  # an id stands for all but the code
+                self._loaded[each].exchange(_definition(definition))
+            self._texts[each] = definition
 
     def look(self) -> None:
         """Look whether files have changed, once a second."""

@@ -56,12 +56,12 @@ class Reading(msgspec.Struct, frozen=True):
 
 def graph_options(options: ServeOptions) -> GraphOptions:
     """Return what these options say about attachment: in a cluster classes are ours by name, and Services have to be there; a
-    data plane is told of nothing else."""
+    data plane is told of nothing else, so of no filter in Python that may not run."""
     if options.controller:
         return GraphOptions(strict_services=True, own_addresses=True, data_plane=True)
-    cluster = {"controller_name": options.controller_name, "strict_services": True} if options.kubernetes else {}
+    ours = {"controller_name": options.controller_name, "strict_services": True, "filters_by_class": True}
     return GraphOptions(gateway_class=options.gateway_class, gateway=options.gateway, dns_templates=options.dns_templates,
-                        **cluster)
+                        **(ours if options.kubernetes else {}))
 
 
 class Pipeline:

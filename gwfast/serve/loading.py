@@ -4,11 +4,13 @@ Rule: what is no filter is an exception, whatever it is; a module may raise anyt
 """
 import importlib
 import importlib.util
+import linecache
 import os
 import select
 import signal
 import sys
 import traceback
+import types
 from typing import Any
 
 import msgspec
@@ -25,7 +27,8 @@ def make(definition: ExtensionFilter) -> Any:
     """Import a filter and make one."""
     module = _module(definition)
     if not hasattr(module, definition.class_name):
-        raise NoClass(f"{os.path.basename(definition.file) or definition.module} has no class {definition.class_name}")
+        where = os.path.basename(definition.file) or definition.module or definition.config_map
+        raise NoClass(f"{where} has no class {definition.class_name}")
     made = getattr(module, definition.class_name)(msgspec.json.decode(definition.config))
     if not callable(getattr(made, "on_request", None)) and not callable(getattr(made, "on_response", None)):
         raise NoClass(f"{definition.class_name} has neither on_request nor on_response")
@@ -33,9 +36,11 @@ def make(definition: ExtensionFilter) -> Any:
 
 
 def _module(definition: ExtensionFilter) -> Any:
-    if not definition.file:
+    if definition.module:
         return importlib.import_module(definition.module)
     name = f"gwfast_filter_{definition.id:016x}"
+    if definition.config_map:
+        return _of_config_map(definition, name)
     spec = importlib.util.spec_from_file_location(name, definition.file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{definition.file} is no Python file")
@@ -43,6 +48,22 @@ def _module(definition: ExtensionFilter) -> Any:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _of_config_map(definition: ExtensionFilter, name: str) -> Any:
+    """Run what a ConfigMap holds as a module. Tracebacks show its lines: where they are looked up, they are put."""
+    file = file_of(definition)
+    compiled = compile(definition.code, file, "exec", dont_inherit=True)
+    linecache.cache[file] = (len(definition.code), None, definition.code.splitlines(keepends=True), file)
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__file__ = file
+    exec(compiled, module.__dict__)
+    return module
+
+
+def file_of(definition: ExtensionFilter) -> str:
+    """Return what tracebacks call the file of a filter's code; '' for a module."""
+    return f"<ConfigMap {definition.config_map}>" if definition.config_map else definition.file
 
 
 def fault(definition: ExtensionFilter, timeout: float = limits.FILTER_CHECKED) -> tuple[str, str]:
@@ -62,8 +83,8 @@ def fault(definition: ExtensionFilter, timeout: float = limits.FILTER_CHECKED) -
         words = f"it has not been loaded within {timeout:g} s"
     elif status and not words:
         words = f"it ends the process that loads it (status {status})"
-    field = "class" if words.startswith("class\n") else "file" if definition.file else "module"
-    return field, words.removeprefix("class\n")
+    named = "file" if definition.file else "module" if definition.module else "configMap"
+    return "class" if words.startswith("class\n") else named, words.removeprefix("class\n")
 
 
 def _child(definition: ExtensionFilter, tell: int) -> None:
@@ -88,5 +109,5 @@ def _words(error: BaseException, definition: ExtensionFilter) -> str:
     if isinstance(error, FileNotFoundError) and error.filename == definition.file:
         return f"there is no file {definition.file}"
     said = " ".join("".join(traceback.format_exception_only(error)).split())
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == definition.file]
-    return f"{said} ({os.path.basename(definition.file)} line {frames[-1].lineno})" if frames else said
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file_of(definition)]
+    return f"{said} ({os.path.basename(definition.file) or definition.config_map} line {frames[-1].lineno})" if frames else said

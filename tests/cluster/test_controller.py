@@ -1,4 +1,5 @@
 """Controller and data planes as they are installed (deploy/install.yaml): traffic, statuses, who is refused, and what may go wrong."""
+import contextlib
 import json
 import os
 import signal
@@ -322,6 +323,84 @@ spec:
     assert not [one for one in shared if one[2] in ("private", "inside")]
     assert not [one for one in private if one[2] in ("g", "r")]
     assert ["Service", mine, "one"] in shared and ["Service", mine, "one"] in private
+
+
+FILTERED = """
+apiVersion: gwfast.dev/v1alpha1
+kind: GatewayParameters
+metadata: {name: filters}
+spec: {pythonFilters: true}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: CLASS}
+spec:
+  controllerName: gwfast.dev/gateway-controller
+  parametersRef: {group: gwfast.dev, kind: GatewayParameters, name: filters, namespace: NAMESPACE}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: filtered}
+spec: {gatewayClassName: CLASS, listeners: [{name: web, protocol: HTTP, port: 80}]}
+---
+apiVersion: gwfast.dev/v1alpha1
+kind: PythonFilter
+metadata: {name: f}
+spec: {configMap: {name: code}, class: Adds}
+"""
+CODE = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: code}
+data:
+  filter.py: |
+    class Adds:
+        def __init__(self, config):
+            pass
+
+        async def on_response(self, request, response):
+            response.headers["x-filter"] = "VALUE"
+"""
+FILTERED_ROUTE = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: NAME}
+spec:
+  parentRefs: [{name: PARENT}]
+  rules:
+  - matches: [{path: {value: /filtered}}]
+    filters: [{type: ExtensionRef, extensionRef: {group: gwfast.dev, kind: PythonFilter, name: f}}]
+    backendRefs: [{name: one, port: 80}]
+"""
+
+
+def test_filters_in_python_run_where_the_class_allows_them(world):
+    cluster, klass = world.cluster, f"filters-{world.namespace}"
+    world.apply(CODE, VALUE="first")
+    try:
+        world.apply(FILTERED, CLASS=klass, NAMESPACE=world.namespace)
+        world.apply(FILTERED_ROUTE, NAME="with", PARENT="filtered")
+        world.apply(FILTERED_ROUTE, NAME="without", PARENT="g")
+        address, shut = world.programmed("filtered"), world.programmed("g")
+
+        def added() -> str | None:
+            with contextlib.suppress(OSError):
+                return cluster.http(address, 80, "/filtered").headers.get("x-filter")
+        cluster.wait_for(lambda: added() == "first", "the filter to add its header", 30.0)
+        world.apply(CODE, VALUE="second")
+        cluster.wait_for(lambda: added() == "second", "the filter to be loaded again", 30.0)
+        world.until(shut, "500", "/filtered")
+        refused = cluster.wait_for(lambda: _resolved(world, "without", "False"), "the refusal to be told", 30.0)
+        assert refused["reason"] == "RefNotPermitted" and "GatewayClass gwfast would allow them" in refused["message"]
+        assert _resolved(world, "with", "True")
+    finally:
+        cluster.kubectl("delete", "gatewayclass", klass, "--wait=false")
+
+
+def _resolved(world: World, route: str, status: str) -> dict | None:
+    """Return ResolvedRefs of a route where it says this."""
+    parents = world.cluster.get("HTTPRoute", route, world.namespace).get("status", {}).get("parents") or ()
+    return next((one for each in parents for one in each["conditions"] if (one["type"], one["status"]) == ("ResolvedRefs", status)), None)
 
 
 def test_data_planes_have_no_rights(world):

@@ -130,6 +130,10 @@ others = st.one_of(
         st.sampled_from(NAMESPACES), st.sampled_from(["x", "y"])),
     st.builds(lambda namespace, module: m.PythonFilter(metadata=meta(namespace, "f"), spec=m.PythonFilterSpec(
         module=module, class_="F")), st.sampled_from(NAMESPACES), st.sampled_from(["m1", "m2"])),
+    st.builds(lambda namespace, key: m.PythonFilter(metadata=meta(namespace, "f"), spec=m.PythonFilterSpec(
+        config_map=m.ConfigMapKeySelector(name="code", key=key), class_="F")), st.sampled_from(NAMESPACES), st.sampled_from(["k", "l"])),
+    st.builds(lambda namespace, text: m.ConfigMap(metadata=meta(namespace, "code"), data={"k": text}),
+              st.sampled_from(NAMESPACES), st.sampled_from(["one", "two"])),
     st.builds(lambda namespace: m.XBackendTrafficPolicy(metadata=meta(namespace, "x"), spec=m.XBackendTrafficPolicySpec(
         target_refs=(m.LocalPolicyTargetReference(group="", kind="Service", name="v1"),))), st.sampled_from(NAMESPACES)),
 )
@@ -152,7 +156,9 @@ def start():
     found += [m.Secret(metadata=meta("c", "s1"), data=dict(zip(("tls.crt", "tls.key"), pki.pair("a.test"), strict=True)))]
     found += [m.Service(metadata=meta(namespace, name), spec=m.ServiceSpec(ports=(m.ServicePort(name="web", port=80),)))
               for namespace in NAMESPACES for name in ("v1", "v2")]
-    found += [m.PythonFilter(metadata=meta("a", "f"), spec=m.PythonFilterSpec(module="m", class_="F"))]
+    found += [m.PythonFilter(metadata=meta("a", "f"), spec=m.PythonFilterSpec(
+        config_map=m.ConfigMapKeySelector(name="code", key="k"), class_="F"))]
+    found += [m.ConfigMap(metadata=meta(name, "code"), data={"k": "one"}) for name in ("a", "b")]
     found += [
         route("a", "r1", [("a", "g1", None)], "v1", "c", MIRROR), route("a", "r2", [("a", "g1", "labelled")], "v1", None, FILTER),
         route("b", "r1", [("a", "g2", "labelled")], "v2", None), route("b", "r2", [("b", "g1", None)], "v2", None),

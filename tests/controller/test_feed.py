@@ -116,7 +116,10 @@ def check_isolation(fleet, feed, resources, graph, gateways):
     runs = [key for key, node in routes.items() if resources[key].kind == "HTTPRoute" and any(
                 one.extension_ref for one in resources[key].spec.rules[0].filters) and all(gateways[one.gateway].filters for one in node.parents
                     if one.accepted and one.gateway in own)]
-    assert have["PythonFilter"] == {Key("PythonFilter", key.namespace, "f") for key in runs} & resources.keys()
+    filters = {Key("PythonFilter", key.namespace, "f") for key in runs} & resources.keys()
+    maps = {key: Key("ConfigMap", key.namespace, "code") if resources[key].spec.config_map else None for key in filters}
+    assert have["PythonFilter"] == {key for key, code in maps.items() if not code or code in resources and resources[key].spec.config_map.key == "k"}
+    assert {key for key in have["ConfigMap"] if key.name == "code"} == {maps[key] for key in have["PythonFilter"]} - {None}
 
 
 def m_kinds():
@@ -261,3 +264,28 @@ def test_one_route_costs_its_own_fleet_alone(routes):
     assert control.told["two"] is two
     assert control.told["one"].changed == (one.key,) and control.told["one"].marks == marks  # no Gateway waits for it
     assert len(looked) < 5 and isinstance(control.told["one"].objects, Shards)
+
+
+# ---- Filters in Python, whose code is somebody's
+
+
+def test_code_is_told_where_the_class_allows_it_and_nowhere_else():
+    """The parameters decide, through the graph, whatever a fleet's Gateways are said to be."""
+    options = msgspec.structs.replace(CONTROLLER, filters_by_class=True)
+    allows = m.GatewayParameters(metadata=meta("a", "p"), spec=m.GatewayParametersSpec(python_filters=True))
+    ref = m.ParametersReference(group="gwfast.dev", kind="GatewayParameters", name="p", namespace="a")
+    resources = start() | {allows.key: allows}
+    before = resources[Key("GatewayClass", "", "c")]
+    attacher = Attacher(options)
+    feeds = Feeds(attacher.resources)
+    code, told = Key("ConfigMap", "a", "code"), EMPTY
+    for parameters, text in ((None, "one"), (ref, "one"), (ref, "two"), (None, "two")):
+        klass = msgspec.structs.replace(before, spec=msgspec.structs.replace(before.spec, parameters_ref=parameters))
+        resources |= {klass.key: klass, code: m.ConfigMap(metadata=meta("a", "code"), data={"k": text})}
+        graph = attacher.attach(resources)
+        told = feeds.update(graph, resources.keys(), FLEETS).get("one", told)
+        assert (Key("PythonFilter", "a", "f") in told.objects) == (code in told.objects) == (parameters is not None)
+        if parameters is not None:
+            assert told.objects[code].data == {"k": text}
+        data_plane = Attacher(DATA_PLANE).attach(received(told))
+        assert bool(data_plane.routes[Key("HTTPRoute", "a", "r2")].rules[0].led) == (parameters is not None)

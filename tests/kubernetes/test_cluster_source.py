@@ -359,14 +359,17 @@ def test_the_bundle_is_followed():
     run(test)
 
 
-def test_filters_in_python_are_not_read():
+def test_a_filter_in_python_brings_the_configmap_of_its_code():
     async def test():
         api = cluster(*STANDARD, "PythonFilter")
-        api.put("PythonFilter", "shop", "evil", spec={"module": "os", "class": "system"})
+        api.put("PythonFilter", "shop", "f", spec={"configMap": {"name": "code"}, "class": "F"})
+        api.put("ConfigMap", "shop", "code", data={"filter.py": "class F: pass"})
+        api.put("ConfigMap", "shop", "other", data={})
         async with following(api) as (reader, _):
             await until(lambda: reader.loads)
-            assert reader.keys() == ALL
-            assert not any("pythonfilters" in path for path, _ in api.asked)
+            assert reader.keys() == ALL | {"PythonFilter shop/f", "ConfigMap shop/code"}
+            api.delete("PythonFilter", "shop", "f")
+            await until(lambda: reader.keys() == ALL)
     run(test)
 
 

@@ -502,6 +502,48 @@ def test_a_file_that_changes_is_loaded_again_and_one_that_is_broken_is_not(backe
         running.stop()
 
 
+def test_code_of_a_configmap_is_loaded_again_and_what_is_broken_is_not(backend, tmp_path: Path):
+    def version(text: str) -> None:
+        new = tmp_path / "new.yaml"
+        new.write_text(json.dumps(resource("ConfigMap", "code", api="v1") | {"data": {"filter.py": text}}))
+        new.replace(folder / "code.yaml")
+    folder = tmp_path / "conf"
+    folder.mkdir()
+    code = 'from gwfast.filters import Filter, Response\nclass V(Filter):\n    async def on_request(self, request):\n        return Response(200, [], b"%s")\n'
+    version(code % "1")
+    write(folder, "all.yaml", gateway(free_port()), service("one", backend("one")),
+          resource("PythonFilter", "v", {"configMap": {"name": "code"}, "class": "V"}, api="gwfast.dev/v1alpha1"),
+          route("all", rule("one", filters=extension("v"))))
+    running = Noisy(folder)
+    try:
+        assert running.get().body == b"1"
+        version(code % "2")
+        until(lambda: running.get().body == b"2")
+        version("this is no Python")
+        until(lambda: "cannot be loaded" in running.errors())
+        assert "<ConfigMap default/code filter.py>" in running.errors() and "this is no Python" in running.errors()  # the line
+        assert running.get().body == b"2"
+        version(code % "3")
+        until(lambda: running.get().body == b"3")
+    finally:
+        running.stop()
+
+
+def test_a_failure_in_code_of_a_configmap_is_told_with_its_line(backend, tmp_path: Path):
+    code = {"filter.py": "class V:\n    def __init__(self, config): pass\n    async def on_request(self, request):\n        raise ValueError('it')\n"}
+    write(tmp_path, "all.yaml", gateway(free_port()), service("one", backend("one")),
+          resource("ConfigMap", "code", api="v1") | {"data": code},
+          resource("PythonFilter", "v", {"configMap": {"name": "code"}, "class": "V"}, api="gwfast.dev/v1alpha1"),
+          route("all", rule("one", filters=extension("v"))))
+    running = Noisy(tmp_path)
+    try:
+        assert running.get().status == 500
+        told = until(lambda: "ValueError: it" in running.errors() and running.errors()).replace('\\"', '"')
+        assert 'File "<ConfigMap default/code filter.py>", line 4, in on_request' in told and "raise ValueError('it')" in told
+    finally:
+        running.stop()
+
+
 def test_a_filter_that_no_table_names_is_stopped(backend, tmp_path: Path):
     """Also the one that it was before its definition changed."""
     folder, log = tmp_path / "conf", tmp_path / "log"

@@ -93,3 +93,10 @@ def test_change_by_change_is_all_at_once(rounds):
     fresh = References(OURS)
     fresh.update(resources, resources)
     assert references.wanted == fresh.wanted
+
+
+def test_code_of_a_filter_in_python_is_a_configmap_of_its_namespace():
+    def filters(**spec):
+        return m.PythonFilter(metadata=m.ObjectMeta(name="f", namespace="n"), spec=m.PythonFilterSpec(class_="F", **spec))
+    assert wanted(filters(config_map=m.ConfigMapKeySelector(name="code"))) == {"ConfigMap n/code"}
+    assert wanted(filters(module="m")) == set()
