@@ -16,12 +16,15 @@ Rules:
 - Where a Gateway listens is said as a Service that leads to it, made here of the target ports that were given to it: who may
   write Services may not choose ports of data planes that others share.
 - A `Feed` never changes once it is handed out; two share what is the same in both (gwfast.sharing).
+- A node has what it is made of as fields, and never as one text that is taken apart again: the names are whatever somebody wrote.
+- An update that fails has said nothing: what was said before it stays, and the next one counts everything anew.
 - `version` is a digest of all that a feed says, whoever says it and in whatever order it came to be: two controllers that
   know the same give the same version, so a data plane that changes from one to the other has nothing to fetch.
 """
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -33,8 +36,28 @@ from gwfast.graph.routes import named
 from gwfast.identity import digest
 from gwfast.sharing import Shards, changes
 
-PERMISSION, FILTERS = "(permission)", "(filters)"  # kinds of nodes that are no resources
 _VERSION_BYTES = 32
+
+
+class Permission(NamedTuple):
+    """A node: that what is called `name` in `namespace` may be referred to by `source` (group, kind, namespace)."""
+
+    namespace: str
+    target: str  # kind of what is referred to
+    name: str
+    source: tuple[str, str, str]
+    kind: str = "(permission)"
+
+
+class Filters(NamedTuple):
+    """A node: the filters of a route."""
+
+    namespace: str
+    route: Key
+    kind: str = "(filters)"
+
+
+Node = Key | Permission | Filters
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -70,9 +93,11 @@ class Feeds:
         self._graph: Graph | None = None
         self._gateways: Mapping[Key, Served] = {}
         self._fleets: dict[str, _Fleet] = {}
-        self._leads: dict[Key, frozenset[Key]] = {}  # of every node that a fleet has
-        self._roots: dict[Key, frozenset[str]] = {}  # node -> the fleets of which it is a root
-        self._permissions: dict[str, set[Key]] = {}  # namespace -> permissions to refer into it
+        self._said: dict[str, Feed] = {}  # what each fleet was told last
+        self._amid = False  # an update has begun and did not end
+        self._leads: dict[Node, frozenset[Node]] = {}  # of every node that a fleet has
+        self._roots: dict[Node, frozenset[str]] = {}  # node -> the fleets of which it is a root
+        self._permissions: dict[str, set[Node]] = {}  # namespace -> permissions to refer into it
         self._fronts: dict[Key, Service] = {}  # where Gateways listen
 
     def update(self, graph: Graph, changed: Iterable[Key], gateways: Mapping[Key, Served],
@@ -80,10 +105,29 @@ class Feeds:
         """Return the feeds that are others now, by fleet; None where a fleet is no more.
 
         changed: keys of resources that may be others than in the last call. gateways: those that have a fleet. fleets: those
-        that may have no Gateway.
+        that may have no Gateway. After a call that raised, `changed` is taken to be everything.
         """
+        if self._amid:
+            self._begin_anew()
+        self._amid = True
+        found = self._updated(graph, set(changed), gateways, fleets, bundle)
+        for fleet, feed in found.items():
+            if feed is None:
+                self._said.pop(fleet, None)
+            else:
+                self._said[fleet] = feed
+        self._amid = False
+        return found
+
+    def _begin_anew(self) -> None:
+        """Forget everything but what was said."""
+        self._graph, self._gateways = None, {}
+        self._fleets = {name: _Fleet(feed) for name, feed in self._said.items()}
+        self._leads, self._roots, self._permissions, self._fronts = {}, {}, {}, {}
+
+    def _updated(self, graph: Graph, changed: set[Key], gateways: Mapping[Key, Served], fleets: Iterable[str],
+                 bundle: str) -> dict[str, Feed | None]:
         before, self._graph = self._graph, graph
-        changed = set(changed)
         roots, stale = self._renewed(before, graph, gateways)
         changed |= self._place(gateways)
         self._gateways = gateways
@@ -103,7 +147,7 @@ class Feeds:
 
     # ---- What a change reaches
 
-    def _renewed(self, before: Graph | None, graph: Graph, gateways: Mapping[Key, Served]) -> tuple[set[Key], set[Key]]:
+    def _renewed(self, before: Graph | None, graph: Graph, gateways: Mapping[Key, Served]) -> tuple[set[Node], set[Node]]:
         """Return the Gateways and routes that may be roots of other fleets, and the nodes that may lead elsewhere."""
         nodes = changes(before.gateways if before else {}, graph.gateways)
         sets = changes(before.listener_sets if before else {}, graph.listener_sets)
@@ -114,12 +158,12 @@ class Feeds:
         moved |= {key for key in judged if _selects(before, key) != _selects(graph, key)}
         if moved:
             routes |= {key for key, node in graph.routes.items() if any(parent.gateway in moved for parent in node.parents)}
-        filters = {_filters_of(key) for key in routes}
+        filters = {Filters(key.namespace, key) for key in routes}
         return routes | filters | moved | nodes.keys(), routes | filters | judged
 
-    def _behind(self, changed: set[Key]) -> set[Key]:
+    def _behind(self, changed: set[Key]) -> set[Node]:
         """Return the nodes that lead to what has changed, or led, where that follows from the resource itself."""
-        found: set[Key] = set()
+        found: set[Node] = set()
         for key in changed:
             pair = [one for one in (self._held(key), self._resources.get(*key)) if one is not None]
             if key.kind == "EndpointSlice":
@@ -151,7 +195,7 @@ class Feeds:
 
     # ---- Nodes
 
-    def _plant(self, node: Key) -> None:
+    def _plant(self, node: Node) -> None:
         """Let a Gateway, a route or its filters be a root where it should be, and nowhere else."""
         before, now = self._roots.get(node, frozenset()), self._fleets_of(node)
         for fleet in now - before:
@@ -163,17 +207,17 @@ class Feeds:
         else:
             self._roots.pop(node, None)
 
-    def _fleets_of(self, node: Key) -> frozenset[str]:
+    def _fleets_of(self, node: Node) -> frozenset[str]:
         if node.kind == "Gateway":
             served = self._gateways.get(node)
             return frozenset([served.fleet] if served and _accepted(self._graph.gateways.get(node)) else [])
-        route = self._graph.routes.get(_route_of(node))
+        route = self._graph.routes.get(node.route if isinstance(node, Filters) else node)
         owners = {parent.gateway for parent in route.parents if parent.accepted} if route else set()
         served = [one for owner in owners if (one := self._gateways.get(owner)) and _accepted(self._graph.gateways.get(owner))]
-        barred = {one.fleet for one in served if not one.filters} if node.kind == FILTERS else set()
+        barred = {one.fleet for one in served if not one.filters} if isinstance(node, Filters) else set()
         return frozenset(one.fleet for one in served if one.fleet not in barred)
 
-    def _lead_again(self, node: Key) -> None:
+    def _lead_again(self, node: Node) -> None:
         """Follow what a node leads to now, in every fleet that has it."""
         before = self._leads.get(node)
         if before is None:
@@ -186,38 +230,40 @@ class Feeds:
                 for each in before - now:
                     self._drop(fleet, each)
 
-    def _add(self, fleet: _Fleet, node: Key) -> None:
+    def _add(self, fleet: _Fleet, node: Node) -> None:
         count = fleet.counts.get(node, 0)
         fleet.counts[node] = count + 1
         if count:
             return
-        fleet.touched.add(node)
+        if isinstance(node, Key):
+            fleet.touched.add(node)
         if node not in self._leads:
             self._leads[node] = self._lead(node)
-            if node.kind == PERMISSION:
+            if isinstance(node, Permission):
                 self._permissions.setdefault(node.namespace, set()).add(node)
         for each in self._leads[node]:
             self._add(fleet, each)
 
-    def _drop(self, fleet: _Fleet, node: Key) -> None:
+    def _drop(self, fleet: _Fleet, node: Node) -> None:
         fleet.counts[node] -= 1
         if fleet.counts[node]:
             return
         del fleet.counts[node]
-        fleet.touched.add(node)
+        if isinstance(node, Key):
+            fleet.touched.add(node)
         leads = self._leads[node]
         if not any(node in other.counts for other in self._fleets.values()):
             del self._leads[node]
-            if node.kind == PERMISSION:
+            if isinstance(node, Permission):
                 self._permissions[node.namespace].discard(node)
         for each in leads:
             self._drop(fleet, each)
 
-    def _lead(self, node: Key) -> frozenset[Key]:
+    def _lead(self, node: Node) -> frozenset[Node]:
         """Return what a node leads to."""
-        if node.kind == PERMISSION:
+        if isinstance(node, Permission):
             return frozenset(self._permitted(node))
-        if node.kind == FILTERS:
+        if isinstance(node, Filters):
             return frozenset(self._extensions(node))
         if node.kind == "Service":
             policies = [policy for kind in POLICY_KINDS for policy in self._resources.policies(node, kind)]
@@ -238,7 +284,7 @@ class Feeds:
             return frozenset(self._of_route(node, resource))
         return frozenset()
 
-    def _of_gateway(self, gateway: Gateway) -> Iterable[Key]:
+    def _of_gateway(self, gateway: Gateway) -> Iterable[Node]:
         node, spec = self._graph.gateways.get(gateway.key), gateway.spec
         yield Key("GatewayClass", "", spec.gateway_class_name)
         yield front_key(gateway.key)
@@ -254,13 +300,13 @@ class Feeds:
             for ref in config.validation.ca_certificate_refs if config.validation else ():
                 yield from self._to(gateway, ref, "ConfigMap")
 
-    def _certificates(self, owner: Gateway | ListenerSet) -> Iterable[Key]:
+    def _certificates(self, owner: Gateway | ListenerSet) -> Iterable[Node]:
         for listener in owner.spec.listeners:
             if listener.protocol in ("HTTPS", "TLS") and listener.tls and listener.tls.mode != "Passthrough":
                 for ref in listener.tls.certificate_refs:
                     yield from self._to(owner, ref, "Secret")
 
-    def _of_route(self, key: Key, route: Resource) -> Iterable[Key]:
+    def _of_route(self, key: Key, route: Resource) -> Iterable[Node]:
         for ref in named(route)[0]:
             yield from self._to(route, ref, "Service")
         node = self._graph.routes.get(key)
@@ -268,12 +314,12 @@ class Feeds:
         if any(_by_labels(self._graph.listeners[identity]) for identity in identities):
             yield Key("Namespace", "", key.namespace)
 
-    def _extensions(self, node: Key) -> Iterable[Key]:
-        route = self._graph.routes.get(_route_of(node))
+    def _extensions(self, node: Filters) -> Iterable[Key]:
+        route = self._graph.routes.get(node.route)
         for rule in route.rules if route else ():
             yield from (led.extension.key for led in rule.leads() if getattr(led, "extension", None))
 
-    def _to(self, owner: Resource, ref, kind: str) -> Iterable[Key]:
+    def _to(self, owner: Resource, ref, kind: str) -> Iterable[Node]:
         """Yield what a reference leads to: what it names, or the permission to name it."""
         if not _is(ref, kind):
             return
@@ -281,14 +327,13 @@ class Feeds:
         if namespace == own:
             yield Key(kind, namespace, ref.name)
         else:
-            yield Key(PERMISSION, namespace, " ".join((owner.group, owner.kind, own, kind, ref.name)))
+            yield Permission(namespace, kind, ref.name, (owner.group, owner.kind, own))
 
-    def _permitted(self, node: Key) -> Iterable[Key]:
-        group, kind, namespace, target, name = node.name.split(" ")
-        grants = self._resources.grants((group, kind, namespace), ("", target), node.namespace, name)
+    def _permitted(self, node: Permission) -> Iterable[Key]:
+        grants = self._resources.grants(node.source, ("", node.target), node.namespace, node.name)
         yield from (grant.key for grant in grants)
         if grants:
-            yield Key(target, node.namespace, name)
+            yield Key(node.target, node.namespace, node.name)
 
     # ---- Feeds
 
@@ -306,12 +351,13 @@ class Feeds:
 class _Fleet:
     """How often each node of a fleet is led to, the nodes that came or went since the last feed, and that."""
 
-    def __init__(self):
-        self.counts: dict[Key, int] = {}
-        self.touched: set[Key] = set()
-        self.feed: Feed = EMPTY
-        self._sum = 0
-        self._new = True
+    def __init__(self, feed: Feed = EMPTY):
+        """feed: what was said of the fleet before, all of which is to be looked at again."""
+        self.counts: dict[Node, int] = {}
+        self.touched: set[Key] = set(feed.objects)
+        self.feed = feed
+        self._sum = int(feed.version, 16) - _number(feed.bundle.encode())
+        self._new = feed is EMPTY
 
     def settled(self, get: Callable[[Key], Resource | None], changed: set[Key], bundle: str) -> Feed | None:
         """Return the feed that says what is there now, None where it says the same as before."""
@@ -364,17 +410,3 @@ def _by_labels(listener: ListenerNode) -> bool:
 
 def _is(ref, kind: str) -> bool:
     return (ref.group, ref.kind) == ("", kind)
-
-
-def _filters_of(route: Key) -> Key:
-    return Key(FILTERS, route.namespace, f"{route.kind}/{route.name}")
-
-
-def _route_of(node: Key) -> Key:
-    """Return the route that a node is, or whose filters it is."""
-    return Key(*_split(node)) if node.kind == FILTERS else node
-
-
-def _split(node: Key) -> tuple[str, str, str]:
-    kind, _, name = node.name.partition("/")
-    return kind, node.namespace, name

@@ -8,6 +8,7 @@
 Rules:
 - Rounds never overlap; what changes during one makes the next. The pipeline's thread has the graph and the feeds, the loop what
   they came to.
+- A round that failed has told nobody anything: what was told before stays, and the next one, at once, begins anew.
 - Data planes may listen to any replica, so that configuration flows while nobody leads; they move to who leads, because what they
   serve has to be known there. The holder of the Lease is named with its address for that.
 - A Gateway is programmed where its data planes say so. One that is about to say it again is waited for a moment, and so is a
@@ -91,19 +92,20 @@ class Brain:
         self._feeds = Feeds(self._attacher.resources)
         self._changed: set[Key] = set()  # that feeds have not heard of yet
         self._bundle = ""
+        self._amid = False  # a reading has begun and did not end
         self.graph: Graph | None = None
 
     def read(self, changed: set[str] | None) -> Graph:
-        """Read what changed, and attach it."""
-        loaded = self._source.load(changed)
+        """Read what changed, and attach it; all of it where the last time failed on the way."""
+        loaded, amid, self._amid = self._source.load(changed), self._amid, True
         keys = loaded.added | loaded.changed | loaded.removed
-        if (options := of_bundle(self._wanted, loaded.bundle)) != self._options:
+        if (options := of_bundle(self._wanted, loaded.bundle)) != self._options or amid:
             self._options, keys = options, None
             self._attacher = Attacher(options, regex.check, keeps=True)
             self._feeds.rebase(self._attacher.resources)
         self.graph = self._attacher.attach(loaded.resources, keys)
         self._changed |= loaded.resources.keys() if keys is None else keys
-        self._bundle = loaded.bundle
+        self._bundle, self._amid = loaded.bundle, False
         return self.graph
 
     def feed(self, gateways: Mapping[Key, Served], fleets: list[str]) -> dict[str, Feed | None]:
@@ -222,17 +224,21 @@ class Controller:
 
     async def _rounds(self) -> None:
         gc.disable()  # a load makes many objects that stay
-        collected = 0.0
+        collected, failed = 0.0, False
         while True:
             await self._asked.wait()
             self._asked.clear()
             changed, self._changed = self._changed, set()
             try:
                 await self._round(changed)
+                failed = False
             except Exception as error:
                 self._changed = None
+                failed = not failed  # anew at once, but what fails again waits for a change
+                if failed:
+                    self._asked.set()
                 self._rounds_failed += 1
-                self._log.bug("what the cluster says did not become a graph; what was before stays", error)
+                self._log.bug("what the cluster says did not become what data planes are told; what was before stays", error)
             if self._loop.time() - collected > COLLECT:
                 collected = self._loop.time()
                 await self._aside.run(_collect)
@@ -371,7 +377,7 @@ def identity(server: str, port: int) -> str:
 
 def address_of(holder: str) -> str:
     """Return where the stream of a leader is; '' where that is not said."""
-    parts = holder.split("_")
+    parts = holder.rsplit("_", 2)  # the name of a host may have one, too
     return parts[1] if len(parts) == 3 else ""
 
 

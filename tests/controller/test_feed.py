@@ -291,3 +291,60 @@ def test_code_is_told_where_the_class_allows_it_and_nowhere_else():
             assert told.objects[code].data == {"k": text}
         data_plane = Attacher(DATA_PLANE).attach(received(told))
         assert bool(data_plane.routes[Key("HTTPRoute", "a", "r2")].rules[0].led) == (parameters is not None)
+
+
+# ---- What must not happen, and does not matter where it does
+
+
+@pytest.mark.parametrize("name", ["a b", "", " ", "a/b", "../x", "%", "a b c d e f g"])
+def test_names_that_nothing_can_have_lead_nowhere(name):
+    """The definitions of the Gateway API let any text be the name of what is referred to."""
+    control, resources = Control(), start()
+    control.update(resources, None, FLEETS)
+    for one in (feed_world.route("a", "odd", [("a", "g1", None)], name, "c"), feed_world.route("a", "odd2", [("a", "g1", None)], name, None)):
+        resources[one.key] = one
+    gateway = resources[Key("Gateway", "b", "g1")]
+    tls = m.ListenerTLSConfig(certificate_refs=(m.SecretObjectReference(name=name, namespace="c"),))
+    listeners = tuple(msgspec.structs.replace(one, tls=tls) if one.tls else one for one in gateway.spec.listeners)
+    resources[gateway.key] = msgspec.structs.replace(gateway, spec=msgspec.structs.replace(gateway.spec, listeners=listeners))
+    control.update(resources, {Key("HTTPRoute", "a", "odd"), Key("HTTPRoute", "a", "odd2"), gateway.key}, FLEETS)
+    assert {Key("HTTPRoute", "a", "odd"), Key("HTTPRoute", "a", "r1")} <= control.told["one"].objects.keys()
+    assert {fleet: texts(feed) for fleet, feed in control.told.items()} == {
+        fleet: texts(feed) for fleet, feed in fresh(resources, FLEETS).told.items()}
+
+
+@pytest.mark.parametrize("what", ["_lead", "_fleets_of", "_get", "_held"])
+def test_an_update_that_fails_anywhere_has_told_nothing(what):
+    """Wherever it fails, the next one tells what there is, as a change of what was told before the failure."""
+    fails = 0
+    while True:
+        control, resources = Control(), start()
+        control.update(resources, None, FLEETS)
+        step = [feed_world.route("a", "r1", [("b", "g1", None)], "v2", None), feed_world.route("b", "new", [("a", "g2", None)], "v1", "c"),
+                feed_world.grant("grant1", "b", "HTTPRoute", "Service")]
+        gone, moved = Key("HTTPRoute", "b", "r2"), {**FLEETS, Key("Gateway", "a", "g2"): served("three", 30000)}
+        resources = changed_by(resources, "put", step)
+        del resources[gone]
+        good, calls = getattr(control.feeds, what), 0
+
+        def failing(*given, good=good, at=fails):
+            nonlocal calls
+            calls += 1
+            if calls > at:
+                raise ZeroDivisionError
+            return good(*given)
+        setattr(control.feeds, what, failing)
+        told = dict(control.told)
+        try:
+            control.update(resources, {*(one.key for one in step), gone}, moved)
+        except ZeroDivisionError:
+            fails += 1
+        else:
+            break
+        setattr(control.feeds, what, good)
+        assert control.told == told
+        control.update(resources, set(), moved)
+        wanted = fresh(resources, moved).told
+        assert {fleet: (feed.version, texts(feed)) for fleet, feed in control.told.items()} == {
+            fleet: (feed.version, texts(feed)) for fleet, feed in wanted.items()}
+    assert fails

@@ -1,12 +1,15 @@
 """What a controller makes of fleets and target ports, and who leads where."""
 import re
+from types import SimpleNamespace
 
 import pytest
+from feed_world import FLEETS, start
 
+from gwfast.config.load import Loaded
 from gwfast.config.model import Key
 from gwfast.controller.feed import Served
 from gwfast.controller.fleet import Fleet
-from gwfast.controller.run import address_of, identity, served
+from gwfast.controller.run import Brain, ControllerOptions, address_of, identity, served
 
 A, B = Key("Gateway", "a", "g"), Key("Gateway", "b", "g")
 
@@ -36,15 +39,43 @@ def test_a_gateway_without_ports_is_of_its_fleet_all_the_same():
     assert served(fleets(fleet("x", A)), {}) == {A: Served("sys/x")}
 
 
+@pytest.mark.parametrize("name", ["pod-1", "my_host"])
 @pytest.mark.parametrize("ip, where", [("10.0.0.7", "10.0.0.7:8443"), ("fd00::7", "[fd00::7]:8443")])
-def test_who_leads_says_where_it_is(monkeypatch, ip, where):
-    monkeypatch.setenv("POD_NAME", "pod-1")
+def test_who_leads_says_where_it_is(monkeypatch, name, ip, where):
+    monkeypatch.setenv("POD_NAME", name)
     monkeypatch.setenv("POD_IP", ip)
     me = identity("https://10.96.0.1", 8443)
-    assert re.fullmatch(r"pod-1_.*_[0-9a-f]{8}", me) and address_of(me) == where
+    assert re.fullmatch(rf"{name}_.*_[0-9a-f]{{8}}", me) and address_of(me) == where
     assert me != identity("https://10.96.0.1", 8443)
 
 
 @pytest.mark.parametrize("holder", ["", "pod-1", "pod-1_a53c"])
 def test_of_who_says_no_place_nothing_is_known(holder):
     assert address_of(holder) == ""
+
+
+def test_a_reading_that_fails_is_done_anew(monkeypatch):
+    """What came with the reading that failed is not lost, though the source tells of it once."""
+    there, options = start(), ControllerOptions(controller_name="gwfast.dev/x", url="https://c:1", host="c", image="i", namespace="sys",
+                                                listen=("", 1), admin=("", 2))
+    come = [there.pop(key) for key in list(there) if key.kind == "HTTPRoute"]
+    loads = [{}, there, there | {one.key: one for one in come}, there | {one.key: one for one in come}]
+
+    def load(changed):
+        last, now = loads[:2]
+        loads.pop(0)
+        return Loaded(resources=now, problems=[], added=frozenset(now.keys() - last.keys()), changed=frozenset(), removed=frozenset())
+
+    brain = Brain(SimpleNamespace(load=load), options)
+    assert not brain.read(None).routes
+    brain.feed(FLEETS, [])
+    attach = brain._attacher.attach
+
+    def fail(*given):
+        monkeypatch.setattr(brain._attacher, "attach", attach)
+        raise ZeroDivisionError
+    monkeypatch.setattr(brain._attacher, "attach", fail)
+    with pytest.raises(ZeroDivisionError):
+        brain.read(None)
+    assert brain.read(None).routes.keys() == {one.key for one in come}
+    assert {one.key for one in come} <= {key for feed in brain.feed(FLEETS, []).values() for key in feed.changed}
