@@ -7,9 +7,10 @@
 
 Rules:
 - Only what carries our label for this controllerName is looked at; nothing else is changed or removed.
-- What a plan says nothing of, because its parameters are wrong, stays as it is.
+- What a plan says nothing of, because its parameters are wrong, stays as it is; so does that whose objects cannot be made.
 """
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 
 from gwfast.config.model import Key
 from gwfast.controller import objects
@@ -21,6 +22,7 @@ from gwfast.kubernetes.statuses import Assigned
 Owned = Mapping[Key, Object]
 UidOf = Callable[[Key], str]
 Targets = Mapping[Key, Mapping[Wanted, int]]  # of Gateways
+Spoilt = MutableMapping[Place | Key, Exception]  # why the objects of a fleet, or the Service of a Gateway, cannot be made
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 OURS, KUBERNETES = "gwfast.dev", "endpointslice-controller.k8s.io"  # who keeps an EndpointSlice
@@ -64,17 +66,33 @@ def targets_of(service: Object) -> dict[Wanted, int]:
 # ---- What should be there
 
 
-def desired(plan: Plan, site: Site, uid_of: UidOf, targets: Targets, authority: str) -> dict[Key, Object]:
-    """Return every object but EndpointSlices. What has no uid yet, or no port, is not in it."""
+def desired(plan: Plan, site: Site, uid_of: UidOf, targets: Targets, authority: str,
+            spoilt: Spoilt | None = None) -> dict[Key, Object]:
+    """Return every object but EndpointSlices. What has no uid yet, or no port, is not in it.
+
+    A fleet or a Gateway whose objects cannot be made has none in it, and is in `spoilt`: the others have theirs.
+    """
     found: list[Object] = []
+    spoilt = {} if spoilt is None else spoilt
     for fleet in plan.fleets.values():
         if fleet.parameters is not None and (owner := _owner(fleet.gateway or Key("GatewayClass", "", fleet.class_name), uid_of)):
             gateway = plan.needs[fleet.gateway].node.resource if fleet.gateway else None
-            found += objects.for_fleet(fleet, site, owner, gateway, authority)
+            with _apart(fleet.place, spoilt):
+                found += objects.for_fleet(fleet, site, owner, gateway, authority)
     for key, need in plan.needs.items():
         if need.parameters is not None and targets.get(key) and (owner := _owner(key, uid_of)):
-            found.append(objects.for_gateway(need, site, owner, targets[key], plan.fleets[need.fleet]))
+            with _apart(key, spoilt):
+                found.append(objects.for_gateway(need, site, owner, targets[key], plan.fleets[need.fleet]))
     return {objects.key_of(each): each for each in found}
+
+
+@contextmanager
+def _apart(what: Place | Key, spoilt: Spoilt) -> Iterator[None]:
+    """Note what goes wrong with one: what a tenant wrote must not stop what is made for others."""
+    try:
+        yield
+    except Exception as error:
+        spoilt[what] = error
 
 
 def _owner(key: Key, uid_of: UidOf) -> Owner | None:
@@ -114,9 +132,9 @@ def mirrors(plan: Plan, site: Site, owned: Owned, slices: Slices, targets: Targe
     return {objects.key_of(each): each for each in found}
 
 
-def doomed(plan: Plan, wanted: Mapping[Key, Object], owned: Owned, slices: Slices) -> set[Key]:
-    """Return the keys of what is ours, is there, and is not needed any more."""
-    kept = _kept(plan)
+def doomed(plan: Plan, wanted: Mapping[Key, Object], owned: Owned, slices: Slices, spoilt: Collection[Place | Key] = ()) -> set[Key]:
+    """Return the keys of what is ours, is there, and is not needed any more. spoilt: whose objects could not be made."""
+    kept = _kept(plan, spoilt)
     needs = {(gateway.namespace, need.service): need for gateway, need in plan.needs.items()}
     gone = set()
     for key, each in owned.items():
@@ -127,11 +145,11 @@ def doomed(plan: Plan, wanted: Mapping[Key, Object], owned: Owned, slices: Slice
     return gone
 
 
-def _kept(plan: Plan) -> set[Key]:
-    """Return the keys of what stays as it is: of fleets and Gateways whose parameters are not known."""
+def _kept(plan: Plan, spoilt: Collection[Place | Key]) -> set[Key]:
+    """Return the keys of what stays as it is: of fleets whose parameters are not known, or whose objects cannot be made."""
     found = set()
     for fleet in plan.fleets.values():
-        if fleet.parameters is None:
+        if fleet.parameters is None or fleet.place in spoilt:
             kinds = "ServiceAccount", "Deployment", "PodDisruptionBudget", "HorizontalPodAutoscaler", "Service"
             found |= {Key(kind, fleet.namespace, fleet.name) for kind in kinds}
             found.add(Key("ConfigMap", fleet.namespace, f"{fleet.name}-ca"))
@@ -155,8 +173,10 @@ def _slice_is_over(key: Key, found: Object, plan: Plan, needs: Mapping[Place, Ne
 # ---- Addresses
 
 
-def assigned(need: Need, service: Object | None, fleet: Fleet, slices: Slices, error: str = "") -> Assigned:
-    """Return what a Gateway got. `error`: why its Service cannot be as it should."""
+def assigned(need: Need, service: Object | None, fleet: Fleet, slices: Slices, error: str = "", lacking: str = "") -> Assigned:
+    """Return what a Gateway got. `error`: why its Service cannot be as it should; `lacking`: what it cannot have at all."""
+    if lacking:
+        return _wanting("NoResources", lacking, _addresses(need, service, fleet, slices)[:ADDRESSES_MOST] if service else ())
     if service is None:
         return _wanting("Pending" if error else "AddressNotAssigned", error or "its Service is being made")
     gateway = need.node.resource

@@ -8,13 +8,15 @@ Rules (they are in the CRD's words too, deploy/crds/gatewayparameters.yaml):
 - Of objects and mappings each field or key that the Gateway gives stands; other lists stand as a whole; env goes by name, patches
   are joined, the class's first. replicas and autoscaling take each other's place.
 - A Gateway's own may speak of Pods only where it has Pods of its own (dedicated).
+- Fields that are Kubernetes' own are not looked at, but for how deep they are nested.
 - Filters in Python are the class's to allow: a Gateway's can only forbid them.
 """
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
+from gwfast import limits
 from gwfast.config.model import GatewayParametersSpec
 from gwfast.kinds import key_file, switch
 from gwfast.options import CLUSTER, READING, REPORTING, SERVING, TRAFFIC, Option, workers
@@ -66,14 +68,47 @@ def fault(of_class: GatewayParametersSpec | None, own: GatewayParametersSpec | N
     """Return the field that is wrong and what is wrong with it: of a class's parameters, or of a Gateway's over them where there
     are some (what is wrong with those of its class is the class's fault).
     """
+    judged = own if own is not None else of_class
+    if judged is not None and (found := _depth_fault(judged)):
+        return found
     together = merged(of_class, own)
     if own is not None and not together.dedicated:
         for name in own.__struct_fields__:
             if name not in OF_GATEWAYS and getattr(own, name) is not None:
                 field = type(own).__struct_encode_fields__[own.__struct_fields__.index(name)]
                 return f"spec.{field}", "is about Pods, and this Gateway has none of its own: dedicated is not true"
-    judged = own if own is not None else of_class
     return _options_fault(judged.options or {}) or _patches_fault(judged) if judged is not None else None
+
+
+def _depth_fault(judged: GatewayParametersSpec) -> tuple[str, str] | None:
+    """What is nested without an end would make those fail that make objects of it, or write them."""
+    for name, field in zip(judged.__struct_fields__, judged.__struct_encode_fields__, strict=True):
+        if name == "patches":
+            values = [(f"{field}[{index}].value", each.value) for index, each in enumerate(judged.patches or ())]
+        else:
+            values = [(field, getattr(judged, name))]
+        for where, value in values:
+            if _is_deep(value):
+                return f"spec.{where}", f"is nested more than {limits.FREE_FORM_DEPTH} levels deep"
+    return None
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a value is nested deeper than is taken. Level by level: it must not recurse itself."""
+    level = [value]
+    for _ in range(limits.FREE_FORM_DEPTH + 1):
+        level = [inner for each in level for inner in _inner(each)]
+        if not level:
+            return False
+    return True
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    if isinstance(value, msgspec.Struct):
+        return (getattr(value, name) for name in value.__struct_fields__)
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 def _options_fault(options: Mapping[str, str]) -> tuple[str, str] | None:

@@ -57,6 +57,8 @@ class Provisioner:
         self._foreign: set[Place] = set()
         self._errors: dict[Key, str] = {}
         self._made: dict[Key, Object] = {}
+        self._spoilt: dict[Place | Key, str] = {}
+        self._log = log
         self._leads = False
         self._scheduled = False
 
@@ -107,10 +109,12 @@ class Provisioner:
         slices = wanted.Slices(owned)
         targets = self._assign(planned, owned)
         if self._leads:
-            made = wanted.desired(planned, self._site, self._uid_of, targets, self._authority())
+            spoilt: wanted.Spoilt = {}
+            made = wanted.desired(planned, self._site, self._uid_of, targets, self._authority(), spoilt)
+            self._tell_of(spoilt)
             made |= wanted.mirrors(planned, self._site, owned, slices, targets)
             self._made = {key: known if (known := self._made.get(key)) == each else each for key, each in made.items()}
-            self._applier.want(self._made, wanted.doomed(planned, self._made, owned, slices))
+            self._applier.want(self._made, wanted.doomed(planned, self._made, owned, slices, spoilt))
         assigned = {
             key: wanted.assigned(need, owned.get(Key("Service", key.namespace, need.service)), planned.fleets[need.fleet], slices,
                                  self._errors.get(Key("Service", key.namespace, need.service), ""))
@@ -144,6 +148,14 @@ class Provisioner:
         if (planned.fleets, targets, assigned) != (self.fleets, self.targets, self.assigned):
             self.fleets, self.targets, self.assigned = planned.fleets, targets, assigned
             self._changed()
+
+    def _tell_of(self, spoilt: wanted.Spoilt) -> None:
+        """Log what could not be made, once."""
+        words = {what: f"{type(error).__name__}: {error}" for what, error in spoilt.items()}
+        for what, error in spoilt.items():
+            if self._spoilt.get(what) != words[what]:
+                self._log.bug("objects could not be made; those that are there stay", error, of=str(what))
+        self._spoilt = words
 
     # ---- What the applier tells
 

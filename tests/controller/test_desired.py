@@ -180,3 +180,47 @@ def test_at_most_sixteen_addresses():
     found = assigned(plan.needs[G], {"spec": BALANCED, "status": {"loadBalancer": {"ingress": ingress}}},
                      plan.fleets["gwfast-system", "gwfast-gwfast"], Slices({}))
     assert len(found.addresses) == 16 and msgspec.to_builtins(found)["ready"]
+
+
+def test_what_cannot_be_made_stays_and_the_others_are_made(monkeypatch):
+    text = CLASS + GATEWAY % ("g", "") + GATEWAY % ("h", OWN) + DEDICATED % ""
+    plan, targets, before = make(text)
+    real, owned = wanted.objects.for_fleet, there(before)
+
+    def fail(fleet, *more):
+        if fleet.gateway:
+            raise RecursionError("too deep")
+        return real(fleet, *more)
+    monkeypatch.setattr(wanted.objects, "for_fleet", fail)
+    spoilt = {}
+    now = desired(plan, SITE, uid_of, targets, AUTHORITY, spoilt)
+    assert list(spoilt) == [("shop", "h-gwfast")] and isinstance(spoilt["shop", "h-gwfast"], RecursionError)
+    assert before.keys() - now.keys() == {key for key in before if key.namespace == "shop" and key.kind != "Service"}
+    assert doomed(plan, now, owned, Slices(owned), spoilt) == set()
+    assert doomed(plan, now, owned, Slices(owned)), "nothing else keeps them"
+
+
+def test_a_service_that_cannot_be_made_stays_and_the_others_are_made(monkeypatch):
+    plan, targets, before = make(CLASS + GATEWAY % ("g", "") + GATEWAY % ("h", ""))
+    real, owned = wanted.objects.for_gateway, there(before)
+
+    def fail(need, *more):
+        if need.service == "g-gwfast":
+            raise ValueError("odd")
+        return real(need, *more)
+    monkeypatch.setattr(wanted.objects, "for_gateway", fail)
+    spoilt = {}
+    now = desired(plan, SITE, uid_of, targets, AUTHORITY, spoilt)
+    assert list(spoilt) == [G] and before.keys() - now.keys() == {Key("Service", "shop", "g-gwfast")}
+    assert doomed(plan, now, owned, Slices(owned), spoilt) == set()
+
+
+def test_who_lacks_a_target_port_is_told():
+    plan, _, made = make(CLASS + GATEWAY % ("g", ""))
+    need = plan.needs[G]
+    service = there(made)[Key("Service", "shop", "g-gwfast")]
+    service["spec"]["clusterIP"] = "10.0.0.9"
+    service["spec"]["type"] = "ClusterIP"
+    for one, shown in ((service, (("IPAddress", "10.0.0.9"),)), (None, ())):
+        found = assigned(need, one, plan.fleets[need.fleet], Slices({}), lacking="no target port is left")
+        assert (found.ready, found.reason, found.message, found.addresses) == (False, "NoResources", "no target port is left", shown)

@@ -67,3 +67,27 @@ def test_options_are_arguments():
 def test_what_an_option_may_be(name, value, words):
     found = fault(spec({"options": {name: value}}), None)
     assert (found is None) if not words else (found[0] == f"spec.options.{name}" and words in found[1])
+
+
+def nested(levels):
+    value = "x"
+    for level in range(levels):
+        value = [value] if level % 2 else {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("field, value", [
+    ("spec.patches[1].value", {"patches": [{"kind": "Service", "value": {}}, {"kind": "Deployment", "value": {"spec": nested(900)}}]}),
+    ("spec.affinity", {"affinity": {"nodeAffinity": nested(40)}}), ("spec.resources", {"resources": {"a": nested(40)}}),
+    ("spec.tolerations", {"tolerations": [{"key": nested(40)}]}), ("spec.env", {"env": [{"name": "A", "valueFrom": {"a": nested(40)}}]}),
+    ("spec.autoscaling", {"autoscaling": {"maxReplicas": 2, "behavior": {"a": nested(40)}}}),
+])
+def test_what_is_nested_too_deep_is_refused(field, value):
+    """Of a class and of a Gateway: objects are made by functions that recurse."""
+    words = "is nested more than 32 levels deep"
+    assert fault(spec(value), None) == (field, words)
+    assert fault(spec({}), spec({"dedicated": True} | value)) == (field, words)
+
+
+def test_what_is_nested_as_kubernetes_does_is_taken():
+    assert fault(spec({"affinity": nested(31), "patches": [{"kind": "Deployment", "value": {"spec": nested(30)}}]}), None) is None
