@@ -132,7 +132,8 @@ def mirrors(plan: Plan, site: Site, owned: Owned, slices: Slices, targets: Targe
     return {objects.key_of(each): each for each in found}
 
 
-def doomed(plan: Plan, wanted: Mapping[Key, Object], owned: Owned, slices: Slices, spoilt: Collection[Place | Key] = ()) -> set[Key]:
+def doomed(plan: Plan, wanted: Mapping[Key, Object], owned: Owned, slices: Slices,
+           spoilt: Collection[Place | Key] = ()) -> set[Key]:
     """Return the keys of what is ours, is there, and is not needed any more. spoilt: whose objects could not be made."""
     kept = _kept(plan, spoilt)
     needs = {(gateway.namespace, need.service): need for gateway, need in plan.needs.items()}

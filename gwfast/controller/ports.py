@@ -2,19 +2,25 @@
 
     ports = Ports()
     ports.read(gateway, recorded)        what the Service of a Gateway says: {(port, transport): target}
+    ports.follow(records)                the same of all Gateways, where another one assigns; returns what is believed
     ports.assign(wanted)                 {gateway: {(port, transport), ...}} -> {gateway: {(port, transport): target}}
 
 Rules:
 - A Gateway's Service is the record: a controller that starts, or takes over, reads it before it assigns anything, so nothing
   moves.
+- Who has rights in a namespace can write its Services. So a record takes nothing from a Gateway that is known to have it, with
+  whoever leads or follows; for one that starts the older Gateway has it, and a number outside of the range is nobody's.
+- A namespace has TARGETS_PER_NAMESPACE at most, so that others have some too.
 - What has a target keeps it for as long as it is wanted. What is freed rests, so that what a load balancer still sends to
   a Gateway that has gone does not reach another one.
 - Port 80 is 10080 where that is free, for people who look; others go where the hash of their name says, so that a Service
   that was deleted by hand is most often made with the same targets again.
 - TCP and UDP have targets of their own; no number is below 1024, as data planes have no rights to bind it.
 """
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
+from gwfast import limits
 from gwfast.config.model import Key
 from gwfast.identity import identity
 
@@ -31,13 +37,28 @@ class Ports:
         self._targets: dict[Key, dict[Wanted, int]] = {}
         self._owners: dict[tuple[int, Transport], tuple[Key, Wanted]] = {}
         self._resting: dict[tuple[int, Transport], None] = {}
+        self._taken: Counter[tuple[str, Transport]] = Counter()  # by namespace; '': of all
 
     def read(self, gateway: Key, recorded: Mapping[Wanted, int]) -> None:
         """Take what a Service says, unless it is known better, or the target is another Gateway's."""
         for wanted, target in recorded.items():
             free = FIRST <= target <= LAST and (target, wanted[1]) not in self._owners
-            if free and wanted not in self._targets.get(gateway, ()):
+            if free and wanted not in self._targets.get(gateway, ()) and self._may_have(gateway, wanted):
                 self._take(gateway, wanted, target)
+
+    def follow(self, recorded: Mapping[Key, Mapping[Wanted, int]]) -> dict[Key, dict[Wanted, int]]:
+        """Know what Services say, as one who assigns nothing; return it. Of two that claim one target it stays with the one that
+        had it before, else with the one that is first in `recorded`."""
+        for moved in (False, True):  # what is freed may be what another one moves to
+            for gateway, known in list(self._targets.items()):
+                for wanted, target in list(known.items()):
+                    said = recorded.get(gateway, {}).get(wanted)
+                    free = said is not None and FIRST <= said <= LAST and (said, wanted[1]) not in self._owners
+                    if said is None or moved and said != target and free:
+                        self._free(gateway, wanted)
+        for gateway, said in recorded.items():
+            self.read(gateway, said)
+        return {gateway: dict(self._targets.get(gateway, {})) for gateway in recorded}
 
     def assign(self, wanted: Mapping[Key, Iterable[Wanted]]) -> dict[Key, dict[Wanted, int]]:
         """Give every port a target, and free those that nobody wants. A port for which none is left is not in the result."""
@@ -52,7 +73,15 @@ class Ports:
         return {gateway: {port: known[port] for port in ports if port in known}
                 for gateway, ports in asked.items() for known in (self._targets.get(gateway, {}),)}
 
+    def _may_have(self, gateway: Key, wanted: Wanted) -> bool:
+        """Whether one is left: there are so many, and a namespace has a part of them at most."""
+        transport = wanted[1]
+        return (self._taken["", transport] <= LAST - FIRST
+                and self._taken[gateway.namespace, transport] < limits.TARGETS_PER_NAMESPACE)
+
     def _find(self, gateway: Key, wanted: Wanted) -> None:
+        if not self._may_have(gateway, wanted):
+            return
         for resting in (False, True):
             for target in _candidates(gateway, wanted):
                 if (target, wanted[1]) not in self._owners and (resting or (target, wanted[1]) not in self._resting):
@@ -62,6 +91,8 @@ class Ports:
     def _take(self, gateway: Key, wanted: Wanted, target: int) -> None:
         self._targets.setdefault(gateway, {})[wanted] = target
         self._owners[target, wanted[1]] = (gateway, wanted)
+        for namespace in ("", gateway.namespace):
+            self._taken[namespace, wanted[1]] += 1
         self._resting.pop((target, wanted[1]), None)
 
     def _free(self, gateway: Key, wanted: Wanted) -> None:
@@ -69,6 +100,10 @@ class Ports:
         if not self._targets[gateway]:
             del self._targets[gateway]
         del self._owners[target, wanted[1]]
+        for namespace in ("", gateway.namespace):
+            self._taken[namespace, wanted[1]] -= 1
+        if not self._taken[gateway.namespace, wanted[1]]:
+            del self._taken[gateway.namespace, wanted[1]]
         self._resting[target, wanted[1]] = None
         if len(self._resting) > RESTING:
             del self._resting[next(iter(self._resting))]

@@ -7,8 +7,9 @@
 
 Rules:
 - Before everything that is ours has been listed, nothing is planned, made or removed: what is there says what is called how, and
-  which target ports are whose. A leader reads it anew.
-- Who does not lead knows of targets what Services say, and nothing else.
+  which target ports are whose.
+- Who does not lead knows of targets what Services say, where no two say the same.
+- A look is at all that is there: it rests for REST after each, and for longer where that took long.
 - `changed` is called, on the loop, when fleets, targets or assigned are others than before.
 """
 import asyncio
@@ -16,19 +17,21 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from gwfast import limits
 from gwfast.config.model import Key
 from gwfast.controller import desired as wanted
 from gwfast.controller.apply import PATHS, Applier, collection
-from gwfast.controller.fleet import CONTROLLER, Fleet, Known, Place, Plan, Site, plan
+from gwfast.controller.fleet import CONTROLLER, Fleet, Known, Need, Place, Plan, Site, plan
 from gwfast.controller.objects import Object
-from gwfast.controller.ports import Ports, Wanted
-from gwfast.graph.model import Graph
+from gwfast.controller.ports import FIRST, LAST, Ports, Wanted
+from gwfast.graph.model import Graph, age
 from gwfast.kubernetes.client import Client
 from gwfast.kubernetes.reflector import Reflector
 from gwfast.kubernetes.seen import Name, Seen
 from gwfast.kubernetes.statuses import Assigned
 
-
+REST = 0.05  # seconds between two looks: what comes in a burst is looked at together
+REST_TIMES = 10  # as long as a look took: the loop has streams and statuses to serve
 
 
 class Provisioner:
@@ -60,7 +63,8 @@ class Provisioner:
         self._spoilt: dict[Place | Key, str] = {}
         self._log = log
         self._leads = False
-        self._scheduled = False
+        self._scheduled: asyncio.Handle | None = None
+        self._rests = 0.0  # until when nothing is looked at again
 
     @property
     def writes(self) -> int:
@@ -79,17 +83,20 @@ class Provisioner:
 
     def lead(self, leads: bool) -> None:
         """Begin or cease to write."""
-        if leads and not self._leads:
-            self._ports.clear()
         self._leads = leads
-        self._applier.lead(leads)
-        self.look()
+        if not leads:
+            self._applier.lead(False)
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+        self._scheduled, self._rests = None, 0.0
+        self.look()  # the applier leads once it has heard what is wanted now
 
     def look(self) -> None:
-        """Look again soon: something has changed (the authority, a uid)."""
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._look)
+        """Look again soon: something has changed (the authority, a uid). At once after quiet, and else after a rest."""
+        loop = asyncio.get_running_loop()
+        if self._scheduled is None:
+            self._scheduled = loop.call_at(self._rests, self._look_and_rest) if self._rests > loop.time() else loop.call_soon(
+                self._look_and_rest)
 
     async def run(self) -> None:
         """Watch and write until cancelled."""
@@ -100,8 +107,17 @@ class Provisioner:
 
     # ---- One look
 
+    def _look_and_rest(self) -> None:
+        """Look, and leave the loop to others for a while."""
+        loop = asyncio.get_running_loop()
+        self._scheduled, began = None, loop.time()
+        try:
+            self._look()
+        finally:
+            now = loop.time()
+            self._rests = now + max(REST, REST_TIMES * (now - began))
+
     def _look(self) -> None:
-        self._scheduled = False
         if self._graph is None or not self.synced:
             return
         owned = self._applier.owned
@@ -115,33 +131,48 @@ class Provisioner:
             made |= wanted.mirrors(planned, self._site, owned, slices, targets)
             self._made = {key: known if (known := self._made.get(key)) == each else each for key, each in made.items()}
             self._applier.want(self._made, wanted.doomed(planned, self._made, owned, slices, spoilt))
+            self._applier.lead(True)
         assigned = {
             key: wanted.assigned(need, owned.get(Key("Service", key.namespace, need.service)), planned.fleets[need.fleet], slices,
-                                 self._errors.get(Key("Service", key.namespace, need.service), ""))
+                                 self._errors.get(Key("Service", key.namespace, need.service), ""),
+                                 self._lacking(key, need, targets))
             for key, need in planned.needs.items()}
         self._say(planned, targets, assigned)
 
     def _assign(self, planned: Plan, owned: Mapping[Key, Object]) -> dict[Key, dict[Wanted, int]]:
         """Return the target ports of each Gateway: those of its Service, and new ones where we lead."""
-        recorded = {key: wanted.targets_of(service) for key, need in planned.needs.items()
-                    if (service := owned.get(Key("Service", key.namespace, need.service)))}
-        if not self._leads:
-            return {key: {port: target for port, target in recorded.get(key, {}).items() if port in need.ports}
-                    for key, need in planned.needs.items()}
         found: dict[Key, dict[Wanted, int]] = {}
         for place in self._ports.keys() - planned.fleets.keys():
             del self._ports[place]
         for fleet in planned.fleets.values():
-            needs = {key: planned.needs[key].ports for key in fleet.gateways}
+            # The oldest first: it has what two Services say, whatever the younger one is called.
+            needs = {key: planned.needs[key] for key in sorted(
+                fleet.gateways, key=lambda key: age(planned.needs[key].node.resource.metadata))}
             if fleet.gateway is not None and fleet.parameters is not None and fleet.parameters.host_network:
-                found |= {key: {port: port[0] for port in ports} for key, ports in needs.items()}
+                found |= {key: {port: port[0] for port in need.ports} for key, need in needs.items()}
                 continue
-            if (ports := self._ports.get(fleet.place)) is None:
-                ports = self._ports[fleet.place] = Ports()
-            for key in needs:
-                ports.read(key, recorded.get(key, {}))
-            found |= ports.assign(needs)
+            found |= self._assign_of(fleet, needs, owned)
         return found
+
+    def _assign_of(self, fleet: Fleet, needs: Mapping[Key, Need], owned: Mapping[Key, Object]) -> dict[Key, dict[Wanted, int]]:
+        """Return the target ports of one fleet. What is known of them stays when this one begins to lead."""
+        recorded = {key: {port: target for port, target in wanted.targets_of(service).items() if port in need.ports}
+                    for key, need in needs.items() if (service := owned.get(Key("Service", key.namespace, need.service)))}
+        ports = self._ports.setdefault(fleet.place, Ports())
+        if not self._leads:
+            return {key: {} for key in needs} | ports.follow(recorded)
+        for key, said in recorded.items():
+            ports.read(key, said)
+        return ports.assign({key: need.ports for key, need in needs.items()})
+
+    def _lacking(self, key: Key, need: Need, targets: Mapping[Key, Mapping[Wanted, int]]) -> str:
+        """Say which target ports a Gateway cannot have; '' where it has all, or where another one assigns them."""
+        missing = sorted(need.ports.keys() - targets.get(key, {}).keys()) if self._leads else ()
+        if not missing:
+            return ""
+        shown = ", ".join(f"{port}/{transport}" for port, transport in missing[:8]) + (", ..." if len(missing) > 8 else "")
+        return (f"no target port is left for {shown}: the Gateways of a namespace have {limits.TARGETS_PER_NAMESPACE} at most on "
+                f"shared data planes, and all of them {LAST - FIRST + 1}")
 
     def _say(self, planned: Plan, targets: dict, assigned: dict) -> None:
         """Let others know where something is new."""

@@ -1,6 +1,7 @@
 """Target ports: whose they are, that they stay, and what becomes of those that are freed."""
 import random
 
+from gwfast import limits
 from gwfast.config.model import Key
 from gwfast.controller import ports as module
 from gwfast.controller.ports import FIRST, LAST, Ports
@@ -78,3 +79,40 @@ def test_a_target_is_found_without_a_look_at_all(monkeypatch):
     monkeypatch.setattr(module, "_candidates", lambda *asked: (tried.append(each) or each for each in candidates(*asked)))
     Ports().assign({Key("Gateway", "default", f"g{number}"): [WEB, SECURE] for number in range(1000)})
     assert 2000 <= len(tried) < 6000
+
+
+def test_a_namespace_has_a_part_and_others_have_some_too(monkeypatch):
+    monkeypatch.setattr(limits, "TARGETS_PER_NAMESPACE", 3)
+    ports, other = Ports(), Key("Gateway", "shop", "z")
+    given = ports.assign({A: [WEB, SECURE, DNS], B: [WEB, SECURE], other: [WEB, SECURE]})
+    assert {key: len(found) for key, found in given.items()} == {A: 3, B: 1, other: 2}, "TCP and UDP are counted apart"
+    given = ports.assign({B: [WEB, SECURE], other: [WEB, SECURE]})
+    assert {key: len(found) for key, found in given.items()} == {B: 2, other: 2}, "what was freed counts no more"
+    ports.read(C, {(port, "TCP"): 20_000 + port for port in range(10)})
+    assert len(ports.assign({B: [WEB, SECURE], C: [(port, "TCP") for port in range(10)]})[C]) == 1, "nor does a Service give more"
+
+
+def test_where_none_is_left_none_is_looked_for(monkeypatch):
+    tried, candidates = [], module._candidates
+    monkeypatch.setattr(module, "LAST", FIRST + 9)
+    monkeypatch.setattr(module, "_candidates", lambda *asked: (tried.append(each) or each for each in candidates(*asked)))
+    ports, wanted = Ports(), {A: [(port, "TCP") for port in range(1, 21)]}
+    ports.assign(wanted)
+    before = len(tried)
+    assert len(ports.assign(wanted)[A]) == 10 and len(tried) == before
+
+
+def test_who_follows_believes_what_takes_nothing_from_others():
+    ports = Ports()
+    assert ports.follow({B: {WEB: 10080}, A: {WEB: 15000}}) == {B: {WEB: 10080}, A: {WEB: 15000}}
+    assert ports.follow({A: {WEB: 10080}, B: {WEB: 10080}}) == {B: {WEB: 10080}, A: {WEB: 15000}}, "who had it has it"
+    assert ports.follow({A: {WEB: 9000}, B: {WEB: 10080}}) == {B: {WEB: 10080}, A: {WEB: 15000}}, "that of the admin server"
+    assert ports.assign({A: [WEB], B: [WEB]}) == {B: {WEB: 10080}, A: {WEB: 15000}}, "and one that leads then goes on with it"
+
+
+def test_who_follows_goes_along_with_what_moves():
+    ports = Ports()
+    ports.follow({A: {WEB: 15000}, B: {WEB: 10080}})
+    assert ports.follow({A: {WEB: 10080}}) == {A: {WEB: 10080}}
+    assert ports.follow({A: {WEB: 10080}, B: {WEB: 16000, SECURE: 10080}}) == {A: {WEB: 10080}, B: {WEB: 16000}}
+    assert ports.follow({A: {WEB: 17000}, B: {WEB: 16000, SECURE: 10080}}) == {A: {WEB: 17000}, B: {WEB: 16000, SECURE: 10080}}

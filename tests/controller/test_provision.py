@@ -1,0 +1,155 @@
+"""The provisioner without a cluster: whose target ports are whose, what is told of them, and when it looks."""
+import asyncio
+import io
+
+import pytest
+from controller_cases import AUTHORITY, OPTIONS, SITE, resources, uid_of
+from test_apply import Server
+
+from gwfast import limits
+from gwfast.config.model import Key
+from gwfast.controller import provision as module
+from gwfast.controller.apply import path
+from gwfast.controller.provision import Provisioner
+from gwfast.graph.attach import attach
+from gwfast.observe.log import Log
+
+CLASS = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: gwfast}
+spec: {controllerName: gwfast.dev/gateway-controller}
+"""
+GATEWAY = """
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: g, namespace: %s, creationTimestamp: %s}
+spec: {gatewayClassName: gwfast, listeners: [{name: a, port: 80, protocol: HTTP}]}
+"""
+OLD, NEW = '"2026-01-01T00:00:00Z"', '"2026-01-02T00:00:00Z"'
+EVIL, VICTIM = Key("Gateway", "aaa", "g"), Key("Gateway", "victim", "g")
+BOTH = CLASS + GATEWAY % ("aaa", NEW) + GATEWAY % ("victim", OLD)
+WEB = (80, "TCP")
+
+
+class World:
+    """A provisioner that knows what there is, and an API server of some lines that it writes to."""
+
+    def __init__(self, **more):
+        self.server, self.log = Server(), io.StringIO()
+        self.provisioner = Provisioner(self.server, SITE, uid_of, lambda: AUTHORITY, Log("text", "debug", self.log), **more)
+        self.provisioner._reflectors.clear()  # all that there is was listed
+
+    def follow(self, text):
+        self.provisioner.follow(attach(resources(text), OPTIONS))
+
+    def service(self, gateway, target):
+        """A Service of a Gateway, as who has rights in its namespace may write it."""
+        key = Key("Service", gateway.namespace, f"{gateway.name}-gwfast")
+        owner = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "name": gateway.name, "uid": uid_of(gateway)}
+        labels = {"gwfast.dev/controller": SITE.label, "gateway.networking.k8s.io/gateway-class-name": "gwfast"}
+        self.provisioner.take(key, {
+            "metadata": {"name": key.name, "namespace": key.namespace, "uid": "u", "labels": labels, "ownerReferences": [owner]},
+            "spec": {"ports": [{"port": 80, "protocol": "TCP", "targetPort": target}]}})
+
+    async def until(self, condition):
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+    async def targets(self, expected):
+        await self.until(lambda: {key: found.get(WEB) for key, found in self.provisioner.targets.items()} == expected)
+
+
+def run(test, **more):
+    async def main():
+        world = World(**more)
+        task = asyncio.create_task(world.provisioner.run())
+        try:
+            await test(world)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    asyncio.run(main())
+
+
+def test_a_service_that_says_anothers_target_takes_nothing_from_it():
+    """From a replica that follows, and from it when it leads then."""
+    async def test(world):
+        world.service(EVIL, 15000)
+        world.service(VICTIM, 10080)
+        world.follow(BOTH)
+        await world.targets({EVIL: 15000, VICTIM: 10080})
+        world.service(EVIL, 10080)
+        world.follow(BOTH + GATEWAY % ("third", NEW))
+        await world.targets({EVIL: 15000, VICTIM: 10080, Key("Gateway", "third", "g"): None})
+        world.provisioner.lead(True)
+        await world.until(lambda: world.provisioner.targets[Key("Gateway", "third", "g")])
+        assert world.provisioner.targets[EVIL] == {WEB: 15000} and world.provisioner.targets[VICTIM] == {WEB: 10080}
+    run(test)
+
+
+@pytest.mark.parametrize("leads", [False, True])
+def test_of_two_that_say_one_target_the_older_gateway_has_it(leads):
+    """Where it is not known who had it: a controller that starts."""
+    async def test(world):
+        world.provisioner.lead(leads)
+        world.service(EVIL, 10080)
+        world.service(VICTIM, 10080)
+        world.follow(BOTH)
+        await world.until(lambda: world.provisioner.targets)
+        assert world.provisioner.targets[VICTIM] == {WEB: 10080}
+        assert world.provisioner.targets[EVIL].get(WEB) not in ((10080,) if leads else (10080, 15000))
+    run(test)
+
+
+def test_a_gateway_for_which_no_target_is_left_is_told(monkeypatch):
+    monkeypatch.setattr(limits, "TARGETS_PER_NAMESPACE", 0)
+
+    async def test(world):
+        world.provisioner.lead(True)
+        world.follow(BOTH)
+        await world.until(lambda: world.provisioner.assigned)
+        found = world.provisioner.assigned[VICTIM]
+        assert not found.ready and found.reason == "NoResources" and found.message.startswith("no target port is left for 80/TCP:")
+    run(test)
+
+
+def test_it_looks_at_once_after_quiet_and_rests_then(monkeypatch):
+    looks = []
+    monkeypatch.setattr(module, "REST", 3600.0)
+    monkeypatch.setattr(Provisioner, "_look", lambda self: looks.append(len(looks)))
+
+    async def test(world):
+        for _ in range(100):
+            world.provisioner.look()
+        await world.until(lambda: looks == [0])
+        for _ in range(100):
+            world.provisioner.look()
+            await asyncio.sleep(0)
+        assert looks == [0]
+        world.provisioner.lead(True)
+        await world.until(lambda: looks == [0, 1])
+    run(test)
+
+
+def test_what_fails_for_one_is_logged_once_and_the_others_are_made(monkeypatch):
+    real = module.wanted.objects.for_gateway
+
+    def fail(need, *more):
+        if need.node.key == EVIL:
+            raise RecursionError("too deep")
+        return real(need, *more)
+    monkeypatch.setattr(module.wanted.objects, "for_gateway", fail)
+
+    async def test(world):
+        world.provisioner.lead(True)
+        world.service(EVIL, 15000)
+        world.follow(BOTH)
+        await world.until(lambda: path(Key("Service", "victim", "g-gwfast")) in world.server.objects)
+        world.follow(BOTH + GATEWAY % ("third", NEW))
+        await world.until(lambda: path(Key("Service", "third", "g-gwfast")) in world.server.objects)
+        assert world.log.getvalue().count("objects could not be made") == 1
+        assert not [one for one in world.server.said if one[1] == path(Key("Service", "aaa", "g-gwfast")) and one[0] != "GET"]
+    run(test)
