@@ -192,5 +192,5 @@ STREAM_LINGER = 8.0  # seconds that a data plane counts for what it served after
 STREAM_FIRST = 1.0  # that a start waits for the controller, until it begins with what was kept
 
 # Objects that a controller makes of what tenants ask for.
-FREE_FORM_DEPTH = 32  # of a value in GatewayParameters that is Kubernetes' own: a Pod's affinity needs 10, and Python 1000 at most
+FREE_FORM_DEPTH = 32  # of a value in GatewayParameters that is Kubernetes' own: a Pod's affinity needs 10; Python fails at 1000
 TARGETS_PER_NAMESPACE = 5000  # target ports of shared data planes, each transport's: a quarter, so that others have some too
