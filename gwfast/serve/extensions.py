@@ -32,6 +32,7 @@ from gwfast.plan.ir import ExtensionFilter
 from gwfast.serve.loading import make
 from gwfast.sendable import InvalidTypeError, InvalidValueError
 
+FAILURES = (Exception, SystemExit)  # sys.exit() of one filter is not the end of a worker that serves others
 TOLD = 10.0
 LOOKED = 1.0  # seconds between two looks at files
 _definition = msgspec.json.Decoder(ExtensionFilter).decode
@@ -76,7 +77,7 @@ class Version:
     async def _stop(self) -> None:
         try:
             await self.loaded.steps(self.made.stop)
-        except Exception as error:
+        except FAILURES as error:
             self.loaded.wrong(error, "did not stop well", "stop")
 
 
@@ -101,7 +102,7 @@ class Loaded:
         self._seen = self._file_state()
         try:
             made = self.run(make, self.definition, loading=True)
-        except Exception as error:
+        except FAILURES as error:
             self._failed(error, "cannot be loaded")
             return
         self._loads += 1
@@ -116,7 +117,7 @@ class Loaded:
         try:
             if hasattr(version.made, "start"):
                 await self.steps(version.made.start, loading=True)
-        except Exception as error:
+        except FAILURES as error:
             self._failed(error, "cannot be started", number == self._loads)
             return
         if self._gone or number != self._loads:  # meanwhile it left the table, or its file changed again
@@ -272,7 +273,7 @@ class Host:
         except BodyTooLarge:
             talk.fail(413)
             return
-        except Exception as error:
+        except FAILURES as error:
             loaded.wrong(error, reason="timeout" if limit.expired() else "")
             if not loaded.definition.open:
                 talk.fail(500)
@@ -302,7 +303,7 @@ class Host:
                 await steps
             version.loaded.check(steps)
             head = _response_head(response, names, length)
-        except Exception as error:
+        except FAILURES as error:
             version.loaded.wrong(error, reason="timeout" if limit.expired() else "")
             if not version.loaded.definition.open:
                 talk.fail(500)
@@ -382,11 +383,14 @@ def _change(loaded: Loaded, response: Response) -> Callable[[bytes, bool], bytes
     observers, transforms = response._observers, response._transforms
 
     def change(piece: bytes, last: bool) -> bytes:
-        for see in observers:
-            see(piece, last)
-        for each in transforms:
-            piece = each(piece, last)
-            if not isinstance(piece, bytes):
-                raise InvalidTypeError(f"{each!r} returned {type(piece).__name__} in the place of bytes")
-        return piece
+        try:
+            for see in observers:
+                see(piece, last)
+            for each in transforms:
+                piece = each(piece, last)
+                if not isinstance(piece, bytes):
+                    raise InvalidTypeError(f"{each!r} returned {type(piece).__name__} in the place of bytes")
+            return piece
+        except SystemExit as error:  # the engine takes failures, and nothing else
+            raise RuntimeError(f"it exits: SystemExit({error.code!r})") from error
     return lambda piece, last: loaded.run(change, piece, last)

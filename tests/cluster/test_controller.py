@@ -377,6 +377,8 @@ spec:
 def test_filters_in_python_run_where_the_class_allows_them(world):
     cluster, klass = world.cluster, f"filters-{world.namespace}"
     world.apply(CODE, VALUE="first")
+    twice = text(FILTERED.split("---")[-1], NAMESPACE=world.namespace).replace("{configMap", "{module: m, configMap")
+    assert "exactly one of module" in cluster.kubectl("create", "-n", world.namespace, "-f", "-", text=twice, check=False)
     try:
         world.apply(FILTERED, CLASS=klass, NAMESPACE=world.namespace)
         world.apply(FILTERED_ROUTE, NAME="with", PARENT="filtered")

@@ -202,6 +202,48 @@ def test_classes_come_and_go(world: World):
     world.until("refused")
 
 
+FILTER = """
+apiVersion: gwfast.dev/v1alpha1
+kind: GatewayParameters
+metadata: {name: filters}
+spec: {pythonFilters: true}
+---
+apiVersion: gwfast.dev/v1alpha1
+kind: PythonFilter
+metadata: {name: f}
+spec: {configMap: {name: code}, class: Answers}
+"""
+
+
+def code(status: int) -> str:
+    text = ("from gwfast.filters import Response\nclass Answers:\n    def __init__(self, config):\n        pass\n"
+            f"    async def on_request(self, request):\n        return Response({status})\n")
+    return yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "code"},
+                           "data": {"filter.py": text if status else "raise SystemExit(3)"}})
+
+
+def test_filters_in_python_run_where_the_class_allows_them(world: World):
+    made = yaml.safe_load(route())
+    made["spec"]["rules"][0]["filters"] = [{"type": "ExtensionRef", "extensionRef": {
+        "group": "gwfast.dev", "kind": "PythonFilter", "name": "f"}}]
+    world.apply(GATEWAY, FILTER, code(418), yaml.safe_dump(made))
+    world.until("500")
+    parameters = {"group": "gwfast.dev", "kind": "GatewayParameters", "name": "filters", "namespace": world.namespace}
+    for given, status in ((parameters, 418), (None, 500), (parameters, 418)):
+        world.cluster.kubectl("patch", "gatewayclass", world.namespace, "--type=merge", "-p",
+                              json.dumps({"spec": {"parametersRef": given}}))
+        world.until(str(status))
+    world.apply(code(299))
+    world.until("299")
+    world.apply(code(0))  # it cannot be loaded: what was there stays
+    world.cluster.wait_for(lambda: "cannot be loaded" in world.gateway.log.read_text(), "the log to tell")
+    assert world.get() == "299"
+    look = world.cluster.run([sys.executable, "-m", "gwfast", "check", "--kubernetes", "--controller-name",
+                              f"traffic.example/{world.namespace}"])
+    look.wait(60)
+    assert "gateway" in look.log.read_text().lower() and "NotLoaded" not in look.log.read_text()  # it is not run where somebody looks
+
+
 def test_grants_are_revoked_live(world: World):
     other = f"{world.namespace}-backends"
     world.apply(f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {other}}}}}")

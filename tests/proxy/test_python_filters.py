@@ -71,6 +71,11 @@ class Raises(Filter):
         raise RuntimeError("on purpose")
 
 
+class Exits(Filter):
+    async def on_request(self, request):
+        raise SystemExit("on purpose")
+
+
 class Late(Filter):
     async def on_request(self, request):
         await asyncio.sleep(3600)
@@ -130,6 +135,13 @@ class Breaks(Filter):
         response.transform(change)
 
 
+class ExitsLater(Filter):
+    async def on_response(self, request, response):
+        def change(piece, last):
+            raise SystemExit(3)
+        response.transform(change)
+
+
 class BreaksLater(Filter):
     async def on_response(self, request, response):
         def change(piece, last):
@@ -162,8 +174,8 @@ class BadReply(Filter):
     async def on_response(self, request, response):
         raise RuntimeError("of a response")
 '''
-CLASSES = ("Nothing", "Plain", "Facts", "Changes", "Posts", "Body", "NewBody", "Chooses", "Raises", "Late", "Smuggles", "Sets", "Replies",
-           "Upper", "Breaks", "BreaksLater", "Once", "Moves", "BadReply")
+CLASSES = ("Nothing", "Plain", "Facts", "Changes", "Posts", "Body", "NewBody", "Chooses", "Raises", "Exits", "Late", "Smuggles", "Sets",
+           "Replies", "Upper", "Breaks", "ExitsLater", "BreaksLater", "Once", "Moves", "BadReply")
 
 
 class Noisy(Gateway):
@@ -396,7 +408,7 @@ def test_what_is_no_string_is_told_with_the_line_that_set_it(ask, world):
     assert world[0].metrics()['gwfast_python_filter_failures_total{filter="default/sets",reason="invalid"}'] == 3
 
 
-@pytest.mark.parametrize("name", ["Raises", "Late"])
+@pytest.mark.parametrize("name", ["Raises", "Exits", "Late"])
 def test_a_failure_is_500_and_told_with_its_traceback(ask, world, name):
     began = time.monotonic()
     assert ask(f"/{name}").status == 500
@@ -433,9 +445,10 @@ def test_filters_run_in_the_order_they_are_written(ask):
     assert answer.status == 203 and b'"later"' not in answer.body and b"LATER" in answer.body
 
 
-def test_a_transform_that_raises_at_once_is_500(world):
+@pytest.mark.parametrize("name", ["Breaks", "ExitsLater"])
+def test_a_transform_that_raises_at_once_is_500(world, name):
     stream = world[0].connect()
-    stream.send(b"GET /Breaks HTTP/1.1\r\nHost: a\r\n\r\n")
+    stream.send(f"GET /{name} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
     assert stream.response().status == 500      # it was the first piece: nothing had been sent
     stream.close()
 
