@@ -10,10 +10,12 @@ Rules:
   as it was answered then: what the API server or a webhook writes otherwise is no reason to write it again and again.
 - A name that an object without our label has is somebody else's: it is told, and left alone.
 - Deployment.spec.replicas that we no longer say is first handed to another manager, so that it is not set to 1 for a moment.
+- Before each write it is asked whether this one leads, by the Lease's clock. What is deleted is read before, with its owner, and
+  deleted only as it was read.
 - What fails is tried again, later each time; the others do not wait for it.
 """
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -28,6 +30,7 @@ MANAGER, FORMER = "gwfast", "gwfast-before-autoscaling"
 HASH = "gwfast.dev/applied"
 AT_ONCE = 6  # requests: the client has 8 connections, which status needs too
 DRIFT_WAIT = 5.0  # seconds between two writes of an object that somebody else writes as well
+CEASED_WAIT = 1.0  # seconds until who lost its lease asks again whether it may write
 PATHS = {  # kind -> group, version, plural
     "ConfigMap": ("", "v1", "configmaps"), "ServiceAccount": ("", "v1", "serviceaccounts"), "Service": ("", "v1", "services"),
     "Deployment": ("apps", "v1", "deployments"), "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
@@ -86,10 +89,24 @@ class _Failed(msgspec.Struct):
     until: float = 0.0
 
 
-class Applier:
-    """One writer of objects. `told(key, words)`: why one is not as it should be, '' where it is."""
+class _Ceased(Exception):
+    """This one does not lead any more."""
 
-    def __init__(self, client: Client, label: str, log, told: Callable[[Key, str], None], foreign: Callable[[Key], None]):
+
+async def _free(found: Object) -> str:
+    return ""
+
+
+class Applier:
+    """One writer of objects. `told(key, words)`: why one is not as it should be, '' where it is.
+
+    may: whether this one may write at this moment. held(object): why an object must not be deleted now, '' where it may.
+    """
+
+    def __init__(self, client: Client, label: str, log, told: Callable[[Key, str], None], foreign: Callable[[Key], None],
+                 may: Callable[[], bool] = lambda: True, held: Callable[[Object], Awaitable[str]] = _free):
+        self._may = may
+        self._held = held
         self.writes = 0
         self._client = client
         self._label = label
@@ -207,6 +224,9 @@ class Applier:
                     await self._delete(key)
             self._waiting.pop(key, None)
             self._told(key, "")
+        except _Ceased:
+            known = self._waiting.setdefault(key, _Failed(Backoff()))
+            known.until = asyncio.get_running_loop().time() + CEASED_WAIT
         except (ApiError, Unreachable, msgspec.DecodeError) as error:
             self._later(key, str(error))
         except Exception as error:
@@ -241,6 +261,7 @@ class Applier:
             self._dirty.add(key)
 
     async def _patch(self, key: Key, body: Object, manager: str) -> Object:
+        self._ask()
         self.writes += 1
         query = f"?fieldManager={manager}&force=true"
         answer = msgspec.json.decode(await self._client.request("PATCH", path(key) + query, body, content_type=APPLY_PATCH))
@@ -249,14 +270,10 @@ class Applier:
 
     async def _is_free(self, key: Key) -> bool:
         """Whether nobody else has an object of this name; what is ours and not seen yet is taken as seen."""
-        try:
-            found = msgspec.json.decode(await self._client.request("GET", path(key)))
-        except ApiError as error:
-            if error.status == 404:
-                return True
-            raise
-        if (found["metadata"].get("labels") or {}).get(CONTROLLER) == self._label:
-            found["metadata"].pop("managedFields", None)
+        found = await self._live(key)
+        if found is None:
+            return True
+        if self._is_ours(found):
             self._owned.setdefault(key, found)
             return True
         self._foreign(key)
@@ -274,13 +291,44 @@ class Applier:
             await self._patch(key, body, FORMER)
 
     async def _delete(self, key: Key) -> None:
-        """Delete what was seen, and not another object that has its name by now."""
-        uid = self._owned[key]["metadata"].get("uid", "")
+        """Delete what was seen, as it is now, and not another object that has its name by now."""
+        found = await self._live(key)
+        uid = self._owned.get(key, {"metadata": {}})["metadata"].get("uid", "")
+        if found is None or found["metadata"].get("uid", "") != uid or not self._is_ours(found):
+            return self.seen(key, None)
+        if found["metadata"].get("deletionTimestamp"):
+            self._doomed.discard(key)
+            return self.seen(key, found)
+        if words := await self._held(found):
+            raise ApiError(409, "Conflict", words)
+        if key in self._desired or key not in self._doomed:
+            return None
+        self._ask()
         self.writes += 1
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        preconditions = {"uid": uid, "resourceVersion": found["metadata"].get("resourceVersion", "")}
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background", "preconditions": preconditions}
         try:
             await self._client.request("DELETE", path(key), body)
         except ApiError as error:
-            if error.status not in (404, 409):
-                raise
-        self.seen(key, None)
+            if error.status != 404:
+                raise  # 409: it has changed since, and is looked at again
+        return self.seen(key, None)
+
+    async def _live(self, key: Key) -> Object | None:
+        """Return an object as the API server has it now; None: there is none."""
+        try:
+            found = msgspec.json.decode(await self._client.request("GET", path(key)))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+        found["metadata"].pop("managedFields", None)
+        return found
+
+    def _is_ours(self, found: Object) -> bool:
+        return (found["metadata"].get("labels") or {}).get(CONTROLLER) == self._label
+
+    def _ask(self) -> None:
+        """Raise _Ceased unless this one may write at this moment: it may have waited for an answer for longer than its lease."""
+        if not (self._leads and self._may()):
+            raise _Ceased

@@ -9,6 +9,7 @@ Rules:
 - Before everything that is ours has been listed, nothing is planned, made or removed: what is there says what is called how, and
   which target ports are whose.
 - Who does not lead knows of targets what Services say, where no two say the same.
+- Nothing goes while a list that decides over it is absent, forbidden or not watched: an empty list looks the same.
 - A look is at all that is there: it rests for REST after each, and for longer where that took long.
 - `changed` is called, on the loop, when fleets, targets or assigned are others than before.
 """
@@ -23,6 +24,7 @@ from gwfast.controller import desired as wanted
 from gwfast.controller.apply import PATHS, Applier, collection
 from gwfast.controller.fleet import CONTROLLER, Fleet, Known, Need, Place, Plan, Site, plan
 from gwfast.controller.objects import Object
+from gwfast.controller.owners import Owners
 from gwfast.controller.ports import FIRST, LAST, Ports, Wanted
 from gwfast.graph.model import Graph, age
 from gwfast.kubernetes.client import Client
@@ -31,17 +33,21 @@ from gwfast.kubernetes.seen import Name, Seen
 from gwfast.kubernetes.statuses import Assigned
 
 REST = 0.05  # seconds between two looks: what comes in a burst is looked at together
+UNCERTAIN = 1.0  # seconds until it is looked at again what may go, where lists are missing
 REST_TIMES = 10  # as long as a look took: the loop has streams and statuses to serve
 
 
 class Provisioner:
     """What a controller makes. `uid_of` tells an object's uid ('' where it is not known), `authority` the PEM of the stream's.
 
-    namespaces: those that are watched, besides its own; none: all of them.
+    namespaces: those that are watched, besides its own; none: all of them. may: whether this one may write at this moment, by the
+    Lease. certain: whether all that decides over what goes (classes, Gateways, their parameters) is watched at this moment.
     """
 
     def __init__(self, client: Client, site: Site, uid_of: Callable[[Key], str], authority: Callable[[], str], log,
-                 changed: Callable[[], None] = lambda: None, namespaces: Iterable[str] = ()):
+                 changed: Callable[[], None] = lambda: None, namespaces: Iterable[str] = (),
+                 may: Callable[[], bool] = lambda: True, certain: Callable[[], bool] = lambda: True):
+        self._certain = certain
         self.fleets: Mapping[Place, Fleet] = {}
         self.targets: Mapping[Key, Mapping[Wanted, int]] = {}
         self.assigned: Mapping[Key, Assigned] = {}
@@ -49,7 +55,8 @@ class Provisioner:
         self._uid_of = uid_of
         self._authority = authority
         self._changed = changed
-        self._applier = Applier(client, site.label, log, self._told, self._meet)
+        self._applier = Applier(client, site.label, log, self._told, self._meet, may, self._held)
+        self._owners = Owners(client, site.controller_name, self._planned)
         places = dict.fromkeys((*namespaces, site.namespace)) if namespaces else ("",)
         self._reflectors = [
             Reflector(client, collection(kind, place), _Sink(self, kind), label_selector=f"{CONTROLLER}={site.label}", log=log)
@@ -130,7 +137,11 @@ class Provisioner:
             self._tell_of(spoilt)
             made |= wanted.mirrors(planned, self._site, owned, slices, targets)
             self._made = {key: known if (known := self._made.get(key)) == each else each for key, each in made.items()}
-            self._applier.want(self._made, wanted.doomed(planned, self._made, owned, slices, spoilt))
+            doomed = wanted.doomed(planned, self._made, owned, slices, spoilt)
+            if doomed and not self._certain():
+                doomed = set()
+                asyncio.get_running_loop().call_later(UNCERTAIN, self.look)
+            self._applier.want(self._made, doomed)
             self._applier.lead(True)
         assigned = {
             key: wanted.assigned(need, owned.get(Key("Service", key.namespace, need.service)), planned.fleets[need.fleet], slices,
@@ -187,6 +198,17 @@ class Provisioner:
             if self._spoilt.get(what) != words[what]:
                 self._log.bug("objects could not be made; those that are there stay", error, of=str(what))
         self._spoilt = words
+
+    # ---- What the applier asks
+
+    def _planned(self, owner: Key) -> int | None:
+        """Return the generation that a class or a Gateway had when what there is was planned; None: it was not there."""
+        nodes = self._graph.gateways if owner.kind == "Gateway" else self._graph.classes
+        node = nodes.get(owner)
+        return node.resource.metadata.generation if node is not None else None
+
+    async def _held(self, found: Object) -> str:
+        return await self._owners.held(found) if self._certain() else "the lists that decide over it are not watched now"
 
     # ---- What the applier tells
 

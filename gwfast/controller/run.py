@@ -146,7 +146,7 @@ class Controller:
         site = Site(controller_name=options.controller_name, namespace=options.namespace, image=options.image, url=options.url,
                     pull_policy=options.pull_policy, pull_secrets=options.pull_secrets)
         self._provisioner = Provisioner(client, site, self._uid, lambda: self._authority.bundle, log, self._provisioned,
-                                        options.watch_namespaces)
+                                        options.watch_namespaces, lambda: self._election.leads, lambda: self._source.certain)
         lease = options.lease[0] or options.namespace, options.lease[1] or lease_name(options.controller_name)
         self._me = identity(where.server, options.listen[1])
         self._election = Election(client, *lease, self._me, self._lead, log=log)

@@ -79,6 +79,11 @@ class Feed:
         """Whether a list may not be read."""
         return any(each.state == "forbidden" for each in self._list.reflectors)
 
+    @property
+    def watched(self) -> bool:
+        """Whether everything is watched at this moment: what is not known is not there."""
+        return all(each.synced and each.state == "watching" for each in self._list.reflectors)
+
     def seen(self, name: Name) -> Seen | None:
         """Return what the API server says about an object."""
         return next((seen for each in self._list.reflectors if (seen := each.known.get(name)) is not None), None)

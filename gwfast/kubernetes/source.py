@@ -99,6 +99,14 @@ class KubernetesSource:
         lists = sorted(feed.kind.plural for feed in self._feeds.values() if feed.waits)
         return f"the lists of {', '.join(lists)} of the API server at {self.place.file}"
 
+    @property
+    def certain(self) -> bool:
+        """Whether classes, Gateways and their parameters are watched at this moment: what is not known of them is not there.
+        Parameters of a kind that is not served are missing, which has an effect of its own."""
+        found = [self._feeds.get((m.GATEWAY_GROUP, kind)) for kind in ("GatewayClass", "Gateway")]
+        parameters = self._feeds.get((m.OWN_GROUP, "GatewayParameters"))
+        return all(feed is not None and feed.watched for feed in found) and (parameters is None or parameters.watched)
+
     def kind(self, key: m.Key) -> Kind | None:
         """Return the API server's kind of an object; None: there is no such object."""
         feed = _feed_of(self._feeds, key)

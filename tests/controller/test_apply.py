@@ -60,8 +60,13 @@ class World:
 
     def __init__(self):
         self.server, self.told, self.foreign, self.log = Server(), {}, [], io.StringIO()
-        self.applier = Applier(self.server, LABEL, Log("text", "debug", self.log), self.tell, self.foreign.append)
+        self.may, self.holds = True, ""
+        self.applier = Applier(self.server, LABEL, Log("text", "debug", self.log), self.tell, self.foreign.append,
+                               lambda: self.may, self.held)
         self.applier.lead(True)
+
+    async def held(self, found):
+        return self.holds
 
     def tell(self, key, words):
         self.told[key] = words
@@ -191,26 +196,26 @@ def test_what_is_refused_is_tried_again_and_the_rest_goes_on(monkeypatch):
 def test_who_does_not_lead_writes_nothing():
     async def test(world):
         world.applier.lead(False)
-        world.applier.seen(KEY, made() | {"metadata": made()["metadata"] | {"uid": "u"}})
+        world.server.objects[path(KEY)] = there = made() | {"metadata": made()["metadata"] | {"uid": "u"}}
+        world.applier.seen(KEY, there)
         world.applier.want({DEPLOYMENT: made(DEPLOYMENT)}, {KEY})
         await world.still()
         assert world.server.said == []
         world.applier.lead(True)
-        world.server.objects[path(KEY)] = made()
         await world.until(lambda: len(world.server.writes()) == 2)
     run(test)
 
 
 def test_what_is_deleted_is_what_was_seen():
     async def test(world):
-        world.server.objects[path(KEY)] = made()
         there = made()
         there["metadata"]["uid"] = "u"
+        world.server.objects[path(KEY)] = there | {"metadata": there["metadata"] | {"resourceVersion": "7"}}
         world.applier.seen(KEY, there)
         world.applier.want({}, {KEY})
         await world.until(lambda: path(KEY) not in world.server.objects)
         (asked,) = [body for method, _, _, body in world.server.said if method == "DELETE"]
-        assert asked["preconditions"] == {"uid": "u"}
+        assert asked["preconditions"] == {"uid": "u", "resourceVersion": "7"}
         await world.still()
         assert len(world.server.writes()) == 1
     run(test)
@@ -243,3 +248,49 @@ def test_replicas_are_handed_over(manager, given):
 ])
 def test_what_is_there_of_what_was_said(said, there, result):
     assert projected(said, there) == result
+
+
+def test_who_has_lost_its_lease_writes_nothing_though_nobody_told_it_yet(monkeypatch):
+    monkeypatch.setattr(module, "CEASED_WAIT", 0.02)
+
+    async def test(world):
+        world.may = False
+        there = made(DEPLOYMENT)
+        world.server.objects[path(DEPLOYMENT)] = there
+        world.applier.seen(DEPLOYMENT, there)
+        world.applier.want({KEY: made()}, {DEPLOYMENT})
+        await world.until(lambda: {where for _, where, _, _ in world.server.said} == {path(KEY), path(DEPLOYMENT)})
+        await world.still()
+        assert world.server.writes() == [] and world.told == {}
+        world.may = True
+        await world.until(lambda: sorted(world.server.writes()) == [("DELETE", path(DEPLOYMENT)), ("PATCH", path(KEY))])
+    run(test)
+
+
+def test_what_is_held_is_not_deleted_until_it_is_not(monkeypatch):
+    monkeypatch.setattr(limits, "API_BACKOFF", 0.01)
+
+    async def test(world):
+        world.holds = "its Gateway is there"
+        world.server.objects[path(KEY)] = made()
+        world.applier.seen(KEY, made())
+        world.applier.want({}, {KEY})
+        await world.until(lambda: "its Gateway is there" in world.told.get(KEY, ""))
+        assert world.server.writes() == []
+        world.holds = ""
+        await world.until(lambda: path(KEY) not in world.server.objects)
+    run(test)
+
+
+@pytest.mark.parametrize("change", [{"uid": "another"}, {"labels": {}}, {"deletionTimestamp": "2026-01-01T00:00:00Z"}])
+def test_what_is_another_one_by_now_or_goes_already_is_not_deleted(change):
+    async def test(world):
+        there = made()
+        there["metadata"]["uid"] = "u"
+        world.server.objects[path(KEY)] = there | {"metadata": there["metadata"] | change}
+        world.applier.seen(KEY, there)
+        world.applier.want({}, {KEY})
+        await world.until(lambda: KEY in world.told)
+        await world.still()
+        assert world.server.writes() == []
+    run(test)

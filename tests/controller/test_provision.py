@@ -10,6 +10,7 @@ from gwfast import limits
 from gwfast.config.model import Key
 from gwfast.controller import provision as module
 from gwfast.controller.apply import path
+from gwfast.controller.owners import Owners
 from gwfast.controller.provision import Provisioner
 from gwfast.graph.attach import attach
 from gwfast.observe.log import Log
@@ -153,3 +154,63 @@ def test_what_fails_for_one_is_logged_once_and_the_others_are_made(monkeypatch):
         assert world.log.getvalue().count("objects could not be made") == 1
         assert not [one for one in world.server.said if one[1] == path(Key("Service", "aaa", "g-gwfast")) and one[0] != "GET"]
     run(test)
+
+
+def test_nothing_goes_while_lists_are_missing(monkeypatch):
+    """A replica that starts while Gateways may not be listed knows of none."""
+    monkeypatch.setattr(module, "UNCERTAIN", 0.01)
+    certain = []
+
+    async def test(world):
+        service = Key("Service", "victim", "g-gwfast")
+        world.provisioner.lead(True)
+        world.service(VICTIM, 10080)
+        world.server.objects[path(service)] = world.provisioner._applier.owned[service]
+        looks, real = [], world.provisioner._look
+        world.provisioner._look = lambda: (real(), looks.append(1))
+        world.follow(CLASS)
+        await world.until(lambda: len(looks) > 3)
+        assert not [one for one in world.server.said if path(service) == one[1]]
+        certain.append(True)
+        await world.until(lambda: path(service) not in world.server.objects)
+    run(test, certain=lambda: bool(certain))
+
+
+def gateway(uid="uid-of-g", generation=1, class_name="gwfast", **more):
+    return {"metadata": {"name": "g", "uid": uid, "generation": generation, **more}, "spec": {"gatewayClassName": class_name}}
+
+
+CLASSES = "/apis/gateway.networking.k8s.io/v1/gatewayclasses/gwfast"
+OURS, OTHERS = ({"metadata": {"name": "gwfast", "uid": "c", "generation": 1}, "spec": {"controllerName": name}}
+                for name in (SITE.controller_name, "others.example/x"))
+
+
+@pytest.mark.parametrize("live, of_class, planned, goes", [
+    (gateway(), OURS, None, False),  # the plan knew nothing of it
+    (gateway(generation=2), OURS, 1, False),  # nor what it is now
+    (gateway(), OURS, 1, True),
+    (None, OURS, None, True),
+    (gateway(uid="another"), OURS, None, True),
+    (gateway(deletionTimestamp="2026-01-01T00:00:00Z"), OURS, None, True),
+    (gateway(class_name="another"), OURS, None, True),
+    (gateway(), OTHERS, None, True),
+    (gateway(), None, None, True),
+])
+def test_what_a_gateway_still_asks_for_does_not_go(live, of_class, planned, goes):
+    server = Server()
+    server.objects = {where: each for where, each in (
+        ("/apis/gateway.networking.k8s.io/v1/namespaces/shop/gateways/g", live), (CLASSES, of_class)) if each}
+    owner = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "name": "g", "uid": "uid-of-g"}
+    found = {"metadata": {"namespace": "shop", "labels": {"gateway.networking.k8s.io/gateway-class-name": "gwfast"},
+                          "ownerReferences": [owner]}}
+    words = asyncio.run(Owners(server, SITE.controller_name, lambda key: planned).held(found))
+    assert words == ("" if goes else "Gateway shop/g is there, and not as it was when its deletion was planned")
+
+
+@pytest.mark.parametrize("live, planned, goes", [(OURS, None, False), (OURS, 1, True), (OTHERS, None, True), (None, None, True)])
+def test_what_a_class_still_asks_for_does_not_go(live, planned, goes):
+    server = Server()
+    server.objects = {CLASSES: live} if live else {}
+    owner = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "name": "gwfast", "uid": "c"}
+    found = {"metadata": {"namespace": "gwfast-system", "ownerReferences": [owner]}}
+    assert (asyncio.run(Owners(server, SITE.controller_name, lambda key: planned).held(found)) == "") == goes

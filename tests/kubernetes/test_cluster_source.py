@@ -499,6 +499,23 @@ def test_namespaces_that_are_watched():
     run(test)
 
 
+@pytest.mark.parametrize("plural, certain", [("gateways", False), ("gatewayclasses", False), ("httproutes", True)])
+def test_what_is_not_listed_is_not_certain(plural, certain):
+    """An empty list of Gateways looks as one that may not be read."""
+    async def test():
+        api = cluster()
+        api.forbid(f"/apis/gateway.networking.k8s.io/v1/{plural}")
+        async with following(api) as (reader, source):
+            await until(lambda: reader.loads)
+            await until(lambda: source.certain == certain)
+            assert any(each.reason == "Forbidden" for each in reader.loaded.problems)
+            assert source.certain == certain
+            api.forbidden.clear()
+            await until(lambda: reader.keys() == ALL)
+            await until(lambda: source.certain)
+    run(test)
+
+
 def test_what_may_not_be_listed_is_said_and_read_once_it_may():
     async def test():
         api = cluster()

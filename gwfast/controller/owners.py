@@ -1,0 +1,66 @@
+"""Whether what was made for a Gateway or a GatewayClass may be deleted, as the API server says at that moment.
+
+    held(object) -> why it has to stay, '' where it may go
+
+Rules:
+- What is planned follows lists and watches, and those may be behind, or may not be had for a while. Of a deletion there is no way
+  back (an address is lost, connections are cut), so the owner is asked for first.
+- An object may go where its owner has gone, is another one by now or is being deleted; where the owner is as it was when that was
+  planned; and where it asks another controller.
+- What has no such owner (EndpointSlices have a Service) goes as planned.
+"""
+from collections.abc import Callable
+
+import msgspec
+
+from gwfast.config.model import GATEWAY_GROUP, Key
+from gwfast.controller.fleet import GATEWAY_CLASS_NAME, label_value
+from gwfast.controller.objects import Object
+from gwfast.kubernetes.client import ApiError, Client
+
+ROOT = f"/apis/{GATEWAY_GROUP}/v1"  # as ownerReferences have it
+
+
+class Owners:
+    """Asks. `planned(owner)`: the generation of what the plan was made from, None where it knew of no such owner."""
+
+    def __init__(self, client: Client, controller_name: str, planned: Callable[[Key], int | None]):
+        self._client = client
+        self._controller_name = controller_name
+        self._planned = planned
+
+    async def held(self, found: Object) -> str:
+        """Return why an object has to stay; '' where it may go."""
+        metadata = found["metadata"]
+        reference = next((each for each in metadata.get("ownerReferences") or ()
+                          if each.get("kind") in ("Gateway", "GatewayClass")
+                          and each.get("apiVersion", "").startswith(f"{GATEWAY_GROUP}/")), None)
+        if reference is None:
+            return ""
+        kind, name = reference["kind"], reference["name"]
+        owner = Key(kind, metadata["namespace"] if kind == "Gateway" else "", name)
+        live = await self._get(owner)
+        if live is None or live["metadata"]["uid"] != reference.get("uid") or live["metadata"].get("deletionTimestamp"):
+            return ""
+        if live["metadata"].get("generation", 0) == self._planned(owner) or not await self._asks_us(live, kind, metadata):
+            return ""
+        return f"{owner} is there, and not as it was when its deletion was planned"
+
+    async def _asks_us(self, live: Object, kind: str, metadata: Object) -> bool:
+        """Whether an owner still asks this controller for what was made, in the class that it was made for."""
+        if kind == "GatewayClass":
+            return live["spec"].get("controllerName") == self._controller_name
+        class_name = live["spec"].get("gatewayClassName", "")
+        if label_value(class_name) != (metadata.get("labels") or {}).get(GATEWAY_CLASS_NAME):
+            return False
+        of_class = await self._get(Key("GatewayClass", "", class_name))
+        return of_class is not None and of_class["spec"].get("controllerName") == self._controller_name
+
+    async def _get(self, key: Key) -> Object | None:
+        where = f"namespaces/{key.namespace}/gateways" if key.kind == "Gateway" else "gatewayclasses"
+        try:
+            return msgspec.json.decode(await self._client.request("GET", f"{ROOT}/{where}/{key.name}"))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
