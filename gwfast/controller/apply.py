@@ -24,6 +24,7 @@ from gwfast.config.model import Key
 from gwfast.controller.fleet import CONTROLLER
 from gwfast.controller.objects import Object
 from gwfast.identity import digest
+from gwfast.kubernetes import paths
 from gwfast.kubernetes.client import APPLY_PATCH, ApiError, Backoff, Client, Unreachable
 
 MANAGER, FORMER = "gwfast", "gwfast-before-autoscaling"
@@ -43,13 +44,11 @@ ORDER = {kind: place for place, kind in enumerate(
 
 def collection(kind: str, namespace: str = "") -> str:
     """Return the path of all objects of a kind, of one namespace or of all."""
-    group, version, plural = PATHS[kind]
-    root = f"/apis/{group}/{version}" if group else f"/api/{version}"
-    return f"{root}/namespaces/{namespace}/{plural}" if namespace else f"{root}/{plural}"
+    return paths.collection(*PATHS[kind], namespace)
 
 
 def path(key: Key) -> str:
-    return f"{collection(key.kind, key.namespace)}/{key.name}"
+    return paths.below(collection(key.kind, key.namespace), key.name)
 
 
 def hash_of(made: Object) -> str:

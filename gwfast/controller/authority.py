@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gwfast.controller.fleet import PROGRAM
+from gwfast.kubernetes import paths
 from gwfast.kubernetes.client import ApiError, Backoff, Client, Unreachable
 
 DAY = datetime.timedelta(days=1)
@@ -165,7 +166,7 @@ class Authority:
         self.certificate = b""  # of the stream: PEM, as its key
         self.key = b""
         self._client = client
-        self._collection = f"/api/v1/namespaces/{namespace}/secrets"
+        self._collection = paths.collection("", "v1", "secrets", namespace)
         self._namespace = namespace
         self._names = names
         self._log = log

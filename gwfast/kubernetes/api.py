@@ -19,6 +19,7 @@ import msgspec
 
 from gwfast.config import model as m
 from gwfast.config import versions
+from gwfast.kubernetes import paths
 from gwfast.kubernetes.client import ApiError, Client, Unreachable
 from gwfast.kubernetes.reflector import Reflector
 from gwfast.kubernetes.seen import Name, Seen
@@ -67,12 +68,11 @@ class Kind(msgspec.Struct, frozen=True):
 
     def collection(self, namespace: str = "") -> str:
         """Return the path of all objects, or of those of a namespace."""
-        root = f"/apis/{self.api_version}" if self.group else f"/api/{self.version}"
-        return f"{root}/namespaces/{namespace}/{self.plural}" if namespace and self.namespaced else f"{root}/{self.plural}"
+        return paths.collection(self.group, self.version, self.plural, namespace if self.namespaced else "")
 
     def object(self, namespace: str, name: str) -> str:
         """Return the path of one object."""
-        return f"{self.collection(namespace)}/{name}"
+        return paths.below(self.collection(namespace), name)
 
 
 def plural(kind: str) -> str:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from gwfast.kubernetes.access import Access
+from gwfast.kubernetes import paths
 from gwfast.kubernetes.client import ApiError, Client, Unreachable
 
 WAIT = 3.0  # seconds for all answers
@@ -40,9 +41,9 @@ async def _foresees(access: Access, namespaces: tuple[str, ...]) -> bool:
 
 
 def _paths(collection: str, namespaces: tuple[str, ...]) -> Iterator[str]:
-    version, _, plural = collection.rpartition("/")
+    group, version, plural = collection.split("/")
     for namespace in namespaces:
-        yield f"/apis/{version}/namespaces/{namespace}/{plural}"
+        yield paths.collection(group, version, plural, namespace)
     if not namespaces:
         yield f"/apis/{collection}"
 

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from gwfast.kubernetes import paths
 from gwfast.kubernetes.client import ApiError, Client, Unreachable
 
 JITTER = 1.2  # of `retry`, for who does not lead (client-go): not all try at the same moment
@@ -56,8 +57,8 @@ class Election:
         self.identity = identity
         self.holder = ""  # who leads, as far as was seen
         self._client = client
-        self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
-        self._path = f"{self._collection}/{name}"
+        self._collection = paths.collection("coordination.k8s.io", "v1", "leases", namespace)
+        self._path = paths.below(self._collection, name)
         self._name = name
         self._changed = changed
         self._duration = duration

@@ -5,9 +5,11 @@
 
 Rules:
 - What nobody refers to is never in memory: a cluster's Secrets are mostly releases of Helm.
+- What nothing can be called is not there, and is asked for nowhere: a reference may say any text.
 - A name that is wanted is asked for whatever the list says: the server's answer is newer than any list.
 - Where metadata may not be listed, what is wanted is asked for again every POLL seconds.
-- What may not be read any more stays as it was.
+- An answer that is no object is an answer, whatever it says: another one is not waited for, but asked for every POLL seconds.
+  What cannot be read any more stays as it was. But 401, 429 and what is no fault of the request are tried again.
 - `settled` is whether an answer was had for each name that is wanted, in the version last heard of.
 """
 import asyncio
@@ -17,12 +19,14 @@ import msgspec
 
 from gwfast.kubernetes.api import Kind
 from gwfast.kubernetes.client import ApiError, Client, Unreachable
+from gwfast.kubernetes.paths import exists
 from gwfast.kubernetes.reflector import Reflector
 from gwfast.kubernetes.seen import Name, Seen
 
 POLL = 60.0  # as long as the kubelet takes at most to see another version of a Secret
 RETRY, RETRY_MOST = 0.2, 10.0  # seconds until an object is asked for again
-GONE, FORBIDDEN = "gone", "forbidden"  # what was read, where that was no version
+GONE, REFUSED = "gone", "refused"  # what was read, where that was no version
+_PASSING = (401, 408, 425, 429)  # 4xx that say nothing of the object
 
 
 class _Metadata(msgspec.Struct, rename="camel", gc=False):
@@ -46,7 +50,7 @@ class Referred:
         self._log = log
         self.reflectors = [Reflector(client, kind.collection(namespace), self, metadata_only=True, log=log)
                            for namespace in namespaces or ("",)]
-        self._read: dict[Name, str] = {}  # of what is wanted: the version that was read, GONE or FORBIDDEN
+        self._read: dict[Name, str] = {}  # of what is wanted: the version that was read, GONE or REFUSED
         self._heard: dict[Name, str] = {}  # the version that the list said last; '': it has gone
         self._tasks: dict[Name, asyncio.Task] = {}
         self._wanted: frozenset[Name] = frozenset()
@@ -54,12 +58,17 @@ class Referred:
     @property
     def size(self) -> int:
         """How many were read."""
-        return sum(version not in (GONE, FORBIDDEN) for version in self._read.values())
+        return sum(version not in (GONE, REFUSED) for version in self._read.values())
 
     @property
     def settled(self) -> bool:
         """Whether what is wanted was read."""
         return not self._tasks
+
+    @property
+    def unanswered(self) -> list[Name]:
+        """What is wanted and was never answered; from any thread."""
+        return sorted(name for name in list(self._tasks) if name not in self._read)
 
     async def run(self) -> None:
         """Watch the metadata, until cancelled."""
@@ -71,12 +80,13 @@ class Referred:
 
     def want(self, names: frozenset[Name]) -> None:
         """Read these, and forget all others."""
+        names = frozenset(name for name in names if exists(*name))
         before, self._wanted = self._wanted, names
         for name in before - names:
             if (task := self._tasks.pop(name, None)) is not None:
                 task.cancel()
             self._heard.pop(name, None)
-            if self._read.pop(name, GONE) not in (GONE, FORBIDDEN):
+            if self._read.pop(name, GONE) not in (GONE, REFUSED):
                 self._put(name, None)
         for name in names - before:
             self._ask(name)
@@ -111,42 +121,45 @@ class Referred:
         wait = RETRY
         while True:
             heard = self._heard.get(name)
+            why = ""
             try:
                 raw = await self._client.request("GET", self.kind.object(*name))
-            except (ApiError, Unreachable) as error:
-                version, raw = _refusal(error), None
-            else:
                 version = msgspec.json.decode(raw, type=_Object).metadata.resource_version
+            except (ApiError, Unreachable, msgspec.MsgspecError, UnicodeDecodeError) as error:
+                version, raw, why = _refusal(error), None, str(error)
             if version:
-                self._took(name, version, raw)
+                self._took(name, version, raw, why)
                 if heard == self._heard.get(name):
                     break
                 continue
-            self._log.debug("cannot read an object", kind=self.kind.name, object=f"{name[0]}/{name[1]}")
+            self._log.debug("cannot read an object", kind=self.kind.name, object=f"{name[0]}/{name[1]}", error=why)
             await asyncio.sleep(wait)
             wait = min(wait * 2, RETRY_MOST)
         del self._tasks[name]
         self._moved()
 
-    def _took(self, name: Name, version: str, raw: bytes | None) -> None:
+    def _took(self, name: Name, version: str, raw: bytes | None, why: str) -> None:
         before, self._read[name] = self._read.get(name), version
         if version == before:
             return
-        if version != FORBIDDEN:
+        if version != REFUSED:
             self._put(name, raw)
         else:  # what it was when it might be read serves on
             self._log.warning("an object that is referred to may not be read", kind=self.kind.name,
-                              object=f"{name[0]}/{name[1]}")
+                              object=f"{name[0]}/{name[1]}", error=why)
 
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(POLL)
             blind = any(reflector.state == "forbidden" for reflector in self.reflectors)
             for name in self._wanted:
-                if blind or self._read.get(name) == FORBIDDEN:
+                if blind or self._read.get(name) == REFUSED:
                     self._ask(name)
 
 
 def _refusal(error: Exception) -> str:
     """Return what an answer means that is no object; '': nothing, ask again."""
-    return {404: GONE, 403: FORBIDDEN}.get(getattr(error, "status", 0), "")
+    status = getattr(error, "status", 0)
+    if status == 404:
+        return GONE
+    return REFUSED if 400 <= status < 500 and status not in _PASSING else ""

@@ -6,10 +6,10 @@
         ^──────────────────────────────want──────────────────────────────────────────────┘
 
 Rules:
-- The first load() ends when every kind that is there has been listed, and all that is referred to was read: half of the routes
-  are never served. Until then it decodes what comes.
+- The first load() ends when every kind that is there has been listed, and all that is referred to was read (FIRST
+  seconds at most): half of the routes are never served. Until then it decodes what comes.
 - A load that finds new references waits for what they lead to, REFERRED seconds at most: nobody is told that a Secret is not
-  there which is on its way.
+  there which is on its way. What was not answered in time is told as a problem, and read when it comes.
 - A change of nothing but an object's status makes no load; `status_changed` is called.
 - Whatever the API server does, what was read stays: it is forgotten when a list says that it has gone, or when its kind has.
 - Of whom a PythonFilter is code is the graph's business: it is served where the class's GatewayParameters allow that.
@@ -17,6 +17,7 @@ Rules:
 """
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from gwfast.config import model as m
@@ -37,6 +38,8 @@ SOME = 256  # objects that are worth to be decoded while lists are still being r
 LOOK = 0.05  # seconds between two looks at whether all lists are there that can be
 _NOT_LISTED = {("", kind) for kind in REFERRED_KINDS}
 REFERRED = 2.0  # seconds that a load waits for what is newly referred to
+FIRST = 10.0  # seconds that the first one does: one object that cannot be had keeps nobody's routes for longer
+NAMED = 3  # names that a problem says of those that were not answered
 
 
 class KubernetesSource:
@@ -68,6 +71,7 @@ class KubernetesSource:
         self._references = References(controller_name)
         self._wanted: frozenset[m.Key] = frozenset()
         self._loaded = False
+        self._late = False  # a load tells that something was not answered
         self.objects: Mapping[m.Key, Seen] = _Seen(self._feeds)
         self.status_changed: Callable[[m.Key], None] | None = None
 
@@ -153,7 +157,7 @@ class KubernetesSource:
             if kind.name in REFERRED_KINDS:
                 self._referred[kind.name] = Referred(
                     self._client, kind, self._namespaces, lambda name, raw, kind=kind: self._put(kind, name, None, raw, None),
-                    self._look_at_answers, self._log)
+                    self._moved, self._log)
         self._tasks = [loop.create_task(each.run()) for each in (self._discovery, *self._referred.values())]
         self._look()
 
@@ -244,6 +248,13 @@ class KubernetesSource:
         if self._answered is not None and all(each.settled for each in self._referred.values()):
             self._answered.set()
 
+    def _moved(self) -> None:
+        """Take note of an answer; one that is no object makes no load of its own."""
+        self._look_at_answers()
+        if self._late and self._loaded:
+            self._news = True
+            self._note()
+
     # ---- Source, in the pipeline's thread
 
     def load(self, changed: set[str] | None) -> Loaded:
@@ -260,13 +271,14 @@ class KubernetesSource:
 
     def _refer(self, touched: set[m.Key]) -> None:
         """Have what is referred to read, until what came with it refers to nothing else."""
+        until = time.monotonic() + (REFERRED if self._loaded else FIRST)
         while True:
             self._references.update(touched, self._objects.resources)
             if (wanted := self._references.wanted) == self._wanted:
                 return
             self._wanted, answered = wanted, threading.Event()
             self._loop.call_soon_threadsafe(self._want, wanted, answered)
-            answered.wait(REFERRED if self._loaded else None)
+            answered.wait(max(0.0, until - time.monotonic()))
             touched = self._take()
 
     def _take(self) -> set[m.Key]:
@@ -274,8 +286,19 @@ class KubernetesSource:
             pending, self._pending = self._pending, {}
         return self._objects.take(pending)
 
+    def _unanswered(self) -> Iterator[Problem]:
+        """Say what is referred to and not known yet."""
+        self._late = True  # before it is looked at: an answer may come meanwhile
+        found = {kind: names for kind, each in self._referred.items() if (names := each.unanswered)}
+        self._late = bool(found)
+        for kind, names in found.items():
+            some = ", ".join(map("/".join, names[:NAMED])) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+            yield Problem(source=self.place, resource=f"{kind} {some}", reason="NotRead",
+                          message="referred to, and the API server has not answered yet; it is asked again")
+
     def _problems(self) -> Iterator[Problem]:
         """Say what cannot be read at all."""
+        yield from self._unanswered()
         feeds = list(self._feeds.values())
         if not any(feed.kind.group == m.GATEWAY_GROUP for feed in feeds):
             yield Problem(source=self.place, reason="NoDefinitions",

@@ -47,6 +47,7 @@ class Kinds:
         self.history: list[tuple[int, str, str, dict]] = []  # revision, kind, event, object
         self.compacted = 0
         self.forbidden: set[str] = set()
+        self.refused: dict[str, int] = {}  # path of an object -> status of its answer
         self.hidden = False  # groups of definitions are not named yet, as of an API server that has just begun
         self.held: set[str] = set()  # kinds of which lists are not answered until that changes
         self.asked: list[tuple[str, dict]] = []
@@ -130,6 +131,8 @@ class Kinds:
         parts = x.path.strip("/").split("/")
         if any(x.path == path or x.path.startswith(f"{path}/") for path in self.forbidden):
             await x.refuse(403, "Forbidden")
+        elif x.path in self.refused:
+            await x.refuse(self.refused[x.path], "No")
         elif x.path == "/apis":
             await x.answer({"kind": "APIGroupList", "groups": self._groups()})
         elif parts[0] == "apis" and len(parts) == 3:

@@ -14,6 +14,7 @@ from gwfast import limits
 from gwfast.config import model as m
 from gwfast.kubernetes import api as discovery
 from gwfast.kubernetes import foresight
+from gwfast.kubernetes import source as of_source
 from gwfast.kubernetes.access import Access
 from gwfast.kubernetes.client import Client
 from gwfast.kubernetes.source import KubernetesSource
@@ -473,7 +474,81 @@ def test_a_secret_that_may_not_be_read():
         async with following(api) as (reader, _):
             await until(lambda: reader.loads)
             assert reader.keys() == ALL - {"Secret shop/cert"}
-            assert ("an object that is referred to may not be read", {"kind": "Secret", "object": "shop/cert"}) in reader.log.warnings
+            assert ("an object that is referred to may not be read", {
+                "kind": "Secret", "object": "shop/cert", "error": "403 Forbidden: no: Forbidden"}) in reader.log.warnings
+    run(test)
+
+
+NO_NAMES = ["%", "?watch=1", "../../victim", "..", ".", "a/b", "a#b", "a b", "Cert", "cert/status"]
+
+
+def test_what_nothing_can_be_called_is_asked_for_nowhere():
+    """A reference's name is any text: none of it becomes a query, another path, or what the first load waits for."""
+    async def test():
+        api = cluster()
+        api.put("Gateway", "shop", "odd", spec=gateway(*NO_NAMES, "more"))
+        api.put("Secret", "shop", "more", data={"tls.crt": b"x"})
+        async with following(api) as (reader, source):
+            await until(lambda: reader.loads, lambda: source.waits)
+            assert reader.keys("Secret") == {"Secret shop/cert", "Secret shop/more"} and not reader.loaded.problems
+            objects = {path for path, _ in api.asked if path.startswith("/api/v1/namespaces/")}
+            assert objects == {"/api/v1/namespaces/shop/secrets/cert", "/api/v1/namespaces/shop/secrets/more"}
+    run(test)
+
+
+@pytest.mark.parametrize("status", [400, 405, 410, 422])
+def test_an_answer_that_is_no_object_is_not_waited_out(status):
+    """The first load ends; what was read before such an answer stays."""
+    async def test():
+        api = cluster()
+        api.refused["/api/v1/namespaces/shop/secrets/cert"] = status
+        async with following(api) as (reader, source):
+            await until(lambda: reader.loads, lambda: source.waits)
+            assert reader.keys() == ALL - {"Secret shop/cert"} and not reader.loaded.problems
+            api.refused.clear()
+            api.put("Secret", "shop", "cert", data={"tls.crt": b"one"})
+            await until(lambda: CERT in reader.resources)
+            api.refused["/api/v1/namespaces/shop/secrets/cert"] = status
+            asked = len(api.asked)
+            api.put("Secret", "shop", "cert", data={"tls.crt": b"two"})
+            await until(lambda: len(api.asked) > asked)
+            api.put("HTTPRoute", "shop", "web", spec=route("/b"))
+            await until(lambda: path_of(reader) == "/b")
+            assert reader.resources[CERT].data["tls.crt"] == b"one"
+    run(test)
+
+
+@pytest.mark.parametrize("status", [401, 429, 500])
+def test_the_first_load_does_not_wait_for_ever(monkeypatch, status):
+    """What is never answered is told as a problem; it is read when it can be, and the problem goes."""
+    monkeypatch.setattr(of_source, "FIRST", 0.2)
+    monkeypatch.setattr(limits, "API_RETRIES", 0)
+
+    async def test():
+        api = cluster()
+        api.refused["/api/v1/namespaces/shop/secrets/cert"] = status
+        async with following(api) as (reader, source):
+            await until(lambda: reader.loads, lambda: source.waits)
+            assert reader.keys() == ALL - {"Secret shop/cert"}
+            assert [(each.reason, each.resource) for each in reader.loaded.problems] == [("NotRead", "Secret shop/cert")]
+            api.refused.clear()
+            await until(lambda: reader.keys() == ALL and not reader.loaded.problems)
+            assert not reader.log.bugs
+    run(test)
+
+
+def test_what_was_late_and_is_refused_then_is_no_problem_of_the_source_any_more(monkeypatch):
+    monkeypatch.setattr(of_source, "FIRST", 0.2)
+
+    async def test():
+        api = cluster()
+        path = "/api/v1/namespaces/shop/secrets/cert"
+        api.refused[path] = 500
+        async with following(api) as (reader, source):
+            await until(lambda: reader.loads, lambda: source.waits)
+            assert reader.loaded.problems
+            api.refused[path] = 403
+            await until(lambda: not reader.loaded.problems)
     run(test)
 
 
