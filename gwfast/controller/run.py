@@ -58,6 +58,7 @@ from gwfast.plan import regex
 from gwfast.serve.aside import Aside
 from gwfast.serve.sockets import explain
 
+CERTAIN_LOOK = 0.2  # seconds between two looks at whether Gateways and their classes are watched, before fleets are told of them
 LEADER_LOOK = 1.0  # seconds between two looks at who leads
 LEADER_LOST = 10.0  # that a leader that cannot renew its Lease goes on to tell data planes: then another one leads, if one can
 COLLECT = 30.0  # seconds between two looks for cycles
@@ -249,6 +250,9 @@ class Controller:
             self._provisioner.follow(self._graph)
         if not self._provisioner.synced:
             return
+        if not self._told and not self._source.certain:  # what may not be listed is not gone
+            self._loop.call_later(CERTAIN_LOOK, self._ask, set())
+            return
         fleets = self._provisioner.fleets
         news = await self._aside.run(self._brain.feed, served(fleets, self._provisioner.targets),
                                      ["/".join(place) for place in fleets])
@@ -324,6 +328,8 @@ class Controller:
             return "it ends"
         if self._graph is None:
             return f"waiting for {self._source.waits}" if self._source.waits else "the cluster is being read"
+        if not self._told and not self._source.certain:
+            return "Gateways and GatewayClasses cannot be listed and watched"
         if not self._told:
             return "what belongs to this controller is being read"
         return "" if self._authority.certificate else "there is no certificate for the stream yet"

@@ -1,4 +1,5 @@
 """What a controller makes of fleets and target ports, and who leads where."""
+import asyncio
 import re
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ from gwfast.config.load import Loaded
 from gwfast.config.model import Key
 from gwfast.controller.feed import Served
 from gwfast.controller.fleet import Fleet
-from gwfast.controller.run import Brain, ControllerOptions, address_of, identity, served
+from gwfast.controller.run import Brain, Controller, ControllerOptions, address_of, identity, served
 
 A, B = Key("Gateway", "a", "g"), Key("Gateway", "b", "g")
 
@@ -79,3 +80,25 @@ def test_a_reading_that_fails_is_done_anew(monkeypatch):
         brain.read(None)
     assert brain.read(None).routes.keys() == {one.key for one in come}
     assert {one.key for one in come} <= {key for feed in brain.feed(FLEETS, []).values() for key in feed.changed}
+
+
+def test_nobody_is_told_of_a_cluster_whose_gateways_may_not_be_listed():
+    """A replica that starts without the right, or before the API server has the kind, would empty every data plane."""
+    told, later = [], []
+
+    async def run(function, *given):
+        return function(*given)
+
+    one = SimpleNamespace(
+        _aside=SimpleNamespace(run=run), _brain=SimpleNamespace(read=lambda changed: "graph", feed=lambda *given: {"sys/x": "feed"}),
+        _provisioner=SimpleNamespace(follow=lambda graph: None, synced=True, fleets={}, targets={}), _told=False, _graph=None,
+        _server=SimpleNamespace(publish=told.append), _source=SimpleNamespace(certain=False), _say=lambda: None, _ask=None,
+        _loop=SimpleNamespace(call_later=lambda seconds, ask, changed: later.append(changed)))
+    asyncio.run(Controller._round(one, None))
+    assert not told and later == [set()] and not one._told
+    one._source.certain = True
+    asyncio.run(Controller._round(one, later.pop()))
+    assert told == [{"sys/x": "feed"}] and one._told
+    one._source.certain = False       # what is known by then stays known
+    asyncio.run(Controller._round(one, set()))
+    assert len(told) == 2
