@@ -17,6 +17,7 @@ import h11
 import msgspec
 
 from gwfast import __version__, limits
+from gwfast.lines import Breath, Lines, LongLine
 
 READ_BYTES = 256 * 1024
 CONNECT_TIMEOUT = 10.0  # TCP and TLS and the head of the answer
@@ -65,22 +66,18 @@ class Link:
         self._connection = connection
         self._reader = reader
         self._writer = writer
+        self._breath = Breath()
 
     async def lines(self) -> AsyncIterator[bytes]:
         """Yield what the controller says until it ends; NoLink where it breaks off."""
-        rest: list[bytes] = []
-        while True:
-            event = await self._event()
-            if isinstance(event, h11.Data):
-                *lines, last = bytes(event.data).split(b"\n")
-                for line in lines:
-                    yield b"".join((*rest, line))
-                    rest.clear()
-                rest.append(last)
-                if sum(map(len, rest)) > limits.STREAM_LINE_BYTES:
-                    raise NoLink("it sent a line without an end")
-            else:
-                return
+        lines = Lines(limits.STREAM_LINE_BYTES)
+        while isinstance(event := await self._event(), h11.Data):
+            try:
+                said = lines.take(bytes(event.data))
+            except LongLine:
+                raise NoLink("it sent a line without an end") from None
+            for line in said:
+                yield line
 
     async def say(self, line: bytes) -> None:
         """Tell the controller; NoLink."""
@@ -99,6 +96,7 @@ class Link:
             try:
                 event = self._connection.next_event()
                 if event is not h11.NEED_DATA:
+                    await self._breath.breathe()
                     return event
                 async with asyncio.timeout(limits.STREAM_SILENT):
                     self._connection.receive_data(await self._reader.read(READ_BYTES))

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 import msgspec
+from msgspec.structs import replace
 
 from gwfast import limits
 from gwfast.config.load import Loaded
@@ -244,7 +245,9 @@ class ControllerSource:
     def serves(self, problems: list[wire.Problem]) -> None:
         """Tell the controller that the workers serve what was loaded last, but for these."""
         odd = [wire.Problem(message=wrong, resource=str(key)) for key, wrong in sorted(self._received.odd.items())]
-        said = wire.say("SERVED", version=self._received.version, problems=tuple([*problems, *odd][:limits.STREAM_PROBLEMS]))
+        told = tuple(replace(each, message=each.message[:limits.STREAM_PROBLEM_CHARS])
+                     for each in [*problems, *odd][:limits.STREAM_PROBLEMS])
+        said = wire.say("SERVED", version=self._received.version, problems=told)
         if self._received.version and said != self._said:
             self._said = said
             if self._link is not None:

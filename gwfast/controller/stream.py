@@ -33,6 +33,7 @@ from gwfast.controller.feed import Feed
 from gwfast.controller.review import Reviewer, Unavailable
 from gwfast.controller.standing import Peer, Standing, standing
 from gwfast.controller.track import Track
+from gwfast.lines import Breath, Lines, LongLine
 
 PATH = b"/v1/feed"
 READ_BYTES = 64 * 1024
@@ -309,7 +310,7 @@ class _Stream:
 
     async def _listen(self) -> None:
         """Take lines until the other side breaks off, or is silent for too long."""
-        rest = b""
+        lines, breath = Lines(limits.STREAM_SAID_BYTES), Breath()
         while True:
             event = self._connection.next_event()
             if event is h11.NEED_DATA:
@@ -319,11 +320,14 @@ class _Stream:
                     return
                 self._connection.receive_data(data)
             elif isinstance(event, h11.Data):
-                *lines, rest = (rest + event.data).split(b"\n")
-                if len(rest) > limits.STREAM_LINE_BYTES:
+                await breath.breathe()
+                try:
+                    said = lines.take(bytes(event.data))
+                except LongLine:
                     return
-                for line in lines:
+                for line in said:
                     self._take(line)
+                    await breath.breathe()
             else:  # it says no more, and may go on to listen: only TCP tells when it breaks off
                 while await self._reader.read(READ_BYTES):
                     pass

@@ -34,6 +34,7 @@ from gwfast.kubernetes.access import Access
 from gwfast.kubernetes.credentials import Credentials
 from gwfast.kubernetes.http import Connection, Idle, Malformed, TooLong, connect
 from gwfast.kubernetes.plugin import NoCredentials
+from gwfast.lines import Lines, LongLine
 from gwfast.observe.log import Log
 
 _AS_IT_IS = string.punctuation.replace("#", "")  # in a path; all else is escaped: it may be of a name that somebody wrote
@@ -138,18 +139,15 @@ class Client:
         async with self._answered(limits.API_TIMEOUT, path):
             connection = await self._begin(path, accept)
         try:
-            rest = bytearray()  # of a line that has no end yet
+            lines = Lines(limits.API_LINE_BYTES)
             while data := await self._next(connection, silent, path):
-                *whole, last = data.split(b"\n")
-                if whole:
-                    whole[0] = bytes(rest) + whole[0]
-                    rest = bytearray()
-                    for line in whole:
-                        yield line
-                rest += last
-                if len(rest) > limits.API_LINE_BYTES:
-                    raise Excessive(f"{path}: an event of more than {limits.API_LINE_BYTES >> 20} MiB")
-            if rest:
+                try:
+                    events = lines.take(data)
+                except LongLine:
+                    raise Excessive(f"{path}: an event of more than {limits.API_LINE_BYTES >> 20} MiB") from None
+                for event in events:
+                    yield event
+            if lines.begun:
                 raise Unreachable(f"{path}: the watch ended within an event")
         finally:
             self._drop(connection)

@@ -10,6 +10,7 @@ from gwfast import limits
 from gwfast.kubernetes.access import Access
 from gwfast.kubernetes.credentials import Credentials
 from gwfast.kubernetes.stream import Stream
+from gwfast.lines import Breath
 
 HEAD_BYTES = 64 * 1024  # of a response's head: warnings may be many (Go: 1 MiB)
 
@@ -31,6 +32,7 @@ class Connection:
         self.used = False
         self._heard = False  # something of an answer
         self._host = host
+        self._breath = Breath()
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
 
     async def ask(self, method: str, target: str, fields: list[tuple[str, bytes]], body: bytes) -> h11.Response:
@@ -60,17 +62,17 @@ class Connection:
                 self._h11.receive_data(data)
         except h11.RemoteProtocolError as error:
             raise Malformed(str(error)) from None
+        await self._breath.breathe()
         return event
 
     async def body(self, most: int) -> bytes:
         """Return all of the answer's body; Malformed where it is longer than `most` bytes."""
-        parts, size = [], 0
+        body = bytearray()
         while isinstance(event := await self.event(), h11.Data):
-            parts.append(bytes(event.data))
-            size += len(event.data)
-            if size > most:
+            body += event.data
+            if len(body) > most:
                 raise TooLong(f"an answer of more than {most >> 20} MiB")
-        return b"".join(parts)
+        return bytes(body)
 
     def ready(self) -> bool:
         """Whether another request may follow; prepares for it."""

@@ -1,14 +1,17 @@
 """The stream between a controller and its data planes, over real TLS: what arrives, what does not, and what is refused."""
 import asyncio
 import inspect
+import itertools
 import json
 import ssl
 
+import h11
 import pytest
 from stream_world import DEADLINE, GATEWAY, Controller, DataPlane, Log, credentials, gateway, service
 
 from gwfast import limits
-from gwfast.controller.link import NoLink, link, where
+from gwfast.controller.link import Link, NoLink, link, where
+from gwfast.controller.stream import StreamServer, _Stream
 from gwfast.controller.track import KEYS_LEAST
 from gwfast.controller.wire import Problem
 
@@ -91,6 +94,9 @@ async def test_what_a_data_plane_cannot_serve_is_told(pki, tmp_path):
         assert standing.message.endswith("the port is taken")
         plane.source.serves([])
         await controller.standing(ready=True)
+        plane.source.serves([Problem(message="\N{SNOWMAN}" * 10_000, gateway="ns/g", resource="r" * 600)] * 1000)  # fits into a line
+        standing = await controller.standing(ready=False)
+        assert standing.message.endswith("\N{SNOWMAN}" * 100)
     await controller.server.close()
 
 
@@ -427,3 +433,72 @@ async def test_what_a_data_plane_says_is_bounded_and_nonsense_is_passed_over(pki
     made.close()
     await _alone(controller)
     await controller.server.close()
+
+
+class _Crumbs:
+    """A reader that has everything there already, in chunks of one byte."""
+
+    def __init__(self, piece=b"1\r\nx\r\n" * 1000, head=b""):
+        self.pieces = itertools.chain([head] if head else [], itertools.repeat(piece))
+        self.reads = 0
+
+    async def read(self, most=0):
+        self.reads += 1
+        return next(self.pieces)
+
+
+async def _turns_beside(work):
+    """Return what came of it, and how often others ran meanwhile."""
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+    task = asyncio.ensure_future(other())
+    try:
+        return await work, turns
+    finally:
+        task.cancel()
+
+
+@run
+async def test_who_sends_crumbs_keeps_nobody_waiting_and_has_no_more_than_a_line(pki):
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    connection.next_event()
+    crumbs = _Crumbs()
+    stream = _Stream(StreamServer(None, Log()), connection, crumbs, None, None, None)
+    _, turns = await _turns_beside(stream._listen())
+    assert crumbs.reads == limits.STREAM_SAID_BYTES // 1000 + 1
+    assert turns > limits.STREAM_SAID_BYTES // 1000  # each read has some
+
+
+@run
+async def test_many_lines_in_one_piece_keep_nobody_waiting(pki):
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    connection.next_event()
+    crumbs = _Crumbs()
+    crumbs.pieces = iter([b"8000\r\n" + b"\n" * 0x8000 + b"\r\n", b""])
+    stream = _Stream(StreamServer(None, Log()), connection, crumbs, None, None, None)
+    _, turns = await _turns_beside(stream._listen())
+    assert turns > 100
+
+
+@run
+async def test_a_controller_that_sends_crumbs_keeps_nobody_waiting(pki, monkeypatch):
+    monkeypatch.setattr(limits, "STREAM_LINE_BYTES", 100_000)
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
+    crumbs = _Crumbs(head=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    made = Link(connection, crumbs, None)
+    await made._event()
+
+    async def all_lines():
+        with pytest.raises(NoLink, match="without an end"):
+            async for _ in made.lines():
+                pass
+    _, turns = await _turns_beside(all_lines())
+    assert turns > 100

@@ -9,6 +9,7 @@ from servers import Exchange, run, serving, until
 from gwfast import __version__, limits
 from gwfast.kubernetes.access import Access, Material
 from gwfast.kubernetes.client import MERGE_PATCH, ApiError, Client, Excessive, Unreachable
+from gwfast.kubernetes.http import Connection, TooLong
 
 
 @asynccontextmanager
@@ -672,4 +673,36 @@ def test_an_api_server_that_is_away_is_told_once():
             with pytest.raises(Unreachable, match="closed"):
                 await client.request("GET", "/")
             assert len(told.lines) == 2
+    run(test)
+
+
+def test_crumbs_keep_nobody_waiting():
+    class Crumbs:
+        """Has everything there already, in chunks of one byte."""
+
+        ended = False
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+        async def write(self, data):
+            pass
+
+        async def read(self):
+            head, self.head = self.head, b""
+            return head or b"1\r\nx\r\n" * 1000
+
+    async def test():
+        turns = 0
+
+        async def other():
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+        task = asyncio.ensure_future(other())
+        connection = Connection(Crumbs(), "x", 0)
+        await connection.ask("GET", "/", [], b"")
+        with pytest.raises(TooLong):
+            await connection.body(100_000)
+        task.cancel()
+        assert turns > 100
     run(test)
