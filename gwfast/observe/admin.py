@@ -1,5 +1,6 @@
 """The admin server: health, metrics, the plan, reload. A table of pages, each a coroutine function."""
-from collections.abc import Awaitable, Callable
+import ipaddress
+from collections.abc import Awaitable, Callable, Container
 
 from gwfast.observe.h11_server import Answer, Request, Server
 
@@ -9,11 +10,12 @@ Page = Callable[[], Awaitable[Answer]]
 
 
 class Admin:
-    """Serves `pages`, a dict of 'METHOD /path' to a page."""
+    """Serves `pages`, a dict of 'METHOD /path' to a page. public: those that who is not on this machine gets too; None: all."""
 
-    def __init__(self, pages: dict[str, Page], bug: Callable[[str, BaseException], None]):
+    def __init__(self, pages: dict[str, Page], bug: Callable[[str, BaseException], None], public: Container[str] | None = None):
         self._pages = pages
         self._bug = bug
+        self._public = public
         self._server = Server(self._answer, CONNECTIONS)
         self._listening = None
 
@@ -32,6 +34,8 @@ class Admin:
         path = request.target.partition("?")[0]
         method = "GET" if request.method == "HEAD" else request.method
         page = self._pages.get(f"{method} {path}")
+        if page is not None and self._public is not None and path not in self._public and not local(request.peer):
+            return Answer(403, f"{path} is answered to this machine alone (127.0.0.1, ::1)\n".encode())
         if page is not None:
             try:
                 return await page()
@@ -42,3 +46,12 @@ class Admin:
         if allowed:
             return Answer(405, b"no such method here\n", headers=(("Allow", ", ".join(allowed)),))
         return Answer(404, "".join(f"{key}\n" for key in self._pages).encode())
+
+
+def local(address: str) -> bool:
+    """Return whether an address is this machine's loopback, or this Pod's."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback

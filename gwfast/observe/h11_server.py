@@ -26,6 +26,7 @@ class Request(msgspec.Struct, frozen=True):
     headers: list[tuple[str, str]]
     body_bytes: int
     tls: dict | None = None
+    peer: str = ""  # the address of who asks
 
     def header(self, name: str) -> str:
         """Return the first value of a field, '' without one."""
@@ -132,7 +133,8 @@ class Connection(asyncio.Protocol):
         request = Request(head.method.decode("latin-1"), head.target.decode("latin-1"),
                           "HTTP/" + head.http_version.decode("latin-1"),
                           [(name.decode("latin-1"), value.decode("latin-1"))
-                           for name, value in head.headers.raw_items()], self._body_bytes, told_of_tls(self._transport))
+                           for name, value in head.headers.raw_items()], self._body_bytes, told_of_tls(self._transport),
+                          (self._transport.get_extra_info("peername") or ("",))[0])
         try:
             answer = NO_TUNNELS if request.method == "CONNECT" else await self._server.answer(request)
         except Exception:

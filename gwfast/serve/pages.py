@@ -15,6 +15,7 @@ from gwfast.plan.ir import Plan
 from gwfast.serve.sockets import Port
 
 JSON = "application/json"
+PUBLIC = frozenset({"/healthz", "/readyz", "/metrics"})  # what a data plane of a controller answers to other Pods: no rules
 
 
 def pages(supervisor) -> dict[str, Page]:

@@ -37,7 +37,7 @@ from gwfast.serve.aside import Aside
 from gwfast.serve.crew import Crew
 from gwfast.serve.generation import Pipeline, Reading
 from gwfast.serve.options import ServeOptions
-from gwfast.serve.pages import pages
+from gwfast.serve.pages import PUBLIC, pages
 from gwfast.serve.sockets import Port, Ports, Wanted, explain
 from gwfast.serve.spawn import Nursery, Process
 
@@ -95,7 +95,7 @@ class Supervisor:
         self.prober = Prober(loop, partial(_counters.mark, self.counters))
         self._certs = None  # serve.certs.Certs, once there was something to probe over TLS
         self.health = Health(partial(_counters.ejected, self.counters), self.prober.unhealthy, log.warning)
-        self._admin = Admin(pages(self), log.bug)
+        self._admin = Admin(pages(self), log.bug, PUBLIC if options.controller else None)
         self.reading: Reading | None = None
         self._plan: Plan | None = None  # what the table serves, with
         self._idle = "the configuration is being read"  # '': something is served

@@ -1,6 +1,7 @@
 """The admin server's pages and manners, over real sockets."""
 import asyncio
 import contextlib
+from unittest.mock import MagicMock
 
 import pytest
 import uvloop
@@ -8,7 +9,9 @@ import uvloop
 from gwfast import limits
 from gwfast.observe import admin as admin_module
 from gwfast.observe.admin import Admin
-from gwfast.observe.h11_server import Answer
+from gwfast.observe.h11_server import Answer, Request
+from gwfast.serve import supervisor
+from gwfast.serve.options import ServeOptions
 
 
 class Pages:
@@ -79,6 +82,48 @@ def test_what_h11_refuses_is_answered_and_closed(data, status):
         got = await talk(where, data, end=False)
         assert got.startswith(f"HTTP/1.1 {status} ") and "connection: close" in got.lower() and pages.bugs == []
     run(scenario)
+
+
+@pytest.mark.parametrize("method, path, peer, status", [
+    ("GET", "/healthz", "10.0.0.9", 200), ("HEAD", "/healthz?x", "10.0.0.9", 200), ("POST", "/reload", "10.0.0.9", 403),
+    ("POST", "/reload?x", "fd00::9", 403), ("POST", "/reload", "", 403), ("POST", "/reload", "::ffff:10.0.0.9", 403),
+    ("POST", "/reload", "127.0.0.1", 200), ("POST", "/reload", "::1", 200), ("POST", "/reload", "::ffff:127.0.0.1", 200)])
+def test_some_pages_are_for_this_machine_alone(method, path, peer, status):
+    async def ask(public):
+        pages = Pages()
+        pages.reloaded.set()
+        pages.admin._public = public
+        answer = await pages.admin._answer(Request(method, path, "HTTP/1.1", [], 0, peer=peer))
+        assert pages.reloading.is_set() == (answer.status == 200 and method == "POST")
+        return answer
+    answer = asyncio.run(ask({"/healthz"}))
+    assert answer.status == status and (status == 200 or answer.body.startswith(b"/reload is answered to this machine alone"))
+    assert asyncio.run(ask(None)).status == 200
+
+
+def test_who_asks_is_known_by_address():
+    async def scenario(pages, where):
+        pages.admin._public = {"/healthz"}
+        pages.reloaded.set()
+        assert "HTTP/1.1 200" in await talk(where, b"POST /reload HTTP/1.1\r\nHost: a\r\n\r\n")
+    run(scenario)
+
+
+@pytest.mark.parametrize("controller, public", [("https://controller:9443", {"/healthz", "/readyz", "/metrics"}), ("", None)])
+def test_a_data_plane_of_a_controller_tells_other_pods_no_rules(controller, public, monkeypatch):
+    class Seen(Exception):
+        pass
+
+    def admin(pages, bug, public=None):
+        raise Seen(public)
+    monkeypatch.setattr(supervisor, "Admin", admin)
+
+    async def make():
+        with pytest.raises(Seen) as seen:
+            supervisor.Supervisor(asyncio.get_running_loop(), MagicMock(), ServeOptions(paths=(), controller=controller),
+                                  MagicMock(), [], MagicMock())
+        assert seen.value.args == (public,)
+    asyncio.run(make())
 
 
 def test_pipelined_requests_are_answered_in_order_one_by_one():
