@@ -21,7 +21,7 @@ REMEMBERED = 60.0  # seconds that a token is believed: as long as an API server 
 REFUSED = 10.0  # and that one is not
 TOKENS = 4096  # that are remembered
 TOKEN_BYTES = 16 * 1024  # those of ServiceAccounts have some 1,200
-AT_ONCE = 16
+AT_ONCE = 4  # of the client's 8 connections: strangers with tokens of any kind leave some to statuses and to what is applied
 TIMEOUT = 10.0
 PREFIX = "system:serviceaccount:"
 
