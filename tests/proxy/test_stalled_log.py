@@ -123,7 +123,9 @@ def read_rest(reader: int) -> bytes:
     """What is there by now and what comes until everybody has closed the other end."""
     got = b""
     with contextlib.suppress(OSError):      # a terminal whose other end is closed
-        while select.select([reader], [], [], 5)[0] and (data := os.read(reader, 65536)):
+        waiting = select.poll()                 # select() knows no descriptors beyond 1,023
+        waiting.register(reader, select.POLLIN)
+        while waiting.poll(5000) and (data := os.read(reader, 65536)):
             got += data
     return got
 
