@@ -24,8 +24,9 @@ from gwfast.config.model import Key
 from gwfast.controller.fleet import CONTROLLER
 from gwfast.controller.objects import Object
 from gwfast.identity import digest
+from gwfast.backoff import Backoff
 from gwfast.kubernetes import paths
-from gwfast.kubernetes.client import APPLY_PATCH, ApiError, Backoff, Client, Unreachable
+from gwfast.kubernetes.client import APPLY_PATCH, ApiError, Client, Unreachable, api_backoff
 
 MANAGER, FORMER = "gwfast", "gwfast-before-autoscaling"
 HASH = "gwfast.dev/applied"
@@ -224,7 +225,7 @@ class Applier:
             self._waiting.pop(key, None)
             self._told(key, "")
         except _Ceased:
-            known = self._waiting.setdefault(key, _Failed(Backoff()))
+            known = self._waiting.setdefault(key, _Failed(api_backoff()))
             known.until = asyncio.get_running_loop().time() + CEASED_WAIT
         except (ApiError, Unreachable, msgspec.DecodeError) as error:
             self._later(key, str(error))
@@ -236,7 +237,7 @@ class Applier:
             self._wake.set()
 
     def _later(self, key: Key, words: str) -> None:
-        known = self._waiting.get(key) or _Failed(Backoff())
+        known = self._waiting.get(key) or _Failed(api_backoff())
         if words != known.words:
             self._log.warning("an object is not as it should be; it is tried again", object=str(key), error=words)
         known.words, known.until = words, asyncio.get_running_loop().time() + known.backoff.next()

@@ -28,7 +28,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gwfast.controller.fleet import PROGRAM
 from gwfast.kubernetes import paths
-from gwfast.kubernetes.client import ApiError, Backoff, Client, Unreachable
+from gwfast.kubernetes.client import ApiError, Client, Unreachable, api_backoff
 
 DAY = datetime.timedelta(days=1)
 AUTHORITY_LASTS = 730 * DAY
@@ -181,7 +181,7 @@ class Authority:
 
     async def run(self) -> None:
         """Look at the Secret again and again, until cancelled."""
-        backoff = Backoff()
+        backoff = api_backoff()
         while True:
             self._again.clear()
             try:

@@ -8,7 +8,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import random
 import ssl
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
@@ -26,22 +25,6 @@ ANSWER_BYTES = 4096  # of the words that come with a refusal
 
 class NoLink(Exception):
     """The controller cannot be reached, or does not want us; says why."""
-
-
-class Backoff:
-    """How long to wait before a link is tried again: twice as long each time, up to a half less by chance."""
-
-    def __init__(self):
-        self._times = 0
-
-    def next(self) -> float:
-        """Return seconds."""
-        wait = min(limits.STREAM_BACKOFF * 2**min(self._times, 30), limits.STREAM_BACKOFF_MOST)
-        self._times += 1
-        return wait * random.uniform(0.5, 1.0)
-
-    def reset(self) -> None:
-        self._times = 0
 
 
 class Where(msgspec.Struct, frozen=True):

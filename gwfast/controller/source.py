@@ -24,10 +24,11 @@ import msgspec
 from msgspec.structs import replace
 
 from gwfast import limits
+from gwfast.backoff import Backoff
 from gwfast.config.load import Loaded
 from gwfast.controller import wire
 from gwfast.controller.copy import Copy, Kept
-from gwfast.controller.link import Backoff, Link, NoLink, Where, link
+from gwfast.controller.link import Link, NoLink, Where, link
 from gwfast.controller.received import Batch, Received
 from gwfast.errors import Source
 from gwfast.graph.model import Graph
@@ -106,7 +107,7 @@ class ControllerSource:
         if self._kept is not None:
             self._version = self._kept.version
             self._loop.call_later(limits.STREAM_FIRST, self._begin_with_copy)
-        backoff = Backoff()
+        backoff = Backoff(limits.STREAM_BACKOFF, limits.STREAM_BACKOFF_MOST)
         leader: Link | None = None
         while True:
             try:
@@ -200,7 +201,7 @@ class ControllerSource:
             self._mover.add_done_callback(lambda task: None if task.cancelled() else self._moved.set())
 
     async def _reach(self, address: str) -> Link:
-        backoff = Backoff()
+        backoff = Backoff(limits.STREAM_BACKOFF, limits.STREAM_BACKOFF_MOST)
         while True:
             try:
                 return await link(self._to, self._version, self._pod, address)

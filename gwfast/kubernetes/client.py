@@ -15,7 +15,6 @@ Rules:
 - That the API server cannot be reached, and that it can be again, is told once each, by whoever finds it.
 """
 import asyncio
-import random
 import string
 import sys
 import time
@@ -29,6 +28,7 @@ import h11
 import msgspec
 
 from gwfast import __version__, limits
+from gwfast.backoff import Backoff
 from gwfast.errors import UsageError
 from gwfast.kubernetes.access import Access
 from gwfast.kubernetes.credentials import Credentials
@@ -66,22 +66,9 @@ class Excessive(Unreachable):
     """An answer, or a line of it, is longer than is kept; a list can be asked for in smaller pages."""
 
 
-class Backoff:
-    """How long to wait before what failed is tried again: twice as long each time, up to a half less by chance."""
-
-    def __init__(self):
-        self._first = limits.API_BACKOFF
-        self._most = limits.API_BACKOFF_MOST
-        self._times = 0
-
-    def next(self, at_least: float | None = None) -> float:
-        """Return seconds; `at_least` is what the server asked for."""
-        wait = min(self._first * 2**min(self._times, 30), self._most) * random.uniform(0.5, 1.0)
-        self._times += 1
-        return wait if at_least is None else at_least + random.uniform(0, self._first)
-
-    def reset(self) -> None:
-        self._times = 0
+def api_backoff() -> Backoff:
+    """Return how to wait for the API server."""
+    return Backoff(limits.API_BACKOFF, limits.API_BACKOFF_MOST)
 
 
 class Client:
@@ -118,7 +105,7 @@ class Client:
         if body is not None:
             fields.append(("Content-Type", content_type.encode()))
         deadline = asyncio.get_running_loop().time() + timeout
-        backoff = Backoff()
+        backoff = api_backoff()
         for tried in range(limits.API_RETRIES + 1):
             async with self._answered(deadline - asyncio.get_running_loop().time(), path):
                 answer = await self._exchange(self._urgent if urgent else self._slots, method, path, fields, data)

@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from gwfast import limits
-from gwfast.kubernetes.client import ApiError, Backoff, Client, Excessive, Unreachable
+from gwfast.kubernetes.client import ApiError, Client, Excessive, Unreachable, api_backoff
 from gwfast.kubernetes.seen import Name, Seen, Sink
 
 YIELD_AFTER = 100  # objects of a page: some 2 ms, with a sink that takes 10 us for each
@@ -55,7 +55,7 @@ class Reflector:
         self._keep_status = keep_status
         self._page = page
         self._log = log or client.log
-        self._backoff = Backoff()
+        self._backoff = api_backoff()
         self._doubtful = False  # the last watch did not end as it was to
         self._whole = False  # a list in pages took so long that its beginning was compacted: the next is not in pages
 

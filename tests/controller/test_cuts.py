@@ -4,8 +4,10 @@ import asyncio
 import h11
 from stream_world import Log, service
 
+from gwfast import limits
+from gwfast.backoff import Backoff
 from gwfast.controller import wire
-from gwfast.controller.link import Backoff, Link, NoLink, where
+from gwfast.controller.link import Link, NoLink, where
 from gwfast.controller.source import ControllerSource
 from gwfast.controller.wire import encode, gone, put, say
 
@@ -41,7 +43,7 @@ async def listen(source, data):
     reader.feed_eof()
     assert isinstance(await made._event(), h11.Response)
     try:
-        await source._listen(made, Backoff())
+        await source._listen(made, Backoff(limits.STREAM_BACKOFF, limits.STREAM_BACKOFF_MOST))
     except NoLink:
         pass
 
