@@ -4,13 +4,15 @@
 """
 import socket
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
-from bench import plans
-from bench.watched import Decode, Encode, Exchange, Find, Job, Parse, Pick
+from bench import plans, wire
+from bench.watched import Client, Decode, Encode, Exchange, Find, Job, Parse, Pick
 from gwfast._hpack_encode import Encoder
 from gwfast.graph.model import Passive, TargetPolicy
 from gwfast.plan import ir
+from gwfast.plan.credentials import credentials
 
 MANY = 10_000
 
@@ -37,12 +39,17 @@ FILTERS = (
     ir.HeaderFilter(on="response", add=(("X-Served-By", "gwfast"),), remove=("server",)),
     ir.RewriteFilter(hostname="shop.internal", path=ir.PathModifier(type="ReplacePrefixMatch", value="/v2")),
 )
+SIDE = ir.Backend(namespace="bench", name="beside", port=80)
+MIRROR = ir.MirrorFilter(backend=SIDE)
+AUTHORIZE = ir.AuthorizeFilter(backend=SIDE, headers=("authorization",), answers=("x-user",))
+PYTHON = ir.ExtensionFilter(name="bench/empty", module="bench.empty", class_name="Empty")
 CORS = ir.CorsFilter(origins=("https://www.example.com",), methods=("GET", "PUT"), headers=("Content-Type",), max_age=600)
 TIMEOUTS = ir.Timeouts(request=30.0, backend_request=10.0)
 RETRY = ir.Retry(codes=(502, 503), attempts=2, backoff=0.1)
 HEALTH = TargetPolicy(name="bench/service", passive=Passive(failures=5, ejection_ms=30_000, percent=50))
 PLAIN = HEADS["response"] + b"0123456789012345678901234567890123\n"
 LARGE = HEADS["response"].replace(b"35", b"65536") + b"x" * 65535 + b"\n"
+EMPTY = HEADS["response"].replace(b"35", b"0")
 CHUNKED = HEADS["response"].replace(b"Content-Length: 35", b"Transfer-Encoding: chunked") + \
     b"10\r\n0123456789abcdef\r\n" * 4 + b"0\r\n\r\n"
 
@@ -62,6 +69,13 @@ class Desk:
             path.write_bytes(plans.image(make()))
             self.images[key] = str(path)
         return self.images[key]
+
+
+    def credentials(self, plan: ir.Plan) -> str:
+        """The file with what a plan needs for TLS, for one reader."""
+        path = self.folder / f"credentials.{len(list(self.folder.iterdir()))}"
+        path.write_bytes(credentials(plan))
+        return str(path)
 
 
 def find(by: str, which: str, routes: int = MANY) -> Make:
@@ -104,23 +118,40 @@ def named(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 def exchange(answer: bytes = PLAIN, head: str = "curl", filters: tuple[ir.Filter, ...] = (), new: bool = False,
-             endpoints: int = 1, health: TargetPolicy | None = None, **policy: ir.Timeouts | ir.Retry) -> Make:
-    """A request through the engine to a backend that gives this answer; `policy`: more of its rule."""
+             endpoints: int = 1, health: TargetPolicy | None = None, client: Client = "http1", beside: bytes = b"",
+             loop: bool = False, **policy: ir.Timeouts | ir.Retry | ir.SessionPersistence) -> Make:
+    """A request through the engine to a backend that gives this answer; `policy`: more of its rule. `beside`: what another
+    backend answers, which a filter asks (SIDE)."""
+    tls = client in ("tls", "http2 over tls")
+
     def plan(ports: list[int]) -> ir.Plan:
-        backend = ir.Backend(namespace="bench", name="service", port=80)
+        services = [ir.Backend(namespace="bench", name="service", port=80), *([SIDE] if beside else [])]
         rule = ir.Rule(kind="HTTPRoute", namespace="bench", route="all", index=0, filters=filters,
-                       backends=(ir.WeightedBackend(backend=backend),), **policy)
+                       backends=(ir.WeightedBackend(backend=services[0]),), **policy)
         entry = ir.Entry(match=ir.Match(path="/api" if filters else "/"), rule=rule)
-        listener = ir.Listener(id="bench/gateway/web", hosts=(ir.Host(hostname="", entries=(entry,)),))
-        where = ir.Endpoints(key=backend.key, addresses=tuple(("127.0.0.1", port) for port in ports), policy=health)
-        return ir.Plan(binds=(ir.Bind(address="", port=80, listeners=(listener,)),), backends=(backend,), endpoints=(where,))
+        listener = ir.Listener(id="bench/gateway/web", mode="https" if tls else "http",
+                               tls=ir.ServerTLS(certificates=(certificate(),)) if tls else None,
+                               hosts=(ir.Host(hostname="", entries=(entry,)),))
+        addresses = tuple(("127.0.0.1", port) for port in ports)
+        where = [ir.Endpoints(key=services[0].key, addresses=addresses[:endpoints], policy=health),
+                 *(ir.Endpoints(key=each.key, addresses=addresses[endpoints:]) for each in services[1:])]
+        bind = ir.Bind(address="", port=80, transport="tls" if tls else "http", listeners=(listener,))
+        return ir.Plan(binds=(bind,), backends=tuple(services), endpoints=tuple(where))
 
     def make(desk: Desk) -> Job:
-        backends = desk.backends[:endpoints]
-        image = desk.image(("exchange", filters, endpoints, health, *policy.items()),
-                           lambda: plan([each.getsockname()[1] for each in backends]))
-        return Exchange(image, [each.fileno() for each in backends], HEADS[head], answer, answer[-5:], new)
+        backends = desk.backends[:endpoints + bool(beside)]
+        made = plan([each.getsockname()[1] for each in backends])
+        image = desk.image(("exchange", filters, endpoints, health, tls, *policy.items()), lambda: made)
+        return Exchange(image, [each.fileno() for each in backends], [answer] * endpoints + [beside] * bool(beside), HEADS[head],
+                        answer[-5:], new, client, desk.credentials(made) if tls else "", 1 + bool(beside), "session" in policy,
+                        loop)
     return make
+
+
+@cache
+def certificate() -> ir.Certificate:
+    chain, key = wire.certificate()
+    return ir.Certificate(chain=chain, key=key, names=(wire.HOST,))
 
 
 OPERATIONS: dict[str, Make] = {
@@ -146,4 +177,15 @@ OPERATIONS: dict[str, Make] = {
     "exchange, chunks": exchange(CHUNKED),
     "exchange, 64 KB": exchange(LARGE),
     "exchange, new connection": exchange(new=True),
+    "exchange, HTTP/2": exchange(client="http2"),
+    "exchange, TLS": exchange(client="tls"),
+    "exchange, HTTP/2 over TLS": exchange(client="http2 over tls"),
+    "exchange, mirror": exchange(filters=(MIRROR,), beside=PLAIN),
+    "exchange, authorizer": exchange(filters=(AUTHORIZE,), beside=EMPTY),
+    "exchange, session": exchange(session=ir.SessionPersistence(name="session")),
+}
+
+# What an event loop runs in Python is counted whole, client and backend included: what the first takes beyond the second.
+BEYOND: dict[str, tuple[Make, Make]] = {
+    "exchange, empty filter in Python": (exchange(filters=(PYTHON,), loop=True), exchange(loop=True)),
 }

@@ -3,12 +3,10 @@
 Rules: instructions are counted inside `spin` doors and inside Loop.run alone, and every call of Engine.tick ends a
 profile (see count.py). So an operation is a function of how often; what it costs to begin is what no time at all costs.
 """
-import os
-import select
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -19,8 +17,8 @@ from gwfast.serve.options import EngineOptions
 OFTEN, SELDOM = 1000, 100      # times in a round, for what is short and for what is long
 ROUNDS = 4                     # the first warms up; of the others the cheapest counts: one may see a second's turn
 STEPS = (0,) + (1,) * ROUNDS
-PATIENCE_MS = 5000
 
+Client = Literal["http1", "http2", "tls", "http2 over tls"]
 Run = Callable[[int], object]
 
 
@@ -79,83 +77,28 @@ class Encode(msgspec.Struct, tag=True):
 
 
 class Exchange(msgspec.Struct, tag=True):
-    """A request through an engine: its sockets end in this process, on a client and backends that know their lines."""
+    """A request through an engine (see exchanged.py): its sockets end in this process, on a client and backends that know their
+    lines."""
 
     image: str
     backends: list[int]    # descriptors of listening sockets, the image's endpoints
+    answers: list[bytes]   # of each of them
     request: bytes
-    answer: bytes
-    end: bytes         # what the client gets last
-    new: bool = False  # a connection for each request
+    end: bytes             # what the client gets last
+    new: bool = False      # a connection for each request
+    client: Client = "http1"
+    credentials: str = ""  # a file with what TLS needs
+    asks: int = 1          # backends that are asked for each request
+    session: bool = False  # the client shows the cookie that it was given first
+    loop: bool = False     # an event loop turns with the engine, for filters in Python
 
     def begin(self) -> Run:
-        stage = Stage(self)
-        return stage.run
+        from bench.exchanged import Stage
+
+        return Stage(self).run
 
 
 Job = Find | Parse | Pick | Decode | Encode | Exchange
-
-
-class Stage:
-    """An engine between one client and its backends, who take turns with it: it runs when the kernel has something for it."""
-
-    def __init__(self, lines: Exchange):
-        self.lines = lines
-        self.engine = Engine(worker=0, workers=1, counters_fd=_counters.create(1, 64), options=EngineOptions())
-        with open(lines.image, "rb") as image:
-            self.engine.swap(image.fileno())
-        front = socket.create_server(("127.0.0.1", 0))
-        self.port = front.getsockname()[1]
-        self.engine.listen(front.detach(), 1)
-        self.listening = [socket.socket(fileno=os.dup(each)) for each in lines.backends]
-        self.events = select.poll()
-        self.events.register(self.engine.epoll_fd, select.POLLIN)
-        self.client: socket.socket | None = None
-        self.backends: list[socket.socket] = []
-
-    def run(self, times: int) -> None:
-        for _ in range(times):
-            self.exchange()
-            if self.lines.new:
-                self.client.close()
-                self.client = None
-                self.drain()
-
-    def exchange(self) -> None:
-        if self.client is None:
-            self.client = socket.create_connection(("127.0.0.1", self.port))
-        self.client.sendall(self.lines.request)
-        backend = self.asked()
-        self.take(backend, b"\r\n\r\n")
-        backend.sendall(self.lines.answer)
-        self.take(self.client, self.lines.end)
-
-    def asked(self) -> socket.socket:
-        """Let the engine run until a backend has something to read: that one."""
-        while True:
-            one = self.until(*self.listening, *self.backends)
-            if one not in self.listening:
-                return one
-            self.backends.append(one.accept()[0])
-            self.backends[-1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-
-    def take(self, connection: socket.socket, end: bytes) -> None:
-        """Let the engine run until these bytes came."""
-        got = b""
-        while not got.endswith(end):
-            self.until(connection)
-            more = connection.recv(1 << 20)
-            assert more, (got, self.lines)
-            got += more
-
-    def until(self, *connections: socket.socket) -> socket.socket:
-        while not (ready := select.select(connections, [], [], 0)[0]):
-            self.drain()
-        return ready[0]
-
-    def drain(self) -> None:
-        assert self.events.poll(PATIENCE_MS), "the engine waits for something that does not come"
-        self.engine.drain()
 
 
 def times(job: Job) -> int:
