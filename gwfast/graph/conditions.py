@@ -298,7 +298,11 @@ def _place(one: Problem) -> tuple:
     return (one.source.file, one.source.line, one.resource, one.field)
 
 
-_FOLLOWS = ("Invalid", "ListenersNotValid", "ParentNotAccepted")  # told where their cause is
+_FOLLOWS = {  # told where their cause is
+    "Accepted": ("Invalid", "ListenersNotValid", "ParentNotAccepted"),
+    "Programmed": ("Invalid", "ListenersNotValid", "ParentNotAccepted"),
+    "ResolvedRefs": ("ListenersNotResolved",),
+}
 _SEVERITIES = {
     "NotServed": "warning", "ConfigurationChanged": "warning", "OverlappingHostnames": "note",
     "OverlappingCertificates": "note",  # one certificate for several listeners is common, and 421 deals with it
@@ -307,7 +311,7 @@ _SEVERITIES = {
 
 def _of_conditions(resource: Resource, found: Iterable[Condition]) -> Iterator[Problem]:
     for one in found:
-        if one.field and not (one.reason in _FOLLOWS and one.type in ("Accepted", "Programmed")):
+        if one.field and one.reason not in _FOLLOWS.get(one.type, ()):
             yield _problem(resource, one.field, one.reason, one.message)
 
 

@@ -361,16 +361,26 @@ def _gateway_conditions(judged: _Gateway, own: dict[str, ListenerNode], usable: 
         unusable = Fault("Invalid", fault.message, fault.field)
     else:
         unusable = judged.unusable or (None if usable else _programmed(None, list(own.values()), valid))
-    conditions = [accepted, condition("Programmed", unusable, generation)]
-    if (found := judged.client_certificate) is not None:
-        field = "spec.tls.backend.clientCertificateRef"
-        wrong = Fault(*found.wrong, field) if found.wrong else None
-        conditions.append(condition("ResolvedRefs", wrong, generation))
+    conditions = [accepted, condition("Programmed", unusable, generation),
+                  condition("ResolvedRefs", _unresolved(judged, own), generation)]
     if _insecure(judged.resource):
         message = "clients with an invalid certificate, or none, are let in"
         fault = Fault("ConfigurationChanged", message, "spec.tls.frontend")
         conditions.append(condition("InsecureFrontendValidationMode", fault, generation, when_wrong="True"))
     return tuple(conditions)
+
+
+def _unresolved(judged: _Gateway, own: dict[str, ListenerNode]) -> Fault | None:
+    """Return which reference leads nowhere: the Gateway's own, else those of its listeners together. Those of ListenerSets are
+    told in these (a ListenerSet has no such condition)."""
+    if (found := judged.client_certificate) is not None and found.wrong:
+        return Fault(*found.wrong, "spec.tls.backend.clientCertificateRef")
+    wrong = [(index, node.name) for index, node in enumerate(own.values())
+             if any(one.type == "ResolvedRefs" and one.status == "False" for one in node.conditions)]
+    if not wrong:
+        return None
+    names = ", ".join(name for _, name in wrong)
+    return Fault("ListenersNotResolved", f"references are not resolved: {names}", f"spec.listeners[{wrong[0][0]}]")
 
 
 def _insecure(gateway: Gateway) -> bool:

@@ -115,7 +115,8 @@ def test_a_class():
 
 def test_a_gateway():
     status = SAYS.status(view(), GATEWAY)
-    assert words(status) == {"Accepted": "True/ListenersNotValid@7", "Programmed": "True/Programmed@7"}
+    assert words(status) == {
+        "Accepted": "True/ListenersNotValid@7", "Programmed": "True/Programmed@7", "ResolvedRefs": "True/ResolvedRefs@7"}
     assert status["addresses"] == [{"type": "IPAddress", "value": "10.0.0.1"}, {"type": "Hostname", "value": "lb.example"}]
     assert status["attachedListenerSets"] == 1
     assert [(one["name"], one["attachedRoutes"]) for one in status["listeners"]] == [("web", 1), ("more", 0), ("odd", 0)]
@@ -141,7 +142,7 @@ def test_a_listener_set_of_old_crds_names_ports():
 def test_a_gateway_is_programmed_when_it_is_served(assigned, reason):
     seen = view(assigned=assigned)
     status, of_set = SAYS.status(seen, GATEWAY), SAYS.status(seen, SET)
-    assert words(status) == {"Accepted": "True/ListenersNotValid@7", "Programmed": f"False/{reason}@7"}
+    assert words(status) == {"Accepted": "True/ListenersNotValid@7", "Programmed": f"False/{reason}@7", "ResolvedRefs": "True/ResolvedRefs@7"}
     assert [words(one)["Programmed"] for one in status["listeners"]] == ["False/Pending@7", "False/Pending@7", "False/Invalid@7"]
     assert all(words(one)["Accepted"] == "True/Accepted@7" for one in status["listeners"][:2])
     assert words(of_set) == {"Accepted": "True/Accepted@2", "Programmed": f"False/{reason}@2"}

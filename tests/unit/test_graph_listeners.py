@@ -272,7 +272,22 @@ CASES = {
     ),
     "one of two certificates is missing": (
         [gateway("g", "a|HTTPS|443|tls: {certificateRefs: [{name: nowhere}, {name: cert}]}")],
-        ["Gateway/default/g#a ResolvedRefs=False/InvalidCertificateRef Programmed=True Accepted=True"],
+        ["Gateway/default/g#a ResolvedRefs=False/InvalidCertificateRef Programmed=True Accepted=True",
+         "Gateway/default/g Accepted=True/Accepted Programmed=True ResolvedRefs=False/ListenersNotResolved"],
+    ),
+    "kinds of routes that are unknown, and others": (
+        [gateway("g", "a|HTTP|80|allowedRoutes: {kinds: [{kind: InvalidRoute}, {kind: HTTPRoute}]}", "b|HTTP|81")],
+        ["Gateway/default/g Accepted=True/Accepted Programmed=True ResolvedRefs=False/ListenersNotResolved",
+         "Gateway/default/g#b ResolvedRefs=True/ResolvedRefs"],
+    ),
+    "every reference leads somewhere": (
+        [gateway("g", "a|HTTPS|443|tls: {certificateRefs: [{name: cert}]}", "b|HTTP|80")],
+        ["Gateway/default/g ResolvedRefs=True/ResolvedRefs"],
+    ),
+    "a client certificate and a listener's": (
+        [gateway("g", "a|HTTPS|443|tls: {certificateRefs: [{name: nowhere}]}", "b|HTTP|80",
+                 spec=", tls: {backend: {clientCertificateRef: {name: nowhere}}}")],
+        ["Gateway/default/g Accepted=True/ListenersNotValid ResolvedRefs=False/InvalidClientCertificateRef"],
     ),
     "TLS without a certificate": (
         [gateway("g", "a|HTTPS|443")],

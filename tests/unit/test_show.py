@@ -75,7 +75,7 @@ config.yaml:40: warning: HTTPRoute default/old spec.rules[1].backendRefs: every 
 config.yaml:41: warning: HTTPRoute default/old spec.rules[2].backendRefs: there are no backendRefs: answers 500 \
 (NoBackends)
 
-Gateway default/gw        Accepted, Programmed
+Gateway default/gw        Accepted, Programmed, ResolvedRefs
   listener web            Accepted, Programmed, ResolvedRefs, 2 routes
   listener admin          Accepted, Programmed, ResolvedRefs, 1 route
 HTTPRoute default/old
