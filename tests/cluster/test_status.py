@@ -131,7 +131,8 @@ def test_every_kind(world: World):
     assert names == sorted(names) and "HTTPRouteRetry" in names and "UDPRoute" in names
 
     status = world.until(lambda: (found := world.status("Gateway", "g")).get("addresses") and found["listeners"][0]["attachedRoutes"] == 3 and found, "the Gateway")
-    assert words(status["conditions"]) == {"Accepted": "True/ListenersNotValid", "Programmed": "True/Programmed"}
+    assert words(status["conditions"]) == {"Accepted": "True/ListenersNotValid", "Programmed": "True/Programmed",
+                                           "ResolvedRefs": "True/ResolvedRefs"}
     assert [(one["type"], one["value"]) for one in status["addresses"]] == [("IPAddress", "192.0.2.7"), ("Hostname", "lb.example")]
     assert status["attachedListenerSets"] == 1
     assert {one["name"]: one["attachedRoutes"] for one in status["listeners"]} == {"web": 3, "tls": 1, "tcp": 1, "udp": 1, "odd": 0}

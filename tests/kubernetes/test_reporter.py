@@ -191,7 +191,7 @@ async def test_a_service_that_gets_its_address_late(reporter):
     world.events.put_nowait({"type": "MODIFIED", "object": service | {
         "metadata": metadata, "status": {"loadBalancer": {"ingress": [{"hostname": "lb.example"}]}}}})
     await until(lambda: world.status(G).get("addresses") == [{"type": "Hostname", "value": "lb.example"}])
-    assert [one["reason"] for one in world.status(G)["conditions"]] == ["Accepted", "Programmed"]
+    assert [one["reason"] for one in world.status(G)["conditions"]] == ["Accepted", "Programmed", "ResolvedRefs"]
     world.events.put_nowait({"type": "DELETED", "object": service | {"metadata": service["metadata"] | {"resourceVersion": "902"}}})
     await until(lambda: world.status(G)["addresses"] == [])
 

@@ -240,7 +240,7 @@ async def test_a_conflict_that_the_watch_does_not_explain_is_looked_at(make):
     world.follow()
     asked = await world.settled()
     assert asked == [("PATCH", G), ("GET", G), ("PATCH", G)]
-    assert [one["type"] for one in world.status(G)["conditions"]] == ["example.net/T", "Accepted", "Programmed"]
+    assert [one["type"] for one in world.status(G)["conditions"]] == ["example.net/T", "Accepted", "Programmed", "ResolvedRefs"]
     world.tell(G)
     assert await world.settled() == []
 

@@ -123,7 +123,7 @@ FINE = {
 @pytest.mark.parametrize("service", FINE.values(), ids=FINE)
 def test_a_backend_with_endpoints_is_no_problem(check, service):
     status, lines = check(gateway=GATEWAY, route=ROUTE, service=service)
-    assert (status, lines[0]) == (0, "Gateway default/gw    Accepted, Programmed")
+    assert (status, lines[0]) == (0, "Gateway default/gw    Accepted, Programmed, ResolvedRefs")
 
 
 def test_a_service_that_is_nowhere_is_a_note_once(check):
