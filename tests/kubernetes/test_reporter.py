@@ -182,7 +182,7 @@ async def test_a_service_that_gets_its_address_late(reporter):
     one = reporter(world, lease=None, publish_service=("ingress", "gw"))
     one.follow(graph_of(world))
     await until(lambda: "no Service" in json.dumps(world.status(G)))
-    assert [one["reason"] for one in world.status(G)["conditions"]] == ["Accepted", "AddressNotAssigned"]
+    assert [one["reason"] for one in world.status(G)["conditions"]] == ["Accepted", "AddressNotAssigned", "ResolvedRefs"]
     service = {"metadata": {"namespace": "ingress", "name": "gw", "uid": "1", "resourceVersion": "900"},
                "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.1"}}
     world.events.put_nowait({"type": "ADDED", "object": service})

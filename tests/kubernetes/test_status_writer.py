@@ -118,7 +118,7 @@ async def test_foreign_entries_and_conditions_stay(make):
     world.follow()
     assert sorted(await world.settled()) == [("PATCH", G), ("PATCH", R)]
     assert world.status(R)["parents"][0] == FOREIGN and len(world.status(R)["parents"]) == 2
-    assert world.status(G)["conditions"][0] == theirs and len(world.status(G)["conditions"]) == 3
+    assert world.status(G)["conditions"][0] == theirs and len(world.status(G)["conditions"]) == 4
 
 
 @scenario
