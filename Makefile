@@ -1,11 +1,13 @@
 # make build   .venv/bin/gwfast, from nothing but Python 3.11+ and a C compiler
 # make test    the same, then the whole test suite          (make test ARGS="tests/unit -k path")
 # make test-cluster   the tests on a real Kubernetes of this machine's own: Linux, root, Go          (ARGS as above)
+# make conformance   the Gateway API's own conformance suite against gwfast in such a Kubernetes; its report is conformance/*.yaml
+#                    (MODE=standard|dedicated, VERSION=1.7.0, ARGS="--run-test=NAME" and other flags of the suite)
 # make bench   gwfast beside others, on a quiet machine; the report is bench/results/report.html
 # make cluster   a Kubernetes of this machine's own with gwfast, a Gateway and backends, ports 8080 and 6443, until Ctrl-C
 # make demo    echo backends and the gateway on examples/demo/, ports 8080 and 8443, until Ctrl-C
 .DEFAULT_GOAL := build
-.PHONY: build test cluster-tools test-cluster demo cluster bench clean
+.PHONY: build test cluster-tools test-cluster conformance demo cluster bench clean
 .DELETE_ON_ERROR:
 
 COMPILED := setup.py $(wildcard gwfast/_*.pyx gwfast/_*.pxd)
@@ -31,6 +33,9 @@ cluster-tools: build
 
 test-cluster: cluster-tools
 	.venv/bin/python -m pytest tests/cluster $(ARGS)
+
+conformance: cluster-tools
+	@.venv/bin/python tests/cluster/conformance.py $(if $(MODE),--mode $(MODE)) $(if $(VERSION),--version $(VERSION)) $(ARGS)
 
 demo: build
 	@.venv/bin/python examples/demo.py

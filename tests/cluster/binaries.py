@@ -5,6 +5,9 @@
 Nothing is fetched but Go modules (programs/*/go.mod, pinned by go.sum). Cold, on two cores, it takes a quarter of an hour and
 6 GB of Go's caches; what has been built from the same go.sum stays. GWFAST_CLUSTER_BIN names a folder of programs that were built
 elsewhere; it is used as it is. `missing()` says in one sentence why no cluster can run here.
+
+The conformance suite, its echo server and the CRDs are of a release of the Gateway API (RELEASES): the first is what everything is
+tested with; another one is built when it is asked for, with the Go that its go.mod names (`toolchain`), which Go fetches itself.
 """
 import hashlib
 import json
@@ -21,7 +24,6 @@ from typing import NamedTuple
 HERE = Path(__file__).parent
 PROGRAMS = HERE / "programs"
 BUILD = HERE.parents[1] / "build" / "cluster"
-GATEWAY_API = "v1.6.1"  # of the suite and of the CRDs
 TOOLS = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux", "nsenter": "util-linux", "setpriv": "util-linux", "mount": "mount"}
 
 
@@ -41,7 +43,26 @@ NEEDED = {
     "echo-basic": Program("gateway-api", "sigs.k8s.io/gateway-api/conformance/echo-basic"),
 }
 WHERE_ABSENT = {"kubectl": Program("kubernetes", "k8s.io/kubernetes/cmd/kubectl", KUBERNETES)}
-BESIDE = {"conformance.test": Program("gateway-api", ".", (), ("test", "-c"))}
+SUITE = ((), ("test", "-c"))
+BESIDE = {"conformance.test": Program("gateway-api", ".", *SUITE)}
+ASKED_FOR = {
+    "conformance-1.7.0.test": Program("gateway-api-1.7.0", ".", *SUITE),
+    "echo-basic-1.7.0": Program("gateway-api-1.7.0", "sigs.k8s.io/gateway-api-conformance-images/echo-basic"),
+}
+
+
+class Release(NamedTuple):
+    """What is of one release of the Gateway API: names of programs, and the module in programs/ that they are built in."""
+    module: str
+    suite: str
+    echo: str
+
+
+RELEASES = {
+    "v1.6.1": Release("gateway-api", "conformance.test", "echo-basic"),
+    "v1.7.0": Release("gateway-api-1.7.0", "conformance-1.7.0.test", "echo-basic-1.7.0"),
+}
+GATEWAY_API = next(iter(RELEASES))
 
 
 def folder() -> Path:
@@ -85,12 +106,14 @@ def crds(channel: str = "experimental", version: str = GATEWAY_API) -> list[Path
     return sorted(kept.iterdir())
 
 
-def module_folder(module: str, version: str) -> str:
-    told = subprocess.run([*go(), "mod", "download", "-json", f"{module}@{version}"], capture_output=True, text=True,
-                          cwd=PROGRAMS / "gateway-api", env=environment())
+def module_folder(name: str, version: str) -> str:
+    """Where Go keeps a module, with the Go that knows it: that of the release of this version, or else the oldest that serves."""
+    module = RELEASES.get(version, RELEASES[GATEWAY_API]).module
+    told = subprocess.run([*go(), "mod", "download", "-json", f"{name}@{version}"], capture_output=True, text=True,
+                          cwd=PROGRAMS / module, env=environment(module))
     answer = json.loads(told.stdout or "{}")
     if "Dir" not in answer:
-        raise RuntimeError(f"{module} {version} cannot be had: {answer.get('Error') or told.stderr.strip()}")
+        raise RuntimeError(f"{name} {version} cannot be had: {answer.get('Error') or told.stderr.strip()}")
     return answer["Dir"]
 
 
@@ -104,8 +127,18 @@ def go() -> list[str]:
     return [found]
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"GOFLAGS": "-mod=mod", "GOWORK": "off"}
+def environment(module: str) -> dict[str, str]:
+    """Of Go, for a module in programs/: one that names a toolchain gets it, or this machine's where that is newer."""
+    told = {"GOFLAGS": "-mod=mod", "GOWORK": "off"}
+    return os.environ | told | ({"GOTOOLCHAIN": "auto"} if "\ntoolchain " in (PROGRAMS / module / "go.mod").read_text() else {})
+
+
+def replaced(module: str) -> list[str]:
+    """What a module in programs/ has in the place of something else: `NAME VERSION for VERSION`."""
+    lines = (PROGRAMS / module / "go.mod").read_text().splitlines()
+    asked = dict(line.split()[:2] for line in lines if line.startswith("\t"))
+    pairs = [line.removeprefix("replace ").split(" => ") for line in lines if line.startswith("replace ")]
+    return [f"{new} for {asked[old]}" for old, new in pairs]
 
 
 def fingerprint(name: str, made: Program) -> str:
@@ -125,10 +158,12 @@ def build(name: str, made: Program, to: Path) -> None:
     shutil.copytree(PROGRAMS / made.module, source)
     flags = [flag.format(version=kubernetes_version()) for flag in made.flags]
     began = time.monotonic()
-    done = subprocess.run([*go(), *made.verb, *flags, "-o", str(target), made.package], cwd=source, env=environment(),
+    aside = to / f"{name}.new"
+    done = subprocess.run([*go(), *made.verb, *flags, "-o", str(aside), made.package], cwd=source, env=environment(made.module),
                           capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{name} cannot be built:\n{done.stderr.strip()[-2000:]}")
+    aside.replace(target)  # whoever runs the old one goes on
     stamp.write_text(mark)
     print(f"{name}: built in {time.monotonic() - began:.0f} s", flush=True)
 
@@ -140,16 +175,21 @@ def kubernetes_version() -> str:
 
 def wanted(names: list[str]) -> dict[str, Program]:
     absent = {name: made for name, made in WHERE_ABSENT.items() if not shutil.which(name)}
-    every = NEEDED | WHERE_ABSENT | BESIDE
+    every = NEEDED | WHERE_ABSENT | BESIDE | ASKED_FOR
     return {name: every[name] for name in names} if names else NEEDED | absent | BESIDE
 
 
-def main(names: list[str]) -> int:
+def build_all(names: list[str]) -> None:
+    """Build these programs, or those that everything needs. Raises RuntimeError, and KeyError where there is no such program."""
     to = BUILD / "bin"
     to.mkdir(parents=True, exist_ok=True)
+    for name, made in wanted(names).items():
+        build(name, made, to)
+
+
+def main(names: list[str]) -> int:
     try:
-        for name, made in wanted(names).items():
-            build(name, made, to)
+        build_all(names)
         crds()
     except (RuntimeError, KeyError) as problem:
         print(f"cluster: {problem}", file=sys.stderr)

@@ -1,0 +1,1 @@
+../gateway-api/conformance_test.go
