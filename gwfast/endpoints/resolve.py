@@ -5,6 +5,8 @@ Rules:
   FQDN have is an endpoint, or several, of its own.
 - A new name is looked up at once, then every `refresh` seconds (with jitter), PARALLEL at a time.
 - A name that stops resolving keeps its last addresses for KEEP seconds, then has none.
+- In a cluster a name may not lead to the gateway's own machine or link (`elsewhere`): who writes a Service of type ExternalName would
+  come to the admin port, and to a cloud's metadata. The API server refuses such addresses in EndpointSlices for the same reason.
 - IP literals and localhost need no lookup. The system's resolver (getaddrinfo) is used because it alone knows
   /etc/hosts, nsswitch and what a container runtime puts there; it tells no TTL, hence the refresh.
 """
@@ -21,6 +23,7 @@ TIMEOUT = 10.0  # of one lookup that the system's resolver does not end itself
 KEEP = 60.0
 ADDRESSES = 64  # of one name
 LOCALHOST = ("127.0.0.1",)
+OWN = "it leads to this machine or its link, where no name may lead in a cluster"
 
 Addresses = tuple[str, ...]
 
@@ -38,13 +41,15 @@ class Name(msgspec.Struct, eq=False):
 
 
 class Resolver:
-    """Keeps the wanted names resolved; `changed()` is called when addresses did."""
+    """Keeps the wanted names resolved; `changed()` is called when addresses did. allowed: whether a name may have an address."""
 
-    def __init__(self, loop, changed: Callable[[], None], refresh: float = 5.0, keep: float = KEEP):
+    def __init__(self, loop, changed: Callable[[], None], refresh: float = 5.0, keep: float = KEEP,
+                 allowed: Callable[[str], bool] = lambda address: True):
         self._loop = loop
         self._changed = changed
         self._refresh = refresh
         self._keep = keep
+        self._allowed = allowed
         self._names: dict[str, Name] = {}
         self._slots = asyncio.Semaphore(PARALLEL)
 
@@ -93,8 +98,9 @@ class Resolver:
             self._forget(name)
 
     def _begin(self, name: str) -> Name:
-        entry = Name(name, asyncio.Event(), literal(name))
-        if entry.addresses:
+        entry = Name(name, asyncio.Event())
+        if found := literal(name):
+            self._take(entry, found)
             entry.tried.set()
         else:
             entry.task = self._loop.create_task(self._keep_resolved(entry))
@@ -121,12 +127,25 @@ class Resolver:
         try:
             async with asyncio.timeout(TIMEOUT):
                 found = await self._loop.getaddrinfo(entry.name, None, type=socket.SOCK_STREAM)
-            entry.addresses = _usable({sockaddr[0] for *_, sockaddr in found})
-            entry.good_at, entry.error = now, ""
+            self._take(entry, {sockaddr[0] for *_, sockaddr in found})
+            entry.good_at = now
         except (OSError, UnicodeError, TimeoutError) as error:
             entry.error = str(error) or "the lookup took too long"
             if now - entry.good_at > self._keep:
                 entry.addresses = ()
+
+
+    def _take(self, entry: Name, found: Iterable[str]) -> None:
+        """Use what a name leads to, as far as it may."""
+        allowed = {address for address in found if self._allowed(address)}
+        entry.addresses, entry.error = _usable(allowed), "" if allowed else OWN
+
+
+def elsewhere(address: str) -> bool:
+    """Return whether an address is another machine's than ours, and not of our link alone (169.254.169.254, fe80::)."""
+    found = ipaddress.ip_address(address)
+    found = getattr(found, "ipv4_mapped", None) or found
+    return not (found.is_loopback or found.is_unspecified or found.is_link_local or found.is_multicast or str(found) == "255.255.255.255")
 
 
 def literal(name: str) -> Addresses:

@@ -25,7 +25,7 @@ from gwfast.config.locate import locate
 from gwfast.config.source import Source
 from gwfast.endpoints.health import Health
 from gwfast.endpoints.probes import Prober
-from gwfast.endpoints.resolve import Resolver
+from gwfast.endpoints.resolve import Resolver, elsewhere
 from gwfast.errors import Problem
 from gwfast.graph.model import Graph
 from gwfast.observe import metrics, sink
@@ -91,11 +91,13 @@ class Supervisor:
         self._nursery = nursery
         self.crew = Crew(loop, options, self.counters, self.ports, self.stats, log, processes,
                          nursery.worker)
-        self.resolver = Resolver(loop, lambda: self._ask(set()), options.dns_refresh)
+        in_cluster = bool(options.controller or options.kubernetes)
+        self.resolver = Resolver(loop, lambda: self._ask(set()), options.dns_refresh,
+                                 allowed=elsewhere if in_cluster else lambda address: True)
         self.prober = Prober(loop, partial(_counters.mark, self.counters))
         self._certs = None  # serve.certs.Certs, once there was something to probe over TLS
         self.health = Health(partial(_counters.ejected, self.counters), self.prober.unhealthy, log.warning)
-        self._admin = Admin(pages(self), log.bug, PUBLIC if options.controller else None)
+        self._admin = Admin(pages(self), log.bug, PUBLIC if in_cluster else None)
         self.reading: Reading | None = None
         self._plan: Plan | None = None  # what the table serves, with
         self._idle = "the configuration is being read"  # '': something is served

@@ -109,8 +109,10 @@ def test_who_asks_is_known_by_address():
     run(scenario)
 
 
-@pytest.mark.parametrize("controller, public", [("https://controller:9443", {"/healthz", "/readyz", "/metrics"}), ("", None)])
-def test_a_data_plane_of_a_controller_tells_other_pods_no_rules(controller, public, monkeypatch):
+@pytest.mark.parametrize("where, public", [
+    ({"controller": "https://controller:9443"}, {"/healthz", "/readyz", "/metrics"}),
+    ({"kubernetes": True}, {"/healthz", "/readyz", "/metrics"}), ({}, None)], ids=str)
+def test_in_a_cluster_other_pods_are_told_no_rules(where, public, monkeypatch):
     class Seen(Exception):
         pass
 
@@ -120,7 +122,7 @@ def test_a_data_plane_of_a_controller_tells_other_pods_no_rules(controller, publ
 
     async def make():
         with pytest.raises(Seen) as seen:
-            supervisor.Supervisor(asyncio.get_running_loop(), MagicMock(), ServeOptions(paths=(), controller=controller),
+            supervisor.Supervisor(asyncio.get_running_loop(), MagicMock(), ServeOptions(paths=(), **where),
                                   MagicMock(), [], MagicMock())
         assert seen.value.args == (public,)
     asyncio.run(make())

@@ -6,7 +6,7 @@ import socket
 import pytest
 import uvloop
 
-from gwfast.endpoints.resolve import Resolver, literal
+from gwfast.endpoints.resolve import OWN, Resolver, elsewhere, literal
 
 
 class Lookups:
@@ -142,3 +142,29 @@ def test_an_address_without_a_route_is_left_out_where_there_is_another():
         assert resolver.addresses(["both"]) == ("127.0.0.2",)
         assert resolver.addresses(["six"]) == ("fe80::1",)
     run({"both": ("127.0.0.2", "fe80::1"), "six": ("fe80::1",)}, scenario)
+
+
+@pytest.mark.parametrize("address, allowed", [
+    ("127.0.0.1", False), ("127.9.9.9", False), ("::1", False), ("::ffff:127.0.0.1", False), ("0.0.0.0", False), ("::", False),
+    ("169.254.169.254", False), ("::ffff:169.254.169.254", False), ("fe80::1", False), ("fe80::1%lo", False), ("224.0.0.1", False),
+    ("ff02::1", False), ("255.255.255.255", False), ("10.0.0.1", True), ("fd00::1", True), ("192.0.2.1", True), ("::ffff:10.0.0.1", True)])
+def test_what_is_elsewhere(address, allowed):
+    assert elsewhere(address) is allowed
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "::1", "own", "link", "0.0.0.0"])
+def test_in_a_cluster_no_name_leads_to_the_gateway_itself(name):
+    """Services of type ExternalName are a tenant's to write: localhost:9000 is where a gateway tells its rules and reloads."""
+    async def scenario(resolver, lookups, changes):
+        resolver.want([name, "api", "both"])
+        await resolver.settle(10)
+        assert resolver.addresses([name]) == () and resolver.failed == {name: OWN}
+        assert resolver.addresses(["api"]) == ("10.0.0.1",) and resolver.addresses(["both"]) == ("10.0.0.2",)
+        while len(lookups.asked) < 9:  # neither does what is looked up later
+            await asyncio.sleep(0)
+        lookups.table["api"] = ("127.0.0.1",)
+        while resolver.addresses(["api"]):
+            await changes.get()
+        assert resolver.failed["api"] == OWN
+    run({"own": ("127.0.0.2",), "link": ("169.254.169.254", "fe80::1"), "api": ("10.0.0.1",), "both": ("127.0.0.1", "10.0.0.2")},
+        scenario, refresh=0.01, allowed=elsewhere)
