@@ -5,8 +5,8 @@ Rules:
   FQDN have is an endpoint, or several, of its own.
 - A new name is looked up at once, then every `refresh` seconds (with jitter), PARALLEL at a time.
 - A name that stops resolving keeps its last addresses for KEEP seconds, then has none.
-- In a cluster a name may not lead to the gateway's own machine or link (`elsewhere`): who writes a Service of type ExternalName would
-  come to the admin port, and to a cloud's metadata. The API server refuses such addresses in EndpointSlices for the same reason.
+- In a cluster a name may not lead to the gateway's own machine or link (`elsewhere`): who writes a Service of type ExternalName
+  would come to the admin port, and to a cloud's metadata. The API server refuses such addresses in EndpointSlices for the same reason.
 - IP literals and localhost need no lookup. The system's resolver (getaddrinfo) is used because it alone knows
   /etc/hosts, nsswitch and what a container runtime puts there; it tells no TTL, hence the refresh.
 """
@@ -145,7 +145,8 @@ def elsewhere(address: str) -> bool:
     """Return whether an address is another machine's than ours, and not of our link alone (169.254.169.254, fe80::)."""
     found = ipaddress.ip_address(address)
     found = getattr(found, "ipv4_mapped", None) or found
-    return not (found.is_loopback or found.is_unspecified or found.is_link_local or found.is_multicast or str(found) == "255.255.255.255")
+    own = found.is_loopback or found.is_unspecified or found.is_link_local
+    return not (own or found.is_multicast or str(found) == "255.255.255.255")
 
 
 def literal(name: str) -> Addresses:

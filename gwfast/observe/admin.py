@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Container
 from gwfast.observe.h11_server import Answer, Request, Server
 
 CONNECTIONS = 256  # scrapes, probes and people
+OF_ONE = 32  # from one address: whoever holds more ends those that it had first, and keeps no probe of a kubelet out
 
 Page = Callable[[], Awaitable[Answer]]
 
@@ -16,7 +17,7 @@ class Admin:
         self._pages = pages
         self._bug = bug
         self._public = public
-        self._server = Server(self._answer, CONNECTIONS)
+        self._server = Server(self._answer, CONNECTIONS, OF_ONE)
         self._listening = None
 
     async def start(self, loop, host: str, port: int) -> tuple[str, int]:

@@ -13,6 +13,7 @@ import h11
 import msgspec
 
 from gwfast import limits
+from gwfast.crowd import Crowd
 
 CONNECTIONS = 1024  # open at once: few clients are expected
 
@@ -47,15 +48,33 @@ NO_TUNNELS = Answer(405, b"no such method here\n", headers=(("Connection", "clos
 
 
 class Server:
-    """Answers with one coroutine function; call it to get a protocol, `close` ends every connection."""
+    """Answers with one coroutine function; call it to get a protocol, `close` ends every connection.
 
-    def __init__(self, answer: Callable[[Request], Awaitable[Answer]], most: int = CONNECTIONS):
+    most: connections; one more is refused, or takes the place of another one where `of_one` address may have so many.
+    """
+
+    def __init__(self, answer: Callable[[Request], Awaitable[Answer]], most: int = CONNECTIONS, of_one: int = 0):
         self.answer = answer
         self.most = most
+        self.crowd: Crowd[Connection] | None = Crowd(most, of_one) if of_one else None
         self.connections: set[Connection] = set()
 
     def __call__(self) -> "Connection":
         return Connection(self)
+
+    def welcome(self, connection: "Connection", address: str) -> bool:
+        """Take a connection in, where there is a place."""
+        if self.crowd is not None and (leaves := self.crowd.come(connection, address)) is not None:
+            leaves.drop()
+        elif self.crowd is None and len(self.connections) >= self.most:
+            return False
+        self.connections.add(connection)
+        return True
+
+    def leave(self, connection: "Connection") -> None:
+        self.connections.discard(connection)
+        if self.crowd is not None:
+            self.crowd.go(connection)
 
     def close(self) -> None:
         for connection in list(self.connections):
@@ -76,14 +95,13 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport) -> None:
         self._transport = transport
-        if len(self._server.connections) >= self._server.most:
+        if not self._server.welcome(self, self._peer()):
             transport.abort()
             return
-        self._server.connections.add(self)
         self._close_in(limits.HEAD_TIMEOUT)
 
     def connection_lost(self, exc) -> None:
-        self._server.connections.discard(self)
+        self._server.leave(self)
         self._close_in(None)
         if self._task is not None:
             self._task.cancel()
@@ -99,6 +117,13 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         self._transport.close()
+
+    def drop(self) -> None:
+        """End at once: another one needs the place."""
+        self._transport.abort()
+
+    def _peer(self) -> str:
+        return (self._transport.get_extra_info("peername") or ("",))[0]
 
     def _read(self) -> None:
         """Take what has come, up to one whole request."""
@@ -134,7 +159,7 @@ class Connection(asyncio.Protocol):
                           "HTTP/" + head.http_version.decode("latin-1"),
                           [(name.decode("latin-1"), value.decode("latin-1"))
                            for name, value in head.headers.raw_items()], self._body_bytes, told_of_tls(self._transport),
-                          (self._transport.get_extra_info("peername") or ("",))[0])
+                          self._peer())
         try:
             answer = NO_TUNNELS if request.method == "CONNECT" else await self._server.answer(request)
         except Exception:
@@ -168,7 +193,7 @@ class Connection(asyncio.Protocol):
     def _hand_over(self, answer: Answer) -> None:
         self._send(h11.InformationalResponse(status_code=101, headers=list(answer.headers),
                                              reason=_reason(101)))
-        self._server.connections.discard(self)
+        self._server.leave(self)
         first, _ = self._h11.trailing_data
         self._transport.set_protocol(answer.upgrade(self._transport, first))
         self._transport.resume_reading()

@@ -150,17 +150,28 @@ def test_a_slow_head_is_cut(monkeypatch):
     run(scenario)
 
 
-def test_connections_are_bounded(monkeypatch):
-    monkeypatch.setattr(admin_module, "CONNECTIONS", 1)
+def test_connections_are_bounded_and_who_floods_keeps_no_probe_out(monkeypatch):
+    """A kubelet whose probes get no answer ends the Pod."""
+    monkeypatch.setattr(admin_module, "CONNECTIONS", 4)
+    monkeypatch.setattr(admin_module, "OF_ONE", 3)
 
-    async def scenario(_, where):
-        reader, writer = await asyncio.open_connection(*where)
-        writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
-        await reader.readuntil(b"ok\n")
-        with pytest.raises(ConnectionResetError):
-            await talk(where, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", end=False)
-            raise ConnectionResetError  # closed without an answer is as good
-        writer.close()
+    async def scenario(pages, where):
+        flood = []
+        for _ in range(20):
+            flood.append(await asyncio.open_connection(*where, local_addr=("127.0.0.2", 0)))
+            flood[-1][1].write(b"GET /healthz HTTP/1.1\r\n")
+        assert (await talk(where, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")).endswith("ok\n")
+        for reader, writer in flood[:17]:
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+        flood[-1][1].write(b"Host: a\r\n\r\n")  # the newest ones have their places
+        assert (await flood[-1][0].readuntil(b"ok\n")).startswith(b"HTTP/1.1 200 ")
+        for _, writer in flood[17:]:
+            writer.close()
+        while pages.admin._server.connections:
+            await asyncio.sleep(0)
+        assert len(pages.admin._server.crowd) == 0
     run(scenario)
 
 
