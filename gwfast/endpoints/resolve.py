@@ -6,7 +6,8 @@ Rules:
 - A new name is looked up at once, then every `refresh` seconds (with jitter), PARALLEL at a time.
 - A name that stops resolving keeps its last addresses for KEEP seconds, then has none.
 - In a cluster a name may not lead to the gateway's own machine or link (`elsewhere`): who writes a Service of type ExternalName
-  would come to the admin port, and to a cloud's metadata. The API server refuses such addresses in EndpointSlices for the same reason.
+  would come to the admin port, and to a cloud's metadata. The API server refuses such addresses in EndpointSlices for the same
+  reason.
 - IP literals and localhost need no lookup. The system's resolver (getaddrinfo) is used because it alone knows
   /etc/hosts, nsswitch and what a container runtime puts there; it tells no TTL, hence the refresh.
 """
