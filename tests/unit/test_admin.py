@@ -111,7 +111,7 @@ def test_who_asks_is_known_by_address():
 
 @pytest.mark.parametrize("where, public", [
     ({"controller": "https://controller:9443"}, {"/healthz", "/readyz", "/metrics"}),
-    ({"kubernetes": True}, {"/healthz", "/readyz", "/metrics"}), ({}, None)], ids=str)
+    ({"kubernetes": True}, {"/healthz", "/readyz", "/metrics"}), ({}, None)], ids=["of a controller", "one process", "files"])
 def test_in_a_cluster_other_pods_are_told_no_rules(where, public, monkeypatch):
     class Seen(Exception):
         pass
