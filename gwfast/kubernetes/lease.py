@@ -6,6 +6,9 @@
 
 Rules:
 - Clocks of machines are never compared: a Lease has expired when it was seen unchanged for its duration, by our own clock.
+- Who does not lead watches the Lease, so a renewal is seen when it is made, and one that was given back is taken at once. Of a
+  leader that died another one leads 15 s after its last renewal: no later than that after its death, and a request or two. Where
+  the Lease may not be watched it is looked at twice as often instead, and that much later it is taken.
 - Who leads renews every `retry` seconds, with the version that it wrote last: one request. `leads` ends `renew` seconds after the
   begin of the last renewal that went well, by the clock of the moment it is asked: before anybody else may lead, and also
   in a process that was frozen or on a machine that slept.
@@ -13,6 +16,7 @@ Rules:
 - Who is told to end gives the Lease back: nobody holds it, and another need not wait.
 """
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -22,6 +26,8 @@ import msgspec
 
 from gwfast.kubernetes import paths
 from gwfast.kubernetes.client import ApiError, Client, Unreachable
+from gwfast.kubernetes.reflector import Reflector
+from gwfast.kubernetes.seen import Name, Seen
 
 JITTER = 1.2  # of `retry`, for who does not lead (client-go): not all try at the same moment
 RELEASE_TIMEOUT = 3.0  # to give it back: a process that ends does not wait for an API server that is gone
@@ -72,6 +78,8 @@ class Election:
         self._lease: dict = {}  # as it was read or written last
         self._seen: tuple[str, float] = ("", 0.0)  # its resourceVersion, and when that was first seen
         self._failing = False
+        self._free = asyncio.Event()  # the watch says that nobody holds it
+        self._watch = Reflector(client, self._collection, self, field_selector=f"metadata.name={name}", log=self._log)
 
     @property
     def leads(self) -> bool:
@@ -80,18 +88,29 @@ class Election:
 
     async def run(self) -> None:
         """Stand, renew, and stand again, until cancelled; never raises."""
-        while True:
-            await self._try()
-            self._tell()
-            await asyncio.sleep(self._pause())
+        watching = asyncio.ensure_future(self._watch.run())
+        try:
+            while True:
+                self._free.clear()
+                await self._try()
+                self._tell()
+                await self._rest(self._pause())
+        finally:
+            watching.cancel()
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, and no longer once somebody has given the Lease back."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await (asyncio.sleep(seconds) if self._told else self._free.wait())
 
     def _pause(self) -> float:
-        """Return the seconds until the next try. Who does not lead looks twice as often, to see a renewal soon after it was made,
-        and at the moment that the lease expires: a leader that died is followed after little more than its duration."""
+        """Return the seconds until the next try: of who does not lead the moment that the lease expires is one. Who may not watch
+        looks twice as often, to see a renewal soon after it was made."""
         if self._told:
             return self._retry
-        left = self._seen[1] + (self._spec().lease_duration_seconds or self._duration) - self._clock() if self._lease else 0.0
-        pause = self._retry / 2 * random.uniform(1.0, JITTER)
+        left = self._seen[1] + (_spec(self._lease).lease_duration_seconds or self._duration) - self._clock() if self._lease else 0.0
+        pause = self._retry * random.uniform(1.0, JITTER) / (1 if self._watch.state == "watching" else 2)
         return left if 0.0 < left < pause else pause
 
     async def release(self) -> None:
@@ -130,7 +149,7 @@ class Election:
         timeout = self._renew / 2
         if self.leads and self._lease:
             try:
-                await self._replace(timeout, self._ours(self._spec()))
+                await self._replace(timeout, self._ours(_spec(self._lease)))
                 return True
             except ApiError as error:
                 if error.status not in (404, 409):
@@ -156,9 +175,6 @@ class Election:
         transitions = (spec.lease_transitions or 0) + (spec.lease_transitions is not None and not same)
         return _Spec(self.identity, round(self._duration), acquired, now, transitions)
 
-    def _spec(self) -> _Spec:
-        return msgspec.convert(self._lease.get("spec") or {}, _Spec)
-
     async def _read(self, timeout: float) -> _Spec:
         return self._note(await self._client.request("GET", self._path, timeout=timeout, urgent=True))
 
@@ -174,12 +190,30 @@ class Election:
         """Keep the Lease, and when it was first seen as it is."""
         lease = msgspec.json.decode(answer, type=dict)
         version = msgspec.convert(lease, _Lease).metadata.resource_version
+        spec = _spec(lease)
         if version != self._seen[0]:
             self._seen = (version, self._clock())
         self._lease = lease
-        spec = self._spec()
         self.holder = spec.holder_identity or ""
         return spec
+
+    # -- what the watch says, of which only who waits has any use
+
+    def put(self, name: Name, seen: Seen, raw: bytes, before: Seen | None) -> None:
+        """Take note of a renewal, or that the Lease was given back."""
+        if self._told or not _newer(seen.resource_version, self._seen[0]):
+            return
+        with contextlib.suppress(msgspec.MsgspecError):
+            self._note(raw)
+            if not self.holder:
+                self._free.set()
+
+    def gone(self, name: Name) -> None:
+        """Make it anew."""
+        self._free.set()
+
+    def synced(self) -> None:
+        """Nothing to do: what is not there is made by whoever tries."""
 
     # -- what is told
 
@@ -196,6 +230,16 @@ class Election:
             self._log.info("this process leads" if leads else "this process does not lead any more",
                            lease=self._name, identity=self.identity)
             self._changed(leads)
+
+
+def _spec(lease: dict) -> _Spec:
+    """Return what a Lease says; MsgspecError."""
+    return msgspec.convert(lease.get("spec") or {}, _Spec)
+
+
+def _newer(version: str, known: str) -> bool:
+    """Whether a resourceVersion is newer than what was read: a watch may be behind an answer."""
+    return int(version) > int(known) if version.isdecimal() and known.isdecimal() else version != known
 
 
 def _now() -> str:

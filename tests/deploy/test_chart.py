@@ -197,7 +197,7 @@ def test_one_process_writes_nothing_but_status_and_its_lease():
     objects = render('mode="one-process"')
     writes = {key for key, verbs in allowed(objects).items() if verbs - {"get", "list", "watch"}}
     assert all(resource.endswith("/status") for _, resource in writes)
-    assert allowed(objects, "Role") == {("coordination.k8s.io", "leases"): {"get", "create", "update", "patch"}}
+    assert allowed(objects, "Role") == {("coordination.k8s.io", "leases"): {"get", "list", "watch", "create", "update", "patch"}}
 
 
 @needs_helm

@@ -3,12 +3,14 @@ import asyncio
 import re
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 from servers import Exchange, run, serving, until
 
 from gwfast.kubernetes.access import Access
 from gwfast.kubernetes.client import Client
 from gwfast.kubernetes.lease import Election
+from gwfast.kubernetes.seen import Seen
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
@@ -23,6 +25,9 @@ class Leases:
         self.reads = 0
         self.frozen = False  # nothing is answered
         self.status = 0  # of each answer
+        self.unwatched = False  # lists and watches may not be read
+        self.watching = 0  # watches that were begun
+        self.changed = asyncio.Event()
 
     async def __call__(self, x: Exchange) -> None:
         if self.frozen:
@@ -32,7 +37,10 @@ class Leases:
             await x.refuse(self.status)
             return
         where = x.path.removeprefix("/apis/coordination.k8s.io/v1/namespaces/ns/leases")
-        if x.method == "POST":
+        if x.method == "GET" and not where:
+            assert x.query["fieldSelector"] == "metadata.name=gwfast"
+            await (self.watch(x) if x.query.get("watch") else self.list(x))
+        elif x.method == "POST":
             if where or self.lease is not None:
                 await x.refuse(409, "AlreadyExists")
                 return
@@ -47,6 +55,23 @@ class Leases:
         else:
             await self.write(x)
 
+    async def list(self, x: Exchange) -> None:
+        if self.unwatched:
+            await x.refuse(403, "Forbidden")
+            return
+        await x.answer({"metadata": {"resourceVersion": str(self.version)}, "items": [self.lease] if self.lease else []})
+
+    async def watch(self, x: Exchange) -> None:
+        version = int(x.query["resourceVersion"])
+        self.watching += 1
+        await x.begin()
+        while True:
+            changed = self.changed
+            if self.lease is not None and self.version > version:
+                version = self.version
+                await x.line({"type": "MODIFIED", "object": self.lease})
+            await changed.wait()
+
     async def write(self, x: Exchange) -> None:
         self.writes.append((x.method, x.json()["spec"]))
         self.put(x.json())
@@ -54,6 +79,8 @@ class Leases:
 
     def put(self, lease: dict) -> None:
         self.version += 1
+        self.changed.set()
+        self.changed = asyncio.Event()
         self.lease = lease | {"metadata": lease["metadata"] | {"resourceVersion": str(self.version)}}
 
     @property
@@ -62,6 +89,8 @@ class Leases:
 
 
 class Clock:
+    """Time that goes on when a test says so: however slow the machine is, no lease expires by itself."""
+
     now = 1000.0
 
     def __call__(self) -> float:
@@ -89,7 +118,9 @@ class Candidate(Election):
 async def voting(*names: str, **options):
     """Candidates, of one server; quick ones: 1.5 s, 1 s, 0.1 s."""
     options = dict(duration=1.5, renew=1.0, retry=0.1) | options
-    async with serving(leases := Leases()) as server:
+    leases = Leases()
+    leases.unwatched = options.pop("unwatched", False)
+    async with serving(leases) as server:
         clients = [Client(Access(server.url)) for _ in names]
         candidates = [Candidate(client, name, **options) for client, name in zip(clients, names, strict=True)]
         try:
@@ -104,7 +135,7 @@ async def voting(*names: str, **options):
 
 def test_a_lease_is_made_renewed_and_given_back():
     async def test():
-        async with voting("me", duration=15.0) as (leases, me):
+        async with voting("me", duration=15.0, clock=Clock()) as (leases, me):
             assert not me.leads
             me.start()
             await until(lambda: len(leases.writes) >= 3)
@@ -122,13 +153,15 @@ def test_a_lease_is_made_renewed_and_given_back():
     run(test)
 
 
-def test_who_waits_takes_what_is_given_back_at_once():
+@pytest.mark.parametrize("unwatched", [False, True])
+def test_who_waits_takes_what_is_given_back_at_once(unwatched):
+    """Who watches has the next try in an hour."""
     async def test():
-        async with voting("one", "two", duration=60.0, renew=40.0) as (leases, one, two):
+        async with voting("one", "two", unwatched=unwatched, clock=Clock(), retry=0.1 if unwatched else 3600.0) as (leases, one, two):
             one.start()
             await until(lambda: one.leads)
             two.start()
-            await until(lambda: leases.reads > 3)
+            await until(lambda: leases.reads > 3 if unwatched else leases.watching == 2)
             assert not two.leads and two.holder == "one"
             await one.stop()
             await one.release()
@@ -151,6 +184,44 @@ def test_a_leader_that_is_killed_is_followed_when_its_lease_has_expired():
     run(test)
 
 
+def test_a_renewal_is_seen_when_it_is_made():
+    """Of a leader that dies another one leads when the lease is over, and not a look later."""
+    async def test():
+        clock = Clock()
+        async with voting("two", duration=15.0, renew=10.0, retry=2.0, clock=clock) as (leases, two):
+            spec = {"holderIdentity": "one", "leaseDurationSeconds": 15, "leaseTransitions": 0}
+            leases.put({"metadata": {"name": "gwfast"}, "spec": spec})
+            two.start()
+            await until(lambda: leases.watching == 1 and two.holder == "one")
+            clock.now += 1.5
+            leases.put({"metadata": {"name": "gwfast"}, "spec": spec})
+            await until(lambda: two._seen == (str(leases.version), clock.now))
+            reads = leases.reads
+            clock.now += 14.999  # the next try is at the end of it, which has all but come
+            assert two._pause() == pytest.approx(0.001)
+            await until(lambda: leases.reads > reads)
+            assert not two.leads
+            clock.now += 0.001
+            await until(lambda: two.leads)
+    run(test)
+
+
+def test_a_watch_that_is_behind_says_nothing():
+    async def test():
+        async with voting("one", retry=3600.0, clock=Clock()) as (leases, one):
+            leases.put({"metadata": {"name": "gwfast"}, "spec": {"holderIdentity": "other", "leaseDurationSeconds": 15}})
+            old = msgspec.json.encode(leases.lease)
+            leases.put(leases.lease)
+            one.start()
+            await until(lambda: one.holder == "other")
+            seen = one._seen
+            one.put(("ns", "gwfast"), Seen("u", "1"), old, None)
+            assert one._seen == seen == ("2", one._clock.now)
+            one.put(("ns", "gwfast"), Seen("u", "3"), b'{"metadata": {"resourceVersion": "3"}, "spec": {"holderIdentity": 7}}', None)
+            assert not one.task.done() and not one.leads
+    run(test)
+
+
 @pytest.mark.parametrize("how", ["frozen", "status"])
 def test_a_leader_that_cannot_renew_leads_no_more(how):
     async def test():
@@ -168,7 +239,7 @@ def test_a_leader_that_cannot_renew_leads_no_more(how):
 
 def test_a_leader_whose_lease_was_taken_leads_no_more():
     async def test():
-        async with voting("one") as (leases, one):
+        async with voting("one", clock=Clock()) as (leases, one):
             one.start()
             await until(lambda: one.leads)
             leases.put(leases.lease | {"spec": leases.lease["spec"] | {"holderIdentity": "two", "leaseDurationSeconds": 60}})
@@ -182,7 +253,7 @@ def test_a_leader_whose_lease_was_taken_leads_no_more():
 
 def test_a_lease_that_was_deleted_is_made_anew():
     async def test():
-        async with voting("one") as (leases, one):
+        async with voting("one", clock=Clock()) as (leases, one):
             one.start()
             await until(lambda: one.leads)
             leases.lease = None
@@ -202,7 +273,9 @@ def test_what_else_is_in_a_lease_is_left():
     run(test)
 
 
-@pytest.mark.parametrize("lease", [{"metadata": {}}, {"metadata": {}, "spec": {"holderIdentity": 7}}, {"spec": {}, "metadata": {"resourceVersion": 1}}])
+@pytest.mark.parametrize("lease", [{"metadata": {}}, {"metadata": {}, "spec": {"holderIdentity": 7}}, {"spec": {}, "metadata": {"resourceVersion": 1}},
+                                   {"spec": {"holderIdentity": 7}, "metadata": {"resourceVersion": "1"}},
+                                   {"spec": {"leaseDurationSeconds": "x"}, "metadata": {"resourceVersion": "1"}}])
 def test_a_lease_that_makes_no_sense_is_nobodys_to_lead(lease):
     async def test():
         async with voting("one") as (leases, one):
@@ -252,7 +325,7 @@ def test_clocks_of_machines_are_not_compared():
 def test_many_candidates_have_one_leader_at_most():
     async def test():
         names = [f"c{number}" for number in range(8)]
-        async with voting(*names, duration=1.0, renew=0.6, retry=0.05) as (leases, *candidates):
+        async with voting(*names, retry=0.05, clock=Clock()) as (leases, *candidates):
             for candidate in candidates:
                 candidate.start()
             for _ in range(4):
