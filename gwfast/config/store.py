@@ -53,10 +53,10 @@ class Store:
 
     def settle(self) -> Changes:
         """Bring `served` up to date; return what that changed."""
-        touched, self._touched = self._touched, set()
-        now = {key: self.written.get(key) for key in touched}
+        now = {key: self.written.get(key) for key in self._touched}
         if self._selections or self._attached:
             now |= {key: self.written.get(key) for key in self._attached} | self._old_routes()
+        self._touched = set()
         added, changed, removed = set(), set(), set()
         for key, resource in now.items():
             before = self.served.get(key)

@@ -177,10 +177,14 @@ class Applier:
         """Return what has to be written or deleted now, and forget of the rest that it was to be looked at."""
         found = []
         for key in self._dirty - self._busy:
-            if not (self._differs(key) if key in self._desired else key in self._doomed and key in self._owned):
-                self._dirty.discard(key)
-            elif self._at(key) <= now:
-                found.append(key)
+            try:
+                if not (self._differs(key) if key in self._desired else key in self._doomed and key in self._owned):
+                    self._dirty.discard(key)
+                elif self._at(key) <= now:
+                    found.append(key)
+            except Exception as error:
+                self._dirty.discard(key)  # until it changes
+                self._log.bug("an object was not compared", error, object=str(key))
         return found
 
     def _at(self, key: Key) -> float:

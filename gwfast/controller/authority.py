@@ -192,6 +192,9 @@ class Authority:
                 place = f"{self._namespace}/{SECRET}"
                 self._log.warning(f"the Secret {place} cannot be read or written; it is tried again", error=str(error))
                 wait = backoff.next()
+            except Exception as error:  # what somebody wrote there is no reason to end
+                self._log.bug("what the Secret of the stream's certificates says was not taken; it is tried again", error)
+                wait = backoff.next()
             try:
                 async with asyncio.timeout(wait):
                     await self._again.wait()
@@ -226,8 +229,13 @@ class Authority:
     def _take(self, data: Data) -> None:
         found = bundle_of(data), data.get("tls.crt", b""), data.get("tls.key", b"")
         if found != (self.bundle, self.certificate, self.key):
+            before = self.bundle, self.certificate, self.key
             self.bundle, self.certificate, self.key = found
-            self._changed()
+            try:
+                self._changed()
+            except BaseException:
+                self.bundle, self.certificate, self.key = before
+                raise
 
 
 def _decoded(there: dict | None) -> dict[str, bytes]:

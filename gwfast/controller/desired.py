@@ -9,12 +9,11 @@ Rules:
 - Only what carries our label for this controllerName is looked at; nothing else is changed or removed.
 - What a plan says nothing of, because its parameters are wrong, stays as it is; so does that whose objects cannot be made.
 """
-from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 
 from gwfast.config.model import Key
 from gwfast.controller import objects
-from gwfast.controller.fleet import GATEWAY_CLASS_NAME, Fleet, Need, Place, Plan, Records, Site
+from gwfast.controller.fleet import GATEWAY_CLASS_NAME, Fleet, Need, Place, Plan, Records, Site, Spoilt, apart
 from gwfast.controller.objects import Object, Owner
 from gwfast.controller.ports import Wanted
 from gwfast.kubernetes.statuses import Assigned
@@ -22,7 +21,6 @@ from gwfast.kubernetes.statuses import Assigned
 Owned = Mapping[Key, Object]
 UidOf = Callable[[Key], str]
 Targets = Mapping[Key, Mapping[Wanted, int]]  # of Gateways
-Spoilt = MutableMapping[Place | Key, Exception]  # why the objects of a fleet, or the Service of a Gateway, cannot be made
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 OURS, KUBERNETES = "gwfast.dev", "endpointslice-controller.k8s.io"  # who keeps an EndpointSlice
@@ -77,22 +75,13 @@ def desired(plan: Plan, site: Site, uid_of: UidOf, targets: Targets, authority: 
     for fleet in plan.fleets.values():
         if fleet.parameters is not None and (owner := _owner(fleet.gateway or Key("GatewayClass", "", fleet.class_name), uid_of)):
             gateway = plan.needs[fleet.gateway].node.resource if fleet.gateway else None
-            with _apart(fleet.place, spoilt):
+            with apart(fleet.place, spoilt):
                 found += objects.for_fleet(fleet, site, owner, gateway, authority)
     for key, need in plan.needs.items():
         if need.parameters is not None and targets.get(key) and (owner := _owner(key, uid_of)):
-            with _apart(key, spoilt):
+            with apart(key, spoilt):
                 found.append(objects.for_gateway(need, site, owner, targets[key], plan.fleets[need.fleet]))
     return {objects.key_of(each): each for each in found}
-
-
-@contextmanager
-def _apart(what: Place | Key, spoilt: Spoilt) -> Iterator[None]:
-    """Note what goes wrong with one: what a tenant wrote must not stop what is made for others."""
-    try:
-        yield
-    except Exception as error:
-        spoilt[what] = error
 
 
 def _owner(key: Key, uid_of: UidOf) -> Owner | None:
@@ -120,28 +109,34 @@ class Slices:
                    for found in self.of(place, keeper) for each in found.get("endpoints") or ())
 
 
-def mirrors(plan: Plan, site: Site, owned: Owned, slices: Slices, targets: Targets) -> dict[Key, Object]:
-    """Return the EndpointSlices of Gateways on shared data planes."""
+def mirrors(plan: Plan, site: Site, owned: Owned, slices: Slices, targets: Targets,
+            spoilt: Spoilt | None = None) -> dict[Key, Object]:
+    """Return the EndpointSlices of Gateways on shared data planes; `spoilt` is as in `desired`."""
     found: list[Object] = []
+    spoilt = {} if spoilt is None else spoilt
     for key, need in plan.needs.items():
         service = owned.get(Key("Service", key.namespace, need.service))
         if service is None or plan.fleets[need.fleet].gateway is not None or not targets.get(key):
             continue
         owner = Owner("Service", need.service, service["metadata"].get("uid", ""))
-        found += [objects.mirrored(each, need, site, owner, targets[key]) for each in slices.of(need.fleet, KUBERNETES)]
+        with apart(key, spoilt):
+            found += [objects.mirrored(each, need, site, owner, targets[key]) for each in slices.of(need.fleet, KUBERNETES)]
     return {objects.key_of(each): each for each in found}
 
 
 def doomed(plan: Plan, wanted: Mapping[Key, Object], owned: Owned, slices: Slices,
            spoilt: Collection[Place | Key] = ()) -> set[Key]:
-    """Return the keys of what is ours, is there, and is not needed any more. spoilt: whose objects could not be made."""
+    """Return the keys of what is ours, is there, and is not needed any more. spoilt: whose objects could not be made; where one
+    of them is not even in the plan, nobody knows what it needs, and nothing goes."""
+    if any(isinstance(what, Key) and what not in plan.needs for what in spoilt):
+        return set()
     kept = _kept(plan, spoilt)
     needs = {(gateway.namespace, need.service): need for gateway, need in plan.needs.items()}
     gone = set()
     for key, each in owned.items():
         if key in wanted or key in kept or each["metadata"].get("deletionTimestamp"):
             continue
-        if key.kind != "EndpointSlice" or _slice_is_over(key, each, plan, needs, slices):
+        if key.kind != "EndpointSlice" or _slice_is_over(key, each, plan, needs, slices, spoilt):
             gone.add(key)
     return gone
 
@@ -158,13 +153,16 @@ def _kept(plan: Plan, spoilt: Collection[Place | Key]) -> set[Key]:
     return found | {Key("Service", key.namespace, need.service) for key, need in plan.needs.items()}
 
 
-def _slice_is_over(key: Key, found: Object, plan: Plan, needs: Mapping[Place, Need], slices: Slices) -> bool:
+def _slice_is_over(key: Key, found: Object, plan: Plan, needs: Mapping[Place, Need], slices: Slices,
+                   spoilt: Collection[Place | Key]) -> bool:
     """Whether an EndpointSlice is over. Those of the other keeper stay until those that take their place serve."""
     labels = _labels(found)
     keeper, place = labels.get(MANAGED_BY), (key.namespace, labels.get(SERVICE_NAME, ""))
     need = needs.get(place)
     if need is None:
         return keeper == OURS  # those of Kubernetes go with their Service
+    if need.node.key in spoilt:
+        return False
     dedicated = plan.fleets[need.fleet].gateway is not None
     if dedicated:
         return keeper == OURS and slices.serve(place, KUBERNETES)

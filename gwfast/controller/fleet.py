@@ -12,7 +12,8 @@ Rules:
   None, which says that nothing is to be touched.
 """
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 
 import msgspec
 
@@ -32,6 +33,7 @@ CONTROLLER = "gwfast.dev/controller"  # what is labelled so is ours, and of this
 FLEET = "gwfast.dev/fleet"
 
 Place = tuple[str, str]  # namespace, name
+Spoilt = MutableMapping[Place | Key, Exception]  # what cannot be planned or made, and why
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,10 +90,11 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct):
-    """The parameters that were right the last time."""
+    """The parameters that were right the last time, and what Gateways needed then."""
 
     classes: dict[str, GatewayParametersSpec] = {}
     gateways: dict[Key, GatewayParametersSpec] = {}
+    needs: dict[Key, Need] = {}
 
 
 # ---- Names
@@ -133,9 +136,17 @@ def _name(gateway: Key, class_name: str, records: Records, taken: set[Place]) ->
 # ---- The plan
 
 
-def plan(graph: Graph, site: Site, records: Records, known: Known) -> Plan:
-    """Return the fleets and what their Gateways need. `known` is brought up to date."""
-    classes = {key.name: _class_parameters(node, known) for key, node in graph.classes.items()}
+def plan(graph: Graph, site: Site, records: Records, known: Known, spoilt: Spoilt | None = None) -> Plan:
+    """Return the fleets and what their Gateways need. `known` is brought up to date.
+
+    A Gateway that cannot be planned is in `spoilt`, and needs what it needed the last time: the others follow what they say now.
+    A class keeps its last parameters.
+    """
+    spoilt = {} if spoilt is None else spoilt
+    classes = {key.name: known.classes.get(key.name) for key in graph.classes}
+    for key, node in graph.classes.items():
+        with apart(key, spoilt):
+            classes[key.name] = _class_parameters(node, known)
     shared = {name: (site.namespace, fleet_name(name)) for name in classes}
     taken = {*shared.values(), *((gateway.namespace, name) for (gateway, _), name in records.names.items())}
     fleets: dict[Place, Fleet] = {}
@@ -146,20 +157,40 @@ def plan(graph: Graph, site: Site, records: Records, known: Known) -> Plan:
         there = (key, label_value(class_name)) in records.names
         if class_name not in classes or not (node.accepted or there):
             continue
-        parameters = _gateway_parameters(node, classes[class_name], known)
-        name = _name(key, class_name, records, taken)
-        dedicated = parameters.dedicated if parameters is not None else key in records.dedicated
-        place = (key.namespace, name) if dedicated else shared[class_name]
-        needs[key] = Need(node=node, fleet=place, service=name, ports=_ports(node, graph), parameters=parameters)
-        if dedicated:
-            fleets[place] = _fleet(place, class_name, (key,), parameters, key)
-        else:
+        with apart(key, spoilt):
+            known.needs[key] = _need(node, graph, classes[class_name], shared[class_name], records, known, taken)
+        need = known.needs.get(key)
+        if need is None or need.node.resource.spec.gateway_class_name != class_name:
+            continue
+        needs[key] = need
+        if need.fleet == shared[class_name]:
             members[class_name].append(key)
+        else:
+            fleets[need.fleet] = _fleet(need.fleet, class_name, (key,), need.parameters, key)
     for name, parameters in classes.items():
         if members[name] or parameters is None or not parameters.dedicated:
             fleets[shared[name]] = _fleet(shared[name], name, tuple(members[name]), parameters)
     _forget(known, classes, graph.gateways)
     return Plan(fleets, needs)
+
+
+def _need(node: GatewayNode, graph: Graph, of_class: GatewayParametersSpec | None, shared: Place, records: Records, known: Known,
+          taken: set[Place]) -> Need:
+    key, class_name = node.key, node.resource.spec.gateway_class_name
+    parameters = _gateway_parameters(node, of_class, known)
+    name = _name(key, class_name, records, taken)
+    dedicated = parameters.dedicated if parameters is not None else key in records.dedicated
+    place = (key.namespace, name) if dedicated else shared
+    return Need(node=node, fleet=place, service=name, ports=_ports(node, graph), parameters=parameters)
+
+
+@contextmanager
+def apart(what: Place | Key, spoilt: Spoilt) -> Iterator[None]:
+    """Note what goes wrong with one: what a tenant wrote must not stop what is made for others."""
+    try:
+        yield
+    except Exception as error:
+        spoilt[what] = error
 
 
 def _fleet(place: Place, class_name: str, gateways: tuple[Key, ...], parameters: GatewayParametersSpec | None,
@@ -189,8 +220,9 @@ def _gateway_parameters(
 def _forget(known: Known, classes: Iterable[str], gateways: Mapping[Key, GatewayNode]) -> None:
     for name in known.classes.keys() - set(classes):
         del known.classes[name]
-    for key in known.gateways.keys() - gateways.keys():
-        del known.gateways[key]
+    for kept in (known.gateways, known.needs):
+        for key in kept.keys() - gateways.keys():
+            del kept[key]
 
 
 def _ports(node: GatewayNode, graph: Graph) -> dict[Wanted, str]:

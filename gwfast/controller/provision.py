@@ -22,7 +22,7 @@ from gwfast import limits
 from gwfast.config.model import Key
 from gwfast.controller import desired as wanted
 from gwfast.controller.apply import PATHS, Applier, collection
-from gwfast.controller.fleet import CONTROLLER, Fleet, Known, Need, Place, Plan, Site, plan
+from gwfast.controller.fleet import CONTROLLER, Fleet, Known, Need, Place, Plan, Site, Spoilt, apart, plan
 from gwfast.controller.objects import Object
 from gwfast.controller.owners import Owners
 from gwfast.controller.ports import FIRST, LAST, Ports, Wanted
@@ -128,14 +128,13 @@ class Provisioner:
         if self._graph is None or not self.synced:
             return
         owned = self._applier.owned
-        planned = plan(self._graph, self._site, wanted.records(owned, self._foreign), self._known)
+        spoilt: Spoilt = {}
+        planned = plan(self._graph, self._site, wanted.records(owned, self._foreign), self._known, spoilt)
         slices = wanted.Slices(owned)
         targets = self._assign(planned, owned)
         if self._leads:
-            spoilt: wanted.Spoilt = {}
             made = wanted.desired(planned, self._site, self._uid_of, targets, self._authority(), spoilt)
-            self._tell_of(spoilt)
-            made |= wanted.mirrors(planned, self._site, owned, slices, targets)
+            made |= wanted.mirrors(planned, self._site, owned, slices, targets, spoilt)
             self._made = {key: known if (known := self._made.get(key)) == each else each for key, each in made.items()}
             doomed = wanted.doomed(planned, self._made, owned, slices, spoilt)
             if doomed and not self._certain():
@@ -143,11 +142,13 @@ class Provisioner:
                 asyncio.get_running_loop().call_later(UNCERTAIN, self.look)
             self._applier.want(self._made, doomed)
             self._applier.lead(True)
-        assigned = {
-            key: wanted.assigned(need, owned.get(Key("Service", key.namespace, need.service)), planned.fleets[need.fleet], slices,
-                                 self._errors.get(Key("Service", key.namespace, need.service), ""),
-                                 self._lacking(key, need, targets))
-            for key, need in planned.needs.items()}
+        assigned = {}
+        for key, need in planned.needs.items():
+            with apart(key, spoilt):
+                service = Key("Service", key.namespace, need.service)
+                assigned[key] = wanted.assigned(need, owned.get(service), planned.fleets[need.fleet], slices,
+                                                self._errors.get(service, ""), self._lacking(key, need, targets))
+        self._tell_of(spoilt)
         self._say(planned, targets, assigned)
 
     def _assign(self, planned: Plan, owned: Mapping[Key, Object]) -> dict[Key, dict[Wanted, int]]:
@@ -191,8 +192,8 @@ class Provisioner:
             self.fleets, self.targets, self.assigned = planned.fleets, targets, assigned
             self._changed()
 
-    def _tell_of(self, spoilt: wanted.Spoilt) -> None:
-        """Log what could not be made, once."""
+    def _tell_of(self, spoilt: Spoilt) -> None:
+        """Log what could not be planned or made, once."""
         words = {what: f"{type(error).__name__}: {error}" for what, error in spoilt.items()}
         for what, error in spoilt.items():
             if self._spoilt.get(what) != words[what]:

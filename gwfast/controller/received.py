@@ -70,8 +70,8 @@ class Received:
     def _put(self, key: Key, text: bytes) -> None:
         try:
             resource, wrong = wire.decode(text)
-        except (msgspec.MsgspecError, ValueError) as error:
-            resource, wrong = None, str(error)
+        except Exception as error:  # also a bug of ours: what it makes fail is this object alone
+            resource, wrong = None, f"{type(error).__name__}: {error}"
         self.odd.pop(key, None)
         if resource is None:
             if wrong:

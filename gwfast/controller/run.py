@@ -8,7 +8,8 @@
 Rules:
 - Rounds never overlap; what changes during one makes the next. The pipeline's thread has the graph and the feeds, the loop what
   they came to.
-- A round that failed has told nobody anything: what was told before stays, and the next one, at once, begins anew.
+- A round that failed has told nobody anything: what was told before stays, and the next one, at once, begins anew. What one
+  resource makes fail is held back by then: the others go on.
 - Data planes may listen to any replica, so that configuration flows while nobody leads; they move to who leads, because what they
   serve has to be known there. The holder of the Lease is named with its address for that.
 - A Gateway is programmed where its data planes say so. One that is about to say it again is waited for a moment, and so is a
@@ -23,13 +24,14 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 from msgspec.structs import replace
 
 from gwfast import __version__
 from gwfast.config.model import Key
+from gwfast.config.quarantine import NOBODYS, Quarantine, Resources
 from gwfast.controller import parameters
 from gwfast.controller.authority import Authority
 from gwfast.controller.feed import Feed, Feeds, Served
@@ -39,6 +41,7 @@ from gwfast.controller.programmed import Programmed
 from gwfast.controller.provision import Provisioner
 from gwfast.controller.review import Reviewer
 from gwfast.controller.stream import StreamServer
+from gwfast.errors import Problem
 from gwfast.graph.attach import Attacher
 from gwfast.graph.model import Graph, GraphOptions, of_bundle
 from gwfast.kubernetes.access import Access
@@ -61,6 +64,7 @@ from gwfast.serve.sockets import explain
 CERTAIN_LOOK = 0.2  # seconds between two looks at whether Gateways and their classes are watched, before fleets are told of them
 LEADER_LOOK = 1.0  # seconds between two looks at who leads
 LEADER_LOST = 10.0  # that a leader that cannot renew its Lease goes on to tell data planes: then another one leads, if one can
+PROBLEMS = 100  # that one round writes to the log
 COLLECT = 30.0  # seconds between two looks for cycles
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -81,39 +85,76 @@ class ControllerOptions(msgspec.Struct, frozen=True, kw_only=True):
     lease: tuple[str, str] = ("", "")
 
 
-class Brain:
-    """What the pipeline's thread keeps: the graph, and what fleets are told."""
+class Stages:
+    """From resources to a graph, and where `far` on to what fleets would be told: only whether that can be said matters."""
 
-    def __init__(self, source: KubernetesSource, options: ControllerOptions):
+    def __init__(self, options: GraphOptions, far: Callable[[Stages, Graph, Iterable[Key]], object] | None):
+        self._far = far
+        self.attacher = Attacher(options, regex.check, keeps=True)
+
+    def run(self, resources: Resources, changed: Iterable[Key] | None) -> Graph:
+        """Return the graph of resources."""
+        graph = self.attacher.attach(resources, changed)
+        if self._far is not None:
+            self._far(self, graph, resources.keys())
+        return graph
+
+
+class Brain:
+    """What the pipeline's thread keeps: the graph, and what fleets are told. A resource that a stage fails on, which is a bug, is
+    held back (config.quarantine); bug(words, error) is told of it."""
+
+    def __init__(self, source: KubernetesSource, options: ControllerOptions,
+                 bug: Callable[[str, Exception], None] = lambda words, error: None):
         self._source = source
         self._wanted = GraphOptions(controller_name=options.controller_name, strict_services=True, own_addresses=True,
                                     parameters_fault=parameters.fault, filters_by_class=True)
         self._options = self._wanted  # as the version of the API has it
-        self._attacher = Attacher(self._options, regex.check, keeps=True)
-        self._feeds = Feeds(self._attacher.resources)
+        self._quarantine = Quarantine(lambda far: Stages(self._options, self._try_feeds if far else None), bug)
+        self._told = self._quarantine.stages
+        self._feeds = Feeds(self._told.attacher.resources)
         self._changed: set[Key] = set()  # that feeds have not heard of yet
         self._bundle = ""
         self._amid = False  # a reading has begun and did not end
+        self._asked: tuple[Mapping[Key, Served], list[str]] = {}, []  # of feeds, the last time
         self.graph: Graph | None = None
+        self.problems: list[Problem] = []
 
     def read(self, changed: set[str] | None) -> Graph:
         """Read what changed, and attach it; all of it where the last time failed on the way."""
         loaded, amid, self._amid = self._source.load(changed), self._amid, True
-        keys = loaded.added | loaded.changed | loaded.removed
-        if (options := of_bundle(self._wanted, loaded.bundle)) != self._options or amid:
-            self._options, keys = options, None
-            self._attacher = Attacher(options, regex.check, keeps=True)
-            self._feeds.rebase(self._attacher.resources)
-        self.graph = self._attacher.attach(loaded.resources, keys)
-        self._changed |= loaded.resources.keys() if keys is None else keys
+        if (options := of_bundle(self._wanted, loaded.bundle)) != self._options:
+            self._options = options
+            self._quarantine.begin_anew()
+        self.graph = self._quarantine.run(loaded.resources, None if amid else loaded.added | loaded.changed | loaded.removed)
+        self._changed |= self._quarantine.changed
         self._bundle, self._amid = loaded.bundle, False
+        self.problems = [*loaded.problems, *self._quarantine.problems()]
         return self.graph
 
     def feed(self, gateways: Mapping[Key, Served], fleets: list[str]) -> dict[str, Feed | None]:
-        """Return the feeds that are new."""
-        changed, self._changed = self._changed, set()
-        gateways = {key: replace(one, filters=not self._attacher.barred(key)) for key, one in gateways.items()}
-        return self._feeds.update(self.graph, changed, gateways, fleets, self._bundle)
+        """Return the feeds that are new. After a failure the next reading finds what it was about."""
+        changed, self._changed, self._asked = self._changed, set(), (gateways, fleets)
+        stages = self._quarantine.stages
+        try:
+            if stages is not self._told:
+                self._told = stages
+                self._feeds.rebase(stages.attacher.resources)
+            news = self._feeds.update(self.graph, changed, _filtered(gateways, stages.attacher), fleets, self._bundle)
+        except Exception as error:
+            if not isinstance(error, NOBODYS):
+                self._quarantine.doubt()
+            raise
+        self._quarantine.accept()
+        return news
+
+    def _try_feeds(self, stages: Stages, graph: Graph, keys: Iterable[Key]) -> None:
+        gateways, fleets = self._asked
+        Feeds(stages.attacher.resources).update(graph, keys, _filtered(gateways, stages.attacher), fleets)
+
+
+def _filtered(gateways: Mapping[Key, Served], attacher: Attacher) -> dict[Key, Served]:
+    return {key: replace(one, filters=not attacher.barred(key)) for key, one in gateways.items()}
 
 
 def served(fleets: Mapping[Place, Fleet], targets: Mapping[Key, Mapping[Wanted, int]]) -> dict[Key, Served]:
@@ -141,7 +182,7 @@ class Controller:
         self._source = KubernetesSource(client, where.server, namespaces=options.watch_namespaces,
                                         controller_name=options.controller_name, log=log)
         self._aside = Aside(loop, "pipeline")
-        self._brain = Brain(self._source, options)
+        self._brain = Brain(self._source, options, lambda *what: loop.call_soon_threadsafe(self._failed, *what))
         self._authority = Authority(client, options.namespace, (options.host,), log, self._certified)
         self._server = StreamServer(Reviewer(client), log, self._say)
         site = Site(controller_name=options.controller_name, namespace=options.namespace, image=options.image, url=options.url,
@@ -163,13 +204,14 @@ class Controller:
         self._stopping = asyncio.Event()
         self._writes = False  # the writer was told to
         self._told = False  # fleets were told what there is
-        self._rounds_failed = 0
+        self._rounds_failed = self._bugs = 0
+        self._problems: frozenset[Problem] = frozenset()  # that were told
 
     async def run(self) -> int:
         """Decide until a signal ends it; return the exit status."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stopping.set)
-        self._loop.set_exception_handler(lambda _, context: self._log.bug(
+        self._loop.set_exception_handler(lambda _, context: self._failed(
             context["message"], context.get("exception") or RuntimeError("no exception")))
         if not await self._listen():
             return 1
@@ -239,14 +281,19 @@ class Controller:
                 if failed:
                     self._asked.set()
                 self._rounds_failed += 1
-                self._log.bug("what the cluster says did not become what data planes are told; what was before stays", error)
+                self._failed("what the cluster says did not become what data planes are told; what was before stays", error)
             if self._loop.time() - collected > COLLECT:
                 collected = self._loop.time()
                 await self._aside.run(_collect)
 
+    def _failed(self, words: str, error: Exception) -> None:
+        self._bugs += 1
+        self._log.bug(words, error)
+
     async def _round(self, changed: set[str] | None) -> None:
         if changed is None or changed:
             self._graph = await self._aside.run(self._brain.read, changed)
+            self._tell(self._brain.problems)
             self._provisioner.follow(self._graph)
         if not self._provisioner.synced:
             return
@@ -260,6 +307,14 @@ class Controller:
             self._told = True
             self._server.publish(news)
         self._say()
+
+    def _tell(self, problems: list[Problem]) -> None:
+        """Log each problem of the cluster once, when it comes; what is wrong with an object that has a status is there."""
+        for problem in [one for one in problems if one not in self._problems][:PROBLEMS]:
+            write = {"error": self._log.error, "warning": self._log.warning}.get(problem.severity, self._log.info)
+            where = {name: text for name in ("resource", "field") if (text := getattr(problem, name))}
+            write(problem.message, **where, reason=problem.reason)
+        self._problems = frozenset(problems)
 
     def _provisioned(self) -> None:
         """Take note that fleets, target ports or addresses are others."""
@@ -355,6 +410,7 @@ class Controller:
             ("status_failures_total", "counter", "Writes of statuses that failed.", stats.failures),
             ("status_waiting", "gauge", "Objects whose status waits to be compared or written.", stats.waiting),
             ("rounds_failed_total", "counter", "Changes that made no graph.", self._rounds_failed),
+            ("controller_bugs_total", "counter", "Errors that should not happen; the log has their tracebacks.", self._bugs),
         ]
         text = "".join(f"# HELP gwfast_{name} {words}\n# TYPE gwfast_{name} {kind}\ngwfast_{name} {value:g}\n"
                        for name, kind, words, value in found)

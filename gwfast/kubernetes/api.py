@@ -194,7 +194,11 @@ class Discovery:
         try:
             while True:
                 self._asked.clear()
-                fine = await self._look()
+                try:
+                    fine = await self._look()
+                except Exception as error:
+                    self._log.bug("what the API server has was not taken; it is tried again", error)
+                    fine = False
                 asked = await self._wait((POLL if self._blind else None) if fine else retry)
                 retry = RETRY if asked or fine else min(retry * 2, RETRY_MOST)
         finally:

@@ -109,7 +109,8 @@ class Election:
         looks twice as often, to see a renewal soon after it was made."""
         if self._told:
             return self._retry
-        left = self._seen[1] + (_spec(self._lease).lease_duration_seconds or self._duration) - self._clock() if self._lease else 0.0
+        lasts = _spec(self._lease).lease_duration_seconds or self._duration
+        left = self._seen[1] + lasts - self._clock() if self._lease else 0.0
         pause = self._retry * random.uniform(1.0, JITTER) / (1 if self._watch.state == "watching" else 2)
         return left if 0.0 < left < pause else pause
 
@@ -143,6 +144,8 @@ class Election:
             if not self._failing:
                 self._log.warning("the lease cannot be had; it is tried again", lease=self._name, error=str(error))
             self._failing = True
+        except Exception as error:
+            self._log.bug("the lease was not tried; it is tried again", error, lease=self._name)
 
     async def _acquired(self) -> bool:
         """Try once; ApiError 409: somebody else has written it meanwhile."""

@@ -9,14 +9,16 @@ Rules:
   so that the graph's conditions and its status say why; of another kind a problem does. Unlike a file, which may be half of
   what somebody is writing, an object is what it says now: every replica serves the same, whenever it began.
 - Fields that this version does not know are ignored, with one warning for each kind and field: the server has a newer bundle.
+- An object that this fails on, which is a bug, is a problem that names it; what it said before stays, and the others are taken.
 - Of two objects with one key (ListenerSet and XListenerSet of one name) the one that is called so today is used.
 """
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from gwfast.config import model as m
 from gwfast.config.decode import Finding
 from gwfast.config.load import Loaded
+from gwfast.config.quarantine import REASON
 from gwfast.config.read import Item, read_object
 from gwfast.config.store import Changes, Store, same
 from gwfast.errors import Problem
@@ -30,7 +32,9 @@ _INDEX = re.compile(r"\[\d+\]")
 class Objects:
     """The resources that objects say, kept up to date object by object."""
 
-    def __init__(self) -> None:
+    def __init__(self, bug: Callable[[m.Key, Exception], None] = lambda key, error: None) -> None:
+        """bug: told of each object that could not be taken."""
+        self._bug = bug
         self._store = Store()
         self._wrong: dict[m.Key, tuple[Finding, ...]] = {}
         self._unknown: dict[tuple[str, str], dict[m.Key, None]] = {}  # kind and field: who has it
@@ -38,6 +42,7 @@ class Objects:
         self._former: dict[m.Key, dict[Kind, Item]] = {}  # objects of kinds that are called otherwise today
         self._lent: set[m.Key] = set()  # keys that one of those serves
         self._failed: set[m.Key] = set()
+        self._bugs: dict[tuple[Kind, m.Key], str] = {}  # what could not be taken as it is now, and why
 
     @property
     def resources(self) -> Mapping[m.Key, m.Resource]:
@@ -50,15 +55,23 @@ class Objects:
         for (_, name), (kind, raw) in pending.items():
             key = m.Key(kind.kind, *name)
             before = self.resources.get(key)
-            if kind.rank:
-                self._take_former(kind, key, raw)
-            elif raw is None:
-                self._drop(key)
-            else:
-                self._put(key, read_object(raw, kind.read_as))
+            try:
+                self._take(kind, key, raw)
+                self._bugs.pop((kind, key), None)
+            except Exception as error:
+                self._bugs[kind, key] = f"{type(error).__name__}: {error}"
+                self._bug(key, error)
             if self.resources.get(key) is not before:
                 touched.add(key)
         return touched
+
+    def _take(self, kind: Kind, key: m.Key, raw: bytes | None) -> None:
+        if kind.rank:
+            self._take_former(kind, key, raw)
+        elif raw is None:
+            self._drop(key)
+        else:
+            self._put(key, read_object(raw, kind.read_as))
 
     def loaded(self, more: Iterable[Problem] = (), bundle: str = "") -> Loaded:
         """Say what there is, and what changed since the last time."""
@@ -139,6 +152,10 @@ class Objects:
             self._failed.add(key)
 
     def _problems(self) -> Iterator[Problem]:
+        for (kind, key), why in sorted(self._bugs.items(), key=lambda one: one[0][1]):
+            stays = "what it said before stays" if key in self.resources else "it is not served"
+            yield Problem(source=m.NOWHERE, resource=f"{kind.name} {key.namespace}/{key.name}".replace(" /", " "), reason=REASON,
+                          message=f"gwfast fails to read it, which is a bug of gwfast: {why}; {stays}")
         for key, found in sorted(self._wrong.items()):
             for one in found:
                 yield Problem(source=m.NOWHERE, resource=str(key), field=one.field, reason=one.reason, severity=one.severity,

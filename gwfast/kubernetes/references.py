@@ -5,7 +5,7 @@ Rules:
 - Whether a reference is permitted is the graph's business: a grant may come at any time.
 """
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from gwfast.config import model as m
 
@@ -17,7 +17,9 @@ _OWNERS = ("Gateway", "ListenerSet", "BackendTLSPolicy", "PythonFilter")
 class References:
     """What is referred to, kept up to date change by change. `controller_name` is that of our classes, '': every class is."""
 
-    def __init__(self, controller_name: str = ""):
+    def __init__(self, controller_name: str = "", bug: Callable[[m.Key, Exception], None] = lambda key, error: None):
+        """bug: told of a resource that this fails on; what it referred to before it still refers to."""
+        self._bug = bug
         self._controller_name = controller_name
         self._of: dict[m.Key, tuple[m.Key, ...]] = {}  # by who refers
         self._counts: Counter[m.Key] = Counter()
@@ -38,7 +40,12 @@ class References:
             owners |= {key for key in resources if key.kind in wide} | {key for key in self._of if key.kind in wide}
         for key in owners:
             resource = resources.get(key)
-            self._replace(key, tuple(self._refers(resource, resources)) if resource else ())
+            try:
+                now = tuple(self._refers(resource, resources)) if resource else ()
+            except Exception as error:
+                self._bug(key, error)
+            else:
+                self._replace(key, now)
 
     def _replace(self, owner: m.Key, now: tuple[m.Key, ...]) -> None:
         before = self._of.pop(owner, ())

@@ -127,6 +127,9 @@ class Referred:
                 version = msgspec.json.decode(raw, type=_Object).metadata.resource_version
             except (ApiError, Unreachable, msgspec.MsgspecError, UnicodeDecodeError) as error:
                 version, raw, why = _refusal(error), None, str(error)
+            except Exception as error:
+                self._log.bug("an object that is referred to was not read", error, kind=self.kind.name, object="/".join(name))
+                version, raw, why = REFUSED, None, str(error)
             if version:
                 self._took(name, version, raw, why)
                 if heard == self._heard.get(name):

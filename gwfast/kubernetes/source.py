@@ -11,6 +11,7 @@ Rules:
 - A load that finds new references waits for what they lead to, REFERRED seconds at most: nobody is told that a Secret is not
   there which is on its way. What was not answered in time is told as a problem, and read when it comes.
 - A change of nothing but an object's status makes no load; `status_changed` is called.
+- Nothing that an object makes go wrong here keeps the others waiting: it is a problem that names the object, and is logged.
 - Whatever the API server does, what was read stays: it is forgotten when a list says that it has gone, or when its kind has.
 - Of whom a PythonFilter is code is the graph's business: it is served where the class's GatewayParameters allow that.
 - What a kind is called today and was called once (XListenerSet) is one kind of config: its objects share the keys.
@@ -67,8 +68,10 @@ class KubernetesSource:
         self._some = threading.Event()  # there is something to decode, or all lists are there
         self._whole = threading.Event()
         self._answered: threading.Event | None = None  # all that was asked for last was read
-        self._objects = Objects()
-        self._references = References(controller_name)
+        self._objects = Objects(self._failed)
+        self._references = References(controller_name, self._failed)
+        self._touched: set[m.Key] = set()  # resources of which a load that failed has not told
+        self._bugs = 0
         self._wanted: frozenset[m.Key] = frozenset()
         self._loaded = False
         self._late = False  # a load tells that something was not answered
@@ -135,6 +138,8 @@ class KubernetesSource:
              answers),
             ("kubernetes_unanswered_total", "counter", "Requests and watches that the API server did not answer.",
              [("", self._client.unanswered)]),
+            ("kubernetes_bugs_total", "counter", "Objects that could not be read for a bug; the log has their tracebacks.",
+             [("", self._bugs)]),
             ("kubernetes_objects", "gauge", "Objects of a kind; Secrets and ConfigMaps: those that are referred to.",
              [(labels, size) for labels, _, size in rows]),
             ("kubernetes_watching", "gauge", "Whether a kind is watched: 1, and 0 while it is listed, cannot be had or may not.",
@@ -260,31 +265,36 @@ class KubernetesSource:
     def load(self, changed: set[str] | None) -> Loaded:
         """Decode what came since the last time. The first time: wait until all is there."""
         with without_collector():
-            touched: set[m.Key] = set()
             while not self._whole.is_set():
                 self._some.wait()
                 self._some.clear()
-                touched |= self._take()
-            self._refer(touched | self._take())
+                self._take()
+            self._take()
+            self._refer()
             self._loaded = True
             return self._objects.loaded(self._problems(), self.bundle)
 
-    def _refer(self, touched: set[m.Key]) -> None:
+    def _refer(self) -> None:
         """Have what is referred to read, until what came with it refers to nothing else."""
         until = time.monotonic() + (REFERRED if self._loaded else FIRST)
         while True:
+            touched, self._touched = self._touched, set()
             self._references.update(touched, self._objects.resources)
             if (wanted := self._references.wanted) == self._wanted:
                 return
             self._wanted, answered = wanted, threading.Event()
             self._loop.call_soon_threadsafe(self._want, wanted, answered)
             answered.wait(max(0.0, until - time.monotonic()))
-            touched = self._take()
+            self._take()
 
-    def _take(self) -> set[m.Key]:
+    def _take(self) -> None:
         with self._lock:
             pending, self._pending = self._pending, {}
-        return self._objects.take(pending)
+        self._touched |= self._objects.take(pending)
+
+    def _failed(self, key: m.Key, error: Exception) -> None:
+        self._bugs += 1
+        self._log.bug("an object was not taken as it is: what it said before stays", error, object=str(key))
 
     def _unanswered(self) -> Iterator[Problem]:
         """Say what is referred to and not known yet."""

@@ -14,6 +14,7 @@ Rules:
 - What somebody undoes again and again is written less and less often (gwfast.kubernetes.pace).
 - Where the API server does not answer everything waits, longer each time.
 - A failure is told once for each object and reason, and those that are about a kind once for the kind.
+- An object whose status cannot be made, which is a bug, is logged and left, until it changes; the others are written.
 """
 from __future__ import annotations
 
@@ -139,11 +140,25 @@ class StatusWriter:
         before, self._view = self._view, view
         if not self._leading:
             return
-        for key in self._statuses.changed(before, view):
+        try:
+            changed = self._statuses.changed(before, view)
+        except Exception as error:
+            self._log.bug("it is not known which statuses changed: all are compared", error)
+            changed = self._everything()
+        for key in changed:
             if before is not None and (self._narrowed or key.kind in PARENTS and key not in _nodes(view, key)):
-                if (said := self._statuses.status(before, key)) is not None:
-                    self._left[key] = joined(self._left.get(key), said)
+                self._leave(key, before)
             self._ask(key)
+
+    def _leave(self, key: Key, before: View) -> None:
+        """Remember what was said of an object that may not be ours any more."""
+        try:
+            said = self._statuses.status(before, key)
+        except Exception as error:
+            self._log.bug("what was said of an object is not known: it is left as it is", error, object=str(key))
+        else:
+            if said is not None:
+                self._left[key] = joined(self._left.get(key), said)
 
     def lead(self, leads: bool) -> None:
         """Begin to write, and compare everything; or end."""
@@ -252,7 +267,7 @@ class StatusWriter:
             try:
                 busy = key is not None and self._begin(key)
             except Exception as error:
-                self._log.bug("a status was not written", error, object=str(key))
+                self._failed_on(key, error)
             if not busy:
                 self._slots.release()
             compared += 1
@@ -298,13 +313,18 @@ class StatusWriter:
         try:
             await work
         except Exception as error:
-            self._log.bug("a status was not written", error, object=str(key))
+            self._failed_on(key, error)
         finally:
             slots.release()
             if slots is self._slots:  # else it was stopped, and others are at work
                 if self._busy.pop(key, False):
                     self._ask(key)
                 self._count()
+
+    def _failed_on(self, key: Key | None, error: Exception) -> None:
+        self.stats.failures += 1
+        self._count()
+        self._log.bug("a status was not written", error, object=str(key))
 
     # ---- What differs
 

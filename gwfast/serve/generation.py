@@ -1,13 +1,18 @@
 """From a source to a table, again and again: the stages in a row, each kept between reloads so that a change costs what
 changed. Runs aside, in a thread of its own (the supervisor's loop stays free), and knows nothing of sockets or processes.
+
+Rule: a resource that a stage fails on, which is a bug, is held back (config.quarantine), and all others go on.
 """
 import heapq
-from collections.abc import Set
+import os
+from collections.abc import Callable, Iterable, Set
 from operator import itemgetter
 
 import msgspec
 
 from gwfast import errors, limits
+from gwfast.config.model import Key
+from gwfast.config.quarantine import NOBODYS, Quarantine, Resources
 from gwfast.config.source import Source
 from gwfast.endpoints.link import Subject
 from gwfast.endpoints.registry import SHARED, UNROUTED, Place, Registry
@@ -24,6 +29,8 @@ from gwfast.plan.image import Images, publish
 from gwfast.plan.ir import Backend, Endpoints, Plan
 from gwfast.plan.problems import problems
 from gwfast.serve.options import ServeOptions
+
+SLOTS = 1024  # for counters in an image that nobody serves
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -64,16 +71,11 @@ def graph_options(options: ServeOptions) -> GraphOptions:
                         **(ours if options.kubernetes else {}))
 
 
-class Pipeline:
-    """Every stage from a source to the image, and what each remembers."""
+class Imaging:
+    """From a plan to its image, and what is said beside it. slots: those that routes have counters in."""
 
-    def __init__(self, source: Source, options: ServeOptions, graph: GraphOptions | None = None):
-        self._source = source
-        self._wanted = graph or graph_options(options)
-        self._graph = self._wanted  # as the version of the API has it
-        self._attacher = Attacher(self._graph, regex.check, keeps=True)
-        self._builder = Builder()
-        self._registry = Registry(options.route_metrics + 2)  # and those of no route, and of all others
+    def __init__(self, slots: int):
+        self._registry = Registry(slots)
         self._images = Images(self._registry)
         self._credentials = Credentials()
         self._named: Set[str] = frozenset()  # backends whose addresses were looked up
@@ -90,24 +92,9 @@ class Pipeline:
         """The size of the last credentials."""
         return self._credentials.size
 
-    def read(self, changed: set[str] | None) -> Reading:
-        """Read what changed (as the source tells it; None: anything may have; none: time has passed), attach and plan it."""
-        loaded = self._source.load(changed)
-        changes = None if changed is None else loaded.added | loaded.changed | loaded.removed
-        if (options := of_bundle(self._wanted, loaded.bundle)) != self._graph:
-            self._graph, changes = options, None
-            self._attacher = Attacher(options, regex.check, keeps=True)
-        graph = self._attacher.attach(loaded.resources, changes)
-        plan = self._builder.build(graph)
-        return Reading(plan, graph, tuple(loaded.problems), self._builder.entries, loaded.unreadable, self._source.place,
-                       loaded.failed, self._graph.data_plane)
-
-    def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple],
+    def write(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple],
               generation: int) -> tuple[tuple[int, ...], int]:
-        """Write the table of a plan; return sealed memfds (the image; with TLS the credentials) and the image's size.
-
-        binds: Bind.key -> id; addresses: (ip, port)s of the backends that were looked up, by key.
-        """
+        """Write an image: see Pipeline.image."""
         for key in self._named - addresses.keys():
             self._registry.forget(key)
         for key, found in addresses.items():
@@ -143,3 +130,63 @@ class Pipeline:
         places = {(ip, port): self._registry.endpoints.get((ip, port, backend.dialect))
                   for ip, port in self._registry.addresses(endpoints)}
         return {address: place for address, place in places.items() if place}
+
+
+class Stages:
+    """From resources to a plan, and where `far` on to an image that nobody serves: only whether it can be written matters."""
+
+    def __init__(self, options: GraphOptions, far: bool):
+        self._far = far
+        self._attacher = Attacher(options, regex.check, keeps=True)
+        self.builder = Builder()
+
+    def run(self, resources: Resources, changed: Iterable[Key] | None) -> tuple[Graph, Plan]:
+        """Return the graph and the plan of resources."""
+        graph = self._attacher.attach(resources, changed)
+        plan = self.builder.build(graph)
+        if self._far:
+            for descriptor in Imaging(SLOTS).write(plan, {bind.key: at for at, bind in enumerate(plan.binds, 1)}, {}, 1)[0]:
+                os.close(descriptor)
+        return graph, plan
+
+
+class Pipeline(Imaging):
+    """Every stage from a source to the image, and what each remembers. bug(words, error): told of what stages fail on."""
+
+    def __init__(self, source: Source, options: ServeOptions, graph: GraphOptions | None = None,
+                 bug: Callable[[str, Exception], None] = lambda words, error: None):
+        super().__init__(options.route_metrics + 2)  # and those of no route, and of all others
+        self._source = source
+        self._wanted = graph or graph_options(options)
+        self._graph = self._wanted  # as the version of the API has it
+        self._quarantine = Quarantine(lambda far: Stages(self._graph, far), bug)
+
+    def read(self, changed: set[str] | None) -> Reading:
+        """Read what changed (as the source tells it; None: anything may have; none: time has passed), attach and plan it."""
+        loaded = self._source.load(changed)
+        changes = None if changed is None else loaded.added | loaded.changed | loaded.removed
+        if (options := of_bundle(self._wanted, loaded.bundle)) != self._graph:
+            self._graph = options
+            self._quarantine.begin_anew()
+        graph, plan = self._quarantine.run(loaded.resources, changes)
+        unreadable = (*loaded.problems, *self._quarantine.problems())
+        return Reading(plan, graph, unreadable, self._quarantine.stages.builder.entries, loaded.unreadable, self._source.place,
+                       loaded.failed, self._graph.data_plane)
+
+    def accept(self) -> None:
+        """Know that what was read last serves: resources that a stage fails on later keep what they are now."""
+        self._quarantine.accept()
+
+    def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple],
+              generation: int) -> tuple[tuple[int, ...], int]:
+        """Write the table of a plan; return sealed memfds (the image; with TLS the credentials) and the image's size.
+
+        binds: Bind.key -> id; addresses: (ip, port)s of the backends that were looked up, by key. After a failure the next
+        reading finds what it was about.
+        """
+        try:
+            return self.write(plan, binds, addresses, generation)
+        except Exception as error:
+            if not isinstance(error, NOBODYS):
+                self._quarantine.doubt()
+            raise

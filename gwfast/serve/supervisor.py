@@ -5,7 +5,11 @@ One round turns what changed into what serves:
     what changed -> plan (in the pipeline's thread) -> ports opened, names resolved -> image -> workers
                   -> ports that are no longer wanted are closed
 
-Rounds never overlap; what changes during one makes the next. A round that fails leaves everything as it was.
+Rules:
+- Rounds never overlap; what changes during one makes the next.
+- A round that fails leaves everything as it was, and the next one, at once, looks at everything; one that fails again waits for a
+  change. What one resource makes fail is held back by then (config.quarantine).
+- What is only told of what serves, to the log and to followers, keeps nothing from serving: what fails there is logged.
 """
 import asyncio
 import contextlib
@@ -16,7 +20,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from functools import partial
 from typing import Protocol
 
@@ -84,7 +88,7 @@ class Supervisor:
         self._log = log
         self.stats = metrics.Stats(workers=options.workers)
         self.aside = Aside(loop, "pipeline")
-        self.pipeline = Pipeline(source, options)
+        self.pipeline = Pipeline(source, options, bug=lambda *what: loop.call_soon_threadsafe(self._failed, *what))
         self.ports = Ports(options.workers, options.bind, options.port_map, options.backlog)
         self.counters = _counters.create(options.workers, options.route_metrics + 2)
         self.counted = RouteCounts(partial(_counters.read, self.counters))
@@ -147,6 +151,18 @@ class Supervisor:
         self.stats.supervisor_bugs += 1
         self._log.bug(context["message"], context.get("exception") or RuntimeError("no exception"))
 
+    def _failed(self, words: str, error: Exception) -> None:
+        self.stats.supervisor_bugs += 1
+        self._log.bug(words, error)
+
+    @contextlib.contextmanager
+    def _apart(self, words: str) -> Iterator[None]:
+        """Log what goes wrong beside what serves."""
+        try:
+            yield
+        except Exception as error:
+            self._failed(words, error)
+
     async def reload(self) -> None:
         """Look at everything again; return when what the source says serves, or did not become a table."""
         done = self._loop.create_future()
@@ -166,6 +182,7 @@ class Supervisor:
 
     async def _rounds(self) -> None:
         gc.disable()  # a load makes many objects that stay: see _collect
+        failed = False
         while True:
             await self._asked.wait()
             self._asked.clear()
@@ -175,8 +192,12 @@ class Supervisor:
             begin = time.monotonic()
             try:
                 await self._round(changed)
+                failed = False
             except Exception as error:
                 self._changed = None  # the next round looks at everything again
+                failed = not failed
+                if failed:
+                    self._asked.set()
                 self.stats.reload_failures += 1
                 self.stats.rounds_failed += 1
                 self._log.bug("a configuration did not become a table; the one before serves", error)
@@ -216,16 +237,19 @@ class Supervisor:
         news = plan is not self._plan or addresses != self._addresses
         if news:
             await self._publish(plan, addresses)
+        self.pipeline.accept()
         freed = self._listen(binds)
         self._tell_unmapped(plan)
         settled = await self._settle(begin, news)
         if self.follower is not None and settled:
-            self.follower.follow(self.reading.graph, self._unbound())
+            with self._apart("what serves was not told"):
+                self.follower.follow(self.reading.graph, self._unbound())
         elif self.follower is not None:
             self._loop.call_later(APPLY_AGAIN, self._ask, set())
         idle = self.reading.graph.idle if not self.reading.judged else ""  # who was told to serve nothing does
         self._idle = f"nothing is served: {idle}" if idle else ""
-        await self._tell(await self.aside.run(self.reading.problems))
+        with self._apart("problems were not told"):
+            await self._tell(await self.aside.run(self.reading.problems))
         self._retry_ports(freed)
         self._await_turn()
 
@@ -260,11 +284,13 @@ class Supervisor:
         self._tell_uncounted(*self.pipeline.uncounted)
         self.health.follow(self.pipeline.watched)
         self.crew.publish(generation, table)
-        self._probe(table)
+        with self._apart("probes go on as they were"):
+            self._probe(table)
         self.stats.generation, self.stats.image_bytes = generation, size
         self.stats.credentials_bytes = self.pipeline.credentials_bytes
-        self.stats.certificates = await self.aside.run(self.reading.expiries)
-        self._tell_unresolved(plan, addresses)
+        with self._apart("not everything was counted"):
+            self.stats.certificates = await self.aside.run(self.reading.expiries)
+            self._tell_unresolved(plan, addresses)
         self._plan, self._addresses = plan, addresses
 
     def _probe(self, table: tuple[int, ...]) -> None:

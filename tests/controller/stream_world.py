@@ -15,7 +15,7 @@ from gwfast.controller.wire import encode
 from gwfast.graph.model import Graph
 
 NAME = "controller.test"
-DEADLINE = 20.0
+DEADLINE = 60.0  # for what has to happen, on a machine that is busy with other things
 GATEWAY = Key("Gateway", "ns", "g")
 NOTHING = Graph(classes={}, gateways={}, listener_sets={}, listeners={}, routes={}, targets={}, policies={})
 

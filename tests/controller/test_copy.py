@@ -185,7 +185,7 @@ async def test_without_controller_and_copy_it_waits(pki, tmp_path):
     port = controller.port
     await controller.server.close()
     async with DataPlane(tmp_path, port, ca=pki["ca.crt"], state=str(tmp_path / "state"), log=log) as plane:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not log.said("cannot be followed"):
                 await asyncio.sleep(0.01)
         assert plane.source.waits and plane.rounds == 0

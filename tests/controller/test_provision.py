@@ -55,7 +55,7 @@ class World:
             "spec": {"ports": [{"port": 80, "protocol": "TCP", "targetPort": target}]}})
 
     async def until(self, condition):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.001)
 

@@ -6,7 +6,7 @@ import pytest
 from writer_world import GATEWAY, OURS, C, G, World, fails, key_of, resources, route, until
 
 from gwfast.config.model import Key
-from gwfast.kubernetes import pace, status
+from gwfast.kubernetes import pace, status, statuses
 from gwfast.kubernetes.client import Unreachable
 from gwfast.kubernetes.pace import UNDONE_FREE, Bucket, Patience
 from gwfast.kubernetes.statuses import Assigned
@@ -416,3 +416,49 @@ async def test_a_thousand_routes_at_once(make):
     begin = loop.time()
     assert len(await started(world)) == 1002
     assert loop.time() - begin >= (1002 - status.BURST) / status.RATE - 0.1  # no flood
+
+
+@pytest.mark.parametrize("module, name", [(statuses, "status_of"), (status, "merged")], ids=lambda one: getattr(one, "__name__", one))
+def test_what_it_fails_on_is_left_and_the_others_are_written(monkeypatch, module, name):
+    bugs, poison, real = [], key_of("poison"), getattr(module, name)
+
+    def fail(*given):
+        if poison in [getattr(one, "key", one) for one in given]:
+            raise ZeroDivisionError
+        return real(*given)
+
+    async def test(make):
+        world = make(route("poison"), route("r"))
+        world.log.bug = lambda message, error, **fields: bugs.append(fields["object"])
+        await started(world)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, fail)
+            world.put(route("poison", 2))
+            world.put(route("r", 2))
+            world.follow()
+            await world.settled()
+            assert (world.parents()[0][2], world.parents("poison")[0][2]) == (2, 1)
+        assert set(bugs) == {str(poison)} and world.writer.stats.failures == len(bugs)
+        world.put(route("poison", 3))
+        world.follow()
+        await world.settled()
+        assert world.parents("poison")[0][2] == 3
+    scenario(test)()
+
+
+def test_where_it_is_not_known_what_changed_everything_is_compared(monkeypatch):
+    bugs = []
+
+    def fail(self, before, now):
+        raise ZeroDivisionError
+
+    async def test(make):
+        world = make(route("r"))
+        world.log.bug = lambda message, error, **fields: bugs.append(error)
+        await started(world)
+        monkeypatch.setattr(statuses.Statuses, "changed", fail)
+        world.put(route("r", 2))
+        world.follow()
+        await world.settled()
+        assert world.parents()[0][2] == 2 and len(bugs) == 1
+    scenario(test)()

@@ -1,9 +1,15 @@
 """Objects of an API server become the resources that files with the same content are."""
 import json
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from failing import Bug, failing, steps
 
 from gwfast.config import model as m
 from gwfast.config.load import load
@@ -243,3 +249,63 @@ def test_any_sequence_of_objects_is_its_end(events):
     assert {key: (each.spec, each.metadata.generation) for key, each in found.resources.items()} == {
         key: (each.spec, each.metadata.generation) for key, each in expected.resources.items()}
     assert found.problems == expected.problems
+
+
+@pytest.mark.parametrize("kind", [ROUTES, OLD_SETS], ids=lambda each: each.name)
+def test_wherever_it_fails_on_one_object_the_others_are_taken(kind):
+    """Each function that gets the object, or what is made of it, fails on its second version."""
+    spec = {"HTTPRoute": route, "XListenerSet": lambda text: {
+        "parentRef": {"name": "gw"}, "listeners": [{"name": text.strip("/"), "port": 80, "protocol": "HTTP"}]}}[kind.name]
+    first, second, third = (item(kind, "web", spec(text), generation=number) for number, text in enumerate(("/a", "/b", "/c"), 1))
+    key = m.Key(kind.kind, "shop", "web")
+    ((_, raw),) = second.values()
+
+    def touches(thing):
+        made = getattr(thing, "resource", thing)
+        if isinstance(made, dict):
+            return made.get("metadata", {}).get("generation") == 2
+        return made is raw or getattr(made, "key", None) == key and made.metadata.generation == 2
+
+    def take(objects, *pending):
+        return objects.take(dict(pair for each in pending for pair in each.items()))
+
+    objects = Objects()
+    take(objects, first)
+    found = steps(lambda: take(objects, second), touches, "gwfast.config", "gwfast.kubernetes")
+    assert {"gwfast.config.read", "gwfast.kubernetes.objects"} <= {step.module for step in found}
+    failed = 0
+    for step in found:
+        bugs = []
+        objects = Objects(lambda *what, bugs=bugs: bugs.append(what))
+        take(objects, first, item(ROUTES, "other", route("/1")))
+        before = objects.loaded().resources[key]
+        with failing(step, touches):
+            touched = take(objects, second, item(ROUTES, "other", route("/2"), generation=2), item(ROUTES, "new", route("/n")))
+        loaded = objects.loaded()
+        assert {"other", "new"} <= {each.name for each in touched} and {each.name for each in loaded.added} == {"new"}
+        served = loaded.resources[key]
+        if not bugs and served.metadata.generation == 2:
+            continue  # a table has the function as it was
+        failed += 1
+        assert [each for each, error in bugs if isinstance(error, Bug)] == [key] and len(bugs) == 1, step
+        assert served is before or served.metadata.generation == 2, step
+        problem = next(each for each in loaded.problems if each.reason == "InternalError")
+        assert problem.resource == f"{kind.name} shop/web" and f"Bug: in {step}" in problem.message
+        take(objects, third)
+        loaded = objects.loaded()
+        assert loaded.resources[key].metadata.generation == 3 and not loaded.problems
+    assert failed > 8
+
+
+def test_an_object_that_nobody_can_read_is_not_there_and_says_so(monkeypatch):
+    from gwfast.kubernetes import objects as module
+
+    def fail(*given):
+        raise Bug
+    monkeypatch.setattr(module, "read_object", fail)
+    objects = Objects()
+    objects.take(item(ROUTES, "web", route("/a")) | item(kind(G, "GatewayClass"), "gwfast", {}))
+    assert {(each.resource, each.message.rpartition("; ")[2]) for each in objects.loaded().problems} == {
+        ("HTTPRoute shop/web", "it is not served"), ("GatewayClass gwfast", "it is not served")}
+    objects.take(gone(ROUTES, "web") | gone(kind(G, "GatewayClass"), "gwfast", ""))
+    assert not objects.loaded().problems

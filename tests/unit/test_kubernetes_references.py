@@ -100,3 +100,21 @@ def test_code_of_a_filter_in_python_is_a_configmap_of_its_namespace():
         return m.PythonFilter(metadata=m.ObjectMeta(name="f", namespace="n"), spec=m.PythonFilterSpec(class_="F", **spec))
     assert wanted(filters(config_map=m.ConfigMapKeySelector(name="code"))) == {"ConfigMap n/code"}
     assert wanted(filters(module="m")) == set()
+
+
+def test_what_it_fails_on_refers_to_what_it_did(monkeypatch):
+    bugs, real = [], References._refs
+    references = References(OURS, lambda key, error: bugs.append(key))
+    there = {each.key: each for each in (klass("c"), gateway("bad", "c", (None, "one")), gateway("good", "c", (None, "two")))}
+    references.update(there, there)
+    assert {each.name for each in references.wanted} == {"one", "two"}
+    poison = m.Key("Gateway", "n", "bad")
+    there |= {each.key: each for each in (gateway("bad", "c", (None, "three")), gateway("good", "c", (None, "four")))}
+
+    def fail(self, resource, resources):
+        if resource.key == poison:
+            raise ZeroDivisionError
+        return real(self, resource, resources)
+    monkeypatch.setattr(References, "_refs", fail)
+    references.update(there, there)
+    assert {each.name for each in references.wanted} == {"one", "four"} and set(bugs) == {poison}
