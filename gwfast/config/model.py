@@ -864,7 +864,16 @@ class ObjectPatch(_Type, kw_only=True):
     value: _AnyObject
 
 
+ParameterName = Literal[
+    "dedicated", "replicas", "autoscaling", "podDisruptionBudget", "resources", "affinity", "tolerations", "nodeSelector",
+    "topologySpreadConstraints", "priorityClassName", "hostNetwork", "image", "pod", "serviceAccount", "service", "options",
+    "env", "patches", "pythonFilters"]
+Network = Annotated[str, Meta(max_length=43, pattern=r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?\Z")]
+
+
 class GatewayParametersSpec(_Type, kw_only=True):
+    allowed_for_gateways: Annotated[tuple[ParameterName, ...], Meta(max_length=32)] | None = None
+    addresses: Annotated[tuple[Network, ...], Meta(max_length=64)] | None = None
     dedicated: bool | None = None
     replicas: Annotated[int, Meta(ge=0, le=1000)] | None = None
     autoscaling: Autoscaling | None = None

@@ -587,6 +587,8 @@ def _gateway_parameters(spec: m.GatewayParametersSpec, version: str) -> Findings
         if one.value is not None and one.value_from is not None:
             yield Finding(f"spec.env[{index}].valueFrom", "value and valueFrom must not both be given")
     yield from _unique(spec.env or (), "spec.env", "name")
+    yield from _unique(spec.allowed_for_gateways or (), "spec.allowedForGateways")
+    yield from _unique(spec.addresses or (), "spec.addresses")
 
 
 # ---- Of Kubernetes itself (pkg/apis/core/validation, pkg/apis/discovery/validation)

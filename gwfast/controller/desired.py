@@ -185,11 +185,23 @@ def assigned(need: Need, service: Object | None, fleet: Fleet, slices: Slices, e
     anything = any(not each.value for each in gateway.spec.addresses if each.type == "IPAddress") or not wanted
     shown = (there if anything else tuple(each for each in there if each[1] in wanted))[:ADDRESSES_MOST]
     if missing:
-        message = f"its Service {need.service} was not given {', '.join(missing)}"
+        message = _forbidden(need) or f"its Service {need.service} was not given {', '.join(missing)}"
         return _wanting("AddressNotUsable", f"{message}: {error}" if error else message, shown)
     if not shown:
         return _wanting("AddressNotAssigned", error or f"its Service {need.service} has no address yet")
     return _wanting("Pending", error, shown) if error else Assigned(addresses=shown)
+
+
+def _forbidden(need: Need) -> str:
+    """Say which addresses a Gateway may not ask for, and which it may; '' where there are none such."""
+    refused = objects.forbidden(need.node.resource, need.parameters) if need.parameters is not None else ()
+    if not refused:
+        return ""
+    allowed = need.parameters.addresses
+    words = "say none, and its Service is not of type LoadBalancer"
+    if allowed is not None:
+        words = f"allow {', '.join(allowed) or 'none'}"
+    return f"it must not ask for {', '.join(refused)}: the parameters of its GatewayClass (spec.addresses) {words}"
 
 
 def _wanting(reason: str, message: str, shown: tuple[tuple[str, str], ...] = ()) -> Assigned:

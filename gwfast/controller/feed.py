@@ -5,9 +5,9 @@
             └─> PythonFilters that the graph lets it run, where all its Gateways of the fleet may ──> ConfigMaps
     what lies in another namespace ──> permission ──> the ReferenceGrants that permit it and, where there is one, itself
 
-A fleet holds what its roots (Gateways that are accepted, and the routes that they accepted) lead to, directly or not. How
-often each node is led to is counted, so that a change costs what it changes: a node that is led to for the first time
-brings what it leads to, one that is not any more takes it along.
+A fleet holds what its roots (Gateways that are accepted, or would be with other parameters, and the routes that they accepted)
+lead to, directly or not. How often each node is led to is counted, so that a change costs what it changes: a node that is led to
+for the first time brings what it leads to, one that is not any more takes it along.
 
 Rules:
 - What is not permitted is not sent, and neither is what nobody accepted: a data plane comes to the verdict of the
@@ -30,7 +30,7 @@ import msgspec
 
 from gwfast.config.model import Gateway, Key, ListenerSet, Resource, Service
 from gwfast.controller.wire import encode, front, front_key, is_front
-from gwfast.graph.model import POLICY_KINDS, ROUTE_KINDS, Graph, ListenerNode
+from gwfast.graph.model import POLICY_KINDS, ROUTE_KINDS, GatewayNode, Graph, ListenerNode
 from gwfast.graph.refs import Resources, code_maps, led_gateways, policy_services, slice_services
 from gwfast.graph.routes import named
 from gwfast.identity import digest
@@ -153,7 +153,7 @@ class Feeds:
         sets = changes(before.listener_sets if before else {}, graph.listener_sets)
         routes = set(changes(before.routes if before else {}, graph.routes))
         moved = {key for key in gateways.keys() | self._gateways.keys() if gateways.get(key) != self._gateways.get(key)}
-        moved |= {key for key, pair in nodes.items() if _accepted(pair[0]) != _accepted(pair[1])}
+        moved |= {key for key, pair in nodes.items() if _serves(pair[0]) != _serves(pair[1])}
         judged = nodes.keys() | {node.gateway for pair in sets.values() for node in pair if node}
         moved |= {key for key in judged if _selects(before, key) != _selects(graph, key)}
         if moved:
@@ -210,10 +210,10 @@ class Feeds:
     def _fleets_of(self, node: Node) -> frozenset[str]:
         if node.kind == "Gateway":
             served = self._gateways.get(node)
-            return frozenset([served.fleet] if served and _accepted(self._graph.gateways.get(node)) else [])
+            return frozenset([served.fleet] if served and _serves(self._graph.gateways.get(node)) else [])
         route = self._graph.routes.get(node.route if isinstance(node, Filters) else node)
         owners = {parent.gateway for parent in route.parents if parent.accepted} if route else set()
-        served = [one for owner in owners if (one := self._gateways.get(owner)) and _accepted(self._graph.gateways.get(owner))]
+        served = [one for owner in owners if (one := self._gateways.get(owner)) and _serves(self._graph.gateways.get(owner))]
         barred = {one.fleet for one in served if not one.filters} if isinstance(node, Filters) else set()
         return frozenset(one.fleet for one in served if one.fleet not in barred)
 
@@ -394,8 +394,9 @@ def _number(text: bytes) -> int:
     return int.from_bytes(digest(text, _VERSION_BYTES), "big") if text else 0
 
 
-def _accepted(node) -> bool:
-    return node is not None and node.accepted
+def _serves(node: GatewayNode | None) -> bool:
+    """Whether the data planes of a Gateway serve it: parameters that are wrong take nothing from those that are there."""
+    return node is not None and (node.accepted or node.kept)
 
 
 def _selects(graph: Graph | None, key: Key) -> frozenset[str]:

@@ -31,7 +31,7 @@ from gwfast.controller.fleet import (
     Site,
     label_value,
 )
-from gwfast.controller.parameters import arguments
+from gwfast.controller.parameters import arguments, may_ask
 from gwfast.controller.ports import Wanted
 from gwfast.kinds import seconds
 
@@ -338,14 +338,21 @@ def requested(gateway: Gateway) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each.value for each in gateway.spec.addresses if each.type == "IPAddress" and each.value))
 
 
+def forbidden(gateway: Gateway, given: GatewayParametersSpec) -> tuple[str, ...]:
+    """Return the addresses that a Gateway asks for, and that its class does not let it have."""
+    balanced = service_type(given.service or ServiceTemplate(), given) == "LoadBalancer"
+    return tuple(each for each in requested(gateway) if not may_ask(given, each, balanced))
+
+
 def _addresses(gateway: Gateway, template: ServiceTemplate, given: GatewayParametersSpec) -> Object:
     """A load balancer is asked for one address, which is all that a Service can say; other types route what comes for any."""
-    wanted = requested(gateway)
+    refused = forbidden(gateway, given)
+    wanted = [each for each in requested(gateway) if each not in refused]
     if not wanted:
         return {}
     if service_type(template, given) == "LoadBalancer":
         return {"loadBalancerIP": wanted[0]}
-    return {"externalIPs": list(wanted)}
+    return {"externalIPs": wanted}
 
 
 # ---- EndpointSlices of a Gateway on shared data planes

@@ -3,15 +3,19 @@
     merged(of_class, own) -> GatewayParametersSpec     every field of a Gateway's over that of its class
     fault(of_class, own)  -> (field, words) | None     a judge for GraphOptions.parameters_fault
     arguments(options)    -> the arguments of `gwfast run`
+    may_ask(parameters, address, balanced)  whether a Gateway may ask for an address
 
 Rules (they are in the CRD's words too, deploy/crds/gatewayparameters.yaml):
 - Of objects and mappings each field or key that the Gateway gives stands; other lists stand as a whole; env goes by name, patches
   are joined, the class's first. replicas and autoscaling take each other's place.
+- What a Gateway's own, which a tenant writes, may give is the class's to say (allowedForGateways); by default what stays within the
+  Gateway's namespace. Which addresses it may ask for is too (addresses).
 - A Gateway's own may speak of Pods only where it has Pods of its own (dedicated).
 - Fields that are Kubernetes' own are not looked at, but for how deep they are nested.
 - Filters in Python are the class's to allow: a Gateway's can only forbid them.
 """
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import msgspec
@@ -22,6 +26,13 @@ from gwfast.kinds import key_file, switch
 from gwfast.options import CLUSTER, READING, REPORTING, SERVING, TRAFFIC, Option, workers
 
 NOTHING = GatewayParametersSpec()
+# What a Gateway's own may give where its class does not say. Not in it: patches, image and env, which run what they like; hostNetwork;
+# affinity, tolerations, nodeSelector and priorityClassName, which choose nodes and displace others; serviceAccount, whose
+# annotations are rights at a cloud.
+ALLOWED = (
+    "dedicated", "replicas", "autoscaling", "podDisruptionBudget", "resources", "topologySpreadConstraints", "pod", "service", "options",
+    "pythonFilters")
+_OF_CLASS_ALONE = ("allowed_for_gateways", "addresses")
 OF_GATEWAYS = frozenset(("dedicated", "service", "python_filters"))  # what a Gateway on shared data planes may say
 # What the controller decides itself, or what means nothing where it does.
 OURS = frozenset((
@@ -45,6 +56,7 @@ def merged(of_class: GatewayParametersSpec | None, own: GatewayParametersSpec | 
             values[other] = None
     if own is not None and not below.python_filters:
         values["python_filters"] = below.python_filters
+    values |= {name: getattr(below, name) for name in _OF_CLASS_ALONE}
     return GatewayParametersSpec(**values)
 
 
@@ -71,13 +83,48 @@ def fault(of_class: GatewayParametersSpec | None, own: GatewayParametersSpec | N
     judged = own if own is not None else of_class
     if judged is not None and (found := _depth_fault(judged)):
         return found
-    together = merged(of_class, own)
-    if own is not None and not together.dedicated:
-        for name in own.__struct_fields__:
-            if name not in OF_GATEWAYS and getattr(own, name) is not None:
-                field = type(own).__struct_encode_fields__[own.__struct_fields__.index(name)]
-                return f"spec.{field}", "is about Pods, and this Gateway has none of its own: dedicated is not true"
-    return _options_fault(judged.options or {}) or _patches_fault(judged) if judged is not None else None
+    if own is not None and (found := _own_fault(of_class or NOTHING, own)):
+        return found
+    if judged is None:
+        return None
+    return _addresses_fault(judged.addresses or ()) or _options_fault(judged.options or {}) or _patches_fault(judged)
+
+
+def _own_fault(of_class: GatewayParametersSpec, own: GatewayParametersSpec) -> tuple[str, str] | None:
+    """Say what a Gateway must not give."""
+    allowed = ALLOWED if of_class.allowed_for_gateways is None else of_class.allowed_for_gateways
+    given = [(name, field) for name, field in zip(own.__struct_fields__, own.__struct_encode_fields__, strict=True)
+             if getattr(own, name) is not None]
+    for name, field in given:
+        if name in _OF_CLASS_ALONE:
+            return f"spec.{field}", "is for the parameters of a GatewayClass alone, and these are a Gateway's"
+        if field not in allowed:
+            return f"spec.{field}", ("is not allowed in the parameters of a Gateway: those of its GatewayClass (spec.allowedForGateways) "
+                                     f"allow {', '.join(allowed) or 'nothing'}")
+    for name, field in given:
+        if name not in OF_GATEWAYS and not merged(of_class, own).dedicated:
+            return f"spec.{field}", "is about Pods, and this Gateway has none of its own: dedicated is not true"
+    return None
+
+
+def _addresses_fault(networks: Iterable[str]) -> tuple[str, str] | None:
+    for index, text in enumerate(networks):
+        try:
+            ip_network(text)
+        except ValueError as error:
+            return f"spec.addresses[{index}]", f"{error}; a network such as 192.0.2.0/24 is needed"
+    return None
+
+
+def may_ask(given: GatewayParametersSpec, address: str, balanced: bool) -> bool:
+    """Return whether a Gateway may ask for an address; balanced: of a load balancer, which decides about it itself."""
+    if given.addresses is None:
+        return balanced
+    try:
+        asked = ip_address(address)
+    except ValueError:
+        return False
+    return any(asked in ip_network(each) for each in given.addresses)
 
 
 def _depth_fault(judged: GatewayParametersSpec) -> tuple[str, str] | None:

@@ -66,6 +66,10 @@ class _Gateway:
         self.sets = [_Set(one, resource, _set_fault(resource, one, resources)) for one in listener_sets]
 
     @property
+    def kept(self) -> bool:
+        return self.refused is not None and self.refused.reason == "InvalidParameters"
+
+    @property
     def merged(self) -> list[Draft]:
         return self.drafts + [draft for one in self.sets for draft in one.drafts]
 
@@ -82,8 +86,9 @@ def survey(resources: Resources, options: GraphOptions, credentials: Credentials
         if options.data_plane:
             _find_places(judged, resources.fronts(resource.key))
         else:
-            judged.refused = parameters.gateway_fault(resource, resources, options, result.notes)
             _judge_addresses(judged, options)
+            wrong = parameters.gateway_fault(resource, resources, options, result.notes)
+            judged.refused = judged.refused or wrong
         _judge(judged, credentials, result.notes)
         if not options.own_addresses:
             claim(judged.merged, owners)
@@ -281,7 +286,7 @@ def _record(judged: _Gateway, resources: Resources, result: Survey) -> None:
     usable = any(result.listeners[identity].programmed for identity in all_ids)
     result.gateways[judged.resource.key] = GatewayNode(
         key=judged.resource.key, resource=judged.resource, addresses=judged.addresses, listeners=tuple(all_ids),
-        accepted=judged.refused is None and bool(valid), listener_sets=tuple(accepted_sets),
+        accepted=judged.refused is None and bool(valid), kept=judged.kept and bool(valid), listener_sets=tuple(accepted_sets),
         parameters=parameters.of_gateway(judged.resource, resources),
         conditions=_gateway_conditions(judged, own, usable),
     )

@@ -328,9 +328,8 @@ def test_addresses_that_are_asked_for(cluster, start, namespace):
 
 def test_what_the_api_server_refuses_is_the_gateways_condition(cluster, start, namespace):
     controller = start()
-    cluster.apply(parameters("own", namespace, "{patches: [{kind: Service, value: {spec: {sessionAffinity: Never}}}]}")
-                  + parameters("mended", namespace, "{service: {type: ClusterIP}}"))
-    cluster.apply(parameters("own", namespace, "{dedicated: true, patches: [{kind: Service, value: {spec: {sessionAffinity: Never}}}]}")
+    cluster.apply(parameters("own", namespace, "{service: {loadBalancerSourceRanges: [everywhere]}}")
+                  + parameters("mended", namespace, "{service: {type: ClusterIP}}")
                   + gateway("web", namespace, infrastructure=own("own")))
     cluster.wait_for(lambda: controller.said["assigned"].get(f"{namespace}/web") == [[], "Pending"])
     cluster.apply(gateway("web", namespace, infrastructure=own("mended")))

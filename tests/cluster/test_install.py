@@ -1,56 +1,14 @@
 """What people install, in a cluster that authorizes by RBAC: deploy/install.yaml, and the chart as one process; traffic, conditions, addresses,
 data planes of a Gateway's own, and what is left when all goes.
 """
-import shutil
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import yaml
 
 from cluster import Cluster
 from conftest import require_cluster
+from installed import BACKEND, DEPLOY, ROUTED, SYSTEM, address, install, logs, needs_helm
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
-SYSTEM = "gwfast-system"
-BUILT = DEPLOY.parent / "build/helm/helm"
-HELM = str(BUILT) if BUILT.exists() else shutil.which("helm")
-needs_helm = pytest.mark.skipif(not HELM, reason="there is no helm: run ci/helm")
-BACKEND = """
-apiVersion: v1
-kind: Service
-metadata: {name: api-service}
-spec: {selector: {app: api}, ports: [{port: 80, targetPort: 3000}]}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: api, labels: {app: api}}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers: [{name: echo, image: echo-basic, env: [{name: POD_NAME, value: api}, {name: NAMESPACE, value: default}],
-                readinessProbe: {tcpSocket: {port: 3000}}}]
----
-"""
-ROUTED = """
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: my-gateway}
-spec:
-  gatewayClassName: gwfast
-  listeners:
-  - {name: web, protocol: HTTP, port: 80}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: my-route}
-spec:
-  parentRefs: [{name: my-gateway}]
-  rules:
-  - matches: [{path: {type: PathPrefix, value: /api}}]
-    backendRefs: [{name: api-service, port: 80}]
----
-"""
 DEDICATED = """
 apiVersion: gwfast.dev/v1alpha1
 kind: GatewayParameters
@@ -67,18 +25,6 @@ def cluster() -> Iterator[Cluster]:
     with Cluster() as cluster:
         cluster.install_crds()
         yield cluster
-
-
-def address(cluster: Cluster, name: str) -> str:
-    """The address of a Gateway, once it is programmed and answers."""
-    cluster.wait_for(lambda: cluster.condition("Gateway", name, "Programmed") == "True", f"{name} to be programmed", 60)
-    found = cluster.get("Gateway", name)["status"]["addresses"][0]["value"]
-    cluster.wait_for(lambda: cluster.http(found, 80, "/api/x").status == 200, f"{name} to answer", 30)
-    return found
-
-
-def logs(cluster: Cluster) -> str:
-    return "\n".join(cluster.kubectl("logs", each["metadata"]["name"], "-n", SYSTEM, check=False) for each in cluster.objects("Pod", SYSTEM))
 
 
 def test_install_yaml(cluster: Cluster) -> None:
@@ -136,15 +82,6 @@ def test_a_controller_that_rolls_loses_nothing_and_makes_nothing_anew(cluster: C
             any(one["type"] == "Ready" and one["status"] == "True" for one in each["status"].get("conditions") or ()) for each in pods)
     cluster.wait_for(rolled, "the controller to have rolled", 90)
     assert lost == [] and uids() == before
-
-
-def install(cluster: Cluster, *values: str) -> None:
-    """Install the chart with values, each `a.b=JSON`."""
-    sets = [part for value in values for part in ("--set-json", value)]
-    text = subprocess.run([HELM, "template", "gwfast", DEPLOY / "helm/gwfast", "--namespace", SYSTEM, "--kube-version", "1.30", *sets],
-                          capture_output=True, text=True, check=True).stdout
-    cluster.kubectl("create", "namespace", SYSTEM)
-    cluster.apply(yaml.safe_dump_all(each for each in yaml.safe_load_all(text) if each))
 
 
 @needs_helm

@@ -51,10 +51,13 @@ sets_allowed = st.sampled_from([None, *(m.AllowedListeners(namespaces=m.Listener
 
 
 def gateway(place, listeners, allowed, tls, wrong):
-    """wrong: with parameters that nobody knows, so that it is not accepted."""
-    infrastructure = m.GatewayInfrastructure(parameters_ref=m.LocalObjectReference(group="x", kind="X", name="x")) if wrong else None
+    """wrong: parameters that nobody knows, or an address of a type that nobody has: it is not accepted."""
+    unknown = m.GatewayInfrastructure(parameters_ref=m.LocalObjectReference(group="x", kind="X", name="x"))
+    infrastructure = unknown if wrong == "parameters" else None
+    addresses = (m.GatewaySpecAddress(type="example.com/x", value="x"),) if wrong == "addresses" else ()
     return m.Gateway(metadata=meta(*place), spec=m.GatewaySpec(
-        gateway_class_name="c", listeners=listeners, allowed_listeners=allowed, tls=tls, infrastructure=infrastructure))
+        gateway_class_name="c", listeners=listeners, allowed_listeners=allowed, tls=tls, infrastructure=infrastructure,
+        addresses=addresses))
 
 
 def authorities(namespace):
@@ -64,7 +67,7 @@ def authorities(namespace):
 
 places = st.sampled_from([("a", "g1"), ("a", "g2"), ("b", "g1")])
 gateways = st.builds(gateway, places, listeners, sets_allowed, st.sampled_from([None, authorities(None), authorities("c")]),
-                     st.sampled_from([False, False, False, True]))
+                     st.sampled_from(["", "", "", "", "parameters", "addresses"]))
 # Who writes Services may say what they like: nothing of it is believed.
 fronts = st.builds(
     lambda place, shift: m.Service(

@@ -14,6 +14,12 @@ kind: GatewayClass
 metadata: {name: gwfast}
 spec: {controllerName: gwfast.dev/gateway-controller}
 """
+WITH_PARAMETERS = CLASS.replace("controller}", """controller, parametersRef: {group: gwfast.dev, kind: GatewayParameters, name: all, namespace: a}}
+---
+apiVersion: gwfast.dev/v1alpha1
+kind: GatewayParameters
+metadata: {name: all, namespace: a}
+spec: %s""")
 GATEWAY = """
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -156,11 +162,44 @@ def test_addresses(asked, service, addresses, reason):
 
 
 def test_addresses_on_the_network_of_nodes_are_those_of_ready_pods():
-    plan = planned(CLASS + GATEWAY % ("g", OWN) + DEDICATED % ", hostNetwork: true")
+    plan = planned(WITH_PARAMETERS % "{hostNetwork: true}" + GATEWAY % ("g", OWN) + DEDICATED % "")
     one = slice_of("shop", "g-gwfast", endpoint("192.0.2.1"), endpoint("192.0.2.2", ready=False), endpoint("192.0.2.3"))
     found = assigned(plan.needs[G], {"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"}}, plan.fleets["shop", "g-gwfast"],
                      Slices(there({}, one)))
     assert found.addresses == (("IPAddress", "192.0.2.1"), ("IPAddress", "192.0.2.3"))
+
+
+TWO = ", addresses: [{value: 192.0.2.9}, {value: 198.51.100.1}]"
+FORBIDDEN = [
+    # parameters of the class, what the Service asks for, what the Gateway is told
+    ("{}", {"loadBalancerIP": "192.0.2.9"}, "its Service g-gwfast was not given 192.0.2.9, 198.51.100.1"),
+    ("{addresses: [198.51.100.0/24]}", {"loadBalancerIP": "198.51.100.1"},
+     "it must not ask for 192.0.2.9: the parameters of its GatewayClass (spec.addresses) allow 198.51.100.0/24"),
+    ("{addresses: []}", {}, "it must not ask for 192.0.2.9, 198.51.100.1: the parameters of its GatewayClass (spec.addresses) allow none"),
+    ("{service: {type: NodePort}}", {}, "it must not ask for 192.0.2.9, 198.51.100.1: the parameters of its GatewayClass (spec.addresses) "
+     "say none, and its Service is not of type LoadBalancer"),
+    ("{service: {type: ClusterIP}, addresses: [192.0.2.9]}", {"externalIPs": ["192.0.2.9"]},
+     "it must not ask for 198.51.100.1: the parameters of its GatewayClass (spec.addresses) allow 192.0.2.9"),
+    ("{service: {type: ClusterIP}, addresses: [0.0.0.0/0]}", {"externalIPs": ["192.0.2.9", "198.51.100.1"]}, ""),
+]
+
+
+@pytest.mark.parametrize("parameters, asks, message", FORBIDDEN)
+def test_an_address_that_the_class_does_not_let_it_have(parameters, asks, message):
+    """CVE-2020-8554: with externalIPs a Service gets what is sent to the address of somebody else."""
+    plan, _, made = make(WITH_PARAMETERS % parameters + GATEWAY % ("g", TWO))
+    spec = made[Key("Service", "shop", "g-gwfast")]["spec"]
+    assert {name: spec[name] for name in ("loadBalancerIP", "externalIPs") if name in spec} == asks
+    need = plan.needs[G]
+    found = assigned(need, {"spec": spec}, plan.fleets[need.fleet], Slices({}))
+    assert (found.ready, found.reason, found.message) == (not message, "AddressNotUsable" if message else "Pending", message)
+
+
+def test_a_gateways_own_service_type_gives_it_no_address():
+    own = GATEWAY % ("g", TWO + OWN) + DEDICATED.replace("dedicated: true", "service: {type: ClusterIP}") % ""
+    for parameters, asks in (("{}", None), ("{addresses: [192.0.2.0/24]}", ["192.0.2.9"])):
+        _, _, made = make(WITH_PARAMETERS % parameters + own)
+        assert made[Key("Service", "shop", "g-gwfast")]["spec"].get("externalIPs") == asks
 
 
 def test_an_address_that_cannot_be_had_says_why():

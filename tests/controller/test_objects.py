@@ -1,5 +1,5 @@
-"""golden/NAME.in.yaml -> NAME.out.yaml: the objects that a controller makes for classes and Gateways. `--regenerate` as in
-tests/golden."""
+"""golden/NAME.in.yaml -> NAME.out.yaml: the objects that a controller makes for classes and Gateways. `pytest tests/golden
+tests/controller/test_objects.py --regenerate` writes them anew."""
 from pathlib import Path
 
 import pytest

@@ -1,10 +1,12 @@
-"""GatewayParameters: a Gateway's over those of its class, field by field, and options as arguments."""
+"""GatewayParameters: a Gateway's over those of its class, field by field; what it may give; and options as arguments."""
+import typing
+
 import msgspec
 import pytest
 
 from gwfast import options
-from gwfast.config.model import GatewayParametersSpec
-from gwfast.controller.parameters import OURS, arguments, fault, merged, options_known
+from gwfast.config.model import GatewayParametersSpec, ParameterName
+from gwfast.controller.parameters import ALLOWED, OURS, arguments, fault, may_ask, merged, options_known
 
 MERGED = [
     # of the class, of the Gateway, what stands
@@ -33,6 +35,9 @@ MERGED = [
     ({"pythonFilters": False}, {"pythonFilters": True}, {"pythonFilters": False}),
     ({}, {"pythonFilters": True}, {}),
     ({"dedicated": True}, {"dedicated": False}, {"dedicated": False}),
+    ({"addresses": ["10.0.0.0/8"], "allowedForGateways": []}, {"addresses": ["::/0"], "allowedForGateways": ["env"]},
+     {"addresses": ["10.0.0.0/8"], "allowedForGateways": []}),
+    ({}, {"addresses": ["::/0"], "allowedForGateways": ["env"]}, {}),
 ]
 
 
@@ -86,7 +91,54 @@ def test_what_is_nested_too_deep_is_refused(field, value):
     """Of a class and of a Gateway: objects are made by functions that recurse."""
     words = "is nested more than 32 levels deep"
     assert fault(spec(value), None) == (field, words)
-    assert fault(spec({}), spec({"dedicated": True} | value)) == (field, words)
+    assert fault(spec({"allowedForGateways": [*value]}), spec(value)) == (field, words)
+
+
+def fields():
+    return [each for each in GatewayParametersSpec.__struct_encode_fields__ if each not in ("allowedForGateways", "addresses")]
+
+
+ONE = {"affinity": {}, "tolerations": [], "nodeSelector": {}, "env": [], "patches": [], "image": {}, "serviceAccount": {}, "hostNetwork": True,
+       "priorityClassName": "p", "dedicated": True, "replicas": 1, "autoscaling": {"maxReplicas": 2}, "podDisruptionBudget": {"minAvailable": 1},
+       "resources": {}, "topologySpreadConstraints": [], "pod": {}, "service": {}, "options": {}, "pythonFilters": False}
+
+
+@pytest.mark.parametrize("field", fields())
+def test_what_a_gateway_may_give_is_its_classs_to_say(field):
+    """By default what stays within its namespace; a list of the class's takes the default's place, in both directions."""
+    own = spec({"dedicated": True} | {field: ONE[field]})
+    others = [each for each in fields() if each != field]
+    found = fault(None, own)
+    assert (found is None) is (field in ALLOWED)
+    assert found is None or found == (f"spec.{field}", f"is not allowed in the parameters of a Gateway: those of its GatewayClass "
+                                      f"(spec.allowedForGateways) allow {', '.join(ALLOWED)}")
+    assert fault(spec({"allowedForGateways": ["dedicated", field] if field != "dedicated" else [field]}), own) is None
+    assert fault(spec({"allowedForGateways": others}), own)[0] == f"spec.{field}"
+    assert fault(spec({field: ONE[field]}), None) is None  # a class may all
+
+
+def test_every_field_can_be_allowed():
+    names = given_literals()
+    assert set(names) == set(fields()) >= set(ALLOWED) and len(names) == len(set(names))
+
+
+def given_literals():
+    return typing.get_args(ParameterName)
+
+
+ASKED = [
+    # networks of the class, an address, whether a load balancer may be asked for it, and externalIPs may be that
+    (None, "203.0.113.9", True, False), ([], "203.0.113.9", False, False), (["203.0.113.0/24"], "203.0.113.9", True, True),
+    (["203.0.113.9"], "203.0.113.9", True, True), (["203.0.113.0/24"], "203.0.114.9", False, False), (["0.0.0.0/0"], "2001:db8::1", False, False),
+    (["10.0.0.0/8", "2001:db8::/32"], "2001:db8::1", True, True), (["0.0.0.0/0"], "::ffff:203.0.113.9", False, False),
+    (["0.0.0.0/0", "::/0"], "no address", False, False), (["10.0.0.0/8"], "010.0.0.1", False, False),
+]
+
+
+@pytest.mark.parametrize("networks, address, balanced, external", ASKED)
+def test_addresses_that_may_be_asked_for(networks, address, balanced, external):
+    given = spec({"addresses": networks} if networks is not None else {})
+    assert (may_ask(given, address, True), may_ask(given, address, False)) == (balanced, external)
 
 
 def test_what_is_nested_as_kubernetes_does_is_taken():

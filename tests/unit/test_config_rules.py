@@ -263,6 +263,8 @@ OWN_RULES = [
     *[(at(["GatewayParameters"], "spec.podDisruptionBudget"), "exactly one of minAvailable and maxUnavailable has to be given", value, "")
       for value in ({}, {"minAvailable": "50%", "maxUnavailable": 1})],
     (at(["GatewayParameters"], "spec.env"), "Duplicate value: 'A'", [{"name": "A", "value": "1"}, {"name": "B"}, {"name": "A"}], "[2].name"),
+    (at(["GatewayParameters"], "spec.allowedForGateways"), "Duplicate value: 'env'", ["env", "pod", "env"], "[2]"),
+    (at(["GatewayParameters"], "spec.addresses"), "Duplicate value: '::/0'", ["::/0", "::/0"], "[1]"),
     (at(["GatewayParameters"], "spec.env[]"), "value and valueFrom must not both be given", {"name": "A", "value": "", "valueFrom": {}},
      ".valueFrom"),
     (at(["PythonFilter"], "spec.timeout"), "timeout has to be more than 0s and at most 1h", "61m", ""),

@@ -11,7 +11,7 @@ NAME = "example.net/controller"
 CLUSTER = msgspec.structs.replace(EVERYTHING, controller_name=NAME, parameters_fault=fault)
 
 
-def documents(of_class="", own="", class_spec=None, own_spec=None):
+def documents(of_class="", own="", class_spec=None, own_spec=None, addresses=""):
     """A class with parameters (the text of its parametersRef) and a Gateway with its own, and GatewayParameters of both."""
     text = f"""
 apiVersion: gateway.networking.k8s.io/v1
@@ -25,6 +25,7 @@ metadata: {{name: g}}
 spec:
   gatewayClassName: any
   listeners: [{{name: a, port: 80, protocol: HTTP}}]
+  addresses: [{addresses}]
   infrastructure: {{{own and f'parametersRef: {own}'}}}
 """
     for name, namespace, spec in (("c", "infra", class_spec), ("o", "default", own_spec)):
@@ -53,8 +54,23 @@ WRONG = [
      "spec.options.drain-timeout: '3x': a time such as"),
     ("an option of the controller's", {"own": OWN, "own_spec": "{dedicated: true, options: {admin: ':9'}}"}, "gateway",
      "spec.options.admin: is decided by the controller"),
-    ("Pods without dedicated", {"own": OWN, "own_spec": "{hostNetwork: true}"}, "gateway", "spec.hostNetwork: is about Pods"),
-    ("a patch of a name", {"own": OWN, "own_spec": "{dedicated: true, patches: [{kind: Service, value: {metadata: {name: x}}}]}"},
+    ("Pods without dedicated", {"own": OWN, "own_spec": "{replicas: 2}"}, "gateway", "spec.replicas: is about Pods"),
+    ("what reaches further than its namespace", {"own": OWN, "own_spec": "{dedicated: true, hostNetwork: true}"}, "gateway",
+     "GatewayParameters default/o spec.hostNetwork: is not allowed in the parameters of a Gateway: those of its GatewayClass "
+     "(spec.allowedForGateways) allow dedicated, replicas, autoscaling, "),
+    ("what its class does not allow", {"of_class": OF_CLASS, "own": OWN, "class_spec": "{allowedForGateways: [service]}",
+                                       "own_spec": "{dedicated: true}"}, "gateway", "spec.dedicated: is not allowed in the parameters of "
+     "a Gateway: those of its GatewayClass (spec.allowedForGateways) allow service"),
+    ("a class that allows nothing", {"of_class": OF_CLASS, "own": OWN, "class_spec": "{allowedForGateways: []}",
+                                     "own_spec": "{service: {type: NodePort}}"}, "gateway", "allow nothing"),
+    ("a Gateway that allows itself what it likes", {"own": OWN, "own_spec": "{allowedForGateways: [patches], patches: []}"}, "gateway",
+     "spec.allowedForGateways: is for the parameters of a GatewayClass alone"),
+    ("a Gateway that allows itself addresses", {"own": OWN, "own_spec": "{addresses: [0.0.0.0/0]}"}, "gateway",
+     "spec.addresses: is for the parameters of a GatewayClass alone"),
+    ("a network that is none", {"of_class": OF_CLASS, "class_spec": "{addresses: [10.0.0.0/8, 10.0.0.1/8]}"}, "class",
+     "spec.addresses[1]: 10.0.0.1/8 has host bits set; a network such as 192.0.2.0/24 is needed"),
+    ("a patch of a name", {"of_class": OF_CLASS, "own": OWN, "class_spec": "{allowedForGateways: [dedicated, patches]}",
+                           "own_spec": "{dedicated: true, patches: [{kind: Service, value: {metadata: {name: x}}}]}"},
      "gateway", "spec.patches[0].value.metadata.name: cannot be patched"),
 ]
 
@@ -75,6 +91,16 @@ def test_parameters_that_are_right_are_in_the_nodes():
     assert of_class.parameters is found[Key("GatewayParameters", "infra", "c")]
     assert gateway.parameters is found[Key("GatewayParameters", "default", "o")] and gateway.accepted
     assert all(one.status == "True" for node in (of_class, gateway) for one in node.conditions)
+
+
+@pytest.mark.parametrize("own_spec, addresses, accepted, kept", [
+    ("{}", "", True, False), ("{hostNetwork: true}", "", False, True), ("{hostNetwork: true}", "{type: Hostname, value: a.example}", False, False),
+    ("{}", "{type: Hostname, value: a.example}", False, False),
+])
+def test_parameters_alone_take_nothing_from_data_planes(own_spec, addresses, accepted, kept):
+    found = documents(own=OWN, own_spec=own_spec, addresses=addresses)
+    node = attach(found, CLUSTER).gateways[Key("Gateway", "default", "g")]
+    assert (node.accepted, node.kept) == (accepted, kept)
 
 
 def test_a_fault_of_the_class_is_not_its_gateways():

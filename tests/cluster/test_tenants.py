@@ -1,0 +1,84 @@
+"""What tenants may say of data planes, in a cluster where gwfast is installed: what reaches further than their namespace is refused, and
+what they have serves on.
+"""
+from collections.abc import Iterator
+
+import pytest
+
+from cluster import Cluster
+from conftest import require_cluster
+from installed import BACKEND, SYSTEM, Load, address, install_yaml, parameters, routed, told
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[Cluster]:
+    require_cluster()
+    with Cluster() as cluster:
+        cluster.install_crds()
+        install_yaml(cluster)
+        cluster.apply(BACKEND)
+        yield cluster
+
+
+@pytest.fixture
+def cluster(world: Cluster) -> Iterator[Cluster]:
+    yield world
+    world.kubectl("delete", "gateways.gateway.networking.k8s.io", "--all")
+
+
+def test_what_a_tenant_must_not_give(cluster: Cluster) -> None:
+    """A patch that takes an address of others is refused with what would be right; the Gateway serves as before, and on once it is mended."""
+    right, wrong = "{dedicated: true, replicas: 1}", "{dedicated: true, replicas: 1, patches: [{kind: Service, value: {spec: {externalIPs: [10.96.0.1]}}}]}"
+    cluster.apply(parameters("own", right) + routed("own", "own"))
+    host = address(cluster, "own-gateway")
+    with Load(cluster, host) as load:
+        cluster.apply(parameters("own", wrong))
+        cluster.wait_for(lambda: told(cluster, "own-gateway", "Accepted")[:2] == ("False", "InvalidParameters"), "the parameters to be refused")
+        message = told(cluster, "own-gateway", "Accepted")[2]
+        assert "GatewayParameters default/own spec.patches" in message and "allow dedicated, replicas, " in message
+        load.goes_on()
+        assert "externalIPs" not in cluster.get("Service", "own-gateway-gwfast")["spec"]
+        old = {each["metadata"]["name"] for each in cluster.objects("Pod", SYSTEM) if "controller" in each["metadata"]["name"]}
+        cluster.kubectl("delete", "pods", "-n", SYSTEM, *old)  # who comes next does not know what was right
+        cluster.wait_for(lambda: cluster.get("Deployment", "gwfast-controller", SYSTEM)["status"].get("readyReplicas") == 2, "a controller", 60)
+        load.goes_on()
+        assert cluster.get("Deployment", "own-gateway-gwfast")["spec"]["replicas"] == 1
+        cluster.apply(parameters("own", right.replace("1", "2")))
+        cluster.wait_for(lambda: told(cluster, "own-gateway", "Accepted")[0] == "True", "the parameters to be taken")
+        cluster.wait_for(lambda: cluster.get("Deployment", "own-gateway-gwfast")["spec"]["replicas"] == 2)
+        load.goes_on()
+    assert load.lost == []
+
+
+def test_an_address_of_somebody_else(cluster: Cluster) -> None:
+    """externalIPs would take what is sent to the address of another Gateway (CVE-2020-8554); a load balancer decides itself."""
+    cluster.apply(routed("shop"))
+    victim = address(cluster, "shop-gateway")
+    thief = routed("thief", "ports", more=f"  addresses: [{{value: {victim}}}]\n").replace("value: /api", "value: /stolen")
+    cluster.apply(parameters("ports", "{service: {type: NodePort}}") + thief)
+    expected = (f"it must not ask for {victim}: the parameters of its GatewayClass (spec.addresses) say none, "
+                "and its Service is not of type LoadBalancer")
+    cluster.wait_for(lambda: told(cluster, "thief-gateway", "Programmed") == ("False", "AddressNotUsable", expected), "the address to be refused")
+    assert "externalIPs" not in cluster.get("Service", "thief-gateway-gwfast")["spec"]
+    cluster.apply(parameters("ports", "{service: {type: LoadBalancer}}"))
+    cluster.wait_for(lambda: cluster.get("Service", "thief-gateway-gwfast")["spec"].get("loadBalancerIP") == victim, "a load balancer to be asked")
+    cluster.wait_for(lambda: told(cluster, "thief-gateway", "Programmed")[:2] == ("False", "AddressNotUsable"), "it to decide")
+    assert [cluster.http(victim, 80, path).status for path in ("/api/x", "/stolen")] == [200, 404]
+
+
+def test_addresses_that_a_class_allows(cluster: Cluster) -> None:
+    cluster.apply(parameters("of-class", "{service: {type: ClusterIP}, addresses: [198.51.100.0/24]}", SYSTEM) + f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {{name: bare}}
+spec:
+  controllerName: gwfast.dev/gateway-controller
+  parametersRef: {{group: gwfast.dev, kind: GatewayParameters, name: of-class, namespace: {SYSTEM}}}
+---
+""" + routed("bare", of="bare", more="  addresses: [{value: 198.51.100.7}]\n"))
+    assert address(cluster, "bare-gateway") == "198.51.100.7"
+    assert cluster.get("Service", "bare-gateway-bare")["spec"]["externalIPs"] == ["198.51.100.7"]
+    cluster.kubectl("patch", "gatewayparameters", "of-class", "-n", SYSTEM, "--type=merge", "-p", '{"spec": {"addresses": ["192.0.2.0/24"]}}')
+    cluster.wait_for(lambda: told(cluster, "bare-gateway", "Programmed")[:2] == ("False", "AddressNotUsable"), "the address to be refused")
+    cluster.wait_for(lambda: "externalIPs" not in cluster.get("Service", "bare-gateway-bare")["spec"], "the address to go")
+    cluster.kubectl("delete", "gatewayclass", "bare")
