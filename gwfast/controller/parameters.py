@@ -8,8 +8,8 @@
 Rules (they are in the CRD's words too, deploy/crds/gatewayparameters.yaml):
 - Of objects and mappings each field or key that the Gateway gives stands; other lists stand as a whole; env goes by name, patches
   are joined, the class's first. replicas and autoscaling take each other's place.
-- What a Gateway's own, which a tenant writes, may give is the class's to say (allowedForGateways); by default what stays within the
-  Gateway's namespace. Which addresses it may ask for is too (addresses).
+- What a Gateway's own, which a tenant writes, may give is the class's to say (allowedForGateways); by default what stays within
+  the Gateway's namespace. Which addresses it may ask for is too (addresses).
 - A Gateway's own may speak of Pods only where it has Pods of its own (dedicated).
 - Fields that are Kubernetes' own are not looked at, but for how deep they are nested.
 - Filters in Python are the class's to allow: a Gateway's can only forbid them.
@@ -26,12 +26,12 @@ from gwfast.kinds import key_file, switch
 from gwfast.options import CLUSTER, READING, REPORTING, SERVING, TRAFFIC, Option, workers
 
 NOTHING = GatewayParametersSpec()
-# What a Gateway's own may give where its class does not say. Not in it: patches, image and env, which run what they like; hostNetwork;
-# affinity, tolerations, nodeSelector and priorityClassName, which choose nodes and displace others; serviceAccount, whose
-# annotations are rights at a cloud.
+# What a Gateway's own may give where its class does not say. Not in it: patches, image and env, which run what they like;
+# hostNetwork; affinity, tolerations, nodeSelector and priorityClassName, which choose nodes and displace others; serviceAccount,
+# whose annotations are rights at a cloud. pod and service have no more than spec.infrastructure and a Service may.
 ALLOWED = (
-    "dedicated", "replicas", "autoscaling", "podDisruptionBudget", "resources", "topologySpreadConstraints", "pod", "service", "options",
-    "pythonFilters")
+    "dedicated", "replicas", "autoscaling", "podDisruptionBudget", "resources", "topologySpreadConstraints", "pod", "service",
+    "options", "pythonFilters")
 _OF_CLASS_ALONE = ("allowed_for_gateways", "addresses")
 OF_GATEWAYS = frozenset(("dedicated", "service", "python_filters"))  # what a Gateway on shared data planes may say
 # What the controller decides itself, or what means nothing where it does.
@@ -99,8 +99,8 @@ def _own_fault(of_class: GatewayParametersSpec, own: GatewayParametersSpec) -> t
         if name in _OF_CLASS_ALONE:
             return f"spec.{field}", "is for the parameters of a GatewayClass alone, and these are a Gateway's"
         if field not in allowed:
-            return f"spec.{field}", ("is not allowed in the parameters of a Gateway: those of its GatewayClass (spec.allowedForGateways) "
-                                     f"allow {', '.join(allowed) or 'nothing'}")
+            return f"spec.{field}", ("is not allowed in the parameters of a Gateway: those of its GatewayClass "
+                                     f"(spec.allowedForGateways) allow {', '.join(allowed) or 'nothing'}")
     for name, field in given:
         if name not in OF_GATEWAYS and not merged(of_class, own).dedicated:
             return f"spec.{field}", "is about Pods, and this Gateway has none of its own: dedicated is not true"
