@@ -4,6 +4,7 @@
 # - the sections are the image in the making: what a Rule, a Backend, a Host or a Listener became stays at its place while
 #   that object lives in the plan; an image after a change costs the change and one copy
 # - what differs from the last plan is found by what the two share (gwfast.sharing)
+# - memory is most of what an image costs, so it may be there before the image is (`Image.make_room`)
 # - rules and backends are counted by who refers to them; places are given back when nobody does
 # - runs of operations, choices, endpoints, predicates and text, and what is written of hosts and names, are only
 #   appended; when they have doubled since the writer began (`wasteful`), a new writer starts over
@@ -59,6 +60,8 @@ SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SE
 
 KEY = attrgetter("key")
 
+cdef char NOTHING[65536]               # zeros
+
 
 @cython.final
 cdef class Image:
@@ -88,6 +91,17 @@ cdef class Image:
                 self.at = NULL
                 raise OSError("an image cannot be mapped")
         PyBuffer_FillInfo(buffer, self, self.at, self.size, 1, flags)
+
+    def make_room(self, uint64_t size):
+        """Have the kernel find memory for `size` bytes, which takes it far longer than to write them; others run meanwhile."""
+        cdef uint64_t at = 0
+        cdef ssize_t written = 1
+        with nogil:
+            while at < size and written > 0:
+                written = pwrite(self.fd, NOTHING, min(sizeof(NOTHING), size - at), at)
+                at += written
+        if written <= 0:
+            raise OSError("there is no memory for an image")
 
     cdef int put(self, const char *at, size_t n, uint64_t where) except -1:
         cdef ssize_t written
@@ -204,8 +218,11 @@ cdef class Writer:
         self.free_rules = []
         self.free_backends = []
 
-    def write(self, plan, bind_ids, uint64_t generation):
-        """Return the Image of `plan`; binds that `bind_ids` {Bind.key: id} does not name are left out."""
+    def write(self, plan, bind_ids, uint64_t generation, Image image=None):
+        """Return the Image of `plan`; binds that `bind_ids` {Bind.key: id} does not name are left out.
+
+        image: an empty one that has room.
+        """
         cdef list binds = [(bind, bind_ids[bind.key]) for bind in plan.binds if bind.key in bind_ids]
         cdef list changed = []
         if self.same_binds(binds, changed):
@@ -219,7 +236,7 @@ cdef class Writer:
         if not self.baseline:
             self.baseline = self.appended()
             self.terms.unions = self.unions
-        return self.assemble(generation)
+        return self.assemble(generation, Image() if image is None else image)
 
     @property
     def unions(self):
@@ -857,6 +874,7 @@ cdef class Writer:
         policy = block.endpoints.policy
         passive = policy.passive if policy is not None else None
         out.flags = BACKEND_ACTIVE if policy is not None and policy.active is not None else 0
+        out.failures = out.percent = out.ejection_ms = out.pending = out.pending_ms = 0
         if passive is not None:
             out.flags |= BACKEND_PASSIVE
             out.failures, out.percent, out.ejection_ms = passive.failures, passive.percent, passive.ejection_ms
@@ -937,8 +955,7 @@ cdef class Writer:
 
     # ---- The image ----
 
-    cdef Image assemble(self, uint64_t generation):
-        cdef Image image = Image()
+    cdef Image assemble(self, uint64_t generation, Image image):
         cdef Header header
         memset(&header, 0, sizeof(Header))
         header.magic = image_magic()
@@ -999,8 +1016,10 @@ cdef class Writer:
 
     cdef uint64_t section(self, Image image, Arena arena, uint64_t *end) except? 0:
         cdef uint64_t at = end[0]
-        image.put(arena.at, arena.used, at)
+        arena.reserve(8)                   # what is behind its end, up to the next section, is zeros
+        memset(arena.at + arena.used, 0, 8)
         end[0] = (at + arena.used + 7) & ~<uint64_t>7
+        image.put(arena.at, end[0] - at, at)
         return at
 
 

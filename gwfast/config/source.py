@@ -7,12 +7,22 @@ Rules:
 - `changed(what)` gets what load() may be told as a hint (for files: absolute paths), or None: anything may have changed.
 - load() never raises for what it reads: that is in Loaded.problems.
 - The first load() says all that there is: it waits (in its thread) until the source is whole, and `waits` says for what.
+- `brief` is for what follows load(): a route and the Pods behind a Service reach nothing but themselves, while a Namespace, a
+  Service or a Gateway may be in every route.
 """
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 from gwfast import errors
 from gwfast.config.load import Loaded
+
+BRIEF = 32  # changes that are a moment's work together: some 10 ms
+BRIEF_KINDS = frozenset(("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", "EndpointSlice"))
+
+
+def brief(kinds: Collection[str]) -> bool:
+    """Whether changes of objects of these kinds, one for each object, are a moment's work together."""
+    return len(kinds) <= BRIEF and BRIEF_KINDS.issuperset(kinds)
 
 
 class Source(Protocol):
@@ -20,6 +30,7 @@ class Source(Protocol):
 
     place: errors.Source
     waits: str  # what the first load() waits for; '': nothing
+    brief: bool  # load() has a few changes to tell, and what follows from them is a moment's work
 
     def load(self, changed: set[str] | None) -> Loaded:
         """Read what changed. `changed` is what `watch` told, joined; None: anything; an empty set: time has passed."""

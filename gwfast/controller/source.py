@@ -26,6 +26,7 @@ from msgspec.structs import replace
 from gwfast import limits
 from gwfast.backoff import Backoff
 from gwfast.config.load import Loaded
+from gwfast.config.source import brief
 from gwfast.controller import wire
 from gwfast.controller.copy import Copy, Kept
 from gwfast.controller.link import Link, NoLink, Where, link
@@ -68,6 +69,14 @@ class ControllerSource:
     def waits(self) -> str:
         """What the first load waits for; '': nothing."""
         return "" if self._whole.is_set() else f"the controller at {self.place.file} to say what to serve"
+
+    @property
+    def brief(self) -> bool:
+        """Whether what came since the last load is a moment's work."""
+        with self._lock:
+            batch = self._pending
+            return (batch is not None and not batch.whole and batch.bundle == self._received.bundle
+                    and brief([key.kind for key in batch.objects]))
 
     # ---- Source, on the event loop
 

@@ -32,6 +32,7 @@ class _Slots:
         self._held: dict[object, int] = {}
         self._free: dict[int, deque[int]] = {}  # by length of the range
         self._signs = 0
+        self._holders: dict[int, object] | None = {}  # None: somebody came or went
         self.shared: dict[object, int] = {}  # identities beyond the bound, counted by how many hold them
 
     def take_or_share(self, identity) -> int:
@@ -63,6 +64,7 @@ class _Slots:
         self._signs = self._signs % 0xFFFFFFFF + 1
         place = self.places[identity] = Place(slot, self._signs)
         self._held[identity] = 1
+        self._holders = None
         return place
 
     def _room(self, length: int) -> int | None:
@@ -83,6 +85,14 @@ class _Slots:
             return
         del self._held[identity]
         self._free.setdefault(length, deque()).append(self.places.pop(identity).slot)
+        self._holders = None
+
+    @property
+    def holders(self) -> dict[int, object]:
+        """Who holds each first slot; the same dict until that changes."""
+        if self._holders is None:
+            self._holders = {place.slot: identity for identity, place in self.places.items()}
+        return self._holders
 
 
 class Registry:
@@ -150,13 +160,13 @@ class Registry:
 
     @property
     def counters(self) -> dict[int, tuple[str, str]]:
-        """The route, (kind, 'namespace/name'), of every counter slot that is held by one."""
-        return {place.slot: identity for identity, place in self._counters.places.items()}
+        """The route, (kind, 'namespace/name'), of every counter slot that is held by one; the same dict until that changes."""
+        return self._counters.holders
 
     @property
     def backends(self) -> dict[int, str]:
-        """The backend, by its key, of every counter row that is held by one."""
-        return {place.slot: key for key, place in self._backends.places.items()}
+        """The backend, by its key, of every counter row that is held by one; the same dict until that changes."""
+        return self._backends.holders
 
     @property
     def endpoints(self) -> dict[tuple[str, int, str], Place]:

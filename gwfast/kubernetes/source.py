@@ -11,6 +11,7 @@ Rules:
 - A load that finds new references waits for what they lead to, REFERRED seconds at most: nobody is told that a Secret is not
   there which is on its way. What was not answered in time is told as a problem, and read when it comes.
 - A change of nothing but an object's status makes no load; `status_changed` is called.
+- A change after a while without one is told at once, with what came in the same piece; others are told together.
 - Nothing that an object makes go wrong here keeps the others waiting: it is a problem that names the object, and is logged.
 - Whatever the API server does, what was read stays: it is forgotten when a list says that it has gone, or when its kind has.
 - Of whom a PythonFilter is code is the graph's business: it is served where the class's GatewayParameters allow that.
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from gwfast.config import model as m
 from gwfast.config.load import Loaded, without_collector
+from gwfast.config.source import brief
 from gwfast.errors import Problem, Source
 from gwfast.kubernetes.api import CORE, Discovery, Kind, Name2
 from gwfast.kubernetes.client import Client
@@ -62,6 +64,7 @@ class KubernetesSource:
         self._changed: Callable[[set[str] | None], None] = lambda _: None
         self._timer: asyncio.TimerHandle | None = None
         self._first = 0.0  # event of those that wait to be told
+        self._told = float("-inf")  # when that was the last time
         self._news = False  # beside objects: of lists, kinds or the bundle
         self._lock = threading.Lock()
         self._pending: dict[tuple[Name2, Name], tuple[Kind, bytes | None]] = {}
@@ -113,6 +116,12 @@ class KubernetesSource:
         found = [self._feeds.get((m.GATEWAY_GROUP, kind)) for kind in ("GatewayClass", "Gateway")]
         parameters = self._feeds.get((m.OWN_GROUP, "GatewayParameters"))
         return all(feed is not None and feed.watched for feed in found) and (parameters is None or parameters.watched)
+
+    @property
+    def brief(self) -> bool:
+        """Whether what came since the last load is a moment's work."""
+        with self._lock:
+            return self._loaded and not self._news and brief([kind.kind for kind, _ in self._pending.values()])
 
     def kind(self, key: m.Key) -> Kind | None:
         """Return the API server's kind of an object; None: there is no such object."""
@@ -215,10 +224,11 @@ class KubernetesSource:
             self._first = now
         else:
             self._timer.cancel()
-        self._timer = self._loop.call_at(min(now + SETTLE, self._first + BURST), self._tell)
+        settle = 0.0 if self._first > self._told + BURST else SETTLE
+        self._timer = self._loop.call_at(min(now + settle, self._first + BURST), self._tell)
 
     def _tell(self) -> None:
-        self._timer = None
+        self._timer, self._told = None, self._loop.time()
         if self._whole.is_set() and (self._pending or self._news):  # a load may have taken it meanwhile
             self._news = False
             self._changed(None if not self._loaded else {self.place.file})

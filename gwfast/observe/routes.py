@@ -17,14 +17,17 @@ class _Names:
 
     def __init__(self) -> None:
         self.of: dict[int, object] = {}
+        self._given: Mapping[int, object] | None = None  # what `of` was made of
         self._before: dict[int, dict] = {}  # by slot: its counts when its name came
 
     def assign(self, names: Mapping[int, object], rows: Callable[[], Mapping[int, dict]]) -> None:
+        if names is self._given:
+            return
         new = [slot for slot, name in names.items() if self.of.get(slot) != name]
         counted = rows() if new else {}
         before = {slot: counted[slot] for slot in new if slot in counted}
         self._before = {slot: row for slot, row in self._before.items() if slot in names and slot not in new} | before
-        self.of = dict(names)
+        self.of, self._given = dict(names), names
 
     def named(self, rows: Mapping[int, dict]) -> dict:
         found = {self.of[slot]: _less(row, self._before.get(slot)) for slot, row in rows.items() if slot in self.of}
@@ -40,7 +43,10 @@ class RouteCounts:
         self._routes, self._backends = _Names(), _Names()
 
     def assign(self, routes: Mapping[int, Name], backends: Mapping[int, str] = MappingProxyType({})) -> None:
-        """Say whose the slots are from now on; call it before the workers serve the table that says so too."""
+        """Say whose the slots are from now on; call it before the workers serve the table that says so too.
+
+        Nothing is done for what is the same dict as the last time.
+        """
         rows = max([*backends, *self._backends.of], default=-1) + 1
         self._routes.assign(routes, lambda: self._read_slots(0)["routes"])
         self._backends.assign(backends, lambda: self._read_slots(rows)["backends"])

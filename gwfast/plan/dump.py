@@ -9,7 +9,6 @@ What has its default is left out; the names are those of the Gateway API. Of cer
 """
 import json
 import os
-from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,13 +37,13 @@ class _Rules:
 
     def __init__(self) -> None:
         self.names: dict[Rule, str] = {}
-        self._count: Counter[str] = Counter()
+        self._said: dict[str, dict[str, str]] = {}  # by id: the names of what differs
 
     def name(self, rule: Rule) -> str:
         if rule not in self.names:
-            self._count[rule.id] += 1
-            count = self._count[rule.id]
-            self.names[rule] = rule.id if count == 1 else f"{rule.id}#{count}"
+            said = self._said.setdefault(rule.id, {})
+            another = f"{rule.id}#{len(said) + 1}" if said else rule.id
+            self.names[rule] = said.setdefault(json.dumps(rule_data(rule)), another)
         return self.names[rule]
 
 

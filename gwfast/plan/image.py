@@ -8,12 +8,25 @@ from gwfast._image import SEALS, Image, Writer
 from gwfast.plan.ir import Plan
 
 
+AHEAD_MOST = 32 << 20  # bytes of memory that wait for the next image: 50,000 routes have such an image
+GROWTH = 16  # the next image is expected to be no more than a GROWTHth longer than the last one
+
+
 class Images:
     """Writes images; keeps what became of every object of the last plan, so that a change costs what changed."""
 
     def __init__(self, registry):
         self._registry = registry
         self._writer = Writer(registry)
+        self._size = 0  # of the last image
+        self._ahead: Image | None = None  # has memory, and nothing in it
+
+    def prepare(self) -> None:
+        """Get the memory of the next image, while nobody waits for that."""
+        if self._ahead is None and 0 < self._size <= AHEAD_MOST:
+            ahead = Image()
+            ahead.make_room(self._size + self._size // GROWTH)
+            self._ahead = ahead
 
     def build(self, plan: Plan, bind_ids: Mapping[str, int], generation: int = 0) -> Image:
         """Return the image of `plan`, bytes-like, for the binds whose sockets `bind_ids` {Bind.key: id} names.
@@ -26,7 +39,10 @@ class Images:
         try:
             if self._writer.wasteful:
                 old, self._writer = self._writer, Writer(self._registry, self._writer.unions)
-            return self._writer.write(plan, bind_ids, generation)
+            ahead, self._ahead = self._ahead, None
+            image = self._writer.write(plan, bind_ids, generation, ahead)
+            self._size = image.size
+            return image
         except BaseException:
             self._writer.close()  # half written: the next plan starts over
             self._writer = Writer(self._registry)

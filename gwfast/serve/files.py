@@ -13,6 +13,7 @@ class Files:
     """The files and folders of a command line; '-' is standard input."""
 
     waits = ""  # what is there is read at once
+    brief = False  # nobody knows what a file says before it is read
 
     def __init__(self, paths: Iterable[str]):
         self._loader = Loader(paths)

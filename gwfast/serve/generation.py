@@ -3,6 +3,7 @@ changed. Runs aside, in a thread of its own (the supervisor's loop stays free), 
 
 Rule: a resource that a stage fails on, which is a bug, is held back (config.quarantine), and all others go on.
 """
+import contextlib
 import heapq
 import os
 from collections.abc import Callable, Iterable, Set
@@ -32,6 +33,8 @@ from gwfast.serve.options import ServeOptions
 
 SLOTS = 1024  # for counters in an image that nobody serves
 
+Published = tuple[tuple[int, ...], int]  # sealed memfds of a table (the image; with TLS the credentials), the image's size
+
 
 class Reading(msgspec.Struct, frozen=True):
     """What the source says now."""
@@ -52,6 +55,10 @@ class Reading(msgspec.Struct, frozen=True):
         found = [*self.unreadable, *conditions.problems(self.graph)]
         return found + problems(self.plan, found) + conditions.idle(self.graph, self.place)
 
+    def told(self) -> tuple[dict[tuple[str, str], float], list[Problem]]:
+        """Return what is told of it besides conditions: expiries() and problems()."""
+        return self.expiries(), self.problems()
+
     def expiries(self) -> dict[tuple[str, str], float]:
         """Return when the certificates that serve expire, by (namespace, Secret), those that expire first."""
         nodes = [node for node in self.graph.listeners.values() if node.served]
@@ -71,6 +78,12 @@ def graph_options(options: ServeOptions) -> GraphOptions:
                         **(ours if options.kubernetes else {}))
 
 
+def _needs(plan: Plan) -> tuple:
+    """Return what has to be there before a plan is served: ports that are open, and names that were looked up."""
+    return ([(bind.key, bind.address, bind.port, bind.transport, bind.target_port) for bind in plan.binds],
+            [(each.key, each.hosts, each.host_port, each.names, each.addresses) for each in plan.endpoints if each.named])
+
+
 class Imaging:
     """From a plan to its image, and what is said beside it. slots: those that routes have counters in."""
 
@@ -86,27 +99,44 @@ class Imaging:
         self.counter_names: dict[int, routes.Name] = {}
         self.backend_names: dict[int, str] = {}
         self.uncounted = (0, 0)  # how many routes, and how many backends, share a slot
+        self._counted: tuple = ()  # what these names were made of
+        self._looked_after: tuple | None = None  # what `watched` and `probed` were made of; None: an image has failed since
 
     @property
     def credentials_bytes(self) -> int:
         """The size of the last credentials."""
         return self._credentials.size
 
-    def write(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple],
-              generation: int) -> tuple[tuple[int, ...], int]:
+    def prepare(self) -> None:
+        """Do what can be done for the next image before anybody waits for it."""
+        with contextlib.suppress(OSError):  # there is no memory: who needs it is told
+            self._images.prepare()
+
+    def write(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple], generation: int) -> Published:
         """Write an image: see Pipeline.image."""
+        after, self._looked_after = self._looked_after, None
         for key in self._named - addresses.keys():
             self._registry.forget(key)
         for key, found in addresses.items():
             self._registry.resolved(key, found)
         self._named = addresses.keys()
         image = self._images.build(plan, binds, generation)
-        self.counter_names = {SHARED: routes.SHARED, UNROUTED: routes.UNROUTED} | self._registry.counters
-        self.backend_names = {SHARED: routes.OTHER_BACKENDS} | self._registry.backends
-        self.uncounted = self._registry.uncounted
-        self._look_after(plan)
+        self._name_counters()
+        now = plan.backends, plan.endpoints, addresses
+        if after is None or after[0] is not now[0] or after[1] is not now[1] or after[2] != now[2]:
+            self._look_after(plan)
+        self._looked_after = now
         credentials = self._credentials.publish(plan)
         return (publish(image), *([credentials] if credentials >= 0 else ())), image.size
+
+    def _name_counters(self) -> None:
+        """Say whose each slot is; the same dicts where that is as it was."""
+        counted = self._registry.counters, self._registry.backends
+        if not self._counted or counted[0] is not self._counted[0] or counted[1] is not self._counted[1]:
+            self.counter_names = {SHARED: routes.SHARED, UNROUTED: routes.UNROUTED} | counted[0]
+            self.backend_names = {SHARED: routes.OTHER_BACKENDS} | counted[1]
+            self._counted = counted
+        self.uncounted = self._registry.uncounted
 
     def _look_after(self, plan: Plan) -> None:
         """Say of which endpoints a policy asks that they are watched or probed."""
@@ -173,12 +203,23 @@ class Pipeline(Imaging):
         return Reading(plan, graph, unreadable, self._quarantine.stages.builder.entries, loaded.unreadable, self._source.place,
                        loaded.failed, self._graph.data_plane)
 
+    def advance(self, changed: set[str] | None, serving: Plan | None, binds: dict[str, int], addresses: dict[str, tuple],
+                generation: int) -> tuple[Reading, Published | None]:
+        """Read what changed and, in one go, write its table as image() does, where its plan is another one than `serving` and
+        needs nothing else: no port that is not open, and no name that was not looked up. None: it does, or that failed."""
+        reading = self.read(changed)
+        if serving is None or reading.plan is serving or _needs(reading.plan) != _needs(serving):
+            return reading, None
+        try:
+            return reading, self.image(reading.plan, binds, addresses, generation)
+        except Exception:
+            return reading, None  # who asks for it now is told why
+
     def accept(self) -> None:
         """Know that what was read last serves: resources that a stage fails on later keep what they are now."""
         self._quarantine.accept()
 
-    def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple],
-              generation: int) -> tuple[tuple[int, ...], int]:
+    def image(self, plan: Plan, binds: dict[str, int], addresses: dict[str, tuple], generation: int) -> Published:
         """Write the table of a plan; return sealed memfds (the image; with TLS the credentials) and the image's size.
 
         binds: Bind.key -> id; addresses: (ip, port)s of the backends that were looked up, by key. After a failure the next

@@ -9,6 +9,9 @@ Rules:
 - Rounds never overlap; what changes during one makes the next.
 - A round that fails leaves everything as it was, and the next one, at once, looks at everything; one that fails again waits for a
   change. What one resource makes fail is held back by then (config.quarantine).
+- Where a plan needs no other ports and names, its image is written in one go with it.
+- What is a moment's work (Source.brief) is done in a thread that is not behind traffic: who changed a route waits for it, and
+  beside workers that never sleep a nice one waits for long.
 - What is only told of what serves, to the log and to followers, keeps nothing from serving: what fails there is logged.
 """
 import asyncio
@@ -36,10 +39,10 @@ from gwfast.observe import metrics, sink
 from gwfast.observe.admin import Admin
 from gwfast.observe.log import Log
 from gwfast.observe.routes import RouteCounts
-from gwfast.plan.ir import Plan
+from gwfast.plan.ir import Endpoints, Plan
 from gwfast.serve.aside import Aside
 from gwfast.serve.crew import Crew
-from gwfast.serve.generation import Pipeline, Reading
+from gwfast.serve.generation import Pipeline, Published, Reading
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.pages import PUBLIC, pages
 from gwfast.serve.sockets import Port, Ports, Wanted, explain
@@ -87,7 +90,7 @@ class Supervisor:
         self._options = options
         self._log = log
         self.stats = metrics.Stats(workers=options.workers)
-        self.aside = Aside(loop, "pipeline")
+        self.aside, self._brisk = Aside(loop, "pipeline"), Aside(loop, "pipeline-brief")
         self.pipeline = Pipeline(source, options, bug=lambda *what: loop.call_soon_threadsafe(self._failed, *what))
         self.ports = Ports(options.workers, options.bind, options.port_map, options.backlog)
         self.counters = _counters.create(options.workers, options.route_metrics + 2)
@@ -105,7 +108,8 @@ class Supervisor:
         self.reading: Reading | None = None
         self._plan: Plan | None = None  # what the table serves, with
         self._idle = "the configuration is being read"  # '': something is served
-        self._addresses: dict[str, tuple] = {}  # of the backends that were looked up
+        self._named: list[Endpoints] = []  # that were looked up
+        self._addresses: dict[str, tuple] = {}  # of these, by key
         self._lost: set[tuple[str, str]] = set()  # (backend, name) that resolves to nothing
         self.problems: list[Problem] = []
         self._changed: set[str] | None = set()  # None: anything
@@ -203,6 +207,7 @@ class Supervisor:
                 self._log.bug("a configuration did not become a table; the one before serves", error)
             self.stats.reload_seconds = time.monotonic() - begin
             self._busy, self._changes = False, self._changes + 1
+            self.aside.run(self.pipeline.prepare)
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
@@ -225,18 +230,17 @@ class Supervisor:
 
     async def _round(self, changed: set[str] | None) -> None:
         begin = time.monotonic()
-        if changed is None or changed or self.reading and time.time() >= self.reading.graph.turns_at:
-            self.reading = await self.aside.run(self.pipeline.read, changed)
-            self.stats.reload_failures += self.reading.failed
-            self.stats.config_unreadable = len(self.reading.unread)
-            self.source.look_again(self.reading.unread)
+        hand = self._brisk if changed and self.source.brief else self.aside
+        addresses, table = await self._advance(hand, changed)
         plan = self.reading.plan
         binds = [Wanted(bind.key, bind.address, bind.port, bind.transport, bind.target_port) for bind in plan.binds]
         self.ports.open(binds)
-        addresses = await self._look_up(plan)
+        if table is None:
+            addresses = await self._look_up(plan)
         news = plan is not self._plan or addresses != self._addresses
         if news:
-            await self._publish(plan, addresses)
+            table = table or await hand.run(self.pipeline.image, plan, self.ports.ids, addresses, self.stats.generation + 1)
+            self._publish(plan, addresses, *table)
         self.pipeline.accept()
         freed = self._listen(binds)
         self._tell_unmapped(plan)
@@ -249,9 +253,23 @@ class Supervisor:
         idle = self.reading.graph.idle if not self.reading.judged else ""  # who was told to serve nothing does
         self._idle = f"nothing is served: {idle}" if idle else ""
         with self._apart("problems were not told"):
-            await self._tell(await self.aside.run(self.reading.problems))
+            self.stats.certificates, problems = await hand.run(self.reading.told)
+            await self._tell(problems)
         self._retry_ports(freed)
         self._await_turn()
+
+    async def _advance(self, hand: Aside, changed: set[str] | None) -> tuple[dict[str, tuple], Published | None]:
+        """Read what changed, if anything did; return the addresses that were looked up and, where that is all that it takes, the
+        table of what was read."""
+        addresses, table = {each.key: self.resolver.endpoints(each) for each in self._named}, None
+        if changed is None or changed or self.reading and time.time() >= self.reading.graph.turns_at:
+            served = None if any(port.error for port in self.ports) else self._plan
+            self.reading, table = await hand.run(
+                self.pipeline.advance, changed, served, self.ports.ids, addresses, self.stats.generation + 1)
+            self.stats.reload_failures += self.reading.failed
+            self.stats.config_unreadable = len(self.reading.unread)
+            self.source.look_again(self.reading.unread)
+        return addresses, table
 
     def _await_turn(self) -> None:
         """Look again when a certificate begins or ceases to be valid: what is said of it changes, though nothing was written."""
@@ -272,14 +290,13 @@ class Supervisor:
 
     async def _look_up(self, plan: Plan) -> dict[str, tuple]:
         """Return the addresses of the backends that only have names, by key; wait a little for new names."""
-        named = [each for each in plan.endpoints if each.named]
+        self._named = named = [each for each in plan.endpoints if each.named]
         self.resolver.want(name for each in named for name in each.named)
         await self.resolver.settle(NAMES_WAIT)
         return {each.key: self.resolver.endpoints(each) for each in named}
 
-    async def _publish(self, plan: Plan, addresses: dict[str, tuple]) -> None:
+    def _publish(self, plan: Plan, addresses: dict[str, tuple], table: tuple[int, ...], size: int) -> None:
         generation = self.stats.generation + 1
-        table, size = await self.aside.run(self.pipeline.image, plan, self.ports.ids, addresses, generation)
         self.counted.assign(self.pipeline.counter_names, self.pipeline.backend_names)
         self._tell_uncounted(*self.pipeline.uncounted)
         self.health.follow(self.pipeline.watched)
@@ -289,7 +306,6 @@ class Supervisor:
         self.stats.generation, self.stats.image_bytes = generation, size
         self.stats.credentials_bytes = self.pipeline.credentials_bytes
         with self._apart("not everything was counted"):
-            self.stats.certificates = await self.aside.run(self.reading.expiries)
             self._tell_unresolved(plan, addresses)
         self._plan, self._addresses = plan, addresses
 
@@ -377,7 +393,7 @@ class Supervisor:
         problems += [_port_problem(port, self.reading) for port in failed]
         known, now = ({_what(problem) for problem in each} for each in (self.problems, problems))
         new = [problem for problem in problems if _what(problem) not in known]
-        for problem in await self.aside.run(locate, new[:PROBLEMS]):
+        for problem in await self.aside.run(locate, new[:PROBLEMS]) if new else ():
             write = {"error": self._log.error, "warning": self._log.warning}.get(problem.severity, self._log.info)
             where = {name: text for name in ("source", "resource", "field") if (text := str(getattr(problem, name)))}
             write(problem.message, **where, reason=problem.reason)
@@ -422,6 +438,7 @@ class Supervisor:
             await self.crew.gone(1)
         self._admin.close()
         self.aside.close()
+        self._brisk.close()
         self._log.info("gwfast ends")
 
     @property

@@ -239,6 +239,41 @@ def test_changes_of_each_sort():
     run(test)
 
 
+def test_a_change_after_a_while_is_told_at_once_and_others_together(monkeypatch):
+    async def test():
+        api = cluster()
+        async with following(api) as (reader, source):
+            await until(lambda: reader.loads and reader.settled)
+            monkeypatch.setattr(of_source, "SETTLE", 3600)
+            monkeypatch.setattr(of_source, "BURST", 3600)
+            source._told -= 7200
+            api.put("HTTPRoute", "shop", "web", spec=route("/b"))
+            await until(lambda: path_of(reader) == "/b" and reader.settled)
+            loads = reader.loads
+            api.put("HTTPRoute", "shop", "web", spec=route("/c"))
+            await until(lambda: source._timer is not None)
+            assert source._timer.when() > asyncio.get_running_loop().time() + 3000 and reader.loads == loads
+    run(test)
+
+
+def test_what_is_a_moments_work():
+    async def test():
+        api = cluster()
+        async with following(api) as (reader, source):
+            briefs = []
+            ask, reader.ask = reader.ask, None
+            source._changed = lambda changed: (briefs.append(source.brief), ask(changed))
+            await until(lambda: reader.loads and reader.settled)
+            api.put("HTTPRoute", "shop", "web", spec=route("/b"))
+            await until(lambda: path_of(reader) == "/b" and reader.settled)
+            assert briefs.pop()
+            api.put("Namespace", "", "shop", labels={"team": "b"})
+            await until(lambda: briefs and reader.settled)
+            assert not briefs.pop()
+            assert source.brief, "nothing is little"
+    run(test)
+
+
 def test_a_status_makes_no_load():
     async def test():
         api = cluster()

@@ -1,6 +1,8 @@
 """Any sequence of changes to listeners of every protocol, their certificates, routes of every kind and policies:
 what is made from what was before says and does what is made from nothing.
 """
+import mmap
+import os
 from datetime import UTC, datetime
 
 import pki
@@ -11,7 +13,9 @@ from gwfast._inspect import binds, rules
 from gwfast._whole import verify
 from gwfast._match import Table
 from gwfast.config import model as m
+from gwfast.config.load import Loaded
 from gwfast.endpoints.registry import Registry
+from gwfast.errors import Source
 from gwfast.graph import conditions
 from gwfast.graph.attach import Attacher
 from gwfast.graph.conditions import conditions as statuses
@@ -20,6 +24,8 @@ from gwfast.plan.build import Builder, build
 from gwfast.plan.dump import to_builtins
 from gwfast.plan.image import Images
 from gwfast.plan.problems import problems
+from gwfast.serve.generation import Pipeline
+from gwfast.serve.options import ServeOptions
 
 NAMES = ["", "a.test", "x.term.test", "term.test", "y.pass.test", "a.b.pass.test", "other"]
 SERVICES = ["s1", "s2"]
@@ -98,6 +104,14 @@ def traffic(name, services, percent, created):
         target_refs=refs, retry_constraint=retry))
 
 
+def health(name, services, failures, interval, created):
+    passive = m.PassiveHealthCheck(consecutive_failures=failures) if failures else None
+    active = m.ActiveHealthCheck(type="TCP", interval=interval) if interval else None
+    refs = tuple(m.LocalPolicyTargetReferenceWithSectionName(group="", kind="Service", name=one) for one in sorted(services))
+    return m.BackendPolicy(metadata=meta(name, creation_timestamp=born(created)), spec=m.BackendPolicySpec(
+        target_refs=refs, health_check=m.HealthCheck(passive=passive, active=active)))
+
+
 def service(name, app_protocol):
     ports = (m.ServicePort(name="web", port=80, app_protocol=app_protocol), m.ServicePort(name="raw", port=90),
              m.ServicePort(name="dns", port=90, protocol="UDP"))
@@ -151,6 +165,8 @@ others = st.one_of(
               st.sampled_from(["", "ca", "none"]), days),
     st.builds(traffic, st.sampled_from(["t1", "t2"]), st.sets(st.sampled_from(SERVICES), min_size=1),
               st.sampled_from([None, 0, 20]), days),
+    st.builds(health, st.sampled_from(["h1", "h2"]), st.sets(st.sampled_from(SERVICES), min_size=1),
+              st.sampled_from([0, 3, 5]), st.sampled_from(["", "3s"]), days),
     st.builds(service, st.sampled_from(SERVICES), st.sampled_from([None, "https", "kubernetes.io/h2c", "kubernetes.io/ws"])))
 steps = st.lists(st.tuples(st.sampled_from(["put", "put", "put", "remove"]),
                            st.lists(st.one_of(routes, routes, others), min_size=1, max_size=4)), min_size=3, max_size=10)
@@ -195,11 +211,11 @@ def told(graph, plan):
 
 
 def done(image):
-    """What the rules of an image do, without the numbers that depend on what was before."""
-    found = []
+    """What the rules of an image do, without the numbers that depend on what was before: of two that do the same one may be there."""
+    found = set()
     for name, one in rules(image).items():
         choices = [choice | {"endpoints": [endpoint[:2] for endpoint in choice["endpoints"]]} for choice in one["choices"]]
-        found.append(repr((name.partition("#")[0], one | {"choices": choices, "pick": None, "counter": None})))
+        found.add(repr((name.partition("#")[0], one | {"choices": choices, "pick": None, "counter": None})))
     return sorted(found)
 
 
@@ -238,6 +254,90 @@ def test_what_comes_of_changes_is_what_comes_of_nothing(steps):
         check_table(kept.images.build(plan, ids(plan)), Images(Registry()).build(fresh, ids(fresh)), plan)
         assert kept.builder.build(kept.attacher.attach(resources, set())) is plan
     check_nothing_is_left(kept)
+
+
+class Said:
+    """A source that says what it was given."""
+
+    place = Source("said", 0)
+
+    def __init__(self, resources):
+        self.resources = resources
+        self.before = {}
+
+    def load(self, changed):
+        before, self.before = self.before, dict(self.resources)
+        both = before.keys() & self.before.keys()
+        return Loaded(resources=self.before, problems=[], added=frozenset(self.before.keys() - before.keys()),
+                      removed=frozenset(before.keys() - self.before.keys()),
+                      changed=frozenset(key for key in both if before[key] is not self.before[key]))
+
+
+def looked_up(plan):
+    return {each.key: (("10.9.9.9", 80),) for each in plan.endpoints if each.named}
+
+
+def needed(plan):
+    ports = [(bind.key, bind.transport) for bind in plan.binds]
+    return ports, [(each.key, each.hosts, each.host_port, each.names, each.addresses) for each in plan.endpoints if each.named]
+
+
+class Serving:
+    """A pipeline, and what a supervisor does with it."""
+
+    def __init__(self, resources):
+        self.pipeline = Pipeline(Said(resources), ServeOptions())
+        self.plan = None
+        self.table = b""
+
+    def advance(self):
+        """Take what changed; return whether the table was written in one go."""
+        given = (ids(self.plan), looked_up(self.plan)) if self.plan else ({}, {})
+        reading, table = self.pipeline.advance({"something"}, self.plan, *given, 1)
+        self.publish(reading.plan, table)
+        self.pipeline.prepare()
+        return table is not None
+
+    def go_step_by_step(self):
+        """Take what changed, with nothing at hand."""
+        self.pipeline._looked_after = None
+        self.publish(self.pipeline.read({"something"}).plan, None)
+
+    def publish(self, plan, table):
+        if plan is not self.plan:
+            descriptors, size = table or self.pipeline.image(plan, ids(plan), looked_up(plan), 1)
+            self.table = mmap.mmap(descriptors[0], size, mmap.MAP_PRIVATE, mmap.PROT_READ)
+            for fd in descriptors:
+                os.close(fd)
+        self.plan = plan
+
+    @property
+    def looked_after(self):
+        """Which endpoints are watched and probed, without the numbers that depend on what was before."""
+        return ({key: sorted(places) for key, places in self.pipeline.watched.items()},
+                {subject: len(places) for subject, places in self.pipeline.probed.items()})
+
+
+@settings(max_examples=60)
+@given(steps)
+def test_a_table_in_one_go_is_that_of_one_step_after_the_other(steps):
+    resources = start()
+    serving, other = Serving(resources), Serving(resources)
+    assert not serving.advance()
+    other.go_step_by_step()
+    for what, step in steps:
+        for resource in step:
+            if what == "put":
+                resources[resource.key] = resource
+            else:
+                resources.pop(resource.key, None)
+        before = serving.plan
+        at_once = serving.advance()
+        other.go_step_by_step()
+        assert to_builtins(serving.plan) == to_builtins(other.plan)
+        assert at_once == (serving.plan is not before and needed(serving.plan) == needed(before))
+        check_table(serving.table, other.table, serving.plan)
+        assert serving.looked_after == other.looked_after
 
 
 def check_nothing_is_left(kept):

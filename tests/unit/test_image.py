@@ -164,6 +164,28 @@ def test_an_image_does_not_grow_without_end():
     assert max(sizes) < 3 << 20
 
 
+def test_memory_that_waits_for_an_image_changes_nothing_of_it():
+    plain, ahead = Images(Registry()), Images(Registry())
+    ahead.prepare()
+    for count in (1, 40, 3, 0, 400, 2, 2000, 1):
+        one = plan(("", *(entry(f"/{i}" + "x" * (i % 7), rule(f"r{i}")) for i in range(count))))
+        image = image_of(one, ahead)
+        assert bytes(image) == bytes(image_of(one, plain))
+        assert os.fstat(image.fd).st_size == len(image)
+        with pytest.raises(PermissionError):
+            os.pwrite(image.fd, b"x", 0)
+        ahead.prepare()
+        ahead.prepare()
+
+
+def test_a_large_image_has_no_memory_that_waits(monkeypatch):
+    monkeypatch.setattr("gwfast.plan.image.AHEAD_MOST", 1000)
+    images, before = Images(Registry()), len(os.listdir("/proc/self/fd"))
+    image = image_of(plan(("", entry("/" + "x" * 1000, rule()))), images)
+    images.prepare()
+    assert len(os.listdir("/proc/self/fd")) == before + 1 and len(image) > 1000
+
+
 def test_what_fails_leaves_nothing_behind():
     registry = Registry()
     images = Images(registry)

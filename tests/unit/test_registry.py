@@ -31,6 +31,22 @@ def test_counters_are_bounded_and_come_free_again():
     assert registry.counters == {2: ("HTTPRoute", "n/9"), 3: ("HTTPRoute", "n/1")}
 
 
+def test_who_holds_the_counters_is_the_same_dict_until_somebody_comes_or_goes():
+    registry = Registry()
+    for held, take, drop in ((lambda: registry.counters, lambda n: registry.take_counter("HTTPRoute", n),
+                              lambda n: registry.drop_counter("HTTPRoute", n)),
+                             (lambda: registry.backends, registry.take_backend, registry.drop_backend)):
+        take("n/1")
+        one = held()
+        take("n/1")
+        drop("n/1")
+        assert held() is one and len(one) == 1
+        take("n/2")
+        two = held()
+        drop("n/1")
+        assert (len(one), len(two), len(held())) == (1, 2, 1)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(2, 4))))
 def test_ranges_never_overlap(steps):
     registry, held = Registry(), []
