@@ -7,7 +7,8 @@ from the experimental channel to the standard one. Both are told by annotations 
                   the first that has it no more
 
 Rules:
-- A feature is claimed where it is served and the installed channel has it: the others could not be asked for.
+- A feature is claimed where it is served and the installed CRDs have what it is asked for with; others could not be asked for.
+  That is so in the channel that the release has it in; those that need no field of their own are served in both.
 - A bundle that is newer than those that are known gets the names of the newest that is known, and one that says nothing does too.
 """
 from __future__ import annotations
@@ -60,7 +61,7 @@ FEATURES = (
     Feature("HTTPRouteBackendTimeout"),
     Feature("HTTPRouteBackendURLRewrite", 7),
     Feature("HTTPRouteCORS", 5, 4),
-    Feature("HTTPRouteDestinationPortMatching", NEVER, 0),
+    Feature("HTTPRouteDestinationPortMatching"),
     Feature("HTTPRouteHostRewrite"),
     Feature("HTTPRouteMethodMatching"),
     Feature("HTTPRouteNamedRouteRule", 4),
@@ -83,7 +84,7 @@ FEATURES = (
     Feature("ReferenceGrant"),
     Feature("TCPRoute", 6),
     Feature("TLSRoute", 5, 0),
-    Feature("TLSRouteModeMixed", 7, 5),
+    Feature("TLSRouteModeMixed", 5),
     Feature("TLSRouteModeTerminate", 5),
     Feature("UDPRoute", 6, 0),
 )

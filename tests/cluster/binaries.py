@@ -1,6 +1,7 @@
 """The programs that a cluster is made of, and the Gateway API's CRDs: built once, from Go modules.
 
     python tests/cluster/binaries.py [PROGRAM...]     builds what is missing or out of date, into build/cluster
+    python tests/cluster/binaries.py --missing        says why no cluster can run here, and fails where that is so
 
 Nothing is fetched but Go modules (programs/*/go.mod, pinned by go.sum). Cold, on two cores, it takes a quarter of an hour and
 6 GB of Go's caches; what has been built from the same go.sum stays. GWFAST_CLUSTER_BIN names a folder of programs that were built
@@ -198,4 +199,7 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--missing"]:
+        print(missing())
+        sys.exit(bool(missing()))
     sys.exit(main(sys.argv[1:]))

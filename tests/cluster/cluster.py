@@ -265,10 +265,10 @@ class Cluster:
             log = Path(name)
         return self.sandbox.run(argv, env=self.environment | dict(env or {}), cwd=cwd, log=log)
 
-    def conformance(self, *flags: str, log: Path | None = None, program: str = "conformance.test") -> Process:
+    def conformance(self, *flags: str, log: Path | None = None, program: str = "") -> Process:
         """Start the Gateway API's own conformance suite with its flags (--gateway-class=gwfast, --run-test=..., --report-output=...);
-        `program` is that of a release (binaries.RELEASES)."""
-        suite = [binaries.program(program), "-test.run=^TestConformance$", "-test.timeout=0", "-test.v"]
+        `program` is the path of another release's."""
+        suite = [program or binaries.program("conformance.test"), "-test.run=^TestConformance$", "-test.timeout=0", "-test.v"]
         return self.run([*suite, *flags], log=log)
 
     def exec(self, pod: str, *argv: str, namespace: str = "default") -> str:

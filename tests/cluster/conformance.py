@@ -5,13 +5,15 @@
     default      deploy/install.yaml as it is, CRDs of the experimental channel
     standard     the same, CRDs of the standard channel
     dedicated    the same as default, and each Gateway has data planes of its own
+    one-process  `gwfast run --kubernetes` on the node, and nothing else, with one address for all Gateways (one_address.py)
 
 All profiles run with the suite's own timeouts and with the features that the GatewayClass' status says: none is exempt and no test is
-skipped. Exit status 0 means that the suite's was 0 and that each test it has ran and passed; the report that it wrote is in FOLDER then
+skipped, but for the last mode, whose report is never written into conformance/. Exit status 0 means that the suite's was 0 and that each test it has ran and passed; the report that it wrote is in FOLDER then
 (conformance/ where nothing is said), else in build/conformance with the logs. A run with flags of one's own (--run-test=NAME), or of a
 release that is not the first of binaries.RELEASES, never writes into conformance/.
 """
 import argparse
+import json
 import os
 import sys
 import time
@@ -20,6 +22,7 @@ from pathlib import Path
 import yaml
 
 import binaries
+import one_address
 import suite
 from cluster import PROJECT, Cluster, Failed
 from sandbox import Process
@@ -37,7 +40,7 @@ USABLE, UNUSABLE = "10.244.240.200", "192.0.2.1"
 READY_SECONDS = 120.0
 RUN_SECONDS = 3600.0  # the suite's own timeouts end each test long before; a run takes a minute or two
 LOOK_SECONDS = 0.2
-MODES = {"default": "experimental", "standard": "standard", "dedicated": "experimental"}
+MODES = {"default": "experimental", "standard": "standard", "dedicated": "experimental", "one-process": "experimental"}
 DEDICATED = f"""
 apiVersion: gwfast.dev/v1alpha1
 kind: GatewayParameters
@@ -53,7 +56,8 @@ class Run:
         self.mode, self.version, self.flags = mode, version, flags
         self.release = binaries.RELEASES[version]
         self.replaced = binaries.replaced(self.release.module)
-        self.publishable = version == binaries.GATEWAY_API and not flags
+        self.apart = one_address.needing(version) if mode == "one-process" else {}
+        self.publishable = version == binaries.GATEWAY_API and not flags and not self.apart
         self.to = to if self.publishable or to != PUBLISHED else LOGS
         self.name = f"{version}-{mode}"
         self.log, self.report = LOGS / f"{self.name}.log", LOGS / f"{self.name}-report.yaml"
@@ -63,17 +67,20 @@ class Run:
         version = f"v{__version__}" + "".join(f" (with {each})" for each in self.replaced)
         told = IMPLEMENTATION | {
             "version": version, "gateway-class": CLASS, "conformance-profiles": ",".join(suite.PROFILES), "usable-address": USABLE,
-            "unusable-address": UNUSABLE, "mode": "dedicated" if self.mode == "dedicated" else "default", "report-output": str(self.report)}
+            "unusable-address": UNUSABLE, "mode": "default" if self.mode == "standard" else self.mode, "report-output": str(self.report)}
+        if self.apart and not self.flags:
+            told["skip-tests"] = ",".join(self.apart)
         return [f"--{name}={value}" for name, value in told.items()] + self.flags
 
     def publish(self) -> Path:
-        """Put the report where it belongs, exactly as the suite wrote it, but that one to which a module was put in says so."""
+        """Put the report where it belongs, exactly as the suite wrote it; one of a suite with another module in it says so."""
         text = self.report.read_text()
         channel, mode = MODES[self.mode], yaml.safe_load(text)["mode"]
         named = f"{channel}-v{__version__}-{mode}-report.yaml"
         if not self.publishable:
             named = f"development-{self.version}-{named}"
-            text = "".join(f"# A check of development, not to be published: the suite was built with {each}.\n" for each in self.replaced) + text
+            text = "".join(f"# A check of development, not to be published: the suite was built with {each}.\n"
+                           for each in self.replaced) + text
         self.to.mkdir(parents=True, exist_ok=True)
         target = self.to / named
         target.write_text(text)
@@ -83,19 +90,23 @@ class Run:
 def install(cluster: Cluster, run: Run) -> list[str]:
     """Install gwfast as users do. Returns the features that its GatewayClass claims."""
     cluster.install_crds(MODES[run.mode], run.version)
+    if run.mode == "one-process":
+        one_address.install(cluster)
+        return cluster.wait_for(lambda: claimed(cluster), "the GatewayClass to be accepted", READY_SECONDS)
     cluster.apply(PROJECT / "deploy" / "install.yaml", "--server-side")
     if run.mode == "dedicated":
         cluster.apply(DEDICATED)
-        reference = f"{{group: gwfast.dev, kind: GatewayParameters, namespace: {SYSTEM}, name: {CLASS}}}"
-        cluster.kubectl("patch", "gatewayclass", CLASS, "--type=merge", "-p", f"{{spec: {{parametersRef: {reference}}}}}")
+        reference = {"group": "gwfast.dev", "kind": "GatewayParameters", "namespace": SYSTEM, "name": CLASS}
+        cluster.kubectl("patch", "gatewayclass", CLASS, "--type=merge", "-p", json.dumps({"spec": {"parametersRef": reference}}))
     return cluster.wait_for(lambda: claimed(cluster), "the GatewayClass to be accepted", READY_SECONDS)
 
 
 def claimed(cluster: Cluster) -> list[str]:
-    seen = cluster.get("GatewayClass", CLASS, "") or {}
-    if cluster.condition("GatewayClass", CLASS, "Accepted", "") != "True":
-        return []
-    return [one["name"] for one in seen["status"].get("supportedFeatures") or ()]
+    """The features that the GatewayClass says, once it is accepted as it is by now."""
+    seen = cluster.get("GatewayClass", CLASS, "") or {"metadata": {}}
+    accepted = any(one["type"] == "Accepted" and one["status"] == "True" and one["observedGeneration"] == seen["metadata"]["generation"]
+                   for one in seen.get("status", {}).get("conditions") or ())
+    return [one["name"] for one in seen["status"].get("supportedFeatures") or ()] if accepted else []
 
 
 def follow(running: Process, tests: int) -> None:
@@ -123,23 +134,36 @@ def keep_logs(cluster: Cluster, run: Run) -> None:
             (LOGS / f"{run.name}-{namespace}-{name}.log").write_text(said)
 
 
+def prepare(release: binaries.Release) -> tuple[Path, list[suite.Test]]:
+    """Where the suite and its echo server are, built where that has to be, and which tests the suite has."""
+    there = binaries.folder()
+    try:
+        if "GWFAST_CLUSTER_BIN" in os.environ and (there / release.echo).exists():
+            return there, suite.registered(str(there / release.suite))
+    except (RuntimeError, OSError):
+        pass  # what was built elsewhere is of another version of the project
+    binaries.build_all([release.suite, release.echo])
+    there = binaries.BUILD / "bin"
+    return there, suite.registered(str(there / release.suite))
+
+
 def conduct(run: Run) -> int:
     """Run the suite. Returns the exit status, once everything is said."""
-    tests = suite.registered(binaries.program(run.release.suite))
+    programs, tests = prepare(run.release)
     LOGS.mkdir(parents=True, exist_ok=True)
     for old in (*LOGS.glob(f"{run.name}-*.log"), run.report, run.log):
         old.unlink(missing_ok=True)
-    echo = [(r"(^|/)echo-(basic|advanced)(:|@|$)", {"entrypoint": [binaries.program(run.release.echo)]})]
+    echo = [(r"(^|/)echo-(basic|advanced)(:|@|$)", {"entrypoint": [str(programs / run.release.echo)]})]
     began = time.monotonic()
     with Cluster(images=echo) as cluster:
         features = install(cluster, run)
         print(f"conformance: Gateway API {run.version}, {MODES[run.mode]} channel, {run.mode}: gwfast is there after "
               f"{time.monotonic() - began:.0f} s and claims {len(features)} features; the suite has {len(tests)} tests for Gateways", flush=True)
         began = time.monotonic()
-        running = cluster.conformance(*run.suite_flags(), log=run.log, program=run.release.suite)
+        running = cluster.conformance(*run.suite_flags(), log=run.log, program=str(programs / run.release.suite))
         follow(running, len(tests))
         took = time.monotonic() - began
-        verdict = suite.judge(tests, features, suite.results(running.output()))
+        verdict = suite.judge([test for test in tests if test.name not in run.apart], features, suite.results(running.output()))
         if running.returncode or not verdict.complete:
             keep_logs(cluster, run)
     return conclude(run, verdict, running.returncode, len(tests), took)
@@ -153,6 +177,9 @@ def conclude(run: Run, verdict: suite.Verdict, status: int, tests: int, took: fl
     if run.flags:
         print(f"conformance: the log is {shown(run.log)}")
         return status
+    for reason in dict.fromkeys(run.apart.values()):
+        names = [name for name, why in run.apart.items() if why == reason]
+        print(f"  {len(names)} left out, for {reason}: {', '.join(names)}")
     for name, lacking in verdict.left_out.items():
         print(f"  left out, for {' and '.join(lacking)} is not claimed: {name}")
     for name in verdict.missing:
@@ -183,8 +210,6 @@ def arguments(argv: list[str]) -> Run:
 def main(argv: list[str]) -> int:
     run = arguments(argv)
     try:
-        if run.version != binaries.GATEWAY_API and "GWFAST_CLUSTER_BIN" not in os.environ:
-            binaries.build_all([run.release.suite, run.release.echo])
         return conduct(run)
     except (Failed, RuntimeError, TimeoutError, OSError) as problem:
         print(f"conformance: {problem}", file=sys.stderr)
