@@ -9,7 +9,7 @@ Rules:
 - Only what carries our label for this controllerName is looked at; nothing else is changed or removed.
 - What a plan says nothing of, because its parameters are wrong, stays as it is; so does that whose objects cannot be made.
 """
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from gwfast.config.model import Key
 from gwfast.controller import objects
@@ -42,16 +42,32 @@ def _labels(found: Object) -> Mapping[str, str]:
     return found["metadata"].get("labels") or {}
 
 
-def records(owned: Owned, foreign: set[Place]) -> Records:
-    """Return what the objects that are there say: names, and who has data planes of its own."""
-    found = Records(foreign=set(foreign))
+def records(owned: Owned, foreign: set[Place], left: Iterable[Place] = (),
+            acknowledged: Callable[[Place, Key], bool] = lambda place, gateway: True) -> Records:
+    """Return what the objects that are there say: names, who has data planes of its own, and where Services lead to.
+
+    left: Services that led to shared data planes a moment ago."""
+    found = Records(foreign=set(foreign), mirrored=set(left), acknowledged=acknowledged)
     for key, each in owned.items():
         if key.kind in ("Service", "Deployment") and (gateway := owner_of(each)):
             if key.kind == "Service":
                 found.names[gateway, _labels(each).get(GATEWAY_CLASS_NAME, "")] = key.name
-            else:
+            elif not each["metadata"].get("deletionTimestamp"):
                 found.dedicated.add(gateway)
+                if ((each.get("spec") or {}).get("template") or {}).get("spec", {}).get("hostNetwork"):
+                    found.host_network.add(gateway)
+        elif key.kind == "EndpointSlice":
+            labels = _labels(each)
+            place, mirrored = (key.namespace, labels.get(SERVICE_NAME, "")), labels.get(MANAGED_BY) == OURS
+            if mirrored:
+                found.mirrored.add(place)
+            if any(map(_ready, each.get("endpoints") or ())):
+                (found.shared if mirrored else found.own).add(place)
     return found
+
+
+def _ready(endpoint: Object) -> bool:
+    return (endpoint.get("conditions") or {}).get("ready", True)
 
 
 def targets_of(service: Object) -> dict[Wanted, int]:
@@ -105,22 +121,21 @@ class Slices:
 
     def serve(self, place: Place, keeper: str) -> bool:
         """Whether a ready endpoint is in them."""
-        return any((each.get("conditions") or {}).get("ready", True)
-                   for found in self.of(place, keeper) for each in found.get("endpoints") or ())
+        return any(_ready(each) for found in self.of(place, keeper) for each in found.get("endpoints") or ())
 
 
 def mirrors(plan: Plan, site: Site, owned: Owned, slices: Slices, targets: Targets,
             spoilt: Spoilt | None = None) -> dict[Key, Object]:
-    """Return the EndpointSlices of Gateways on shared data planes; `spoilt` is as in `desired`."""
+    """Return the EndpointSlices of Gateways that shared data planes serve; `spoilt` is as in `desired`."""
     found: list[Object] = []
     spoilt = {} if spoilt is None else spoilt
     for key, need in plan.needs.items():
         service = owned.get(Key("Service", key.namespace, need.service))
-        if service is None or plan.fleets[need.fleet].gateway is not None or not targets.get(key):
+        if service is None or need.mirrored is None or not targets.get(key):
             continue
         owner = Owner("Service", need.service, service["metadata"].get("uid", ""))
         with apart(key, spoilt):
-            found += [objects.mirrored(each, need, site, owner, targets[key]) for each in slices.of(need.fleet, KUBERNETES)]
+            found += [objects.mirrored(each, need, site, owner, targets[key]) for each in slices.of(need.mirrored, KUBERNETES)]
     return {objects.key_of(each): each for each in found}
 
 

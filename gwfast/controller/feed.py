@@ -61,12 +61,17 @@ Node = Key | Permission | Filters
 
 
 class Served(msgspec.Struct, frozen=True):
-    """A Gateway of a fleet. ports: (port, transport, target port), which are its alone in the fleet. filters: its routes may run
-    filters in Python."""
+    """A Gateway of a fleet. ports: (port, transport, target port), which are its alone in the fleet. also: another fleet that
+    serves it, while it moves from one to the other. filters: its routes may run filters in Python."""
 
     fleet: str
     ports: tuple[tuple[int, str, int], ...] = ()
     filters: bool = False
+    also: str = ""
+
+    @property
+    def fleets(self) -> tuple[str, ...]:
+        return (self.fleet, self.also) if self.also else (self.fleet,)
 
 
 class Feed(msgspec.Struct, frozen=True, eq=False):
@@ -132,7 +137,7 @@ class Feeds:
         changed |= self._place(gateways)
         self._gateways = gateways
         stale |= changed | self._behind(changed)
-        wanted = {served.fleet for served in gateways.values()}.union(fleets)
+        wanted = {fleet for served in gateways.values() for fleet in served.fleets}.union(fleets)
         for fleet in wanted - self._fleets.keys():
             self._fleets[fleet] = _Fleet()
         for node in roots:
@@ -210,12 +215,12 @@ class Feeds:
     def _fleets_of(self, node: Node) -> frozenset[str]:
         if node.kind == "Gateway":
             served = self._gateways.get(node)
-            return frozenset([served.fleet] if served and _serves(self._graph.gateways.get(node)) else [])
+            return frozenset(served.fleets if served and _serves(self._graph.gateways.get(node)) else ())
         route = self._graph.routes.get(node.route if isinstance(node, Filters) else node)
         owners = {parent.gateway for parent in route.parents if parent.accepted} if route else set()
         served = [one for owner in owners if (one := self._gateways.get(owner)) and _serves(self._graph.gateways.get(owner))]
-        barred = {one.fleet for one in served if not one.filters} if isinstance(node, Filters) else set()
-        return frozenset(one.fleet for one in served if one.fleet not in barred)
+        barred = {fleet for one in served if not one.filters for fleet in one.fleets} if isinstance(node, Filters) else set()
+        return frozenset(fleet for one in served for fleet in one.fleets if fleet not in barred)
 
     def _lead_again(self, node: Node) -> None:
         """Follow what a node leads to now, in every fleet that has it."""

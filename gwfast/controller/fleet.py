@@ -8,11 +8,12 @@ Rules:
 - Names are GEP-1762's: NAME-CLASS for what is made for a Gateway, gwfast-CLASS for what is made for a class; RFC 1035 labels of
   63 characters at most, with a hash where that changes them. A name that somebody else has gets a hash as well.
 - What a Gateway's objects are called is read from those that are there (records): a name never changes while its object lives.
+- A Gateway that moves between the data planes of its class and its own is served by both until the others serve it (`_places`).
 - What asks for something that is wrong keeps what it has: its parameters are then the last ones that were right (known), or
   None, which says that nothing is to be touched.
 """
 import re
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 
 import msgspec
@@ -52,11 +53,20 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Records(msgspec.Struct):
-    """What is in the cluster: the name of each Gateway's Service, which have data planes of their own, and names of others."""
+    """What is in the cluster: the name of each Gateway's Service, which have data planes of their own (on the network of nodes),
+    and names of others.
+
+    Of Services: mirrored, those that lead to shared data planes, or did a moment ago; shared and own, those that lead to some
+    that are ready, of which sort. acknowledged: the data planes of a fleet say that they serve a Gateway."""
 
     names: dict[tuple[Key, str], str] = {}  # by Gateway and the label of its class
     dedicated: set[Key] = set()
+    host_network: set[Key] = set()
     foreign: set[Place] = set()
+    mirrored: set[Place] = set()
+    shared: set[Place] = set()
+    own: set[Place] = set()
+    acknowledged: Callable[[Place, Key], bool] = lambda place, gateway: True
 
 
 class Fleet(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,10 +85,15 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
-    """What a Gateway needs. ports: the name of each in its Service. parameters: None as in Fleet."""
+    """What a Gateway needs. ports: the name of each in its Service. parameters: None as in Fleet.
+
+    fleet: what its Service leads to; also: who serves it as well, while it moves; mirrored: the fleet whose endpoints its Service
+    is given (a Service selects only what is in its own namespace)."""
 
     node: GatewayNode
     fleet: Place
+    also: Place | None = None
+    mirrored: Place | None = None
     service: str
     ports: dict[Wanted, str]
     parameters: GatewayParametersSpec | None = None
@@ -163,10 +178,11 @@ def plan(graph: Graph, site: Site, records: Records, known: Known, spoilt: Spoil
         if need is None or need.node.resource.spec.gateway_class_name != class_name:
             continue
         needs[key] = need
-        if need.fleet == shared[class_name]:
+        if shared[class_name] in (need.fleet, need.also):
             members[class_name].append(key)
-        else:
-            fleets[need.fleet] = _fleet(need.fleet, class_name, (key,), need.parameters, key)
+        if need.fleet != shared[class_name]:
+            stays = need.parameters is not None and need.parameters.dedicated
+            fleets[need.fleet] = _fleet(need.fleet, class_name, (key,), need.parameters if stays else None, key)
     for name, parameters in classes.items():
         if members[name] or parameters is None or not parameters.dedicated:
             fleets[shared[name]] = _fleet(shared[name], name, tuple(members[name]), parameters)
@@ -180,8 +196,32 @@ def _need(node: GatewayNode, graph: Graph, of_class: GatewayParametersSpec | Non
     parameters = _gateway_parameters(node, of_class, known)
     name = _name(key, class_name, records, taken)
     dedicated = parameters.dedicated if parameters is not None else key in records.dedicated
-    place = (key.namespace, name) if dedicated else shared
-    return Need(node=node, fleet=place, service=name, ports=_ports(node, graph), parameters=parameters)
+    own = key.namespace, name
+    if dedicated and parameters is not None and parameters.host_network:
+        fleet, also, mirrored = own, None, None
+    else:
+        fleet, also, mirrored = _places(key, bool(dedicated), own, shared, records)
+    return Need(node=node, fleet=fleet, also=also, mirrored=mirrored, service=name, ports=_ports(node, graph),
+                parameters=parameters)
+
+
+def _places(key: Key, dedicated: bool, own: Place, shared: Place, records: Records) -> tuple[Place, Place | None, Place | None]:
+    """Return what a Service leads to, who serves its Gateway as well, and whose endpoints are mirrored.
+
+    To data planes of its own: the Service selects them, and keeps the endpoints of the shared ones until its own are ready.
+    Back: once the shared ones have acknowledged the Gateway their endpoints are there as well; then its own may go, and drain.
+    What has been done of it is read from what is there. On the network of nodes data planes listen on other ports, so who
+    moves there or from there is not served by both.
+    """
+    if dedicated:
+        moves = own in records.mirrored
+        return own, shared if moves else None, shared if moves and own not in records.own else None
+    if key not in records.dedicated or key in records.host_network:
+        return shared, None, shared
+    acknowledged = records.acknowledged(shared, key)
+    if acknowledged and own in records.shared:
+        return shared, None, shared
+    return own, shared, shared if acknowledged else None
 
 
 @contextmanager

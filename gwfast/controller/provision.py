@@ -22,8 +22,8 @@ from gwfast import limits
 from gwfast.config.model import Key
 from gwfast.controller import desired as wanted
 from gwfast.controller.apply import PATHS, Applier, collection
-from gwfast.controller.fleet import CONTROLLER, Fleet, Known, Need, Place, Plan, Site, Spoilt, apart, plan
-from gwfast.controller.objects import Object
+from gwfast.controller.fleet import CONTROLLER, Fleet, Known, Need, Place, Plan, Records, Site, Spoilt, apart, plan
+from gwfast.controller.objects import DRAIN_DELAY, Object
 from gwfast.controller.owners import Owners
 from gwfast.controller.ports import FIRST, LAST, Ports, Wanted
 from gwfast.graph.model import Graph, age
@@ -40,13 +40,18 @@ REST_TIMES = 10  # as long as a look took: the loop has streams and statuses to 
 class Provisioner:
     """What a controller makes. `uid_of` tells an object's uid ('' where it is not known), `authority` the PEM of the stream's.
 
+    acknowledged: whether the data planes of a fleet say that they serve a Gateway; look() where that may have changed.
     namespaces: those that are watched, besides its own; none: all of them. may: whether this one may write at this moment, by the
     Lease. certain: whether all that decides over what goes (classes, Gateways, their parameters) is watched at this moment.
     """
 
     def __init__(self, client: Client, site: Site, uid_of: Callable[[Key], str], authority: Callable[[], str], log,
                  changed: Callable[[], None] = lambda: None, namespaces: Iterable[str] = (),
-                 may: Callable[[], bool] = lambda: True, certain: Callable[[], bool] = lambda: True):
+                 may: Callable[[], bool] = lambda: True, certain: Callable[[], bool] = lambda: True,
+                 acknowledged: Callable[[Place, Key], bool] = lambda place, gateway: True):
+        self.moves = False  # a Gateway moves between the data planes of its class and its own
+        self._acknowledged = acknowledged
+        self._left: dict[Place, float] = {}  # Services that led to shared data planes, and until when these serve on
         self._certain = certain
         self.fleets: Mapping[Place, Fleet] = {}
         self.targets: Mapping[Key, Mapping[Wanted, int]] = {}
@@ -63,7 +68,7 @@ class Provisioner:
             for kind in PATHS for place in places]
         self._graph: Graph | None = None
         self._known = Known()
-        self._ports: dict[Place, Ports] = {}
+        self._ports: dict[str, Ports] = {}  # by class
         self._foreign: set[Place] = set()
         self._errors: dict[Key, str] = {}
         self._made: dict[Key, Object] = {}
@@ -129,7 +134,8 @@ class Provisioner:
             return
         owned = self._applier.owned
         spoilt: Spoilt = {}
-        planned = plan(self._graph, self._site, wanted.records(owned, self._foreign), self._known, spoilt)
+        planned = plan(self._graph, self._site, self._records(owned), self._known, spoilt)
+        self.moves = any(need.also for need in planned.needs.values())
         slices = wanted.Slices(owned)
         targets = self._assign(planned, owned)
         if self._leads:
@@ -151,26 +157,42 @@ class Provisioner:
         self._tell_of(spoilt)
         self._say(planned, targets, assigned)
 
+    def _records(self, owned: Mapping[Key, Object]) -> Records:
+        """Return what is there, and for a while what was: that endpoints are no more has to be known everywhere first."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        found = wanted.records(owned, self._foreign, acknowledged=self._acknowledged)
+        left = {place: until for place, until in self._left.items() if until > now or place in found.mirrored}
+        self._left = left | dict.fromkeys(found.mirrored, now + DRAIN_DELAY)
+        if lingering := left.keys() - found.mirrored:
+            found.mirrored.update(lingering)
+            loop.call_at(max(left[place] for place in lingering), self.look)
+        return found
+
     def _assign(self, planned: Plan, owned: Mapping[Key, Object]) -> dict[Key, dict[Wanted, int]]:
         """Return the target ports of each Gateway: those of its Service, and new ones where we lead."""
         found: dict[Key, dict[Wanted, int]] = {}
-        for place in self._ports.keys() - planned.fleets.keys():
-            del self._ports[place]
-        for fleet in planned.fleets.values():
-            # The oldest first: it has what two Services say, whatever the younger one is called.
-            needs = {key: planned.needs[key] for key in sorted(
-                fleet.gateways, key=lambda key: age(planned.needs[key].node.resource.metadata))}
+        of_classes: dict[str, dict[Key, Need]] = {}
+        # The oldest first: it has what two Services say, whatever the younger one is called.
+        for key, need in sorted(planned.needs.items(), key=lambda pair: age(pair[1].node.resource.metadata)):
+            fleet = planned.fleets[need.fleet]
             if fleet.gateway is not None and fleet.parameters is not None and fleet.parameters.host_network:
-                found |= {key: {port: port[0] for port in need.ports} for key, need in needs.items()}
-                continue
-            found |= self._assign_of(fleet, needs, owned)
+                found[key] = {port: port[0] for port in need.ports}
+            else:
+                of_classes.setdefault(fleet.class_name, {})[key] = need
+        for class_name in self._ports.keys() - of_classes.keys():
+            del self._ports[class_name]
+        for class_name, needs in of_classes.items():
+            found |= self._assign_of(class_name, needs, owned)
         return found
 
-    def _assign_of(self, fleet: Fleet, needs: Mapping[Key, Need], owned: Mapping[Key, Object]) -> dict[Key, dict[Wanted, int]]:
-        """Return the target ports of one fleet. What is known of them stays when this one begins to lead."""
+    def _assign_of(self, class_name: str, needs: Mapping[Key, Need],
+                   owned: Mapping[Key, Object]) -> dict[Key, dict[Wanted, int]]:
+        """Return the target ports of one class, whose Gateways keep theirs where they move to data planes of their own, and back.
+        What is known of them stays when this one begins to lead."""
         recorded = {key: {port: target for port, target in wanted.targets_of(service).items() if port in need.ports}
                     for key, need in needs.items() if (service := owned.get(Key("Service", key.namespace, need.service)))}
-        ports = self._ports.setdefault(fleet.place, Ports())
+        ports = self._ports.setdefault(class_name, Ports())
         if not self._leads:
             return {key: {} for key in needs} | ports.follow(recorded)
         for key, said in recorded.items():
@@ -184,7 +206,7 @@ class Provisioner:
             return ""
         shown = ", ".join(f"{port}/{transport}" for port, transport in missing[:8]) + (", ..." if len(missing) > 8 else "")
         return (f"no target port is left for {shown}: the Gateways of a namespace have {limits.TARGETS_PER_NAMESPACE} at most on "
-                f"shared data planes, and all of them {LAST - FIRST + 1}")
+                f"the data planes of a class, and all of them {LAST - FIRST + 1}")
 
     def _say(self, planned: Plan, targets: dict, assigned: dict) -> None:
         """Let others know where something is new."""

@@ -158,8 +158,9 @@ def _filtered(gateways: Mapping[Key, Served], attacher: Attacher) -> dict[Key, S
 
 
 def served(fleets: Mapping[Place, Fleet], targets: Mapping[Key, Mapping[Wanted, int]]) -> dict[Key, Served]:
-    """Return whose each Gateway is, and where it listens. A port that two Gateways of a fleet are said to have is the first's."""
-    found = {}
+    """Return whose each Gateway is, and where it listens. A port that two Gateways of a fleet are said to have is the first's.
+    One that moves is two fleets', with the same ports."""
+    found: dict[Key, Served] = {}
     for fleet in fleets.values():
         taken: set[tuple[str, int]] = set()
         for key in fleet.gateways:
@@ -168,7 +169,8 @@ def served(fleets: Mapping[Place, Fleet], targets: Mapping[Key, Mapping[Wanted, 
                 if (transport, target) not in taken:
                     taken.add((transport, target))
                     ports.append((port, transport, target))
-            found[key] = Served("/".join(fleet.place), tuple(ports))
+            name = "/".join(fleet.place)
+            found[key] = replace(found[key], also=name) if key in found else Served(name, tuple(ports))
     return found
 
 
@@ -184,11 +186,12 @@ class Controller:
         self._aside = Aside(loop, "pipeline")
         self._brain = Brain(self._source, options, lambda *what: loop.call_soon_threadsafe(self._failed, *what))
         self._authority = Authority(client, options.namespace, (options.host,), log, self._certified)
-        self._server = StreamServer(Reviewer(client), log, self._say)
+        self._server = StreamServer(Reviewer(client), log, self._heard)
         site = Site(controller_name=options.controller_name, namespace=options.namespace, image=options.image, url=options.url,
                     pull_policy=options.pull_policy, pull_secrets=options.pull_secrets)
         self._provisioner = Provisioner(client, site, self._uid, lambda: self._authority.bundle, log, self._provisioned,
-                                        options.watch_namespaces, lambda: self._election.leads, lambda: self._source.certain)
+                                        options.watch_namespaces, lambda: self._election.leads, lambda: self._source.certain,
+                                        lambda place, gateway: self._server.serves("/".join(place), gateway))
         lease = options.lease[0] or options.namespace, options.lease[1] or lease_name(options.controller_name)
         self._me = identity(where.server, options.listen[1])
         self._election = Election(client, *lease, self._me, self._lead, log=log)
@@ -353,6 +356,12 @@ class Controller:
                 self._server.withdraw(away)
             self._server.lead("" if holder == self._me or self._election.leads else address_of(holder))
             await asyncio.sleep(LEADER_LOOK)
+
+    def _heard(self) -> None:
+        """Take note that data planes say what they serve."""
+        if self._provisioner.moves:
+            self._provisioner.look()
+        self._say()
 
     def _say(self) -> None:
         """Let the writer know what there is to say, once it is known what data planes serve."""

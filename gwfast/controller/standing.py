@@ -38,13 +38,17 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 def standing(marks: Mapping[str, Mapping[Key, int]], peers: Iterable[Peer]) -> dict[Key, Standing]:
-    """Return how each Gateway is served; `marks` are those of the fleets' feeds."""
+    """Return how each Gateway is served; `marks` are those of the fleets' feeds. One that moves is where one of two serves it."""
     of_fleet: dict[str, list[Peer]] = {}
     for peer in peers:
         if peer.number:
             of_fleet.setdefault(peer.fleet, []).append(peer)
-    return {gateway: _of(gateway, mark, of_fleet.get(fleet, []))
-            for fleet, each in marks.items() for gateway, mark in each.items()}
+    found: dict[Key, Standing] = {}
+    for fleet, each in marks.items():
+        for gateway, mark in each.items():
+            if gateway not in found or not found[gateway].ready:
+                found[gateway] = _of(gateway, mark, of_fleet.get(fleet, []))
+    return found
 
 
 def _of(gateway: Key, mark: int, peers: list[Peer]) -> Standing:

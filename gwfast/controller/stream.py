@@ -118,6 +118,13 @@ class StreamServer:
         return standing({fleet: track.feed.marks for fleet, track in (self._tracks or {}).items()},
                         [*self.peers, *self._left])
 
+    def serves(self, fleet: str, gateway: Key) -> bool:
+        """Return whether the data planes of a fleet serve a Gateway as it is now, all that serve anything."""
+        track = (self._tracks or {}).get(fleet)
+        marks = {gateway: track.feed.marks[gateway]} if track is not None and gateway in track.feed.marks else {}
+        found = standing({fleet: marks}, [*self.peers, *self._left]).get(gateway)
+        return found is not None and found.ready
+
     async def close(self) -> None:
         """End everything."""
         if self._server is not None:

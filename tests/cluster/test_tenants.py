@@ -50,6 +50,40 @@ def test_what_a_tenant_must_not_give(cluster: Cluster) -> None:
     assert load.lost == []
 
 
+def test_a_gateway_that_moves_loses_nothing(cluster: Cluster) -> None:
+    """From shared data planes to its own, back, and back again before it has arrived: one address, every answer 200."""
+    shared, own = routed("move"), parameters("moving", "{dedicated: true, replicas: 1}") + routed("move", "moving")
+    cluster.apply(shared)
+    host = address(cluster, "move-gateway")
+
+    def keepers() -> set[str]:
+        return {one["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] for one in cluster.objects("EndpointSlice", "default")
+                if one["metadata"]["labels"]["kubernetes.io/service-name"] == "move-gateway-gwfast"}
+
+    def arrived_at_own() -> bool:
+        return keepers() == {"endpointslice-controller.k8s.io"} and bool(cluster.get("Service", "move-gateway-gwfast")["spec"].get("selector"))
+
+    def arrived_at_shared() -> bool:
+        return keepers() == {"gwfast.dev"} and not cluster.get("Deployment", "move-gateway-gwfast") and (
+            "selector" not in cluster.get("Service", "move-gateway-gwfast")["spec"])
+    with Load(cluster, host) as load:
+        for _ in range(2):
+            cluster.apply(own)
+            cluster.wait_for(arrived_at_own, "its own data planes to serve", 90)
+            load.goes_on(300)
+            cluster.apply(shared)
+            cluster.wait_for(arrived_at_shared, "the shared ones to serve", 90)
+            load.goes_on(300)
+        cluster.apply(own)
+        cluster.wait_for(lambda: cluster.get("Deployment", "move-gateway-gwfast"), "it to move")
+        cluster.apply(shared)
+        cluster.wait_for(arrived_at_shared, "it to be back", 90)
+        cluster.wait_for(lambda: not [each for each in cluster.objects("Pod", "default") if each["metadata"]["name"].startswith("move-")], "", 90)
+        load.goes_on(300)
+    assert load.lost == []
+    assert cluster.get("Gateway", "move-gateway")["status"]["addresses"][0]["value"] == host
+
+
 def test_an_address_of_somebody_else(cluster: Cluster) -> None:
     """externalIPs would take what is sent to the address of another Gateway (CVE-2020-8554); a load balancer decides itself."""
     cluster.apply(routed("shop"))

@@ -16,7 +16,9 @@ from gwfast.graph.attach import Attacher
 from gwfast.sharing import Shards
 
 CHOICES = st.sampled_from([FLEETS, {**FLEETS, Key("Gateway", "b", "g1"): served("two", 30000, filters=True)},
-                           {Key("Gateway", "a", "g2"): served("three", 10000, filters=True)}])
+                           {Key("Gateway", "a", "g2"): served("three", 10000, filters=True)},
+                           {**FLEETS, Key("Gateway", "a", "g2"): served("two", 10000, also="one")},  # it moves from one to the other
+                           {Key("Gateway", "b", "g1"): served("one", 20000, filters=True, also="alone")}])
 
 
 class Control:
@@ -92,7 +94,7 @@ def test_feeds_of_changes_are_feeds_of_the_end(steps, choices):
 
 
 def check_isolation(fleet, feed, resources, graph, gateways):
-    own = {key for key, served in gateways.items() if served.fleet == fleet and key in graph.gateways
+    own = {key for key, served in gateways.items() if fleet in served.fleets and key in graph.gateways
            and (graph.gateways[key].accepted or graph.gateways[key].kept)}
     sets = {graph.listeners[one].owner for key in own for one in graph.gateways[key].listeners} - own
     routes = {key: node for key, node in graph.routes.items() if {one.gateway for one in node.parents if one.accepted} & own}
@@ -169,7 +171,7 @@ def received(feed):
 def check_verdicts(fleet, feed, graph, gateways):
     theirs = Attacher(DATA_PLANE).attach(received(feed))
     for key in theirs.gateways:
-        assert gateways[key].fleet == fleet
+        assert fleet in gateways[key].fleets
         kept = graph.gateways[key].kept  # for data planes there are no parameters: to them it is as good as any other
         assert theirs.gateways[key].accepted if kept else theirs.gateways[key].conditions == graph.gateways[key].conditions
         assert theirs.gateways[key].listeners == graph.gateways[key].listeners

@@ -119,3 +119,48 @@ def test_a_gateway_that_is_refused_keeps_what_it_has_and_gets_nothing_new():
     there = Records(names={(key("a"), "gwfast"): "a-gwfast"})
     assert plan(*parts, records=there, known=known).needs[key("a")].parameters.service.type == "NodePort"
     assert plan(*parts, records=there).needs[key("a")].parameters is None
+
+
+PLACE, SHARED = ("shop", "a-gwfast"), ("gwfast-system", "gwfast-gwfast")
+TO_OWN = (gateway("a", infrastructure=OWN), PARAMETERS % ("own", "shop", "{dedicated: true}"))
+BACK = (gateway("a"),)
+MOVES = [
+    # what it asks for; deployment, mirrored, shared and own endpoints that are ready, acknowledged; fleet, also, mirrored
+    ("shared", BACK, "", SHARED, None, SHARED),
+    ("shared, and its endpoints are there", BACK, "mirrored shared acknowledged", SHARED, None, SHARED),
+    ("its own from the beginning", TO_OWN, "deployment", PLACE, None, None),
+    ("its own, which serve", TO_OWN, "deployment own", PLACE, None, None),
+    ("to its own", TO_OWN, "mirrored shared", PLACE, SHARED, SHARED),
+    ("to its own, which are not ready", TO_OWN, "deployment mirrored shared", PLACE, SHARED, SHARED),
+    ("to its own, which serve", TO_OWN, "deployment mirrored shared own", PLACE, SHARED, None),
+    ("back", BACK, "deployment own", PLACE, SHARED, None),
+    ("back, and the shared ones know it", BACK, "deployment own acknowledged", PLACE, SHARED, SHARED),
+    ("back, and the shared ones are no longer ready", BACK, "deployment own mirrored acknowledged", PLACE, SHARED, SHARED),
+    ("back, and its endpoints are there", BACK, "deployment own mirrored shared acknowledged", SHARED, None, SHARED),
+    ("back, behind a new leader", BACK, "deployment own mirrored shared", PLACE, SHARED, None),
+    ("back from the network of nodes", BACK, "deployment own host", SHARED, None, SHARED),
+]
+
+
+@pytest.mark.parametrize("parts, there, fleet, also, mirrored", [case[1:] for case in MOVES], ids=[case[0] for case in MOVES])
+def test_a_gateway_that_moves_is_served_by_both(parts, there, fleet, also, mirrored):
+    words = there.split()
+    records = Records(names={(key("a"), "gwfast"): "a-gwfast"}, dedicated={key("a")} if "deployment" in words else set(),
+                      host_network={key("a")} if "host" in words else set(), mirrored={PLACE} if "mirrored" in words else set(),
+                      shared={PLACE} if "shared" in words else set(), own={PLACE} if "own" in words else set(),
+                      acknowledged=lambda place, gateway: "acknowledged" in words and (place, gateway) == (SHARED, key("a")))
+    found = plan(BASE, *parts, records=records)
+    need = found.needs[key("a")]
+    assert (need.fleet, need.also, need.mirrored) == (fleet, also, mirrored)
+    both = {fleet, also} - {None}
+    assert {place for place, one in found.fleets.items() if key("a") in one.gateways} == both
+    if PLACE in both:  # what was made for it stays as it is, where it goes
+        assert (found.fleets[PLACE].parameters is None) is (parts is BACK)
+
+
+def test_a_gateway_whose_own_data_planes_are_on_the_network_of_nodes_moves_at_once():
+    """They listen on its own ports, not on its target ports: they cannot serve for the others, nor the others for them."""
+    of_class = PARAMETERS % ("all", "gwfast-system", "{hostNetwork: true}")
+    records = Records(names={(key("a"), "gwfast"): "a-gwfast"}, mirrored={PLACE}, shared={PLACE})
+    need = plan(CLASS % ("gwfast", OF_CLASS), of_class, *TO_OWN, records=records).needs[key("a")]
+    assert (need.fleet, need.also, need.mirrored) == (PLACE, None, None)

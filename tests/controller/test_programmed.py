@@ -33,6 +33,12 @@ def test_each_gateway_stands_for_itself_and_problems_are_told():
     assert (found[G].ready, found[G].message, found[H].behind) == (False, "pod: taken", 2)
 
 
+@pytest.mark.parametrize("first, second, ready", [(True, False, True), (False, True, True), (False, False, False), (True, True, True)])
+def test_one_that_moves_is_served_where_one_fleet_does(first, second, ready):
+    peers = [Peer(fleet, number=3 if serves else 2) for fleet, serves in (("old", first), ("new", second))]
+    assert standing({"old": {G: 3}, "new": {G: 3}}, peers)[G].ready is ready
+
+
 class Loop:
     """A clock that tests turn, and the timers that are set."""
 

@@ -105,6 +105,47 @@ def test_of_two_that_say_one_target_the_older_gateway_has_it(leads):
     run(test)
 
 
+def endpoints(keeper, ready=True, name="a"):
+    labels = {"kubernetes.io/service-name": "g-gwfast", "endpointslice.kubernetes.io/managed-by": keeper}
+    key = Key("EndpointSlice", "victim", f"g-gwfast-{name}")
+    return key, {"metadata": {"name": key.name, "namespace": "victim", "labels": labels},
+                 "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": ready}}]}
+
+
+def test_shared_data_planes_serve_on_for_a_while_behind_one_that_has_moved(monkeypatch):
+    """Until it is known everywhere that its endpoints are others."""
+    own = CLASS + GATEWAY.replace("]}\n", "], infrastructure: {parametersRef: {group: gwfast.dev, kind: GatewayParameters, name: own}}}\n") % (
+        "victim", OLD) + """
+---
+apiVersion: gwfast.dev/v1alpha1
+kind: GatewayParameters
+metadata: {name: own, namespace: victim}
+spec: {dedicated: true}
+"""
+    shared, alone = ("gwfast-system", "gwfast-gwfast"), ("victim", "g-gwfast")
+
+    def of(world):
+        return {place for place, fleet in world.provisioner.fleets.items() if VICTIM in fleet.gateways}
+
+    async def test(world):
+        world.service(VICTIM, 10080)
+        mirrored, there = endpoints(module.wanted.OURS, name="old")
+        world.provisioner.take(mirrored, there)
+        world.follow(own)
+        await world.until(lambda: of(world) == {shared, alone} and world.provisioner.moves)
+        await world.targets({VICTIM: 10080})  # of both
+        world.provisioner.take(*endpoints(module.wanted.KUBERNETES, name="new"))
+        world.provisioner.take(mirrored, None)
+        looks = world.provisioner._rests
+        await world.until(lambda: world.provisioner._rests != looks)  # it has looked
+        assert of(world) == {shared, alone}
+        world.provisioner._left[alone] = 0.0  # the while is over
+        world.provisioner.look()
+        await world.until(lambda: of(world) == {alone} and not world.provisioner.moves)
+    monkeypatch.setattr(module, "DRAIN_DELAY", 3600.0)
+    run(test)
+
+
 def test_a_gateway_for_which_no_target_is_left_is_told(monkeypatch):
     monkeypatch.setattr(limits, "TARGETS_PER_NAMESPACE", 0)
 
