@@ -70,7 +70,7 @@ class Run:
             "unusable-address": UNUSABLE, "mode": "default" if self.mode == "standard" else self.mode, "report-output": str(self.report)}
         if self.apart and not self.flags:
             told["skip-tests"] = ",".join(self.apart)
-        return [f"--{name}={value}" for name, value in told.items()] + self.flags
+        return [f"--{name}={value}" for name, value in told.items()] + [one_address.PARALLEL] * bool(self.apart) + self.flags
 
     def publish(self) -> Path:
         """Put the report where it belongs, exactly as the suite wrote it; one of a suite with another module in it says so."""

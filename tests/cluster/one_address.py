@@ -3,7 +3,9 @@
 The suite's setup has four Gateways, three of them on port 80 of every hostname, and wants all of them programmed before its first test.
 With one address the first of the three has the port. So a policy of the API server keeps the other two back before gwfast sees them
 (`POLICY`: they get a class that nobody has, and the annotation by which the suite waits for them no more); the suite is not changed.
-NEEDED says which tests cannot pass then, by the reason; a run leaves out these and no others.
+Tests that run in parallel wait until every Gateway is programmed, also those that others of them bring and that never will be: as many
+as there are run side by side (`PARALLEL`), so that none that waits keeps out the one that it waits for. NEEDED says which tests cannot
+pass then, by what they need; a run leaves out these and no others.
 """
 import sys
 
@@ -44,6 +46,7 @@ kind: MutatingAdmissionPolicyBinding
 metadata: {name: one-address}
 spec: {policyName: one-address}
 """
+PARALLEL = "-test.parallel=64"
 # The setup's Gateways have port 80 of every hostname, and port 443 of every hostname.
 PORT_80, PORT_443 = "a Gateway with port 80 of its own", "a Gateway with port 443 of its own"
 NEEDED = {"v1.6.1": {
