@@ -276,6 +276,11 @@ cdef inline void await_more(Exchange self) noexcept:
     self.gateway.loop.arm(self.upstream, self.gateway.loop.now_ms + most)
 
 
+# How many endpoints may be tried: what an `attempts: 0` says is that of all that is tried again, unnoticed or not.
+cdef inline uint32_t most(Exchange self) noexcept:
+    return 1 if self.policy != NULL and self.policy.once else ATTEMPTS
+
+
 # How many bytes beyond the head's that may take.
 cdef inline uint32_t say_client(Exchange self, Forward *forward) noexcept:
     cdef Gateway gateway = self.gateway
@@ -845,7 +850,7 @@ cdef class Exchange(Waiter):
         cdef Upstreams upstreams = self.gateway.upstreams
         cdef const Endpoint *endpoint = NULL
         cdef Upstream upstream
-        while not self.attempts or fresh or (self.attempts < ATTEMPTS and self.attempts < self.backend.endpoints.count):
+        while not self.attempts or fresh or (self.attempts < most(self) and self.attempts < self.backend.endpoints.count):
             if self.owes:
                 endpoint = self.begin_attempt(fresh)
                 if self.waits_for_session:
@@ -1001,7 +1006,7 @@ cdef class Exchange(Waiter):
 
     cdef void upstream_late(self) noexcept:
         if self.upstream.status == CONNECTING:
-            if self.attempts >= self.backend.endpoints.count or self.attempts >= ATTEMPTS:
+            if self.attempts >= self.backend.endpoints.count or self.attempts >= most(self):
                 self.fail(FAULT_CONNECT_TIMEOUT)
             else:
                 self.upstream_failed(FAULT_CONNECT_TIMEOUT)
@@ -1029,8 +1034,8 @@ cdef class Exchange(Waiter):
         or a connection from the pool ended without a byte."""
         if self.streamed or self.informed or self.resent >= RESENT:
             return False
-        return fresh or (self.resent == 0 and self.upstream.reused and self.requested and self.upstream.input.base == NULL
-                         and idempotent(self.method_id))
+        return fresh or (self.resent == 0 and most(self) > 1 and self.upstream.reused and self.requested
+                         and self.upstream.input.base == NULL and idempotent(self.method_id))
 
     cdef bint came_too_late(self, bint reset) noexcept:
         """Whether a connection from the pool had been ended before the request came, so that nobody has looked at it: the

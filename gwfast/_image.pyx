@@ -638,7 +638,8 @@ cdef class Writer:
             out.request_ms = milliseconds(timeouts.request)
             out.backend_ms = milliseconds(timeouts.backend_request)
         if retry is not None:
-            out.attempts = min(retry.attempts or limits.RETRY_ATTEMPTS, 0xFFFF)
+            out.attempts = min(limits.RETRY_ATTEMPTS if retry.attempts is None else retry.attempts, 0xFFFF)
+            out.once = retry.attempts == 0
             out.backoff_ms = milliseconds(limits.RETRY_BACKOFF if retry.backoff is None else retry.backoff)
             for code in retry.codes:
                 out.codes[(code - 400) // 64] |= <uint64_t>1 << ((code - 400) % 64)

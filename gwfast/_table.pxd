@@ -135,7 +135,7 @@ cdef struct Policy:        # of a rule: `timeouts` and `retry`
     uint32_t backoff_ms    # at least so long before another attempt
     uint16_t attempts      # after the first one
     uint8_t timed          # `timeouts` are given: the gateway's own limit on responses does not hold
-    uint8_t pad
+    uint8_t once           # `attempts: 0`: one connection is tried, and nothing sent twice
     uint64_t codes[4]      # a bit for each status from 400 on that is tried again
 
 cdef enum:

@@ -5,7 +5,7 @@ Rules:
 - Lists are tuples. Everything below a resource is frozen and compares by value; a resource compares by identity,
   and once loaded only its `source` may change (when the text around it moved).
 - What a single field allows (length, number, pattern, enumeration) is said here; rules that look at several
-  fields are in `validate`. Both channels of the CRDs of v1.6.1 are represented.
+  fields are in `validate`. Both channels of the CRDs of v1.7.0 are represented, and what v1.6 called otherwise beside it.
 - No struct can take part in a reference cycle, so none is tracked by the garbage collector.
 
     Resource   api_version, metadata (ObjectMeta), source (errors.Source), fault; class: kind, group, namespaced
@@ -19,10 +19,14 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from msgspec import Meta, Struct, field
 
 from gwfast.config.scalars import (
+    ATTRIBUTE_KEY,
     CLASS_NAME,
+    LABEL_OR_EMPTY,
     ORIGIN,
     PATH,
     REQUEST_PATH,
+    SPAN_WORD,
+    SPAN_WORDS,
     URI,
     WELL_KNOWN_CA,
     AddressType,
@@ -209,6 +213,41 @@ class LabelSelector(_Type, kw_only=True):
                 and all(each.meets(labels) for each in self.match_expressions))
 
 
+# ---- Filters that ask somebody: of routes and of listeners (httproute_types.go, gateway_types.go)
+
+
+class GRPCAuthConfig(_Type, kw_only=True):
+    allowed_headers: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
+
+
+class HTTPAuthConfig(_Type, kw_only=True):
+    path: Annotated[str, Meta(max_length=1024, pattern=PATH)] | None = None
+    allowed_headers: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
+    allowed_response_headers: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
+
+
+class ForwardBodyConfig(_Type, kw_only=True):
+    max_size: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+
+
+class HTTPExternalAuthFilter(_Type, kw_only=True):
+    protocol: Literal["HTTP", "GRPC"]
+    backend_ref: BackendObjectReference
+    grpc: GRPCAuthConfig | None = None
+    http: HTTPAuthConfig | None = None
+    forward_body: ForwardBodyConfig | None = None
+
+
+class ListenerFilter(_Type, kw_only=True):
+    type: Literal["ExternalAuth", "ExtensionRef"]
+    external_auth: HTTPExternalAuthFilter | None = None
+    extension_ref: LocalObjectReference | None = None
+
+
+class ListenerFilters(_Type, kw_only=True):
+    requests: Annotated[tuple[ListenerFilter, ...], Meta(max_length=16)] = ()
+
+
 # ---- GatewayClass, Gateway, ListenerSet (gatewayclass_types.go, gateway_types.go, listenerset_types.go)
 
 
@@ -254,11 +293,13 @@ class Listener(_Type, kw_only=True):
     protocol: ProtocolType
     tls: ListenerTLSConfig | None = None
     allowed_routes: AllowedRoutes = AllowedRoutes()
+    filters: ListenerFilters | None = None
 
 
 class GatewaySpecAddress(_Type, kw_only=True):
     type: AddressType = "IPAddress"
     value: Annotated[str, Meta(max_length=253)] | None = None
+    routability: Annotated[str, Meta(max_length=253)] | None = None
 
 
 class GatewayInfrastructure(_Type, kw_only=True):
@@ -395,28 +436,6 @@ class HTTPCORSFilter(_Type, kw_only=True):
     max_age: Annotated[int, Meta(ge=1)] = 5
 
 
-class GRPCAuthConfig(_Type, kw_only=True):
-    allowed_headers: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
-
-
-class HTTPAuthConfig(_Type, kw_only=True):
-    path: Annotated[str, Meta(max_length=1024, pattern=PATH)] | None = None
-    allowed_headers: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
-    allowed_response_headers: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
-
-
-class ForwardBodyConfig(_Type, kw_only=True):
-    max_size: Annotated[int, Meta(ge=0, le=65535)] | None = None
-
-
-class HTTPExternalAuthFilter(_Type, kw_only=True):
-    protocol: Literal["HTTP", "GRPC"]
-    backend_ref: BackendObjectReference
-    grpc: GRPCAuthConfig | None = None
-    http: HTTPAuthConfig | None = None
-    forward_body: ForwardBodyConfig | None = None
-
-
 class HTTPRouteFilter(_Type, kw_only=True):
     type: Literal[
         "RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "RequestRedirect", "URLRewrite",
@@ -478,19 +497,51 @@ class HTTPRouteTimeouts(_Type, kw_only=True):
 
 class HTTPRouteRetry(_Type, kw_only=True):
     codes: tuple[Annotated[int, Meta(ge=400, le=599)], ...] = ()
-    attempts: Annotated[int, Meta(ge=1)] | None = None
+    attempts: Annotated[int, Meta(ge=0)] | None = None  # None: 1, and up to v1.6 as many as the gateway likes (graph)
     backoff: Duration | None = None
 
 
 class CookieConfig(_Type, kw_only=True):
+    name: HeaderName | None = None  # the Go type CookieName says the same
+    path: Annotated[str, Meta(max_length=1024)] = "/"
+    lifetime_type: Literal["Permanent", "Session"] = "Session"
+
+
+class HeaderConfig(_Type, kw_only=True):
+    name: HeaderName
+
+
+class OldCookieConfig(_Type, kw_only=True):
     lifetime_type: Literal["Permanent", "Session"] = "Session"
 
 
 class SessionPersistence(_Type, kw_only=True):
-    session_name: Annotated[str, Meta(max_length=128)] | None = None
+    """`cookie` and `header` are how v1.7 says it; `session_name` and `cookie_config` how v1.6 did."""
+
     absolute_timeout: Duration | None = None
     type: Literal["Cookie", "Header"] = "Cookie"
-    cookie_config: CookieConfig | None = None
+    cookie: CookieConfig | None = None
+    header: HeaderConfig | None = None
+    session_name: Annotated[str, Meta(max_length=128)] | None = None
+    cookie_config: OldCookieConfig | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the cookie or header; '': the gateway may choose."""
+        new = self.cookie if self.type == "Cookie" else self.header
+        return (new.name if new else self.session_name) or ""
+
+    @property
+    def name_field(self) -> str:
+        """Where the name stands."""
+        new = self.cookie if self.type == "Cookie" else self.header
+        return f"{self.type.lower()}.name" if new else "sessionName"
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the cookie outlives the client's own session."""
+        lasts = self.cookie or self.cookie_config
+        return lasts is not None and lasts.lifetime_type == "Permanent"
 
 
 class HTTPRouteRule(_Type, kw_only=True):
@@ -653,8 +704,15 @@ class SubjectAltName(_Type, kw_only=True):
     uri: Annotated[str, Meta(min_length=1, max_length=253, pattern=URI)] | None = None
 
 
+class _NotGiven(tuple):
+    """An empty list that nobody wrote: where a field may be absent, but not empty."""
+
+
+NO_REFS = _NotGiven()
+
+
 class BackendTLSPolicyValidation(_Type, kw_only=True):
-    ca_certificate_refs: Annotated[tuple[LocalObjectReference, ...], Meta(max_length=8)] = ()
+    ca_certificate_refs: Annotated[tuple[LocalObjectReference, ...], Meta(max_length=8)] = NO_REFS
     well_known_ca_certificates: (
         Annotated[str, Meta(min_length=1, max_length=253, pattern=WELL_KNOWN_CA)] | None
     ) = field(default=None, name="wellKnownCACertificates")
@@ -707,6 +765,100 @@ class XBackendTrafficPolicy(Resource, kw_only=True):
     version: ClassVar[str] = "v1alpha1"
     api_version: str = EXPERIMENTAL_GROUP + "/v1alpha1"
     spec: XBackendTrafficPolicySpec
+
+
+# ---- XBackend (apisx/v1alpha1/xbackend_types.go)
+
+
+class BackendPort(_Type, kw_only=True):
+    """`number` is how v1.7 says it, `port` (and a `name` for it) how v1.6 did."""
+
+    number: Port | None = None
+    port: Port | None = None
+    name: Annotated[str, Meta(max_length=63, pattern=LABEL_OR_EMPTY)] | None = None
+
+
+class ExternalHostnameBackend(_Type, kw_only=True):
+    hostname: PreciseHostname
+
+
+class EndpointSelectorBackend(_Type, kw_only=True):
+    match_labels: Annotated[dict[str, LabelValue], Meta(min_length=1, max_length=64)]
+
+
+class BackendTLS(_Type, kw_only=True):
+    mode: Literal["None", "ServerOnly", "ClientAndServer"]
+    client_certificate_ref: SecretObjectReference | None = None
+    validation: BackendTLSPolicyValidation | None = None
+
+
+class XBackendSpec(_Type, kw_only=True):
+    type: Literal["ExternalHostname", "EndpointSelector"]
+    port: BackendPort
+    external_hostname: ExternalHostnameBackend | None = None
+    endpoint_selector: EndpointSelectorBackend | None = None
+    session_persistence: SessionPersistence | None = None
+    protocol: Literal["TCP", "HTTP", "HTTP2", "HTTP11", "H2C", "MCP", "GRPC", "WSS"] | None = None
+    tls: BackendTLS = BackendTLS(mode="None")
+
+    @property
+    def number(self) -> int:
+        """The port, however it is called."""
+        return self.port.number or self.port.port or 0
+
+
+class XBackend(Resource, kw_only=True):
+    kind: ClassVar[str] = "XBackend"
+    group: ClassVar[str] = EXPERIMENTAL_GROUP
+    version: ClassVar[str] = "v1alpha1"
+    api_version: str = EXPERIMENTAL_GROUP + "/v1alpha1"
+    spec: XBackendSpec
+
+
+# ---- XTelemetryPolicy (apisx/v1alpha1/xtelemetrypolicy_types.go)
+
+_Mode = Literal["Enabled", "Disabled", "ImplementationDefault"]
+
+
+class TracingProvider(_Type, kw_only=True):
+    backend_ref: BackendObjectReference
+    headers: Annotated[tuple[HTTPHeader, ...], Meta(max_length=16)] = ()
+
+
+class ParentBasedSampling(_Type, kw_only=True):
+    mode: _Mode = "ImplementationDefault"
+    sampling_rate: Fraction | None = None
+
+
+class TelemetryAttribute(_Type, kw_only=True):
+    name: Annotated[str, Meta(min_length=1, max_length=256, pattern=SPAN_WORD)]
+    source_type: Literal["Header", "Literal", "Attribute"]
+    header_name: HeaderName | None = None
+    literal_value: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
+    attribute_key: Annotated[str, Meta(min_length=1, max_length=256, pattern=ATTRIBUTE_KEY)] | None = None
+
+
+class TracingConfig(_Type, kw_only=True):
+    mode: _Mode = "ImplementationDefault"
+    provider: TracingProvider | None = None
+    sampling_rate: Fraction | None = None
+    parent_based_sampling: ParentBasedSampling | None = None
+    service_name: Annotated[str, Meta(min_length=1, max_length=253, pattern=SPAN_WORD)] | None = None
+    span_name: Annotated[str, Meta(min_length=1, max_length=256, pattern=SPAN_WORDS)] | None = None
+    attributes: tuple[TelemetryAttribute, ...] = ()
+
+
+class XTelemetryPolicySpec(_Type, kw_only=True):
+    target_refs: Annotated[tuple[LocalObjectReference, ...], Meta(min_length=1, max_length=16)]
+    tracing: TracingConfig | None = None
+
+
+class XTelemetryPolicy(Resource, kw_only=True):
+    kind: ClassVar[str] = "XTelemetryPolicy"
+    group: ClassVar[str] = EXPERIMENTAL_GROUP
+    version: ClassVar[str] = "v1alpha1"
+    api_version: str = EXPERIMENTAL_GROUP + "/v1alpha1"
+    spec: XTelemetryPolicySpec
 
 
 # ---- gwfast's own kinds
@@ -1001,7 +1153,7 @@ KINDS: dict[tuple[str, str], type[Resource]] = {
     (kind.group, kind.kind): kind
     for kind in (
         GatewayClass, Gateway, ListenerSet, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute, ReferenceGrant,
-        BackendTLSPolicy, XBackendTrafficPolicy, PythonFilter, BackendPolicy, GatewayParameters, Namespace, Service,
-        EndpointSlice, Secret, ConfigMap,
+        BackendTLSPolicy, XBackendTrafficPolicy, XBackend, XTelemetryPolicy, PythonFilter, BackendPolicy, GatewayParameters,
+        Namespace, Service, EndpointSlice, Secret, ConfigMap,
     )
 }

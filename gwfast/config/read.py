@@ -148,19 +148,21 @@ def _json_item(raw: bytes, line: int, head: _Head) -> Item:
 # ---- Objects of an API server
 
 
-def read_object(raw: bytes, version: versions.Version) -> Item:
-    """Read an object that an API server has, of which the kind and version are known from where it was asked for."""
+def read_object(raw: bytes, version: versions.Version, release: int = 0) -> Item:
+    """Read an object that an API server has, of which the kind and version are known from where it was asked for.
+
+    release: minor version of the Gateway API that it has; 0: not known, so that nothing is wrong that once was right."""
     try:
         resource = decoder(version.kind).decode(raw) if not version.convert else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         resource = None
-    item = _finished(resource, [], version, None, 0, _nowhere) if resource else _odd_object(raw, version)
+    item = _finished(resource, [], version, None, 0, _nowhere, release) if resource else _odd_object(raw, version, release)
     if item.resource is None:
         item.resource = _shell(raw, version, item)
     return _of_server(item)
 
 
-def _odd_object(raw: bytes, version: versions.Version) -> Item:
+def _odd_object(raw: bytes, version: versions.Version, release: int) -> Item:
     """Read what is of an old shape, has nulls or fields that are not known, or is wrong."""
     try:
         value = t.json_value(raw)
@@ -178,7 +180,7 @@ def _odd_object(raw: bytes, version: versions.Version) -> Item:
     findings += [_newer(one) for one in found if one.reason != "UnknownField" or ours and not one.field.startswith("metadata.")]
     if resource is None:
         return Item(0, _key(value.get("metadata"), version.kind), None, _located(findings, _nowhere))
-    return _finished(resource, findings, version, selection, 0, _nowhere)
+    return _finished(resource, findings, version, selection, 0, _nowhere, release)
 
 
 def _shell(raw: bytes, version: versions.Version, item: Item) -> m.Resource | None:
@@ -334,9 +336,9 @@ def _located(findings: list[Finding], locate: Locate) -> tuple[tuple[int, Findin
 
 def _finished(
     resource: m.Resource, findings: list[Finding], version: versions.Version, selection: versions.Selection | None,
-    line: int, locate: Locate,
+    line: int, locate: Locate, release: int = versions.NEWEST,
 ) -> Item:
-    findings += validate.check(resource, version.version)
+    findings += validate.check(resource, version.version, release)
     metadata = resource.metadata
     metadata.namespace = _shared[metadata.namespace or "default"] if resource.namespaced else ""
     key = m.Key(resource.kind, metadata.namespace, metadata.name)

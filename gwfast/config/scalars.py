@@ -35,6 +35,10 @@ QUALIFIED_NAME = rf"^(?:{_SUBDOMAIN}/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{{0,61}}[A-Za
 LABEL_VALUE = r"^(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z"
 WELL_KNOWN_CA = rf"^(?:System\Z|{_SUBDOMAIN}/[A-Za-z0-9](?:[-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?\Z)"
 
+SPAN_WORD = r"^[a-zA-Z0-9_.:/-]+\Z"  # of a span: its service, an attribute
+SPAN_WORDS = r"^[a-zA-Z0-9_.:/-]+(?: [a-zA-Z0-9_.:/-]+)*\Z"
+ATTRIBUTE_KEY = r"^[a-z0-9_.-]+\Z"  # of OpenTelemetry's semantic conventions
+
 WORDS = {
     LABEL: "lower-case letters, digits and '-', with a letter or digit at both ends",
     LABEL_OR_EMPTY: "empty or lower-case letters, digits and '-', with a letter or digit at both ends",
@@ -54,6 +58,9 @@ WORDS = {
     ORIGIN: "'*' or scheme://host[:port] with http or https",
     URI: "a URI with scheme and authority",
     LABEL_VALUE: "letters, digits, '-', '_' and '.', with a letter or digit at both ends",
+    SPAN_WORD: "letters, digits and '_.:/-'",
+    SPAN_WORDS: "letters, digits and '_.:/-', with single spaces between",
+    ATTRIBUTE_KEY: "lower-case letters, digits and '_.-'",
     WELL_KNOWN_CA: "System or a domain-prefixed name",
 }
 

@@ -18,7 +18,7 @@ _NEAR_GROUP = 0.85
 _OTHERS = {  # that exist, and are not read
     "": ("Binding", "ComponentStatus", "Endpoints", "Event", "LimitRange", "Node", "PersistentVolume", "PersistentVolumeClaim",
          "Pod", "PodTemplate", "ReplicationController", "ResourceQuota", "ServiceAccount"),
-    m.EXPERIMENTAL_GROUP: ("XMesh", "XBackend"),
+    m.EXPERIMENTAL_GROUP: ("XMesh",),
 }
 
 

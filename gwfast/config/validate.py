@@ -1,9 +1,10 @@
-"""The rules that look at several fields: the CRDs' CEL rules, of both channels, v1.6.1, and what only their words say.
+"""The rules that look at several fields: the CRDs' CEL rules, of both channels, and what only their words say.
 
 Rules:
 - What one field allows is in `model`; here is what is left, one function per Go type, in the CRDs' order.
 - A message is the CRD's own; tests/unit/test_config_rules.py breaks each of their rules, wherever it stands. Where the
   channels differ, the experimental rule is checked: it is the one that knows every field that can be written here.
+- Rules that v1.7 added, or that its experimental kinds have, are in `since`.
 - A function gets the value and its path and yields findings; it may rely on every field being valid by itself.
 - The API server's list-map and list-set keys ("Duplicate value") are checked by `_unique`.
 """
@@ -14,16 +15,18 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 
 from gwfast.config import model as m
+from gwfast.config import since
 from gwfast.config.decode import Finding
 from gwfast.config.scalars import HOSTNAME, PATH, QUALIFIED_NAME, SUBDOMAIN
 
 Findings = Iterator[Finding]
 
 
-def check(resource: m.Resource, version: str = "v1") -> list[Finding]:
-    """Check a decoded resource; `version` is the one that it was written in."""
-    rules = _RULES.get(type(resource))
-    return list(rules(getattr(resource, "spec", resource), version)) if rules else []
+def check(resource: m.Resource, version: str = "v1", release: int = since.NEWEST) -> list[Finding]:
+    """Check a decoded resource; `version` is the one that it was written in, `release` the minor version of the Gateway API whose
+    words hold (0: any)."""
+    spec, rules = getattr(resource, "spec", resource), _RULES.get(type(resource))
+    return [*(rules(spec, version) if rules else ()), *since.check(resource, release)]
 
 
 def check_change(old: m.Resource, new: m.Resource) -> list[Finding]:
@@ -188,15 +191,19 @@ def _filters(filters: tuple[m.HTTPRouteFilter | m.GRPCRouteFilter, ...], path: s
             second = types.index(kind, types.index(kind) + 1)
             yield Finding(f"{path}[{second}]", f"{kind} filter cannot be repeated")
     for index, each in enumerate(filters):
-        for kind, name, attribute, rules in _FILTERS:
-            value = getattr(each, attribute, None)
-            at = f"{path}[{index}].{name}"
-            if value is not None and each.type != kind:
-                yield Finding(at, f"filter.{name} must be nil if the filter.type is not {kind}")
-            if value is None and each.type == kind:
-                yield Finding(at, f"filter.{name} must be specified for {kind} filter.type")
-            if value is not None and rules:
-                yield from rules(value, at)
+        yield from _filter_type(each, f"{path}[{index}]")
+
+
+def _filter_type(each: m.HTTPRouteFilter | m.GRPCRouteFilter | m.ListenerFilter, path: str) -> Findings:
+    for kind, name, attribute, rules in _FILTERS:
+        value = getattr(each, attribute, None)
+        at = f"{path}.{name}"
+        if value is not None and each.type != kind:
+            yield Finding(at, f"filter.{name} must be nil if the filter.type is not {kind}")
+        if value is None and each.type == kind:
+            yield Finding(at, f"filter.{name} must be specified for {kind} filter.type")
+        if value is not None and rules:
+            yield from rules(value, at)
 
 
 # ---- HTTPRoute
@@ -273,7 +280,7 @@ def _timeouts(value: m.HTTPRouteTimeouts, path: str) -> Findings:
 
 
 def _session(value: m.SessionPersistence, path: str) -> Findings:
-    if value.cookie_config and value.cookie_config.lifetime_type == "Permanent" and not value.absolute_timeout:
+    if value.permanent and not value.absolute_timeout:
         yield Finding(
             f"{path}.absoluteTimeout", "AbsoluteTimeout must be specified when cookie lifetimeType is Permanent"
         )
@@ -427,11 +434,20 @@ def _listener_tls(listener: m.Listener, path: str) -> Findings:
         yield Finding(f"{path}.tls", "certificateRefs or options must be specified when mode is Terminate")
 
 
+def _listener_filters(listener: m.Listener, path: str) -> Findings:
+    if listener.protocol not in ("HTTP", "HTTPS"):
+        yield Finding(f"{path}.filters", "filters may only be set when protocol is HTTP or HTTPS")
+    for index, each in enumerate(listener.filters.requests):
+        yield from _filter_type(each, f"{path}.filters.requests[{index}]")
+
+
 def _listeners(listeners: tuple[m.Listener, ...], path: str) -> Findings:
     names, places = set(), set()
     for index, listener in enumerate(listeners):
         at = f"{path}[{index}]"
         yield from _listener_tls(listener, at)
+        if listener.filters:
+            yield from _listener_filters(listener, at)
         if listener.protocol in ("TCP", "UDP") and listener.hostname:
             yield Finding(f"{at}.hostname", "hostname must not be specified for protocols ['TCP', 'UDP']")
         if listener.name in names:
@@ -509,15 +525,26 @@ def _alt_name(value: m.SubjectAltName, path: str) -> Findings:
             )
 
 
+def _tls_validation(value: m.BackendTLSPolicyValidation, path: str) -> Findings:
+    if value.ca_certificate_refs and value.well_known_ca_certificates:
+        yield Finding(path, "must not contain both CACertificateRefs and WellKnownCACertificates")
+    if not value.ca_certificate_refs and not value.well_known_ca_certificates:
+        yield Finding(path, "must specify either CACertificateRefs or WellKnownCACertificates")
+    for index, name in enumerate(value.subject_alt_names):
+        yield from _alt_name(name, f"{path}.subjectAltNames[{index}]")
+
+
 def _backend_tls_policy(spec: m.BackendTLSPolicySpec, version: str) -> Findings:
     yield from _target_refs(spec.target_refs, "spec.targetRefs")
-    value = spec.validation
-    if value.ca_certificate_refs and value.well_known_ca_certificates:
-        yield Finding("spec.validation", "must not contain both CACertificateRefs and WellKnownCACertificates")
-    if not value.ca_certificate_refs and not value.well_known_ca_certificates:
-        yield Finding("spec.validation", "must specify either CACertificateRefs or WellKnownCACertificates")
-    for index, name in enumerate(value.subject_alt_names):
-        yield from _alt_name(name, f"spec.validation.subjectAltNames[{index}]")
+    yield from _tls_validation(spec.validation, "spec.validation")
+
+
+def _x_backend(spec: m.XBackendSpec, version: str) -> Findings:
+    yield from since.x_backend(spec)
+    if spec.session_persistence:
+        yield from _session(spec.session_persistence, "spec.sessionPersistence")
+    if spec.tls.validation:
+        yield from _tls_validation(spec.tls.validation, "spec.tls.validation")
 
 
 # ---- XBackendTrafficPolicy
@@ -637,6 +664,7 @@ _RULES: dict[type[m.Resource], Callable[[object, str], Findings]] = {
     m.ListenerSet: _listener_set,
     m.BackendTLSPolicy: _backend_tls_policy,
     m.XBackendTrafficPolicy: _x_backend_traffic_policy,
+    m.XBackend: _x_backend,
     m.PythonFilter: _python_filter,
     m.BackendPolicy: _backend_policy,
     m.GatewayParameters: _gateway_parameters,

@@ -8,6 +8,7 @@ Rules:
 - In networking.x-k8s.io Gateways selected routes. What they selected by is kept as a Selection until all resources
   are in sight; then `attached` gives each such route its parentRefs.
 """
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from gwfast.config import model as m
 from gwfast.config.decode import Finding
 
 Value = dict[str, Any]
+NEWEST = 7  # minor version of the Gateway API whose words hold where nobody says another one: files
 OLD_GROUP = "networking.x-k8s.io"
 APP_PROTOCOL = "networking.x-k8s.io/app-protocol"
 
@@ -53,6 +55,12 @@ class Version(msgspec.Struct, frozen=True):
 def lookup(api_version: str, kind: str) -> Version | None:
     """Find how to read a kind in a version; None for what is not ours."""
     return _VERSIONS.get((api_version, kind))
+
+
+def release(bundle: str) -> int:
+    """Return the minor version of a bundle, '1.6.1': 6; NEWEST where none is told, or one that is newer than we know."""
+    found = re.match(r"1\.(\d+)", bundle)
+    return min(int(found[1]), NEWEST) if found else NEWEST
 
 
 # ---- Converters

@@ -32,6 +32,7 @@ from gwfast.graph.model import (
     FILTER_KIND,
     POLICY_KINDS,
     ROUTE_KINDS,
+    TELEMETRY_KIND,
     Attachment,
     Graph,
     GraphOptions,
@@ -45,6 +46,7 @@ from gwfast.graph.model import (
 from gwfast.graph.policies import judge_policies, policy_of, protection, traffic
 from gwfast.graph.refs import Resources, policy_services, slice_services
 from gwfast.graph.routes import Judge, Parents, parent_key, service_refs
+from gwfast.graph.telemetry import judge_telemetry
 from gwfast.sharing import Shards, changed, find, together
 
 
@@ -177,9 +179,11 @@ class Attacher:
                 services.update(self._resources.coded(key))
             elif key.kind == FILTER_KIND:
                 services.add(key)
+            elif key.kind == TELEMETRY_KIND:
+                self._policies_stale = True
             elif key.kind == "ReferenceGrant":
                 namespaces.add(key.namespace)
-        self._policies_stale |= bool(services)
+        self._policies_stale |= bool(services) or bool(namespaces and self._resources.of(TELEMETRY_KIND))
         routes = {route for service in services for route in self._users.get(service, ())}
         if namespaces:
             for service, users in self._users.items():
@@ -324,6 +328,9 @@ class Attacher:
     def _judge_policies(self):
         with self._credentials.all_of("BackendTLSPolicy"):
             found = judge_policies(self._resources, self._options, self._credentials, self._gateways_of, self.barred)
+        if self._resources.of(TELEMETRY_KIND):
+            nodes = judge_telemetry(self._resources, self._survey.gateways, self._backends.resolve)
+            found |= {node.key: node for node in nodes}
         return _reuse_all(self._policies, found)
 
     def barred(self, gateway: Key) -> str:

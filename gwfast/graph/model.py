@@ -52,6 +52,7 @@ from gwfast.config.model import (
     UDPRoute,
     UDPRouteRule,
     XBackendTrafficPolicy,
+    XTelemetryPolicy,
 )
 from gwfast.identity import digest
 
@@ -59,6 +60,7 @@ Doubt = Literal["expired", "not_yet_valid", "kept"]  # kept: what it held when i
 Route = HTTPRoute | GRPCRoute | TLSRoute | TCPRoute | UDPRoute
 POLICY_KINDS = ("BackendTLSPolicy", "XBackendTrafficPolicy", "BackendPolicy")
 FILTER_KIND = "PythonFilter"  # has a status as policies have
+TELEMETRY_KIND = "XTelemetryPolicy"  # is for Gateways, where POLICY_KINDS are for backends
 ROUTE_KINDS = ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute")
 
 
@@ -78,6 +80,7 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     gateway: str = ""
     strict_services: bool = False  # a Service that is not among the resources is BackendNotFound, not a DNS name
     dns_templates: tuple[str, ...] = ("{name}.{namespace}", "{name}")
+    retry_attempts: int | None = 1  # of a `retry` that does not say how many; None: as many as the gateway likes (API 1.6)
     one_kind_a_host: bool = False  # of an HTTPRoute and a GRPCRoute with a hostname of one listener the older has it (API 1.6)
     own_addresses: bool = False  # every Gateway has addresses of its own: no two meet on a port
     data_plane: bool = False  # of a controller, which has judged parameters and addresses: listeners are where Services lead to
@@ -91,10 +94,11 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def of_bundle(options: GraphOptions, bundle: str) -> GraphOptions:
     """Return these options as a version of the Gateway API ('1.6.1'; '': ours) has it: up to 1.6 a hostname of a listener was for
-    routes of one kind (grpcroute_types.go:126-137)."""
+    routes of one kind (grpcroute_types.go:126-137), and `retry.attempts` had no default (httproute_types.go)."""
     version = re.match(r"(\d+)\.(\d+)", bundle)
-    old = version is not None and (int(version[1]), int(version[2])) <= (1, 6)
-    return msgspec.structs.replace(options, one_kind_a_host=options.one_kind_a_host or old)
+    if version is None or (int(version[1]), int(version[2])) > (1, 6):
+        return options
+    return msgspec.structs.replace(options, one_kind_a_host=True, retry_attempts=None)
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
@@ -413,7 +417,7 @@ class AncestorNode(Node):
 
 class PolicyNode(Node):
     key: Key
-    resource: BackendTLSPolicy | XBackendTrafficPolicy | BackendPolicy | PythonFilter
+    resource: BackendTLSPolicy | XBackendTrafficPolicy | BackendPolicy | PythonFilter | XTelemetryPolicy
     accepted: bool = True
     conditions: tuple[Condition, ...] = ()  # the same for every ancestor
     ancestors: tuple[AncestorNode, ...] = ()

@@ -57,8 +57,8 @@ def traffic(service: Key, resources: Resources) -> TargetTraffic | None:
 
 
 def _session_fault(policy: XBackendTrafficPolicy) -> Fault | None:
-    message = session_fault(policy.spec.session_persistence)
-    return Fault("Invalid", message, "spec.sessionPersistence.sessionName") if message else None
+    found = session_fault(policy.spec.session_persistence)
+    return Fault("Invalid", found[0], f"spec.sessionPersistence.{found[1]}") if found else None
 
 
 def policy_of(service: Key, port: str | None, resources: Resources) -> TargetPolicy | None:

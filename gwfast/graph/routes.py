@@ -15,6 +15,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from gwfast.config.model import (
     GATEWAY_GROUP,
     OWN_GROUP,
@@ -275,7 +277,15 @@ class _Rules:
         refused = self._refuse(field, rule.filters) if rule.filters else ()
         led = self._lead(field, rule.filters) if rule.filters else ()
         dropped = self._dropped(index, rule)
+        rule = self._with_attempts(rule)
         return RuleNode(index=index, rule=rule, backends=backends, refused=refused, led=led, dropped=dropped)
+
+    def _with_attempts(self, rule):
+        """Say how often a rule tries again that leaves it to the API."""
+        retry = getattr(rule, "retry", None)
+        if retry is None or retry.attempts is not None or self._options.retry_attempts is None:
+            return rule
+        return replace(rule, retry=replace(retry, attempts=self._options.retry_attempts))
 
     def _resolve(self, ref, field: str, grpc: bool = False) -> Resolved:
         resolved = self._backends.resolve(ref, self._route, grpc)
@@ -376,8 +386,9 @@ class _Rules:
         fault = None
         if isinstance(rule, HTTPRouteRule) and (rule.filters or any(ref.filters for ref in rule.backend_refs)):
             fault = _misused_filter(rule)
-        if message := session_fault(getattr(rule, "session_persistence", None)):
-            fault = "UnsupportedValue", message, ".sessionPersistence.sessionName"
+        if found := session_fault(getattr(rule, "session_persistence", None)):
+            message, at = found
+            fault = "UnsupportedValue", message, f".sessionPersistence.{at}"
         if fault is None and self._refuse_regex is not None:
             fault = self._bad_expression(rule)
         if fault is None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gwfast.config.model import GATEWAY_GROUP, Key
-from gwfast.graph.model import FILTER_KIND, POLICY_KINDS, ROUTE_KINDS
+from gwfast.graph.model import FILTER_KIND, POLICY_KINDS, ROUTE_KINDS, TELEMETRY_KIND
 
 CONDITIONS = 8  # of an object, a listener or an entry
 PARENTS = 32  # entries of a route's status
@@ -34,7 +34,7 @@ MANAGED = {  # types of conditions that are ours to write, and to take away
 }
 PENDING = {"status": "Unknown", "reason": "Pending", "message": "Waiting for controller"}  # as the CRDs have it
 _ENTRIES = {kind: ("parents", "parentRef", PARENTS) for kind in ROUTE_KINDS}
-_ENTRIES |= {kind: ("ancestors", "ancestorRef", ANCESTORS) for kind in (*POLICY_KINDS, FILTER_KIND)}
+_ENTRIES |= {kind: ("ancestors", "ancestorRef", ANCESTORS) for kind in (*POLICY_KINDS, FILTER_KIND, TELEMETRY_KIND)}
 
 
 class Frame:

@@ -49,14 +49,15 @@ class Objects:
         """The resources as they were read."""
         return self._store.written
 
-    def take(self, pending: Pending) -> set[m.Key]:
-        """Take objects that came, changed or went; return the keys of the resources that are not what they were."""
+    def take(self, pending: Pending, release: int = 0) -> set[m.Key]:
+        """Take objects that came, changed or went; return the keys of the resources that are not what they were. release: of the
+        Gateway API, as read_object has it."""
         touched = set()
         for (_, name), (kind, raw) in pending.items():
             key = m.Key(kind.kind, *name)
             before = self.resources.get(key)
             try:
-                self._take(kind, key, raw)
+                self._take(kind, key, raw, release)
                 self._bugs.pop((kind, key), None)
             except Exception as error:
                 self._bugs[kind, key] = f"{type(error).__name__}: {error}"
@@ -65,13 +66,13 @@ class Objects:
                 touched.add(key)
         return touched
 
-    def _take(self, kind: Kind, key: m.Key, raw: bytes | None) -> None:
+    def _take(self, kind: Kind, key: m.Key, raw: bytes | None, release: int) -> None:
         if kind.rank:
-            self._take_former(kind, key, raw)
+            self._take_former(kind, key, raw, release)
         elif raw is None:
             self._drop(key)
         else:
-            self._put(key, read_object(raw, kind.read_as))
+            self._put(key, read_object(raw, kind.read_as, release))
 
     def loaded(self, more: Iterable[Problem] = (), bundle: str = "") -> Loaded:
         """Say what there is, and what changed since the last time."""
@@ -104,14 +105,14 @@ class Objects:
 
     # ---- What was called otherwise
 
-    def _take_former(self, kind: Kind, key: m.Key, raw: bytes | None) -> None:
+    def _take_former(self, kind: Kind, key: m.Key, raw: bytes | None, release: int) -> None:
         items = self._former.setdefault(key, {})
         if raw is None:
             items.pop(kind, None)
             if not items:
                 del self._former[key]
         else:
-            items[kind] = read_object(raw, kind.read_as)
+            items[kind] = read_object(raw, kind.read_as, release)
         if key in self._lent or key not in self.resources:
             self._lend(key)
 

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from gwfast.config import model as m
 from gwfast.config.load import Loaded, without_collector
 from gwfast.config.source import brief
+from gwfast.config.versions import release
 from gwfast.errors import Problem, Source
 from gwfast.kubernetes.api import CORE, Discovery, Kind, Name2
 from gwfast.kubernetes.client import Client
@@ -300,7 +301,7 @@ class KubernetesSource:
     def _take(self) -> None:
         with self._lock:
             pending, self._pending = self._pending, {}
-        self._touched |= self._objects.take(pending)
+        self._touched |= self._objects.take(pending, release(self.bundle) if self.bundle else 0)
 
     def _failed(self, key: m.Key, error: Exception) -> None:
         self._bugs += 1

@@ -132,6 +132,8 @@ def _retry(retry: Retry | None) -> dict[str, Any] | None:
     if retry is None:
         return None
     given = _kept(codes=[*retry.codes], attempts=retry.attempts, backoff=duration(retry.backoff))
+    if retry.attempts == 0:
+        given["attempts"] = 0
     return given or {"attempts": "default"}
 
 
@@ -163,7 +165,8 @@ def _budget(budget: RetryBudget) -> dict[str, Any]:
 
 
 def _session(session: SessionPersistence) -> dict[str, Any]:
-    return _kept(type=session.type, sessionName=session.name, absoluteTimeout=duration(session.absolute_timeout),
+    path = session.path if session.path != "/" else ""
+    return _kept(type=session.type, sessionName=session.name, path=path, absoluteTimeout=duration(session.absolute_timeout),
                  lifetimeType="Permanent" if session.permanent else "")
 
 
@@ -309,7 +312,9 @@ def policy_words(rule: Rule) -> list[str]:
     for seconds, what in ((timeouts.request, "whole request"), (timeouts.backend_request, "attempt")) if timeouts else ():
         if seconds is not None:
             lines.append(f"{duration(seconds)} for the {what}, then 504" if seconds else f"no limit for the {what}")
-    if retry:
+    if retry and retry.attempts == 0:
+        lines.append("never tried again")
+    elif retry:
         codes = f", and after {', '.join(map(str, retry.codes))}" if retry.codes else ""
         times = f" at most {retry.attempts} time{'s' * (retry.attempts > 1)}" if retry.attempts else ""
         wait = f", {duration(retry.backoff)} or more later" if retry.backoff else ""

@@ -164,11 +164,12 @@ class RetryBudget(_Node):
 
 
 class SessionPersistence(_Node):
-    """How a session is known by its client. name: of the cookie or header, '' for one that is made up; absolute_timeout: in
-    seconds, None for none; permanent: the cookie outlives the client's own session."""
+    """How a session is known by its client. name: of the cookie or header, '' for one that is made up; path: of the cookie;
+    absolute_timeout: in seconds, None for none; permanent: the cookie outlives the client's own session."""
 
     type: Literal["Cookie", "Header"] = "Cookie"
     name: str = ""
+    path: str = "/"
     absolute_timeout: float | None = None
     permanent: bool = False
 
@@ -295,10 +296,11 @@ class Timeouts(_Node):
 
 
 class Retry(_Node):
-    """`retry` of a rule. attempts: after the first one; backoff: in seconds. What is not said is 0, None and ()."""
+    """`retry` of a rule. attempts: after the first one, 0 for none, not even where a connection fails; backoff: in seconds. What
+    is not said is None and ()."""
 
     codes: tuple[int, ...] = ()
-    attempts: int = 0
+    attempts: int | None = None
     backoff: float | None = None
 
 

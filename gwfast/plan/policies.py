@@ -25,10 +25,10 @@ def plan_timeouts(written: HTTPRouteTimeouts | None) -> Timeouts | None:
 
 @lru_cache(SHARED)
 def plan_retry(written: HTTPRouteRetry | None) -> Retry | None:
-    """Return the plan's form of `retry`: a stanza that is empty asks for retries as well."""
+    """Return the plan's form of `retry`: a stanza that is empty asks for retries as well, `attempts: 0` for none at all."""
     if written is None:
         return None
-    return Retry(codes=tuple(sorted(written.codes)), attempts=written.attempts or 0, backoff=_seconds(written.backoff))
+    return Retry(codes=tuple(sorted(written.codes)), attempts=written.attempts, backoff=_seconds(written.backoff))
 
 
 @lru_cache(SHARED)
@@ -46,10 +46,8 @@ def plan_session(written: Written | None) -> SessionPersistence | None:
     """Return the plan's form of `sessionPersistence`."""
     if written is None:
         return None
-    cookie = written.cookie_config
-    return SessionPersistence(type=written.type, name=written.session_name or "",
-                              absolute_timeout=_seconds(written.absolute_timeout),
-                              permanent=cookie is not None and cookie.lifetime_type == "Permanent")
+    return SessionPersistence(type=written.type, name=written.name, path=written.cookie.path if written.cookie else "/",
+                              absolute_timeout=_seconds(written.absolute_timeout), permanent=written.permanent)
 
 
 def _seconds(written: str | None) -> float | None:

@@ -5,8 +5,8 @@ Rules:
 - sessions are a rule's: two rules have none in common, even where they lead to one Service and their cookies have one name
   (then the cookie has a token of each, see _persistence)
 - a name that nobody gave is made of whose sessions they are, so that it stays the same
-- cookies are for every path: rules may have several. `SameSite=Lax` and not Strict, with which whoever comes by a link from
-  another site would begin a new session in the middle of the old one
+- cookies are for every path unless another one is asked for: rules may have several. `SameSite=Lax` and not Strict, with which
+  whoever comes by a link from another site would begin a new session in the middle of the old one
 """
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ class Sessions(NamedTuple):
         if self.session.type == "Header":
             return ""
         lasts = f"; Max-Age={max(1, round(self.session.absolute_timeout or 0))}" if self.session.permanent else ""
-        return f"; Path=/{lasts}; HttpOnly; SameSite=Lax"
+        return f"; Path={self.session.path}{lasts}; HttpOnly; SameSite=Lax"
 
 
 def sessions_of(rule: Rule, backend: Backend | None) -> Sessions | None:

@@ -47,8 +47,8 @@ def grant(name: str, kind: str = "HTTPRoute", to: str = "", source: str = "defau
                                              "to": [{"group": "", "kind": "Service", **({"name": to} if to else {})}]}, namespace=name)
 
 
-def retried(*codes: int, attempts: int = 2, backoff: str = "1ms", timeouts: dict | None = None, backend: str = "shaky") -> dict:
-    retry = {"codes": [*codes], "attempts": attempts, "backoff": backoff}
+def retried(*codes: int, attempts: int | None = 2, backoff: str = "1ms", timeouts: dict | None = None, backend: str = "shaky") -> dict:
+    retry = {"codes": [*codes], "backoff": backoff} | ({} if attempts is None else {"attempts": attempts})
     return rule(backend) | {"retry": retry, **({"timeouts": timeouts} if timeouts else {})}
 
 
@@ -143,6 +143,9 @@ CASES = {
     **{f"code {code}": (retried(code), f"/{code}-1", "200 seen=2") for code in (500, 502, 503, 504)},
     "attempts come after the first try": (retried(503, attempts=2), "/503", "503 seen=3"),
     "the last of them counts": (retried(503, attempts=2), "/503-2", "200 seen=3"),
+    "attempts: 0 is none": (retried(503, attempts=0), "/503-1", "503 seen=1"),
+    "nor where a connection ends": (retried(503, attempts=0), "/cut-1", "502 seen=1"),
+    "one that nobody says": (retried(503, attempts=None), "/503", "503 seen=2"),
     "a code that is not listed": (retried(500, 502, 504), "/503", "503 seen=1"),
     "a connection that ends": (retried(503), "/cut-1", "200 seen=2"),
     "nobody listens": (retried(503, backend="refusing"), "/", "503 seen=0"),

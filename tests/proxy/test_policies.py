@@ -80,3 +80,16 @@ def test_a_retry_goes_to_another_endpoint(run, backend):
         assert gw.get("/retry").status == 200
     assert len(fine.seen("/retry")) == 10
     assert gw.metrics()["gwfast_upstream_retries_total"] == len(broken.seen("/retry"))
+
+
+def test_attempts_0_is_one_connection(run, backend) -> None:
+    """`attempts: 0` disables what is tried again unnoticed too; without a stanza another endpoint is tried."""
+    refusing = free_port()
+    for retry, expected in (({"retry": {"attempts": 0}}, {200, 503}), ({}, {200})):
+        one = backend("one")
+        gone = [resource("Service", "svc", {"ports": [{"port": 80}]}), *[
+            {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+             "metadata": {"name": f"svc-{port}", "labels": {"kubernetes.io/service-name": "svc"}},
+             "ports": [{"port": port}], "endpoints": [{"addresses": ["127.0.0.1"]}]} for port in (one.port, refusing)]]
+        gw = run(gateway(free_port()), *gone, route("r", rule("svc") | retry))
+        assert {gw.get("/").status for _ in range(20)} == expected

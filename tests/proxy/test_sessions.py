@@ -74,8 +74,11 @@ def test_every_worker_knows_them(run, backend) -> None:
 def test_a_cookie_is_the_gateways_and_says_what_it_has_to(run, backend) -> None:
     gw = run(gateway(free_port()), service("svc", *three(backend)), route(
         "r", sticky("svc"), sticky("svc", path="/a", said={"absoluteTimeout": "90s", "cookieConfig": {"lifetimeType": "Permanent"}}),
-        rule("svc", path="/b") | {"sessionPersistence": {}}))
+        rule("svc", path="/b") | {"sessionPersistence": {"cookie": {}}},
+        rule("svc", path="/c") | {"sessionPersistence": {"cookie": {"name": "new", "path": "/c"}}}))
     plain, permanent, unnamed = (gw.get(target).fields.all("set-cookie") for target in ("/", "/a", "/b"))
+    named_anew, = gw.get("/c").fields.all("set-cookie")
+    assert re.fullmatch(r"new=[\w-]{64}; Path=/c; HttpOnly; SameSite=Lax", named_anew)
     assert "own=1" in plain and len(plain) == 2        # the backend's stays
     assert re.fullmatch(r"sid=[\w-]{64}; Path=/; HttpOnly; SameSite=Lax", plain[1])
     assert re.fullmatch(r"sid=[\w-]{64}; Path=/; Max-Age=90; HttpOnly; SameSite=Lax", permanent[1])

@@ -13,7 +13,8 @@ from gwfast.config.load import load
 from gwfast.config.model import KINDS
 
 ROOT = Path(__file__).parents[2]
-CRDS = ROOT.parent / "shared/gateway-api/crds"
+CRDS = ROOT.parent / "shared/gateway-api/crds"  # v1.6.1
+CRDS_7 = ROOT / "build/cluster/crds/v1.7.0"
 OWN = ROOT / "deploy/crds"
 READ = {kind: each for (group, kind), each in KINDS.items() if group not in ("", "discovery.k8s.io")}
 
@@ -23,7 +24,13 @@ TARGETS = [{"group": "", "kind": "Service", "name": "s"}]
 LISTENERS = [{"name": "a", "port": 80, "protocol": "HTTP"}]
 HTTPS = {"name": "a", "port": 443, "protocol": "HTTPS"}
 TLS = {"certificateRefs": [{"name": "c"}]}
+GATEWAYS_OF = [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "g"}]
 LAYER4 = {"rules": [{"backendRefs": [BACKEND]}]}
+
+PROVIDER = {"backendRef": BACKEND}
+ENABLED = {"mode": "Enabled", "provider": PROVIDER}
+# of an XBackend that has sessions, or a selector
+SELECTED = {"type": "EndpointSelector", "endpointSelector": {"matchLabels": {"a": "b"}}, "externalHostname": None}
 
 # A valid spec of each kind, which the value that breaks a rule is put into,
 SPECS = {
@@ -31,6 +38,8 @@ SPECS = {
     "GatewayClass": {"controllerName": "a.b/c"}, "Gateway": {"gatewayClassName": "c", "listeners": LISTENERS},
     "ListenerSet": {"parentRef": {"name": "g"}, "listeners": LISTENERS},
     "BackendTLSPolicy": {"targetRefs": TARGETS, "validation": {"hostname": "a.b", "wellKnownCACertificates": "System"}},
+    "XBackend": {"type": "ExternalHostname", "port": {"number": 80}, "externalHostname": {"hostname": "a.b"}},
+    "XTelemetryPolicy": {"targetRefs": GATEWAYS_OF, "tracing": {}},
     "XBackendTrafficPolicy": {"targetRefs": TARGETS}, "BackendPolicy": {"targetRefs": TARGETS},
     "PythonFilter": {"module": "m", "class": "C"}, "GatewayParameters": {"priorityClassName": "p"},
 }
@@ -42,7 +51,11 @@ BESIDE = {
     "filters.externalAuth": {"type": "ExternalAuth"}, "requestMirror.fraction": {"backendRef": BACKEND},
     "externalAuth.backendRef": {"protocol": "HTTP", "http": {}}, "externalAuth.http": {"protocol": "HTTP", "backendRef": BACKEND},
     "externalAuth.grpc": {"protocol": "GRPC", "backendRef": BACKEND}, "backendRefs.filters": BACKEND, "listeners.tls": HTTPS,
-    "frontend.perPort": {"default": {}},
+    "frontend.perPort": {"default": {}}, "listeners.filters": LISTENERS[0], "requests.externalAuth": {"type": "ExternalAuth"},
+    "XBackend tls.validation": {"mode": "ServerOnly"},
+    "tracing.samplingRate": ENABLED, "tracing.provider": {"mode": "Enabled"}, "provider.headers": PROVIDER,
+    "parentBasedSampling.samplingRate": {"mode": "Enabled"}, "tracing.parentBasedSampling": ENABLED, "tracing.attributes": ENABLED,
+    "default.validation": {}, "tls.frontend": {}, "perPort.tls": {"port": 80},
     "validation.subjectAltNames": {"hostname": "a.b", "wellKnownCACertificates": "System"},
     "active.interval": {"type": "TCP"}, "active.timeout": {"type": "TCP"},
     "circuitBreaker.pendingTimeout": {"perEndpoint": {"maxParallelRequests": 1}},
@@ -246,6 +259,91 @@ WORDS = [
       for time in ("1", "1.5s", "1d", "-1s", "123456s", "1h1h1h1h1h", "1s ")],
 ]
 
+# v1.7.0 has these besides (and of what v1.6.1 has not those that OLD names).
+X_BACKEND = at(["XBackend"], "spec")
+SESSIONS_7 = [*SESSIONS, ("XBackend", "spec.sessionPersistence")]
+LISTENER_FILTER = at(["Gateway", "ListenerSet"], "spec.listeners[].filters.requests[]")
+LISTENER_AUTH = below(LISTENER_FILTER, "externalAuth")
+TRACING = at(["XTelemetryPolicy"], "spec.tracing")
+X_REF = {"group": "gateway.networking.x-k8s.io", "kind": "XBackend", "name": "x", "port": 80}
+OTHER_TLS = {"mode": "ServerOnly", "validation": {"hostname": "a.b", "wellKnownCACertificates": "System"}}
+BUNDLE = {"group": "certificates.k8s.io", "kind": "ClusterTrustBundle", "name": "b", "namespace": "n"}
+NOT_FILTERED = "filters may only be set when protocol is HTTP or HTTPS"
+FILTERED_TCP = {"name": "a", "port": 80, "protocol": "TCP", "filters": {}}
+RULES_7 = [
+    (SESSIONS_7, "AbsoluteTimeout must be specified when cookie lifetimeType is Permanent",
+     {"cookie": {"lifetimeType": "Permanent"}}, ".absoluteTimeout"),
+    (SESSIONS_7, "cookie must be nil if type is not Cookie", {"type": "Header", "header": {"name": "a"}, "cookie": {}}, ".cookie"),
+    (SESSIONS_7, "cookie must be specified for Cookie type", {}, ".cookie"),
+    (SESSIONS_7, "header must be nil if type is not Header", {"cookie": {}, "header": {"name": "a"}}, ".header"),
+    (SESSIONS_7, "header must be specified for Header type", {"type": "Header"}, ".header"),
+    ([*at(ROUTES, "spec.rules[].backendRefs[]"), *below(MIRROR, "backendRef"), *below(AUTH, "backendRef"),
+      *below(LISTENER_AUTH, "backendRef"), *below(TRACING, "provider.backendRef")],
+     "Must not have port for Backend reference", X_REF, ".port"),
+    ([*below(LISTENER_AUTH, "backendRef"), *below(TRACING, "provider.backendRef")], "Must have port for Service reference",
+     {"name": "s"}, ".port"),
+    (at(["Gateway"], "spec.addresses[].routability"), "Routability must be empty, Cluster, or an implementation-specific prefixed path; "
+     "k8s.io and its subdomains are reserved", "a.k8s.io/b", ""),
+    (at(["Gateway"], "spec.listeners[]"), NOT_FILTERED, FILTERED_TCP, ".filters"),
+    *[(LISTENER_FILTER, f"filter.{name} must be specified for {kind} filter.type", {"type": kind}, f".{name}")
+      for kind, name in (("ExternalAuth", "externalAuth"), ("ExtensionRef", "extensionRef"))],
+    *[(LISTENER_FILTER, f"filter.{name} must be nil if the filter.type is not {kind}", {"type": other, name: value} | beside, f".{name}")
+      for kind, name, value, other, beside in (
+          ("ExternalAuth", "externalAuth", ASKED, "ExtensionRef", {"extensionRef": EXTENSION}),
+          ("ExtensionRef", "extensionRef", EXTENSION, "ExternalAuth", {"externalAuth": ASKED}))],
+    *[(LISTENER_AUTH, f"{name} must be specified when protocol is set to '{kind}'", {"protocol": kind, "backendRef": BACKEND}, f".{name}")
+      for kind, name in (("GRPC", "grpc"), ("HTTP", "http"))],
+    *[(LISTENER_AUTH, f"protocol must be '{kind}' when {name} is set",
+       {"protocol": other, "backendRef": BACKEND, name: {}, other.lower(): {}}, ".protocol")
+      for kind, name, other in (("GRPC", "grpc", "HTTP"), ("HTTP", "http", "GRPC"))],
+    *[(below(LISTENER_AUTH, field), "Duplicate value: 'a'", ["a", "a"], "[1]")
+      for field in ("grpc.allowedHeaders", "http.allowedHeaders", "http.allowedResponseHeaders")],
+    (at(["Gateway"], "spec.tls.frontend.default.validation.caCertificateRefs", "spec.tls.frontend.perPort[].tls.validation.caCertificateRefs"),
+     "ClusterTrustBundle references must not specify namespace", [BUNDLE], "[0].namespace"),
+    # XBackend
+    (X_BACKEND, "externalHostname must be set when type is ExternalHostname and must be unset otherwise",
+     {"type": "ExternalHostname", "externalHostname": None}, ".externalHostname"),
+    (X_BACKEND, "endpointSelector must be set when type is EndpointSelector and must be unset otherwise",
+     {"endpointSelector": {"matchLabels": {"a": "b"}}}, ".endpointSelector"),
+    (X_BACKEND, "tls must be disabled when protocol is H2C, use protocol HTTP2 for HTTP/2 with tls",
+     {"protocol": "H2C", "tls": OTHER_TLS}, ".tls.mode"),
+    (X_BACKEND, "tls must be enabled when protocol is HTTP2, use protocol H2C for HTTP/2 without tls", {"protocol": "HTTP2"}, ".tls.mode"),
+    (X_BACKEND, "tls must be enabled when protocol is WSS", {"protocol": "WSS"}, ".tls.mode"),
+    (X_BACKEND, "sessionPersistence can only be set when type is EndpointSelector", {"sessionPersistence": {"cookie": {}}},
+     ".sessionPersistence"),
+    (below(X_BACKEND, "externalHostname.hostname"), "hostname must not be an IP address or end with .cluster.local",
+     "a.cluster.local", ""),
+    (below(X_BACKEND, "endpointSelector.matchLabels"), "Label keys must be in the form of an optional DNS subdomain prefix not longer "
+     "than 253 characters followed by a required name segment of up to 63 characters.", {"/a": "b"}, ""),
+    (below(X_BACKEND, "tls"), "clientCertificateRef must be set if and only if mode is ClientAndServer",
+     OTHER_TLS | {"clientCertificateRef": {"name": "s"}}, ".clientCertificateRef"),
+    (below(X_BACKEND, "tls"), "validation must be set if and only if mode is either ClientAndServer or ServerOnly",
+     {"mode": "ServerOnly"}, ".validation"),
+    *[(below(X_BACKEND, "tls.validation.subjectAltNames[]"), f"SubjectAltName element must {word}contain {what}, if Type is "
+       f"{'not ' * bool(word)}set to {kind}", value, f".{what.lower()}")
+      for word, what, kind, value in (
+          ("", "Hostname", "Hostname", {"type": "Hostname"}), ("not ", "Hostname", "Hostname", {"type": "URI", "uri": "a://b", "hostname": "c"}),
+          ("", "URI", "URI", {"type": "URI"}), ("not ", "URI", "URI", {"type": "Hostname", "hostname": "c", "uri": "a://b"}))],
+    # XTelemetryPolicy
+    (at(["XTelemetryPolicy"], "spec"), "at least one of the fields in [tracing] must be set", {"tracing": None}, ""),
+    (TRACING, "provider is required when mode is Enabled, and must be empty otherwise", {"mode": "Enabled"}, ".provider"),
+    *[(TRACING, f"{name} can only be set when mode is Enabled", {name: value}, f".{name}")
+      for name, value in (("samplingRate", {"numerator": 1}), ("parentBasedSampling", {}), ("serviceName", "a"), ("spanName", "a"),
+                          ("attributes", [{"name": "a", "sourceType": "Literal", "literalValue": "b"}]))],
+    (below(TRACING, "parentBasedSampling"), "samplingRate can only be set when mode is Enabled", {"samplingRate": {"numerator": 1}},
+     ".samplingRate"),
+    (below(TRACING, "samplingRate", "parentBasedSampling.samplingRate"), "numerator must be less than or equal to denominator",
+     {"numerator": 2, "denominator": 1}, ""),
+    (below(TRACING, "provider.headers"), "Duplicate value: 'a'", TWICE, "[1].name"),
+    (below(TRACING, "attributes"), "Duplicate value: 'a'", [{"name": "a", "sourceType": "Literal", "literalValue": "b"}] * 2, "[1].name"),
+    *[(below(TRACING, "attributes[]"), f"{field} is required when sourceType is {kind}, and must be empty otherwise",
+       {"name": "a", "sourceType": kind}, f".{field}")
+      for kind, field in (("Header", "headerName"), ("Literal", "literalValue"), ("Attribute", "attributeKey"))],
+]
+
+# what the words of a Gateway's listeners say of those of a ListenerSet, and its CRD does not
+WORDS.append((at(["ListenerSet"], "spec.listeners[]"), NOT_FILTERED, FILTERED_TCP, ".filters"))
+
 # deploy/crds
 OWN_RULES = [
     (at(["BackendPolicy"], "spec.targetRefs"), f"sectionName must be specified {SAME_TARGET}",
@@ -284,7 +382,14 @@ ALSO = {f"must not contain '#' {ABSOLUTE}": CHARACTERS}
 WIDER = {f"sectionName must be {word} {PARENTS}": f"sectionName or port must be {word} {PARENTS}" for word in ("specified", "unique")}
 # the keys of lists that a CEL rule says too, and what is no document by itself: it is in test_config_load.
 KEYED = {("Gateway", "spec.listeners"), ("ListenerSet", "spec.listeners"), ("Gateway", "spec.tls.frontend.perPort")}
-CHANGES = {("GatewayClass", "spec.controllerName", "Value is immutable")}
+CHANGES = {("GatewayClass", "spec.controllerName", f"{what} is immutable") for what in ("Value", "field")}
+# What v1.6.1 says and v1.7.0 does not; and where it says it in other words, with the standard channel's beside them.
+OLD = {"AbsoluteTimeout must be specified when cookie lifetimeType is Permanent", "cookieConfig can only be set with type Cookie"}
+EXACTLY = "exactly one of the fields in [caCertificateRefs wellKnownCACertificates] must be set"
+# of XBackends in v1.6.1, which is said otherwise today
+GONE = {("XBackend", "spec.port.name", "Name must be a valid DNS label"),
+        *[("XBackend", "spec.tls.validation", f"must {words} CACertificateRefs {word} WellKnownCACertificates")
+          for words, word in (("not contain both", "and"), ("specify either", "or"))]}
 
 
 def rules(schema, path=""):
@@ -317,11 +422,12 @@ def key(kind, path, message):
 
 
 GIVEN = crds(CRDS) if CRDS.exists() else {}
+GIVEN_7 = crds(CRDS_7) if CRDS_7.exists() else {}
 
 
 def cases():
     """Each rule at each place and in each version of the kind that has it there: (id, kind, version, path, message, value, field)."""
-    for table in (RULES, WORDS, OWN_RULES):
+    for table in (RULES, WORDS, RULES_7, OWN_RULES):
         for number, (places, message, value, field) in enumerate(table):
             for kind, path in places:
                 newest = "v1alpha2" if message.startswith("Rule name") and kind[:3] in ("TLS", "TCP", "UDP") else READ[kind].version
@@ -334,9 +440,11 @@ def document(kind, version, path, value):
     names = path.split(".")
     for before, name in zip(reversed(["", *names[:-1]]), reversed(names), strict=True):
         field, item = name.removesuffix("[]"), name.endswith("[]")
-        value = {field: [value] if item else value} | BESIDE.get(f"{before.removesuffix('[]')}.{field}", {})
-    return {"apiVersion": f"{READ[kind].group}/{version}", "kind": kind, "metadata": {"name": "x"},
-            "spec": SPECS[kind] | value["spec"]}
+        place = f"{before.removesuffix('[]')}.{field}"
+        value = {field: [value] if item else value} | BESIDE.get(place, {}) | BESIDE.get(f"{kind} {place}", {})
+    selected = SELECTED if kind == "XBackend" and names[1:2] in (["sessionPersistence"], ["endpointSelector"]) else {}
+    spec = {name: each for name, each in (SPECS[kind] | selected | value["spec"]).items() if each is not None}
+    return {"apiVersion": f"{READ[kind].group}/{version}", "kind": kind, "metadata": {"name": "x"}, "spec": spec}
 
 
 def written(value, path=""):
@@ -392,8 +500,20 @@ def test_every_rule_of_the_crds_has_a_case_and_no_case_is_without_a_rule():
     covered = {key(kind, path, message) for places, message, _, _ in RULES for kind, path in places}
     keyed = {(*place, "Duplicate value") for place in KEYED}
     assert len(GIVEN) > 200
-    assert GIVEN.keys() - covered - keyed - CHANGES == set()
+    newer = {key(kind, path, message) for places, message, _, _ in RULES_7 for kind, path in places}
+    assert GIVEN.keys() - covered - newer - keyed - CHANGES - GONE == set()
     assert covered - GIVEN.keys() == set()
+
+
+@pytest.mark.skipif(not CRDS_7.exists(), reason="the CRDs of v1.7.0 are not here")
+def test_every_rule_of_the_crds_of_1_7_has_a_case_and_no_case_is_without_a_rule():
+    keyed = {(*place, "Duplicate value") for place in KEYED}
+    old = {key(kind, path, message) for places, message, _, _ in RULES for kind, path in places if message in OLD}
+    newer = {key(kind, path, message) for places, message, _, _ in RULES_7 for kind, path in places}
+    covered = {key(kind, path, message) for places, message, _, _ in RULES for kind, path in places} - old | newer
+    given = {each for each in GIVEN_7 if each[2] != EXACTLY}
+    assert given - covered - keyed - CHANGES == set()
+    assert covered - given == set()
 
 
 def test_every_rule_of_our_own_crds_has_a_case_and_no_case_is_without_a_rule():

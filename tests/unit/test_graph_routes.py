@@ -404,7 +404,7 @@ def test_an_option_of_a_policy_that_is_not_known_is_told():
 
 
 def test_nothing_that_a_traffic_policy_says_is_left_out():
-    assert problems(attach(of(traffic(says="retryConstraint: {}, sessionPersistence: {}")), FILES)) == []
+    assert problems(attach(of(traffic(says="retryConstraint: {}, sessionPersistence: {cookie: {}}")), FILES)) == []
 
 
 # ---- Filters and rules that are not served
@@ -511,12 +511,19 @@ def test_a_rule_that_cannot_be_served_is_dropped(name):
     ("{sessionName: 'a;b'}", "'a;b' is not the name of a cookie or header"),
     ("{sessionName: Content-Length, type: Header}", "Content-Length is not for sessions"),
     ("{sessionName: x_y, type: Header}", "'x_y' has a '_'"),
-    ("{sessionName: x_y}", ""), ("{type: Header}", ""), ("{}", ""),
-], ids=("no token", "framing", "underscore", "underscore in a cookie", "no name", "nothing"))
+    ("{sessionName: x_y}", ""), ("{cookie: {name: x_y}}", ""), ("{cookie: {}}", ""),
+    ("{type: Header, header: {name: Host}}", "Host is not for sessions"),
+    ("{type: Header, header: {name: x_y}}", "'x_y' has a '_'"),
+    ("{cookie: {path: shop}}", "'shop' is not the path of a cookie"),
+    ("{cookie: {path: '/a; Secure'}}", "'/a; Secure' is not the path of a cookie"),
+], ids=("no token", "framing", "underscore", "underscore in a cookie", "and by its new name", "no name", "framing, new",
+        "underscore, new", "a path", "a path that says more"))
 def test_the_name_of_a_session(session, message):
     graph = attach(of(route(rules=f"{{timeouts: {{request: 1s}}, retry: {{attempts: 2}}, sessionPersistence: {session}}}")), EVERYTHING)
     found = [(one.field, one.severity, one.reason, one.message[:len(message)]) for one in problems(graph)]
-    assert found == ([("spec.rules[0].sessionPersistence.sessionName", "error", "UnsupportedValue", message)] if message else [])
+    field = next(each for name, each in (("sessionName", "sessionName"), ("path", "cookie.path"), ("header", "header.name"),
+                                         ("", "cookie.name")) if name in session)
+    assert found == ([(f"spec.rules[0].sessionPersistence.{field}", "error", "UnsupportedValue", message)] if message else [])
     check(graph, f"HTTPRoute/default/r@g Accepted={not message} ResolvedRefs=True")
 
 

@@ -2,7 +2,7 @@
 import pytest
 
 from gwfast.config.model import BudgetDetails, HTTPRouteRetry, HTTPRouteTimeouts, RequestRate, RetryConstraint
-from gwfast.config.model import CookieConfig, SessionPersistence as Written
+from gwfast.config.model import CookieConfig, HeaderConfig, OldCookieConfig, SessionPersistence as Written
 from gwfast.plan.dump import duration, policy_words, rule_data, traffic_words
 from gwfast.plan.ir import Backend, Retry, RetryBudget, Rule, SessionPersistence, Timeouts
 from gwfast.plan.policies import plan_budget, plan_retry, plan_session, plan_timeouts
@@ -26,9 +26,10 @@ def test_timeouts(given, expected):
 
 RETRIES = {
     "nothing": (None, None),
-    "an empty stanza asks for retries": ({}, ((), 0, None)),
+    "an empty stanza asks for retries": ({}, ((), None, None)),
+    "none": ({"attempts": 0}, ((), 0, None)),
     "all": ({"codes": (503, 500), "attempts": 3, "backoff": "100ms"}, ((500, 503), 3, 0.1)),
-    "at once": ({"backoff": "0s"}, ((), 0, 0)),
+    "at once": ({"backoff": "0s"}, ((), None, 0)),
 }
 
 
@@ -58,19 +59,24 @@ def test_budget(given, expected):
 
 SESSIONS = {
     "nothing": (None, None),
-    "what the CRD has": ({}, ("Cookie", "", None, False)),
-    "a session's cookie": ({"session_name": "me", "absolute_timeout": "1h", "cookie_config": CookieConfig()},
-                           ("Cookie", "me", 3600, False)),
-    "permanent": ({"absolute_timeout": "90m", "cookie_config": CookieConfig(lifetime_type="Permanent")},
-                  ("Cookie", "", 5400, True)),
-    "header": ({"type": "Header", "session_name": "x-me"}, ("Header", "x-me", None, False)),
+    "what the CRD of v1.6 has": ({}, ("Cookie", "", "/", None, False)),
+    "a session's cookie in v1.6": ({"session_name": "me", "absolute_timeout": "1h", "cookie_config": OldCookieConfig()},
+                                   ("Cookie", "me", "/", 3600, False)),
+    "permanent in v1.6": ({"absolute_timeout": "90m", "cookie_config": OldCookieConfig(lifetime_type="Permanent")},
+                          ("Cookie", "", "/", 5400, True)),
+    "header in v1.6": ({"type": "Header", "session_name": "x-me"}, ("Header", "x-me", "/", None, False)),
+    "what the CRD has": ({"cookie": CookieConfig()}, ("Cookie", "", "/", None, False)),
+    "a session's cookie": ({"cookie": CookieConfig(name="me", path="/shop")}, ("Cookie", "me", "/shop", None, False)),
+    "permanent": ({"absolute_timeout": "90m", "cookie": CookieConfig(lifetime_type="Permanent")},
+                  ("Cookie", "", "/", 5400, True)),
+    "header": ({"type": "Header", "header": HeaderConfig(name="x-me")}, ("Header", "x-me", "/", None, False)),
 }
 
 
 @pytest.mark.parametrize(("given", "expected"), SESSIONS.values(), ids=SESSIONS)
 def test_session(given, expected):
     found = plan_session(None if given is None else Written(**given))
-    assert (found and (found.type, found.name, found.absolute_timeout, found.permanent)) == expected
+    assert (found and (found.type, found.name, found.path, found.absolute_timeout, found.permanent)) == expected
 
 
 @pytest.mark.parametrize(("given", "expected"), [
