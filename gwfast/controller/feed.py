@@ -30,7 +30,7 @@ import msgspec
 
 from gwfast.config.model import Gateway, Key, ListenerSet, Resource, Service
 from gwfast.controller.wire import encode, front, front_key, is_front
-from gwfast.graph.model import POLICY_KINDS, ROUTE_KINDS, GatewayNode, Graph, ListenerNode
+from gwfast.graph.model import POLICY_KINDS, ROUTE_KINDS, GatewayNode, Graph, ListenerNode, RouteNode
 from gwfast.graph.refs import Resources, code_maps, led_gateways, policy_services, slice_services
 from gwfast.graph.routes import named
 from gwfast.identity import digest
@@ -104,6 +104,7 @@ class Feeds:
         self._roots: dict[Node, frozenset[str]] = {}  # node -> the fleets of which it is a root
         self._permissions: dict[str, set[Node]] = {}  # namespace -> permissions to refer into it
         self._fronts: dict[Key, Service] = {}  # where Gateways listen
+        self._children: dict[Key, dict[Key, None]] = {}  # Gateway -> routes that it is a parent of
 
     def update(self, graph: Graph, changed: Iterable[Key], gateways: Mapping[Key, Served],
                fleets: Iterable[str] = (), bundle: str = "") -> dict[str, Feed | None]:
@@ -128,7 +129,7 @@ class Feeds:
         """Forget everything but what was said."""
         self._graph, self._gateways = None, {}
         self._fleets = {name: _Fleet(feed) for name, feed in self._said.items()}
-        self._leads, self._roots, self._permissions, self._fronts = {}, {}, {}, {}
+        self._leads, self._roots, self._permissions, self._fronts, self._children = {}, {}, {}, {}, {}
 
     def _updated(self, graph: Graph, changed: set[Key], gateways: Mapping[Key, Served], fleets: Iterable[str],
                  bundle: str) -> dict[str, Feed | None]:
@@ -156,15 +157,27 @@ class Feeds:
         """Return the Gateways and routes that may be roots of other fleets, and the nodes that may lead elsewhere."""
         nodes = changes(before.gateways if before else {}, graph.gateways)
         sets = changes(before.listener_sets if before else {}, graph.listener_sets)
-        routes = set(changes(before.routes if before else {}, graph.routes))
+        judged_routes = changes(before.routes if before else {}, graph.routes)
+        self._adopt(judged_routes)
+        routes = set(judged_routes)
         moved = {key for key in gateways.keys() | self._gateways.keys() if gateways.get(key) != self._gateways.get(key)}
         moved |= {key for key, pair in nodes.items() if _serves(pair[0]) != _serves(pair[1])}
         judged = nodes.keys() | {node.gateway for pair in sets.values() for node in pair if node}
         moved |= {key for key in judged if _selects(before, key) != _selects(graph, key)}
-        if moved:
-            routes |= {key for key, node in graph.routes.items() if any(parent.gateway in moved for parent in node.parents)}
+        routes.update(key for gateway in moved for key in self._children.get(gateway, ()))
         filters = {Filters(key.namespace, key) for key in routes}
         return routes | filters | moved | nodes.keys(), routes | filters | judged
+
+    def _adopt(self, routes: Mapping[Key, tuple[RouteNode | None, RouteNode | None]]) -> None:
+        """Note whose children routes are now."""
+        for key, (before, now) in routes.items():
+            old, new = ({parent.gateway for parent in node.parents} if node else set() for node in (before, now))
+            for gateway in old - new:
+                self._children[gateway].pop(key, None)
+                if not self._children[gateway]:
+                    del self._children[gateway]
+            for gateway in new - old:
+                self._children.setdefault(gateway, {})[key] = None
 
     def _behind(self, changed: set[Key]) -> set[Node]:
         """Return the nodes that lead to what has changed, or led, where that follows from the resource itself."""

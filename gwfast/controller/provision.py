@@ -10,7 +10,8 @@ Rules:
   which target ports are whose.
 - Who does not lead knows of targets what Services say, where no two say the same.
 - Nothing goes while a list that decides over it is absent, forbidden or not watched: an empty list looks the same.
-- A look is at all that is there: it rests for REST after each, and for longer where that took long.
+- A look is at all that is there: it rests for REST after each, and for longer where that took long. LOOKS are free after quiet: a
+  new Gateway takes one for its Service, one for its EndpointSlices, which the Service owns, and one for its address.
 - `changed` is called, on the loop, when fleets, targets or assigned are others than before.
 """
 import asyncio
@@ -34,6 +35,7 @@ from gwfast.kubernetes.statuses import Assigned
 
 REST = 0.05  # seconds between two looks: what comes in a burst is looked at together
 UNCERTAIN = 1.0  # seconds until it is looked at again what may go, where lists are missing
+LOOKS = 4
 REST_TIMES = 10  # as long as a look took: the loop has streams and statuses to serve
 
 
@@ -76,7 +78,7 @@ class Provisioner:
         self._log = log
         self._leads = False
         self._scheduled: asyncio.Handle | None = None
-        self._rests = 0.0  # until when nothing is looked at again
+        self._rests = 0.0  # until when the looks so far take it to rest, all after each other
 
     @property
     def writes(self) -> int:
@@ -105,10 +107,9 @@ class Provisioner:
 
     def look(self) -> None:
         """Look again soon: something has changed (the authority, a uid). At once after quiet, and else after a rest."""
-        loop = asyncio.get_running_loop()
+        loop, at = asyncio.get_running_loop(), self._rests - (LOOKS - 1) * REST
         if self._scheduled is None:
-            self._scheduled = loop.call_at(self._rests, self._look_and_rest) if self._rests > loop.time() else loop.call_soon(
-                self._look_and_rest)
+            self._scheduled = loop.call_at(at, self._look_and_rest) if at > loop.time() else loop.call_soon(self._look_and_rest)
 
     async def run(self) -> None:
         """Watch and write until cancelled."""
@@ -127,7 +128,7 @@ class Provisioner:
             self._look()
         finally:
             now = loop.time()
-            self._rests = now + max(REST, REST_TIMES * (now - began))
+            self._rests = max(self._rests, now) + max(REST, REST_TIMES * (now - began))
 
     def _look(self) -> None:
         if self._graph is None or not self.synced:

@@ -9,15 +9,16 @@ Rules:
 - A node is made again only if something that it depends on changed, and put in place only if it came out different.
 - Endpoints belong to targets: an EndpointSlice never touches a route.
 - A changed route costs its own size: the attachments of a listener are a sequence by route key, in pieces that two
-  graphs share (gwfast.sharing), as are the routes, targets and listeners by key. Only a change of a Gateway, a
-  ListenerSet or a Namespace looks at all routes, and a new route on a listener of both HTTPRoutes and GRPCRoutes at
-  those that it has.
+  graphs share (gwfast.sharing), as are the routes, targets and listeners by key. Only a change of a Namespace looks
+  at all routes, one of a Gateway or a ListenerSet at those that name it, and a new route on a listener of both
+  HTTPRoutes and GRPCRoutes at those that it has.
 """
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 
 from msgspec.structs import astuple, replace
@@ -89,6 +90,7 @@ class Attacher:
         self._troubled: dict[Key, None] = {}
         self._places: dict[Key, tuple[str, ...]] = {}
         self._users: dict[Key, dict[Key, None]] = {}  # Service -> routes that name it (a set takes thrice the memory)
+        self._children: dict[Key, dict[Key, None]] = {}  # Gateway or ListenerSet -> routes that name it
         self._attachments: dict[str, Sequence[Attachment]] = {}  # of each listener, by route key
         self._edits: dict[str, tuple[list[Attachment], list[Attachment]]] = {}  # what goes of them and what comes
         self._reshaped: set[str] = set()  # listeners on which another route may be first
@@ -155,7 +157,8 @@ class Attacher:
         self._blamed = tuple(_blamed(found))
         self._idle = why_idle(found, self._resources, self._options)
         self._policies_stale = True
-        return [key for key, node in self._routes.items() if key.namespace in namespaces or _names(node, owners)]
+        return chain((key for owner in owners for key in self._children.get(owner, ())),
+                     (key for key in self._routes if key.namespace in namespaces) if namespaces else ())
 
     def _refer_again(self, changes: dict) -> Iterable[Key]:
         """Refresh endpoints; return the routes whose references may have changed."""
@@ -192,13 +195,14 @@ class Attacher:
         return sorted(routes)
 
     def _register(self, key: Key, before: Route | None, now: Route | None) -> None:
-        old, new = service_refs(before) if before else set(), service_refs(now) if now else set()
-        for service in old - new:
-            self._users[service].pop(key, None)
-            if not self._users[service]:
-                del self._users[service]
-        for service in new - old:
-            self._users.setdefault(service, {})[key] = None
+        for found, refs in ((self._users, service_refs), (self._children, _parents)):
+            old, new = refs(before) if before else set(), refs(now) if now else set()
+            for one in old - new:
+                found[one].pop(key, None)
+                if not found[one]:
+                    del found[one]
+            for one in new - old:
+                found.setdefault(one, {})[key] = None
 
     # ---- Routes
 
@@ -414,8 +418,8 @@ def _faces(found: Survey, resources: Resources, barred: Callable[[Key], str]) ->
     return faces
 
 
-def _names(node: RouteNode, owners: set[Key]) -> bool:
-    return bool(owners) and any(parent_key(ref, node.resource) in owners for ref in node.resource.spec.parent_refs)
+def _parents(route: Route) -> set[Key]:
+    return {parent_key(ref, route) for ref in route.spec.parent_refs} - {None}
 
 
 def _both_kinds(attachments: Sequence[Attachment]) -> bool:
