@@ -79,7 +79,8 @@ class KubernetesSource:
         self._wanted: frozenset[m.Key] = frozenset()
         self._loaded = False
         self._late = False  # a load tells that something was not answered
-        self.objects: Mapping[m.Key, Seen] = _Seen(self._feeds)
+        self._of_kind: dict[str, list[Feed]] = {}  # by the kind of config
+        self.objects: Mapping[m.Key, Seen] = _Seen(self._feeds, self._of_kind)
         self.status_changed: Callable[[m.Key], None] | None = None
 
     # ---- What the server says of itself
@@ -126,7 +127,7 @@ class KubernetesSource:
 
     def kind(self, key: m.Key) -> Kind | None:
         """Return the API server's kind of an object; None: there is no such object."""
-        feed = _feed_of(self._feeds, key)
+        feed = _feed_of(self._of_kind, key)
         return feed.kind if feed else None
 
     def status_path(self, key: m.Key) -> str:
@@ -202,6 +203,9 @@ class KubernetesSource:
                 self._feeds[name].follow(kind)
             else:
                 self._feeds[name] = Feed(self._client, kind, self._namespaces, self._put, self._complete, self._log)
+        self._of_kind.clear()
+        for feed in self._feeds.values():
+            self._of_kind.setdefault(feed.kind.kind, []).append(feed)
         self._news = True  # the bundle may be another one
         self._note()
 
@@ -335,11 +339,12 @@ class KubernetesSource:
 class _Seen(Mapping):
     """What the API server says about the objects of the kinds that are listed, by key. On the event loop."""
 
-    def __init__(self, feeds: Mapping[Name2, Feed]):
+    def __init__(self, feeds: Mapping[Name2, Feed], of_kind: Mapping[str, list[Feed]]):
         self._feeds = feeds
+        self._of_kind = of_kind
 
     def __getitem__(self, key: m.Key) -> Seen:
-        feed = _feed_of(self._feeds, key)
+        feed = _feed_of(self._of_kind, key)
         if feed is None:
             raise KeyError(key)
         return feed.seen(key[1:])
@@ -352,7 +357,7 @@ class _Seen(Mapping):
         return sum(1 for _ in self)
 
 
-def _feed_of(feeds: Mapping[Name2, Feed], key: m.Key) -> Feed | None:
+def _feed_of(of_kind: Mapping[str, list[Feed]], key: m.Key) -> Feed | None:
     """Return who has an object: of several the one of the kind that is called so today."""
-    found = [feed for feed in feeds.values() if feed.kind.kind == key.kind and feed.seen(key[1:]) is not None]
+    found = [feed for feed in of_kind.get(key.kind, ()) if feed.seen(key[1:]) is not None]
     return min(found, key=lambda feed: feed.kind.rank) if found else None
