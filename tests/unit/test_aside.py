@@ -8,7 +8,7 @@ import threading
 import pytest
 import uvloop
 
-from gwfast.serve.aside import NICE, Aside
+from gwfast.serve.aside import NICE, SWITCH, Aside
 
 
 def run(scenario):
@@ -41,6 +41,17 @@ def test_it_is_nice_when_it_is_told_to_and_alone_in_it():
         assert await aside.run(nice) == min(before + NICE, 19)
         assert nice() == before
     run(scenario)
+
+
+def test_an_event_does_not_wait_for_a_plan():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)
+    try:
+        async def scenario(aside):
+            assert sys.getswitchinterval() == pytest.approx(SWITCH)
+        run(scenario)
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_what_is_raised_arrives_and_the_next_runs():
