@@ -139,12 +139,14 @@ def controller(arguments: argparse.Namespace) -> int:
     from gwfast.controller import link, run as running
     from gwfast.kubernetes import kubeconfig
     from gwfast.observe.log import Log
+    from gwfast.serve import start
     given, cluster, lease = (take(arguments, table) for table in (CONTROLLER, CLUSTER, ELECTION))
     for name in ("url", "image"):
         if not given[name]:
             raise UsageError(f"--{name} is needed: what data planes are made of")
     where = kubeconfig.access(cluster["kubeconfig"], cluster["context"])
     log = take(arguments, LOGGING)
+    start.raise_file_limit(0)  # each data plane has a connection, and strangers have some
     options = running.ControllerOptions(
         controller_name=cluster["controller_name"], url=given["url"], host=link.where(given["url"], "", "").host,
         image=given["image"], namespace=os.environ.get("POD_NAMESPACE") or where.namespace, listen=given["listen"],

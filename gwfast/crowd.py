@@ -37,12 +37,16 @@ class Crowd(Generic[Who]):
         if len(self._of.get(address, ())) >= self.of_one:
             leaves = next(iter(self._of[address]))
         elif len(self._addresses) >= self.most:
-            leaves = next(iter(max(self._of.values(), key=len)))
+            leaves = self.oldest()
         if leaves is not None:
             self.go(leaves)
         self._addresses[who] = address
         self._of.setdefault(address, {})[who] = None
         return leaves
+
+    def oldest(self) -> Who | None:
+        """Return who came first from the address that has most; None: nobody is here."""
+        return next(iter(max(self._of.values(), key=len))) if self._of else None
 
     def go(self, who: Who) -> None:
         """Forget one, if it is here still."""

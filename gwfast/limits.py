@@ -179,7 +179,13 @@ PROBLEMS_PER_RESOURCE = 32
 # The stream from a controller to its data planes.
 STREAM_HEAD_BYTES = 32 * 1024  # of a request: most of it is the token
 STREAM_CONNECTIONS = 8192  # data planes; each has some 100 KiB
-STREAM_STRANGERS = 256  # of them that have not shown a token yet
+STREAM_STRANGERS = 256  # connections that have not shown a good token yet, from accept on: some 300 KiB each, with the kernel's
+STREAM_STRANGERS_OF_ONE = 64  # of them from one address: who comes takes the oldest one's place
+STREAM_COMES = 100  # connections from one address at once, and
+STREAM_COMES_PER_SECOND = 20.0  # a handshake is about a millisecond: 2 % of a core for who does nothing else
+STREAM_SPARE = 32  # streams of a fleet, and
+STREAM_PER_REPLICA = 4  # for each replica: Pods that roll, and connections that nobody has noticed to be dead
+STREAM_REPLICAS = 250  # of a fleet of which nobody knows how many it has
 STREAM_PING = 10.0  # without anything else to say, both ways
 STREAM_SILENT = 35.0  # three of them, and a little: the other side has gone (Envoy's xDS: TCP keepalive, minutes)
 STREAM_SEND_TIMEOUT = 30.0  # for a side that takes nothing

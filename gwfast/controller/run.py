@@ -40,6 +40,7 @@ from gwfast.controller.ports import Wanted
 from gwfast.controller.programmed import Programmed
 from gwfast.controller.provision import Provisioner
 from gwfast.controller.review import Reviewer
+from gwfast.controller.room import room_of
 from gwfast.controller.stream import StreamServer
 from gwfast.errors import Problem
 from gwfast.graph.attach import Attacher
@@ -306,6 +307,7 @@ class Controller:
         fleets = self._provisioner.fleets
         news = await self._aside.run(self._brain.feed, served(fleets, self._provisioner.targets),
                                      ["/".join(place) for place in fleets])
+        self._server.expect({"/".join(place): room_of(fleet) for place, fleet in fleets.items()})
         if news or not self._told:
             self._told = True
             self._server.publish(news)

@@ -16,11 +16,12 @@ from gwfast.controller.wire import Problem
 
 class Peer(msgspec.Struct, eq=False):
     """A data plane. number: of the feed that it serves, 0 while nobody knows. left: its stream has ended a moment ago, and it may
-    be on its way back."""
+    be on its way back. pod_uid: as its token says; '' where that is of no Pod, and `pod` is what it calls itself."""
 
     fleet: str
     address: str = ""
     pod: str = ""
+    pod_uid: str = ""
     number: int = 0
     problems: tuple[Problem, ...] = ()
     left: bool = False

@@ -3,14 +3,17 @@
     POST /v1/feed                          ──>  200, and lines (wire) until either side ends it
     Authorization: Bearer TOKEN                 401 nobody's token, 403 a ServiceAccount without data planes,
     Gwfast-Version: what it has already         503 the API server, or this controller, cannot say yet
-    (lines: what it serves)
+    (lines: what it serves)                     or the fleet has as many streams as it may
 
 Rules:
 - TLS 1.3 with the certificate of `use`, which may change; connections keep the one that they began with.
 - A ServiceAccount has the name and namespace of its fleet: it hears of that fleet, and of no other.
-- Strangers have few connections, short heads and little time.
-- What a data plane says is bounded; one that is silent, or takes nothing, is left. A stream ends after STREAM_AGE, so that tokens
-  are looked at again: a data plane comes back with what it has, and is told the rest.
+- Strangers have few connections (see door), short heads and little time. A token that cannot be right, or names a ServiceAccount
+  without data planes, is refused before the API server is asked. A fleet has as many streams as its replicas, a Pod one: see
+  room.
+- What a data plane says is bounded, in rate too, and what follows from it is told together after a rest; one that is silent, or
+  takes nothing, is left. A stream ends after STREAM_AGE, so that tokens are looked at again: a data plane comes back with what it
+  has, and is told the rest.
 - `changed` is called when what is served may be another thing: see `standing`.
 """
 from __future__ import annotations
@@ -21,7 +24,6 @@ import os
 import random
 import ssl
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 
 import h11
 import msgspec
@@ -29,24 +31,20 @@ import msgspec
 from gwfast import limits
 from gwfast.config.model import Key
 from gwfast.controller import wire
+from gwfast.controller.door import Door
 from gwfast.controller.feed import Feed
+from gwfast.controller.request import Refused, answer, field, read_request, token_of
 from gwfast.controller.review import Reviewer, Unavailable
+from gwfast.controller.room import Full, leaving
 from gwfast.controller.standing import Peer, Standing, standing
 from gwfast.controller.track import Track
+from gwfast.kubernetes.pace import Bucket
 from gwfast.lines import Breath, Lines, LongLine
 
-PATH = b"/v1/feed"
 READ_BYTES = 64 * 1024
 REST = 30.0  # seconds after the last stream that was told everything
-
-
-class _Refused(Exception):
-    """A request that gets no stream."""
-
-    def __init__(self, status: int, message: str):
-        super().__init__(message)
-        self.status = status
-        self.message = message
+CHANGED_REST = 0.05  # seconds between two calls of `changed`: many data planes say at once that they serve something
+READS_PER_SECOND, READS = 50.0, 200  # of what a data plane says: it says a line when it serves something else
 
 
 class StreamServer:
@@ -57,12 +55,13 @@ class StreamServer:
         self._log = log
         self._changed = changed
         self._tracks: dict[str, Track] | None = None  # None: nobody has said which fleets there are
-        self._streams: set[_Stream] = set()
+        self._rooms: Mapping[str, int] = {}
+        self._streams: dict[_Stream, None] = {}  # the oldest first
         self._left: list[Peer] = []  # whose streams have ended a moment ago
-        self._connections: set[asyncio.Task] = set()
-        self._strangers = 0
-        self._server: asyncio.Server | None = None
+        self._door: Door | None = None
         self._context: ssl.SSLContext | None = None
+        self._changes: asyncio.TimerHandle | None = None
+        self._changed_at = float("-inf")
         self._rest: asyncio.TimerHandle | None = None
         self._away = False
         self.leader = ""  # its address; '': we are, or nobody knows
@@ -72,10 +71,8 @@ class StreamServer:
         """Listen; return the port. OSError where that cannot be."""
         context = _context()
         context.sni_callback = self._current
-        self._server = await asyncio.start_server(
-            self._connected, host or None, port, ssl=context, limit=limits.STREAM_HEAD_BYTES,
-            ssl_handshake_timeout=limits.HANDSHAKE_TIMEOUT)
-        return self._server.sockets[0].getsockname()[1]
+        self._door = Door(context, self._connected, self._log)
+        return await self._door.open(host, port)
 
     def use(self, certificate: bytes, key: bytes) -> None:
         """Show this certificate (PEM) from now on."""
@@ -94,6 +91,10 @@ class StreamServer:
         for stream in list(self._streams):
             if stream.peer.fleet in news:
                 stream.wake(gone=stream.peer.fleet not in tracks)
+
+    def expect(self, rooms: Mapping[str, int]) -> None:
+        """Take how many streams each fleet may have."""
+        self._rooms = rooms
 
     def lead(self, leader: str) -> None:
         """Say who has to hear what is served: an address, '' where that is us or nobody knows."""
@@ -127,13 +128,11 @@ class StreamServer:
 
     async def close(self) -> None:
         """End everything."""
-        if self._server is not None:
-            self._server.close()
-        if self._rest is not None:
-            self._rest.cancel()
-        for task in list(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        for timer in (self._rest, self._changes):
+            if timer is not None:
+                timer.cancel()
+        if self._door is not None:
+            await self._door.close()
 
     # ---- One connection
 
@@ -143,87 +142,93 @@ class StreamServer:
         connection.context = self._context
         return None
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        self._connections.add(task)
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str) -> None:
         try:
-            if len(self._connections) <= limits.STREAM_CONNECTIONS and self._strangers < limits.STREAM_STRANGERS:
-                await self._serve(reader, writer)
+            await self._serve(reader, writer, address)
         except (OSError, EOFError, TimeoutError, h11.ProtocolError, ValueError):
             pass  # the other side broke off, or speaks no HTTP
-        except asyncio.CancelledError:
-            pass  # the end of this server
-        except Exception as error:
-            self._log.bug("a stream to a data plane ended", error)
-        finally:
-            self._connections.discard(task)
-            writer.transport.abort()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str) -> None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.STREAM_HEAD_BYTES)
-        address = (writer.get_extra_info("peername") or ("",))[0]
-        self._strangers += 1
         try:
             async with asyncio.timeout(limits.HEAD_TIMEOUT):
-                request = await _request(connection, reader)
-            fleet = await self._fleet(request)
-        except _Refused as refused:
+                request = await read_request(connection, reader)
+            peer = await self._peer(request, address)
+            self._make_room(peer)
+        except Refused as refused:
             self.refused += 1
             self._log.stranger("a data plane was refused", address=address, status=refused.status, why=refused.message)
-            await _answer(connection, writer, refused)
+            await answer(connection, writer, refused)
             return
-        finally:
-            self._strangers -= 1
-        await self._tell(connection, reader, writer, Peer(fleet, address, _field(request, b"gwfast-pod")[:253]),
-                         _field(request, b"gwfast-version"))
+        self._door.known()
+        await self._tell(connection, reader, writer, peer, field(request, b"gwfast-version"))
 
-    async def _fleet(self, request: h11.Request) -> str:
-        """Return the fleet of who asks."""
-        if request.target.partition(b"?")[0] != PATH:
-            raise _Refused(404, "there is nothing here")
-        if request.method != b"POST":
-            raise _Refused(405, "POST is needed")
-        scheme, _, token = _field(request, b"authorization").partition(" ")
-        if scheme.lower() != "bearer":
-            raise _Refused(401, "a bearer token is needed")
-        try:
-            account = await self._reviewer.account(token.strip())
-        except Unavailable as error:
-            raise _Refused(503, f"the token cannot be reviewed now: {error}") from None
+    async def _peer(self, request: h11.Request, address: str) -> Peer:
+        """Return who asks, once the API server has said so."""
+        token = token_of(request)
+        account = self._reviewer.claimed(token)
         if account is None:
-            raise _Refused(401, "the token is nobody's, or not for this audience")
+            raise Refused(401, "the token is none, not for this audience, or over")
         fleet = "/".join(account)
+        self._check(fleet)  # before anybody is asked
+        try:
+            caller = await self._reviewer.caller(token, address)
+        except Unavailable as error:
+            raise Refused(503, f"the token cannot be reviewed now: {error}") from None
+        if caller is None or caller.account != account:
+            raise Refused(401, "the token is nobody's, or not for this audience")
+        self._check(fleet)
+        return Peer(fleet, address, caller.pod or field(request, b"gwfast-pod")[:253], caller.pod_uid)
+
+    def _check(self, fleet: str) -> None:
+        """Raise Refused where there is nothing to tell a fleet."""
         if self._away:
-            raise _Refused(503, "this controller cannot reach the API server; another one may lead")
+            raise Refused(503, "this controller cannot reach the API server; another one may lead")
         if self._tracks is None:
-            raise _Refused(503, "this controller does not know yet what there is to serve")
+            raise Refused(503, "this controller does not know yet what there is to serve")
         if fleet not in self._tracks:
-            raise _Refused(403, f"ServiceAccount {fleet} has no data planes here")
-        return fleet
+            raise Refused(403, f"ServiceAccount {fleet} has no data planes here")
+
+    def _make_room(self, peer: Peer) -> None:
+        """End the streams in whose place this one comes; Refused."""
+        room = self._rooms.get(peer.fleet, limits.STREAM_CONNECTIONS)
+        try:
+            ends = set(leaving(peer, self.peers, room, limits.STREAM_CONNECTIONS))
+        except Full as error:
+            raise Refused(503, str(error)) from None
+        for stream in [one for one in self._streams if one.peer in ends]:
+            del self._streams[stream]
+            stream.cut()
 
     async def _tell(self, connection: h11.Connection, reader, writer, peer: Peer, version: str) -> None:
         stream = _Stream(self, connection, reader, writer, peer, self._tracks[peer.fleet])
-        self._streams.add(stream)
+        self._streams[stream] = None
         self._log.info("a data plane listens", fleet=peer.fleet, pod=peer.pod, address=peer.address)
-        self._changed()
+        self.said()
         try:
             await stream.run(version)
         finally:
-            self._streams.discard(stream)
+            self._streams.pop(stream, None)
             self._log.info("a data plane does not listen any more", fleet=peer.fleet, pod=peer.pod, address=peer.address)
             if peer.number:
                 peer.left = True
                 self._left.append(peer)
                 asyncio.get_running_loop().call_later(limits.STREAM_LINGER, self._forget, peer)
-            self._changed()
+            self.said()
 
     def _forget(self, peer: Peer) -> None:
         """Count a data plane no more that has not come back."""
         self._left.remove(peer)
-        self._changed()
+        self.said()
 
     def said(self) -> None:
-        """Take note that a data plane has said something new."""
+        """Take note that a data plane has come, gone, or said something new."""
+        if self._changes is None:
+            loop = asyncio.get_running_loop()
+            self._changes = loop.call_at(max(loop.time(), self._changed_at + CHANGED_REST), self._tell_of_changes)
+
+    def _tell_of_changes(self) -> None:
+        self._changes, self._changed_at = None, asyncio.get_running_loop().time()
         self._changed()
 
     def told(self) -> None:
@@ -255,6 +260,11 @@ class _Stream:
         """Look for something to tell; gone: the fleet is no more."""
         self._over |= gone
         self._news.set()
+
+    def cut(self) -> None:
+        """End at once: another one has its place."""
+        self.wake(gone=True)
+        self._writer.transport.abort()
 
     def serves(self, version: str, problems: tuple[wire.Problem, ...] = ()) -> None:
         """Take note of what is served there."""
@@ -317,10 +327,13 @@ class _Stream:
 
     async def _listen(self) -> None:
         """Take lines until the other side breaks off, or is silent for too long."""
-        lines, breath = Lines(limits.STREAM_SAID_BYTES), Breath()
+        lines, breath, bucket = Lines(limits.STREAM_SAID_BYTES), Breath(), Bucket(READS_PER_SECOND, READS)
+        loop = asyncio.get_running_loop()
         while True:
             event = self._connection.next_event()
             if event is h11.NEED_DATA:
+                await asyncio.sleep(bucket.wait(loop.time()))
+                bucket.take()
                 async with asyncio.timeout(limits.STREAM_SILENT):
                     data = await self._reader.read(READ_BYTES)
                 if not data:
@@ -343,7 +356,7 @@ class _Stream:
     def _take(self, text: bytes) -> None:
         try:
             line = wire.parse(text)
-        except (msgspec.MsgspecError, ValueError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             return
         if line.type == "SERVED":
             before = self.peer.number, self.peer.problems
@@ -352,37 +365,10 @@ class _Stream:
                 self._server.said()
 
 
-async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request:
-    while True:
-        event = connection.next_event()
-        if isinstance(event, h11.Request):
-            return event
-        if event is not h11.NEED_DATA:
-            raise EOFError
-        data = await reader.read(READ_BYTES)
-        if not data:
-            raise EOFError
-        connection.receive_data(data)
-
-
-async def _answer(connection: h11.Connection, writer: asyncio.StreamWriter, refused: _Refused) -> None:
-    body = f"{refused.message}\n".encode()
-    head = h11.Response(status_code=refused.status, reason=HTTPStatus(refused.status).phrase.encode(), headers=[
-        ("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), ("Connection", "close")])
-    writer.write(connection.send(head) + connection.send(h11.Data(data=body)) + connection.send(h11.EndOfMessage()))
-    async with asyncio.timeout(limits.HEAD_TIMEOUT):
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-
-
-def _field(request: h11.Request, name: bytes) -> str:
-    return next((value.decode("latin-1") for key, value in request.headers if key == name), "")
-
-
 def _context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0  # a data plane connects once in half an hour
     return context
 
 

@@ -2,15 +2,19 @@
 import asyncio
 import contextlib
 import datetime
+import inspect
+import json
+import ssl
 
 from gwfast.config import model as m
 from gwfast.config.model import Key
 from gwfast.controller import authority
 from gwfast.controller.feed import EMPTY, Feed
 from gwfast.controller.link import where
-from gwfast.controller.review import Unavailable
+from gwfast.controller.review import Caller, Unavailable
 from gwfast.controller.source import Answers, ControllerSource
 from gwfast.controller.stream import StreamServer
+from gwfast.controller.token import Account
 from gwfast.controller.wire import encode
 from gwfast.graph.model import Graph
 
@@ -34,16 +38,28 @@ class Log:
 
 
 class Reviews:
-    """Knows tokens by table."""
+    """Knows tokens by table: whose one says that it is, and whose it is. `asked`: those that the API server was asked about."""
 
     def __init__(self):
-        self.tokens = {"good": ("ns", "fleet"), "other": ("ns", "other"), "stranger": ("ns", "nobody")}
+        self.tokens = {"good": Caller(Account("ns", "fleet")), "stranger": Caller(Account("ns", "nobody")),
+                       "other": Caller(Account("ns", "other"))}
+        self.claims = {"forged": Account("ns", "fleet")}
         self.away = False
+        self.asked = []
 
-    async def account(self, token):
+    def claimed(self, token):
+        return self.claims.get(token) or (self.tokens[token].account if token in self.tokens else None)
+
+    async def caller(self, token, address):
+        self.asked.append(token)
         if self.away:
             raise Unavailable("no API server")
         return self.tokens.get(token)
+
+    def of_pod(self, pod, fleet="fleet"):
+        """Return a token that is bound to a Pod."""
+        self.tokens[f"{fleet}/{pod}"] = Caller(Account("ns", fleet), pod, f"uid-of-{pod}")
+        return f"{fleet}/{pod}"
 
 
 def credentials(names=(NAME, "localhost")):
@@ -158,3 +174,45 @@ def gateway(generation=1):
     return m.Gateway(metadata=m.ObjectMeta(name="g", namespace="ns", generation=generation), spec=m.GatewaySpec(
         gateway_class_name="c", listeners=(m.Listener(name="web", port=80, protocol="HTTP"),)))
 
+
+def to(folder, port, pki, token="good", name=NAME):
+    """Where a controller is, as a data plane with this token is told."""
+    (folder / "token").write_text(token)
+    (folder / "ca.crt").write_bytes(pki["ca.crt"])
+    return where(f"https://{name}:{port}", str(folder / "token"), str(folder / "ca.crt"))
+
+
+async def lines_until_sync(made):
+    found = []
+    async for text in made.lines():
+        found.append(json.loads(text))
+        if found[-1]["type"] == "SYNC":
+            return found
+    return found
+
+
+async def dial(port, source="127.0.0.1"):
+    """Connect over TLS, from an address of this machine, and say nothing."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="x", local_addr=(source, 0))
+
+
+async def alone(controller):
+    """Wait until nobody is connected."""
+    async with asyncio.timeout(DEADLINE):
+        while controller.server._door.connections:
+            await asyncio.sleep(0.01)
+    assert controller.server._door.strangers == 0 and controller.server.peers == []
+
+
+def run(test, on=asyncio.run):
+    """Run a coroutine function as a test, with a deadline for all of it."""
+    def wrapped(*args, **kwargs):
+        async def bounded():
+            async with asyncio.timeout(3 * DEADLINE):
+                await test(*args, **kwargs)
+        on(bounded())
+    wrapped.__name__, wrapped.__doc__ = test.__name__, test.__doc__
+    wrapped.__signature__ = inspect.signature(test)
+    return wrapped

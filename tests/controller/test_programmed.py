@@ -13,7 +13,7 @@ GOT = {G: Assigned(addresses=(("IPAddress", "10.0.0.1"),))}
 
 
 def peer(number, fleet="fleet", **more):
-    return Peer(fleet, "10.0.0.9", "pod", number, **more)
+    return Peer(fleet, "10.0.0.9", "pod", number=number, **more)
 
 
 @pytest.mark.parametrize("peers, expected", [

@@ -98,7 +98,8 @@ def test_nobody_is_told_of_a_cluster_whose_gateways_may_not_be_listed():
     one = SimpleNamespace(
         _aside=SimpleNamespace(run=run), _brain=SimpleNamespace(read=lambda changed: "graph", problems=[], feed=lambda *given: {"sys/x": "feed"}),
         _provisioner=SimpleNamespace(follow=lambda graph: None, synced=True, fleets={}, targets={}), _told=False, _graph=None,
-        _server=SimpleNamespace(publish=told.append), _source=SimpleNamespace(certain=False), _say=lambda: None, _ask=None, _tell=lambda problems: None,
+        _server=SimpleNamespace(publish=told.append, expect=lambda rooms: None), _source=SimpleNamespace(certain=False), _say=lambda: None,
+        _ask=None, _tell=lambda problems: None,
         _loop=SimpleNamespace(call_later=lambda seconds, ask, changed: later.append(changed)))
     asyncio.run(Controller._round(one, None))
     assert not told and later == [set()] and not one._told
