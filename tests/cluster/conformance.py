@@ -25,6 +25,7 @@ import binaries
 import one_address
 import suite
 from cluster import PROJECT, Cluster, Failed
+from node.network import NODE_IP
 from sandbox import Process
 
 sys.path.append(str(PROJECT))
@@ -35,11 +36,12 @@ PUBLISHED = PROJECT / "conformance"
 LOGS = PROJECT / "build" / "conformance"
 SYSTEM, CLASS = "gwfast-system", "gwfast"
 IMPLEMENTATION = {"organization": "gwfast", "project": "gwfast", "url": "https://gwfast.dev", "contact": "@gwfast/maintainers"}
-# What the suite asks for: an address that a Gateway may have, of those that Services of type LoadBalancer get, and one that it may not.
+# What the suite asks for: an address that a Gateway may have, of those that Services of type LoadBalancer get (where there are none,
+# that of the node), and one that it may not.
 USABLE, UNUSABLE = "10.244.240.200", "192.0.2.1"
 READY_SECONDS = 120.0
 RUN_SECONDS = 3600.0  # the suite's own timeouts end each test long before; a run takes a minute or two
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.5
 MODES = {"default": "experimental", "standard": "standard", "dedicated": "experimental", "one-process": "experimental"}
 DEDICATED = f"""
 apiVersion: gwfast.dev/v1alpha1
@@ -56,8 +58,9 @@ class Run:
         self.mode, self.version, self.flags = mode, version, flags
         self.release = binaries.RELEASES[version]
         self.replaced = binaries.replaced(self.release.module)
-        self.apart = one_address.needing(version) if mode == "one-process" else {}
-        self.publishable = version == binaries.GATEWAY_API and not flags and not self.apart
+        self.one_process = mode == "one-process"
+        self.apart = one_address.needing(version) if self.one_process and not flags else {}
+        self.publishable = version == binaries.GATEWAY_API and not flags and not self.one_process
         self.to = to if self.publishable or to != PUBLISHED else LOGS
         self.name = f"{version}-{mode}"
         self.log, self.report = LOGS / f"{self.name}.log", LOGS / f"{self.name}-report.yaml"
@@ -66,9 +69,10 @@ class Run:
         """The name of the implementation's version says it where it was no suite as it is published that ran."""
         version = f"v{__version__}" + "".join(f" (with {each})" for each in self.replaced)
         told = IMPLEMENTATION | {
-            "version": version, "gateway-class": CLASS, "conformance-profiles": ",".join(suite.PROFILES), "usable-address": USABLE,
-            "unusable-address": UNUSABLE, "mode": "default" if self.mode == "standard" else self.mode, "report-output": str(self.report)}
-        if self.apart and not self.flags:
+            "version": version, "gateway-class": CLASS, "conformance-profiles": ",".join(suite.PROFILES),
+            "usable-address": NODE_IP if self.one_process else USABLE, "unusable-address": UNUSABLE,
+            "mode": "default" if self.mode == "standard" else self.mode, "report-output": str(self.report)}
+        if self.apart:
             told["skip-tests"] = ",".join(self.apart)
         return [f"--{name}={value}" for name, value in told.items()] + [one_address.PARALLEL] * bool(self.apart) + self.flags
 
@@ -90,7 +94,7 @@ class Run:
 def install(cluster: Cluster, run: Run) -> list[str]:
     """Install gwfast as users do. Returns the features that its GatewayClass claims."""
     cluster.install_crds(MODES[run.mode], run.version)
-    if run.mode == "one-process":
+    if run.one_process:
         one_address.install(cluster)
         return cluster.wait_for(lambda: claimed(cluster), "the GatewayClass to be accepted", READY_SECONDS)
     cluster.apply(PROJECT / "deploy" / "install.yaml", "--server-side")
@@ -107,6 +111,13 @@ def claimed(cluster: Cluster) -> list[str]:
     accepted = any(one["type"] == "Accepted" and one["status"] == "True" and one["observedGeneration"] == seen["metadata"]["generation"]
                    for one in seen.get("status", {}).get("conditions") or ())
     return [one["name"] for one in seen["status"].get("supportedFeatures") or ()] if accepted else []
+
+
+def confirm(cluster: Cluster, run: Run) -> None:
+    """Raise Failed where the data planes are not those of the mode: shared ones are a Deployment beside the controller's."""
+    shared = {one["metadata"]["name"] for one in cluster.objects("Deployment", SYSTEM)} - {"gwfast-controller"}
+    if bool(shared) != (run.mode in ("default", "standard")):
+        raise Failed(f"in mode {run.mode} there are {', '.join(shared) or 'no'} shared data planes")
 
 
 def follow(running: Process, tests: int) -> None:
@@ -164,6 +175,7 @@ def conduct(run: Run) -> int:
         follow(running, len(tests))
         took = time.monotonic() - began
         verdict = suite.judge([test for test in tests if test.name not in run.apart], features, suite.results(running.output()))
+        confirm(cluster, run)
         if running.returncode or not verdict.complete:
             keep_logs(cluster, run)
     return conclude(run, verdict, running.returncode, len(tests), took)

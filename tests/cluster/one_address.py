@@ -65,7 +65,6 @@ NEEDED = {"v1.6.1": {
         "TLSRouteHostnameIntersection", "TLSRouteInvalidBackendRefNonexistent", "TLSRouteInvalidBackendRefUnknownKind",
         "TLSRouteInvalidNoMatchingListener", "TLSRouteInvalidNoMatchingListenerHostname", "TLSRouteSimpleSameNamespace",
         "UDPRouteNotAllowedByListeners"),
-    "an address that a Gateway is given": ("GatewayStaticAddresses",),
 }}
 
 
