@@ -6,7 +6,7 @@
     start       from the start of the process to the first request, with all routes there
     memory      proportional set size of every process
     idle        writes to the API server, and CPU time, while nothing happens
-    fleet       CPU time of the controller for a change, with 1 and with many data planes
+    fleet       lines, bytes and CPU time of the controller for a change that 1 of 50 data planes needs, or all of them do
 
 Every figure is of this machine in one run; `goal` is what the project asks of itself. Needs what tests/cluster needs.
 """
@@ -314,7 +314,13 @@ def processes(cluster: Any, prefix: str) -> list[list[int]]:
     return [[pid for first in cluster.pids(SYSTEM, pod) for pid in family(first)] for pod in pods]
 
 
-MODES: dict[str, Callable[[World], Iterator[Figure]]] = {"one-process": one_process, "controller": controller}
+def fleet(world: World) -> Iterator[Figure]:
+    """Fifty data planes: bench.fleet."""
+    from bench import fleet
+    yield from fleet.fleet(world)
+
+
+MODES: dict[str, Callable[[World], Iterator[Figure]]] = {"one-process": one_process, "controller": controller, "fleet": fleet}
 
 
 def run(routes: int = 5000, rounds: int = 200, modes: tuple[str, ...] = ()) -> list[Figure]:

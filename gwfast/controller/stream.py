@@ -66,6 +66,7 @@ class StreamServer:
         self._away = False
         self.leader = ""  # its address; '': we are, or nobody knows
         self.refused = 0
+        self.lines = self.bytes = 0  # that data planes were told
 
     async def start(self, host: str, port: int) -> int:
         """Listen; return the port. OSError where that cannot be."""
@@ -231,6 +232,11 @@ class StreamServer:
         self._changes, self._changed_at = None, asyncio.get_running_loop().time()
         self._changed()
 
+    def tells(self, data: bytes) -> None:
+        """Count what a data plane is told."""
+        self.lines += data.count(b"\n")
+        self.bytes += len(data)
+
     def told(self) -> None:
         """Let what was encoded rest, once nobody needs it any more."""
         if self._rest is not None:
@@ -318,6 +324,7 @@ class _Stream:
             await self._send(wire.PING)
 
     async def _send(self, data: bytes) -> None:
+        self._server.tells(data)
         self._writer.write(self._connection.send(h11.Data(data=data)))
         try:
             async with asyncio.timeout(limits.STREAM_SEND_TIMEOUT):

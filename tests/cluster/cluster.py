@@ -50,8 +50,9 @@ CONTROLLERS = (
     "root-ca-certificate-publisher-controller", "disruption-controller", "horizontal-pod-autoscaler-controller",
     "clusterrole-aggregation-controller", "validatingadmissionpolicy-status-controller")
 STATE = "gwfast-cluster-"
+FROZEN = float(os.environ.get("GWFAST_FROZEN", "15"))  # seconds that tests keep the API server from answering, on open connections
 START_SECONDS = 120.0  # on a machine that is busy with other things
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0  # a deadline on such a machine, too: what happens takes a second or two
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster import PROJECT, Cluster
+from cluster import FROZEN, PROJECT, Cluster, Failed
 from sandbox import Process
 
 SYSTEM, FLEET = "gwfast-system", "gwfast-gwfast"
@@ -137,13 +137,26 @@ class World:
             return "refused"
         return json.loads(answer.body)["namespace"] if answer.status == 200 else str(answer.status)
 
-    def until(self, address: str, expected: str, path: str = "/", seconds: float = 30.0) -> None:
+    def until(self, address: str, expected: str, path: str = "/", seconds: float = 90.0) -> None:
         self.cluster.wait_for(lambda: self.get(address, path) == expected, f"{path} to be {expected}", seconds)
 
     def leader(self) -> str:
         """Return the Pod that leads."""
         lease = self.cluster.get("Lease", "gateway-controller.gwfast.dev", SYSTEM)
         return lease["spec"].get("holderIdentity", "").split("_")[0]
+
+    def route(self, **words: str) -> bool:
+        """Apply a route; whether an API server that has had trouble took it."""
+        try:
+            self.apply(ROUTE, **words)
+        except Failed:
+            return False
+        return True
+
+    def accepted(self, route: str) -> bool:
+        """Whether the status of a route says that it is accepted."""
+        parents = (self.cluster.get("HTTPRoute", route, self.namespace) or {}).get("status", {}).get("parents") or ()
+        return any(one["type"] == "Accepted" and one["status"] == "True" for each in parents for one in each["conditions"])
 
     def rolled(self, deployment: str, namespace: str) -> None:
         self.cluster.kubectl("rollout", "status", f"deployment/{deployment}", "-n", namespace, "--timeout=120s")
@@ -208,17 +221,32 @@ def test_the_leader_dies_and_nobody_notices(world):
     with Load(world.cluster, address) as load:
         world.cluster.kubectl("delete", "pod", leader, "-n", SYSTEM, "--grace-period=0", "--force")
         world.apply(ROUTE, NAME="meanwhile", PARENT="g", PATH="/meanwhile", BACKEND="missing")
-        world.until(address, "500", "/meanwhile", 10.0)  # while nobody leads: any replica tells data planes
-        world.cluster.wait_for(lambda: world.leader() not in ("", leader), "another leader", 30.0)
+        world.until(address, "500", "/meanwhile")  # while nobody leads: any replica tells data planes
+        world.cluster.wait_for(lambda: world.leader() not in ("", leader), "another leader")
         world.apply(ROUTE, NAME="after", PARENT="g", PATH="/after", BACKEND="missing")
-
-        def accepted() -> bool:
-            parents = world.cluster.get("HTTPRoute", "after", world.namespace).get("status", {}).get("parents") or ()
-            return any(one["type"] == "Accepted" and one["status"] == "True" for each in parents for one in each["conditions"])
-        world.cluster.wait_for(accepted, "a status by the new leader", 30.0)
+        world.cluster.wait_for(lambda: world.accepted("after"), "a status by the new leader", 60.0)
     assert load.wrong == [] and load.count > 100
     assert _programmed(world) == before  # what was True was never anything else
     world.rolled("gwfast-controller", SYSTEM)
+
+
+def test_an_api_server_that_is_frozen_takes_nothing_from_anybody(world):
+    """Its connections stay open and nobody answers: nobody leads then, and one leads after it."""
+    address = world.programmed("g")
+    world.until(address, "one")
+    before = _programmed(world)
+    with Load(world.cluster, address) as load:
+        world.cluster.apiserver.freeze()
+        time.sleep(FROZEN)
+        world.cluster.apiserver.thaw()
+        world.cluster.apiserver.wait_ready()
+        world.cluster.wait_for(lambda: world.route(NAME="after", PARENT="g", PATH="/after", BACKEND="missing"), "kubectl apply", 120.0)
+        world.until(address, "500", "/after", 120.0)
+        world.cluster.wait_for(lambda: world.accepted("after"), "a status by who leads", 120.0)
+    assert load.wrong == [] and load.count > 100
+    assert _programmed(world) == before
+    pods = {pod["metadata"]["name"] for pod in world.cluster.objects("Pod", SYSTEM)}
+    assert world.leader() in pods
 
 
 def test_nothing_is_lost_while_all_of_it_is_rolled(world):
@@ -388,11 +416,11 @@ def test_filters_in_python_run_where_the_class_allows_them(world):
         def added() -> str | None:
             with contextlib.suppress(OSError):
                 return cluster.http(address, 80, "/filtered").headers.get("x-filter")
-        cluster.wait_for(lambda: added() == "first", "the filter to add its header", 30.0)
+        cluster.wait_for(lambda: added() == "first", "the filter to add its header")
         world.apply(CODE, VALUE="second")
-        cluster.wait_for(lambda: added() == "second", "the filter to be loaded again", 30.0)
+        cluster.wait_for(lambda: added() == "second", "the filter to be loaded again")
         world.until(shut, "500", "/filtered")
-        refused = cluster.wait_for(lambda: _resolved(world, "without", "False"), "the refusal to be told", 30.0)
+        refused = cluster.wait_for(lambda: _resolved(world, "without", "False"), "the refusal to be told")
         assert refused["reason"] == "RefNotPermitted" and "GatewayClass gwfast would allow them" in refused["message"]
         assert _resolved(world, "with", "True")
     finally:

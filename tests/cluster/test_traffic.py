@@ -16,13 +16,12 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from pki import pair
 
-from cluster import Cluster, Failed
+from cluster import FROZEN, Cluster, Failed
 from node.network import NODE_IP
 from sandbox import Process
 
 ADMIN = 9010
 BACKENDS = {"a": 9101, "b": 9102}
-FROZEN = 15.0  # seconds that the API server does not answer, though its connections stay open
 
 
 class World:
