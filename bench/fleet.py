@@ -1,7 +1,7 @@
 """Fifty data planes on one controller: what a change costs it that one of them needs, and one that all of them do.
 
-Each is a Pod of a Gateway of its own (GatewayParameters: dedicated), so a process with a stream of its own, and no traffic. Lines and
-bytes are what the controller counts of its streams; CPU time is of its process, for ROUNDS changes that are told one by one.
+Each is a Pod of a Gateway of its own (GatewayParameters: dedicated), so a process with a stream of its own, and no traffic. Lines
+and bytes are what the controller counts of its streams; CPU time is of its process, for ROUNDS changes that are told one by one.
 """
 import re
 import time

@@ -96,14 +96,19 @@ class World:
                               f"{host}:{port}{path} to be {expected}, not {self.get(path, host, port)}")
 
 
-@pytest.fixture
-def world(cluster: Cluster, namespace: str) -> Iterator[World]:
+def served(cluster: Cluster, namespace: str) -> Iterator[World]:
+    """Give a world, and end what runs in it."""
     made = World(cluster, namespace)
     yield made
     for process in made.running:
         process.stop()
     cluster.mend()
     cluster.kubectl("delete", "gatewayclass", namespace)
+
+
+@pytest.fixture
+def world(cluster: Cluster, namespace: str) -> Iterator[World]:
+    yield from served(cluster, namespace)
 
 
 GATEWAY = """
@@ -377,7 +382,7 @@ class Load:
 
     def _ask(self) -> None:
         while not self._end.is_set():
-            connection = http.client.HTTPConnection("127.0.0.1", 8000, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", 8000, timeout=60)
             connection.sock = self._world.cluster.connect("127.0.0.1", 8000)
             try:
                 while not self._end.is_set():

@@ -22,6 +22,7 @@ from stream_world import (
 )
 
 from gwfast import limits
+from gwfast.controller import wire
 from gwfast.controller.link import Link, NoLink, link
 from gwfast.controller.stream import StreamServer, _Stream
 from gwfast.controller.track import KEYS_LEAST
@@ -332,20 +333,29 @@ async def test_what_is_no_request_of_ours_gets_no_stream(pki, sent, status):
 
 @run
 async def test_who_is_silent_is_left_and_who_has_nothing_to_say_says_so(pki, monkeypatch, tmp_path):
-    monkeypatch.setattr(limits, "STREAM_PING", 0.05)
-    monkeypatch.setattr(limits, "STREAM_SILENT", 0.4)
+    monkeypatch.setattr(limits, "STREAM_PING", 0.01)
+    monkeypatch.setattr(limits, "STREAM_SILENT", 3600.0)
     controller = Controller(pki)
     await controller.start()
     controller.say(gateway())
     made = await link(to(tmp_path, controller.port, pki), "", "pod")
-    types = [json.loads(text)["type"] async for text in made.lines()]  # this side never says anything
-    assert types[0] == "SNAPSHOT" and "PING" in types
+    types, lines = [], made.lines()
+    while types.count("PING") < 3:
+        types.append(json.loads(await anext(lines))["type"])
+    assert types[0] == "SNAPSHOT"
+    monkeypatch.setattr(limits, "STREAM_SILENT", 0.05)
+    await made.say(wire.PING)  # the last that it says: what is read after it is waited for so long
+    await alone(controller)
     made.close()
+    monkeypatch.setattr(limits, "STREAM_SILENT", 3600.0)
     async with DataPlane(tmp_path, controller.port, ca=pki["ca.crt"]) as plane:
         await plane.has(controller)
-        links = plane.source._link
-        await asyncio.sleep(1.0)  # more than twice the silence that would end it
-        assert plane.source._link is links
+        (stream,) = controller.server._streams
+        heard, take = [], stream._take
+        stream._take = lambda text: (heard.append(wire.parse(text).type), take(text))
+        async with asyncio.timeout(DEADLINE):
+            while heard.count("PING") < 3:
+                await asyncio.sleep(0.001)
     await alone(controller)
     await controller.server.close()
 
