@@ -12,6 +12,7 @@ GATEWAY = test_traffic.GATEWAY + """
   - {name: tls, protocol: TLS, port: 8443, tls: {mode: Passthrough}}
   - {name: tcp, protocol: TCP, port: 8003}
   - {name: udp, protocol: UDP, port: 8004}
+  - {name: calls, protocol: HTTP, port: 8005}
 """
 ROUTE = """
 apiVersion: gateway.networking.k8s.io/%s
@@ -29,7 +30,7 @@ spec:
 """
 # What VALUE is the first time, and the second; what of it is in the plan that serves.
 CASES = {
-    "GRPCRoute": (ROUTE % ("v1", "GRPCRoute", "web") + "  hostnames: [calls.test]\n  rules: [{matches: [{method: {service: VALUE}}], backendRefs: [{name: a, port: 80}]}]",
+    "GRPCRoute": (ROUTE % ("v1", "GRPCRoute", "calls") + "  rules: [{matches: [{method: {service: VALUE}}], backendRefs: [{name: a, port: 80}]}]",
                   "shop.Cart", "shop.Orders"),
     "TLSRoute": (ROUTE % ("v1", "TLSRoute", "tls") + "  hostnames: [VALUE]\n  rules: [{backendRefs: [{name: a, port: 80}]}]",
                  "first.test", "second.test"),
