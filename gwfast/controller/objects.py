@@ -160,6 +160,11 @@ def for_fleet(fleet: Fleet, site: Site, owner: Owner, gateway: Gateway | None, a
     return finished if gateway else [*finished, _headless(fleet, face)]
 
 
+def head_of_record(record: Key, class_name: str, site: Site, owner: Owner) -> Object:
+    """Return the metadata of the record of a class's target ports."""
+    return _Face(record.namespace, _ours(site, class_name), ({}, {}), owner).metadata(record.name)
+
+
 def _budget(parameters: GatewayParametersSpec) -> Object:
     return _given(parameters.pod_disruption_budget) if parameters.pod_disruption_budget else {"maxUnavailable": 1}
 

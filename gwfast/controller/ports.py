@@ -1,16 +1,17 @@
 """Target ports: each (Gateway, port, transport) of a fleet has one of its own, on which the fleet's data planes listen.
 
     ports = Ports()
-    ports.read(gateway, recorded)        what the Service of a Gateway says: {(port, transport): target}
-    ports.follow(records)                the same of all Gateways, where another one assigns; returns what is believed
+    ports.follow(recorded)               what a record says, all of it, as one who assigns nothing; returns what is believed
+    ports.adopt(recorded)                the same, as one who assigns: what it does not say and is free stays
+    ports.read(gateway, recorded)        what somebody says of one Gateway: {(port, transport): target}
     ports.assign(wanted)                 {gateway: {(port, transport), ...}} -> {gateway: {(port, transport): target}}
 
 Rules:
-- A Gateway's Service is the record: a controller that starts, or takes over, reads it before it assigns anything, so nothing
-  moves.
-- Who has rights in a namespace can write its Services. So a record takes nothing from a Gateway that is known to have it, with
-  whoever leads or follows; for one that starts the older Gateway has it, and a number outside of the range is nobody's.
-- A namespace has TARGETS_PER_NAMESPACE at most, so that others have some too.
+- The record is the controller's own (see record): one that starts, or takes over, reads it before it assigns anything, so nothing
+  moves. Where there is none yet the Gateways' Services say it.
+- Who has rights in a namespace can write its Services. So what they say takes nothing from a Gateway that is known to have it;
+  for one that starts the older Gateway has it, and a number outside of the range is nobody's.
+- A namespace has TARGETS_PER_NAMESPACE and a quarter of the record at most, so that others have some too.
 - What has a target keeps it for as long as it is wanted. What is freed rests, so that what a load balancer still sends to
   a Gateway that has gone does not reach another one.
 - Port 80 is 10080 where that is free, for people who look; others go where the hash of their name says, so that a Service
@@ -38,6 +39,7 @@ class Ports:
         self._owners: dict[tuple[int, Transport], tuple[Key, Wanted]] = {}
         self._resting: dict[tuple[int, Transport], None] = {}
         self._taken: Counter[tuple[str, Transport]] = Counter()  # by namespace; '': of all
+        self._bytes: Counter[str] = Counter()  # of the record, by namespace; '': of all
 
     def read(self, gateway: Key, recorded: Mapping[Wanted, int]) -> None:
         """Take what a Service says, unless it is known better, or the target is another Gateway's."""
@@ -60,6 +62,13 @@ class Ports:
             self.read(gateway, said)
         return {gateway: dict(self._targets.get(gateway, {})) for gateway in recorded}
 
+    def adopt(self, recorded: Mapping[Key, Mapping[Wanted, int]]) -> None:
+        """Know what a record says; what was given and is not in it yet stays, where nobody has it by now."""
+        before = {gateway: dict(known) for gateway, known in self._targets.items()}
+        self.follow(recorded)
+        for gateway, known in before.items():
+            self.read(gateway, known)
+
     def assign(self, wanted: Mapping[Key, Iterable[Wanted]]) -> dict[Key, dict[Wanted, int]]:
         """Give every port a target, and free those that nobody wants. A port for which none is left is not in the result."""
         asked = {gateway: sorted(set(ports)) for gateway, ports in wanted.items()}
@@ -73,11 +82,16 @@ class Ports:
         return {gateway: {port: known[port] for port in ports if port in known}
                 for gateway, ports in asked.items() for known in (self._targets.get(gateway, {}),)}
 
+    def has(self, gateway: Key, wanted: Wanted, target: int) -> bool:
+        """Whether a Gateway is known to have a target."""
+        return self._targets.get(gateway, {}).get(wanted) == target
+
     def _may_have(self, gateway: Key, wanted: Wanted) -> bool:
         """Whether one is left: there are so many, and a namespace has a part of them at most."""
-        transport = wanted[1]
+        transport, more, namespace = wanted[1], _bytes(gateway), gateway.namespace
         return (self._taken["", transport] <= LAST - FIRST
-                and self._taken[gateway.namespace, transport] < limits.TARGETS_PER_NAMESPACE)
+                and self._taken[namespace, transport] < limits.TARGETS_PER_NAMESPACE
+                and self._bytes[""] + more <= limits.RECORD_BYTES and self._bytes[namespace] + more <= limits.RECORD_BYTES // 4)
 
     def _find(self, gateway: Key, wanted: Wanted) -> None:
         if not self._may_have(gateway, wanted):
@@ -93,6 +107,7 @@ class Ports:
         self._owners[target, wanted[1]] = (gateway, wanted)
         for namespace in ("", gateway.namespace):
             self._taken[namespace, wanted[1]] += 1
+            self._bytes[namespace] += _bytes(gateway)
         self._resting.pop((target, wanted[1]), None)
 
     def _free(self, gateway: Key, wanted: Wanted) -> None:
@@ -102,11 +117,19 @@ class Ports:
         del self._owners[target, wanted[1]]
         for namespace in ("", gateway.namespace):
             self._taken[namespace, wanted[1]] -= 1
+            self._bytes[namespace] -= _bytes(gateway)
         if not self._taken[gateway.namespace, wanted[1]]:
             del self._taken[gateway.namespace, wanted[1]]
+        if not self._bytes[gateway.namespace]:
+            del self._bytes[gateway.namespace]
         self._resting[target, wanted[1]] = None
         if len(self._resting) > RESTING:
             del self._resting[next(iter(self._resting))]
+
+
+def _bytes(gateway: Key) -> int:
+    """Return what one target has in the record, at most: its Gateway's name and namespace, and ' 65535/TCP=29999'."""
+    return len(gateway.namespace) + len(gateway.name) + 18
 
 
 def _candidates(gateway: Key, wanted: Wanted) -> Iterator[int]:

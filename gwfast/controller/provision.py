@@ -8,7 +8,7 @@
 Rules:
 - Before everything that is ours has been listed, nothing is planned, made or removed: what is there says what is called how, and
   which target ports are whose.
-- Who does not lead knows of targets what Services say, where no two say the same.
+- Target ports count once they are recorded (see assign): a Service has them then, and data planes hear of them.
 - Nothing goes while a list that decides over it is absent, forbidden or not watched: an empty list looks the same.
 - A look is at all that is there: it rests for REST after each, and for longer where that took long. LOOKS are free after quiet: a
   new Gateway takes one for its Service, one for its EndpointSlices, which the Service owns, and one for its address.
@@ -19,15 +19,15 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from gwfast import limits
 from gwfast.config.model import Key
 from gwfast.controller import desired as wanted
 from gwfast.controller.apply import PATHS, Applier, collection
-from gwfast.controller.fleet import CONTROLLER, Fleet, Known, Need, Place, Plan, Records, Site, Spoilt, apart, plan
+from gwfast.controller.assign import Assigner
+from gwfast.controller.fleet import CONTROLLER, Fleet, Known, Place, Plan, Records, Site, Spoilt, apart, plan
 from gwfast.controller.objects import DRAIN_DELAY, Object
 from gwfast.controller.owners import Owners
-from gwfast.controller.ports import FIRST, LAST, Ports, Wanted
-from gwfast.graph.model import Graph, age
+from gwfast.controller.ports import Wanted
+from gwfast.graph.model import Graph
 from gwfast.kubernetes.client import Client
 from gwfast.kubernetes.reflector import Reflector
 from gwfast.kubernetes.seen import Name, Seen
@@ -70,7 +70,7 @@ class Provisioner:
             for kind in PATHS for place in places]
         self._graph: Graph | None = None
         self._known = Known()
-        self._ports: dict[str, Ports] = {}  # by class
+        self._assigner = Assigner(client, site, uid_of, log, self._look_at_once, may, certain)
         self._foreign: set[Place] = set()
         self._errors: dict[Key, str] = {}
         self._made: dict[Key, Object] = {}
@@ -98,12 +98,10 @@ class Provisioner:
     def lead(self, leads: bool) -> None:
         """Begin or cease to write."""
         self._leads = leads
+        self._assigner.lead(leads)
         if not leads:
             self._applier.lead(False)
-        if self._scheduled is not None:
-            self._scheduled.cancel()
-        self._scheduled, self._rests = None, 0.0
-        self.look()  # the applier leads once it has heard what is wanted now
+        self._look_at_once()  # the applier leads once it has heard what is wanted now
 
     def look(self) -> None:
         """Look again soon: something has changed (the authority, a uid). At once after quiet, and else after a rest."""
@@ -111,12 +109,20 @@ class Provisioner:
         if self._scheduled is None:
             self._scheduled = loop.call_at(at, self._look_and_rest) if at > loop.time() else loop.call_soon(self._look_and_rest)
 
+    def _look_at_once(self) -> None:
+        """Look without a rest: what was asked for is there now (a record that was written, once for each write)."""
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+        self._scheduled, self._rests = None, 0.0
+        self.look()
+
     async def run(self) -> None:
         """Watch and write until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for each in self._reflectors:
                 tasks.create_task(each.run())
             tasks.create_task(self._applier.run())
+            tasks.create_task(self._assigner.run())
 
     # ---- One look
 
@@ -135,15 +141,17 @@ class Provisioner:
             return
         owned = self._applier.owned
         spoilt: Spoilt = {}
-        planned = plan(self._graph, self._site, self._records(owned), self._known, spoilt)
+        records = self._records(owned)
+        planned = plan(self._graph, self._site, records, self._known, spoilt)
         self.moves = any(need.also for need in planned.needs.values())
         slices = wanted.Slices(owned)
-        targets = self._assign(planned, owned)
+        classes = [key.name for key in self._graph.classes]
+        targets = self._assigner.assign(planned, records.names, owned, classes)
         if self._leads:
             made = wanted.desired(planned, self._site, self._uid_of, targets, self._authority(), spoilt)
             made |= wanted.mirrors(planned, self._site, owned, slices, targets, spoilt)
             self._made = {key: known if (known := self._made.get(key)) == each else each for key, each in made.items()}
-            doomed = wanted.doomed(planned, self._made, owned, slices, spoilt)
+            doomed = wanted.doomed(planned, self._made, owned, slices, spoilt) - set(map(self._assigner.record_of, classes))
             if doomed and not self._certain():
                 doomed = set()
                 asyncio.get_running_loop().call_later(UNCERTAIN, self.look)
@@ -152,9 +160,9 @@ class Provisioner:
         assigned = {}
         for key, need in planned.needs.items():
             with apart(key, spoilt):
-                service = Key("Service", key.namespace, need.service)
-                assigned[key] = wanted.assigned(need, owned.get(service), planned.fleets[need.fleet], slices,
-                                                self._errors.get(service, ""), self._lacking(key, need, targets))
+                service, fleet = Key("Service", key.namespace, need.service), planned.fleets[need.fleet]
+                error = self._errors.get(service, "") or self._assigner.error(key, need, fleet.class_name)
+                assigned[key] = wanted.assigned(need, owned.get(service), fleet, slices, error, self._assigner.lacking(key, need))
         self._tell_of(spoilt)
         self._say(planned, targets, assigned)
 
@@ -169,45 +177,6 @@ class Provisioner:
             found.mirrored.update(lingering)
             loop.call_at(max(left[place] for place in lingering), self.look)
         return found
-
-    def _assign(self, planned: Plan, owned: Mapping[Key, Object]) -> dict[Key, dict[Wanted, int]]:
-        """Return the target ports of each Gateway: those of its Service, and new ones where we lead."""
-        found: dict[Key, dict[Wanted, int]] = {}
-        of_classes: dict[str, dict[Key, Need]] = {}
-        # The oldest first: it has what two Services say, whatever the younger one is called.
-        for key, need in sorted(planned.needs.items(), key=lambda pair: age(pair[1].node.resource.metadata)):
-            fleet = planned.fleets[need.fleet]
-            if fleet.gateway is not None and fleet.parameters is not None and fleet.parameters.host_network:
-                found[key] = {port: port[0] for port in need.ports}
-            else:
-                of_classes.setdefault(fleet.class_name, {})[key] = need
-        for class_name in self._ports.keys() - of_classes.keys():
-            del self._ports[class_name]
-        for class_name, needs in of_classes.items():
-            found |= self._assign_of(class_name, needs, owned)
-        return found
-
-    def _assign_of(self, class_name: str, needs: Mapping[Key, Need],
-                   owned: Mapping[Key, Object]) -> dict[Key, dict[Wanted, int]]:
-        """Return the target ports of one class, whose Gateways keep theirs where they move to data planes of their own, and back.
-        What is known of them stays when this one begins to lead."""
-        recorded = {key: {port: target for port, target in wanted.targets_of(service).items() if port in need.ports}
-                    for key, need in needs.items() if (service := owned.get(Key("Service", key.namespace, need.service)))}
-        ports = self._ports.setdefault(class_name, Ports())
-        if not self._leads:
-            return {key: {} for key in needs} | ports.follow(recorded)
-        for key, said in recorded.items():
-            ports.read(key, said)
-        return ports.assign({key: need.ports for key, need in needs.items()})
-
-    def _lacking(self, key: Key, need: Need, targets: Mapping[Key, Mapping[Wanted, int]]) -> str:
-        """Say which target ports a Gateway cannot have; '' where it has all, or where another one assigns them."""
-        missing = sorted(need.ports.keys() - targets.get(key, {}).keys()) if self._leads else ()
-        if not missing:
-            return ""
-        shown = ", ".join(f"{port}/{transport}" for port, transport in missing[:8]) + (", ..." if len(missing) > 8 else "")
-        return (f"no target port is left for {shown}: the Gateways of a namespace have {limits.TARGETS_PER_NAMESPACE} at most on "
-                f"the data planes of a class, and all of them {LAST - FIRST + 1}")
 
     def _say(self, planned: Plan, targets: dict, assigned: dict) -> None:
         """Let others know where something is new."""
@@ -253,6 +222,7 @@ class Provisioner:
     def take(self, key: Key, found: Object | None) -> None:
         """Take what the API server says is there."""
         self._applier.seen(key, found)
+        self._assigner.seen(key, found)
         self.look()
 
 

@@ -438,3 +438,56 @@ def test_data_planes_have_no_rights(world):
     for verb, what in (("get", "secrets"), ("list", "pods"), ("get", "gateways.gateway.networking.k8s.io"), ("list", "services")):
         said = world.cluster.kubectl("auth", "can-i", verb, what, f"--as=system:serviceaccount:{SYSTEM}:{FLEET}", check=False)
         assert said.splitlines()[0].strip() == "no"
+
+
+# ---- What a tenant may try
+
+
+TO_ITSELF = """
+apiVersion: v1
+kind: Service
+metadata: {name: NAME}
+spec: {type: ExternalName, externalName: HOST, ports: [{port: 80, targetPort: 9000}]}
+"""
+
+
+def test_who_writes_services_gets_nobody_elses_traffic(world):
+    """A target port that a Service names is another Gateway's: while all controllers start anew, who knew better are gone."""
+    cluster = world.cluster
+    web = world.programmed("g")
+    world.until(web, "one")
+    world.apply(GATEWAY, NAME="evil")
+    evil = world.programmed("evil")
+
+    def targets() -> dict[str, list[int]]:
+        return {name: [port["targetPort"] for port in cluster.get("Service", f"{name}-gwfast", world.namespace)["spec"]["ports"]]
+                for name in ("g", "evil")}
+
+    def recorded() -> str:
+        return cluster.get("ConfigMap", f"{FLEET}-ports", SYSTEM)["data"][world.namespace]
+    before, record = targets(), recorded()
+    assert sorted(record.splitlines()) == sorted(f"{name} 80/TCP={ports[0]}" for name, ports in before.items())
+    patch = [{"op": "replace", "path": "/spec/ports/0/targetPort", "value": before["g"][0]}]
+    cluster.kubectl("scale", "deployment", "gwfast-controller", "-n", SYSTEM, "--replicas=0")
+    cluster.wait_for(lambda: not [pod for pod in cluster.objects("Pod", SYSTEM) if pod["metadata"]["name"].startswith("gwfast-controller")],
+                     "the controllers to end")
+    cluster.kubectl("patch", "service", "evil-gwfast", "-n", world.namespace, "--type=json", "-p", json.dumps(patch))
+    cluster.kubectl("scale", "deployment", "gwfast-controller", "-n", SYSTEM, "--replicas=2")
+    world.rolled("gwfast-controller", SYSTEM)
+    cluster.wait_for(lambda: targets() == before, "the Service to be put right")
+    assert recorded() == record
+    world.until(web, "one")
+    world.until(evil, "404")
+    cluster.kubectl("delete", "configmap", f"{FLEET}-ports", "-n", SYSTEM)
+    cluster.wait_for(lambda: cluster.get("ConfigMap", f"{FLEET}-ports", SYSTEM) is not None and recorded() == record,
+                     "the record to be written again")
+    assert targets() == before and world.get(web) == "one"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_no_name_leads_to_the_data_plane_itself(world, host):
+    """Its admin port tells its own loopback what all tenants' rules are, and reloads."""
+    web = world.programmed("g")
+    world.apply(TO_ITSELF, NAME="itself", HOST=host)
+    world.apply(ROUTE, NAME="to-itself", PARENT="g", PATH="/config", BACKEND="itself")
+    world.until(web, "503", "/config")

@@ -43,9 +43,19 @@ class Server:
         if method == "DELETE":
             self.objects.pop(where)
             return b"{}"
+        if method == "POST":
+            where = f"{where}/{body['metadata']['name']}"
+            if where in self.objects:
+                raise ApiError(409, "AlreadyExists", where)
         before = self.objects.get(where, {"metadata": {"uid": f"uid-{len(self.said)}"}})
-        now = {**before, **body, "metadata": {**before["metadata"], **body["metadata"], "managedFields": [{"manager": "x"}]},
-               "spec": {**before.get("spec", {}), **body["spec"]}}
+        if body["metadata"].get("resourceVersion", version := before["metadata"].get("resourceVersion", "0")) != version:
+            raise ApiError(409, "Conflict", where)
+        now = {**before, **body, "metadata": {**before["metadata"], **body["metadata"], "managedFields": [{"manager": "x"}],
+                                              "resourceVersion": str(len(self.said))}}
+        for name in ("spec", "data"):
+            if name in body:
+                said = {**before.get(name, {}), **body[name]}
+                now[name] = {each: value for each, value in said.items() if value is not None}
         self.objects[where] = now
         if self.meanwhile:
             self.meanwhile(json.loads(json.dumps(now)))

@@ -59,6 +59,10 @@ class World:
             while not condition():
                 await asyncio.sleep(0.001)
 
+    async def still(self):
+        for _ in range(200):
+            await asyncio.sleep(0)
+
     async def targets(self, expected):
         await self.until(lambda: {key: found.get(WEB) for key, found in self.provisioner.targets.items()} == expected)
 
