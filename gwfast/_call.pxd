@@ -58,8 +58,9 @@ cdef class Call(Waiter):
     cdef uint32_t seen
     cdef uint32_t informed
     cdef uint32_t within_ms    # for the response, from the end of the request
+    cdef uint64_t until_ms     # when that is over; 0: the request has not ended
     cdef uint8_t method_id
-    cdef bint repeats          # it may be sent once more where nobody knows what became of it
+    cdef bint repeats          # it may be sent again where nobody knows what became of it
     cdef bint held             # somebody has it
     cdef bint chunked
     cdef bint complete         # nothing of the request is to come
@@ -82,6 +83,7 @@ cdef class Call(Waiter):
     cdef bint choose(self, uint32_t avoid) noexcept
     cdef void leave(self) noexcept
     cdef void dial(self, bint fresh) noexcept
+    cdef bint again(self, bint refused) noexcept
     cdef void elsewhere(self) noexcept
     cdef void transmit(self) noexcept
     cdef int flush(self) noexcept

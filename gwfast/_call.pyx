@@ -11,7 +11,7 @@ from gwfast._http1 cimport parse_response
 from gwfast._loop cimport READ, READ_AGAIN, READS, Loop, append, consume, release, waiting
 from gwfast._sys cimport *
 from gwfast._table cimport NO_BACKEND, Endpoint
-from gwfast._upstream cimport CONNECTING
+from gwfast._upstream cimport CONNECTING, SUSPECT_MS
 
 cdef enum:
     INFORMED = 16          # limits.INFORMATIONAL_RESPONSES
@@ -64,6 +64,7 @@ cdef class Call(Waiter):
         self.chunked, self.method_id, self.repeats = chunked, method_id, idempotent(method_id)
         self.most, self.within_ms = MIRROR_BYTES, MIRROR_MS
         self.seen = self.informed = self.queued = self.attempts = self.resent = 0
+        self.until_ms = 0
         self.complete = self.sent = self.handed = self.streamed = self.replied = self.keep = self.ends = self.bad = False
         if not self.choose(NO_BACKEND):
             self.table = None
@@ -113,7 +114,7 @@ cdef class Call(Waiter):
         self.dial(False)
 
     cdef void dial(self, bint fresh) noexcept:
-        cdef Upstream upstream = self.home.upstreams.take(self.state, fresh)
+        cdef Upstream upstream = self.home.upstreams.take(self.state, fresh, not (self.complete and self.repeats))
         if upstream is None:
             self.elsewhere()
             return
@@ -127,6 +128,7 @@ cdef class Call(Waiter):
         """A connection could not be made: nothing was sent, so any other endpoint will do."""
         cdef Upstreams upstreams = self.home.upstreams
         cdef Upstream upstream = self.upstream
+        cdef bint fresh = self.resent > 0
         upstreams.suspect(self.state)
         if self.backend.flags:
             upstreams.failed(self.state, self.image, self.backend)
@@ -138,7 +140,7 @@ cdef class Call(Waiter):
         elif self.state.calls > self.home.most:
             self.over(CALL_BUSY)
         else:
-            self.dial(False)
+            self.dial(fresh)
 
     cdef void transmit(self) noexcept:
         cdef Upstream upstream = self.upstream
@@ -153,9 +155,11 @@ cdef class Call(Waiter):
             self.finished()
 
     cdef void finished(self) noexcept:
-        """The request is complete, or what is left of it waits: from here on the backend has its time."""
+        """The request is complete, or what is left of it waits: from here on it has its time, however often it is sent."""
         cdef Loop loop = self.home.upstreams.loop
-        loop.arm(self.upstream, loop.now_ms + self.within_ms)
+        if self.until_ms == 0:
+            self.until_ms = loop.now_ms + self.within_ms
+        loop.arm(self.upstream, self.until_ms)
 
     cdef void more(self, const char *at, size_t n, bint end) noexcept:
         cdef Upstream upstream = self.upstream
@@ -183,7 +187,7 @@ cdef class Call(Waiter):
     cdef void hand_over(self) noexcept:
         """What is in the queue was sent. A stream may be refused nevertheless: then it is wanted once more."""
         self.handed = True
-        self.streamed = self.upstream.fd >= 0
+        self.streamed = self.upstream.fd >= 0 and not self.repeats
         if self.streamed:
             release(&self.upstream.loop.pool, &self.queue)
         self.kept, self.kept_body = self.queue, self.queued
@@ -261,15 +265,26 @@ cdef class Call(Waiter):
             self.bad = True
             self.over(CALL_LATE)
 
-    cdef void upstream_reset(self, bint fresh) noexcept:
-        """Once more, where the connection was from the pool and ended without a byte, or the backend has not looked at it (RFC
-        9113 8.7): then on another connection, and where that is refused as well, at another endpoint."""
+    cdef bint again(self, bint refused) noexcept:
+        """Whether it may be sent once more, as Exchange.again()."""
         cdef Upstream upstream = self.upstream
-        cdef bint elsewhere
-        if self.replied or self.streamed or self.informed or self.resent >= RESENT or not (
-                fresh or (self.resent == 0 and self.repeats and upstream.reused and upstream.input.base == NULL)):
+        if self.replied or self.streamed or self.informed or self.resent >= RESENT:
+            return False
+        return refused or (self.repeats and upstream.input.base == NULL and (
+            (upstream.reused and self.resent == 0) or upstream.fd >= 0 or upstream.hangup))
+
+    cdef void upstream_reset(self, bint refused) noexcept:
+        """Once more, if that may be: on another connection, and at another endpoint where this one is not just out of date."""
+        cdef Upstreams upstreams = self.home.upstreams
+        cdef Upstream upstream = self.upstream
+        cdef bint stale = refused or upstream.reused
+        if not self.again(refused):
             self.broken()
             return
+        if not stale:
+            self.state.suspect_until = upstreams.loop.now_ms + SUSPECT_MS
+            if self.backend.flags:
+                upstreams.failed(self.state, self.image, self.backend)
         if self.handed:
             release(&upstream.loop.pool, &self.queue)
             self.queue, self.queued = self.kept, self.kept_body
@@ -280,11 +295,13 @@ cdef class Call(Waiter):
         self.seen = 0
         self.upstream = None
         upstream.close()
-        elsewhere = self.resent > 1 and self.backend.endpoints.count > 1 and self.choose(self.chosen)
+        if (self.resent > 1 or not stale) and self.backend.endpoints.count > 1:
+            self.choose(self.chosen)
+        self.attempts = 1
         if self.state.calls > self.home.most:
             self.over(CALL_BUSY)
         else:
-            self.dial(not elsewhere)
+            self.dial(True)
 
     cdef void upstream_bad(self) noexcept:
         self.broken()

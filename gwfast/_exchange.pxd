@@ -12,6 +12,13 @@
 # - The head for the upstream stays in `request` until the end, and the part of the body that came with it in `early`, with all
 #   of it so far that a stream was sent, or that a policy may want again (`keeping`), up to RETRY_BODY: they can be sent again as
 #   long as nothing else was (`streamed`).
+# - Another attempt (again(), retry()) is made only while the client has got nothing of a response, and only of what is kept.
+#   again(): unnoticed, at once, RESENT times at most, so that there are CONNECT_ATTEMPTS in all; within the time that its
+#   answer may take. Of any method where nobody has looked at it: HTTP/2 said so (RFC 9113 8.7), or the backend's end
+#   acknowledges nothing of it. Of an idempotent one (RFC 9110 9.2.2) where its connection ended before a byte of the response;
+#   not where its rule has a `retry`, but for a connection from the pool, which says nothing of its endpoint.
+#   retry(): what the rule's `retry` says, which then counts ends too, of any method: its attempts, its backoff, its budget.
+#   Before each, look_again(): the endpoints are those of the newest table.
 # - Whoever reads stops reading while the other side has bytes waiting, so one direction never holds more than one read.
 # - A body with a length that fills whole reads, between two sockets in clear, goes by splice(2) but for its last part (_splice).
 # - finish() is the last thing that happens to an exchange: callers return at once.
@@ -124,6 +131,8 @@ cdef class Exchange(Waiter):
     cdef Gateway gateway
     cdef Downstream client
     cdef Table table
+    cdef Table newer           # which has its backend's endpoints; None: `table` does
+    cdef const Image *image    # of its backend and endpoints
     cdef Upstream upstream
     cdef State *state
     cdef const Listener *listener
@@ -147,7 +156,6 @@ cdef class Exchange(Waiter):
     cdef uint64_t attempt_until
     cdef uint64_t retry_at
     cdef uint16_t retries
-    cdef bint waits_fresh      # in a queue, for an attempt on a new connection
     cdef bint waits_for_session    # 's endpoint alone
     cdef const Endpoint *granted   # by a queue; NULL: none
     cdef bint keeping          # all of the body so far is in `early`, also what was sent: a policy or a stream may want it again
@@ -167,7 +175,9 @@ cdef class Exchange(Waiter):
     cdef uint32_t serial       # changes when the exchange ends: what to compare after a call that may end it
     cdef uint32_t seen         # bytes of a partial head that were looked at
     cdef uint32_t chosen       # endpoint, as an index into the backend's; NO_BACKEND: none yet
-    cdef uint32_t attempts
+    cdef uint32_t avoid        # the endpoint that failed it just now; NO_BACKEND: none
+    cdef uint32_t attempts     # to find an endpoint that takes it
+    cdef uint32_t tried        # endpoints, one after the other, in all
     cdef uint32_t informed     # 1xx that went on
     cdef uint64_t id[2]        # the request id that the gateway made; 0: none
     cdef uint64_t started_us
@@ -183,6 +193,7 @@ cdef class Exchange(Waiter):
     cdef bint chunked          # the request's body is passed on in chunks
     cdef bint upgrade
     cdef bint requested        # the whole request went to the upstream (or into `early`)
+    cdef bint fresh            # it goes on a connection that nobody has used yet
     cdef bint streamed         # more than `request` and `early` went to the upstream
     cdef bint launched
     cdef bint owes             # a Hold, mirrors, a session, a policy, or a buffer in `said`: to be given back
@@ -211,7 +222,7 @@ cdef class Exchange(Waiter):
     cdef void late(self) noexcept
     # True: it will be tried again, or has been answered in the place of what came. unheard: nobody answered.
     cdef bint retry(self, int status, bint unheard) noexcept
-    cdef const Endpoint *session_endpoint(self, bint fresh) noexcept   # where its session wants it; NULL: anywhere
+    cdef const Endpoint *session_endpoint(self) noexcept   # where its session wants it; NULL: anywhere
     cdef void renew_session(self) noexcept     # the response says where it came to, where that is another endpoint
     cdef void judge(self) noexcept       # what its end says of the endpoint's health
     cdef void ask(self) noexcept
@@ -232,11 +243,11 @@ cdef class Exchange(Waiter):
     cdef void reflect(self) noexcept     # sends copies of the request to its mirrors
     cdef void mirror(self, const char *at, size_t n, bint end, bint trailers) noexcept
     cdef void answer_op(self, const Op *op, const Found *found, const Bind *bind) noexcept
-    cdef void attempt(self, bint fresh) noexcept
-    cdef const Endpoint *begin_attempt(self, bint fresh) noexcept
-    cdef const Endpoint *session_place(self, bint fresh) noexcept
+    cdef void attempt(self) noexcept
+    cdef const Endpoint *begin_attempt(self) noexcept
+    cdef const Endpoint *session_place(self) noexcept
     cdef bint enter_session(self) noexcept
-    cdef void line_up(self, bint fresh) noexcept
+    cdef void line_up(self) noexcept
     cdef void transmit(self) noexcept
     cdef void client_drained(self) noexcept
     cdef void client_gone(self) noexcept
@@ -251,7 +262,9 @@ cdef class Exchange(Waiter):
     cdef void drop_upstream(self) noexcept
     cdef bint came_too_late(self, bint reset) noexcept
     cdef void broken(self) noexcept
-    cdef bint again(self, bint fresh) noexcept
+    cdef bint again(self, bint refused) noexcept
+    cdef void resend(self, bint refused) noexcept
+    cdef void look_again(self) noexcept
     cdef bint opens_nothing(self) noexcept
     cdef bint inform(self) noexcept
     cdef int pass_reply(self, bint first, const char *at, size_t n, bint end) noexcept

@@ -28,7 +28,8 @@ from gwfast._pick cimport pick, shares
 from gwfast._splice cimport TAKE, carry, joined
 from gwfast._sys cimport *
 from gwfast._table cimport *
-from gwfast._upstream cimport CONNECTING
+from gwfast._unread cimport has_unread, was_made
+from gwfast._upstream cimport CONNECTING, SUSPECT_MS
 
 cdef extern from "netinet/tcp.h" nogil:
     enum:
@@ -295,6 +296,29 @@ cdef inline uint32_t say_client(Exchange self, Forward *forward) noexcept:
     return forward.certificate.n + forward.via.n + 32
 
 
+cdef const Backend *backend_of(const Image *image, uint64_t id) noexcept nogil:
+    cdef uint32_t i
+    for i in range(image.backends):
+        if backend_at(image, i).id == id:
+            return backend_at(image, i)
+    return NULL
+
+
+# Which of its backend's endpoints this one is; NO_BACKEND: none, or it is NULL.
+cdef uint32_t place_of(const Image *image, const Backend *backend, const Endpoint *endpoint) noexcept nogil:
+    cdef const Endpoint *first = endpoint_at(image, backend.endpoints.first)
+    cdef uint32_t i
+    for i in range(backend.endpoints.count):
+        if endpoint != NULL and first[i].slot == endpoint.slot and first[i].sign == endpoint.sign:
+            return i
+    return NO_BACKEND
+
+
+# Whether it is lost where its connection turns out to have ended: an idle one is better looked at before.
+cdef inline bint is_sent_once(Exchange self) noexcept:
+    return not self.requested or (self.state.tls != 0 and not idempotent(self.method_id))
+
+
 cdef inline void await_reply(Exchange self) noexcept:
     """The whole request is on its way: what comes next is the upstream's, and timed."""
     if self.replied:
@@ -308,7 +332,7 @@ cdef inline void await_reply(Exchange self) noexcept:
 cdef class Exchange(Waiter):
     def __cinit__(self):
         self.hold_at = self.prefer = NONE
-        self.chosen = NO_BACKEND
+        self.chosen = self.avoid = NO_BACKEND
         self.keep = READ
 
     # -- begin ---------------------------------------------------------------------------------------------------------
@@ -336,7 +360,7 @@ cdef class Exchange(Waiter):
             self.keep_facts()
         if client.trusted:
             read_source(&self.source, &gateway.head, gateway.trusted, client.https)
-        image = self.table.image
+        self.image = image = self.table.image
         result = find(image, bind, &gateway.head, &found)
         if result == UNSTATED and self.state_client() == 0:
             result = find(image, bind, &gateway.head, &found)
@@ -799,7 +823,8 @@ cdef class Exchange(Waiter):
         elif self.retry_at and now >= self.retry_at:
             self.retry_at = 0
             self.schedule()
-            self.attempt(False)
+            self.look_again()
+            self.attempt()
         elif self.attempt_until and now >= self.attempt_until:
             self.attempt_until = 0
             self.fail(FAULT_UPSTREAM_TIMEOUT)
@@ -821,16 +846,17 @@ cdef class Exchange(Waiter):
             return False           # it could not be answered in time: this is the answer
         if self.chosen == NO_BACKEND:
             return False           # no endpoint was tried: there is none to be spared
-        if not self.gateway.upstreams.may_retry(self.table.image, self.backend, self.chosen):
+        if not self.gateway.upstreams.may_retry(self.image, self.backend, self.chosen):
             if self.backend.budget_ms:         # of a policy, whose clients are told so (backendtrafficpolicy_types.go)
                 self.answer(503, FAULT_RETRY_BUDGET, NULL, 0)
                 return True
             return False
         if self.state != NULL and self.backend.flags and (unheard or status >= 500):
-            self.gateway.upstreams.failed(self.state, self.table.image, self.backend)
+            self.gateway.upstreams.failed(self.state, self.image, self.backend)
         self.retries += 1
         self.gateway.counters.totals.upstream_retries += 1
         self.drop_upstream()
+        self.avoid, self.fresh = self.chosen, False
         self.connect_fault = 0
         self.attempts = self.seen = 0
         self.attempt_until = 0
@@ -843,34 +869,35 @@ cdef class Exchange(Waiter):
             self.ask()
             return
         self.launched = True
-        self.attempt(False)
+        self.attempt()
 
-    cdef void attempt(self, bint fresh) noexcept:
+    cdef void attempt(self) noexcept:
         """Choose an endpoint and take or open a connection to it."""
         cdef Upstreams upstreams = self.gateway.upstreams
         cdef const Endpoint *endpoint = NULL
         cdef Upstream upstream
-        while not self.attempts or fresh or (self.attempts < most(self) and self.attempts < self.backend.endpoints.count):
+        while not self.attempts or (self.attempts < most(self) and self.attempts < self.backend.endpoints.count):
             if self.owes:
-                endpoint = self.begin_attempt(fresh)
+                endpoint = self.begin_attempt()
                 if self.waits_for_session:
-                    self.line_up(fresh)
+                    self.line_up()
                     return
             if endpoint == NULL:
-                endpoint = upstreams.choose(self.table.image, self.backend, NO_BACKEND if fresh else self.chosen, &self.chosen)
+                endpoint = upstreams.choose(self.image, self.backend, self.avoid, &self.chosen)
                 if endpoint == NULL:
                     if self.backend.flags & BACKEND_LIMITED:
-                        self.line_up(fresh)
+                        self.line_up()
                         return
                     break
             self.attempts += 1
+            self.tried += 1
             self.state = upstreams.state(endpoint, self.backend)
             if self.state == NULL:
                 break
             invariant(self.upstream is None)
             self.state.outstanding += 1
             self.state.sent += 1
-            upstream = upstreams.take(self.state, fresh)
+            upstream = upstreams.take(self.state, self.fresh, is_sent_once(self))
             if upstream is not None:
                 self.upstream = upstream
                 invariant(upstream.waiter is None and not upstream.closed)
@@ -878,26 +905,26 @@ cdef class Exchange(Waiter):
                 if upstream.status != CONNECTING:
                     self.transmit()
                 return
-            fresh = False
+            self.avoid = self.chosen
             upstreams.suspect(self.state)
             if self.backend.flags:
-                upstreams.failed(self.state, self.table.image, self.backend)
+                upstreams.failed(self.state, self.image, self.backend)
             upstreams.done(self.state)
             self.state = endpoint = NULL
         self.fail(self.connect_fault if self.connect_fault else FAULT_CONNECT)
 
-    cdef const Endpoint *begin_attempt(self, bint fresh) noexcept:
+    cdef const Endpoint *begin_attempt(self) noexcept:
         """Its time runs. The endpoint that it was given in a queue, or that its session wants; NULL: to be chosen."""
         cdef const Endpoint *granted = self.granted
         self.granted = NULL
         if self.policy != NULL and self.policy.backend_ms:
             self.attempt_until = self.gateway.loop.now_ms + self.policy.backend_ms
             self.schedule()
-        return granted if granted != NULL else self.session_place(fresh)
+        return granted if granted != NULL else self.session_place()
 
-    cdef const Endpoint *session_place(self, bint fresh) noexcept:
+    cdef const Endpoint *session_place(self) noexcept:
         """Its session's endpoint, or NULL: it has none, or (waits_for_session) that one takes no more."""
-        cdef const Endpoint *endpoint = self.session_endpoint(fresh) if self.session.known else NULL
+        cdef const Endpoint *endpoint = self.session_endpoint() if self.session.known else NULL
         self.waits_for_session = False
         return endpoint if endpoint == NULL or not self.backend.flags & BACKEND_LIMITED or self.enter_session() else NULL
 
@@ -905,14 +932,13 @@ cdef class Exchange(Waiter):
         """Whether its session's endpoint takes one more, and nobody waits for it."""
         cdef Upstreams upstreams = self.gateway.upstreams
         self.waits_for_session = upstreams.is_before(self.backend, True) or not upstreams.enter(
-            self.table.image, self.backend, self.chosen)
+            self.image, self.backend, self.chosen)
         if self.waits_for_session:
             self.chosen = NO_BACKEND
         return not self.waits_for_session
 
-    cdef void line_up(self, bint fresh) noexcept:
+    cdef void line_up(self) noexcept:
         """Every endpoint has as many requests as its policy allows: wait for a turn."""
-        self.waits_fresh = fresh
         if self.attempt_until:
             self.attempt_until = 0
             self.schedule()
@@ -922,25 +948,24 @@ cdef class Exchange(Waiter):
 
     cdef int turn(self) noexcept:
         cdef Upstreams upstreams = self.gateway.upstreams
-        self.granted = self.session_place(self.waits_fresh)
+        self.granted = self.session_place()
         if self.waits_for_session:
             return -1
         if self.granted == NULL:
-            self.granted = upstreams.choose(self.table.image, self.backend, NO_BACKEND if self.waits_fresh else self.chosen,
-                                            &self.chosen)
+            self.granted = upstreams.choose(self.image, self.backend, self.avoid, &self.chosen)
         if self.granted == NULL:
             return 0
         upstreams.leave(self)
-        self.attempt(self.waits_fresh)
+        self.attempt()
         return 1
 
     cdef void turned_away(self) noexcept:
         self.fail(FAULT_QUEUE_TIMEOUT)
 
-    cdef const Endpoint *session_endpoint(self, bint fresh) noexcept:
-        cdef const Image *image = self.table.image
+    cdef const Endpoint *session_endpoint(self) noexcept:
+        cdef const Image *image = self.image
         cdef uint32_t at
-        if self.retries or not (fresh or self.chosen == NO_BACKEND) or (
+        if self.retries or self.avoid != NO_BACKEND or (
                 self.choice.persistence == 0 or self.session.token.backend != self.backend.id):
             return NULL
         at = endpoint_of(&self.session, image, self.backend)
@@ -952,16 +977,16 @@ cdef class Exchange(Waiter):
         return endpoint_at(image, self.backend.endpoints.first + at)
 
     cdef void renew_session(self) noexcept:
-        cdef const Image *image
+        cdef const Image *image = self.image
         cdef Gateway gateway = self.gateway
         if self.state == NULL or self.choice.persistence == 0:
             return
-        image = self.table.image
         if self.session.known and self.session.token.backend == self.backend.id and (
                 endpoint_of(&self.session, image, self.backend) == self.chosen):
             return
-        if say_session(&self.session, image, self.backend, endpoint_at(image, self.backend.endpoints.first + self.chosen),
-                       self.secure(), gateway.session_key, &gateway.loop.pool, &self.said) == 0:
+        if say_session(&self.session, self.table.image, self.backend,
+                       endpoint_at(image, self.backend.endpoints.first + self.chosen), self.secure(), gateway.session_key,
+                       &gateway.loop.pool, &self.said) == 0:
             self.ops.said = self.said.base
             self.ops.said_n = waiting(&self.said)
 
@@ -980,7 +1005,8 @@ cdef class Exchange(Waiter):
         if self.requested:
             await_reply(self)
             return
-        if upstream.fd < 0:        # a backend of HTTP/2 may say that it has not looked at it (RFC 9113 8.7), when it is half sent
+        # Half sent, a backend of HTTP/2 may say that it has not looked at it (RFC 9113 8.7), and any connection may end.
+        if upstream.fd < 0 or idempotent(self.method_id):
             self.keeping = self.owes = True
         self.client.resume()
 
@@ -996,13 +1022,21 @@ cdef class Exchange(Waiter):
             self.client.resume()
 
     cdef void upstream_failed(self, int fault) noexcept:
-        """A connection could not be made: nothing was sent, so any other endpoint will do."""
+        """A connection could not be made: nothing was sent, so any other endpoint will do; and the only one again, where it was
+        made and reset at once."""
+        cdef bint made = (fault == FAULT_CONNECT and self.backend.endpoints.count < 2 and most(self) > 1
+                          and was_made(self.upstream))
         self.connect_fault = fault
         self.gateway.upstreams.suspect(self.state)
         if self.backend.flags:
-            self.gateway.upstreams.failed(self.state, self.table.image, self.backend)
+            self.gateway.upstreams.failed(self.state, self.image, self.backend)
+        if made and self.again(True):
+            self.resend(True)
+            return
+        self.avoid = self.chosen
         self.drop_upstream()
-        self.attempt(False)
+        self.look_again()
+        self.attempt()
 
     cdef void upstream_late(self) noexcept:
         if self.upstream.status == CONNECTING:
@@ -1029,37 +1063,79 @@ cdef class Exchange(Waiter):
             self.gateway.upstreams.done(self.state)
             self.state = NULL
 
-    cdef bint again(self, bint fresh) noexcept:
-        """Whether the request may be sent once more without the client noticing: `fresh`, nobody has looked at it (RFC 9113 8.7);
-        or a connection from the pool ended without a byte."""
+    cdef bint again(self, bint refused) noexcept:
+        """Whether the request may be sent once more (see _exchange.pxd). refused: nobody has looked at it."""
+        cdef Upstream upstream = self.upstream
         if self.streamed or self.informed or self.resent >= RESENT:
             return False
-        return fresh or (self.resent == 0 and most(self) > 1 and self.upstream.reused and self.requested
-                         and self.upstream.input.base == NULL and idempotent(self.method_id))
+        if refused:
+            return True
+        if upstream.input.base != NULL or not idempotent(self.method_id) or most(self) < 2:
+            return False
+        if upstream.reused and self.resent == 0:
+            return True
+        if upstream.fd < 0 and not upstream.hangup:
+            return False           # a stream that was reset by a backend that is there: that is its answer
+        if self.policy != NULL and self.policy.attempts:
+            return False           # its rule says how often, and how soon
+        if self.gateway.loop.now_us - self.started_us >= self.response_ms * 1000:
+            return False
+        return self.backend.budget_ms == 0 or self.gateway.upstreams.may_retry(self.image, self.backend, self.chosen)
+
+    cdef void resend(self, bint refused) noexcept:
+        """On a connection of its own: at another endpoint, where that says nothing against a session's, or who refused it may be
+        asked once more."""
+        cdef bint first = self.resent == 0
+        cdef bint stale = refused or self.upstream.reused
+        if not stale:
+            self.state.suspect_until = self.gateway.loop.now_ms + SUSPECT_MS
+            if self.backend.flags:
+                self.gateway.upstreams.failed(self.state, self.image, self.backend)
+        self.resent += 1
+        self.gateway.counters.totals.upstream_retries += 1
+        self.avoid = NO_BACKEND if first and stale and (refused or self.session.known) else self.chosen
+        self.fresh = first or not refused or self.backend.endpoints.count < 2
+        self.attempts = 0
+        self.drop_upstream()
+        self.look_again()
+        self.attempt()
+
+    cdef void look_again(self) noexcept:
+        """Before another attempt: the endpoints are those of the table of now, which may have replaced what failed."""
+        cdef Table table = self.gateway.table
+        cdef const Backend *backend
+        cdef const Endpoint *failed = NULL
+        if table is self.table or table is self.newer or most(self) < 2 or (
+                self.tried >= ATTEMPTS * (RESENT + 1)):
+            return
+        backend = backend_of(table.image, self.backend.id)
+        if backend == NULL or backend.endpoints.count == 0 or backend.protocol > PROTO_WS:
+            return
+        if self.avoid != NO_BACKEND:
+            failed = endpoint_at(self.image, self.backend.endpoints.first + self.avoid)
+        self.chosen = self.avoid = place_of(table.image, backend, failed)
+        self.image, self.backend, self.newer = table.image, backend, table     # `failed` may have gone with the one before
+        self.attempts = 0
+        self.owes = True
 
     cdef bint came_too_late(self, bint reset) noexcept:
-        """Whether a connection from the pool had been ended before the request came, so that nobody has looked at it: the
-        backend's FIN (EPIPE: an RST behind a FIN) acknowledges none of its bytes, and who has read some acknowledged them."""
+        """Whether the connection had been ended before the request came, so that nobody has looked at it."""
         cdef Upstream upstream = self.upstream
-        cdef int left = 0
-        return (upstream.reused and self.requested and not self.chunked and upstream.tls is None and upstream.input.base == NULL
-                and (not reset or errno == EPIPE) and ioctl(upstream.fd, SIOCOUTQ, &left) == 0
-                and left + waiting(&upstream.out) == waiting(&self.request) + self.early_body)
+        if not self.requested or upstream.input.base != NULL or upstream.fd < 0:
+            return False
+        if upstream.tls is not None:
+            return has_unread(upstream, reset, upstream.posted - upstream.mark)
+        return not self.chunked and has_unread(upstream, reset, waiting(&self.request) + self.early_body)
 
     cdef void broken(self) noexcept:
         """The connection ended before the head of the response."""
         self.upstream_reset(False)
 
-    cdef void upstream_reset(self, bint fresh) noexcept:
+    cdef void upstream_reset(self, bint refused) noexcept:
         if self.tunnel or self.replied:
             self.fail(FAULT_UPSTREAM_CUT)
-        elif self.again(fresh):
-            self.resent += 1
-            self.gateway.counters.totals.upstream_retries += 1
-            self.drop_upstream()
-            self.attempts = 0
-            # on a connection of its own first; where that is refused as well, at another endpoint
-            self.attempt(self.resent == 1 or self.backend.endpoints.count < 2)
+        elif self.again(refused):
+            self.resend(refused)
         else:
             self.fail(FAULT_UPSTREAM_RESET)
 
@@ -1470,7 +1546,7 @@ cdef class Exchange(Waiter):
             release(&gateway.loop.pool, &self.facts)
         client.exchange = None
         self.client = None
-        self.table = None
+        self.table = self.newer = None
         self.reset()
         self.next_spare = gateway.spare
         gateway.spare = alive
@@ -1480,7 +1556,7 @@ cdef class Exchange(Waiter):
         cdef bint bad = may_pass(self.fault) or self.fault == FAULT_UPSTREAM_CUT or (
             self.fault == FAULT_REQUEST_TIMEOUT and self.requested) or (not self.fault and self.status >= 500)
         if bad:
-            self.gateway.upstreams.failed(self.state, self.table.image, self.backend)
+            self.gateway.upstreams.failed(self.state, self.image, self.backend)
         elif not self.fault:
             health_fine(self.state.health)
 
@@ -1521,11 +1597,11 @@ cdef class Exchange(Waiter):
         self.choice = NULL
         self.backend = NULL
         self.seen = self.attempts = self.informed = self.early_body = 0
-        self.chosen = NO_BACKEND
+        self.chosen = self.avoid = NO_BACKEND
         self.bytes_in = self.bytes_out = self.replied_us = self.id[0] = self.id[1] = 0
         self.status = 0
-        self.fault = self.connect_fault = self.resent = 0
-        self.requested = self.streamed = self.launched = self.owes = self.replied = False
+        self.fault = self.connect_fault = self.resent = self.tried = 0
+        self.requested = self.streamed = self.launched = self.owes = self.replied = self.fresh = False
         self.keep_upstream = self.tunnel = self.client_ended = self.upstream_ended = False
 
     cdef void record(self) noexcept:
@@ -1558,6 +1634,7 @@ cdef class Exchange(Waiter):
         record.minor = self.minor
         record.status = self.status
         record.flags = fault_row(self.fault).word
+        record.attempts = self.tried
         record.bytes_in = self.bytes_in
         record.bytes_out = self.bytes_out
         record.duration_us = self.gateway.loop.now_us - self.started_us
@@ -1570,7 +1647,7 @@ cdef class Exchange(Waiter):
             record.route.n = self.rule.route.n
             record.rule = self.rule.rule_index
         if self.backend != NULL:
-            record.backend.at = text(image, self.backend.name)
+            record.backend.at = text(self.image, self.backend.name)
             record.backend.n = self.backend.name.n
         if self.state != NULL:
             record.endpoint.at = self.state.name

@@ -80,7 +80,7 @@ cdef enum Method:
 # RFC 9110 9.2.2
 cdef inline bint idempotent(uint8_t method_id) noexcept nogil:
     return (method_id == METHOD_GET or method_id == METHOD_HEAD or method_id == METHOD_PUT
-            or method_id == METHOD_DELETE or method_id == METHOD_OPTIONS)
+            or method_id == METHOD_DELETE or method_id == METHOD_OPTIONS or method_id == METHOD_TRACE)
 
 cdef enum Framing:
     FRAMING_NONE = 0       # no body

@@ -31,6 +31,7 @@ cdef struct Record:        # one request, as it ended
     uint64_t duration_us
     uint64_t upstream_us   # until the head of the response; 0: none came
     uint32_t rule
+    uint32_t attempts      # endpoints that were tried, one after the other
     uint16_t status
     uint8_t minor          # 2: HTTP/2
 

@@ -193,6 +193,8 @@ cdef class AccessLog:
             number(out, "rule", record.rule)
         member(out, "backend", record.backend)
         member(out, "endpoint", record.endpoint)
+        if record.attempts > 1:
+            number(out, "attempts", record.attempts)
         member(out, "request_id", record.request_id)
         member(out, "referer", record.referer)
         member(out, "user_agent", record.agent)

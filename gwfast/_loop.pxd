@@ -115,6 +115,7 @@ cdef class Peer:
     cdef uint64_t deadline # ms; 0: none. May move later without touching the wheel.
     cdef Session tls       # None: in clear
     cdef Buf out           # bytes that the socket did not take yet; records where there is TLS
+    cdef uint64_t posted   # bytes of records that went there, or to the socket
     cdef PyObject *later_next
     cdef bint is_later
     cdef bint closed

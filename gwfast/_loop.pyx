@@ -4,6 +4,7 @@ import os
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.errno cimport EPIPE
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
@@ -141,8 +142,7 @@ cdef class Loop:
     cdef int add(self, Peer peer, uint32_t events) noexcept:
         cdef epoll_event event
         invariant(peer.fd >= 0 and not peer.closed)
-        event.events = events
-        event.data.ptr = <void *>peer
+        event.events, event.data.ptr = events, <void *>peer
         if epoll_ctl(self.epoll, EPOLL_CTL_ADD, peer.fd, &event) < 0:
             return -1
         Py_INCREF(peer)
@@ -339,6 +339,7 @@ cdef class Peer:
 
     @cython.final
     cdef ssize_t receive(self, char *at, size_t n) noexcept:
+        global errno
         cdef ssize_t got
         while True:
             got = recv(self.fd, at, n, 0)
@@ -347,7 +348,7 @@ cdef class Peer:
                     self.readable = False      # edge-triggered: what comes later is announced
                 return got
             if got == 0:
-                self.readable = False
+                self.readable, errno = False, EPIPE    # what is sent now leads to that (_unread)
                 return READ_END
             if errno != EINTR:
                 self.readable = False
@@ -366,9 +367,7 @@ cdef class Peer:
         if tls.answering and self.post() < 0:
             return READ_BROKEN
         while got == OPEN_MORE:
-            if not self.readable:
-                return READ_AGAIN
-            came = self.receive(self.loop.records, RECORDS)
+            came = self.receive(self.loop.records, RECORDS) if self.readable else READ_AGAIN
             if came == READ_AGAIN:
                 return READ_AGAIN
             # An end without close_notify may be anybody's (RFC 8446 6.1).
@@ -399,6 +398,7 @@ cdef class Peer:
             n = self.tls.sealed(at, RECORDS)
             if n == 0:
                 return 0
+            self.posted += n
             sent = 0
             if self.out.base == NULL:
                 sent = send(self.fd, at, n, MSG_NOSIGNAL)

@@ -79,10 +79,8 @@ cdef class Mux(Carrier):
         self.loop = home.loop
         self.state = state
         self.born_ms = self.heard_ms = home.loop.now_ms
-        self.window = FIRST_WINDOW
-        self.unread = NOTHING
-        self.credit = WINDOW
-        self.next_id = 1
+        self.window, self.credit = FIRST_WINDOW, WINDOW
+        self.unread, self.next_id = NOTHING, 1
         self.most = state.streams if state.streams else STREAMS
         self.under = state.muxes
         state.muxes = <PyObject *>self
@@ -243,6 +241,7 @@ cdef class Mux(Carrier):
                 stream = <Stream>self.streams[i]
                 self.detach(stream)
                 if not stream.ended:
+                    stream.hangup = self.hangup
                     stream.waiter.upstream_reset(stream.begins >= self.unread and not stream.replied)
         self.close()
 
@@ -298,7 +297,7 @@ cdef class Mux(Carrier):
             n = self.read(room + left, READ)
             if n <= 0:
                 if n != READ_AGAIN:
-                    self.unread = self.first_unread(n == READ_BROKEN)
+                    self.unread, self.hangup = self.first_unread(n == READ_BROKEN), True
                     self.gone()
                 return
             self.heard_ms = self.loop.now_ms

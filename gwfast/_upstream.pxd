@@ -50,6 +50,9 @@ cdef struct State:
     uint8_t name_n
     char name[54]          # 'ip:port' for the log
 
+cdef enum:
+    SUSPECT_MS = 1000      # an endpoint that refused a connection, or ended one, is second choice this long
+
 cdef enum UpstreamState:
     CONNECTING
     BUSY
@@ -71,8 +74,9 @@ cdef class Waiter:
     cdef void upstream_reply(self, const char *at, size_t n, bint end) noexcept
     cdef void upstream_data(self, const char *at, size_t n, bint end) noexcept
     cdef void upstream_trailers(self, const char *at, size_t n) noexcept   # lines as HTTP/1.1 has them; ends the body
-    # A stream ended before its response did. fresh: the backend has not looked at the request (RFC 9113 8.7).
-    cdef void upstream_reset(self, bint fresh) noexcept
+    # A stream ended before its response did (`hangup`: so did its connection). refused: the backend has not looked at the request
+    # (RFC 9113 8.7).
+    cdef void upstream_reset(self, bint refused) noexcept
     cdef void upstream_bad(self) noexcept         # its response is malformed (RFC 9113 8.1.1)
     cdef bint upstream_wanted(self) noexcept      # more of the body may come; if not, pull() will ask for it
     cdef bint upstream_moves(self) noexcept       # whether it may be moved to a stream: its connection speaks HTTP/2
@@ -92,12 +96,12 @@ cdef class Upstream(Peer):
     cdef uint8_t status    # UpstreamState
     cdef bint reused       # taken from the pool: it may have ended meanwhile
     cdef bint chunked      # the body that is sent goes in chunks
+    cdef uint64_t mark     # over TLS, what was `posted` before the request
 
     # Each: 0, or -1 where the connection is broken. `end`: the request is complete.
     cdef int send_request(self, const char *head, size_t head_n, bint chunked, const char *at, size_t n, bint end) noexcept
     cdef int send_body(self, const char *at, size_t n, bint end) noexcept
     cdef int send_trailers(self, const char *at, size_t n) noexcept    # raw lines; ends a body in chunks
-    cdef bint only_tickets(self) noexcept
     cdef bint is_right(self) noexcept
     cdef int secure(self) noexcept         # begins TLS: 0, or the fault
     cdef void shake(self) noexcept         # goes on with its handshake
@@ -141,8 +145,10 @@ cdef class Upstreams:
                                 uint32_t *chosen) noexcept
     cdef const Endpoint *choose_well(self, const Image *image, const Backend *backend, uint32_t avoid,
                                      uint32_t *chosen) noexcept
-    cdef Upstream take(self, State *state, bint fresh)    # for one request: from the pool, or connecting; None: cannot be
-    cdef Upstream idle(self, State *state)        # an open connection, or None
+    # For one request: from the pool (`fresh`: not), or connecting; None: cannot be. once: it cannot be sent again, so one from
+    # the pool is looked at before.
+    cdef Upstream take(self, State *state, bint fresh, bint once)
+    cdef Upstream idle(self, State *state, bint once)     # an open connection, or None
     cdef Upstream dial(self, State *state)        # a new one that is connecting, or None
     cdef bint shed(self) noexcept                 # frees a descriptor
     # Whether this backend's budget allows a retry, which is counted then; `chosen`: the endpoint that failed.

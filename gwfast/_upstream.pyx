@@ -9,13 +9,13 @@ from libc.string cimport memcpy, memset, strlen
 from gwfast._body cimport body_parts, parts_size, trailer_parts
 from gwfast._fault cimport FAULT_CONNECT, FAULT_INTERNAL, FAULT_UPSTREAM_NAME, FAULT_UPSTREAM_TLS, fault_of_tls
 from gwfast._filter cimport Out, put_number, say
-from gwfast._loop cimport READ, READ_AGAIN, RECORDS, one_of, release
+from gwfast._loop cimport READ_AGAIN, RECORDS, one_of, release
 from gwfast._sys cimport *
 from gwfast._table cimport NO_BACKEND, Backend, Endpoint, Image, endpoint_at
 from gwfast._tls cimport CHOSEN_H2, Session, Setting, Ticket, dial as begin_tls
+from gwfast._unread cimport is_quiet
 
 cdef enum:
-    SUSPECT_MS = 1000      # an endpoint that refused a connection is second choice this long
     POOL_REQUESTS = 100000 # limits.POOL_REQUESTS
 
 
@@ -45,7 +45,7 @@ cdef class Waiter:
     cdef void upstream_trailers(self, const char *at, size_t n) noexcept:
         pass
 
-    cdef void upstream_reset(self, bint fresh) noexcept:
+    cdef void upstream_reset(self, bint refused) noexcept:
         pass
 
     cdef void upstream_bad(self) noexcept:
@@ -76,7 +76,7 @@ cdef class Upstream(Peer):
         if events & EPOLLRDHUP:
             self.hangup = True
         if self.status == IDLE:
-            if heard and not self.only_tickets():
+            if heard and not is_quiet(self):
                 self.close()   # nobody asked: it was closed, or says what it should not
             return
         if heard:
@@ -108,11 +108,6 @@ cdef class Upstream(Peer):
             # a broken pipe shows when the answer is read: it may have been sent before the break
         if heard and self.waiter is waiter and not self.closed:
             waiter.upstream_readable()
-
-    cdef bint only_tickets(self) noexcept:
-        """Whether what came while nobody asked is TLS's own (NewSessionTicket, RFC 8446 4.6.1)."""
-        self.readable = True
-        return self.tls is not None and self.read(self.loop.reply, READ) == READ_AGAIN
 
     cdef int secure(self) noexcept:
         cdef Session session
@@ -186,7 +181,7 @@ cdef class Upstream(Peer):
         cdef char line[18]
         cdef iovec parts[4]
         cdef int count = 1
-        self.chunked = chunked
+        self.chunked, self.mark = chunked, self.posted
         if n == 0 and not (end and chunked):
             return self.send(head, head_n)
         parts[0].iov_base = <void *>head
@@ -435,21 +430,22 @@ cdef class Upstreams:
     cdef uint64_t load(self, State *state) noexcept:
         return state.outstanding + (<uint64_t>1 << 32 if state.suspect_until > self.loop.now_ms else 0)
 
-    cdef Upstream take(self, State *state, bint fresh):
+    cdef Upstream take(self, State *state, bint fresh, bint once):
         cdef Upstream upstream = None
         if not fresh:
-            upstream = self.idle(state)
+            upstream = self.idle(state, once)
         if upstream is None:
             return self.dial(state)
         upstream.reused = True
         return upstream
 
-    cdef Upstream idle(self, State *state):
+    cdef Upstream idle(self, State *state, bint once):
         cdef Upstream upstream
         while state.idle != NULL:
             upstream = <Upstream>state.idle
             unlink(upstream)
-            if (self.loop.now_ms - upstream.born_ms > self.pool_age_ms or upstream.requests >= POOL_REQUESTS):
+            if (self.loop.now_ms - upstream.born_ms > self.pool_age_ms or upstream.requests >= POOL_REQUESTS
+                    or once and not is_quiet(upstream)):
                 upstream.close()
                 continue
             upstream.deadline = 0

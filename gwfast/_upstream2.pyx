@@ -20,10 +20,10 @@ cdef enum:
 @cython.final
 @cython.no_gc
 cdef class Pools(Muxes):
-    cdef Upstream take(self, State *state, bint fresh):
+    cdef Upstream take(self, State *state, bint fresh, bint once):
         cdef Mux mux
         if state.protocol != PROTO_H2C and not state.multiplexes:
-            return Upstreams.take(self, state, fresh)
+            return Upstreams.take(self, state, fresh, once)
         mux = self.roomy(state, fresh)
         if mux is None:
             mux = self.connect(state)

@@ -8,7 +8,7 @@ from scripted import Backend, head, one_rule
 from test_authorize import FAILED, OK, YES
 from test_exchange import asked, expect
 
-from gwfast import _counters
+from gwfast import _counters, limits
 from gwfast.graph.model import Passive, TargetPolicy
 from gwfast.plan import ir
 
@@ -99,7 +99,7 @@ def test_all_mirrors_are_dead(begin, backend):
     assert engine.count("upstream_connect_errors") == 2
 
 
-FAILURES = {"5xx": ERROR, "garbage": b"what\r\n\r\n", "nothing": b"", "cut": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok",
+FAILURES = {"5xx": ERROR, "garbage": b"what\r\n\r\n", "a part": b"HTTP/1.1 200", "cut": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok",
             "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"}
 
 
@@ -114,6 +114,21 @@ def test_what_they_do_wrong_counts_for_their_health(begin, backend, other, kind,
         assert len(_counters.ejected(engine.counters, [place])) == out
     assert engine.count("endpoint_ejections") == 1
     turns.ask(kind, other, YES)                        # where all are out, all are used
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_connection_that_ends_without_an_answer_counts(begin, backend, other, kind):
+    engine = begin(kind, [other.port], WATCHED)
+    turns = Turns(engine, backend)
+    turns.client.sendall(GET)
+    for n in range(limits.CONNECT_ATTEMPTS):
+        call = other.accept()
+        head(call)
+        assert engine.count("endpoint_ejections") == (n == 2)      # WATCHED: the second put it out
+        call.close()
+    if kind == "mirror":
+        turns.serve()
+    assert head(turns.client).split()[1] == (b"200" if kind == "mirror" else b"403")
 
 
 def test_no_connection_counts_for_their_health(begin):

@@ -101,16 +101,6 @@ def test_a_request_that_came_is_not_sent_twice(start, backend, reads):
     assert engine.count("upstream_retries") == 0
 
 
-def test_a_fresh_connection_that_ends_is_502(start, backend):
-    engine = start([("127.0.0.1", backend.port)])
-    client = engine.connect()
-    client.sendall(GET % 0)
-    upstream = backend.accept()
-    head(upstream)
-    upstream.close()
-    assert head(client).startswith(b"HTTP/1.1 502 ")
-
-
 def test_a_dead_endpoint_costs_no_request(start, backend):
     engine = start([("127.0.0.1", closed_port()), ("127.0.0.1", backend.port)])
     for n in range(10):
