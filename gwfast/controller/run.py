@@ -133,6 +133,10 @@ class Brain:
         self.problems = [*loaded.problems, *self._quarantine.problems()]
         return self.graph
 
+    def advance(self, changed: set[str] | None, *asked) -> tuple[Graph, dict[str, Feed | None]]:
+        """read(changed) and feed(*asked), in one go: who hears of a change waits for no more than that takes."""
+        return self.read(changed), self.feed(*asked)
+
     def feed(self, gateways: Mapping[Key, Served], fleets: list[str]) -> dict[str, Feed | None]:
         """Return the feeds that are new. After a failure the next reading finds what it was about."""
         changed, self._changed, self._asked = self._changed, set(), (gateways, fleets)
@@ -295,23 +299,36 @@ class Controller:
         self._log.bug(words, error)
 
     async def _round(self, changed: set[str] | None) -> None:
+        news = None
         if changed is None or changed:
-            self._graph = await self._aside.run(self._brain.read, changed)
+            if self._told:
+                self._graph, news = await self._aside.run(self._brain.advance, changed, *self._served())
+                self._server.publish(news)
+            else:
+                self._graph = await self._aside.run(self._brain.read, changed)
             self._tell(self._brain.problems)
-            self._provisioner.follow(self._graph)
+            self._provisioner.follow(self._graph)  # what it makes of it, fleets or ports, asks for another round
+        if news is None:
+            await self._feed()
+        self._say()
+
+    async def _feed(self) -> None:
+        """Tell fleets what there is, once it is known which there are."""
         if not self._provisioner.synced:
             return
         if not self._told and not self._source.certain:  # what may not be listed is not gone
             self._loop.call_later(CERTAIN_LOOK, self._ask, set())
             return
-        fleets = self._provisioner.fleets
-        news = await self._aside.run(self._brain.feed, served(fleets, self._provisioner.targets),
-                                     ["/".join(place) for place in fleets])
-        self._server.expect({"/".join(place): room_of(fleet) for place, fleet in fleets.items()})
+        news = await self._aside.run(self._brain.feed, *self._served())
         if news or not self._told:
             self._told = True
             self._server.publish(news)
-        self._say()
+
+    def _served(self) -> tuple[dict[Key, Served], list[str]]:
+        """Return whose each Gateway is, and all fleets, of which no more data planes are expected than they have."""
+        fleets = self._provisioner.fleets
+        self._server.expect({"/".join(place): room_of(fleet) for place, fleet in fleets.items()})
+        return served(fleets, self._provisioner.targets), ["/".join(place) for place in fleets]
 
     def _tell(self, problems: list[Problem]) -> None:
         """Log each problem of the cluster once, when it comes; what is wrong with an object that has a status is there."""

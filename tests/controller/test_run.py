@@ -88,6 +88,19 @@ def test_a_reading_that_fails_is_done_anew():
     assert {one.key for one in come} <= {key for feed in brain.feed(FLEETS, []).values() for key in feed.changed}
 
 
+def test_read_and_fed_in_one_go_is_one_after_the_other():
+    there, options = start(), ControllerOptions(controller_name="gwfast.dev/x", url="https://c:1", host="c", image="i", namespace="sys",
+                                                listen=("", 1), admin=("", 2))
+    loaded = Loaded(resources=there, problems=[], added=frozenset(there))
+    one, other = (Brain(SimpleNamespace(load=lambda changed: loaded), options) for _ in range(2))
+    graph, news = one.advance(None, FLEETS, [])
+    assert graph is one.graph and graph.routes.keys() == other.read(None).routes.keys() != set()
+    fed = other.feed(FLEETS, [])
+    assert {name: feed.version for name, feed in news.items()} == {name: feed.version for name, feed in fed.items()}
+    assert {name: set(feed.changed) for name, feed in news.items()} == {name: set(feed.changed) for name, feed in fed.items()}
+    assert news and all(feed.changed for feed in news.values())
+
+
 def test_nobody_is_told_of_a_cluster_whose_gateways_may_not_be_listed():
     """A replica that starts without the right, or before the API server has the kind, would empty every data plane."""
     told, later = [], []
@@ -95,8 +108,10 @@ def test_nobody_is_told_of_a_cluster_whose_gateways_may_not_be_listed():
     async def run(function, *given):
         return function(*given)
 
+    brain = SimpleNamespace(read=lambda changed: "graph", problems=[], feed=lambda *given: {"sys/x": "feed"},
+                            advance=lambda changed, *given: ("another graph", {"sys/x": "news"}))
     one = SimpleNamespace(
-        _aside=SimpleNamespace(run=run), _brain=SimpleNamespace(read=lambda changed: "graph", problems=[], feed=lambda *given: {"sys/x": "feed"}),
+        _aside=SimpleNamespace(run=run), _brain=brain, _feed=lambda: Controller._feed(one), _served=lambda: Controller._served(one),
         _provisioner=SimpleNamespace(follow=lambda graph: None, synced=True, fleets={}, targets={}), _told=False, _graph=None,
         _server=SimpleNamespace(publish=told.append, expect=lambda rooms: None), _source=SimpleNamespace(certain=False), _say=lambda: None,
         _ask=None, _tell=lambda problems: None,
@@ -109,3 +124,5 @@ def test_nobody_is_told_of_a_cluster_whose_gateways_may_not_be_listed():
     one._source.certain = False       # what is known by then stays known
     asyncio.run(Controller._round(one, set()))
     assert len(told) == 2
+    asyncio.run(Controller._round(one, {"something"}))
+    assert told[2:] == [{"sys/x": "news"}] and one._graph == "another graph"
