@@ -58,7 +58,7 @@ def test_a_kind_is_created_changed_and_deleted(world: World, kind: str):
     text, *values = CASES[kind]
     services = "\n---\n".join(f"{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{ports: [{{port: 53, protocol: UDP}}]}}}}"
                               for name in ("names-one", "names-two"))
-    world.apply(GATEWAY, route(), services)
+    world.apply(GATEWAY, route(parent="name: gw, sectionName: web"), services)
     world.until("a")
     shown = [f'"{value}"' if kind == "BackendTLSPolicy" else value for value in values]
     assert not [each for each in shown if each in plan(world)]
