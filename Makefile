@@ -1,6 +1,7 @@
 # make build   .venv/bin/gwfast, from nothing but Python 3.11+ and a C compiler
 # make test    the same, then the whole test suite          (make test ARGS="tests/unit -k path")
 # make test-cluster   the tests on a real Kubernetes of this machine's own: Linux, root, Go          (ARGS as above)
+#                     (GWFAST_FROZEN=60: the API server is frozen for a minute, not for 15 seconds)
 # make conformance   the Gateway API's own conformance suite against gwfast in such a Kubernetes; its report is conformance/*.yaml
 #                    (MODE=standard|dedicated, VERSION=1.7.0, ARGS="--run-test=NAME" and other flags of the suite)
 # make bench   gwfast beside others, on a quiet machine; the report is bench/results/report.html

@@ -1,4 +1,8 @@
 """What a controller fails on keeps nobody else from what is told, made and served."""
+import asyncio
+import base64
+import json
+import ssl
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,12 +16,20 @@ from controller_cases import SITE, OPTIONS as GRAPH, resources
 from failing import Bug, failing, steps
 from feed_world import FLEETS, start
 
+from gwfast import limits
 from gwfast.config.load import Loaded
 from gwfast.config.model import Key
+from gwfast.controller import authority
 from gwfast.controller import desired as wanted
 from gwfast.controller import fleet as fleets
+from gwfast.controller.apply import Applier
 from gwfast.controller.fleet import Known, Records, plan
 from gwfast.graph.attach import attach
+from gwfast.kubernetes import api
+from gwfast.kubernetes.api import CORE
+from gwfast.kubernetes.client import ApiError
+from gwfast.kubernetes.lease import Election
+from gwfast.kubernetes.referred import Referred
 from gwfast.controller.received import Batch, Received
 from gwfast.controller.run import Brain, ControllerOptions
 from gwfast.controller.wire import encode
@@ -167,3 +179,118 @@ def test_a_class_whose_parameters_cannot_be_read_keeps_the_last_ones(monkeypatch
     now = planned(text, known, spoilt)
     assert spoilt.keys() == {Key("GatewayClass", "", "gwfast")} and now.fleets == before.fleets
     assert SITE.namespace in {place[0] for place in now.fleets}
+
+
+# ---- What runs for as long as the controller does
+
+
+async def until(condition):
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+class Log:
+    """Keeps what went wrong."""
+
+    def __init__(self):
+        self.bugs = []
+
+    def bug(self, message, error, **fields):
+        self.bugs.append(error)
+
+    def __getattr__(self, level):
+        return lambda *message, **fields: None
+
+
+class Failing:
+    """A client that answers with a bug, so many times, and then as it should."""
+
+    def __init__(self, times, answer=b"{}"):
+        self.times, self.answer = times, answer
+
+    async def request(self, *given, **named):
+        self.times -= 1
+        if self.times >= 0:
+            raise Bug
+        return self.answer
+
+
+async def runs_on(work, condition):
+    task = asyncio.create_task(work)
+    try:
+        await until(condition)
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def test_a_secret_of_certificates_that_cannot_be_taken_ends_nobody(monkeypatch):
+    monkeypatch.setattr(limits, "API_BACKOFF", 0.001)
+    log, taken = Log(), []
+    secret = json.dumps({"metadata": {}, "data": {"tls.crt": base64.b64encode(b"no certificate").decode()}}).encode()
+
+    def take():
+        taken.append(it.certificate)
+        if len(taken) < 3:
+            raise ssl.SSLError("no start line")
+    it = authority.Authority(Failing(2, secret), "ns", ("c.test",), log, take)
+    asyncio.run(runs_on(it.run(), lambda: len(taken) == 3 and it.certificate))
+    assert len(log.bugs) == 4 and set(taken) == {b"no certificate"}
+
+
+def test_an_election_that_fails_in_an_unforeseen_way_is_tried_again():
+    log, answer = Log(), b'{"metadata": {"name": "l", "resourceVersion": "1"}, "spec": {}}'
+    election = Election(Failing(3, answer), "ns", "l", "me", lambda leads: None, retry=0.001, log=log)
+    asyncio.run(runs_on(election.run(), lambda: election.leads))
+    assert len([each for each in log.bugs if isinstance(each, Bug)]) >= 3
+
+
+def test_what_is_referred_to_and_cannot_be_read_keeps_nobody_waiting():
+    async def test():
+        log, moved = Log(), []
+        (kind,) = [each for each in CORE if each.name == "Secret"]
+        referred = Referred(Failing(1), kind, (), lambda name, raw: None, lambda: moved.append(referred.settled), log)
+        referred.want(frozenset([("n", "s")]))
+        await until(lambda: moved)
+        assert moved == [True] and referred.settled and not referred.unanswered and len(log.bugs) == 1
+    asyncio.run(test())
+
+
+def test_an_object_that_cannot_be_compared_stops_no_other(monkeypatch):
+    poison, other = Key("Service", "shop", "a"), Key("Service", "shop", "b")
+    made = {key: {"apiVersion": "v1", "kind": "Service", "metadata": {"name": key.name, "namespace": "shop"}, "spec": {}}
+            for key in (poison, other)}
+    monkeypatch.setattr(Applier, "_differs", lambda self, key: 1 // (key != poison))
+    log, told = Log(), []
+    client = SimpleNamespace(request=lambda method, *given, **named: answered(method, made[other]))
+    applier = Applier(client, "l", log, lambda key, words: told.append(key), lambda key: None)
+    applier.lead(True)
+    applier.want(made, ())
+    asyncio.run(runs_on(applier.run(), lambda: other in told))
+    assert poison not in told and [type(each) for each in log.bugs] == [ZeroDivisionError]
+
+
+async def answered(method, thing):
+    if method == "GET":
+        raise ApiError(404, "NotFound", "")
+    return json.dumps(thing).encode()
+
+
+def test_kinds_that_cannot_be_taken_are_asked_for_again(monkeypatch):
+    monkeypatch.setattr(api, "RETRY", 0.001)
+    log, changes = Log(), []
+
+    async def discover(client):
+        return {each.names: each for each in CORE}
+
+    def changed():
+        changes.append(1)
+        if len(changes) < 3:
+            discovery.served = {}
+            raise Bug
+    monkeypatch.setattr(api, "discover", discover)
+    discovery = api.Discovery(Failing(0), changed, log)
+    asyncio.run(runs_on(discovery.run(), lambda: len(changes) >= 3))
+    assert len([each for each in log.bugs if isinstance(each, Bug)]) == 2
