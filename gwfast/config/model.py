@@ -1018,7 +1018,7 @@ class ObjectPatch(_Type, kw_only=True):
 
 ParameterName = Literal[
     "dedicated", "replicas", "autoscaling", "podDisruptionBudget", "resources", "affinity", "tolerations", "nodeSelector",
-    "topologySpreadConstraints", "priorityClassName", "hostNetwork", "image", "pod", "serviceAccount", "service", "options",
+    "topologySpreadConstraints", "priorityClassName", "hostNetwork", "adminPort", "image", "pod", "serviceAccount", "service", "options",
     "env", "patches", "pythonFilters"]
 Network = Annotated[str, Meta(max_length=43, pattern=r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?\Z")]
 
@@ -1037,6 +1037,7 @@ class GatewayParametersSpec(_Type, kw_only=True):
     topology_spread_constraints: Annotated[tuple[_AnyObject, ...], Meta(max_length=16)] | None = None
     priority_class_name: Annotated[str, Meta(min_length=1, max_length=253)] | None = None
     host_network: bool | None = None
+    admin_port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     image: ContainerImage | None = None
     pod: PodTemplateMetadata | None = None
     service_account: ServiceAccountTemplate | None = None

@@ -33,10 +33,14 @@ from gwfast.controller.fleet import (
 )
 from gwfast.controller.parameters import arguments, may_ask
 from gwfast.controller.ports import Wanted
+from gwfast.identity import identity
 from gwfast.kinds import seconds
 
 Object = dict[str, Any]
 ADMIN_PORT = 9000
+# On the network of a node each fleet needs one of its own. Below NodePorts (30000); of 2,000 two of a node's few fleets are
+# rarely one, and parameters may say another (adminPort).
+HOST_ADMIN_PORTS = range(28_000, 30_000)
 USER = 65532  # the image's, and distroless's nonroot
 AUDIENCE = "gwfast-controller"  # of data planes' tokens: they are worth nothing at the API server
 TOKEN_SECONDS = 3600  # kubelet makes a new one at 80 % of that
@@ -189,7 +193,7 @@ def _headless(fleet: Fleet, face: _Face) -> Object:
     return {
         "apiVersion": "v1", "kind": "Service", "metadata": face.metadata(fleet.name),
         "spec": {"type": "ClusterIP", "clusterIP": "None", "ipFamilyPolicy": "PreferDualStack", "selector": selector(fleet),
-                 "ports": [{"name": "admin", "port": ADMIN_PORT, "protocol": "TCP", "targetPort": ADMIN_PORT}]},
+                 "ports": [{"name": "admin", "port": ADMIN_PORT, "protocol": "TCP", "targetPort": admin_port(fleet)}]},
     }
 
 
@@ -268,6 +272,15 @@ def image(given: GatewayParametersSpec, site: Site) -> str:
     return f"{asked.repository or repository}:{tag}" if tag else (asked.repository or repository)
 
 
+def admin_port(fleet: Fleet) -> int:
+    """Return where the data planes of a fleet have their admin."""
+    if fleet.parameters.admin_port is not None:
+        return fleet.parameters.admin_port
+    if not fleet.parameters.host_network:
+        return ADMIN_PORT
+    return HOST_ADMIN_PORTS[identity("/".join(fleet.place)) % len(HOST_ADMIN_PORTS)]
+
+
 def _container(fleet: Fleet, site: Site) -> Object:
     given = fleet.parameters
     pull = (given.image and given.image.pull_policy) or site.pull_policy
@@ -279,9 +292,9 @@ def _container(fleet: Fleet, site: Site) -> Object:
         "args": [
             "run", "--controller", site.url, "--token-file", f"{IDENTITY_FOLDER}/token",
             "--ca-file", f"{IDENTITY_FOLDER}/{CA_FILE}", "--state-dir", STATE_FOLDER,
-            "--admin", f"0.0.0.0:{ADMIN_PORT}", *arguments(given.options)],
+            "--admin", f"0.0.0.0:{admin_port(fleet)}", *arguments(given.options)],
         "env": own + [_given(each) for each in given.env or ()],
-        "ports": [{"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
+        "ports": [{"name": "admin", "containerPort": admin_port(fleet), "protocol": "TCP"}],
         "resources": given.resources if given.resources is not None else RESOURCES,
         "readinessProbe": _probe("/readyz", period=2, failures=2, timeout=2),
         "livenessProbe": _probe("/healthz", period=10, failures=6, timeout=5),

@@ -8,6 +8,7 @@ import pytest
 from cluster import Cluster
 from conftest import require_cluster
 from installed import BACKEND, SYSTEM, Load, address, install_yaml, parameters, routed, told
+from node.network import NODE_IP
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,30 @@ def test_a_gateway_that_moves_loses_nothing(cluster: Cluster) -> None:
         load.goes_on(300)
     assert load.lost == []
     assert cluster.get("Gateway", "move-gateway")["status"]["addresses"][0]["value"] == host
+
+
+def test_two_gateways_on_the_network_of_one_node(cluster: Cluster) -> None:
+    """Their ports are those of the node, and what each answers probes on is its own."""
+    cluster.apply(parameters("nodes", "{dedicated: true, hostNetwork: true, replicas: 1}", SYSTEM) + f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {{name: nodes}}
+spec:
+  controllerName: gwfast.dev/gateway-controller
+  parametersRef: {{group: gwfast.dev, kind: GatewayParameters, name: nodes, namespace: {SYSTEM}}}
+---
+""" + routed("first", of="nodes") + routed("second", of="nodes").replace("port: 80}", "port: 81}", 1))
+    for name, port in (("first-gateway", 80), ("second-gateway", 81)):
+        cluster.wait_for(lambda name=name: told(cluster, name, "Programmed")[0] == "True", f"{name} to be programmed", 60)
+        assert [one["value"] for one in cluster.get("Gateway", name)["status"]["addresses"]] == [NODE_IP]
+        cluster.wait_for(lambda port=port: cluster.http(NODE_IP, port, "/api/x").status == 200, f"{name} to answer")
+        assert cluster.http(NODE_IP, port, "/other").status == 404
+    pods = [each for each in cluster.objects("Pod", "default") if each["spec"].get("hostNetwork")]
+    ports = {port["containerPort"] for pod in pods for port in pod["spec"]["containers"][0]["ports"]}
+    assert len(pods) == len(ports) == 2 and all(28000 <= port < 30000 for port in ports)
+    assert all(cluster.http(NODE_IP, port, "/readyz").status == 200 for port in ports)
+    cluster.kubectl("delete", "gateways.gateway.networking.k8s.io", "first-gateway", "second-gateway")
+    cluster.kubectl("delete", "gatewayclass", "nodes")
 
 
 def test_an_address_of_somebody_else(cluster: Cluster) -> None:

@@ -98,7 +98,7 @@ def fields():
     return [each for each in GatewayParametersSpec.__struct_encode_fields__ if each not in ("allowedForGateways", "addresses")]
 
 
-ONE = {"affinity": {}, "tolerations": [], "nodeSelector": {}, "env": [], "patches": [], "image": {}, "serviceAccount": {}, "hostNetwork": True,
+ONE = {"affinity": {}, "tolerations": [], "nodeSelector": {}, "env": [], "patches": [], "image": {}, "serviceAccount": {}, "hostNetwork": True, "adminPort": 9,
        "priorityClassName": "p", "dedicated": True, "replicas": 1, "autoscaling": {"maxReplicas": 2}, "podDisruptionBudget": {"minAvailable": 1},
        "resources": {}, "topologySpreadConstraints": [], "pod": {}, "service": {}, "options": {}, "pythonFilters": False}
 
