@@ -1018,8 +1018,8 @@ class ObjectPatch(_Type, kw_only=True):
 
 ParameterName = Literal[
     "dedicated", "replicas", "autoscaling", "podDisruptionBudget", "resources", "affinity", "tolerations", "nodeSelector",
-    "topologySpreadConstraints", "priorityClassName", "hostNetwork", "adminPort", "image", "pod", "serviceAccount", "service", "options",
-    "env", "patches", "pythonFilters"]
+    "topologySpreadConstraints", "priorityClassName", "hostNetwork", "adminPort", "image", "pod", "serviceAccount", "service",
+    "options", "env", "patches", "pythonFilters"]
 Network = Annotated[str, Meta(max_length=43, pattern=r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?\Z")]
 
 
