@@ -82,7 +82,9 @@ def test_install_yaml_is_the_chart():
 
 @needs_helm
 def test_lint():
-    assert "0 chart(s) failed" in helm("lint", str(CHART)).stdout
+    for values in ([], ['mode="one-process"'], ["serviceMonitor.create=true", "networkPolicy.create=true", 'watchNamespaces=["a"]']):
+        sets = [part for value in values for part in ("--set-json", value)]
+        assert "0 chart(s) failed" in helm("lint", "--strict", "--kube-version", "1.30", str(CHART), *sets).stdout
 
 
 def test_the_version_is_the_programs():
@@ -92,7 +94,7 @@ def test_the_version_is_the_programs():
 
 def test_every_value_has_a_schema_and_every_schema_a_value():
     def differences(schema, value, path=""):
-        if isinstance(value, dict) and "properties" in schema:
+        if isinstance(value, dict) and "properties" in schema and path != ".gatewayClass.parameters":  # which are the CRD's
             assert schema.get("additionalProperties") is False, path
             yield from (f"{path}.{name}" for name in schema["properties"].keys() ^ value.keys())
             for name in value.keys() & schema["properties"].keys():
@@ -104,6 +106,103 @@ def test_every_value_has_a_schema_and_every_schema_a_value():
 
 
 # ---- values
+
+
+def as_json_schema(schema):
+    """A schema of a CRD in the words of JSON Schema, which knows no pruning: a field that is not there is an error."""
+    if schema.get("x-kubernetes-int-or-string"):
+        return {"type": ["integer", "string"]}
+    words = ("type", "enum", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "pattern", "required")
+    found = {word: schema[word] for word in words if word in schema}
+    if schema.get("x-kubernetes-list-type") == "set":
+        found["uniqueItems"] = True
+    if "items" in schema:
+        found["items"] = as_json_schema(schema["items"])
+    if "properties" in schema:
+        found |= {"additionalProperties": False, "properties": {name: as_json_schema(each) for name, each in schema["properties"].items()}}
+    elif "additionalProperties" in schema:
+        found["additionalProperties"] = as_json_schema(schema["additionalProperties"])
+    return found
+
+
+def test_parameters_of_the_class_are_checked_as_the_crd_checks_them():
+    """The API server would drop a field that is misspelt, and say nothing."""
+    crd = yaml.safe_load((ROOT / "deploy/crds/gatewayparameters.yaml").read_text())
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert schema["properties"]["gatewayClass"]["properties"]["parameters"] == as_json_schema(spec)
+
+
+def places(value, path=""):
+    """The paths of all values that have names in them which the chart knows."""
+    if isinstance(value, dict) and value:
+        yield path
+        for name, each in value.items():
+            yield from places(each, f"{path}.{name}".lstrip("."))
+
+
+def known(path):
+    """Whether the names of a value are the chart's to know, and not Kubernetes'."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    for name in filter(None, path.split(".")):
+        schema = schema.get("properties", {}).get(name, {})
+    return schema.get("additionalProperties") is False
+
+
+PLACES = [*filter(known, places(yaml.safe_load((CHART / "values.yaml").read_text()))), "gatewayClass.parameters", "gatewayClass.parameters.service"]
+
+
+@needs_helm
+@pytest.mark.parametrize("place", PLACES)
+def test_a_name_that_is_misspelt_is_refused_everywhere(place):
+    value = f"{place}.mispelt".lstrip(".")
+    done = helm("template", "x", str(CHART), "--kube-version", "1.30", "--set-json", f'{value}="x"', check=False)
+    assert done.returncode != 0 and "additional properties 'mispelt' not allowed" in done.stderr, done.stderr
+
+
+# Another value than the chart's own for each, and the mode in which it makes a difference.
+BOTH, ONE, MANY = ("controller",), ("one-process",), ("controller", "one-process")
+ANOTHER = {
+    "mode": (ONE, '"one-process"'), "controllerName": (MANY, '"example.com/x"'), "image.repository": (MANY, '"r/x"'), "image.tag": (MANY, '"2"'),
+    "image.pullPolicy": (MANY, '"Always"'), "imagePullSecrets": (MANY, '[{"name":"s"}]'), "watchNamespaces": (MANY, '["a"]'),
+    "gatewayClass.create": (MANY, "false"), "gatewayClass.name": (MANY, '"x"'), "gatewayClass.parameters": (BOTH, '{"replicas":3}'),
+    "rbac.create": (MANY, "false"), "rbac.dedicated": (BOTH, "false"), "serviceAccount.create": (MANY, "false"),
+    "serviceAccount.name": (MANY, '"x"'), "serviceAccount.annotations": (MANY, '{"a":"b"}'), "controller.replicas": (BOTH, "3"),
+    "controller.port": (BOTH, "9443"), "oneProcess.kind": (ONE, '"DaemonSet"'), "oneProcess.replicas": (ONE, "3"),
+    "oneProcess.hostNetwork": (ONE, "true"), "oneProcess.ports": (ONE, '[{"name":"x","port":81}]'), "oneProcess.drainSeconds": (ONE, "31"),
+    "oneProcess.service.create": (ONE, "false"), "oneProcess.service.type": (ONE, '"NodePort"'),
+    "oneProcess.service.annotations": (ONE, '{"a":"b"}'), "oneProcess.service.externalTrafficPolicy": (ONE, '"Local"'),
+    "podDisruptionBudget.create": (MANY, "false"), "podDisruptionBudget.maxUnavailable": (MANY, '"50%"'),
+    "serviceMonitor.create": (MANY, "true"), "serviceMonitor.labels": (MANY, '{"a":"b"}'), "serviceMonitor.interval": (MANY, '"9s"'),
+    "networkPolicy.create": (BOTH, "true"), "networkPolicy.apiServerPorts": (BOTH, "[1]"), "podSecurityContext.fsGroup": (MANY, "1"),
+    "securityContext.readOnlyRootFilesystem": (MANY, "false"),
+} | {f"{own}.{name}": (modes, value) for own, modes in (("controller", BOTH), ("oneProcess", ONE)) for name, value in (
+    ("options", '{"log-level":"debug"}'), ("env", '[{"name":"A","value":"b"}]'), ("resources.requests.cpu", '"1"'), ("podLabels", '{"a":"b"}'),
+    ("podAnnotations", '{"a":"b"}'), ("nodeSelector", '{"a":"b"}'), ("tolerations", '[{"key":"a"}]'), ("affinity", '{"nodeAffinity":{}}'),
+    ("topologySpreadConstraints", '[{"maxSkew":2}]'), ("priorityClassName", '"p"'))}
+
+
+def leaves(value, path=""):
+    for name, each in value.items():
+        at = f"{path}.{name}".lstrip(".")
+        yield from leaves(each, at) if isinstance(each, dict) and each and known(at) else [at]
+
+
+def test_each_value_is_tried():
+    written = {*leaves(yaml.safe_load((CHART / "values.yaml").read_text()))}
+    tried = {next((each for each in written if path == each or path.startswith(f"{each}.")), path) for path in ANOTHER}
+    assert tried == written
+
+
+@needs_helm
+@pytest.mark.parametrize("mode, path, value", [(mode, path, value) for path, (modes, value) in ANOTHER.items() for mode in modes])
+def test_each_value_makes_a_difference(mode, path, value):
+    """And what comes out is YAML; what `helm lint` says of it too."""
+    on = ["serviceMonitor.create=true"] if path.startswith("serviceMonitor.") and path != "serviceMonitor.create" else []
+    on += ["networkPolicy.create=true"] if path == "networkPolicy.apiServerPorts" else []
+    before = on if path == "mode" else [f'mode="{mode}"', *on]
+    assert render(*before) != render(*before, f"{path}={value}")
+
 
 WRONG = [
     ('mode="both"', "/mode"), ("controller.replica=3", "replica"), ("controller.replicas=-1", "/controller/replicas"),
