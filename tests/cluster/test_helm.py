@@ -48,8 +48,11 @@ def test_what_the_chart_makes_is_what_the_kinds_say(cluster: Cluster, mode: str)
     sets = [part for value in (f'mode="{mode}"', *EVERYTHING) for part in ("--set-json", value)]
     text = helm(cluster, "template", "gwfast", CHART, "--namespace", SYSTEM, "--validate", *sets)
     cluster.apply(text, "--validate=strict")
-    assert cluster.get("ServiceMonitor", f"gwfast{'-controller' * (mode == 'controller')}", SYSTEM)["spec"]["endpoints"]
-    assert len(cluster.objects("NetworkPolicy", SYSTEM)) == len(cluster.objects("PodMonitor", SYSTEM)) == (mode == "controller")
+    name = "gwfast-controller" if mode == "controller" else "gwfast"
+    monitor = cluster.wait_for(lambda: cluster.get("ServiceMonitor", name, SYSTEM), "the API server to read what it has just learnt of")
+    assert monitor["spec"]["endpoints"]
+    monitors = cluster.wait_for(lambda: [cluster.objects("PodMonitor", SYSTEM)], "the API server to read what it has just learnt of")[0]
+    assert len(cluster.objects("NetworkPolicy", SYSTEM)) == len(monitors) == (mode == "controller")
     assert cluster.objects("PodDisruptionBudget", SYSTEM)
     if mode == "controller":
         scaler = cluster.wait_for(lambda: cluster.get("HorizontalPodAutoscaler", "gwfast-gwfast", SYSTEM), "the autoscaler", 60)
