@@ -1,5 +1,6 @@
 """From a source to a table, again and again: the stages in a row, each kept between reloads so that a change costs what
-changed. Runs aside, in a thread of its own (the supervisor's loop stays free), and knows nothing of sockets or processes.
+changed. Runs aside (the supervisor's loop stays free), in whichever thread it is asked to, in one at a time, and knows nothing of
+sockets or processes; `prepare` alone may run beside the rest.
 
 Rule: a resource that a stage fails on, which is a bug, is held back (config.quarantine), and all others go on.
 """
