@@ -16,7 +16,6 @@ Rules:
 """
 import asyncio
 import contextlib
-import ctypes
 import gc
 import math
 import os
@@ -27,7 +26,7 @@ from collections.abc import Iterable, Iterator, Set
 from functools import partial
 from typing import Protocol
 
-from gwfast import __version__, _counters
+from gwfast import __version__, _counters, heap
 from gwfast.config.locate import locate
 from gwfast.config.source import Source
 from gwfast.endpoints.health import Health
@@ -214,10 +213,10 @@ class Supervisor:
             if not self._collected:
                 self._collect()
                 self.aside.be_nice()  # until now there was no traffic to be nice to
-                _trim()
 
     def _collect(self) -> None:
-        """Find cycles, between rounds, in what is new: what was there the last time stays, and would take long to look at."""
+        """Find cycles, between rounds, in what is new: what was there the last time stays, and would take long to look at. What
+        rounds needed goes back."""
         if self._busy:
             self._loop.call_later(COLLECT_AGAIN, self._collect)
             return
@@ -225,6 +224,7 @@ class Supervisor:
             gc.collect()
         if self._collected != self._changes:
             gc.freeze()
+            heap.trim()
         self._collected = self._changes
         self._loop.call_later(COLLECT, self._collect)
 
@@ -478,12 +478,6 @@ def _port_problem(port: Port, reading: Reading) -> Problem:
         field = f"spec.listeners[{names.index(listener.name)}].port"
     return Problem(source=resource.source, resource=str(resource.key), field=field, reason="AddressNotUsable",
                    message=f"listener {listener.id} cannot listen on {port.where}: {port.error}")
-
-
-def _trim() -> None:
-    """Give back what the C library keeps of what was freed."""
-    with contextlib.suppress(AttributeError):  # it is not glibc
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _what(problem: Problem) -> tuple[str, ...]:
