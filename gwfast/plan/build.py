@@ -435,14 +435,20 @@ def _plain(weight: int, backend: Backend) -> WeightedBackend:
 
 def _filters(written: tuple[HTTPRouteFilter | GRPCRouteFilter, ...], refused: tuple[Refused, ...],
              led: Mapping[int, Backend | Led]) -> tuple[Filter, ...]:
-    if not written:
-        return ()
+    if not led and not refused:
+        return _plain_filters(written) if written else ()
     filters = plan_filters(written, led)
     answers = {each.index: AnswerFilter(status=each.status, reason=f"{each.message or each.type} ({each.reason})")
                for each in refused}
     return tuple(one for i, each in enumerate(filters) if (one := answers.get(i, each)) is not None)
 
 
+@lru_cache(SHARED)
+def _plain_filters(written: tuple[HTTPRouteFilter | GRPCRouteFilter, ...]) -> tuple[Filter, ...]:
+    return tuple([each for each in plan_filters(written, {}) if each is not None])
+
+
+@lru_cache(SHARED)
 def _instant(moment: datetime | None) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else ""
 

@@ -8,6 +8,8 @@ Rules:
 - a rule with a CORS filter that matches on a method also gets the preflights for it
 - a connection that is not HTTP matches as a request for '/'
 """
+from functools import lru_cache
+
 from msgspec.structs import replace
 
 from gwfast.config.model import (GRPCHeaderMatch, GRPCRouteMatch, GRPCRouteRule, HTTPHeaderMatch, HTTPQueryParamMatch,
@@ -15,6 +17,7 @@ from gwfast.config.model import (GRPCHeaderMatch, GRPCRouteMatch, GRPCRouteRule,
 from gwfast.graph.methods import ANY_CALL, method_path
 from gwfast.plan.ir import Match, ValueMatch
 from gwfast.plan.paths import normal_path, normal_prefix
+from gwfast.sharing import SHARED
 
 EVERY_CALL = (GRPCRouteMatch(),)
 CONNECTION = Match()
@@ -62,6 +65,7 @@ def _call(match: GRPCRouteMatch, index: int) -> Match:
     return Match(path_type=kind, path=path, headers=_headers(match.headers), index=index)
 
 
+@lru_cache(SHARED)
 def _headers(written: tuple[HTTPHeaderMatch, ...] | tuple[GRPCHeaderMatch, ...]) -> tuple[ValueMatch, ...]:
     headers: dict[str, ValueMatch] = {}
     for each in written:
