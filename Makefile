@@ -3,7 +3,7 @@
 # make test-cluster   the tests on a real Kubernetes of this machine's own: Linux, root, Go          (ARGS as above)
 #                     (GWFAST_FROZEN=60: the API server is frozen for a minute, not for 15 seconds)
 # make conformance   the Gateway API's own conformance suite against gwfast in such a Kubernetes; its report is conformance/*.yaml
-#                    (MODE=standard|dedicated, VERSION=1.7.0, ARGS="--run-test=NAME" and other flags of the suite)
+#                    (MODE=standard|dedicated|one-process, VERSION=1.7.0, ARGS="--run-test=NAME" and other flags of the suite)
 # make bench   gwfast beside others, on a quiet machine; the report is bench/results/report.html
 # make cluster   a Kubernetes of this machine's own with gwfast, a Gateway and backends, ports 8080 and 6443, until Ctrl-C
 # make demo    echo backends and the gateway on examples/demo/, ports 8080 and 8443, until Ctrl-C
