@@ -28,7 +28,8 @@
 #   launch                    its Hold is asked; body bytes wait in `early` meanwhile, `keep` of them at most
 #   passed                    `request`, as its Hold left it, is read again; the ops that follow are applied; the next is asked,
 #                             or a backend is chosen and the request sent
-# Those of the backendRef follow in the same way, once it is chosen.
+# Those of the backendRef follow in the same way, once it is chosen. Those of the listener (Listener.front) come before all of it,
+# as the ops of a rule that has no backends (`prerouting`): the rule is chosen for what they made of the request.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from gwfast._body cimport Body
 from gwfast._call cimport Call, Calls
@@ -164,6 +165,7 @@ cdef class Exchange(Waiter):
     cdef Buf answer_head       # the response's head as they left it
     cdef Buf kept              # of a stream: what has come of its body while they are asked
     cdef bint kept_end
+    cdef bint prerouting       # the listener's own filters are asked: no rule is chosen yet
     cdef bint paused           # they are asked: nothing is read of the response
     cdef bint at_once          # and whoever answers at once need not go on with it
     cdef Buf request           # the head for the upstream, as HTTP/1.1 has it
@@ -239,6 +241,8 @@ cdef class Exchange(Waiter):
     cdef int watch(self, const char **at, size_t *n, bint end) noexcept
     cdef int hold_next(self, const Found *found, const Bind *bind, uint32_t since) noexcept
     cdef int cross(self, const Op *ops, uint32_t count) noexcept
+    cdef int filter_first(self, Found *found, const Bind *bind) noexcept
+    cdef int route(self, const Bind *bind, uint32_t since) noexcept
     cdef int hold_until(self, uint32_t until, const Found *found, const Bind *bind, uint32_t since) noexcept
     cdef void reflect(self) noexcept     # sends copies of the request to its mirrors
     cdef void mirror(self, const char *at, size_t n, bint end, bint trailers) noexcept

@@ -268,6 +268,30 @@ cdef inline int go_on(Exchange self, const Found *found, const Bind *bind, uint3
     return 0
 
 
+cdef inline int enter(Exchange self, const Found *found, const Bind *bind, int result) noexcept:
+    """Go the way of the rule that was found; `result` is find()'s. As begin()."""
+    cdef const Image *image = self.table.image
+    if result != FOUND:
+        set_ops(&self.ops, image, 0, 0)
+        self.fail(FAULT_AMBIGUOUS if result == AMBIGUOUS else FAULT_FIELDS_LARGE if result == UNSTATED else FAULT_NO_RULE)
+        return 1
+    self.rule = found.rule
+    set_ops(&self.ops, image, found.rule.ops.first, found.rule.ops.count)
+    if found.rule.flags & (RULE_POLICY | RULE_HOLDS | RULE_CORS | RULE_MIRRORS | RULE_SESSIONS):
+        self.ops.said_n = 0
+        if found.rule.flags & RULE_POLICY:
+            self.begin_policy()
+        if found.rule.flags & RULE_CORS and self.cross(self.ops.first[0], self.ops.count[0]) != 0:
+            return 1
+        if found.rule.flags & RULE_HOLDS:
+            self.found, self.bound = found[0], bind
+        if found.rule.flags & RULE_SESSIONS:
+            self.prefer = remember(&self.session, image, found.rule, &self.gateway.head, self.gateway.session_key,
+                                   &self.gateway.loop.pool)
+        return self.hold_next(found, bind, 0)
+    return go_on(self, found, bind, 0, NONE)
+
+
 cdef inline void await_more(Exchange self) noexcept:
     """The response has begun and bytes went either way: from here on only silence both ways is timed, where the rule does not
     say itself how long a response may take."""
@@ -369,24 +393,9 @@ cdef class Exchange(Waiter):
             set_ops(&self.ops, image, 0, 0)
             self.fail(FAULT_MISDIRECTED)       # another listener's, to be asked for with its own TLS (RFC 9110 7.4)
             return 1
-        if result != FOUND:
-            set_ops(&self.ops, image, 0, 0)
-            self.fail(FAULT_AMBIGUOUS if result == AMBIGUOUS else FAULT_FIELDS_LARGE if result == UNSTATED else FAULT_NO_RULE)
-            return 1
-        self.rule = found.rule
-        set_ops(&self.ops, image, found.rule.ops.first, found.rule.ops.count)
-        if found.rule.flags & (RULE_POLICY | RULE_HOLDS | RULE_CORS | RULE_MIRRORS | RULE_SESSIONS):
-            self.ops.said_n = 0
-            if found.rule.flags & RULE_POLICY:
-                self.begin_policy()
-            if found.rule.flags & RULE_CORS and self.cross(self.ops.first[0], self.ops.count[0]) != 0:
-                return 1
-            if found.rule.flags & RULE_HOLDS:
-                self.found, self.bound = found, bind
-            if found.rule.flags & RULE_SESSIONS:
-                self.prefer = remember(&self.session, image, found.rule, &gateway.head, gateway.session_key, &gateway.loop.pool)
-            return self.hold_next(&found, bind, 0)
-        return go_on(self, &found, bind, 0, NONE)
+        if found.listener != NULL and found.listener.front:
+            return self.filter_first(&found, bind)
+        return enter(self, &found, bind, result)
 
     cdef int cross(self, const Op *ops, uint32_t count) noexcept:
         """Where there is an OP_CORS among these: keep what it says to the request for the response; a preflight is
@@ -532,6 +541,8 @@ cdef class Exchange(Waiter):
         self.owes = True
         if until < self.ops.count[0]:
             return self.hold_until(until, found, bind, since)
+        if self.prerouting:
+            return self.route(bind, since)
         self.hold_at = NONE
         if go_on(self, found, bind, since, self.prefer) != 0:
             return 1
@@ -542,6 +553,33 @@ cdef class Exchange(Waiter):
         if self.hold_at == NONE and found.rule.flags & RULE_MIRRORS and not self.upgrade:
             self.hold_at = REFLECT
         return 0
+
+    cdef int filter_first(self, Found *found, const Bind *bind) noexcept:
+        """Ask the filters of the listener, whatever rule there is. As begin()."""
+        cdef const Image *image = self.table.image
+        self.rule = found.rule = rule_at(image, found.listener.front - 1)
+        found.prefix_len = found.prefix = 0
+        self.ops.said_n = 0
+        set_ops(&self.ops, image, self.rule.ops.first, self.rule.ops.count)
+        self.found, self.bound = found[0], bind
+        self.prerouting = True
+        return self.hold_next(found, bind, 0)
+
+    cdef int route(self, const Bind *bind, uint32_t since) noexcept:
+        """They let it pass, the ops from `since` on are left: choose a rule for the request in gateway.head. As begin()."""
+        cdef Ops rest = self.ops
+        cdef const Op *op
+        cdef Found found
+        skip_ops(&rest, since)
+        op = answering(&rest)
+        if op != NULL:
+            self.answer_op(op, &self.found, bind)
+            return 1
+        self.prerouting = False
+        self.hold_at = NONE
+        self.rule = NULL
+        self.gateway.head.stated = True        # what the gateway says of the client was written before they were asked
+        return enter(self, &found, bind, find(self.table.image, bind, &self.gateway.head, &found))
 
     cdef int hold_until(self, uint32_t until, const Found *found, const Bind *bind, uint32_t since) noexcept:
         """Apply the ops from `since` up to the one that holds. As begin()."""
@@ -1562,7 +1600,7 @@ cdef class Exchange(Waiter):
 
     cdef void settle(self) noexcept:
         cdef Call call
-        self.owes = self.waits_for_session = self.keeping = False
+        self.owes = self.waits_for_session = self.keeping = self.prerouting = False
         self.granted = NULL
         if self.queue != NULL:
             self.gateway.upstreams.leave(self)

@@ -149,6 +149,8 @@ cdef class ListenerBlock:
     cdef uint32_t asking       # of these together
     cdef list places           # its indexes among the listeners: a listener on several addresses has as many
     cdef ssize_t names         # where its Names lie in the index
+    cdef object front          # of the plan's Listener; None
+    cdef uint32_t front_slot   # of its RuleBlock
 
     def __cinit__(self):
         self.hosts = ()
@@ -296,6 +298,7 @@ cdef class Writer:
         for block in known.values():
             for host in block.blocks:
                 self.drop_host(host)
+            self.set_front(block, None)
         return 0
 
     cdef int bind(self, object bind, uint32_t id) except -1:
@@ -343,6 +346,8 @@ cdef class Writer:
         if listener.hosts is not block.hosts or not block.names:
             self.write_hosts(block, listener.hosts)
             block.hosts = listener.hosts
+        if listener.front is not block.front:
+            self.set_front(block, listener.front)
         if listener.tls is not None and listener.tls.client_ca:
             client_auth = CLIENT_AUTHS[listener.tls.client_mode]
         for at in block.places:
@@ -351,6 +356,20 @@ cdef class Writer:
             out.mode = MODES[listener.mode]
             out.client_auth = client_auth
             out.asks = block.asking != 0
+            out.front = block.front_slot + 1 if block.front is not None else 0
+        return 0
+
+    # What is asked before a rule is chosen: held as the entries of a host hold their rules.
+    cdef int set_front(self, ListenerBlock block, object front) except -1:
+        cdef uint32_t slot = 0
+        cdef ssize_t at
+        if front is not None:
+            slot = self.rule(front)
+            (<uint32_t *>self.rule_refs.at)[slot] += 1
+        if block.front is not None:
+            at = self.left.push(sizeof(uint32_t))
+            (<uint32_t *>(self.left.at + at))[0] = block.front_slot
+        block.front, block.front_slot = front, slot
         return 0
 
     # ---- Hosts ----

@@ -222,6 +222,8 @@ cdef struct Listener:
     uint8_t client_auth    # ClientAuth
     uint8_t asks           # a match of a rule is on a field that is the gateway's to say (_index.is_ours)
     uint8_t pad
+    uint32_t front         # 1 + index of the Rule whose ops every request passes before a rule is chosen; 0: there is none
+    uint32_t pad2
 
 cdef enum Transport:       # what a client's first bytes are
     BIND_HTTP = 0
@@ -346,7 +348,7 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 # two in size, at most half full (of paths three eighths: requests often ask for some that are not there); keys are
 # compared in full. Between what is in use lies what no longer is.
 cdef enum:
-    IMAGE_VERSION = 16
+    IMAGE_VERSION = 17
     HASH_SEED = 0x2545F491
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
     UNION_PATTERNS = 1024        # of one automaton (limits), and the words of as many bits

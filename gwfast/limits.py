@@ -83,6 +83,7 @@ RESPONSE_TIMEOUT = 60.0  # from the end of the request to the response's head; 5
 # A request whose response has begun, without a byte either way; cut. Servers of events speak every 15 to 30 s (the HTML standard
 # advises 15), gRPC's keepalive every 5 min at most; Envoy and Contour: 5 min; nginx: 60 s between two reads of a response.
 STREAM_IDLE_TIMEOUT = 300.0
+AUTHORIZATION_BODY_BYTES = 16 * 1024 * 1024  # of a request that an authorizer is shown; kept until it answered (as maxBody)
 RETRY_ATTEMPTS = 2  # where a rule asks for retries and does not say how many (Envoy Gateway)
 RETRY_BACKOFF = 0.025  # and how long to wait (Envoy); twice as long each time, up to RETRY_BACKOFF_GROWTH times
 RETRY_BACKOFF_GROWTH = 10  # as Envoy

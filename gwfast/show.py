@@ -246,6 +246,7 @@ def routes_text(plan: Plan) -> str:
         lines += [_bind_words(bind)]
         for listener in bind.listeners:
             lines += ["", f"  listener {_listener_words(listener)}"]
+            lines += [f"    before a rule is chosen: {words}" for words in front_lines(listener)]
             for host in listener.hosts:
                 lines += ["", f"    {host.hostname or 'any host'}"]
                 rows = [row for i, entry in enumerate(host.entries, 1) for row in _entry_rows(i, entry)]
@@ -319,6 +320,11 @@ def rule_lines(rule: Rule) -> list[str]:
     return lines + changes + dump.policy_words(rule)
 
 
+def front_lines(listener: Listener) -> list[str]:
+    """Say what the filters of a listener do to every request."""
+    return _filter_lines(listener.front.filters) if listener.front else []
+
+
 def _filter_lines(filters: tuple[Filter, ...]) -> list[str]:
     lines = []
     for each in filters:
@@ -353,6 +359,7 @@ def explain_text(found: Explanation, places: dict[str, str], every: bool = False
         words = ["" if found.listener.mode in ("tcp", "udp") else found.listener.hostname or "any hostname",
                  MODES.get(found.listener.mode, "")]
         rows.append(["listener", "   ".join(filter(None, [found.listener.id, *words]))])
+        rows += [["first", words] for words in front_lines(found.listener)]
     if found.certificate:
         rows.append(["certificate", _certificate_words(found.certificate)])
     if found.entry:

@@ -56,6 +56,7 @@ from gwfast.errors import Source
 GATEWAY_GROUP = "gateway.networking.k8s.io"
 EXPERIMENTAL_GROUP = "gateway.networking.x-k8s.io"
 OWN_GROUP = "gwfast.dev"
+CERTIFICATES_GROUP = "certificates.k8s.io"
 NOWHERE = Source("", 0)
 NO_LABELS: dict[str, str] = {}  # shared by all metadata without labels: 100,000 empty dicts would be 6 MB
 
@@ -1150,11 +1151,27 @@ class ConfigMap(_CoreResource, kw_only=True):
     binary_data: dict[str, bytes] = field(default_factory=dict)
 
 
+class ClusterTrustBundleSpec(_Open, kw_only=True):
+    others: ClassVar[frozenset[str]] = _words("signerName")
+
+    trust_bundle: str
+
+
+class ClusterTrustBundle(_CoreResource, kw_only=True):
+    """Certificate authorities of the whole cluster (k8s.io/api/certificates); `trust_bundle` is PEM."""
+
+    kind: ClassVar[str] = "ClusterTrustBundle"
+    group: ClassVar[str] = CERTIFICATES_GROUP
+    namespaced: ClassVar[bool] = False
+    api_version: str = CERTIFICATES_GROUP + "/v1"
+    spec: ClusterTrustBundleSpec
+
+
 KINDS: dict[tuple[str, str], type[Resource]] = {
     (kind.group, kind.kind): kind
     for kind in (
         GatewayClass, Gateway, ListenerSet, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute, ReferenceGrant,
         BackendTLSPolicy, XBackendTrafficPolicy, XBackend, XTelemetryPolicy, PythonFilter, BackendPolicy, GatewayParameters,
-        Namespace, Service, EndpointSlice, Secret, ConfigMap,
+        Namespace, Service, EndpointSlice, Secret, ConfigMap, ClusterTrustBundle,
     )
 }

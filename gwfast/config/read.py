@@ -54,7 +54,7 @@ class _List(msgspec.Struct, gc=False):
 
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-_SERVERS = ("", "discovery.k8s.io")  # groups whose kinds are read in part
+_SERVERS = ("", "discovery.k8s.io", m.CERTIFICATES_GROUP)  # groups whose kinds are read in part
 Locate = Callable[[str], int]
 _HEAD = msgspec.json.Decoder(_Head)
 _LIST = msgspec.json.Decoder(_List)

@@ -105,7 +105,7 @@ def _gateway(spec: m.GatewaySpec) -> Findings:
 
 def _client_authorities(tls: m.TLSConfig, path: str) -> Findings:
     for index, ref in enumerate(tls.validation.ca_certificate_refs if tls.validation else ()):
-        if (ref.group, ref.kind) == ("certificates.k8s.io", "ClusterTrustBundle") and ref.namespace is not None:
+        if (ref.group, ref.kind) == (m.CERTIFICATES_GROUP, "ClusterTrustBundle") and ref.namespace is not None:
             yield Finding(f"{path}.validation.caCertificateRefs[{index}].namespace",
                           "ClusterTrustBundle references must not specify namespace")
 

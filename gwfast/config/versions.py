@@ -317,6 +317,8 @@ def _table() -> dict[tuple[str, str], Version]:
                 note = None if name == "ReferenceGrant" else msgspec.structs.replace(note, severity="note")
             table[old, name] = Version(kind, version, None, note)
     table["discovery.k8s.io/v1beta1", "EndpointSlice"] = Version(m.EndpointSlice, "v1beta1")
+    for version in ("v1beta1", "v1alpha1"):
+        table[f"{m.CERTIFICATES_GROUP}/{version}", "ClusterTrustBundle"] = Version(m.ClusterTrustBundle, version)
 
     def convert(api_version: str, name: str, kind: type[m.Resource], converter: Converter | None) -> None:
         shape = api_version.rpartition("/")[2].replace("v1alpha1", "v1alpha2")  # for the rules that differ

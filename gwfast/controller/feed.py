@@ -2,6 +2,7 @@
 
     Gateway ──> GatewayClass, where it listens, ListenerSets, Secrets, ConfigMaps, Namespaces of ListenerSets
     route   ──> Services ──> EndpointSlices, policies ──> ConfigMaps, and its Namespace where a listener selects by labels
+            ├─> XBackends ──> Services of the same selector, ConfigMaps, Secret
             └─> PythonFilters that the graph lets it run, where all its Gateways of the fleet may ──> ConfigMaps
     what lies in another namespace ──> permission ──> the ReferenceGrants that permit it and, where there is one, itself
 
@@ -28,11 +29,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from gwfast.config.model import Gateway, Key, ListenerSet, Resource, Service
+from gwfast.config.model import EXPERIMENTAL_GROUP, Gateway, Key, ListenerSet, Resource, Service, XBackend
 from gwfast.controller.wire import encode, front, front_key, is_front
+from gwfast.graph.backends import backend_key
+from gwfast.graph.certificates import authority_key, is_bundle
 from gwfast.graph.model import POLICY_KINDS, ROUTE_KINDS, GatewayNode, Graph, ListenerNode, RouteNode
 from gwfast.graph.refs import Resources, code_maps, led_gateways, policy_services, slice_services
 from gwfast.graph.routes import named
+from gwfast.graph.xbackends import selects
 from gwfast.identity import digest
 from gwfast.sharing import Shards, changes
 
@@ -163,6 +167,8 @@ class Feeds:
         moved = {key for key in gateways.keys() | self._gateways.keys() if gateways.get(key) != self._gateways.get(key)}
         moved |= {key for key, pair in nodes.items() if _serves(pair[0]) != _serves(pair[1])}
         judged = nodes.keys() | {node.gateway for pair in sets.values() for node in pair if node}
+        moving = changes(before.listeners if before else {}, graph.listeners)
+        judged |= {key for pair in moving.values() for node in pair if node and node.front for key in (node.owner, node.gateway)}
         moved |= {key for key in judged if _selects(before, key) != _selects(graph, key)}
         routes.update(key for gateway in moved for key in self._children.get(gateway, ()))
         filters = {Filters(key.namespace, key) for key in routes}
@@ -188,6 +194,9 @@ class Feeds:
                 found.update(service for one in pair for service in slice_services(one))
             elif key.kind in POLICY_KINDS:
                 found.update(service for one in pair for service in policy_services(one))
+            elif key.kind == "Service":
+                found.update(backend.key for backend in self._resources.of("XBackend").values()
+                             if any(selects(backend, service) for service in pair))
             elif key.kind == "ReferenceGrant":
                 found |= self._permissions.get(key.namespace, set())
         return found
@@ -292,10 +301,12 @@ class Feeds:
         if node.kind == "Gateway":
             return frozenset(self._of_gateway(resource))
         if node.kind == "ListenerSet":
-            return frozenset(self._certificates(resource))
+            return frozenset((*self._certificates(resource), *self._of_filters(resource)))
         if node.kind == "BackendTLSPolicy":
             refs = resource.spec.validation.ca_certificate_refs
-            return frozenset(Key("ConfigMap", node.namespace, ref.name) for ref in refs if _is(ref, "ConfigMap"))
+            return frozenset(authority_key(ref, node.namespace) for ref in refs if _is(ref, "ConfigMap") or is_bundle(ref))
+        if node.kind == "XBackend":
+            return frozenset(self._of_backend(resource))
         if node.kind == "PythonFilter":
             return frozenset(code_maps(resource))
         if node.kind in ROUTE_KINDS:
@@ -311,12 +322,15 @@ class Feeds:
         if spec.allowed_listeners and spec.allowed_listeners.namespaces.from_ == "Selector":
             yield from (Key("Namespace", "", key.namespace) for key in sets)
         yield from self._certificates(gateway)
+        yield from self._of_filters(gateway)
         if spec.tls and spec.tls.backend and spec.tls.backend.client_certificate_ref:
             yield from self._to(gateway, spec.tls.backend.client_certificate_ref, "Secret")
         frontend = spec.tls.frontend if spec.tls else None
         for config in [frontend.default, *(each.tls for each in frontend.per_port)] if frontend else ():
             for ref in config.validation.ca_certificate_refs if config.validation else ():
                 yield from self._to(gateway, ref, "ConfigMap")
+                if is_bundle(ref):
+                    yield authority_key(ref, "")
 
     def _certificates(self, owner: Gateway | ListenerSet) -> Iterable[Node]:
         for listener in owner.spec.listeners:
@@ -324,9 +338,37 @@ class Feeds:
                 for ref in listener.tls.certificate_refs:
                     yield from self._to(owner, ref, "Secret")
 
+    def _of_filters(self, owner: Gateway | ListenerSet) -> Iterable[Node]:
+        """Yield what the filters of listeners lead to; filters in Python where they may run."""
+        filters = [one for each in owner.spec.listeners if each.filters for one in each.filters.requests]
+        for auth in (one.external_auth for one in filters if one.external_auth):
+            yield from self._to_backend(owner, auth.backend_ref)
+        if not any(one.extension_ref for one in filters):
+            return
+        for listener in self._graph.listeners.values():
+            if listener.owner == owner.key and listener.front:
+                yield from (led.extension.key for led in listener.front.led if led.extension)
+
+    def _of_backend(self, backend: XBackend) -> Iterable[Node]:
+        selector, tls = backend.spec.endpoint_selector, backend.spec.tls
+        if selector:
+            yield from self._resources.selecting(backend.metadata.namespace, selector.match_labels)
+        for ref in tls.validation.ca_certificate_refs if tls.validation else ():
+            if _is(ref, "ConfigMap") or is_bundle(ref):
+                yield authority_key(ref, backend.metadata.namespace)
+        if tls.client_certificate_ref:
+            yield from self._to(backend, tls.client_certificate_ref, "Secret")
+
+    def _to_backend(self, owner: Resource, ref) -> Iterable[Node]:
+        kind = backend_key(ref, "").kind
+        if kind == "XBackend":
+            yield from self._reach(owner, ref, kind)
+        else:
+            yield from self._to(owner, ref, "Service")
+
     def _of_route(self, key: Key, route: Resource) -> Iterable[Node]:
         for ref in named(route)[0]:
-            yield from self._to(route, ref, "Service")
+            yield from self._to_backend(route, ref)
         node = self._graph.routes.get(key)
         identities = {identity for parent in node.parents for identity in parent.listeners} if node else ()
         if any(_by_labels(self._graph.listeners[identity]) for identity in identities):
@@ -339,8 +381,10 @@ class Feeds:
 
     def _to(self, owner: Resource, ref, kind: str) -> Iterable[Node]:
         """Yield what a reference leads to: what it names, or the permission to name it."""
-        if not _is(ref, kind):
-            return
+        if _is(ref, kind):
+            yield from self._reach(owner, ref, kind)
+
+    def _reach(self, owner: Resource, ref, kind: str) -> Iterable[Node]:
         own, namespace = owner.metadata.namespace, ref.namespace or owner.metadata.namespace
         if namespace == own:
             yield Key(kind, namespace, ref.name)
@@ -348,7 +392,8 @@ class Feeds:
             yield Permission(namespace, kind, ref.name, (owner.group, owner.kind, own))
 
     def _permitted(self, node: Permission) -> Iterable[Key]:
-        grants = self._resources.grants(node.source, ("", node.target), node.namespace, node.name)
+        group = EXPERIMENTAL_GROUP if node.target == "XBackend" else ""
+        grants = self._resources.grants(node.source, (group, node.target), node.namespace, node.name)
         yield from (grant.key for grant in grants)
         if grants:
             yield Key(node.target, node.namespace, node.name)

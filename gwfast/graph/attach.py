@@ -25,8 +25,10 @@ from msgspec.structs import astuple, replace
 
 from gwfast.config.load import without_collector
 from gwfast.config.model import Key, Resource
+from gwfast.graph import extensions
 from gwfast.graph.backends import Backends
 from gwfast.graph.certificates import Credentials
+from gwfast.graph.fronts import Fronts
 from gwfast.graph.gateways import Survey, is_infrastructure, survey, why_idle
 from gwfast.graph.hostnames import Hostnames
 from gwfast.graph.model import (
@@ -48,6 +50,7 @@ from gwfast.graph.policies import judge_policies, policy_of, protection, traffic
 from gwfast.graph.refs import Resources, policy_services, slice_services
 from gwfast.graph.routes import Judge, Parents, parent_key, service_refs
 from gwfast.graph.telemetry import judge_telemetry
+from gwfast.graph.xbackends import backend_tls, judge_backends, named_secrets
 from gwfast.sharing import Shards, changed, find, together
 
 
@@ -77,7 +80,10 @@ class Attacher:
             lambda service, port: protection(service, port, self._resources, self._credentials),
             lambda service: traffic(service, self._resources),
             lambda service, port: policy_of(service, port, self._resources),
+            lambda backend: backend_tls(backend, self._credentials),
         )
+        self._fronts = Fronts(self._resources, self._backends, options,
+                              lambda gateway: extensions.barred(gateway, self._resources))
         self._survey = Survey(classes={})
         self._idle = why_idle(self._survey, self._resources, options)
         self._blamed: tuple[tuple, ...] = ()
@@ -137,14 +143,16 @@ class Attacher:
     def _survey_again(self, changes: dict) -> Iterable[Key]:
         """Look at Gateways and listeners again if they may have changed; return the routes that this may change."""
         turned = time.time() >= self._credentials.turns_at
-        if not turned and not any(is_infrastructure(now or before) for before, now in changes.values()):
+        if not turned and not any(map(self._is_infrastructure, changes.values())):
             return ()
         for key, (_, now) in changes.items():
             if now is None:
                 self._credentials.forget(key)
         self._credentials.turns_at = math.inf
         with self._credentials.all_of("Gateway", "ListenerSet"):
-            found = survey(self._resources, self._options, self._credentials)
+            self._fronts.begin()
+            found = survey(self._resources, self._options, self._credentials, self._fronts.judge)
+            self._fronts.end()
         found.listeners = _reuse_all(self._survey.listeners, found.listeners)
         found.gateways = _reuse_all(self._survey.gateways, found.gateways)
         found.listener_sets = _reuse_all(self._survey.listener_sets, found.listener_sets)
@@ -160,6 +168,12 @@ class Attacher:
         return chain((key for owner in owners for key in self._children.get(owner, ())),
                      (key for key in self._routes if key.namespace in namespaces) if namespaces else ())
 
+    def _is_infrastructure(self, pair: tuple[Resource | None, Resource | None]) -> bool:
+        one = pair[1] or pair[0]
+        if is_infrastructure(one) or self._fronts.refers((one.key,)):
+            return True
+        return one.key.kind in POLICY_KINDS and any(self._fronts.refers(policy_services(each)) for each in pair if each)
+
     def _refer_again(self, changes: dict) -> Iterable[Key]:
         """Refresh endpoints; return the routes whose references may have changed."""
         services, namespaces = set(), set()
@@ -167,7 +181,14 @@ class Attacher:
             if key.kind == "Service":
                 services.add(key)
                 self._backends.refresh(key)
+                self._backends.refresh_selectors(key.namespace)
+            elif key.kind == "XBackend":
+                services.add(key)
+                self._backends.refresh(key)
+            elif key.kind == "Secret":
+                services.update(self._x_backends_with(key))
             elif key.kind == "EndpointSlice":
+                self._backends.refresh_selectors(key.namespace)
                 for service in {service for one in pair if one for service in slice_services(one)}:
                     self._backends.refresh(service)
             elif key.kind in POLICY_KINDS:
@@ -177,15 +198,17 @@ class Attacher:
                     services |= named
                 for service in named if key.kind != "BackendTLSPolicy" else ():
                     self._backends.refresh(service)
-            elif key.kind == "ConfigMap":
+            elif key.kind in ("ConfigMap", "ClusterTrustBundle"):
                 services.update(service for one in self._resources.trusting(key) for service in policy_services(one))
                 services.update(self._resources.coded(key))
+                services.update(self._x_backends_with(key))
             elif key.kind == FILTER_KIND:
                 services.add(key)
             elif key.kind == TELEMETRY_KIND:
                 self._policies_stale = True
             elif key.kind == "ReferenceGrant":
                 namespaces.add(key.namespace)
+                services.update(self._x_backends_into(key.namespace))
         self._policies_stale |= bool(services) or bool(namespaces and self._resources.of(TELEMETRY_KIND))
         routes = {route for service in services for route in self._users.get(service, ())}
         if namespaces:
@@ -193,6 +216,15 @@ class Attacher:
                 if service.namespace in namespaces:
                     routes.update(route for route in users if route.namespace != service.namespace)
         return sorted(routes)
+
+    def _x_backends_with(self, key: Key) -> list[Key]:
+        """Return the XBackends that have a certificate or authorities from a Secret or ConfigMap."""
+        return [backend.key for backend in self._resources.of("XBackend").values() if key in named_secrets(backend)]
+
+    def _x_backends_into(self, namespace: str) -> list[Key]:
+        """Return the XBackends of other namespaces that have something from this one."""
+        return [backend.key for backend in self._resources.of("XBackend").values()
+                if any(key.namespace == namespace != backend.metadata.namespace for key in named_secrets(backend))]
 
     def _register(self, key: Key, before: Route | None, now: Route | None) -> None:
         for found, refs in ((self._users, service_refs), (self._children, _parents)):
@@ -272,7 +304,7 @@ class Attacher:
         if self._policies and not self._policies_stale:
             services = {service for node in (before, now) if node for service in service_refs(node.resource)}
             self._policies_stale = any(
-                service.kind == FILTER_KIND or self._resources.policies(service, kind)
+                service.kind in (FILTER_KIND, "XBackend") or self._resources.policies(service, kind)
                 for service in services for kind in POLICY_KINDS)
         for node, act in ((now, self._backends.hold), (before, self._backends.release)):
             for rule in node.rules if node else ():
@@ -330,8 +362,9 @@ class Attacher:
         return changed(routes, [one for one in lost if one is not None], (), _route_key)
 
     def _judge_policies(self):
-        with self._credentials.all_of("BackendTLSPolicy"):
+        with self._credentials.all_of("BackendTLSPolicy", "XBackend"):
             found = judge_policies(self._resources, self._options, self._credentials, self._gateways_of, self.barred)
+            found |= {node.key: node for node in judge_backends(self._resources, self._credentials, self._gateways_of)}
         if self._resources.of(TELEMETRY_KIND):
             nodes = judge_telemetry(self._resources, self._survey.gateways, self._backends.resolve)
             found |= {node.key: node for node in nodes}
@@ -343,7 +376,8 @@ class Attacher:
 
     def _gateways_of(self, service: Key) -> set[Key]:
         nodes = (self._routes[key] for key in self._users.get(service, ()))
-        return {parent.gateway for node in nodes for parent in node.parents if parent.accepted}
+        found = {parent.gateway for node in nodes for parent in node.parents if parent.accepted}
+        return found | self._fronts.gateways_of(service)
 
     def _graph(self) -> Graph:
         found = self._survey

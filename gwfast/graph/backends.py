@@ -18,12 +18,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from gwfast.config.model import BackendObjectReference, Key, Resource, Service
+from gwfast.config.model import EXPERIMENTAL_GROUP, BackendObjectReference, Key, Resource, Service, XBackend
 from gwfast.config.model import ServicePort as Port
 from gwfast.graph.certificates import Refusal
-from gwfast.graph.endpoints import endpoints_note, ready
+from gwfast.graph.endpoints import endpoints_note, ready, ready_addresses
 from gwfast.graph.model import GraphOptions, Note, Target, TargetPolicy, TargetTLS, TargetTraffic, over_tls
 from gwfast.graph.refs import Resources
+from gwfast.graph.xbackends import backend_traffic, x_protocol
 
 _HTTP = {
     "": "http", "http": "http", "https": "http", "kubernetes.io/h2c": "h2c", "kubernetes.io/ws": "ws",
@@ -33,9 +34,18 @@ _GRPC = dict.fromkeys(("", "http", "https", "grpc", "kubernetes.io/h2c"), "h2c")
 _TLS = ("https", "kubernetes.io/wss")
 _OTHERS = {"TLSRoute": "tcp", "TCPRoute": "tcp", "UDPRoute": "udp"}
 
+X_BACKEND = "XBackend."  # before the name of one in a target: names of Services have no upper case
+
+XTLS = Callable[[XBackend], TargetTLS | Refusal | None]  # xbackends.backend_tls
 Protection = Callable[[Key, str | None], TargetTLS | Refusal | None]  # policies.protection
 Traffic = Callable[[Key], TargetTraffic | None]  # policies.traffic
 PolicyOf = Callable[[Key, str | None], TargetPolicy | None]  # policies.policy_of
+
+
+def backend_key(ref: BackendObjectReference, namespace: str) -> Key:
+    """Return what a reference of a resource in `namespace` names, whether or not it may."""
+    kind = "XBackend" if (ref.group, ref.kind) == (EXPERIMENTAL_GROUP, "XBackend") else "Service"
+    return Key(kind, ref.namespace or namespace, ref.name)
 
 
 class Resolved(NamedTuple):
@@ -56,7 +66,9 @@ class Backends:
     """Resolves backendRefs and keeps the targets that are in use."""
 
     def __init__(self, resources: Resources, options: GraphOptions, protection: Protection, traffic: Traffic,
-                 policy: PolicyOf):
+                 policy: PolicyOf, x_tls: XTLS):
+        self._x_tls = x_tls
+        self._x_held: dict[str, set[Key]] = {}  # by namespace: XBackends that are in use
         self._resources = resources
         self._options = options
         self._protection = protection
@@ -73,20 +85,39 @@ class Backends:
     def resolve(self, ref: BackendObjectReference, route: Resource, grpc: bool = False) -> Resolved:
         """Return what a backendRef of a route comes to; `grpc`: it is asked with gRPC, whatever the route's requests are."""
         own = route.metadata.namespace
-        if ref.kind != "Service" or ref.group:
+        key = backend_key(ref, own)
+        if key.kind == "Service" and (ref.kind != "Service" or ref.group):
             return Resolved(reason="InvalidKind", message=f"backends are Services, not {ref.group}/{ref.kind}")
-        namespace, name, port = ref.namespace or own, ref.name, ref.port
+        namespace, name, port = key.namespace, ref.name, ref.port
         if namespace != own and not self._resources.permits(
-            (route.group, route.kind, own), ("", "Service"), namespace, name
+            (route.group, route.kind, own), (ref.group, key.kind), namespace, name
         ):
-            message = f"no ReferenceGrant in {namespace} lets a {route.kind} of {own} refer to Service {name}"
+            message = f"no ReferenceGrant in {namespace} lets a {route.kind} of {own} refer to {key.kind} {name}"
             return Resolved(reason="RefNotPermitted", message=message)
+        if key.kind == "XBackend":
+            return self._resolve_x(key, "GRPCRoute" if grpc else route.kind)
         if port is None:
             return Resolved(reason="UnsupportedValue", message=f"a reference to Service {name} needs a port")
         service = self._resources.get("Service", namespace, name)
         if service is None and self._options.strict_services:
             return Resolved(reason="BackendNotFound", message=f"there is no Service {namespace}/{name}")
         return self._resolve_port(namespace, name, port, service, "GRPCRoute" if grpc else route.kind)
+
+    def _resolve_x(self, key: Key, kind: str) -> Resolved:
+        backend = self._resources.get(*key)
+        if backend is None:
+            return Resolved(reason="BackendNotFound", message=f"there is no {key}")
+        spoken, fault = x_protocol(kind, backend.spec)
+        if fault:
+            return Resolved(reason="UnsupportedProtocol", message=f"{key}: {fault}")
+        clear = f"{key.namespace}/{X_BACKEND}{key.name}:{backend.spec.number}/{spoken}"
+        tls, traffic = self._x_tls(backend), self._traffic_of(key, spoken)
+        if tls is None:
+            return Resolved(clear, 0, traffic=traffic)
+        passed = clear if kind == "TLSRoute" else ""
+        if isinstance(tls, Refusal):
+            return Resolved(reason=tls.reason, message=tls.message, passed=passed)
+        return Resolved(f"{clear}@{tls.digest}", 0, passed=passed, traffic=traffic)
 
     def _resolve_port(self, namespace: str, name: str, port: int, service: Service | None, kind: str) -> Resolved:
         udp = kind == "UDPRoute"
@@ -110,7 +141,12 @@ class Backends:
         return Resolved(f"{clear}@{tls.digest}", 0, passed=passed, traffic=traffic)
 
     def _traffic_of(self, service: Key, protocol: str) -> TargetTraffic | None:
-        if protocol in _OTHERS.values() or not self._resources.of("XBackendTrafficPolicy"):
+        if protocol in _OTHERS.values():
+            return None
+        if service.kind == "XBackend":
+            backend = self._resources.get(*service)
+            return backend_traffic(backend) if backend else None
+        if not self._resources.of("XBackendTrafficPolicy"):
             return None
         return self._traffic(service)
 
@@ -127,7 +163,10 @@ class Backends:
             service, port, protocol = _split(key)
             self._of_service[service] = (*self._of_service.get(service, ()), key)
             tls = None
-            if over_tls(key):  # as the reference was resolved, a moment ago
+            if service.kind == "XBackend":
+                self._x_held.setdefault(service.namespace, set()).add(service)
+                tls = self._x_tls(self._resources.get(*service)) if over_tls(key) else None
+            elif over_tls(key):  # as the reference was resolved, a moment ago
                 found = _port(self._resources.get(*service), port, "TCP")
                 tls = self._protection(service, found.name if found else None)
             self.targets[key] = self.renewed[key] = self._target(service, port, protocol, tls)
@@ -143,6 +182,12 @@ class Backends:
             self._of_service[service] = tuple(other for other in self._of_service[service] if other != key)
             if not self._of_service[service]:
                 del self._of_service[service]
+                self._x_held.get(service.namespace, set()).discard(service)
+
+    def refresh_selectors(self, namespace: str) -> None:
+        """Look up the endpoints of the XBackends of a namespace again: a Service of it, or one of its EndpointSlices, changed."""
+        for key in self._x_held.get(namespace, ()):
+            self.refresh(key)
 
     def refresh(self, service: Key) -> None:
         """Look up the endpoints of a Service again, and its policy; a target of which they are the same stays the same."""
@@ -155,6 +200,8 @@ class Backends:
 
     def _target(self, service: Key, port: int, protocol: str, tls: TargetTLS | None) -> Target:
         resource = self._resources.get(*service)
+        if service.kind == "XBackend":
+            return self._x_target(service, resource, port, protocol, tls)
         transport = "UDP" if protocol == "udp" else "TCP"
         found = _port(resource, port, transport)
         policy = None if protocol == "udp" else self._policy(service, found.name if found else None)
@@ -173,10 +220,35 @@ class Backends:
             (hosts if one.address_type == "FQDN" else addresses).update(ready(one, found))
         return Target(**names, source="slices", addresses=tuple(sorted(addresses)), names=tuple(sorted(hosts)))
 
+    def _x_target(self, key: Key, backend: XBackend | None, port: int, protocol: str, tls: TargetTLS | None) -> Target:
+        names = {"namespace": key.namespace, "name": f"{X_BACKEND}{key.name}", "port": port, "protocol": protocol, "tls": tls,
+                 "traffic": self._traffic_of(key, protocol)}
+        if backend is None:
+            return Target(**names, source="slices")
+        if backend.spec.external_hostname:
+            return Target(**names, source="dns", hosts=(backend.spec.external_hostname.hostname,), host_port=port)
+        addresses = {(address, port) for service in self._selected(key, backend) for one in self._resources.slices(service)
+                     if one.address_type != "FQDN" for address in ready_addresses(one)}
+        return Target(**names, source="slices", addresses=tuple(sorted(addresses)))
+
+    def _selected(self, key: Key, backend: XBackend) -> list[Key]:
+        selector = backend.spec.endpoint_selector
+        return list(self._resources.selecting(key.namespace, selector.match_labels)) if selector else []
+
+    def _note_x(self, key: str, name: Key, backend: XBackend | None) -> None:
+        self.notes.pop(key, None)
+        if backend is not None and backend.spec.endpoint_selector and not self._selected(name, backend):
+            self.notes[key] = Note(
+                resource=backend, field="spec.endpointSelector", reason="NoEndpoints",
+                message="no Service of the namespace has this selector, so nothing says where the Pods are: requests get 503")
+
     def _note(self, key: str) -> None:
         """Remember what there is to say about where a target's endpoints come from."""
         service, port, protocol = _split(key)
         resource = self._resources.get(*service)
+        if service.kind == "XBackend":
+            self._note_x(key, service, resource)
+            return
         slices = sorted(self._resources.slices(service), key=lambda one: one.metadata.name)
         said = endpoints_note(self.targets[key], resource, _port(resource, port, "UDP" if protocol == "udp" else "TCP"), slices)
         if said is not None:
@@ -211,7 +283,8 @@ def _split(key: str) -> tuple[Key, int, str]:
     namespace, rest = key.split("/", 1)
     name, _, how = rest.rpartition("/")
     name, _, port = name.rpartition(":")
-    return Key("Service", namespace, name), int(port), how.partition("@")[0]
+    kind = "XBackend" if name.startswith(X_BACKEND) else "Service"
+    return Key(kind, namespace, name.removeprefix(X_BACKEND)), int(port), how.partition("@")[0]
 
 
 def _fields(target: Target) -> tuple:

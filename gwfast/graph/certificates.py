@@ -16,7 +16,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
-from gwfast.config.model import ConfigMap, Key, LocalObjectReference, ObjectReference, Resource, Secret
+from gwfast.config.model import (CERTIFICATES_GROUP, ClusterTrustBundle, ConfigMap, Key, LocalObjectReference, ObjectReference,
+                                 Resource, Secret)
 from gwfast.config.model import SecretObjectReference as SecretReference
 from gwfast.graph.model import Certificate, Doubt
 from gwfast.graph.refs import Resources
@@ -67,6 +68,8 @@ class Credentials:
 
     def authorities(self, ref: ObjectReference | LocalObjectReference, owner: Resource, kind_reason: str) -> Found:
         """Return the PEM that a caCertificateRef of `owner` names; `kind_reason` is the one for a wrong kind."""
+        if is_bundle(ref):
+            return self._find(ref, owner, authorities_of_cluster, "InvalidCACertificateRef")
         if (ref.group, ref.kind) != ("", "ConfigMap"):
             return Found(None, Refusal(kind_reason, f"certificate authorities are ConfigMaps, not {ref.group}/{ref.kind}"))
         return self._find(ref, owner, authorities, "InvalidCACertificateRef")
@@ -89,11 +92,11 @@ class Credentials:
             self._doubts[kind] = {key: one.doubt for (_, key), one in held.items() if one.doubt}
 
     def _find(self, ref, owner: Resource, check: Callable, reason: str) -> Found:
-        key = Key(ref.kind, getattr(ref, "namespace", None) or owner.metadata.namespace, ref.name)
+        key = authority_key(ref, owner.metadata.namespace)
         place = (owner.key, key)
         self._asked.add(place)
         source = (owner.group, owner.kind, owner.metadata.namespace)
-        if not self._resources.permits(source, (ref.group, ref.kind), key.namespace, ref.name):
+        if key.namespace and not self._resources.permits(source, (ref.group, ref.kind), key.namespace, ref.name):
             self._held[owner.kind].pop(place, None)
             return Found(None, Refusal(
                 "RefNotPermitted",
@@ -108,7 +111,7 @@ class Credentials:
         # a good authority a BackendTLSPolicy is not accepted, and what it protects fails (backendtlspolicy_types.go:183-187).
         held = self._held[owner.kind].pop(place, None)
         message = f"{key}: {result}" if resource else result
-        ends = check is authorities and (resource is None or owner.kind == "BackendTLSPolicy")
+        ends = check is not certificate and (resource is None or owner.kind == "BackendTLSPolicy")
         if held is None or not self._keeps or ends:
             return Found(None, Refusal(reason, message))
         self._held[owner.kind][place] = _Held(held.value, "kept")
@@ -172,6 +175,28 @@ def _weakness(key) -> str:
         return "" if known else f"tls.key is on the curve {key.curve.name}: P-256, P-384 or P-521 is needed"
     known = isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
     return "" if known else "tls.key is of a kind that TLS has no use for"
+
+
+def is_bundle(ref) -> bool:
+    """Whether a caCertificateRef names a ClusterTrustBundle, which is in no namespace."""
+    return (ref.group, ref.kind) == (CERTIFICATES_GROUP, "ClusterTrustBundle")
+
+
+def authority_key(ref, namespace: str) -> Key:
+    """Return what a reference to a certificate or to authorities names, of a resource in `namespace`."""
+    return Key(ref.kind, "" if is_bundle(ref) else getattr(ref, "namespace", None) or namespace, ref.name)
+
+
+def authorities_of_cluster(bundle: ClusterTrustBundle) -> bytes | str:
+    """Return the PEM certificates of a ClusterTrustBundle, or what is wrong with them."""
+    from cryptography import x509
+
+    pem = bundle.spec.trust_bundle.encode()
+    try:
+        x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        return "spec.trustBundle is not a PEM certificate"
+    return pem
 
 
 def authorities(config_map: ConfigMap) -> bytes | str:

@@ -20,6 +20,7 @@ import msgspec
 
 from gwfast.config.model import GATEWAY_GROUP, Key, Resource
 from gwfast.errors import Problem, Source
+from gwfast.graph.backends import X_BACKEND
 from gwfast.graph.model import (
     Condition,
     GatewayNode,
@@ -247,6 +248,8 @@ def nowhere(graph: Graph, services: Container[Key] | None) -> list[Problem]:
         for field, name in _targets(route):
             target = graph.targets[name]
             key = Key("Service", target.namespace, target.name)
+            if target.name.startswith(X_BACKEND):
+                continue
             more[key] += key in found
             if key not in found and key not in services and target.hosts:
                 found[key] = Problem(

@@ -28,6 +28,13 @@ def ready(endpoints: EndpointSlice, port: Port) -> Iterator[tuple[str, int]]:
                 yield (address, number)
 
 
+def ready_addresses(endpoints: EndpointSlice) -> Iterator[str]:
+    """Yield the addresses of the endpoints that are ready, whatever ports they have."""
+    for endpoint in endpoints.endpoints:
+        if endpoint.conditions.ready is not False:
+            yield from endpoint.addresses
+
+
 def slice_port(endpoints: EndpointSlice, port: Port) -> int | None:
     """Return the number that a Service's port has in a slice; None where it has none."""
     ports = [one for one in endpoints.ports if one.protocol == port.protocol]

@@ -9,16 +9,18 @@ Rules:
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_address
 
 import msgspec
 
-from gwfast.config.model import GATEWAY_GROUP, Gateway, Key, ListenerSet, Resource, Service
+from gwfast.config.model import GATEWAY_GROUP, Gateway, Key, Listener, ListenerSet, Resource, Service
 from gwfast.graph import parameters
 from gwfast.graph.certificates import Credentials, Found
 from gwfast.graph.listeners import Draft, Fault, claim, condition, examine, overlap, settle
 from gwfast.graph.model import (
     Condition,
+    FrontNode,
     GatewayClassNode,
     GatewayNode,
     GraphOptions,
@@ -74,8 +76,11 @@ class _Gateway:
         return self.drafts + [draft for one in self.sets for draft in one.drafts]
 
 
-def survey(resources: Resources, options: GraphOptions, credentials: Credentials) -> Survey:
-    """Judge everything that routes attach to."""
+JudgeFront = Callable[[Gateway, Gateway | ListenerSet, Listener, str], tuple[FrontNode | None, Fault | None, Fault | None]]
+
+
+def survey(resources: Resources, options: GraphOptions, credentials: Credentials, judge_front: JudgeFront) -> Survey:
+    """Judge everything that routes attach to; `judge_front` judges the filters of a listener (fronts.Fronts.judge)."""
     result = Survey(classes={})
     _judge_classes(resources, options, result)
     served = [gateway for gateway in resources.of("Gateway").values() if _serves(gateway, resources, options)]
@@ -89,7 +94,7 @@ def survey(resources: Resources, options: GraphOptions, credentials: Credentials
             _judge_addresses(judged, options)
             wrong = parameters.gateway_fault(resource, resources, options, result.notes)
             judged.refused = judged.refused or wrong
-        _judge(judged, credentials, result.notes)
+        _judge(judged, credentials, judge_front, result.notes)
         if not options.own_addresses:
             claim(judged.merged, owners)
         _record(judged, resources, result)
@@ -172,7 +177,7 @@ def _set_fault(gateway: Gateway, resource: ListenerSet, resources: Resources) ->
 # ---- One Gateway
 
 
-def _judge(judged: _Gateway, credentials: Credentials, notes: list[Note]) -> None:
+def _judge(judged: _Gateway, credentials: Credentials, judge_front: JudgeFront, notes: list[Note]) -> None:
     backend = judged.resource.spec.tls.backend if judged.resource.spec.tls else None
     if backend and backend.client_certificate_ref:
         judged.client_certificate = credentials.certificate(
@@ -185,6 +190,8 @@ def _judge(judged: _Gateway, credentials: Credentials, notes: list[Note]) -> Non
         draft.addresses = judged.addresses
         draft.client_certificate = judged.client_certificate.value if judged.client_certificate else None
         examine(draft, credentials)
+        draft.front, invalid, unresolved = judge_front(judged.resource, draft.owner, draft.listener, draft.field)
+        draft.refused, draft.unresolved = draft.refused or invalid, draft.unresolved or unresolved
         if fault is not None:
             draft.unusable = Fault("Invalid", f"its Gateway cannot be used: {fault.message}", fault.field)
     settle([judged.drafts, *(one.drafts for one in judged.sets)])
@@ -200,6 +207,10 @@ def _judge_addresses(judged: _Gateway, options: GraphOptions) -> None:
         if address.type != "IPAddress":
             fault = Fault("UnsupportedAddress", f"addresses of type {address.type} are not supported", f"{field}.type")
             judged.refused = judged.refused or fault
+            continue
+        if address.routability:  # it is a requirement, and no other scope may stand in for it (GEP-5093)
+            message = f"addresses of routability {address.routability} are not supported"
+            judged.refused = judged.refused or Fault("UnsupportedAddress", message, f"{field}.routability")
             continue
         value = _ip(address.value) if address.value else ""
         if value is None or value in options.unusable_addresses:
@@ -397,5 +408,6 @@ def _insecure(gateway: Gateway) -> bool:
 def is_infrastructure(resource: Resource) -> bool:
     """Return whether a survey can depend on a resource."""
     return resource.kind in (
-        "GatewayClass", "Gateway", "ListenerSet", "Namespace", "Secret", "ConfigMap", "ReferenceGrant", "GatewayParameters",
+        "GatewayClass", "Gateway", "ListenerSet", "Namespace", "Secret", "ConfigMap", "ClusterTrustBundle", "ReferenceGrant",
+        "GatewayParameters",
     ) or resource.kind == "Service" and bool(led_gateways(resource))

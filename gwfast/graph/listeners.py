@@ -27,7 +27,7 @@ from gwfast.config.model import (
 )
 from gwfast.graph.certificates import Credentials, ciphers_fault
 from gwfast.graph.hostnames import Hostnames
-from gwfast.graph.model import Certificate, Condition, ListenerNode, ListenerTLS
+from gwfast.graph.model import Certificate, Condition, FrontNode, ListenerNode, ListenerTLS
 
 _KINDS = {
     "HTTP": ("HTTPRoute", "GRPCRoute"),
@@ -56,7 +56,7 @@ class Draft:
 
     __slots__ = (
         "gateway", "owner", "listener", "field", "protocol", "hostname", "kinds", "tls", "proxy_protocol",
-        "addresses", "target_port", "client_certificate", "refused", "conflict", "unresolved", "unusable", "overlapping",
+        "addresses", "target_port", "client_certificate", "front", "refused", "conflict", "unresolved", "unusable", "overlapping",
     )
 
     def __init__(self, gateway: Gateway, owner: Gateway | ListenerSet, index: int, listener: Listener):
@@ -72,6 +72,7 @@ class Draft:
         self.addresses: tuple[str, ...] = ("",)
         self.target_port: int | None = 0
         self.client_certificate: Certificate | None = None
+        self.front: FrontNode | None = None
         self.refused: Fault | None = None  # Accepted=False
         self.conflict: Fault | None = None  # Conflicted=True, Accepted=False
         self.unresolved: Fault | None = None  # ResolvedRefs=False
@@ -96,7 +97,7 @@ class Draft:
             gateway=self.gateway.key, protocol=self.protocol, port=self.listener.port, hostname=self.hostname,
             addresses=self.addresses, target_port=self.target_port, proxy_protocol=self.proxy_protocol, accepted=self.valid,
             programmed=unusable is None, supported_kinds=self.kinds, tls=self.tls,
-            client_certificate=self.client_certificate, conditions=self._conditions(unusable),
+            client_certificate=self.client_certificate, front=self.front, conditions=self._conditions(unusable),
         )
 
     def _conditions(self, unusable: Fault | None) -> tuple[Condition, ...]:

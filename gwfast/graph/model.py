@@ -38,6 +38,7 @@ from gwfast.config.model import (
     HTTPRouteRule,
     Key,
     Listener,
+    ListenerFilter,
     ListenerSet,
     ObjectMeta,
     ParentReference,
@@ -51,6 +52,7 @@ from gwfast.config.model import (
     TLSRouteRule,
     UDPRoute,
     UDPRouteRule,
+    XBackend,
     XBackendTrafficPolicy,
     XTelemetryPolicy,
 )
@@ -151,6 +153,7 @@ class TargetTLS(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     system: bool = False
     hostname: str = ""
     sans: tuple[tuple[Literal["Hostname", "URI"], str], ...] = ()
+    certificate: Certificate | None = None  # of an XBackend; else the Gateway's own is shown
 
     @property
     def digest(self) -> str:
@@ -322,6 +325,14 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return f"Certificate({self.secret})"
 
 
+class FrontNode(Node):
+    """The filters of a listener with their references resolved, as those of a RuleNode are."""
+
+    filters: tuple[ListenerFilter, ...]
+    led: tuple[Led, ...] = ()
+    refused: tuple[Refused, ...] = ()
+
+
 class ListenerTLS(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """min_version, ciphers: of the listener's tls.options, '' is the default; client_ca: PEM of every CA that client
     certificates are checked against, () asks for no certificate."""
@@ -362,6 +373,7 @@ class ListenerNode(Node):
     supported_kinds: tuple[tuple[str, str], ...] = ()  # (group, kind)
     tls: ListenerTLS | None = None
     client_certificate: Certificate | None = None
+    front: FrontNode | None = None  # filters of its own
     attachments: Sequence[Attachment] = ()
     shared: bool = False
     conditions: tuple[Condition, ...] = ()
@@ -417,7 +429,7 @@ class AncestorNode(Node):
 
 class PolicyNode(Node):
     key: Key
-    resource: BackendTLSPolicy | XBackendTrafficPolicy | BackendPolicy | PythonFilter | XTelemetryPolicy
+    resource: BackendTLSPolicy | XBackendTrafficPolicy | BackendPolicy | PythonFilter | XTelemetryPolicy | XBackend
     accepted: bool = True
     conditions: tuple[Condition, ...] = ()  # the same for every ancestor
     ancestors: tuple[AncestorNode, ...] = ()

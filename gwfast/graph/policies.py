@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from gwfast.config.model import (ActiveHealthCheck, BackendPolicy, BackendTLSPolicy, GRPCHealthCheck, HTTPHealthCheck, Key,
-                                 XBackendTrafficPolicy)
+from gwfast.config.model import (ActiveHealthCheck, BackendPolicy, BackendTLSPolicy, BackendTLSPolicyValidation, GRPCHealthCheck,
+                                 HTTPHealthCheck, Key, Resource, XBackendTrafficPolicy)
 from gwfast.config.validate import seconds
 from gwfast.graph import extensions
 from gwfast.graph.certificates import Credentials, Refusal
@@ -138,28 +138,33 @@ def _judge(policy: Policy, resources: Resources, options: GraphOptions, credenti
 
 def _validation(policy: BackendTLSPolicy, credentials: Credentials) -> tuple[Fault | None, Fault | None, TargetTLS]:
     """Return why ResolvedRefs and why Accepted are False, and what the policy says where it can be followed."""
-    validation = policy.spec.validation
     for name in policy.spec.options:  # whoever wrote it relies on it
         fault = Fault("Invalid", f"the option {name} is not known here", f"spec.options[{name}]")
         return None, fault, TargetTLS()
+    return validation(policy.spec.validation, policy, credentials, "spec.validation")
+
+
+def validation(validation: BackendTLSPolicyValidation, owner: Resource, credentials: Credentials,
+               path: str) -> tuple[Fault | None, Fault | None, TargetTLS]:
+    """Return why ResolvedRefs and why Accepted are False, and what a validation says where it can be followed."""
     sans = tuple((one.type, one.hostname or one.uri or "") for one in validation.subject_alt_names)
     if (well_known := validation.well_known_ca_certificates) not in (None, "System"):
         message = f"well-known certificates called {well_known} are not known here"
-        return None, Fault("Invalid", message, "spec.validation.wellKnownCACertificates"), TargetTLS()
+        return None, Fault("Invalid", message, f"{path}.wellKnownCACertificates"), TargetTLS()
     unresolved, authorities = None, []
     for index, ref in enumerate(validation.ca_certificate_refs):
-        found = credentials.authorities(ref, policy, "InvalidKind")
+        found = credentials.authorities(ref, owner, "InvalidKind")
         if found.value is not None:
             authorities.append(found.value)
         if found.wrong and unresolved is None:
-            unresolved = Fault(*found.wrong, f"spec.validation.caCertificateRefs[{index}]")
+            unresolved = Fault(*found.wrong, f"{path}.caCertificateRefs[{index}]")
     tls = TargetTLS(
         ca=tuple(authorities), system=well_known is not None, hostname=validation.hostname, sans=sans
     )
     if tls.ca or tls.system:
         return unresolved, None, tls
     message = "none of the certificate authorities is valid"
-    return unresolved, Fault("NoValidCACertificate", message, "spec.validation.caCertificateRefs"), tls
+    return unresolved, Fault("NoValidCACertificate", message, f"{path}.caCertificateRefs"), tls
 
 
 def _target_fault(policy: Policy, resources: Resources, options: GraphOptions) -> Fault | None:

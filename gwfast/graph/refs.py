@@ -1,12 +1,13 @@
 """References: what a resource names, whether it may, and what is there.
 
-    Resources    the resources by kind, what changed since the last time, and six indexes over them:
+    Resources    the resources by kind, what changed since the last time, and seven indexes over them:
                    grants    namespace -> who may refer to what in it     (ReferenceGrant), and the grants that say so
                    slices    Service   -> its EndpointSlices
                    policies  kind, Service -> the policies of a kind that name it
-                   trusting  ConfigMap -> the BackendTLSPolicies that have their authorities from it
+                   trusting  ConfigMap or ClusterTrustBundle -> the BackendTLSPolicies that have their authorities from it
                    coded     ConfigMap -> the PythonFilters that have their code from it
                    fronts    Gateway   -> the Services that lead to it
+                   selecting namespace and labels -> the Services that select by just these
 
 Rules:
 - A reference into another namespace needs a ReferenceGrant there (spec 5.5), whatever it refers to. It is looked up
@@ -23,6 +24,7 @@ from gwfast.config.model import (BackendPolicy, BackendTLSPolicy, EndpointSlice,
                                  Service, XBackendTrafficPolicy)
 from gwfast.graph.model import POLICY_KINDS, age
 
+Selector = tuple[str, frozenset[tuple[str, str]]]  # namespace, labels
 Policy = BackendTLSPolicy | XBackendTrafficPolicy | BackendPolicy
 
 SERVICE_NAME = "kubernetes.io/service-name"
@@ -42,6 +44,7 @@ class Resources:
         self._trusting: dict[Key, dict[Key, BackendTLSPolicy]] = {}
         self._coded: dict[Key, dict[Key, PythonFilter]] = {}
         self._fronts: dict[Key, dict[Key, Service]] = {}
+        self._selecting: dict[Selector, dict[Key, Service]] = {}
 
     def update(self, resources: Mapping[Key, Resource], keys: Iterable[Key] | None) -> dict[Key, tuple]:
         """Take over what changed and return {key: (before, now)}; None stands for no resource.
@@ -75,6 +78,7 @@ class Resources:
             _move(self._slices, key, before, now, slice_services)
         elif key.kind == "Service":
             _move(self._fronts, key, before, now, led_gateways)
+            _move(self._selecting, key, before, now, _selector)
         elif key.kind == "PythonFilter":
             _move(self._coded, key, before, now, code_maps)
         elif key.kind in self._policies:
@@ -128,6 +132,10 @@ class Resources:
         found = self._fronts.get(gateway)
         return sorted(found.values(), key=lambda service: age(service.metadata)) if found else []
 
+    def selecting(self, namespace: str, labels: Mapping[str, str]) -> Iterable[Key]:
+        """Return the Services of a namespace that select the Pods with just these labels."""
+        return self._selecting.get((namespace, frozenset(labels.items())), {}).keys()
+
     def labels(self, namespace: str) -> dict[str, str]:
         resource = self.get("Namespace", "", namespace)
         own = resource.metadata.labels if resource else {}
@@ -163,6 +171,11 @@ def led_gateways(service: Service) -> list[Key]:
     return [Key("Gateway", service.metadata.namespace, name)] if name else []
 
 
+def _selector(service: Service) -> list[Selector]:
+    found = service.spec.selector
+    return [(service.metadata.namespace, frozenset(found.items()))] if found else []
+
+
 def code_maps(written: PythonFilter) -> list[Key]:
     """Return the ConfigMap that has the code of a filter in Python, in a list; an empty one if none has."""
     source = written.spec.config_map
@@ -176,7 +189,8 @@ def policy_services(policy: Policy) -> list[Key]:
 
 
 def _authorities(policy: BackendTLSPolicy) -> list[Key]:
-    return [Key(ref.kind, policy.metadata.namespace, ref.name) for ref in policy.spec.validation.ca_certificate_refs]
+    refs = policy.spec.validation.ca_certificate_refs
+    return [Key(ref.kind, "" if ref.kind == "ClusterTrustBundle" else policy.metadata.namespace, ref.name) for ref in refs]
 
 
 def _move(index, key, before, now, services) -> None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from gwfast import limits
 from gwfast.config.model import (
     GATEWAY_GROUP,
     OWN_GROUP,
@@ -29,7 +30,7 @@ from gwfast.config.model import (
     PythonFilter,
 )
 from gwfast.graph import extensions
-from gwfast.graph.backends import Backends, Resolved
+from gwfast.graph.backends import Backends, Resolved, backend_key
 from gwfast.graph.gateways import Survey
 from gwfast.graph.hostnames import matching
 from gwfast.graph.listeners import Fault, condition
@@ -319,7 +320,7 @@ class _Rules:
             return self._extension(one) is None
         if one.type != "ExternalAuth":
             return False
-        return not self._authorizer(one).target
+        return bool(body_fault(one)) or not self._authorizer(one).target
 
     def _authorizer(self, one) -> Resolved:
         return self._backends.resolve(one.external_auth.backend_ref, self._route, one.external_auth.protocol == "GRPC")
@@ -357,6 +358,8 @@ class _Rules:
     def _why_not(self, field: str, one) -> str:
         if one.type != "ExternalAuth" or one.type not in self._options.filters:
             return f"filter {one.type} is not served by this version"
+        if words := body_fault(one):
+            return words
         return "its authorizer cannot be asked"
 
     def _lead(self, field: str, filters) -> tuple[Led, ...]:
@@ -407,6 +410,14 @@ class _Rules:
         return None
 
 
+def body_fault(one) -> str:
+    """Say why an authorizer cannot be shown what it is to be shown; '' if it can."""
+    auth = one.external_auth
+    size = auth.forward_body.max_size or 0 if auth and auth.forward_body else 0
+    most = limits.AUTHORIZATION_BODY_BYTES
+    return f"forwardBody.maxSize is {size}, bodies of {most} bytes at most are shown" if size > most else ""
+
+
 def _misused_filter(rule: HTTPRouteRule) -> tuple[str, str, str] | None:
     chains = [("", rule.filters)]
     chains += [(f".backendRefs[{index}]", ref.filters) for index, ref in enumerate(rule.backend_refs)]
@@ -440,10 +451,10 @@ def _expressions(match):
 
 
 def service_refs(route: Route) -> set[Key]:
-    """Return the Services that a route names, also in filters, whether or not it may; and its filters in Python."""
+    """Return the Services and XBackends that a route names, also in filters, whether or not it may; and its filters in Python."""
     namespace = route.metadata.namespace
     refs, extensions = named(route)
-    found = {Key("Service", ref.namespace or namespace, ref.name) for ref in refs}
+    found = {backend_key(ref, namespace) for ref in refs}
     return found | {Key("PythonFilter", namespace, ref.name) for ref in extensions}
 
 

@@ -99,7 +99,8 @@ NAMES: frozenset[Name2] = frozenset((api.rpartition("/")[0], name) for api, name
 GROUPS = frozenset(group for group, _ in NAMES)
 CORE = tuple(Kind(group, name, "v1", plural(name), kind.namespaced, name)
              for (group, name), kind in m.KINDS.items() if group == "")
-_DEFINED = {f"{plural(name)}.{group}": (group, name) for group, name in NAMES if "." in group and group != "discovery.k8s.io"}
+_DEFINED = {f"{plural(name)}.{group}": (group, name) for group, name in NAMES
+            if "." in group and group not in ("discovery.k8s.io", m.CERTIFICATES_GROUP)}
 
 
 # ---- What the server says

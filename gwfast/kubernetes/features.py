@@ -19,6 +19,7 @@ from typing import NamedTuple
 OLDEST, NEWEST = 0, 7  # minor versions of 1.x whose CRDs are known
 NEVER = 1000
 FIELD_STANDARD, FIELD_EXPERIMENTAL = 4, 2  # minor versions that have GatewayClass.status.supportedFeatures first, with names
+BACKENDS = 7  # and XBackend as it is today
 LISTENER_SETS = 5  # and ListenerSet, and Gateway.status.attachedListenerSets; before there was XListenerSet
 _BUNDLE = re.compile(r"v?(\d+)\.(\d+)(?:\.|$)")
 
@@ -36,6 +37,7 @@ class Feature(NamedTuple):
 FEATURES = (
     Feature("BackendTLSPolicy", 4),
     Feature("BackendTLSPolicySANValidation", 4),
+    Feature("ClusterTrustBundle", NEVER, 7),
     Feature("GRPCRoute"),
     Feature("GRPCRouteNamedRouteRule", 4),
     Feature("GRPCRouteRequestHeaderModifier", 7),
@@ -48,6 +50,7 @@ FEATURES = (
     Feature("GatewayHTTPSListenerDetectMisdirectedRequests", 5),
     Feature("GatewayInfrastructure", 7, infrastructure=True),
     Feature("GatewayInfrastructurePropagation", 3, 2, gone=7, infrastructure=True),
+    Feature("GatewayListenerFilters", NEVER, 7),
     Feature("GatewayPort8080"),
     Feature("GatewayRouteHostnameIntersectionPrecedence", 7),
     Feature("GatewayStaticAddresses"),
@@ -117,6 +120,11 @@ def supported_version(bundles: str) -> str:
 def attached_listener_sets(bundle: str) -> bool:
     """Return whether the CRD of Gateways has status.attachedListenerSets."""
     return _minor(bundle) >= LISTENER_SETS
+
+
+def backend_ancestors(bundle: str) -> bool:
+    """Return whether the CRD of XBackends has status.ancestors; before there was another list, of other fields."""
+    return _minor(bundle) >= BACKENDS
 
 
 def listener_ports(bundle: str) -> bool:

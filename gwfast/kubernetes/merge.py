@@ -34,7 +34,7 @@ MANAGED = {  # types of conditions that are ours to write, and to take away
 }
 PENDING = {"status": "Unknown", "reason": "Pending", "message": "Waiting for controller"}  # as the CRDs have it
 _ENTRIES = {kind: ("parents", "parentRef", PARENTS) for kind in ROUTE_KINDS}
-_ENTRIES |= {kind: ("ancestors", "ancestorRef", ANCESTORS) for kind in (*POLICY_KINDS, FILTER_KIND, TELEMETRY_KIND)}
+_ENTRIES |= {kind: ("ancestors", "ancestorRef", ANCESTORS) for kind in (*POLICY_KINDS, FILTER_KIND, TELEMETRY_KIND, "XBackend")}
 
 
 class Frame:

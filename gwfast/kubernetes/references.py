@@ -11,7 +11,7 @@ from gwfast.config import model as m
 
 Resources = Mapping[m.Key, m.Resource]
 KINDS = ("Secret", "ConfigMap")
-_OWNERS = ("Gateway", "ListenerSet", "BackendTLSPolicy", "PythonFilter")
+_OWNERS = ("Gateway", "ListenerSet", "BackendTLSPolicy", "PythonFilter", "XBackend")
 
 
 class References:
@@ -75,6 +75,9 @@ class References:
                     yield from _of_listeners(resource.spec.listeners)
             case m.BackendTLSPolicy():
                 yield from resource.spec.validation.ca_certificate_refs
+            case m.XBackend(spec=m.XBackendSpec(tls=tls)):
+                yield from tls.validation.ca_certificate_refs if tls.validation else ()
+                yield from (tls.client_certificate_ref,) if tls.client_certificate_ref else ()
             case m.PythonFilter(spec=m.PythonFilterSpec(config_map=m.ConfigMapKeySelector(name=name))):
                 yield m.LocalObjectReference(group="", kind="ConfigMap", name=name)
 

@@ -27,7 +27,7 @@ from msgspec import Struct, field, msgpack
 from msgspec.structs import replace
 
 from gwfast.config.model import GRPCRouteFilter, HTTPRouteFilter, Key
-from gwfast.graph.model import (Attachment, BackendNode, Certificate, Graph, Led, ListenerNode, ListenerTLS, Refused,
+from gwfast.graph.model import (Attachment, BackendNode, Certificate, FrontNode, Graph, Led, ListenerNode, ListenerTLS, Refused,
                                 RouteNode, RuleNode, Target, over_tls)
 from gwfast.plan import ir, precedence
 from gwfast.plan.filters import crosses, plan_filters
@@ -100,6 +100,7 @@ class _Table(Struct):
     attachments: Sequence[Attachment] = ()
     attached: dict[int, tuple[Entry, ...]] = {}
     order: Order = field(default_factory=Order)
+    places: set[Place] = set()  # where its own filters lead
 
 
 class Builder:
@@ -146,7 +147,10 @@ class Builder:
         moved, renewed = False, {}
         for name, (before, now) in found.items():
             if before is not None and before.served and (now is None or not now.served):
-                self._reattach(self._tables.pop(name), ())
+                gone = self._tables.pop(name)
+                self._reattach(gone, ())
+                for place in gone.places:
+                    self._unuse(place)
                 moved = True
         for name, (before, now) in found.items():
             if now is not None and now.served:
@@ -170,11 +174,23 @@ class Builder:
             table.way = way
         self._reattach(table, _oldest(node.attachments) if mode in ("tcp", "udp") else node.attachments)
         was = table.listener
+        front = self._front(table, node)
         tls = was.tls if table.node and table.node.tls is node.tls else _kept(was.tls, _server_tls(node))
         table.node = node
-        if (was.hostname, was.mode) != (node.hostname, mode) or was.tls is not tls or was.hosts is not table.order.hosts:
-            table.listener = Listener(id=name, hostname=node.hostname, mode=mode, tls=tls, hosts=table.order.hosts)
+        if (was.hostname, was.mode) != (node.hostname, mode) or was.tls is not tls or was.front is not front or (
+                was.hosts is not table.order.hosts):
+            table.listener = Listener(id=name, hostname=node.hostname, mode=mode, tls=tls, front=front, hosts=table.order.hosts)
         return table.listener
+
+    def _front(self, table: _Table, node: ListenerNode) -> Rule | None:
+        """Return the filters of a listener as a rule without backends, and hold what they lead to."""
+        places = {table.way.place(each) for each in node.front.led} - {""} if node.front else set()
+        for place in places:
+            self._use(place)
+        for place in table.places:
+            self._unuse(place)
+        table.places = places
+        return _kept(table.listener.front, _front_rule(node, table.way, self._backends)) if node.front else None
 
     def _reattach(self, table: _Table, attachments: Sequence[Attachment]) -> None:
         """Bring the entries of `table` to what is attached now."""
@@ -374,7 +390,7 @@ def _said(target: Target) -> dict[str, RetryBudget | SessionPersistence | None]:
 def _backend_tls(target: Target, certificate: Certificate | None) -> BackendTLS:
     tls = target.tls
     return BackendTLS(ca=tls.ca, system=tls.system, hostname=tls.hostname, sans=tls.sans, alpn=ALPN[target.protocol],
-                      certificate=_certificate(certificate) if certificate else None)
+                      certificate=_certificate(certificate) if (certificate := tls.certificate or certificate) else None)
 
 
 def _entries(node: RouteNode, way: _Way, backends: Mapping[Place, Backend],
@@ -412,7 +428,13 @@ def _rule(node: RouteNode, rule: RuleNode, way: _Way, backends: Mapping[Place, B
                 source=source, backends=together(*weighted), created=_instant(metadata.creation_timestamp))
 
 
-def _led(node: RuleNode | BackendNode, way: _Way, backends: Mapping[Place, Backend]) -> dict[int, Backend | Led]:
+def _front_rule(node: ListenerNode, way: _Way, backends: Mapping[Place, Backend]) -> Rule:
+    front, owner = node.front, node.owner
+    return Rule(kind=owner.kind, namespace=owner.namespace, route=owner.name, index=0, name=node.name,
+                filters=_filters(front.filters, front.refused, _led(front, way, backends)))
+
+
+def _led(node: RuleNode | BackendNode | FrontNode, way: _Way, backends: Mapping[Place, Backend]) -> dict[int, Backend | Led]:
     """Return the backends (or filters in Python) that filters of a rule or backendRef lead to, by the place of the filter."""
     return {each.index: each if each.extension else backends[way.place(each)] for each in node.led
             if each.extension or each.target} if node.led else {}

@@ -53,7 +53,9 @@ def _bind(bind: Bind, rules: _Rules) -> dict[str, Any]:
 
 
 def _listener(listener: Listener, rules: _Rules) -> dict[str, Any]:
+    front = [filter_data(each) for each in listener.front.filters] if listener.front else []
     return {"id": listener.id, "hostname": listener.hostname or "*"} | _kept(
+        filters=front,
         mode="" if listener.mode == "http" else listener.mode, tls=_server_tls(listener.tls) if listener.tls else {}) | {
         "hosts": [_host(host, rules) for host in listener.hosts]}
 

@@ -348,12 +348,13 @@ class Host(_Node):
 class Listener(_Node):
     """A listener that accepts traffic. `id` is 'namespace/gateway/listener' ('namespace/listenerset/name' for sets).
     `mode` is what becomes of a connection: 'terminate' and 'passthrough' are those of TLS listeners. tls: None where
-    TLS does not end here."""
+    TLS does not end here. front: a rule without backends, whose filters every request passes before an entry is looked for."""
 
     id: str
     hostname: str = ""
     mode: Literal["http", "https", "terminate", "passthrough", "tcp", "udp"] = "http"
     tls: ServerTLS | None = None
+    front: Rule | None = None
     hosts: Sequence[Host] = ()
 
 

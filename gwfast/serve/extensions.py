@@ -269,6 +269,8 @@ class Host:
             body = request._body if request._read is None and request._body is not None else None
             if body is not None and not talk.whole:
                 raise InvalidValueError("replace_body() needs the whole body to be there: await request.body() first")
+            if talk.before_routes:  # which listener it came to is decided (gateway_types.go, ListenerFilters)
+                request.host = head.host
             changed = head.written(request, body)
         except BodyTooLarge:
             talk.fail(413)

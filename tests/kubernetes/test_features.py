@@ -5,7 +5,7 @@ import pytest
 
 from gwfast.kubernetes.features import FEATURES, attached_listener_sets, supported_features, supported_version
 
-UNSERVED = {"ClusterTrustBundle", "GatewayAddressRoutability", "GatewayAddressRoutabilityCluster", "GatewayListenerFilters"}
+UNSERVED = {"GatewayAddressRoutability", "GatewayAddressRoutabilityCluster"}
 FIELDLESS = {"HTTPRouteDestinationPortMatching", "TLSRouteModeMixed"}  # of the experimental channel, but the standard one's CRDs do
 INFRASTRUCTURE = {"GatewayInfrastructure", "GatewayInfrastructurePropagation"}
 MOST = 64  # entries of GatewayClass.status.supportedFeatures

@@ -66,9 +66,10 @@ def ends(plan):
             yield rule.id, told
         for each in rule.backends:
             if each.weight and each.backend is None:
-                yield rule.id, (told, "BackendTLSPolicy")
+                yield rule.id, (told, "BackendTLSPolicy", "XBackend")
             elif each.backend and each.backend.key in empty:
-                yield rule.id, (f"Service {each.backend.namespace}/{each.backend.name}", "EndpointSlice")
+                kind, _, name = each.backend.name.rpartition(".")  # XBackend.NAME, or the name of a Service
+                yield rule.id, (f"{kind or 'Service'} {each.backend.namespace}/{name}", "EndpointSlice")
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.name.partition(".")[0])

@@ -1,0 +1,102 @@
+"""Filters of listeners, which every request passes before a route is chosen (GEP-5224).
+
+    Fronts.judge(owner, listener, field) -> Front    where they lead, and what is wrong with them
+    Fronts.refers(keys)                              whether one of these is what they lead to
+
+Rules:
+- A listener whose filter leads nowhere is ResolvedRefs=False, InvalidListenerFilterRef (RefNotPermitted without a grant), and
+  answers 500 where that filter stands: requests do not get around it.
+- What cannot be done is Accepted=False, InvalidListenerFilter.
+- What they lead to is held here, as routes hold their backends.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from gwfast.config.model import OWN_GROUP, Gateway, Key, Listener, ListenerFilter, ListenerSet
+from gwfast.graph import extensions
+from gwfast.graph.backends import Backends, backend_key
+from gwfast.graph.listeners import Fault
+from gwfast.graph.model import FrontNode, GraphOptions, Led, Refused
+from gwfast.graph.refs import Resources
+from gwfast.graph.routes import body_fault
+
+
+class Fronts:
+    """The filters of all listeners of one survey after the other. barred(gateway): why its filters in Python may not run."""
+
+    def __init__(self, resources: Resources, backends: Backends, options: GraphOptions, barred: Callable[[Gateway], str]):
+        self._resources = resources
+        self._backends = backends
+        self._options = options
+        self._barred = barred
+        self._users: dict[Key, set[Key]] = {}  # what is named -> the Gateways whose listeners do
+        self._held: list[str] = []
+        self._found: list[str] = []
+
+    def begin(self) -> None:
+        """A survey begins: every listener will be judged again."""
+        self._users, self._found = {}, []
+
+    def end(self) -> None:
+        """A survey is over: hold what was found, and let go of what the one before found."""
+        for target in self._found:
+            self._backends.hold(target)
+        for target in self._held:
+            self._backends.release(target)
+        self._held = self._found
+
+    def refers(self, keys: Iterable[Key]) -> bool:
+        """Return whether a listener's filter names one of these."""
+        return any(key in self._users for key in keys)
+
+    def gateways_of(self, key: Key) -> set[Key]:
+        """Return the Gateways with a listener whose filters name this."""
+        return self._users.get(key, set())
+
+    def judge(self, gateway: Gateway, owner: Gateway | ListenerSet, listener: Listener,
+              field: str) -> tuple[FrontNode | None, Fault | None, Fault | None]:
+        """Return where the filters lead, why the listener is not accepted, and what of it does not resolve."""
+        requests = listener.filters.requests if listener.filters else ()
+        if not requests:
+            return None, None, None
+        led, refused, invalid, unresolved = [], [], None, None
+        for index, one in enumerate(requests):
+            at = f"{field}.filters.requests[{index}]"
+            if words := body_fault(one):
+                invalid = invalid or Fault("InvalidListenerFilter", f"filters.requests[{index}]: {words}", at)
+                continue
+            found = self._lead(gateway, owner, one, index)
+            if isinstance(found, Led):
+                led.append(found)
+                continue
+            reason, message = found
+            reason = reason if reason == "RefNotPermitted" else "InvalidListenerFilterRef"
+            unresolved = unresolved or Fault(reason, f"filters.requests[{index}]: {message}", at)
+            refused.append(Refused(index=index, type=one.type, reason=reason, message=message))
+        self._found += [target for each in led for target in (each.target, each.passed) if target]
+        return FrontNode(filters=requests, led=tuple(led), refused=tuple(refused)), invalid, unresolved
+
+    def _lead(self, gateway: Gateway, owner: Gateway | ListenerSet, one: ListenerFilter, index: int) -> Led | tuple[str, str]:
+        if one.type == "ExternalAuth":
+            auth = one.external_auth
+            self._use(gateway, backend_key(auth.backend_ref, owner.metadata.namespace))
+            found = self._backends.resolve(auth.backend_ref, owner, auth.protocol == "GRPC")
+            if not found.target:
+                return found.reason or "InvalidListenerFilterRef", f"ExternalAuth.backendRef: {found.message}"
+            return Led(index=index, target=found.target, passed=found.passed, traffic=found.traffic)
+        ref, namespace = one.extension_ref, owner.metadata.namespace
+        if (ref.group, ref.kind) != (OWN_GROUP, "PythonFilter"):
+            return "InvalidKind", f"filters of kind {ref.group}/{ref.kind} are not known here; {OWN_GROUP}/PythonFilter would be"
+        self._use(gateway, Key("PythonFilter", namespace, ref.name))
+        if self._options.filters_by_class and (why := self._barred(gateway)):
+            return "RefNotPermitted", why
+        written = self._resources.get("PythonFilter", namespace, ref.name)
+        if written is None:
+            return "BackendNotFound", f"there is no PythonFilter {namespace}/{ref.name}"
+        if fault := extensions.fault(written, self._resources, self._options):
+            return "BackendNotFound", fault.message
+        return Led(index=index, extension=written, code=extensions.code(written, self._resources.get))
+
+    def _use(self, gateway: Gateway, key: Key) -> None:
+        self._users.setdefault(key, set()).add(gateway.key)
