@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from cluster import FROZEN, PROJECT, Cluster, Failed
 from sandbox import Process
@@ -171,7 +172,10 @@ def installed(session_cluster: Cluster) -> Iterator[Cluster]:
     session_cluster.apply(PROJECT / "deploy" / "install.yaml")
     session_cluster.kubectl("rollout", "status", "deployment/gwfast-controller", "-n", SYSTEM, "--timeout=120s")
     yield session_cluster
-    session_cluster.kubectl("delete", "-f", str(PROJECT / "deploy" / "install.yaml"), "--wait=false")
+    # But for the CRDs: other tests of this cluster go on with them.
+    things = [each for each in yaml.safe_load_all((PROJECT / "deploy" / "install.yaml").read_text())
+              if each and each["kind"] != "CustomResourceDefinition"]
+    session_cluster.kubectl("delete", "-f", "-", "--wait=false", text=yaml.safe_dump_all(things))
 
 
 @pytest.fixture
