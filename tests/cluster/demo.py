@@ -40,7 +40,7 @@ Try, in another terminal:
 
   curl -i http://127.0.0.1:{port}/api/users
   a redirect        curl -i http://127.0.0.1:{port}/old/users
-  the canary        for i in 1 2 3 4 5 6 7 8 9 10; do curl -s http://127.0.0.1:{port}/api | grep '"pod"'; done
+  the canary        for i in $(seq 50); do curl -s http://127.0.0.1:{port}/api | grep '"pod"'; done | sort | uniq -c
   a change, live    kubectl patch httproute my-route --type json -p '[{{"op": "replace", "path": "/spec/rules/0/backendRefs/1/weight", "value": 9}}]'
   a rollout         kubectl rollout restart deployment api
 

@@ -37,7 +37,7 @@ def test_make_cluster() -> None:
         asked = subprocess.run([binaries.program("kubectl"), "--kubeconfig", kubeconfig, "get", "gateway", "my-gateway", "-o",
                                 "jsonpath={.status.conditions[?(@.type=='Programmed')].status}"], capture_output=True, text=True, timeout=SECONDS)
         assert asked.stdout == "True", guide + asked.stderr
-        with urllib.request.urlopen(f"http://127.0.0.1:{ports['CLUSTER_PORT']}/api/users", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports['CLUSTER_PORT']}/api/users", timeout=60) as answer:
             assert b'"path": "/api/users"' in answer.read()
         children = [int(pid) for pid in Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()]
         assert children
