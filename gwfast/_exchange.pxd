@@ -18,7 +18,8 @@
 #   acknowledges nothing of it. Of an idempotent one (RFC 9110 9.2.2) where its connection ended before a byte of the response;
 #   not where its rule has a `retry`, but for a connection from the pool, which says nothing of its endpoint.
 #   retry(): what the rule's `retry` says, which then counts ends too, of any method: its attempts, its backoff, its budget.
-#   Before each, look_again(): the endpoints are those of the newest table.
+#   Before each, look_again(): the endpoints are those of the newest table. awaits_another(): where none takes a connection, and
+#   one had just answered, the next table is waited for, since EndpointSlices come behind the end of a Pod.
 # - Whoever reads stops reading while the other side has bytes waiting, so one direction never holds more than one read.
 # - A body with a length that fills whole reads, between two sockets in clear, goes by splice(2) but for its last part (_splice).
 # - finish() is the last thing that happens to an exchange: callers return at once.
@@ -156,6 +157,8 @@ cdef class Exchange(Waiter):
     cdef uint64_t request_until    # ms, each; 0: no such deadline
     cdef uint64_t attempt_until
     cdef uint64_t retry_at
+    cdef uint64_t replaced_until   # until when it waits for who replaces its endpoints
+    cdef bint was_good         # one of those that refused it had just answered
     cdef uint16_t retries
     cdef bint waits_for_session    # 's endpoint alone
     cdef const Endpoint *granted   # by a queue; NULL: none
@@ -219,7 +222,10 @@ cdef class Exchange(Waiter):
     cdef void request_trailers(self, const char *at, size_t n) noexcept
     cdef void launch(self) noexcept
     cdef void begin_policy(self) noexcept
+    cdef void set_alarm(self) noexcept
     cdef void end_policy(self) noexcept
+    cdef void refused(self) noexcept
+    cdef bint awaits_another(self) noexcept
     cdef void schedule(self) noexcept    # the alarm, for the next of its deadlines
     cdef void late(self) noexcept
     # True: it will be tried again, or has been answered in the place of what came. unheard: nobody answered.

@@ -45,6 +45,9 @@ cdef enum:
     RETRY_BODY = 65536     # limits.RETRY_BODY_BYTES
     GROWTH = 10            # limits.RETRY_BACKOFF_GROWTH
     LOGGED = 2048          # limits.LOGGED_BYTES
+    GOOD_MS = 2000         # who answered so lately and refuses connections has just gone: who replaces it may be told of soon
+    REPLACED_MS = 1000     # so long that is waited for: EndpointSlices are at most some hundred milliseconds behind Pods
+    LOOK_MS = 50           # between two looks for it
 
 
 @cython.final
@@ -825,21 +828,24 @@ cdef class Exchange(Waiter):
         self.owes = True
         self.policy = policy_at(self.table.image, self.rule.policy)
         self.keeping = self.policy.attempts > 0
-        if self.alarm is None:
-            self.alarm = Alarm.__new__(Alarm)
-            self.alarm.loop = self.gateway.loop
-        self.alarm.exchange = self
+        self.set_alarm()
         if self.policy.timed:
             self.response_ms = FOREVER_MS      # the rule's own limits hold
         if self.policy.request_ms:
             self.request_until = self.started_us // 1000 + self.policy.request_ms
             self.schedule()
 
+    cdef void set_alarm(self) noexcept:
+        if self.alarm is None:
+            self.alarm = Alarm.__new__(Alarm)
+            self.alarm.loop = self.gateway.loop
+        self.alarm.exchange = self
+
     cdef void end_policy(self) noexcept:
         self.gateway.loop.arm(self.alarm, 0)
         self.alarm.exchange = None
         self.policy = NULL
-        self.request_until = self.attempt_until = self.retry_at = 0
+        self.request_until = self.attempt_until = self.retry_at = self.replaced_until = 0
         self.retries = 0
         self.keeping = False
 
@@ -944,12 +950,35 @@ cdef class Exchange(Waiter):
                     self.transmit()
                 return
             self.avoid = self.chosen
-            upstreams.suspect(self.state)
+            self.refused()
             if self.backend.flags:
                 upstreams.failed(self.state, self.image, self.backend)
             upstreams.done(self.state)
             self.state = endpoint = NULL
-        self.fail(self.connect_fault if self.connect_fault else FAULT_CONNECT)
+        if not self.awaits_another():
+            self.fail(self.connect_fault if self.connect_fault else FAULT_CONNECT)
+
+    cdef void refused(self) noexcept:
+        """Its endpoint takes no connections."""
+        if self.gateway.loop.now_ms - self.state.good_ms < GOOD_MS:
+            self.was_good = True
+        self.gateway.upstreams.suspect(self.state)
+
+    cdef bint awaits_another(self) noexcept:
+        """No endpoint takes a connection. Where one has just gone, wait for the table that says who replaces it, or its return."""
+        cdef uint64_t now = self.gateway.loop.now_ms
+        cdef uint64_t until = self.replaced_until if self.replaced_until else now + REPLACED_MS
+        if not self.was_good or most(self) < 2 or now >= until or (
+                self.request_until and now + LOOK_MS >= self.request_until):
+            return False
+        self.replaced_until, self.owes = until, True
+        self.set_alarm()
+        self.avoid = NO_BACKEND
+        self.attempts = 0
+        self.attempt_until = 0
+        self.retry_at = now + LOOK_MS
+        self.schedule()
+        return True
 
     cdef const Endpoint *begin_attempt(self) noexcept:
         """Its time runs. The endpoint that it was given in a queue, or that its session wants; NULL: to be chosen."""
@@ -1065,7 +1094,7 @@ cdef class Exchange(Waiter):
         cdef bint made = (fault == FAULT_CONNECT and self.backend.endpoints.count < 2 and most(self) > 1
                           and was_made(self.upstream))
         self.connect_fault = fault
-        self.gateway.upstreams.suspect(self.state)
+        self.refused()
         if self.backend.flags:
             self.gateway.upstreams.failed(self.state, self.image, self.backend)
         if made and self.again(True):
@@ -1143,8 +1172,7 @@ cdef class Exchange(Waiter):
         cdef Table table = self.gateway.table
         cdef const Backend *backend
         cdef const Endpoint *failed = NULL
-        if table is self.table or table is self.newer or most(self) < 2 or (
-                self.tried >= ATTEMPTS * (RESENT + 1)):
+        if table is self.table or table is self.newer or most(self) < 2:
             return
         backend = backend_of(table.image, self.backend.id)
         if backend == NULL or backend.endpoints.count == 0 or backend.protocol > PROTO_WS:
@@ -1570,6 +1598,8 @@ cdef class Exchange(Waiter):
         if self.owes:
             self.settle()
         if self.state != NULL:
+            if self.replied:
+                self.state.good_ms = gateway.loop.now_ms
             if self.backend.flags:
                 self.judge()
             if self.upstream is not None:
@@ -1613,7 +1643,7 @@ cdef class Exchange(Waiter):
         if self.hold is not None:
             self.hold.drop()
             self.hold = None
-        if self.policy != NULL:
+        if self.policy != NULL or self.replaced_until:
             self.end_policy()
         release(&self.gateway.loop.pool, &self.said)
         if self.session.by != NULL:
@@ -1640,6 +1670,7 @@ cdef class Exchange(Waiter):
         self.status = 0
         self.fault = self.connect_fault = self.resent = self.tried = 0
         self.requested = self.streamed = self.launched = self.owes = self.replied = self.fresh = False
+        self.was_good = False
         self.keep_upstream = self.tunnel = self.client_ended = self.upstream_ended = False
 
     cdef void record(self) noexcept:

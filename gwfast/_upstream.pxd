@@ -39,6 +39,7 @@ cdef struct State:
     uint32_t sign
     uint32_t slot
     Health *health         # its cell, once a backend with a policy has it; NULL: none
+    uint64_t good_ms       # when it last answered; 0: never
     uint64_t suspect_until # ms; a connect failed: others are preferred until then
     uint32_t address_n
     uint8_t address[28]    # a sockaddr
