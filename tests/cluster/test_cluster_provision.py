@@ -303,6 +303,33 @@ def test_a_failover_changes_nothing(cluster, start, namespace):
     assert third.quiet() == 0 and there() == before
 
 
+def test_two_that_lead_at_once_give_no_target_twice(cluster, start, namespace):
+    """One that has lost its lease and does not know it yet, and the next one: the API server refuses the record of one of them."""
+    first, second = start(), start()
+    names = [f"g{at}" for at in range(12)]
+    for at in range(0, len(names), 3):
+        cluster.apply("".join(gateway(name, namespace, 80, 443) for name in names[at:at + 3]))
+
+    def recorded() -> list[str]:
+        found = (cluster.get("ConfigMap", "gwfast-gwfast-ports", SYSTEM) or {}).get("data") or {}
+        said = [each for line in found.get(namespace, "").splitlines() for each in line.split()[1:]]
+        targets = [each.partition("=")[2] for each in said]
+        assert len(targets) == len(set(targets)), found
+        return targets
+    cluster.wait_for(lambda: len(recorded()) == 24, "all to be recorded")
+    cluster.wait_for(lambda: first.said["targets"] == second.said["targets"] and all(
+        len(first.said["targets"].get(f"{namespace}/{name}", ())) == 2 for name in names), "both to know the same")
+    given = [target for name in names for target in first.said["targets"][f"{namespace}/{name}"].values()]
+    assert sorted(map(str, given)) == sorted(recorded())
+
+    def led() -> dict[str, set[int]]:
+        found = {name: cluster.get("Service", f"{name}-gwfast", namespace) for name in names}
+        return {name: {port["targetPort"] for port in each["spec"]["ports"]} for name, each in found.items() if each}
+    expected = {name: set(first.said["targets"][f"{namespace}/{name}"].values()) for name in names}
+    cluster.wait_for(lambda: led() == expected, "Services to lead there")
+    assert not first.forbidden() and not second.forbidden()
+
+
 def test_what_is_somebody_elses_stays(cluster, start, namespace):
     controller = start()
     cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web-gwfast", "namespace": namespace},
