@@ -166,7 +166,8 @@ ANOTHER = {
     "mode": (ONE, '"one-process"'), "controllerName": (MANY, '"example.com/x"'), "image.repository": (MANY, '"r/x"'), "image.tag": (MANY, '"2"'),
     "image.pullPolicy": (MANY, '"Always"'), "imagePullSecrets": (MANY, '[{"name":"s"}]'), "watchNamespaces": (MANY, '["a"]'),
     "gatewayClass.create": (MANY, "false"), "gatewayClass.name": (MANY, '"x"'), "gatewayClass.parameters": (BOTH, '{"replicas":3}'),
-    "rbac.create": (MANY, "false"), "rbac.dedicated": (BOTH, "false"), "serviceAccount.create": (MANY, "false"),
+    "rbac.create": (MANY, "false"), "rbac.dedicated": (BOTH, "false"), "rbac.dedicatedNamespaces": (BOTH, '["shop"]'),
+    "rbac.admissionPolicy": (BOTH, "false"), "serviceAccount.create": (MANY, "false"),
     "serviceAccount.name": (MANY, '"x"'), "serviceAccount.annotations": (MANY, '{"a":"b"}'), "controller.replicas": (BOTH, "3"),
     "controller.port": (BOTH, "9443"), "oneProcess.kind": (ONE, '"DaemonSet"'), "oneProcess.replicas": (ONE, "3"),
     "oneProcess.hostNetwork": (ONE, "true"), "oneProcess.ports": (ONE, '[{"name":"x","port":81}]'), "oneProcess.drainSeconds": (ONE, "31"),
@@ -316,6 +317,18 @@ def test_without_dedicated_workloads_are_written_in_its_own_namespace_alone():
     objects = render("rbac.dedicated=false")
     assert allowed(objects)["apps", "deployments"] == {"get", "list", "watch"}
     assert allowed(objects, "Role")["apps", "deployments"] == {"create", "patch", "delete"}
+
+
+@needs_helm
+def test_dedicated_data_planes_in_some_namespaces():
+    objects = render('rbac.dedicatedNamespaces=["shop","gwfast-system"]')
+    assert allowed(objects)["apps", "deployments"] == {"get", "list", "watch"} and ("", "configmaps") in allowed(objects)
+    assert allowed(objects)["", "configmaps"] == {"get", "list", "watch"}
+    role = objects["Role", "gwfast-controller:gwfast-system:dedicated"]
+    assert role["metadata"]["namespace"] == "shop" and {verb for rule in role["rules"] for verb in rule["verbs"]} == {"create", "patch", "delete"}
+    assert objects["RoleBinding", "gwfast-controller:gwfast-system:dedicated"]["metadata"]["namespace"] == "shop"
+    assert allowed(objects, "Role")["apps", "deployments"] == {"create", "patch", "delete"}  # in its own, for those of classes
+    assert ("Role", "gwfast-controller:gwfast-system:dedicated") not in render('rbac.dedicatedNamespaces=["shop"]', "rbac.dedicated=false")
 
 
 @needs_helm
