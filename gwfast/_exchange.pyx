@@ -965,7 +965,7 @@ cdef class Exchange(Waiter):
         self.gateway.upstreams.suspect(self.state)
 
     cdef bint awaits_another(self) noexcept:
-        """No endpoint takes a connection. Where one has just gone, wait for the table that says who replaces it, or its return."""
+        """No endpoint takes a connection. Where one has just gone, wait for the table that says who replaces it, or for it."""
         cdef uint64_t now = self.gateway.loop.now_ms
         cdef uint64_t until = self.replaced_until if self.replaced_until else now + REPLACED_MS
         if not self.was_good or most(self) < 2 or now >= until or (

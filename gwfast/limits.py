@@ -203,4 +203,4 @@ STREAM_FIRST = 1.0  # that a start waits for the controller, until it begins wit
 # Objects that a controller makes of what tenants ask for.
 FREE_FORM_DEPTH = 32  # of a value in GatewayParameters that is Kubernetes' own: a Pod's affinity needs 10; Python fails at 1000
 TARGETS_PER_NAMESPACE = 5000  # target ports of shared data planes, each transport's: a quarter, so that others have some too
-RECORD_BYTES = 1_000_000  # of the record of a fleet's target ports, a quarter for one namespace: a ConfigMap may have 1 MiB
+PORTS_RECORD_BYTES = 1_000_000  # of the record of a fleet's target ports, a quarter for one namespace: a ConfigMap may have 1 MiB

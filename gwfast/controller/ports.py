@@ -89,9 +89,10 @@ class Ports:
     def _may_have(self, gateway: Key, wanted: Wanted) -> bool:
         """Whether one is left: there are so many, and a namespace has a part of them at most."""
         transport, more, namespace = wanted[1], _bytes(gateway), gateway.namespace
+        most = limits.PORTS_RECORD_BYTES
         return (self._taken["", transport] <= LAST - FIRST
                 and self._taken[namespace, transport] < limits.TARGETS_PER_NAMESPACE
-                and self._bytes[""] + more <= limits.RECORD_BYTES and self._bytes[namespace] + more <= limits.RECORD_BYTES // 4)
+                and self._bytes[""] + more <= most and self._bytes[namespace] + more <= most // 4)
 
     def _find(self, gateway: Key, wanted: Wanted) -> None:
         if not self._may_have(gateway, wanted):

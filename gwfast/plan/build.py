@@ -9,8 +9,7 @@ Rules:
 - only what the graph says is served gets in: routes on served listeners, without their dropped rules
 - of several routes on a TCP or UDP listener only the oldest gets in (spec 5.7)
 - where a listener has a host of both kinds, calls of a GRPCRoute do not reach the '/' of HTTPRoutes (matches.calls)
-- a route to backends that speak TLS is planned once for each way in which its listeners lead there: the certificate of
-  their Gateway, and whether TLS passes through them
+- a route to backends that speak TLS is planned once for each certificate that its Gateways show, and where TLS passes through
 - a node of the graph that is the same object as last time is not looked into; what is made again and says the same
   as before is replaced by the object from before
 - one changed route costs the work of its own rules: what differs between two graphs is found by what they share
@@ -31,8 +30,8 @@ from gwfast.graph.model import (Attachment, BackendNode, Certificate, FrontNode,
                                 RouteNode, RuleNode, Target, over_tls)
 from gwfast.plan import ir, precedence
 from gwfast.plan.filters import crosses, plan_filters
-from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Endpoints, Entry, Filter, Listener, Plan,
-                            RetryBudget, Rule, ServerTLS, SessionPersistence, WeightedBackend)
+from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Endpoints, Entry, Filter, Listener, Plan, RetryBudget, Rule,
+                            ServerTLS, SessionPersistence, WeightedBackend)
 from gwfast.plan.matches import calls, plan_matches, preflights
 from gwfast.plan.order import Order
 from gwfast.plan.policies import plan_budget, plan_retry, plan_session, plan_timeouts
@@ -41,7 +40,6 @@ from gwfast.sharing import SHARED, changed, changes, difference, find, together
 
 TRANSPORTS = {"HTTP": "http", "HTTPS": "tls", "TLS": "tls", "TCP": "tcp", "UDP": "udp"}
 ALPN = {"http": ("h2", "http/1.1"), "ws": ("http/1.1",), "h2c": ("h2",), "tcp": ()}  # by what is spoken to the backend
-
 _key = attrgetter("key")
 
 class _Spot(NamedTuple):
@@ -458,7 +456,7 @@ def _plain(weight: int, backend: Backend) -> WeightedBackend:
 def _filters(written: tuple[HTTPRouteFilter | GRPCRouteFilter, ...], refused: tuple[Refused, ...],
              led: Mapping[int, Backend | Led]) -> tuple[Filter, ...]:
     if not led and not refused:
-        return _plain_filters(written) if written else ()
+        return _plain_filters(written)
     filters = plan_filters(written, led)
     answers = {each.index: AnswerFilter(status=each.status, reason=f"{each.message or each.type} ({each.reason})")
                for each in refused}

@@ -51,7 +51,7 @@ def test_a_target_that_is_in_it_twice_is_the_first_ones():
 
 def test_nobody_fills_it_and_it_never_outgrows_a_config_map(monkeypatch):
     """With names as long as they may be: a namespace has a quarter."""
-    monkeypatch.setattr(limits, "RECORD_BYTES", 20_000)
+    monkeypatch.setattr(limits, "PORTS_RECORD_BYTES", 20_000)
     ports = Ports()
     evil = {Key("Gateway", "n" * 63, f"{at:03}" + "a" * 250): [(65535, "TCP"), (65534, "UDP")] for at in range(100)}
     others = {Key("Gateway", f"shop{at}", "web"): [WEB, (443, "TCP")] for at in range(50)}

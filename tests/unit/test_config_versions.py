@@ -357,7 +357,7 @@ spec: {ports: [{port: 1}, {port: 2, name: x, appProtocol: http}]}
 
 
 @pytest.mark.parametrize("api_version, kind", [
-    ("gateway.networking.x-k8s.io/v1alpha1", "XBackend"), ("gateway.networking.x-k8s.io/v1alpha1", "XMesh"), ("apps/v1", "Deployment"),
+    ("gateway.networking.x-k8s.io/v1alpha1", "XMesh"), ("apps/v1", "Deployment"),
     ("v1", "Pod"), ("v1", "ServiceAccount"), ("v1", "Endpoints"), ("networking.k8s.io/v1", "Ingress"),
     ("networking.k8s.io/v1", "NetworkPolicy"), ("networking.istio.io/v1", "Gateway"), ("gateway.solo.io/v1", "Gateway"),
     ("serving.knative.dev/v1", "Service"), ("gateway.envoyproxy.io/v1alpha1", "BackendTrafficPolicy"), ("gwfast.dev/v1alpha1", "Other"),

@@ -1,9 +1,0 @@
-from typing import TypeVar, final
-
-_T = TypeVar("_T")
-
-@final
-class Interner:
-    def intern(self, value: _T) -> _T: ...
-    def sweep(self) -> None: ...
-    def __len__(self) -> int: ...
