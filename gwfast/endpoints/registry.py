@@ -174,6 +174,11 @@ class Registry:
         return self._endpoints.places
 
     @property
+    def endpoint_holders(self) -> dict[int, object]:
+        """The endpoint of every slot that is held by one; the same dict until that changes."""
+        return self._endpoints.holders
+
+    @property
     def endpoint_slots(self) -> int:
         return self._endpoints.size
 

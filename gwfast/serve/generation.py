@@ -123,8 +123,8 @@ class Imaging:
         self._named = addresses.keys()
         image = self._images.build(plan, binds, generation)
         self._name_counters()
-        now = plan.backends, plan.endpoints, addresses
-        if after is None or after[0] is not now[0] or after[1] is not now[1] or after[2] != now[2]:
+        now = plan.backends, plan.endpoints, self._registry.endpoint_holders, addresses
+        if after is None or any(one is not other for one, other in zip(after[:3], now, strict=False)) or after[3] != addresses:
             self._look_after(plan)
         self._looked_after = now
         credentials = self._credentials.publish(plan)

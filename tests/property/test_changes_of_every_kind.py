@@ -318,8 +318,15 @@ class Serving:
                 {subject: len(places) for subject, places in self.pipeline.probed.items()})
 
 
+def share(weight):
+    """A route with so much for one Service: what has none has no endpoints in the table."""
+    return m.TCPRoute(metadata=meta("r0"), spec=m.TCPRouteSpec(parent_refs=(m.ParentReference(name="one"),), rules=(
+        m.TCPRouteRule(backend_refs=refs(m.BackendRef, [("s1", weight)])),)))
+
+
 @settings(max_examples=60)
 @given(steps)
+@example([("put", [share(0)]), ("put", [share(0), health("h1", {"s1"}, 0, "3s", None)]), ("put", [share(1)])])
 def test_a_table_in_one_go_is_that_of_one_step_after_the_other(steps):
     resources = start()
     serving, other = Serving(resources), Serving(resources)

@@ -85,7 +85,8 @@ def test_what_a_backend_says_unasked_is_no_answer(proxy, data: bytes) -> None:
     for _ in range(3):
         said.clear()
         stream.send(b"GET /unasked HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert stream.response().body == b"hi"
+        response = stream.response()
+        assert (response.status, response.body) == (200, b"hi")
         assert said.wait(5)
         stream.send(b"POST /next HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
         assert json.loads(stream.response().body)["target"] == "/next"

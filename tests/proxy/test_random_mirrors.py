@@ -209,8 +209,9 @@ def test_mirrors_are_never_seen(world, request, second, ways) -> None:
     for name, way in zip(MIRRORS, ways, strict=True):
         if way in HEALTHY:
             seen = [told(each) for each in mirrors[name].seen(target)]
-            # one that ends a connection from the pool without a word may be told again what may be said twice (RFC 9110 9.2.2)
-            assert seen == [told(got)] or (seen == [told(got)] * 2 and way == "nothing" and request.method in IDEMPOTENT)
+            # one that ends a connection without a word is told again what may be said twice (RFC 9110 9.2.2), three times in all
+            often = len(seen) if way == "nothing" and request.method in IDEMPOTENT and len(seen) <= 3 else 1
+            assert seen == [told(got)] * often and seen
         assert not mirrors[name].dirty or way in WILD
         mirrors[name].dirty.clear()    # of those that left
     [copy] = [each for each in h2c.requests if each.fields[b":path"] == target.encode()]
