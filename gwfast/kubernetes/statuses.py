@@ -20,11 +20,13 @@ import msgspec
 from gwfast.config.model import Key
 from gwfast.graph.conditions import status_of
 from gwfast.graph.model import FILTER_KIND, POLICY_KINDS, ROUTE_KINDS, TELEMETRY_KIND, Graph
-from gwfast.kubernetes.features import attached_listener_sets, backend_ancestors, listener_ports, supported_features, supported_version
+from gwfast.kubernetes.features import (attached_listener_sets, backend_ancestors, listener_ports, supported_features,
+                                        supported_version)
 from gwfast.sharing import changes
 
 PARENTS = ("GatewayClass", "Gateway", "ListenerSet")
-KINDS = frozenset((*PARENTS, *ROUTE_KINDS, *POLICY_KINDS, FILTER_KIND, TELEMETRY_KIND, "XBackend"))  # that have a status which is ours to write
+# That have a status which is ours to write.
+KINDS = frozenset((*PARENTS, *ROUTE_KINDS, *POLICY_KINDS, FILTER_KIND, TELEMETRY_KIND, "XBackend"))
 ADDRESSES = 16  # of a Gateway's status (gateway_types.go)
 MESSAGE = 32768  # characters of a condition's (metav1.Condition)
 
