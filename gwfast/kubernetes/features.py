@@ -7,7 +7,8 @@ from the experimental channel to the standard one. Both are told by annotations 
                   the first that has it no more
 
 Rules:
-- A feature is claimed where it is served and the installed CRDs have what it is asked for with; others could not be asked for.
+- A feature is claimed where it is served, the suite of its release has a test of it, which passes, and the installed CRDs have
+  what it is asked for with; others could not be asked for.
   That is so in the channel that the release has it in; those that need no field of their own are served in both.
 - A bundle that is newer than those that are known gets the names of the newest that is known, and one that says nothing does too.
 """
@@ -37,7 +38,6 @@ class Feature(NamedTuple):
 FEATURES = (
     Feature("BackendTLSPolicy", 4),
     Feature("BackendTLSPolicySANValidation", 4),
-    Feature("ClusterTrustBundle", NEVER, 7),
     Feature("GRPCRoute"),
     Feature("GRPCRouteNamedRouteRule", 4),
     Feature("GRPCRouteRequestHeaderModifier", 7),
@@ -50,7 +50,6 @@ FEATURES = (
     Feature("GatewayHTTPSListenerDetectMisdirectedRequests", 5),
     Feature("GatewayInfrastructure", 7, infrastructure=True),
     Feature("GatewayInfrastructurePropagation", 3, 2, gone=7, infrastructure=True),
-    Feature("GatewayListenerFilters", NEVER, 7),
     Feature("GatewayPort8080"),
     Feature("GatewayRouteHostnameIntersectionPrecedence", 7),
     Feature("GatewayStaticAddresses"),
