@@ -135,7 +135,6 @@ class Resolver:
             if now - entry.good_at > self._keep:
                 entry.addresses = ()
 
-
     def _take(self, entry: Name, found: Iterable[str]) -> None:
         """Use what a name leads to, as far as it may."""
         allowed = {address for address in found if self._allowed(address)}

@@ -1,4 +1,6 @@
 """What the controller's tests share: a plan from YAML, and what should be there for it."""
+import asyncio
+
 import msgspec
 import yaml
 
@@ -29,6 +31,32 @@ def resources(text):
 
 def uid_of(key):
     return f"uid-of-{key.name}"
+
+
+class Waits:
+    """What a world is waited for with: that something is so, or that all that is to happen has happened."""
+
+    async def until(self, condition):
+        async with asyncio.timeout(60):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+    async def still(self):
+        for _ in range(200):
+            await asyncio.sleep(0)
+
+
+def run_beside(test, make, part):
+    """Run a coroutine function of a world, which is made on the event loop, while a part of that world runs."""
+    async def main():
+        world = make()
+        task = asyncio.create_task(part(world).run())
+        try:
+            await test(world)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    asyncio.run(main())
 
 
 def planned(text, records=None, known=None):

@@ -4,6 +4,7 @@ import io
 import json
 
 import pytest
+from controller_cases import Waits, run_beside
 
 from gwfast import limits
 from gwfast.config.model import Key
@@ -65,7 +66,7 @@ class Server:
         return [(method, where) for method, where, _, _ in self.said if method != "GET"]
 
 
-class World:
+class World(Waits):
     """An applier that runs, its server, and what it told."""
 
     def __init__(self):
@@ -81,26 +82,9 @@ class World:
     def tell(self, key, words):
         self.told[key] = words
 
-    async def until(self, condition):
-        async with asyncio.timeout(60):
-            while not condition():
-                await asyncio.sleep(0.001)
-
-    async def still(self):
-        for _ in range(200):
-            await asyncio.sleep(0)
-
 
 def run(test):
-    async def main():
-        world = World()
-        task = asyncio.create_task(world.applier.run())
-        try:
-            await test(world)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-    asyncio.run(main())
+    run_beside(test, World, lambda world: world.applier)
 
 
 def test_what_is_not_there_is_made_once():

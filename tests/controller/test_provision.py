@@ -3,7 +3,7 @@ import asyncio
 import io
 
 import pytest
-from controller_cases import AUTHORITY, OPTIONS, SITE, resources, uid_of
+from controller_cases import AUTHORITY, OPTIONS, SITE, Waits, resources, run_beside, uid_of
 from test_apply import Server
 
 from gwfast import limits
@@ -34,7 +34,7 @@ BOTH = CLASS + GATEWAY % ("aaa", NEW) + GATEWAY % ("victim", OLD)
 WEB = (80, "TCP")
 
 
-class World:
+class World(Waits):
     """A provisioner that knows what there is, and an API server of some lines that it writes to."""
 
     def __init__(self, **more):
@@ -54,29 +54,12 @@ class World:
             "metadata": {"name": key.name, "namespace": key.namespace, "uid": "u", "labels": labels, "ownerReferences": [owner]},
             "spec": {"ports": [{"port": 80, "protocol": "TCP", "targetPort": target}]}})
 
-    async def until(self, condition):
-        async with asyncio.timeout(60):
-            while not condition():
-                await asyncio.sleep(0.001)
-
-    async def still(self):
-        for _ in range(200):
-            await asyncio.sleep(0)
-
     async def targets(self, expected):
         await self.until(lambda: {key: found.get(WEB) for key, found in self.provisioner.targets.items()} == expected)
 
 
 def run(test, **more):
-    async def main():
-        world = World(**more)
-        task = asyncio.create_task(world.provisioner.run())
-        try:
-            await test(world)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-    asyncio.run(main())
+    run_beside(test, lambda: World(**more), lambda world: world.provisioner)
 
 
 def test_a_service_that_says_anothers_target_takes_nothing_from_it():
