@@ -88,7 +88,7 @@ def test_what_1_7_added(cluster: Cluster) -> None:
     cluster.wait_for(lambda: ancestors(cluster, "XBackend", "pods") == [{"Accepted": "True/Accepted"}], "the status of the XBackend", 60)
     wanted = [{"Accepted": "False/Invalid", "ResolvedRefs": "False/BackendNotFound"}]
     cluster.wait_for(lambda: ancestors(cluster, "XTelemetryPolicy", "traced") == wanted, "the status of the XTelemetryPolicy", 60)
-    assert listener(cluster)["ResolvedRefs"] == "True/ResolvedRefs"
+    cluster.wait_for(lambda: listener(cluster).get("ResolvedRefs") == "True/ResolvedRefs", "the filter to lead to the Service", 60)
     names = {one["name"] for one in cluster.get("GatewayClass", "gwfast", "")["status"]["supportedFeatures"]}
     assert "HTTPRouteRetryCodes" in names and "HTTPRouteRetry" not in names
 
