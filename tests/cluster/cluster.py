@@ -6,6 +6,7 @@
         cluster.kubectl("get", "pods", "-A")                # its output; raises Failed with what it said
         cluster.get("Gateway", "my-gateway", "default")     # an object as a dict, None where there is none
         cluster.wait_for(lambda: cluster.condition("Gateway", "my-gateway", "Programmed") == "True")
+        cluster.comes_to(lambda: cluster.condition("Gateway", "my-gateway", "Programmed"), "True")     # says what it was instead
         gateway = cluster.run([sys.executable, "-m", "gwfast", "run", "--kubernetes", ...])   # on the node, with KUBECONFIG
         cluster.http("10.244.240.1", 80, "/path")           # Response(status, headers, body)
         with cluster.connect("10.96.0.1", 443) as connection: ...
@@ -58,6 +59,10 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 class Failed(Exception):
     """What kubectl, or a part of the cluster, said when it could not."""
+
+
+# In what a test waits for: not yet. An object, or a part of it, is not there; or who has to answer is not.
+NOT_YET = (OSError, ApiError, Failed, LookupError, TypeError, AttributeError)
 
 
 class Response(NamedTuple):
@@ -328,18 +333,31 @@ class Cluster:
             subprocess.run(self.sandbox.command(["nft", "delete", "table", "inet", "partition"]), check=True)
 
     def wait_for(self, condition: Callable[[], Any], what: str = "", seconds: float = WAIT_SECONDS) -> Any:
-        """Return what `condition` returns once that is true; an OSError or ApiError in it means not yet. Raises TimeoutError."""
+        """Return what `condition` returns once that is true; NOT_YET in it means not yet. Raises TimeoutError."""
         end, last = time.monotonic() + seconds, None
         while True:
             try:
                 if found := condition():
                     return found
                 last = None
-            except (OSError, ApiError) as problem:
+            except NOT_YET as problem:
                 last = problem
             if time.monotonic() > end:
-                raise TimeoutError(f"waited {seconds:.0f} s for {what or 'it'}" + (f": {last!r}" if last else ""))
+                raise TimeoutError(f"waited {seconds:.0f} s for {what or 'it'}" + (f": {last!r}" if last else "")) from last
             time.sleep(0.02)
+
+    def comes_to(self, read: Callable[[], Any], wanted: Any, what: str = "", seconds: float = WAIT_SECONDS) -> None:
+        """Return once `read` returns `wanted`; TimeoutError says what it returned last. For each state that follows by itself: an
+        `assert` would ask whether it has followed already."""
+        last: list[Any] = [None]
+
+        def there() -> bool:
+            last[0] = read()
+            return last[0] == wanted
+        try:
+            self.wait_for(there, what, seconds)
+        except TimeoutError as problem:
+            raise TimeoutError(f"{problem}; wanted {wanted!r}, got {last[0]!r}") from problem
 
     # ---- readiness of the parts
 

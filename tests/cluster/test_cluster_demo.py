@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -19,6 +20,19 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def answer(url: str) -> bytes:
+    """Return what is answered with 200: one of two data planes may have the route a moment after the other."""
+    end = time.monotonic() + SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=60) as answered:
+                return answered.read()
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def test_make_cluster() -> None:
@@ -37,8 +51,7 @@ def test_make_cluster() -> None:
         asked = subprocess.run([binaries.program("kubectl"), "--kubeconfig", kubeconfig, "get", "gateway", "my-gateway", "-o",
                                 "jsonpath={.status.conditions[?(@.type=='Programmed')].status}"], capture_output=True, text=True, timeout=SECONDS)
         assert asked.stdout == "True", guide + asked.stderr
-        with urllib.request.urlopen(f"http://127.0.0.1:{ports['CLUSTER_PORT']}/api/users", timeout=60) as answer:
-            assert b'"path": "/api/users"' in answer.read()
+        assert b'"path": "/api/users"' in answer(f"http://127.0.0.1:{ports['CLUSTER_PORT']}/api/users")
         children = [int(pid) for pid in Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()]
         assert children
         demo.send_signal(signal.SIGINT)

@@ -180,15 +180,29 @@ def test_a_gateway_has_a_service_an_address_and_shared_data_planes(cluster, star
     service = cluster.get("Service", "web-gwfast", namespace)
     assert service["metadata"]["labels"]["gateway.networking.k8s.io/gateway-name"] == "web"
     assert [each["kind"] for each in service["metadata"]["ownerReferences"]] == ["Gateway"] and "selector" not in service["spec"]
-    targets = controller.said["targets"]
-    assert targets[f"{namespace}/web"] == {"80/TCP": service["spec"]["ports"][0]["targetPort"]}
-    assert len({target for each in targets.values() for target in each.values()}) == 3
-    deployment = cluster.get("Deployment", "gwfast-gwfast", SYSTEM)
-    assert deployment["spec"]["replicas"] == 2 and cluster.get("PodDisruptionBudget", "gwfast-gwfast", SYSTEM)
+    cluster.comes_to(lambda: controller.said["targets"][f"{namespace}/web"], {"80/TCP": service["spec"]["ports"][0]["targetPort"]})
+    cluster.comes_to(lambda: len({target for key, each in controller.said["targets"].items() if key.startswith(f"{namespace}/")
+                                  for target in each.values()}), 3)
+    cluster.comes_to(lambda: cluster.get("Deployment", "gwfast-gwfast", SYSTEM)["spec"]["replicas"], 2)
+    cluster.wait_for(lambda: cluster.get("PodDisruptionBudget", "gwfast-gwfast", SYSTEM), "the PodDisruptionBudget")
     cluster.kubectl("delete", "gateways.gateway.networking.k8s.io", "web", "-n", namespace)
     gone(cluster, "Service", "web-gwfast", namespace)
     cluster.wait_for(lambda: not [each for each in cluster.objects("EndpointSlice", namespace) if each["metadata"]["name"].startswith("web")])
     assert answer(cluster, other, 8080) and not controller.forbidden()
+
+
+def ready(cluster: Cluster, at: str, name: str) -> set[tuple[str, ...]]:
+    """The addresses of a Service's endpoints that are ready."""
+    return {tuple(end["addresses"]) for each in cluster.objects("EndpointSlice", at) for end in each["endpoints"] or ()
+            if each["metadata"]["labels"]["kubernetes.io/service-name"] == name and end["conditions"]["ready"]}
+
+
+def everything_ready(cluster: Cluster, namespace: str, *services: str) -> bool:
+    """Whether all Pods of all Deployments are ready, and the Services of Gateways lead to those of the shared ones."""
+    deployments = [each for at in (namespace, SYSTEM) for each in cluster.objects("Deployment", at)]
+    fleet = ready(cluster, SYSTEM, "gwfast-gwfast")
+    return len(fleet) == 2 and all(each["status"].get("readyReplicas") == each["spec"]["replicas"] for each in deployments) and all(
+        ready(cluster, namespace, name) == fleet for name in services)
 
 
 def test_endpoints_follow_the_pods_of_the_fleet(cluster, start, namespace):
@@ -197,11 +211,8 @@ def test_endpoints_follow_the_pods_of_the_fleet(cluster, start, namespace):
     host = address(cluster, controller, f"{namespace}/web")
     before = answer(cluster, host)
     cluster.kubectl("delete", "pods", "-n", SYSTEM, "-l", "gwfast.dev/fleet=gwfast-gwfast", "--wait=false")
-
-    def ready(at, name):
-        return {tuple(end["addresses"]) for each in cluster.objects("EndpointSlice", at) for end in each["endpoints"] or ()
-                if each["metadata"]["labels"]["kubernetes.io/service-name"] == name and end["conditions"]["ready"]}
-    cluster.wait_for(lambda: len(ready(namespace, "web-gwfast")) == 2 and ready(namespace, "web-gwfast") == ready(SYSTEM, "gwfast-gwfast"))
+    cluster.wait_for(lambda: len(ready(cluster, namespace, "web-gwfast")) == 2
+                     and ready(cluster, namespace, "web-gwfast") == ready(cluster, SYSTEM, "gwfast-gwfast"))
     cluster.wait_for(lambda: cluster.http(host, 80).body.decode() != before)
 
 
@@ -254,15 +265,16 @@ def test_data_planes_of_its_own_and_back(cluster, start, namespace):
                   + gateway("web", namespace, infrastructure="{labels: {team: a}, " + own("own")[1:]))
     cluster.wait_for(lambda: cluster.http(host, 80).body.decode().startswith("web-gwfast-"), "its own data planes to answer")
     for kind in ("Deployment", "ServiceAccount", "PodDisruptionBudget"):
-        assert cluster.get(kind, "web-gwfast", namespace)["metadata"]["labels"]["team"] == "a"
+        cluster.comes_to(lambda kind=kind: cluster.get(kind, "web-gwfast", namespace)["metadata"]["labels"]["team"], "a", kind)
     pods = [each for each in cluster.objects("Pod", namespace) if each["metadata"]["labels"].get("team") == "a"]
     assert pods and all(each["spec"]["serviceAccountName"] == "web-gwfast" for each in pods)
-    assert f"{namespace}/web-gwfast" in controller.said["fleets"]
+    cluster.wait_for(lambda: f"{namespace}/web-gwfast" in controller.said["fleets"], "the fleet to be known")
     cluster.apply(gateway("web", namespace))
     cluster.wait_for(lambda: cluster.http(host, 80).body.decode().startswith("gwfast-gwfast-"), "the shared ones to answer")
     gone(cluster, "Deployment", "web-gwfast", namespace)
     gone(cluster, "ServiceAccount", "web-gwfast", namespace)
-    assert controller.said["fleets"] == [f"{SYSTEM}/gwfast-gwfast"] and not controller.forbidden()
+    cluster.comes_to(lambda: controller.said["fleets"], [f"{SYSTEM}/gwfast-gwfast"])
+    assert not controller.forbidden()
 
 
 def test_replicas_are_the_autoscalers(cluster, start, namespace):
@@ -287,20 +299,28 @@ def test_a_failover_changes_nothing(cluster, start, namespace):
                   + gateway("a", namespace, 80, 8080) + gateway("b", namespace) + gateway("c", namespace, infrastructure=own("own")))
     for name in "abc":
         answer(cluster, address(cluster, first, f"{namespace}/{name}"))
+    cluster.wait_for(lambda: everything_ready(cluster, namespace, "a-gwfast", "b-gwfast"), "every data plane to be ready, and known")
     first.quiet()
     cluster.wait_for(lambda: {**second.said, "writes": 0} == {**first.said, "writes": 0}, "the second to know what the first does")
 
     def there():
         kinds = ("Service", "Deployment", "ServiceAccount", "PodDisruptionBudget", "EndpointSlice", "ConfigMap")
-        return {(kind, each["metadata"]["name"]): (each["metadata"]["uid"], each["metadata"].get("generation"), each.get("spec"))
-                for kind in kinds for at in (namespace, SYSTEM) for each in cluster.objects(kind, at)}
-    before = there()
+        return {(kind, each["metadata"]["name"]): (each["metadata"]["uid"], None if kind == "EndpointSlice" else each["metadata"].get(
+            "generation"), each.get("spec")) for kind in kinds for at in (namespace, SYSTEM) for each in cluster.objects(kind, at)}
+
+    def readiness():
+        """What is not the controller's: a Pod that is not ready for a moment, on a machine that is busy."""
+        return {each["metadata"]["name"]: each["metadata"]["generation"] for at in (namespace, SYSTEM) for each in cluster.objects("EndpointSlice", at)}
+    before, ends = there(), readiness()
     first.process.kill()
     second.lead()
-    assert second.quiet() == 0 and there() == before
+    assert second.quiet() == 0 or readiness() != ends
+    assert there() == before
+    ends = readiness()
     third = start()  # one that knows nothing, while the API server is slow to answer it
     cluster.cut_watches()
-    assert third.quiet() == 0 and there() == before
+    assert third.quiet() == 0 or readiness() != ends
+    assert there() == before
 
 
 def test_two_that_lead_at_once_give_no_target_twice(cluster, start, namespace):
@@ -391,5 +411,5 @@ def test_the_authority_is_kept(cluster, start, namespace):
     second = start()
     second.quiet()
     assert cluster.get("Secret", "gwfast-authority", SYSTEM)["data"] == data
-    bundle = cluster.get("ConfigMap", "gwfast-gwfast-ca", SYSTEM)["data"]["ca.crt"]
+    bundle = cluster.wait_for(lambda: cluster.get("ConfigMap", "gwfast-gwfast-ca", SYSTEM)["data"]["ca.crt"], "the authority to be told")
     assert bundle.startswith("-----BEGIN CERTIFICATE-----")

@@ -53,12 +53,11 @@ def test_what_the_chart_makes_is_what_the_kinds_say(cluster: Cluster, mode: str)
     assert monitor["spec"]["endpoints"]
     monitors = cluster.wait_for(lambda: [cluster.objects("PodMonitor", SYSTEM)], "the API server to read what it has just learnt of")[0]
     assert len(cluster.objects("NetworkPolicy", SYSTEM)) == len(monitors) == (mode == "controller")
-    assert cluster.objects("PodDisruptionBudget", SYSTEM)
+    cluster.wait_for(lambda: cluster.objects("PodDisruptionBudget", SYSTEM), "the PodDisruptionBudget")
     if mode == "controller":
-        scaler = cluster.wait_for(lambda: cluster.get("HorizontalPodAutoscaler", "gwfast-gwfast", SYSTEM), "the autoscaler", 60)
-        assert (scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]) == (2, 4)
-        budget = cluster.wait_for(lambda: cluster.get("PodDisruptionBudget", "gwfast-gwfast", SYSTEM), "the budget", 60)
-        assert budget["spec"]["minAvailable"] == 1
+        cluster.comes_to(lambda: [cluster.get("HorizontalPodAutoscaler", "gwfast-gwfast", SYSTEM)["spec"][name] for name in
+                                  ("minReplicas", "maxReplicas")], [2, 4], "the autoscaler")
+        cluster.comes_to(lambda: cluster.get("PodDisruptionBudget", "gwfast-gwfast", SYSTEM)["spec"]["minAvailable"], 1, "the budget")
 
 
 @needs_helm

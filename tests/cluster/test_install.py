@@ -9,6 +9,7 @@ from cluster import Cluster
 from conftest import require_cluster
 from installed import BACKEND, DEPLOY, ROUTED, SYSTEM, address, install, logs, needs_helm
 
+PATIENT = 30.0  # seconds for an answer on a machine that is busy with other things: what is lost is refused, or never answered
 DEDICATED = """
 apiVersion: gwfast.dev/v1alpha1
 kind: GatewayParameters
@@ -32,15 +33,16 @@ def test_install_yaml(cluster: Cluster) -> None:
     cluster.apply(BACKEND + ROUTED)
     host = address(cluster, "my-gateway")
     assert cluster.http(host, 80, "/other").status == 404
-    assert cluster.condition("GatewayClass", "gwfast", "Accepted", "") == "True"
-    (parent,) = cluster.get("HTTPRoute", "my-route")["status"]["parents"]
-    assert {each["type"]: each["status"] for each in parent["conditions"]} == {"Accepted": "True", "ResolvedRefs": "True"}
+    cluster.comes_to(lambda: cluster.condition("GatewayClass", "gwfast", "Accepted", ""), "True")
+    cluster.comes_to(lambda: [{each["type"]: each["status"] for each in parent["conditions"]}
+                              for parent in cluster.get("HTTPRoute", "my-route")["status"]["parents"]],
+                     [{"Accepted": "True", "ResolvedRefs": "True"}], "the status of the route")
 
     cluster.apply(DEDICATED)
     own = address(cluster, "own-gateway")
     assert own != host
-    (pod,) = [each for each in cluster.objects("Pod", "default") if each["metadata"]["labels"].get("team") == "shop"]
-    assert pod["spec"]["serviceAccountName"] == "own-gateway-gwfast"
+    cluster.comes_to(lambda: [each["spec"]["serviceAccountName"] for each in cluster.objects("Pod", "default")
+                              if each["metadata"]["labels"].get("team") == "shop"], ["own-gateway-gwfast"])
     for verb, what in (("get", "pods"), ("list", "secrets"), ("watch", "gateways.gateway.networking.k8s.io")):
         asked = cluster.kubectl("auth", "can-i", verb, what, "--as", "system:serviceaccount:default:own-gateway-gwfast", check=False)
         assert asked.strip().endswith("no"), asked
@@ -56,7 +58,7 @@ def test_install_yaml(cluster: Cluster) -> None:
     cluster.kubectl("delete", "gatewayclass", "gwfast")
     cluster.wait_for(lambda: [each["metadata"]["name"] for each in cluster.objects("Deployment", SYSTEM)] == ["gwfast-controller"],
                      "the data planes to go with their class")
-    assert cluster.get("Service", "my-gateway-gwfast") is None
+    cluster.wait_for(lambda: cluster.get("Service", "my-gateway-gwfast") is None, "its Service to go")
 
 
 def test_a_controller_that_rolls_loses_nothing_and_makes_nothing_anew(cluster: Cluster) -> None:
@@ -74,7 +76,7 @@ def test_a_controller_that_rolls_loses_nothing_and_makes_nothing_anew(cluster: C
 
     def rolled():
         try:
-            lost.extend([answer.status] if (answer := cluster.http(host, 80, "/api/x", timeout=5)).status != 200 else [])
+            lost.extend([answer.status] if (answer := cluster.http(host, 80, "/api/x", timeout=PATIENT)).status != 200 else [])
         except OSError as problem:
             lost.append(problem)
         pods = [each for each in cluster.objects("Pod", SYSTEM) if "controller" in each["metadata"]["name"]]
@@ -92,7 +94,7 @@ def test_rights_in_some_namespaces_and_none_for_dedicated_data_planes(cluster: C
     host = address(cluster, "my-gateway")
     said = logs(cluster)
     assert "orbidden" not in said and "Traceback" not in said, said
-    assert cluster.get("Deployment", "gwfast-gwfast", SYSTEM)["spec"]["replicas"] == 1
+    cluster.comes_to(lambda: cluster.get("Deployment", "gwfast-gwfast", SYSTEM)["spec"]["replicas"], 1)
     assert not [each for each in cluster.objects("Service", "other")]
     cluster.apply(DEDICATED)
     cluster.wait_for(lambda: any("Deployment default/own-gateway-gwfast" in line and "orbidden" in line
@@ -126,11 +128,11 @@ def test_data_planes_that_roll_lose_nothing(cluster: Cluster) -> None:
         for _ in range(20):
             asked += 1
             try:
-                if (status := cluster.http(host, 80, "/api/x", timeout=5).status) != 200:
+                if (status := cluster.http(host, 80, "/api/x", timeout=PATIENT).status) != 200:
                     lost.append(status)
             except OSError as problem:
                 lost.append(problem)
         pods = [each for each in cluster.objects("Pod", SYSTEM) if "controller" not in each["metadata"]["name"]]
-        return len(pods) == 2 and not old & {each["metadata"]["uid"] for each in pods}
+        return asked > 100 and len(pods) == 2 and not old & {each["metadata"]["uid"] for each in pods}
     cluster.wait_for(rolled, "the data planes to have rolled", 120)
-    assert lost == [] and asked > 100
+    assert lost == []

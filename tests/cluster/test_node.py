@@ -12,7 +12,7 @@ from node.services import portals
 from node.volumes import Missing
 from node.work import Work
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 @pytest.mark.parametrize(("spec", "words"), [

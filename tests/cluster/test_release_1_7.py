@@ -84,12 +84,13 @@ def test_what_1_7_added(cluster: Cluster) -> None:
     cluster.apply(BACKEND + KINDS)
     host = address(cluster, "my-gateway")
     cluster.wait_for(lambda: cluster.http(host, 80, "/api").status == 200, "the Pod to be served", 60)
-    assert "; Path=/api;" in cluster.http(host, 80, "/api").headers["set-cookie"]
+    cluster.wait_for(lambda: "; Path=/api;" in cluster.http(host, 80, "/api").headers["set-cookie"], "the cookie to have its path")
     cluster.wait_for(lambda: ancestors(cluster, "XBackend", "pods") == [{"Accepted": "True/Accepted"}], "the status of the XBackend", 60)
     wanted = [{"Accepted": "False/Invalid", "ResolvedRefs": "False/BackendNotFound"}]
     cluster.wait_for(lambda: ancestors(cluster, "XTelemetryPolicy", "traced") == wanted, "the status of the XTelemetryPolicy", 60)
     cluster.wait_for(lambda: listener(cluster).get("ResolvedRefs") == "True/ResolvedRefs", "the filter to lead to the Service", 60)
-    names = {one["name"] for one in cluster.get("GatewayClass", "gwfast", "")["status"]["supportedFeatures"]}
+    names = cluster.wait_for(lambda: {one["name"] for one in cluster.get("GatewayClass", "gwfast", "")["status"]["supportedFeatures"]},
+                             "the features of the class")
     assert "HTTPRouteRetryCodes" in names and "HTTPRouteRetry" not in names
 
     cluster.kubectl("delete", "service", "auth")

@@ -48,14 +48,15 @@ def test_nothing_of_others(cluster: Cluster) -> None:
     cluster.kubectl("create", "configmap", "others", "--from-literal=a=b")
     dry, theirs = "--dry-run=server", "somebody else's"
     patch = ("patch", "configmap", "others", "--type=merge", dry, "-p")
-    cluster.wait_for(lambda: refused(cluster, theirs, *patch, '{"data": {"a": "c"}}'), "the policy to be in effect")
-    assert refused(cluster, theirs, *patch, '{"metadata": {"labels": {"gwfast.dev/controller": "x"}}}')
-    assert refused(cluster, theirs, "delete", "configmap", "others", dry)
-    assert refused(cluster, theirs, "delete", "service", "kubernetes", dry)
-    assert refused(cluster, "without its label", "create", "configmap", "new", dry)
-    assert refused(cluster, "without its label", "label", "service", "my-gateway-gwfast", "gwfast.dev/controller-", dry)
-    assert refused(cluster, "the ServiceAccount that was made for them", "create", dry, "-f", "-",
-                   text=DEPLOYMENT % (LABELLED % "x", "default"))
+    # Each takes effect at a moment of its own.
+    for words, arguments in (
+            (theirs, (*patch, '{"data": {"a": "c"}}')), (theirs, (*patch, '{"metadata": {"labels": {"gwfast.dev/controller": "x"}}}')),
+            (theirs, ("delete", "configmap", "others", dry)), (theirs, ("delete", "service", "kubernetes", dry)),
+            ("without its label", ("create", "configmap", "new", dry)),
+            ("without its label", ("label", "service", "my-gateway-gwfast", "gwfast.dev/controller-", dry))):
+        cluster.wait_for(lambda words=words, arguments=arguments: refused(cluster, words, *arguments), f"{arguments} to be refused")
+    cluster.wait_for(lambda: refused(cluster, "the ServiceAccount that was made for them", "create", dry, "-f", "-",
+                                     text=DEPLOYMENT % (LABELLED % "x", "default")), "another ServiceAccount to be refused")
     cluster.kubectl("create", dry, "-f", "-", "--as", CONTROLLER, text=DEPLOYMENT % (LABELLED % "x", "x"))
     cluster.kubectl("create", "configmap", "new", dry)  # others may what they may
     for verb, what in (("create", "pods"), ("update", "deployments.apps"), ("patch", "secrets"), ("create", "roles"),

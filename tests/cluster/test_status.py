@@ -50,6 +50,9 @@ class World:
     def until(self, condition: Callable, what: str, seconds: float = 90.0):
         return self.cluster.wait_for(condition, what, seconds)
 
+    def comes_to(self, read: Callable, wanted: object, what: str = "") -> None:
+        self.cluster.comes_to(read, wanted, what, 90.0)
+
     def counted(self, name: str, admin: int = 9000) -> float:
         text = self.cluster.http("127.0.0.1", admin, "/metrics").body.decode()
         return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"gwfast_{name} "))
@@ -124,34 +127,31 @@ def test_every_kind(world: World):
     both = route("both", parents=("g", {"name": "s", "kind": "ListenerSet"}), hostnames=["both.example"])
     world.run("--publish-status-address", "192.0.2.7,lb.example")
     world.apply(*named(world, SERVICE, gateway("g", *listeners, allowedListeners={"namespaces": {"from": "Same"}}), more, both, *routes, *policies()))
-    of_class = world.until(lambda: len((found := world.cluster.get("GatewayClass", world.namespace).get("status", {})).get("supportedFeatures", ())) and found,
-                           "the class's features")
-    assert words(of_class["conditions"]) == {"Accepted": "True/Accepted", "SupportedVersion": "True/SupportedVersion"}
+    known = {"Accepted": "True/Accepted", "SupportedVersion": "True/SupportedVersion"}
+    of_class = world.until(lambda: (found := world.cluster.get("GatewayClass", world.namespace)["status"])["supportedFeatures"]
+                           and words(found["conditions"]) == known and found, "the class's features")
     names = [one["name"] for one in of_class["supportedFeatures"]]
     assert names == sorted(names) and "HTTPRouteRetry" in names and "UDPRoute" in names
 
     attached = {"web": 3, "tls": 1, "tcp": 1, "udp": 1, "odd": 0}
-    status = world.until(lambda: (found := world.status("Gateway", "g")).get("addresses") and attached == {
-        one["name"]: one["attachedRoutes"] for one in found["listeners"]} and found, "the Gateway")
-    assert words(status["conditions"]) == {"Accepted": "True/ListenersNotValid", "Programmed": "True/Programmed",
-                                           "ResolvedRefs": "True/ResolvedRefs"}
-    assert [(one["type"], one["value"]) for one in status["addresses"]] == [("IPAddress", "192.0.2.7"), ("Hostname", "lb.example")]
-    assert status["attachedListenerSets"] == 1
+    world.comes_to(lambda: {one["name"]: one["attachedRoutes"] for one in world.status("Gateway", "g")["listeners"]}, attached)
+    world.comes_to(lambda: words(world.status("Gateway", "g")["conditions"]), {
+        "Accepted": "True/ListenersNotValid", "Programmed": "True/Programmed", "ResolvedRefs": "True/ResolvedRefs"})
+    world.comes_to(lambda: [(one["type"], one["value"]) for one in world.status("Gateway", "g")["addresses"]],
+                   [("IPAddress", "192.0.2.7"), ("Hostname", "lb.example")])
+    world.comes_to(lambda: world.status("Gateway", "g")["attachedListenerSets"], 1)
+    status = world.status("Gateway", "g")
     assert [one["kind"] for one in status["listeners"][1]["supportedKinds"]] == ["TLSRoute"]
     assert words(status["listeners"][4]["conditions"])["Accepted"] == "False/UnsupportedProtocol"
-    of_set = world.until(lambda: (found := world.status("ListenerSet", "s")).get("listeners") and found["listeners"][0]["attachedRoutes"] and found,
-                         "the ListenerSet")
-    assert words(of_set["conditions"]) == {"Accepted": "True/Accepted", "Programmed": "True/Programmed"}
-    assert of_set["listeners"][0]["attachedRoutes"] == 1
+    world.comes_to(lambda: [(words(found["conditions"]), found["listeners"][0]["attachedRoutes"]) for found in [world.status("ListenerSet", "s")]],
+                   [({"Accepted": "True/Accepted", "Programmed": "True/Programmed"}, 1)])
 
     for thing in (*routes, both):
-        found = world.until(lambda thing=thing: entries(world.status(thing["kind"], thing["metadata"]["name"])), str(thing["metadata"]))
-        assert [words(one["conditions"]) for one in found] == [FINE] * len(thing["spec"]["parentRefs"])
-        assert {one["controllerName"] for one in found} == {world.name}
+        world.comes_to(lambda thing=thing: [(one["controllerName"], words(one["conditions"])) for one in entries(
+            world.status(thing["kind"], thing["metadata"]["name"]))], [(world.name, FINE)] * len(thing["spec"]["parentRefs"]))
     for thing in policies():
-        found = world.until(lambda thing=thing: entries(world.status(thing["kind"], "p")), thing["kind"])
-        assert [one["ancestorRef"]["name"] for one in found] == ["g"]
-        assert words(found[0]["conditions"])["Accepted"] == "True/Accepted"
+        world.comes_to(lambda thing=thing: [(one["ancestorRef"]["name"], words(one["conditions"])["Accepted"]) for one in entries(
+            world.status(thing["kind"], "p"))], [("g", "True/Accepted")])
     assert world.counted("status_failures_total") == 0
 
 
@@ -178,7 +178,8 @@ def test_entries_and_conditions_of_others_stay(world: World):
     gateway_process = world.run()
     theirs = {"type": "Accepted", "status": "True", "reason": "Seen", "message": "", "lastTransitionTime": "2020-01-01T00:00:00Z", "observedGeneration": 1}
     tested = theirs | {"type": "status.example/Tested"}
-    world.until(lambda: entries(world.status("BackendTLSPolicy", "p")) and world.status("Gateway", "g").get("listeners"), "statuses")
+    world.until(lambda: entries(world.status("BackendTLSPolicy", "p")) and world.status("Gateway", "g").get("listeners")
+                and entries(world.status("HTTPRoute", "r")), "statuses")
     for kind, name, refs in (("HTTPRoute", "r", ("parents", "parentRef")), ("BackendTLSPolicy", "p", ("ancestors", "ancestorRef"))):
         entry = {refs[1]: {"group": API, "kind": "Gateway", "name": "other"}, "controllerName": "status.example/other", "conditions": [theirs]}
         world.write_status(kind, name, {refs[0]: [entry, *world.status(kind, name)[refs[0]]]})
@@ -208,10 +209,10 @@ def test_a_gateway_of_another_controller_is_left_alone_and_one_that_was_ours_is_
     world.run()
     world.until(lambda: words(world.status("Gateway", "g").get("conditions", ())).get("Programmed") == "True/Programmed", "Programmed")
     assert set(words(world.status("Gateway", "theirs")["conditions"]).values()) == {"Unknown/Pending"}
-    assert [one["parentRef"]["name"] for one in world.until(lambda: entries(world.status("HTTPRoute", "r")), "the route")] == ["g"]
+    world.comes_to(lambda: [one["parentRef"]["name"] for one in entries(world.status("HTTPRoute", "r"))], ["g"])
     world.apply(gateway(gatewayClassName=f"{world.namespace}-other"))
     world.until(lambda: set(words(world.status("Gateway", "g")["conditions"]).values()) == {"Unknown/Pending"}, "its status to be given back")
-    assert not world.status("Gateway", "g").get("listeners") and not world.status("Gateway", "g").get("addresses")
+    world.until(lambda: not (status := world.status("Gateway", "g")).get("listeners") and not status.get("addresses"), "the rest of it to go")
     world.until(lambda: not entries(world.status("HTTPRoute", "r")), "our entry to go")
     world.cluster.kubectl("delete", "gatewayclass", f"{world.namespace}-other")
 
@@ -222,9 +223,9 @@ def test_a_port_that_is_taken(world: World):
     world.until(lambda: world.cluster.connect("127.0.0.1", 8020).close() is None, "the port")
     world.apply(*named(world, gateway("g", {"name": "web", "protocol": "HTTP", "port": 8000}, {"name": "taken", "protocol": "HTTP", "port": 8020})))
     world.run()
-    found = world.until(lambda: (status := world.status("Gateway", "g")).get("listeners") and status, "the status")
-    assert [words(one["conditions"])["Programmed"] for one in found["listeners"]] == ["True/Programmed", "False/PortUnavailable"]
-    assert words(found["conditions"])["Programmed"] == "True/Programmed"
+    world.comes_to(lambda: [words(one["conditions"])["Programmed"] for one in world.status("Gateway", "g")["listeners"]],
+                   ["True/Programmed", "False/PortUnavailable"])
+    world.comes_to(lambda: words(world.status("Gateway", "g")["conditions"])["Programmed"], "True/Programmed")
     holder.stop()
     world.until(lambda: words(world.status("Gateway", "g")["listeners"][1]["conditions"])["Programmed"] == "True/Programmed", "the port to be had")
 
@@ -237,7 +238,7 @@ def test_the_service_in_front(world: World):
     world.apply(front)
     address = world.until(lambda: (world.status("Gateway", "g").get("addresses") or [{}])[0].get("value"), "the address")
     assert address == world.cluster.get("Service", "front", world.namespace)["spec"]["clusterIP"]
-    assert words(world.status("Gateway", "g")["conditions"])["Programmed"] == "True/Programmed"
+    world.comes_to(lambda: words(world.status("Gateway", "g")["conditions"])["Programmed"], "True/Programmed")
 
 
 def test_an_old_bundle(new_cluster: Callable[..., Cluster]):
@@ -249,11 +250,11 @@ def test_an_old_bundle(new_cluster: Callable[..., Cluster]):
                "spec": {"parentRef": {"name": "g"}, "listeners": [{"name": "extra", "protocol": "HTTP", "port": 8005}]}}
     world.apply(*named(world, gateway(allowedListeners={"namespaces": {"from": "Same"}}), old_set, route(), SERVICE))
     world.run()
-    found = world.until(lambda: (status := world.status("XListenerSet", "s")).get("listeners") and status, "the XListenerSet")
-    assert words(found["conditions"]) == {"Accepted": "True/Accepted", "Programmed": "True/Programmed"} and found["listeners"][0]["port"] == 8005
+    world.comes_to(lambda: [(words(found["conditions"]), found["listeners"][0]["port"]) for found in [world.status("XListenerSet", "s")]],
+                   [({"Accepted": "True/Accepted", "Programmed": "True/Programmed"}, 8005)])
     assert "attachedListenerSets" not in world.until(lambda: (status := world.status("Gateway", "g")).get("listeners") and status, "the Gateway")
     world.until(lambda: entries(world.status("HTTPRoute", "r")), "the route")
-    names = [one["name"] for one in cluster.get("GatewayClass", "default")["status"]["supportedFeatures"]]
+    names = world.until(lambda: [one["name"] for one in cluster.get("GatewayClass", "default")["status"]["supportedFeatures"]], "features")
     assert "HTTPRouteCORS" in names and "ListenerSet" not in names
     world.until(lambda: world.counted("status_waiting") == 0, "it to be quiet")
     assert world.counted("status_failures_total") == 0 and world.counted("status_undone_total") == 0
@@ -321,7 +322,14 @@ def versions(world: World) -> dict[tuple, str]:
 def test_nothing_is_written_where_nothing_happens(world: World):
     world.apply(*named(world, gateway(), route(), SERVICE, *policies()))
     world.run()
-    world.until(lambda: entries(world.status("BackendPolicy", "p")) and world.counted("status_waiting") == 0, "everything to be written")
+    world.comes_to(lambda: words(world.status("Gateway", "g")["conditions"]), FINE | {"Programmed": "True/Programmed"})
+    world.comes_to(lambda: [one["attachedRoutes"] for one in world.status("Gateway", "g")["listeners"]], [1])
+    for kind in ("HTTPRoute", "BackendTLSPolicy", "XBackendTrafficPolicy", "BackendPolicy"):
+        name = "r" if kind == "HTTPRoute" else "p"
+        world.comes_to(lambda kind=kind, name=name: [words(one["conditions"])["Accepted"] for one in entries(world.status(kind, name))],
+                       ["True/Accepted"], kind)
+    world.until(lambda: words(world.cluster.get("GatewayClass", world.namespace)["status"]["conditions"])["SupportedVersion"], "the class")
+    world.until(lambda: world.counted("status_waiting") == 0, "everything to be written")
     before, written = versions(world), world.counted("status_writes_total")
     lease = world.cluster.get("Lease", world.lease)["spec"]["renewTime"]
     end = time.monotonic() + QUIET

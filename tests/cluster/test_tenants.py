@@ -41,7 +41,8 @@ def test_what_a_tenant_must_not_give(cluster: Cluster) -> None:
         assert "externalIPs" not in cluster.get("Service", "own-gateway-gwfast")["spec"]
         old = {each["metadata"]["name"] for each in cluster.objects("Pod", SYSTEM) if "controller" in each["metadata"]["name"]}
         cluster.kubectl("delete", "pods", "-n", SYSTEM, *old)  # who comes next does not know what was right
-        cluster.wait_for(lambda: cluster.get("Deployment", "gwfast-controller", SYSTEM)["status"].get("readyReplicas") == 2, "a controller", 60)
+        cluster.wait_for(lambda: not old & {each["metadata"]["name"] for each in cluster.objects("Pod", SYSTEM)}
+                         and cluster.get("Deployment", "gwfast-controller", SYSTEM)["status"].get("readyReplicas") == 2, "other controllers", 90)
         load.goes_on()
         assert cluster.get("Deployment", "own-gateway-gwfast")["spec"]["replicas"] == 1
         cluster.apply(parameters("own", right.replace("1", "2")))
@@ -82,7 +83,7 @@ def test_a_gateway_that_moves_loses_nothing(cluster: Cluster) -> None:
         cluster.wait_for(lambda: not [each for each in cluster.objects("Pod", "default") if each["metadata"]["name"].startswith("move-")], "", 90)
         load.goes_on(300)
     assert load.lost == []
-    assert cluster.get("Gateway", "move-gateway")["status"]["addresses"][0]["value"] == host
+    cluster.comes_to(lambda: cluster.get("Gateway", "move-gateway")["status"]["addresses"][0]["value"], host)
 
 
 def test_two_gateways_on_the_network_of_one_node(cluster: Cluster) -> None:
@@ -98,13 +99,17 @@ spec:
 """ + routed("first", of="nodes") + routed("second", of="nodes").replace("port: 80}", "port: 81}", 1))
     for name, port in (("first-gateway", 80), ("second-gateway", 81)):
         cluster.wait_for(lambda name=name: told(cluster, name, "Programmed")[0] == "True", f"{name} to be programmed", 60)
-        assert [one["value"] for one in cluster.get("Gateway", name)["status"]["addresses"]] == [NODE_IP]
+        cluster.comes_to(lambda name=name: [one["value"] for one in cluster.get("Gateway", name)["status"]["addresses"]], [NODE_IP])
         cluster.wait_for(lambda port=port: cluster.http(NODE_IP, port, "/api/x").status == 200, f"{name} to answer")
         assert cluster.http(NODE_IP, port, "/other").status == 404
-    pods = [each for each in cluster.objects("Pod", "default") if each["spec"].get("hostNetwork")]
-    ports = {port["containerPort"] for pod in pods for port in pod["spec"]["containers"][0]["ports"]}
-    assert len(pods) == len(ports) == 2 and all(28000 <= port < 30000 for port in ports)
-    assert all(cluster.http(NODE_IP, port, "/readyz").status == 200 for port in ports)
+
+    def probed() -> list[int]:
+        pods = [each for each in cluster.objects("Pod", "default") if each["spec"].get("hostNetwork")]
+        return [port["containerPort"] for pod in pods for port in pod["spec"]["containers"][0]["ports"]]
+    ports = cluster.wait_for(lambda: len(found := probed()) == 2 and found, "one Pod of each")
+    assert len(set(ports)) == 2 and all(28000 <= port < 30000 for port in ports)
+    for port in ports:
+        cluster.comes_to(lambda port=port: cluster.http(NODE_IP, port, "/readyz").status, 200)
     cluster.kubectl("delete", "gateways.gateway.networking.k8s.io", "first-gateway", "second-gateway")
     cluster.kubectl("delete", "gatewayclass", "nodes")
 
