@@ -11,7 +11,7 @@
 .PHONY: build test cluster-tools test-cluster conformance demo cluster bench clean
 .DELETE_ON_ERROR:
 
-COMPILED := setup.py $(wildcard gwfast/_*.pyx gwfast/_*.pxd)
+COMPILED := setup.py $(shell find gwfast -name "*.pyx" -o -name "*.pxd")
 
 .venv/.installed: constraints.txt pyproject.toml ci/venv
 	@echo "gwfast: installing the pinned dependencies into .venv"
@@ -19,9 +19,11 @@ COMPILED := setup.py $(wildcard gwfast/_*.pyx gwfast/_*.pxd)
 	@touch $@
 
 .venv/.built: .venv/.installed $(COMPILED)
-	@echo "gwfast: compiling"
-	@.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@.venv/bin/python -m compileall -q gwfast
+	@echo "gwfast: compiling $(words $(filter %.pyx,$(COMPILED))) Cython modules with $$(nproc) processes (from nothing: a few minutes of CPU time)"
+	@begin=$$(date +%s); \
+	.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . && \
+	.venv/bin/python -m compileall -q gwfast && \
+	echo "gwfast: .venv/bin/gwfast is built, in $$(($$(date +%s) - begin)) s"
 	@touch $@
 
 build: .venv/.built
@@ -50,4 +52,5 @@ bench: build
 	.venv/bin/python -m bench --json bench/results/report.jsonl --html bench/results/report.html $(ARGS)
 
 clean:
-	rm -rf .venv build *.egg-info gwfast/*.so gwfast/*.c
+	rm -rf .venv build *.egg-info
+	find gwfast -name "*.so" -delete

@@ -1,14 +1,20 @@
 """Build the compiled stages: GWFAST_BUILD=release|debug|asan|trace, GWFAST_ONLY=_match,_pick for some of them.
 
-release keeps -g and frame pointers so that perf can read it; debug turns on bounds checks and assertions; asan
-adds the address and undefined-behaviour sanitizers (run with their runtimes preloaded); trace adds line tracing
-for coverage.
+release keeps -g and frame pointers so that perf can read it, where it is built in place; what goes into a wheel has no symbols.
+debug turns on bounds checks and assertions; asan adds the address and undefined-behaviour sanitizers (run with their runtimes
+preloaded); trace adds line tracing for coverage.
+
+Cython is asked only when something is compiled: to make an sdist, or to say what the dependencies are, it is not needed.
 """
 import os
+import sys
 from pathlib import Path
 
-from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+if not sys.platform.startswith("linux"):
+    sys.exit("gwfast runs on Linux alone: it is made of epoll, memfd, splice and SO_REUSEPORT")
 
 MODE = os.environ.get("GWFAST_BUILD", "release")
 ONLY = set(filter(None, os.environ.get("GWFAST_ONLY", "").split(",")))
@@ -34,13 +40,28 @@ DIRECTIVES = {
 }
 
 
+class Build(build_ext):
+    """Writes the C of the stages, then compiles it."""
+
+    def run(self) -> None:
+        from Cython.Build import cythonize
+        written = cythonize(self.extensions, compiler_directives=DIRECTIVES, build_dir=f"build/cython-{MODE}",
+                            nthreads=os.cpu_count() or 1)
+        sources = {extension.name: extension.sources for extension in written}
+        for extension in self.extensions:
+            extension.sources = sources[extension.name]
+            if MODE == "release" and not self.inplace and not self.editable_mode:
+                extension.extra_compile_args.append("-g0")
+                extension.extra_link_args.append("-Wl,--strip-all")
+        super().run()
+
+
 def extensions():
-    for source in sorted(Path("gwfast").glob("_*.pyx")):
+    for source in sorted(Path("gwfast").rglob("*.pyx")):
         if not ONLY or source.stem in ONLY:
-            yield Extension(f"gwfast.{source.stem}", [str(source)],
-                            extra_compile_args=COMMON + FLAGS, extra_link_args=LINK)
+            yield Extension(".".join(source.with_suffix("").parts), [str(source)],
+                            extra_compile_args=COMMON + FLAGS, extra_link_args=[*LINK])
 
 
-setup(ext_modules=cythonize(list(extensions()), compiler_directives=DIRECTIVES,
-                            build_dir=f"build/cython-{MODE}", nthreads=os.cpu_count() or 1),
+setup(ext_modules=list(extensions()), cmdclass={"build_ext": Build},
       options={"build_ext": {"parallel": os.cpu_count() or 1}})

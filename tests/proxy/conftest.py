@@ -11,8 +11,9 @@ import pytest
 from proxy_backend import Backend
 from proxy_gateway import Gateway, free_port, gateway, route, rule, service, write
 
-# Subprocesses run the same tree as the tests, also where that is a copy built in another mode.
-os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+# Subprocesses run the same tree as the tests, also where that is a copy built in another mode, but for a program that is installed.
+if "GWFAST_PROGRAM" not in os.environ:
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
 
 
 @pytest.fixture(scope="session")
