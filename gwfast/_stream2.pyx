@@ -6,7 +6,7 @@ Rules
 - A cancelled stream counts until its RST_STREAM is sent, so clients that come and go quickly open no more than others.
 """
 import base64
-import hashlib
+from _sha1 import sha1  # hashlib would load another OpenSSL: gwfast.identity
 
 cimport cython
 from cpython.object cimport PyObject
@@ -477,5 +477,5 @@ cdef class Stream(Upstream):
 
 cdef void accept_key(const char *key, char *to) noexcept:
     # RFC 6455 4.2.2
-    cdef bytes made = base64.b64encode(hashlib.sha1(key[:KEY] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+    cdef bytes made = base64.b64encode(sha1(key[:KEY] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
     memcpy(to, <const char *>made, HANDSHAKE)

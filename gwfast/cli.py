@@ -3,6 +3,7 @@
 Exit status: 0 fine, 1 problems, 2 usage. What is wrong is one line on standard error.
 """
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -39,8 +40,6 @@ def run(arguments: argparse.Namespace) -> int:
     options = serve_options(arguments)
     check_paths(options.paths, options.kubernetes, options.controller)
     where = None
-    if options.controller:
-        import ssl  # noqa: F401 - as below
     if options.kubernetes:
         import ssl  # noqa: F401 - its client needs it, and `lean` makes the event loop do without where it is not there yet
         from gwfast.kubernetes import kubeconfig
@@ -49,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     files = start.raise_file_limit(options.workers)
     os.environ.setdefault("UV_THREADPOOL_SIZE", LOOKUP_THREADS)
     from gwfast.serve import lean
-    lean.load()
+    lean.load_event_loop()
     from gwfast.serve import spawn
     if tls := _foresees_tls(options, where):
         from gwfast.serve import certs
@@ -261,8 +260,28 @@ def echo(arguments: argparse.Namespace) -> int:
 # ---- the parser
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Help as wide as argparse has it, without the module of which argparse asks the width: it would be 1 MiB of each process."""
+
+    def __init__(self, prog: str, **given: Any):
+        super().__init__(prog, width=_columns() - 2, **given)
+
+
+def _columns() -> int:
+    """Return how wide the terminal is, as shutil.get_terminal_size does."""
+    with contextlib.suppress(KeyError, ValueError):
+        if (columns := int(os.environ["COLUMNS"])) > 0:
+            return columns
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80
+    return 80
+
+
 class Parser(argparse.ArgumentParser):
     """Raises UsageError where argparse would print and exit."""
+
+    def __init__(self, **given: Any):
+        super().__init__(formatter_class=_Formatter, **given)
 
     def error(self, message: str):
         raise UsageError(f"{message} (see {self.prog} --help)")

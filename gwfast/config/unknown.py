@@ -6,7 +6,6 @@ Rules:
 - A kind of another group is another controller's, even where its name is one of ours (networking.istio.io Gateway): a note.
 """
 from collections.abc import Iterator
-from difflib import SequenceMatcher, get_close_matches
 from functools import lru_cache
 
 from gwfast.config import model as m
@@ -34,6 +33,8 @@ def unknown(api_version: str, kind: str) -> Finding:
 
 def _meant(api_version: str, group: str, kind: str) -> Iterator[str]:
     """Yield what may have been meant, the likeliest first."""
+    import difflib  # rarely needed
+
     groups: dict[str, dict[str, str]] = {}
     for (of, name), found in m.KINDS.items():
         groups.setdefault(of, {})[name] = f"{of}/{found.version} {name}".lstrip("/")
@@ -42,7 +43,7 @@ def _meant(api_version: str, group: str, kind: str) -> Iterator[str]:
     yield from (f"{version} {name}" for version, name in sorted(versions.known(), reverse=True)
                 if name.lower() == kind.lower() and version.rpartition("/")[0] == group)
     for names in [groups.get(group, {}), *(names for of, names in groups.items() if _near(group, of))]:
-        yield from (names[name] for name in get_close_matches(kind, names, 1, _NEAR))
+        yield from (names[name] for name in difflib.get_close_matches(kind, names, 1, _NEAR))
 
 
 def _same(api_version: str, group: str, of: str) -> bool:
@@ -52,4 +53,6 @@ def _same(api_version: str, group: str, of: str) -> bool:
 
 
 def _near(group: str, of: str) -> bool:
-    return bool(of) and SequenceMatcher(None, group, of).ratio() >= _NEAR_GROUP
+    import difflib
+
+    return bool(of) and difflib.SequenceMatcher(None, group, of).ratio() >= _NEAR_GROUP

@@ -17,7 +17,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import blake2b
 from itertools import chain
 from threading import Lock
 
@@ -26,6 +25,7 @@ import msgspec
 from gwfast import __version__
 from gwfast.config.model import Key, Resource
 from gwfast.controller.wire import SNAPSHOT, Line, encode, parse, put, say
+from gwfast.identity import blake2b, digest
 
 NAME = "feed"
 GROWN = 4 * 1024 * 1024  # bytes that a copy may have more than twice what it was, before it is written anew
@@ -189,7 +189,7 @@ def _applied(kept: Kept | None, group: list[bytes]) -> Kept | None:
 
 
 def _digest(data: bytes) -> str:
-    return blake2b(data, digest_size=32).hexdigest()
+    return digest(data, 32).hex()
 
 
 def _sum(data: bytes) -> bytes:

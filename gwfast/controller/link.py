@@ -8,7 +8,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -16,9 +15,10 @@ import h11
 import msgspec
 
 from gwfast import __version__, limits
+from gwfast._tls import Setting
+from gwfast.controller.tunnel import TlsError, Tunnel, dig
 from gwfast.lines import Breath, Lines, LongLine
 
-READ_BYTES = 256 * 1024
 CONNECT_TIMEOUT = 10.0  # TCP and TLS and the head of the answer
 ANSWER_BYTES = 4096  # of the words that come with a refusal
 
@@ -45,10 +45,9 @@ def where(url: str, token_file: str, ca_file: str) -> Where:
 class Link:
     """A connection that was accepted."""
 
-    def __init__(self, connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
+    def __init__(self, connection: h11.Connection, tunnel: Tunnel):
         self._connection = connection
-        self._reader = reader
-        self._writer = writer
+        self._tunnel = tunnel
         self._breath = Breath()
 
     async def lines(self) -> AsyncIterator[bytes]:
@@ -65,14 +64,14 @@ class Link:
     async def say(self, line: bytes) -> None:
         """Tell the controller; NoLink."""
         try:
-            self._writer.write(self._connection.send(h11.Data(data=line)))
+            self._tunnel.write(self._connection.send(h11.Data(data=line)))
             async with asyncio.timeout(limits.STREAM_SEND_TIMEOUT):
-                await self._writer.drain()
+                await self._tunnel.drain()
         except (OSError, TimeoutError, h11.ProtocolError) as error:
             raise NoLink(_words(error)) from None
 
     def close(self) -> None:
-        self._writer.transport.abort()
+        self._tunnel.abort()
 
     async def _event(self):
         while True:
@@ -82,10 +81,10 @@ class Link:
                     await self._breath.breathe()
                     return event
                 async with asyncio.timeout(limits.STREAM_SILENT):
-                    self._connection.receive_data(await self._reader.read(READ_BYTES))
+                    self._connection.receive_data(await self._tunnel.read())
             except TimeoutError:
                 raise NoLink("it says nothing any more") from None
-            except (OSError, h11.ProtocolError) as error:
+            except (OSError, TlsError, h11.ProtocolError) as error:
                 raise NoLink(_words(error)) from None
 
 
@@ -96,23 +95,23 @@ async def link(to: Where, version: str, pod: str, address: str = "") -> Link:
             return await _link(to, version, pod, address)
     except TimeoutError:
         raise NoLink("it does not answer") from None
-    except (OSError, ssl.SSLError, ssl.CertificateError, h11.ProtocolError) as error:
+    except (OSError, TlsError, h11.ProtocolError) as error:
         raise NoLink(_words(error)) from None
 
 
 async def _link(to: Where, version: str, pod: str, address: str) -> Link:
-    token, context = _token(to.token_file), _context(to.ca_file)
+    token, secured = _token(to.token_file), _setting(to.ca_file, to.host)
     host, port = to.host, to.port
     if address:
         host, _, number = address.rpartition(":")
         host, port = host.strip("[]"), int(number)
-    reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=to.host)
+    tunnel = await dig(host, port, *secured)
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.STREAM_HEAD_BYTES)
-    made = Link(connection, reader, writer)
+    made = Link(connection, tunnel)
     try:
         headers = [("Host", to.host), ("Authorization", f"Bearer {token}"), ("Transfer-Encoding", "chunked"),
                    ("User-Agent", f"gwfast/{__version__}"), ("Gwfast-Version", version), ("Gwfast-Pod", pod)]
-        writer.write(connection.send(h11.Request(method="POST", target="/v1/feed", headers=headers)))
+        tunnel.write(connection.send(h11.Request(method="POST", target="/v1/feed", headers=headers)))
         answer = await made._event()
         while isinstance(answer, h11.InformationalResponse):
             answer = await made._event()
@@ -145,15 +144,19 @@ def _token(path: str) -> str:
     return token
 
 
-def _context(path: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+def _setting(path: str, name: str) -> tuple[Setting, bytes]:
+    from gwfast.serve import certs  # and OpenSSL with it
+
     try:
-        context.load_verify_locations(path)
-    except (OSError, ssl.SSLError) as error:
-        raise NoLink(f"{path}: {error.strerror if not isinstance(error, ssl.SSLError) else 'it holds no certificates'}") from None
-    return context
+        with open(path, "rb") as file:
+            authorities = file.read()
+    except OSError as error:
+        raise NoLink(f"{path}: {error.strerror}") from None
+    try:
+        return certs.controller(authorities, name)
+    except ValueError as error:
+        raise NoLink(f"{path}: {error}") from None
 
 
 def _words(error: Exception) -> str:
-    return getattr(error, "verify_message", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -35,6 +35,7 @@ import msgspec
 
 from gwfast import _tls, limits
 from gwfast.plan.credentials import HEADER, MAGIC, BackendSettings, Pair, ServerSettings, name_identity
+from gwfast.serve import lean
 
 # TLS 1.2: Mozilla's intermediate list (ssl-config.mozilla.org), AEAD with forward secrecy alone, without its DHE: nginx has that
 # only with parameters of its own, and clients can make a server compute for nothing by it (CVE-2002-20001). TLS 1.3: its three.
@@ -57,7 +58,7 @@ _roots: dict[str, _tls.Setting] = {}
 def roots() -> dict[str, _tls.Setting]:
     """Return the settings that connections of clients begin with, by their lowest version; make them the first time."""
     if not _roots:
-        import cryptography.hazmat.primitives.serialization  # noqa: F401  every certificate needs it; here it is shared
+        lean.load_openssl()  # before the fork, so that all share it
         for version in ("1.2", "1.3"):
             _roots[version] = _tls.Setting(_server_context(version))
     return _roots
@@ -202,25 +203,50 @@ def _server_setting(settings: ServerSettings, pairs: list[Pair]) -> _tls.Setting
     return _tls.Setting(context, root=roots()[settings.min_version], verify=verify, lenient=lenient, alpn=settings.alpn)
 
 
+def controller(authorities: bytes, name: str) -> tuple[_tls.Setting, bytes]:
+    """Return what a handshake with a controller begins with, and the name to ask for: TLS 1.3, and a certificate with this name
+    that these authorities (PEM) vouch for. ValueError: there are none."""
+    from OpenSSL import SSL
+
+    try:
+        context = _client_context("1.3", False, (authorities,))
+    except SSL.Error:
+        raise ValueError("it holds no certificates") from None
+    _ask_for(context, name)
+    return _tls.Setting(context, verify=SSL.VERIFY_PEER), name.encode("ascii")
+
+
 def _client_setting(settings: BackendSettings, pairs: list[Pair]) -> _tls.Setting:
     from OpenSSL import SSL
-    from OpenSSL._util import lib
 
-    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    _bound(context, "1.2")
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    _trust(context, settings.system, settings.ca)
+    context = _client_context("1.2", settings.system, settings.ca)
     if not settings.sans:
-        name = settings.hostname.encode("ascii")
-        param = lib.SSL_CTX_get0_param(context._context)
-        lib.X509_VERIFY_PARAM_set_hostflags(param, HOST_FLAGS)
-        if not lib.X509_VERIFY_PARAM_set1_host(param, name, len(name)):
-            raise ValueError(f"OpenSSL takes no host {settings.hostname!r}")
+        _ask_for(context, settings.hostname)
     for pair in pairs:
         _use(context, pair)
     if settings.alpn:
         context.set_alpn_protos([each.encode("ascii") for each in settings.alpn])
     return _tls.Setting(context, verify=SSL.VERIFY_PEER)
+
+
+def _client_context(min_version: str, system: bool, authorities: tuple[bytes, ...]):
+    from OpenSSL import SSL
+
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    _bound(context, min_version)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    _trust(context, system, authorities)
+    return context
+
+
+def _ask_for(context, name: str) -> None:
+    """Let a server's certificate have this name."""
+    from OpenSSL._util import lib
+
+    param = lib.SSL_CTX_get0_param(context._context)
+    lib.X509_VERIFY_PARAM_set_hostflags(param, HOST_FLAGS)
+    if not lib.X509_VERIFY_PARAM_set1_host(param, name.encode("ascii"), len(name)):
+        raise ValueError(f"OpenSSL takes no host {name!r}")
 
 
 def _use(context, pair: Pair) -> None:

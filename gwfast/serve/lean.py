@@ -1,9 +1,16 @@
-"""asyncio and uvloop without the ssl module: 4.3 MiB of a gateway, which uses nothing of it.
+"""The libraries of a gateway without a second OpenSSL: 5 MiB of which it would use nothing.
 
-TLS is not uvloop's business here: connections do not use its transports, and OpenSSL comes with pyOpenSSL. A module with
-the names that uvloop asks for stands in ssl's place while both are imported; who asks later gets the real one.
+Its TLS is that of pyOpenSSL, which brings an OpenSSL. The interpreter's own modules for one, ssl and _hashlib, load another.
+
+Rules:
+- asyncio and uvloop import ssl for transports that connections here do not use: a module with the names that they ask for
+  stands in its place while they are imported.
+- cryptography imports hashlib, which has algorithms of its own where there is no _hashlib.
+- Who asks later, as a filter in Python may, gets the real ones.
 """
+import contextlib
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 
 
@@ -14,14 +21,31 @@ class _Absent(ModuleType):
         return 0 if name.isupper() else type(name, (Exception,), {})
 
 
-def load() -> None:
+def load_event_loop() -> None:
     """Import asyncio and uvloop; where ssl is imported already, this is all that it does."""
-    if "ssl" in sys.modules:
-        return
-    sys.modules["ssl"] = _Absent("ssl")
-    try:
+    with _instead_of("ssl", _Absent("ssl")):
         import asyncio  # noqa: F401
 
         import uvloop  # noqa: F401
+
+
+def load_openssl() -> None:
+    """Import pyOpenSSL, and of cryptography what every certificate needs."""
+    with _instead_of("_hashlib", None, "hashlib", "hmac"):
+        import cryptography.hazmat.primitives.serialization  # noqa: F401
+
+        import OpenSSL.SSL  # noqa: F401
+
+
+@contextlib.contextmanager
+def _instead_of(name: str, module: ModuleType | None, *users: str) -> Iterator[None]:
+    """Let another module (None: none) have a name that nobody has imported yet; forget it, and its users, at the end."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = module
+    try:
+        yield
     finally:
-        del sys.modules["ssl"]
+        for each in (name, *users):
+            sys.modules.pop(each, None)

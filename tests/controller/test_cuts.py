@@ -17,11 +17,14 @@ CHANGE = [put(service("a").key, encode(service("a", 81))), gone(service("b").key
 AGAIN = [wire.SNAPSHOT, put(service("d").key, encode(service("d"))), say("SYNC", version="3")]
 
 
-class Writer:
-    """What a link writes to."""
+class Tunnel:
+    """What a link reads from, and writes to."""
 
-    def __init__(self):
-        self.transport = self
+    def __init__(self, data):
+        self.pieces = [data, b""]
+
+    async def read(self):
+        return self.pieces.pop(0)
 
     def write(self, data):
         pass
@@ -37,10 +40,7 @@ async def listen(source, data):
     """Let a source hear these bytes, and then the end."""
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method="POST", target="/v1/feed", headers=[("Host", "x"), ("Transfer-Encoding", "chunked")]))
-    reader = asyncio.StreamReader()
-    made = Link(connection, reader, Writer())
-    reader.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + data)
-    reader.feed_eof()
+    made = Link(connection, Tunnel(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + data))
     assert isinstance(await made._event(), h11.Response)
     try:
         await source._listen(made, Backoff(limits.STREAM_BACKOFF, limits.STREAM_BACKOFF_MOST))

@@ -79,7 +79,8 @@ async def test_a_flood_from_everywhere_keeps_no_data_plane_out(pki, tmp_path, mo
     made = await link(to(tmp_path, controller.port, pki), "", "pod")
     assert (await lines_until_sync(made))[0]["type"] == "SNAPSHOT"
     assert controller.server._door.strangers == 3, "one gave its place, and a data plane needs none"
-    for writer in (made._writer, *(writer for _, writer in flood)):
+    made.close()
+    for _, writer in flood:
         writer.transport.abort()
     await alone(controller)
     await controller.server.close()
@@ -110,7 +111,8 @@ async def test_who_comes_too_often_is_closed_before_a_handshake(pki, tmp_path, m
     await until(lambda: controller.server._door.strangers == 3)
     made = await link(to(tmp_path, controller.port, pki), "", "pod")  # from another address
     await lines_until_sync(made)
-    for writer in (made._writer, *(writer for _, writer in came)):
+    made.close()
+    for _, writer in came:
         writer.transport.abort()
     await alone(controller)
     await controller.server.close()
@@ -145,8 +147,8 @@ async def test_a_door_without_descriptors_opens_again(pki, tmp_path, monkeypatch
     assert (await lines_until_sync(made))[0]["type"] == "SNAPSHOT" and not refusals
     await ended(reader)  # it made room
     assert controller.log.said("cannot be accepted")
-    for writer in (made._writer, stranger):
-        writer.transport.abort()
+    made.close()
+    stranger.transport.abort()
     await alone(controller)
     await controller.server.close()
 
