@@ -341,6 +341,7 @@ def _finished(
     findings += validate.check(resource, version.version, release)
     metadata = resource.metadata
     metadata.namespace = _shared[metadata.namespace or "default"] if resource.namespaced else ""
+    metadata.labels, metadata.annotations = metadata.labels or m.NO_LABELS, metadata.annotations or m.NO_LABELS
     key = m.Key(resource.kind, metadata.namespace, metadata.name)
     if findings and any(finding.severity == "error" for finding in findings):
         return Item(line, key, None, _located(findings, locate), version.finding)
@@ -364,7 +365,8 @@ def _namespace(namespace: m.Namespace) -> None:
 
 
 class _Shared(dict):
-    """Equal values made one: most routes of a configuration name the same few parents, namespaces and Services."""
+    """Equal values made one: most routes of a configuration name the same few parents, namespaces and Services, and do the same
+    to requests."""
 
     def __missing__(self, value):
         if len(self) >= 4096:
@@ -376,11 +378,18 @@ class _Shared(dict):
 _shared = _Shared()
 
 
+def _share(struct: msgspec.Struct, *names: str) -> None:
+    for name in names:
+        if value := getattr(struct, name, ()):
+            force_setattr(struct, name, _shared[value])
+
+
 def _route(route: m.HTTPRoute | m.GRPCRoute | m.TLSRoute | m.TCPRoute | m.UDPRoute) -> None:
-    spec = route.spec
-    force_setattr(spec, "parent_refs", _shared[spec.parent_refs])
-    for rule in spec.rules:
-        force_setattr(rule, "backend_refs", _shared[rule.backend_refs])
+    _share(route.spec, "parent_refs")
+    for rule in route.spec.rules:
+        _share(rule, "backend_refs", "filters")
+        for match in getattr(rule, "matches", ()):
+            _share(match, "headers", "query_params")
 
 
 _ROUTES = (m.HTTPRoute, m.GRPCRoute, m.TLSRoute, m.TCPRoute, m.UDPRoute)

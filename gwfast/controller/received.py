@@ -72,6 +72,8 @@ class Received:
             resource, wrong = wire.decode(text)
         except Exception as error:  # also a bug of ours: what it makes fail is this object alone
             resource, wrong = None, f"{type(error).__name__}: {error}"
+        if resource is not None and resource.key != key:
+            resource, wrong = None, f"it is {resource.key}"
         self.odd.pop(key, None)
         if resource is None:
             if wrong:
@@ -79,7 +81,7 @@ class Received:
             return
         before = self._store.written.get(key)
         if before is None or before.metadata.generation != resource.metadata.generation or not same(before, resource):
-            self._store.put(key, resource)
+            self._store.put(resource.key, resource)  # whose strings are the resource's own
 
     def _problems(self) -> Iterator[Problem]:
         for key, wrong in sorted(self.odd.items()):

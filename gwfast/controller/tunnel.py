@@ -1,5 +1,6 @@
-"""TLS of a data plane's connection to its controller: a stream's reader and writer, through the same library and the same settings
-as requests to backends (the interpreter's own TLS would bring one more OpenSSL, see serve.lean).
+"""TLS of a data plane's connection to its controller: a stream's reader and writer.
+
+It is pyOpenSSL's, as that of requests to backends: the interpreter's own would be one more OpenSSL in memory (serve.lean).
 
 Rules:
 - Nothing is read or written before the other side has shown a certificate that the authorities vouch for, with the name in it.

@@ -26,10 +26,10 @@ import msgspec
 from msgspec.structs import replace
 
 from gwfast.config import versions
-from gwfast.config.model import (KINDS, NOWHERE, OWN_GROUP, Key, Namespace, ObjectMeta, Resource, Service, ServicePort,
+from gwfast.config.model import (KINDS, NOWHERE, OWN_GROUP, EndpointSlice, Key, Namespace, ObjectMeta, Resource, Service, ServicePort,
                                  ServiceSpec)
 from gwfast.config.read import read_object
-from gwfast.graph.refs import GATEWAY_NAME
+from gwfast.graph.refs import GATEWAY_NAME, SERVICE_NAME
 from gwfast.identity import digest
 
 _KEPT = f"{OWN_GROUP}/"  # annotations that mean something here
@@ -116,13 +116,16 @@ def front(gateway: Key, ports: Iterable[tuple[int, str, int]]) -> Service:
 
 
 def encode(resource: Resource) -> bytes:
-    """Return a resource as JSON. Of annotations there are our own, of Namespaces and of Services in a cluster none."""
+    """Return a resource as JSON. Of annotations there are our own, of Namespaces and of Services in a cluster none. Of labels there
+    are those that something is chosen by: a Namespace's, and which Service an EndpointSlice is of."""
     metadata = resource.metadata
+    labels = metadata.labels if isinstance(resource, Namespace) else {
+        name: text for name, text in metadata.labels.items() if isinstance(resource, EndpointSlice) and name == SERVICE_NAME}
     kept = {name: text for name, text in metadata.annotations.items() if name.startswith(_KEPT)}
     if isinstance(resource, Namespace | Service) and not is_front(resource.key):
         kept = {}
-    if len(kept) != len(metadata.annotations):
-        metadata = replace(metadata, annotations=kept)
+    if len(kept) != len(metadata.annotations) or len(labels) != len(metadata.labels):
+        metadata = replace(metadata, annotations=kept, labels=labels)
     return _encode(replace(resource, metadata=metadata, source=NOWHERE, api_version=_API_VERSIONS[type(resource)]))
 
 

@@ -29,7 +29,8 @@ ASKED = "access-control-request-method"
 def plan_matches(rule) -> list[Match]:
     """Return the matches of a rule of any kind, at least one."""
     if isinstance(rule, HTTPRouteRule):
-        return [plan_match(each, index) for index, each in enumerate(rule.matches)]
+        return [_everywhere(each, index) if each.path.value == "/" else plan_match(each, index)
+                for index, each in enumerate(rule.matches)]
     if isinstance(rule, GRPCRouteRule):
         return [_call(each, index) for index, each in enumerate(rule.matches or EVERY_CALL)]
     return [CONNECTION]
@@ -58,6 +59,9 @@ def plan_match(match: HTTPRouteMatch, index: int = 0) -> Match:
         query.setdefault(each.name, _value(each.name, each))
     return Match(path_type=match.path.type, path=path, method=match.method or "", headers=_headers(match.headers),
                  query=tuple(query.values()), index=index)
+
+
+_everywhere = lru_cache(SHARED)(plan_match)  # many routes have such matches, which are the same
 
 
 def _call(match: GRPCRouteMatch, index: int) -> Match:
