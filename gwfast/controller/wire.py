@@ -26,8 +26,8 @@ import msgspec
 from msgspec.structs import replace
 
 from gwfast.config import versions
-from gwfast.config.model import (KINDS, NOWHERE, OWN_GROUP, EndpointSlice, Key, Namespace, ObjectMeta, Resource, Service, ServicePort,
-                                 ServiceSpec)
+from gwfast.config.model import (KINDS, NOWHERE, OWN_GROUP, EndpointSlice, Key, Namespace, ObjectMeta, Resource, Service,
+                                 ServicePort, ServiceSpec)
 from gwfast.config.read import read_object
 from gwfast.graph.refs import GATEWAY_NAME, SERVICE_NAME
 from gwfast.identity import digest
@@ -116,8 +116,8 @@ def front(gateway: Key, ports: Iterable[tuple[int, str, int]]) -> Service:
 
 
 def encode(resource: Resource) -> bytes:
-    """Return a resource as JSON. Of annotations there are our own, of Namespaces and of Services in a cluster none. Of labels there
-    are those that something is chosen by: a Namespace's, and which Service an EndpointSlice is of."""
+    """Return a resource as JSON. Of annotations there are our own, of Namespaces and of Services in a cluster none; of labels
+    those that something is chosen by: a Namespace's, and which Service an EndpointSlice is of."""
     metadata = resource.metadata
     labels = metadata.labels if isinstance(resource, Namespace) else {
         name: text for name, text in metadata.labels.items() if isinstance(resource, EndpointSlice) and name == SERVICE_NAME}

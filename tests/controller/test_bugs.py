@@ -18,7 +18,7 @@ from feed_world import FLEETS, start
 
 from gwfast import limits
 from gwfast.config.load import Loaded
-from gwfast.config.model import Key
+from gwfast.config.model import Key, ObjectMeta, Service
 from gwfast.controller import authority
 from gwfast.controller import desired as wanted
 from gwfast.controller import fleet as fleets
@@ -294,3 +294,11 @@ def test_kinds_that_cannot_be_taken_are_asked_for_again(monkeypatch):
     discovery = api.Discovery(Failing(0), changed, log)
     asyncio.run(runs_on(discovery.run(), lambda: len(changes) >= 3))
     assert len([each for each in log.bugs if isinstance(each, Bug)]) == 2
+
+
+def test_an_object_that_is_another_than_its_line_says_is_not_taken():
+    received, said = Received(Source("c", 0)), Key("Service", "a", "one")
+    loaded = received.take(Batch({said: encode(Service(metadata=ObjectMeta(name="two", namespace="a")))}, True, "v1"))
+    assert loaded.resources == {} and received.odd == {said: "it is Service a/two"}
+    service = encode(Service(metadata=ObjectMeta(name="one", namespace="a")))
+    assert received.take(Batch({said: service}, True, "v2")).resources.keys() == {said} and received.odd == {}

@@ -211,6 +211,15 @@ def test_what_is_encoded_is_what_is_there():
         assert json.loads(encode(one))["apiVersion"] == f"{one.group}/{one.version}".lstrip("/")
 
 
+@pytest.mark.parametrize("one, told", [
+    (m.HTTPRoute(metadata=meta("a", "r1", labels={"app": "x"}), spec=m.HTTPRouteSpec()), {}),
+    (m.Namespace(metadata=meta("", "a", labels={"team": "x"})), {"team": "x"}),
+    (m.EndpointSlice(metadata=meta("a", "v1-x", labels={"kubernetes.io/service-name": "v1", "app": "x"}), address_type="IPv4"),
+     {"kubernetes.io/service-name": "v1"})], ids=lambda each: getattr(each, "kind", ""))
+def test_labels_that_nothing_is_chosen_by_are_not_sent(one, told):
+    assert json.loads(encode(one))["metadata"]["labels"] == told
+
+
 def test_annotations_of_others_are_not_sent():
     one = start()[Key("Gateway", "a", "g1")]
     one.metadata.annotations = {"kubectl.kubernetes.io/last-applied-configuration": "{}", "gwfast.dev/proxy-protocol": "*"}

@@ -14,6 +14,7 @@ from gwfast.config import files
 from gwfast.config.files import obstacle
 from gwfast.config.load import Loader, load
 from gwfast.config.model import Key
+from gwfast.plan.matches import plan_matches
 
 ROUTE = """\
 apiVersion: gateway.networking.k8s.io/v1
@@ -438,13 +439,17 @@ def test_what_did_not_change_is_the_same_object(folder):
 
 def test_equal_references_are_one_object(tmp_path):
     """40,000 routes that name a few hundred Services hold a few hundred references."""
-    spec = "{parentRefs: [{name: gw}], rules: [{backendRefs: [{name: a, port: 80}]}]}"
+    spec = ("{parentRefs: [{name: gw}], rules: [{backendRefs: [{name: a, port: 80}], matches: [{headers: [{name: x, value: is}]}],"
+            " filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x, value: is}]}}]}]}")
     for name in ("one", "two"):
         head = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n"
         (tmp_path / f"{name}.yaml").write_text(f"{head}metadata: {{name: {name}, namespace: apps}}\nspec: {spec}\n")
     one, two = (load([str(tmp_path)]).resources[Key("HTTPRoute", "apps", name)] for name in ("one", "two"))
     assert one.spec.parent_refs is two.spec.parent_refs and one.metadata.namespace is two.metadata.namespace
-    assert one.spec.rules[0].backend_refs is two.spec.rules[0].backend_refs
+    for first, second in zip(one.spec.rules, two.spec.rules, strict=True):
+        assert first.backend_refs is second.backend_refs and first.filters is second.filters
+        assert first.matches[0].headers is second.matches[0].headers
+        assert plan_matches(first)[0] is plan_matches(second)[0]
 
 
 def test_comments_and_order_change_nothing(folder):
