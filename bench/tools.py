@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from bench import cluster, count, machine, tables
+from bench import cluster, count, machine, tables, upgrades
 
-TOOLS = ("tables", "count", "cluster")
+TOOLS = ("tables", "count", "cluster", "upgrades")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,6 +31,11 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--rounds", type=int, default=200, help="changes of a route that are timed")
     verb.set_defaults(run=lambda o: cluster.run(o.routes, o.rounds, tuple(o.modes)), show=lambda figures: "")
 
+    verb = verbs.add_parser("upgrades", help="upgrades of the program under load: requests, failures, WebSockets that lived on")
+    verb.add_argument("--upgrades", type=int, default=10, help="at least")
+    verb.add_argument("--requests", type=int, default=1_000_000, help="at least")
+    verb.set_defaults(run=lambda o: upgrades.run(o.upgrades, o.requests), show=upgrades.table)
+
     for verb in verbs.choices.values():
         verb.add_argument("--json", type=Path, metavar="FILE", help="append the figures as JSON lines")
     return top
@@ -49,6 +54,8 @@ def tool(words: list[str]) -> int:
         with options.json.open("ab") as file:
             for figure in figures:
                 file.write(msgspec.json.encode({**about, **msgspec.to_builtins(figure)}) + b"\n")
+    if options.verb == "upgrades":
+        return int(upgrades.failed(figures))
     return gate(options, figures) if options.verb == "count" else 0
 
 

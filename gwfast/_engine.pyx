@@ -206,17 +206,22 @@ cdef class Engine:
         """Serve what waits in this bind's queue and close its socket; sessions of UDP end."""
         if bind_id in self.datagrams:
             self.leave_datagrams(self.datagrams.pop(bind_id))
-            return
+        else:
+            self.let_go(bind_id, QUEUED)
+
+    cdef int let_go(self, int bind_id, uint32_t most) except -1:
+        """Serve at most so many connections that wait in this bind's queue and close our copy of its socket."""
         cdef Acceptor acceptor = self.acceptors.pop(bind_id, None)
         if acceptor is None:
-            return
+            return 0
         self.loop.clock()
-        acceptor.accept_all(QUEUED)
+        acceptor.accept_all(most)
         self.clients.acceptors.remove(acceptor)
         acceptor.close()
         if self.clients.paused and self.clients.open < self.clients.most:
             self.clients.pause(False)      # it may have been the one that was to try again
         self.loop.settle()
+        return 0
 
     def swap(self, int fd) -> None:
         """Use this table image (a descriptor, which stays the caller's) from the next request on."""
@@ -260,14 +265,17 @@ cdef class Engine:
         (limits.HANDSHAKE_LINES); untold: of how many it was not called since the last time."""
         self.clients.tell = told
 
-    def finish(self) -> None:
-        """Stop accepting; answer what is in flight with 'Connection: close'; idle connections end soon."""
+    def finish(self, handed_over: bool = False) -> None:
+        """Stop accepting; answer what is in flight with 'Connection: close'; idle connections end soon. handed_over: others
+        have the sockets and take what waits there, and the datagrams that come."""
         self.gateway.draining = True
         cdef UdpSocket datagrams
         for bind_id in list(self.acceptors):
-            self.unlisten(bind_id)
+            self.let_go(bind_id, 0 if handed_over else QUEUED)
         for datagrams in self.datagrams.values():
             datagrams.drain()
+            if handed_over:
+                self.loop.watch(datagrams, 0)
         self.clients.drain()
 
     def abort(self) -> None:

@@ -19,11 +19,12 @@ from gwfast.options import (
     available_cpus, take)
 from gwfast.serve.options import EngineOptions, ServeOptions
 
-QUICK = ("run", "controller", "reload", "healthcheck", "echo", "--version")
+QUICK = ("run", "controller", "reload", "upgrade", "healthcheck", "echo", "--version")
 ENDS = {
     "run": "Exit status: 0 a signal has ended it, 1 it could not begin, 2 the command line or the environment is wrong.",
     "controller": "Exit status: 0 a signal has ended it, 1 it could not begin, 2 the command line or the environment is wrong.",
     "reload": "Exit status: 0 the files serve, 1 one of them has an error or no gateway answers, 2 the command line is wrong.",
+    "upgrade": "Exit status: 0 the new program serves, 1 the old one does, or no gateway answers, 2 the command line is wrong.",
     "healthcheck": "Exit status: 0 the gateway is ready, 1 it is not, or none answers, 2 the command line is wrong.",
     "echo": "Exit status: 0 a signal has ended it, 1 it could not begin, 2 the command line is wrong.",
 }
@@ -49,7 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("UV_THREADPOOL_SIZE", LOOKUP_THREADS)
     from gwfast.serve import lean
     lean.load_event_loop()
-    from gwfast.serve import spawn
+    from gwfast.serve import handover, spawn
+    if (given := handover.inherit()) is not None:
+        options = given.applied(options)
     if tls := _foresees_tls(options, where):
         from gwfast.serve import certs
         certs.roots()  # of every worker: see there
@@ -70,10 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
         return uvloop.run(supervise_plane(options, log, workers, nursery))
     if where is not None:
         from gwfast.serve.cluster import supervise_cluster
-        return uvloop.run(supervise_cluster(where, options, log, workers, nursery))
+        return uvloop.run(supervise_cluster(where, options, log, workers, nursery, given))
     from gwfast.serve.files import Files
     from gwfast.serve.supervisor import supervise
-    return uvloop.run(supervise(Files(options.paths), options, log, workers, nursery))
+    return uvloop.run(supervise(Files(options.paths), options, log, workers, nursery, given=given))
 
 
 def _foresees_tls(options: ServeOptions, where: Any) -> bool:
@@ -199,6 +202,22 @@ def reload(arguments: argparse.Namespace) -> int:
     return 1 if result["failed"] or errors else 0
 
 
+def upgrade(arguments: argparse.Namespace) -> int:
+    """Let the program that is on disk now take the place of the running gateway; print what serves then."""
+    status, body = _ask(arguments, "POST", "/upgrade", timeout=None)  # the gateway knows for how long
+    if status not in (200, 500):
+        raise ConnectionError(f"the admin server answered {status}: {body.decode('utf-8', 'replace').partition(chr(10))[0]}")
+    result = json.loads(body)
+    if arguments.output == "json":
+        print(json.dumps(result, indent=1))
+    elif result["upgraded"]:
+        print(f"gwfast {result['version']} (process {result['pid']}) serves after {result['seconds']:.1f} s; "
+              f"gwfast {result['version_before']} (process {result['before']}) drains")
+    else:
+        print(f"no upgrade: {result['reason']}; gwfast {result['version']} (process {result['pid']}) serves on")
+    return 0 if result["upgraded"] else 1
+
+
 def healthcheck(arguments: argparse.Namespace) -> int:
     """Tell by the exit status whether the running gateway is ready."""
     status, body = _ask(arguments, "GET", "/readyz", timeout=3)
@@ -206,7 +225,7 @@ def healthcheck(arguments: argparse.Namespace) -> int:
     return 0 if status == 200 else 1
 
 
-def _ask(arguments: argparse.Namespace, method: str, path: str, timeout: float) -> tuple[int, bytes]:
+def _ask(arguments: argparse.Namespace, method: str, path: str, timeout: float | None) -> tuple[int, bytes]:
     import http.client
     host, port = take(arguments, CLIENT)["admin"]
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
@@ -316,10 +335,12 @@ def parser(verb_wanted: str = "") -> Parser:
     add_options(verb, (*(one for one in CLUSTER if one.flag != "--kubernetes"), *ELECTION, *CONTROLLER, ADMIN, *LOGGING))
     verb.set_defaults(run=controller, kubernetes=None)
     for name, function, text in (("reload", reload, "let the running gateway read its files again"),
+                                 ("upgrade", upgrade, "let the program on disk take the place of the running gateway"),
                                  ("healthcheck", healthcheck, "exit 0 if the running gateway is ready")):
         verb = verbs.add_parser(name, help=text, allow_abbrev=False, epilog=ENDS[name])
         add_options(verb, CLIENT)
         verb.set_defaults(run=function)
+    verbs.choices["upgrade"].add_argument("-o", "--output", choices=("text", "json"), default="text", help="(text)")
     _add_echo(verbs)
     return top
 
@@ -342,6 +363,13 @@ def _add_echo(verbs) -> None:
     verb.set_defaults(run=echo)
 
 
+def _tell_the_old_one(words: str) -> None:
+    """Tell a gateway whose place this process was to take why it does not."""
+    if "GWFAST_HANDOVER" in os.environ:
+        from gwfast.serve import handover
+        handover.tell(words)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command, that of this process where there are no arguments; return the exit status."""
     if argv is None:
@@ -356,12 +384,15 @@ def main(argv: list[str] | None = None) -> int:
         return status
     except UsageError as error:
         print(f"gwfast: {error}", file=sys.stderr)
+        _tell_the_old_one(str(error))
         return 2
     except BrokenPipeError:
         sink.forget_output()
         return 1
     except OSError as error:
-        print(f"gwfast: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)
+        words = f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"
+        print(f"gwfast: {words}", file=sys.stderr)
+        _tell_the_old_one(words)
         sink.forget_output()
         return 1
     except MemoryError:

@@ -19,6 +19,9 @@ class Source(msgspec.Struct, frozen=True, gc=False):
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
+STANDS = ("keep serving", "keeps serving", "last good version serves")  # ends of messages
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One thing that is wrong with the configuration.
 
@@ -32,6 +35,11 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str = "Invalid"
     message: str = ""
     severity: Literal["error", "warning", "note"] = "error"
+
+    @property
+    def stands(self) -> bool:
+        """Whether a last good version stands in for what is wrong, as the message says where that is so."""
+        return self.message.endswith(STANDS)
 
     def __str__(self) -> str:
         place, parts = (str(self.source), (self.resource, self.field)) if self.source.file else (self.resource, (self.field,))

@@ -151,6 +151,7 @@ FILES_FEW = 1024  # below that it is told: the usual soft limit, and half of it 
 TIME_MOST = 10 * 365 * 86400.0  # of an option: 0 is what means none
 NUMBER_MOST = 2**31 - 1  # of an option
 KEY_FILE_BYTES = 64 * 1024  # of a key file: what is larger is none
+UPGRADE_TIMEOUT = 60.0  # for a new program to serve in the place of this one: what a start of the largest tables takes, and some
 ABORT_TIMEOUT = 1.0  # for workers to end that were told to do so at once
 TOLD_WAITING = 100  # messages that a worker keeps for a supervisor that does not take them; what is more is counted
 

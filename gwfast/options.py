@@ -143,6 +143,9 @@ SERVING = (
     Option("--drain-timeout", seconds, limits.DRAIN_TIMEOUT, "TIME", "for requests to finish at the end (30s)"),
     Option("--worker-timeout", seconds, limits.WORKER_TIMEOUT, "TIME", "for a worker that does not answer; then it is killed and "
            "replaced (10s, 0s: never)"),
+    Option("--upgrade-timeout", seconds, limits.UPGRADE_TIMEOUT, "TIME", "for the new program of an upgrade to serve; then this "
+           "one serves on (60s)"),
+    Option("--pid-file", str, "", "FILE", "write the process id here (nowhere)"),
     Option("--dns-refresh", seconds, 5.0, "TIME", "how often names of backends are looked up again (5s)"),
     Option("--route-metrics", bounded(whole, 0, limits.ROUTES_SHOWN_MOST), limits.ROUTES_SHOWN, "N",
            "routes with metrics of their own; those beyond are counted together, as route \"other\" (1024)"),

@@ -37,7 +37,7 @@ OF_GATEWAYS = frozenset(("dedicated", "service", "python_filters"))  # what a Ga
 # What the controller decides itself, or what means nothing where it does.
 OURS = frozenset((
     "gateway", "gateway-class", "dns-template", "admin", "port-map", "bind", "no-watch", "controller", "token-file", "ca-file",
-    "state-dir", *(option.flag[2:] for option in (*CLUSTER, *REPORTING)),
+    "state-dir", "upgrade-timeout", "pid-file", *(option.flag[2:] for option in (*CLUSTER, *REPORTING)),
 ))
 _EXCLUSIVE = ("replicas", "autoscaling")
 

@@ -1,6 +1,7 @@
 """The admin server: health, metrics, the plan, reload. A table of pages, each a coroutine function."""
 import ipaddress
-from collections.abc import Awaitable, Callable, Container
+import socket
+from collections.abc import Awaitable, Callable, Container, Iterable
 
 from gwfast.observe.h11_server import Answer, Request, Server
 
@@ -11,31 +12,54 @@ Page = Callable[[], Awaitable[Answer]]
 
 
 class Admin:
-    """Serves `pages`, a dict of 'METHOD /path' to a page. public: those that who is not on this machine gets too; None: all."""
+    """Serves `pages`, a dict of 'METHOD /path' to a page. public: those that who is not on this machine gets too; None: all but
+    `own`."""
 
-    def __init__(self, pages: dict[str, Page], bug: Callable[[str, BaseException], None], public: Container[str] | None = None):
+    def __init__(self, pages: dict[str, Page], bug: Callable[[str, BaseException], None], public: Container[str] | None = None,
+                 own: Container[str] = ()):
         self._pages = pages
         self._bug = bug
         self._public = public
+        self._own = own
         self._server = Server(self._answer, CONNECTIONS, OF_ONE)
-        self._listening = None
+        self._listening: list = []
 
     async def start(self, loop, host: str, port: int) -> tuple[str, int]:
         """Listen; return where (port 0: one that is free). OSError if that cannot be."""
-        self._listening = await loop.create_server(self._server, host, port)
-        return self._listening.sockets[0].getsockname()[:2]
+        self._listening.append(await loop.create_server(self._server, host, port))
+        return self._listening[0].sockets[0].getsockname()[:2]
+
+    async def take(self, loop, sockets: Iterable[socket.socket]) -> None:
+        """Accept on sockets that listen already."""
+        for each in sockets:
+            self._listening.append(await loop.create_server(self._server, sock=each))
+
+    @property
+    def descriptors(self) -> list[int]:
+        """The sockets that it listens on."""
+        return [each.fileno() for server in self._listening for each in server.sockets]
 
     def close(self) -> None:
         """Close the server and its connections."""
-        if self._listening is not None:
-            self._listening.close()
+        self._stop()
         self._server.close()
+
+    async def leave(self, seconds: float) -> None:
+        """Accept no more, answer what was asked, for so many seconds at most, and close."""
+        self._stop()
+        await self._server.drain(seconds)
+
+    def _stop(self) -> None:
+        for each in self._listening:
+            each.close()
+        self._listening.clear()
 
     async def _answer(self, request: Request) -> Answer:
         path = request.target.partition("?")[0]
         method = "GET" if request.method == "HEAD" else request.method
         page = self._pages.get(f"{method} {path}")
-        if page is not None and self._public is not None and path not in self._public and not local(request.peer):
+        private = path in self._own or self._public is not None and path not in self._public
+        if page is not None and private and not local(request.peer):
             return Answer(403, f"{path} is answered to this machine alone (127.0.0.1, ::1)\n".encode())
         if page is not None:
             try:

@@ -6,6 +6,7 @@ Rules:
 - heads, times and connections are bounded; what h11 refuses gets its status and the connection closes.
 """
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -58,6 +59,8 @@ class Server:
         self.most = most
         self.crowd: Crowd[Connection] | None = Crowd(most, of_one) if of_one else None
         self.connections: set[Connection] = set()
+        self.leaving = False  # answers are the last ones of their connections
+        self._left = asyncio.Event()
 
     def __call__(self) -> "Connection":
         return Connection(self)
@@ -73,12 +76,26 @@ class Server:
 
     def leave(self, connection: "Connection") -> None:
         self.connections.discard(connection)
+        self._left.set()
         if self.crowd is not None:
             self.crowd.go(connection)
 
     def close(self) -> None:
         for connection in list(self.connections):
             connection.close()
+
+    async def drain(self, seconds: float) -> None:
+        """Answer what was asked, for so many seconds at most, and close every connection."""
+        self.leaving = True
+        for connection in list(self.connections):
+            if not connection.asked:
+                connection.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.connections:
+                    self._left.clear()
+                    await self._left.wait()
+        self.close()
 
 
 class Connection(asyncio.Protocol):
@@ -114,6 +131,11 @@ class Connection(asyncio.Protocol):
         self._h11.receive_data(b"")
         self._read()
         return self._task is not None  # the answer may still be wanted
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return self._task is not None
 
     def close(self) -> None:
         self._transport.close()
@@ -182,6 +204,8 @@ class Connection(asyncio.Protocol):
 
     def _write(self, answer: Answer) -> None:
         headers = [*answer.headers, ("Content-Length", str(len(answer.body)))]
+        if self._server.leaving and ("Connection", "close") not in headers:
+            headers.append(("Connection", "close"))
         if answer.content_type:
             headers.append(("Content-Type", answer.content_type))
         head = h11.Response(status_code=answer.status, headers=headers, reason=_reason(answer.status))

@@ -11,18 +11,20 @@ from gwfast.kubernetes.client import ApiError, Client, Unreachable
 from gwfast.kubernetes.reporter import Reporter, ReportOptions
 from gwfast.kubernetes.source import KubernetesSource
 from gwfast.observe.log import Log
+from gwfast.serve.handover import Inheritance
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.spawn import Nursery, Process
 from gwfast.serve.supervisor import supervise
 
 
-async def supervise_cluster(where: Access, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery) -> int:
+async def supervise_cluster(where: Access, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery,
+                            given: Inheritance | None = None) -> int:
     """Run a gateway on this event loop until a signal ends it; return the exit status."""
     client = Client(where, log=log)
     source = KubernetesSource(client, where.server, namespaces=options.watch_namespaces,
                               controller_name=options.controller_name, log=log)
     try:
-        return await supervise(source, options, log, processes, nursery, _reporter(where, client, source, options, log))
+        return await supervise(source, options, log, processes, nursery, _reporter(where, client, source, options, log), given)
     finally:
         await client.close()
 

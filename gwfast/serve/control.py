@@ -56,7 +56,9 @@ class Swap(_Message):
 
 
 class Finish(_Message):
-    """To a worker: drain and end."""
+    """To a worker: drain and end. handed_over: others accept on its sockets now, and what waits there is theirs."""
+
+    handed_over: bool = False
 
 
 class Abort(_Message):
@@ -111,14 +113,16 @@ def pair() -> tuple[socket.socket, socket.socket]:
 class Channel:
     """One end, read by an event loop.
 
-    `received(message, descriptors)` is called for each message, `closed()` once when the other side is gone.
+    `received(message, descriptors)` is called for each message, `closed()` once when the other side is gone. decode: packets are
+    other messages than those between a supervisor and its workers.
     """
 
-    def __init__(self, loop, end: socket.socket, received, closed):
+    def __init__(self, loop, end: socket.socket, received, closed, decode=_decode):
         self._loop = loop
         self._end = end
         self._received = received
         self._closed = closed
+        self._decode = decode
         self._waiting: deque[tuple[bytes, list[int]]] = deque()
         loop.add_reader(end.fileno(), self._read)
 
@@ -176,7 +180,7 @@ class Channel:
                 self.close()
                 self._closed()
                 return
-            self._received(_decode(data), _descriptors(ancillary))
+            self._received(self._decode(data), _descriptors(ancillary))
 
 
 def _descriptors(ancillary) -> list[int]:

@@ -2,7 +2,8 @@
 
 A member is one place in the crew; the process in it may change. A new process is told everything again (the table and
 its sockets, which stay open here), so that connections which queued meanwhile are served. A place whose process keeps
-dying waits longer each time. For a process that does not answer a stand-in takes connections: see `watchdog`.
+dying waits longer each time. For a process that does not answer a stand-in takes connections: see `watchdog`. So does one for
+sockets that are more than there are places: those of a gateway that had more workers and was upgraded to this one.
 """
 import asyncio
 import os
@@ -64,8 +65,14 @@ class Crew:
         self._moved = asyncio.Event()
         self.ending = False
         self.members = [Member(index) for index in range(options.workers)]
+        self._extra: dict[int, StandIn] = {}  # by index: for sockets that are nobody's
         self._turn = 0  # whose is the next connection that a stand-in takes
         self._watchdog: Watchdog | None = None
+
+    @property
+    def session_key(self) -> bytes:
+        """What tokens of sessions are made with."""
+        return self._engine.session_key
 
     # what the supervisor asks
 
@@ -92,12 +99,14 @@ class Crew:
             member.channel.send(control.Listen(port.bind), (port.sockets[member.index].fileno(),))
             if member.stand_in is not None:
                 member.stand_in.add(port, member.index)
+        for index in range(len(self.members), len(port.sockets)):
+            self._extra.setdefault(index, StandIn(self._loop, self._give)).add(port, index)
+        self._move()
 
     def unlisten(self, port: Port) -> None:
         """Let no worker accept on a port any more. Close the port first: the workers' copies are then the last."""
-        for member in self.members:
-            if member.stand_in is not None:
-                member.stand_in.drop(port.bind)
+        for stand_in in self._stand_ins():
+            stand_in.drop(port.bind)
         for member in self._ready():
             member.channel.send(control.Unlisten(port.bind))
 
@@ -109,9 +118,9 @@ class Crew:
             os.close(self._former.pop())
         return settled
 
-    def finish(self) -> None:
-        """Let every worker drain and end; none is replaced any more."""
-        self._end(control.Finish())
+    def finish(self, handed_over: bool = False) -> None:
+        """Let every worker drain and end; none is replaced any more. handed_over: others accept on the sockets."""
+        self._end(control.Finish(handed_over), handed_over)
 
     def abort(self) -> None:
         """End every worker now."""
@@ -226,16 +235,18 @@ class Crew:
         if not self.ending:
             self._spawn(member)
 
-    def _end(self, message) -> None:
+    def _end(self, message, handed_over: bool = False) -> None:
         self.ending = True
-        for member in self.members:
-            if member.stand_in is not None:
-                member.stand_in.drop_all()
+        for stand_in in self._stand_ins():
+            stand_in.leave() if handed_over else stand_in.drop_all()
         for member in self.members:
             if member.pid:
                 member.channel.send(message)
 
     # waiting
+
+    def _stand_ins(self) -> list[StandIn]:
+        return [*(member.stand_in for member in self.members if member.stand_in is not None), *self._extra.values()]
 
     def _ready(self) -> list[Member]:
         return [member for member in self.members if member.pid and member.ready]
@@ -243,9 +254,8 @@ class Crew:
     def _move(self) -> None:
         stuck = sum(member.vital.stuck for member in self.members)
         takers = len(self._takers())
-        for member in self.members:
-            if member.stand_in is not None:
-                member.stand_in.attend(takers > 0)
+        for stand_in in self._stand_ins():
+            stand_in.attend(takers > 0)
         self._stats.workers_running, self._stats.workers_stuck = takers, stuck
         self._moved.set()
 

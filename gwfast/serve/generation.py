@@ -56,6 +56,14 @@ class Reading(msgspec.Struct, frozen=True):
         found = [*self.unreadable, *conditions.problems(self.graph)]
         return found + problems(self.plan, found) + conditions.idle(self.graph, self.place)
 
+    def wrong(self) -> dict[tuple[str, str], Problem]:
+        """Return what could not be taken as it is written, by file and resource, the first thing of each."""
+        found: dict[tuple[str, str], Problem] = {}
+        for problem in self.unreadable:
+            if problem.severity == "error":
+                found.setdefault((problem.source.file, problem.resource), problem)
+        return found
+
     def told(self) -> tuple[dict[tuple[str, str], float], list[Problem]]:
         """Return what is told of it besides conditions: expiries() and problems()."""
         return self.expiries(), self.problems()

@@ -68,6 +68,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     watch: bool = True
     drain_timeout: float = limits.DRAIN_TIMEOUT
     worker_timeout: float = limits.WORKER_TIMEOUT  # 0: a worker that does not answer is never killed
+    upgrade_timeout: float = limits.UPGRADE_TIMEOUT
+    pid_file: str = ""
     dns_templates: tuple[str, ...] = ("{name}.{namespace}", "{name}")
     dns_refresh: float = 5.0
     route_metrics: int = limits.ROUTES_SHOWN  # routes with metrics of their own; those beyond share a slot

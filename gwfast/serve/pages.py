@@ -1,5 +1,6 @@
 """What the admin server says about a supervisor: a page each for people, probes, Prometheus and `gwfast reload`."""
 import json
+import os
 from collections.abc import Awaitable
 
 import msgspec
@@ -13,8 +14,10 @@ from gwfast.observe.h11_server import Answer
 from gwfast.plan.dump import to_builtins
 from gwfast.plan.ir import Plan
 from gwfast.serve.sockets import Port
+from gwfast.serve.upgrade import NotUpgraded
 
 JSON = "application/json"
+OWN = frozenset({"/upgrade"})  # answered to this machine alone, always
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics"})  # what a data plane of a controller answers to other Pods: no rules
 
 
@@ -28,6 +31,7 @@ def pages(supervisor) -> dict[str, Page]:
         "GET /status": made.status,
         "GET /config": made.config,
         "POST /reload": made.reload,
+        "POST /upgrade": made.upgrade,
     }
 
 
@@ -78,6 +82,13 @@ class Pages:
                     for problem in await self._located()]
         return _json({"generation": self._of.stats.generation, "failed": failed, "problems": problems},
                      500 if failed else 200)
+
+    async def upgrade(self) -> Answer:
+        try:
+            done = await self._of.succession.upgrades.upgrade()
+        except NotUpgraded as why:
+            return _json({"upgraded": False, "reason": str(why), "pid": os.getpid(), "version": __version__}, 500)
+        return _json({"upgraded": True, **msgspec.to_builtins(done)})
 
     def _located(self) -> Awaitable[list[Problem]]:
         return self._of.aside.run(locate, self._of.problems)

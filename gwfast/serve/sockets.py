@@ -29,6 +29,17 @@ class Wanted(NamedTuple):
     target_port: int = 0
 
 
+class Given(msgspec.Struct, eq=False, frozen=True):
+    """Sockets of a port that another process opened, which this one takes the place of. port: the real one; spec_port: the
+    Gateway's."""
+
+    address: str
+    spec_port: int
+    port: int
+    udp: bool
+    sockets: tuple[socket.socket, ...]
+
+
 class Port(msgspec.Struct, eq=False):
     """An address and port to listen on. `port` is the real one, `spec_port` the Gateway's."""
 
@@ -60,16 +71,18 @@ class Port(msgspec.Struct, eq=False):
 
 
 class Ports:
-    """Every port that the plan asks for, by `Bind.key`; ids are stable and never used twice."""
+    """Every port that the plan asks for, by `Bind.key`; ids are stable and never used twice. given: sockets that are open
+    already; what of them nobody wants is in `left`."""
 
     def __init__(self, workers: int, bind: str = EVERYWHERE, port_map: dict[int, int] | None = None,
-                 backlog: int = 65535):
+                 backlog: int = 65535, given: Iterable[Given] = ()):
         self._workers = workers
         self._bind = bind
         self._map = port_map or {}
         self._backlog = backlog
         self._ids: dict[str, int] = {}
         self._ports: dict[str, Port] = {}
+        self.left = list(given)
 
     def __iter__(self):
         return iter(self._ports.values())
@@ -105,6 +118,13 @@ class Ports:
     def close(self) -> None:
         for port in self._ports.values():
             port.close()
+        self.close_left()
+
+    def close_left(self) -> None:
+        """Close what was given and nobody wants."""
+        while self.left:
+            for each in self.left.pop().sockets:
+                each.close()
 
     def _open(self, port: Port) -> None:
         port.port = port.target_port or self._map.get(port.spec_port, port.spec_port)
@@ -113,9 +133,14 @@ class Ports:
             if other.address == port.address:
                 port.error = f"port {other.spec_port} of the configuration listens there already"
                 return
+        given = next((one for one in self.left if _fits(one, port)), None)
         try:
-            port.sockets = open_sockets(port.address, port.port, self._workers, self._backlog, alone=not ours,
-                                        udp=port.udp)
+            if given is not None:
+                port.sockets = _enough(given, self._workers, self._backlog)
+                self.left.remove(given)
+            else:
+                port.sockets = open_sockets(port.address, port.port, self._workers, self._backlog, alone=not ours,
+                                            udp=port.udp)
         except OSError as error:
             port.error = explain(error)
         else:
@@ -148,6 +173,25 @@ def open_sockets(address: str, port: int, count: int, backlog: int, *, alone: bo
             one.close()
         raise
     return tuple(opened)
+
+
+def _fits(given: Given, port: Port) -> bool:
+    """Whether these are the sockets that a port wants; 0 is any port that was free when it was opened."""
+    return (given.address, given.udp) == (port.address, port.udp) and (
+        given.port == port.port or not port.port and given.spec_port == port.spec_port)
+
+
+def _enough(given: Given, count: int, backlog: int) -> tuple[socket.socket, ...]:
+    """Return the sockets for so many workers, at least: more are opened beside those that were given, and where these are more
+    all stay open, as connections come to each. Of UDP there is nobody who would take what comes to those."""
+    few = count - len(given.sockets)
+    if few > 0:
+        return given.sockets + open_sockets(given.address, given.port, few, backlog, alone=False, udp=given.udp)
+    if given.udp:
+        for each in given.sockets[count:]:
+            each.close()
+        return given.sockets[:count]
+    return given.sockets
 
 
 def _family(address: str) -> tuple[socket.AddressFamily, str]:

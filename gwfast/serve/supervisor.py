@@ -22,9 +22,8 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterator, Set
 from functools import partial
-from typing import Protocol
 
 from gwfast import __version__, _counters, heap
 from gwfast.config.locate import locate
@@ -33,19 +32,23 @@ from gwfast.endpoints.health import Health
 from gwfast.endpoints.probes import Prober
 from gwfast.endpoints.resolve import Resolver, elsewhere
 from gwfast.errors import Problem
-from gwfast.graph.model import Graph
 from gwfast.observe import metrics, sink
 from gwfast.observe.admin import Admin
 from gwfast.observe.log import Log
 from gwfast.observe.routes import RouteCounts
 from gwfast.plan.ir import Endpoints, Plan
+from gwfast.serve import pidfile
 from gwfast.serve.aside import Aside
 from gwfast.serve.crew import Crew
+from gwfast.serve.follower import Follower
 from gwfast.serve.generation import Pipeline, Published, Reading
+from gwfast.serve.handover import Inheritance
 from gwfast.serve.options import ServeOptions
-from gwfast.serve.pages import PUBLIC, pages
-from gwfast.serve.sockets import Port, Ports, Wanted, explain
+from gwfast.serve.pages import OWN, PUBLIC, pages
+from gwfast.serve.sockets import Ports, Wanted, explain
 from gwfast.serve.spawn import Nursery, Process
+from gwfast.serve.succession import Succession
+from gwfast.serve.told import identity, port_problem
 
 NAMES_WAIT = 1.5  # seconds that a table waits for the first lookup of new names
 APPLY_WAIT = 5.0  # seconds that a reload waits for the workers
@@ -58,31 +61,17 @@ COLLECT_AGAIN = 0.05  # where a round was under way
 PROBLEMS = 100  # that one round writes to the log; `gwfast check` and /status tell all
 
 
-class Follower(Protocol):
-    """Who is told what serves: a writer of status, for one."""
-
-    def follow(self, graph: Graph, unbound: Iterable[tuple[str, str, str]]) -> None:
-        """Take note of a graph that the workers serve now, but for listeners of which an address cannot be bound: id, the
-        address ('': all) and why."""
-
-    def metrics(self) -> Iterable[tuple[str, str, str, float]]:
-        """Return name, type, help and value of what it counts."""
-
-    async def close(self) -> None:
-        """End: the gateway drains."""
-
-
 async def supervise(source: Source, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery,
-                    follower: Follower | None = None) -> int:
-    """Run a gateway on this event loop until a signal ends it; return the exit status."""
-    return await Supervisor(asyncio.get_running_loop(), source, options, log, processes, nursery, follower).run()
+                    follower: Follower | None = None, given: Inheritance | None = None) -> int:
+    """Run a gateway on this event loop until a signal ends it; return the exit status. given: what it takes over."""
+    return await Supervisor(asyncio.get_running_loop(), source, options, log, processes, nursery, follower, given).run()
 
 
 class Supervisor:
     """Everything of one gateway but its traffic."""
 
     def __init__(self, loop, source: Source, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery,
-                 follower: Follower | None = None):
+                 follower: Follower | None = None, given: Inheritance | None = None):
         self._loop = loop
         self.source = source
         self.follower = follower
@@ -91,7 +80,8 @@ class Supervisor:
         self.stats = metrics.Stats(workers=options.workers)
         self.aside, self._brisk = Aside(loop, "pipeline"), Aside(loop, "pipeline-brief")
         self.pipeline = Pipeline(source, options, bug=lambda *what: loop.call_soon_threadsafe(self._failed, *what))
-        self.ports = Ports(options.workers, options.bind, options.port_map, options.backlog)
+        self.ports = Ports(options.workers, options.bind, options.port_map, options.backlog,
+                           given.ports if given else ())
         self.counters = _counters.create(options.workers, options.route_metrics + 2)
         self.counted = RouteCounts(partial(_counters.read, self.counters))
         self._nursery = nursery
@@ -103,7 +93,8 @@ class Supervisor:
         self.prober = Prober(loop, partial(_counters.mark, self.counters))
         self._certs = None  # serve.certs.Certs, once there was something to probe over TLS
         self.health = Health(partial(_counters.ejected, self.counters), self.prober.unhealthy, log.warning)
-        self._admin = Admin(pages(self), log.bug, PUBLIC if in_cluster else None)
+        self.admin = Admin(pages(self), log.bug, PUBLIC if in_cluster else None, OWN)
+        self.succession = Succession(self, loop, options, log, given)
         self.reading: Reading | None = None
         self._plan: Plan | None = None  # what the table serves, with
         self._idle = "the configuration is being read"  # '': something is served
@@ -118,7 +109,7 @@ class Supervisor:
         self._retry: asyncio.TimerHandle | None = None
         self._turn: asyncio.TimerHandle | None = None
         self.stopping = asyncio.Event()
-        self._signals = 0
+        self._signals = self._exit = 0
         self._busy = False  # in a round
         self._changes = self._collected = 0  # rounds, and how many there were when cycles were looked for
 
@@ -126,14 +117,8 @@ class Supervisor:
         """Serve until a signal ends it; return the exit status."""
         self._handle_signals()
         self._loop.set_exception_handler(self._bug)
-        try:
-            host, port = await self._admin.start(self._loop, *self._options.admin)
-        except OSError as error:
-            host, port = self._options.admin
-            self._log.error("cannot listen for admin", address=f"{host}:{port}", error=explain(error, "--admin names another"))
+        if not await self._begin_admin():
             return 1
-        self._log.info("gwfast starts", version=__version__, workers=self._options.workers,
-                       admin=f"{host}:{port}", pid=os.getpid())
         self.crew.start()
         if self._options.watch:
             self.source.watch(self._loop, self._ask, self._log.warning)
@@ -141,9 +126,25 @@ class Supervisor:
         self._look_at_health()
         rounds = self._loop.create_task(self._rounds())
         await self.stopping.wait()
+        await self.succession.upgrades.close()
         rounds.cancel()
+        if self.succession.heir is not None:
+            await self.succession.leave(bool(self._signals))
         await self._drain()
-        return 0
+        return self._exit
+
+    async def _begin_admin(self) -> bool:
+        """Listen for admin, where nobody does in whose place we are to be; return whether that can be."""
+        host, port = self._options.admin
+        try:
+            if self.succession.given is None:
+                host, port = await self.admin.start(self._loop, host, port)
+        except OSError as error:
+            self._log.error("cannot listen for admin", address=f"{host}:{port}", error=explain(error, "--admin names another"))
+            return False
+        self._log.info("gwfast starts", version=__version__, workers=self._options.workers,
+                       admin=f"{host}:{port}", pid=os.getpid())
+        return self.succession.begin()
 
     def _look_at_health(self) -> None:
         self._loop.call_later(HEALTH, self._look_at_health)
@@ -204,6 +205,7 @@ class Supervisor:
                 self.stats.reload_failures += 1
                 self.stats.rounds_failed += 1
                 self._log.bug("a configuration did not become a table; the one before serves", error)
+                self.succession.give_up(f"a configuration did not become a table: {error}")
             self.stats.reload_seconds = time.monotonic() - begin
             self._busy, self._changes = False, self._changes + 1
             self.aside.run(self.pipeline.prepare)
@@ -242,7 +244,12 @@ class Supervisor:
             table = table or await hand.run(self.pipeline.image, plan, self.ports.ids, addresses, self.stats.generation + 1)
             self._publish(plan, addresses, *table)
         self.pipeline.accept()
+        taking = self.succession.given is not None
+        if taking and not await self.succession.may_serve(await self.crew.settled(self.stats.generation, APPLY_WAIT)):
+            return
         freed = self._listen(binds)
+        if taking:
+            await self.succession.serve()
         self._tell_unmapped(plan)
         settled = await self._settle(begin, news)
         if self.follower is not None and settled:
@@ -390,9 +397,9 @@ class Supervisor:
     async def _tell(self, problems: list[Problem]) -> None:
         """Log each problem once, when it comes; count them."""
         failed = [port for port in self.ports if port.error]
-        problems += [_port_problem(port, self.reading) for port in failed]
-        known, now = ({_what(problem) for problem in each} for each in (self.problems, problems))
-        new = [problem for problem in problems if _what(problem) not in known]
+        problems += [port_problem(port, self.reading) for port in failed]
+        known, now = ({identity(problem) for problem in each} for each in (self.problems, problems))
+        new = [problem for problem in problems if identity(problem) not in known]
         for problem in await self.aside.run(locate, new[:PROBLEMS]) if new else ():
             write = {"error": self._log.error, "warning": self._log.warning}.get(problem.severity, self._log.info)
             where = {name: text for name in ("source", "resource", "field") if (text := str(getattr(problem, name)))}
@@ -412,12 +419,21 @@ class Supervisor:
 
     def _handle_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._stop, number)
+            self._loop.add_signal_handler(number, self.stop, number)
         self._loop.add_signal_handler(signal.SIGHUP, self._ask, None)
+        self._loop.add_signal_handler(signal.SIGUSR2, self.succession.upgrades.ask)
 
-    def _stop(self, number: int) -> None:
+    def fail(self) -> None:
+        """End, with a status that says so."""
+        self._exit = 1
+        self.stopping.set()
+
+    def stop(self, number: int) -> None:
+        """End as a signal wants it: the first drains."""
         self._signals += 1
-        if self._signals == 1:
+        if self.succession.passes_on(number):
+            pass
+        elif self._signals == 1:
             self._log.info("draining", signal=signal.Signals(number).name, at_most_s=self._options.drain_timeout)
         else:
             self._log.info("stopping at once", signal=signal.Signals(number).name)
@@ -430,13 +446,14 @@ class Supervisor:
         self.source.close()
         self.resolver.close()
         self.prober.close()
-        if self._signals == 1:
+        if self._signals <= 1:
             self.crew.finish()
         self.ports.close()
         if not await self.crew.gone(self._options.drain_timeout + 1):
             self.crew.kill()
             await self.crew.gone(1)
-        self._admin.close()
+        self.admin.close()
+        pidfile.remove(self._options.pid_file)
         self.aside.close()
         self._brisk.close()
         self._log.info("gwfast ends")
@@ -464,22 +481,3 @@ class Supervisor:
             return f"cannot listen on {failed.where}: {failed.error}"
         self.stats.ready = True
         return ""
-
-
-def _port_problem(port: Port, reading: Reading) -> Problem:
-    graph = reading.graph
-    bind = next(bind for bind in reading.plan.binds if bind.key == port.key)
-    listener = graph.listeners[bind.listeners[0].id]
-    if bind.address:
-        resource, field = graph.gateways[listener.gateway].resource, "spec.addresses"
-    else:
-        resource = (graph.gateways | graph.listener_sets)[listener.owner].resource
-        names = [each.name for each in resource.spec.listeners]
-        field = f"spec.listeners[{names.index(listener.name)}].port"
-    return Problem(source=resource.source, resource=str(resource.key), field=field, reason="AddressNotUsable",
-                   message=f"listener {listener.id} cannot listen on {port.where}: {port.error}")
-
-
-def _what(problem: Problem) -> tuple[str, ...]:
-    """What makes a problem the same one though lines have moved."""
-    return problem.source.file, problem.resource, problem.field, problem.reason, problem.message

@@ -90,8 +90,8 @@ class Worker:
                 engine.unlisten(bind)
             case Take(bind):
                 engine.take(descriptors[0], bind)
-            case Finish():
-                self.finish()
+            case Finish(handed_over):
+                self.finish(handed_over)
             case Abort():
                 self._end()
 
@@ -149,13 +149,13 @@ class Worker:
                 not self._engine.connections or self._loop.time() >= self._deadline):
             self._end()
 
-    def finish(self) -> None:
+    def finish(self, handed_over: bool = False) -> None:
         """Begin to drain; end when nothing is left, at the latest after the drain timeout."""
         if self._engine is None:
             self._loop.stop()
         elif self._deadline is None:
             self._deadline = self._loop.time() + self._drain_timeout
-            self._engine.finish()
+            self._engine.finish(handed_over)
 
     def _end(self) -> None:
         self._engine.abort()

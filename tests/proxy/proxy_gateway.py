@@ -87,13 +87,14 @@ def rule(*backends: str | dict, path: str = "", exact: str = "", regex: str = ""
 class Gateway:
     """A running gateway. `port` is its first listener's; its output goes to files in the folder's parent."""
 
-    def __init__(self, folder: Path, *options: str, env: dict[str, str] | None = None, ready: bool = True, serves: bool = True) -> None:
+    def __init__(self, folder: Path, *options: str, env: dict[str, str] | None = None, ready: bool = True, serves: bool = True,
+                 program: list[str] = PROGRAM) -> None:
         """serves: wait until it serves something; else, until it has a table at least, as one has that is told to serve later."""
         self.folder = folder
         self.ended = False
         self.admin = free_port()
         self.out, self.err = folder.parent / f"{folder.name}.out", folder.parent / f"{folder.name}.err"
-        command = [*PROGRAM, "run", str(folder), "--admin", f"127.0.0.1:{self.admin}", *options]
+        command = [*program, "run", str(folder), "--admin", f"127.0.0.1:{self.admin}", *options]
         if "--workers" not in options:
             command += ["--workers", "1"]
         with self.out.open("wb") as out, self.err.open("wb") as err:

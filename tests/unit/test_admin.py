@@ -116,7 +116,8 @@ def test_in_a_cluster_other_pods_are_told_no_rules(where, public, monkeypatch):
     class Seen(Exception):
         pass
 
-    def admin(pages, bug, public=None):
+    def admin(pages, bug, public=None, own=()):
+        assert own == {"/upgrade"}
         raise Seen(public)
     monkeypatch.setattr(supervisor, "Admin", admin)
 

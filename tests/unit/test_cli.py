@@ -49,6 +49,8 @@ CASES = [
     ("--no-watch", None, "watch", False),
     ("--drain-timeout", "500ms", "drain_timeout", 0.5),
     ("--worker-timeout", "0s", "worker_timeout", 0.0),
+    ("--upgrade-timeout", "2m", "upgrade_timeout", 120.0),
+    ("--pid-file", "/run/gwfast.pid", "pid_file", "/run/gwfast.pid"),
     ("--dns-refresh", "1m", "dns_refresh", 60.0),
     ("--log-format", "json", "log_format", "json"),
     ("--log-level", "debug", "log_level", "debug"),
@@ -161,7 +163,7 @@ def test_a_bad_variable_is_named(monkeypatch):
         options()
 
 
-@pytest.mark.parametrize("verb", ["reload", "healthcheck"])
+@pytest.mark.parametrize("verb", ["reload", "upgrade", "healthcheck"])
 def test_without_a_gateway_the_exit_status_is_1(capsys, verb, unused_port):
     assert cli.main([verb, "--admin", f"127.0.0.1:{unused_port}"]) == 1
     assert "no gateway answers at" in capsys.readouterr().err
@@ -218,7 +220,7 @@ def test_verbs_are_told_in_the_order_of_their_use(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     told = re.findall(r"^    ([a-z]+)", capsys.readouterr().out, re.M)
-    assert told == ["run", "check", "routes", "explain", "controller", "reload", "healthcheck", "echo"]
+    assert told == ["run", "check", "routes", "explain", "controller", "reload", "upgrade", "healthcheck", "echo"]
 
 
 def test_echo_says_in_one_line_that_a_port_is_taken(capsys):

@@ -14,6 +14,7 @@ MESSAGES = [
     control.Unlisten(3),
     control.Swap(7),
     control.Finish(),
+    control.Finish(handed_over=True),
     control.Abort(),
     control.Ready(),
     control.Applied(7),
