@@ -72,8 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
         from gwfast.controller.plane import supervise_plane
         return uvloop.run(supervise_plane(options, log, workers, nursery))
     if where is not None:
+        from gwfast.controller.selected import Maker
         from gwfast.serve.cluster import supervise_cluster
-        return uvloop.run(supervise_cluster(where, options, log, workers, nursery, given))
+        return uvloop.run(supervise_cluster(where, options, log, workers, nursery, Maker, given))
     from gwfast.serve.files import Files
     from gwfast.serve.supervisor import supervise
     return uvloop.run(supervise(Files(options.paths), options, log, workers, nursery, given=given))

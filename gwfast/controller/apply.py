@@ -27,6 +27,7 @@ from gwfast.identity import digest
 from gwfast.backoff import Backoff
 from gwfast.kubernetes import paths
 from gwfast.kubernetes.client import APPLY_PATCH, ApiError, Client, Unreachable, api_backoff
+from gwfast.kubernetes.seen import Name, Seen
 
 MANAGER, FORMER = "gwfast", "gwfast-before-autoscaling"
 HASH = "gwfast.dev/applied"
@@ -95,6 +96,26 @@ class _Ceased(Exception):
 
 async def _free(found: Object) -> str:
     return ""
+
+
+class Sink:
+    """Hands on the objects of one kind as a reflector tells of them. take(key, object): None where there is none."""
+
+    def __init__(self, kind: str, take: Callable[[Key, Object | None], None], synced: Callable[[], None]):
+        self._kind = kind
+        self._take = take
+        self.synced = synced
+
+    def put(self, name: Name, seen: Seen, raw: bytes, before: Seen | None) -> None:
+        if before is not None and before.content == seen.content and self._kind != "Service":
+            return  # its status alone
+        group, version, _ = PATHS[self._kind]
+        found = {"apiVersion": f"{group}/{version}" if group else version, "kind": self._kind} | msgspec.json.decode(raw)
+        found["metadata"].pop("managedFields", None)
+        self._take(Key(self._kind, *name), found)
+
+    def gone(self, name: Name) -> None:
+        self._take(Key(self._kind, *name), None)
 
 
 class Applier:

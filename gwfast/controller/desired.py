@@ -6,13 +6,14 @@
     assigned(...)             the addresses of a Gateway
 
 Rules:
-- Only what carries our label for this controllerName is looked at; nothing else is changed or removed.
+- Only what carries our label for this controllerName is looked at; nothing else is changed or removed. What XBackends have is
+  not said here (selected).
 - What a plan says nothing of, because its parameters are wrong, stays as it is; so does that whose objects cannot be made.
 """
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from gwfast.config.model import Key
-from gwfast.controller import objects
+from gwfast.controller import objects, selected
 from gwfast.controller.fleet import GATEWAY_CLASS_NAME, Fleet, Need, Place, Plan, Records, Site, Spoilt, apart
 from gwfast.controller.objects import Object, Owner
 from gwfast.controller.ports import Wanted
@@ -149,7 +150,7 @@ def doomed(plan: Plan, wanted: Mapping[Key, Object], owned: Owned, slices: Slice
     needs = {(gateway.namespace, need.service): need for gateway, need in plan.needs.items()}
     gone = set()
     for key, each in owned.items():
-        if key in wanted or key in kept or each["metadata"].get("deletionTimestamp"):
+        if key in wanted or key in kept or each["metadata"].get("deletionTimestamp") or selected.owner_of(each)[0]:
             continue
         if key.kind != "EndpointSlice" or _slice_is_over(key, each, plan, needs, slices, spoilt):
             gone.add(key)

@@ -36,7 +36,7 @@ from gwfast.graph.certificates import authority_key, is_bundle
 from gwfast.graph.model import POLICY_KINDS, ROUTE_KINDS, GatewayNode, Graph, ListenerNode, RouteNode
 from gwfast.graph.refs import Resources, code_maps, led_gateways, policy_services, slice_services
 from gwfast.graph.routes import named
-from gwfast.graph.xbackends import selects
+from gwfast.graph.xbackends import finding, selects
 from gwfast.identity import digest
 from gwfast.sharing import Shards, changes
 
@@ -350,9 +350,8 @@ class Feeds:
                 yield from (led.extension.key for led in listener.front.led if led.extension)
 
     def _of_backend(self, backend: XBackend) -> Iterable[Node]:
-        selector, tls = backend.spec.endpoint_selector, backend.spec.tls
-        if selector:
-            yield from self._resources.selecting(backend.metadata.namespace, selector.match_labels)
+        tls = backend.spec.tls
+        yield from finding(backend, self._resources)
         for ref in tls.validation.ca_certificate_refs if tls.validation else ():
             if _is(ref, "ConfigMap") or is_bundle(ref):
                 yield authority_key(ref, backend.metadata.namespace)

@@ -22,12 +22,9 @@ from gwfast.config.model import GatewayParametersSpec, Key
 from gwfast.controller.parameters import merged
 from gwfast.controller.ports import Wanted
 from gwfast.graph.model import GatewayClassNode, GatewayNode, Graph
-from gwfast.identity import digest
+from gwfast.identity import LABEL_LENGTH, hashed, label_value
 
 PROGRAM = "gwfast"
-LABEL_LENGTH = 63  # of a label's value, and of a Service's name (RFC 1035)
-HASH_LENGTH = 8  # hexadecimal digits
-
 GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"  # GEP-1762
 GATEWAY_CLASS_NAME = "gateway.networking.k8s.io/gateway-class-name"
 CONTROLLER = "gwfast.dev/controller"  # what is labelled so is ours, and of this controllerName
@@ -113,16 +110,6 @@ class Known(msgspec.Struct):
 
 
 # ---- Names
-
-
-def hashed(text: str, of: str, most: int = LABEL_LENGTH) -> str:
-    """Return `text`, cut to fit, with a hash of `of`."""
-    return f"{text[:most - HASH_LENGTH - 1].rstrip('-._')}-{digest(of.encode(), HASH_LENGTH // 2).hex()}"
-
-
-def label_value(text: str) -> str:
-    """Return what stands for a name in a label: the name itself, unless it is too long."""
-    return text if len(text) <= LABEL_LENGTH else hashed(text, text)
 
 
 def service_name(text: str) -> str:

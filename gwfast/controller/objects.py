@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from gwfast import limits
-from gwfast.config.model import Gateway, GatewayParametersSpec, Key, ServiceTemplate
+from gwfast.config.model import EXPERIMENTAL_GROUP, GATEWAY_GROUP, Gateway, GatewayParametersSpec, Key, ServiceTemplate
 from gwfast.controller.fleet import (
     CONTROLLER,
     FLEET,
@@ -29,11 +29,10 @@ from gwfast.controller.fleet import (
     Fleet,
     Need,
     Site,
-    label_value,
 )
 from gwfast.controller.parameters import arguments, may_ask
 from gwfast.controller.ports import Wanted
-from gwfast.identity import identity
+from gwfast.identity import identity, label_value
 from gwfast.kinds import seconds
 
 Object = dict[str, Any]
@@ -54,14 +53,14 @@ CPU_PERCENT = 80  # of a HorizontalPodAutoscaler without metrics: the API server
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """With whom what is made goes: a GatewayClass, a Gateway or a Service."""
+    """With whom what is made goes: a GatewayClass, a Gateway, an XBackend or a Service."""
 
     kind: str
     name: str
     uid: str
 
     def reference(self) -> Object:
-        api = "v1" if self.kind == "Service" else "gateway.networking.k8s.io/v1"
+        api = {"Service": "v1", "XBackend": f"{EXPERIMENTAL_GROUP}/v1alpha1"}.get(self.kind, f"{GATEWAY_GROUP}/v1")
         return {"apiVersion": api, "kind": self.kind, "name": self.name, "uid": self.uid, "controller": True}
 
 

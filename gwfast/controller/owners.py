@@ -1,4 +1,4 @@
-"""Whether what was made for a Gateway or a GatewayClass may be deleted, as the API server says at that moment.
+"""Whether what was made for a Gateway, a GatewayClass or an XBackend may be deleted, as the API server says at that moment.
 
     held(object) -> why it has to stay, '' where it may go
 
@@ -13,12 +13,15 @@ from collections.abc import Callable
 
 import msgspec
 
-from gwfast.config.model import GATEWAY_GROUP, Key
-from gwfast.controller.fleet import GATEWAY_CLASS_NAME, label_value
+from gwfast.config.model import EXPERIMENTAL_GROUP, GATEWAY_GROUP, Key
+from gwfast.controller.fleet import GATEWAY_CLASS_NAME
 from gwfast.controller.objects import Object
+from gwfast.identity import label_value
 from gwfast.kubernetes.client import ApiError, Client
 
-ROOT = f"/apis/{GATEWAY_GROUP}/v1"  # as ownerReferences have it
+# Kinds of owners, as ownerReferences have them: version and plural.
+KINDS = {"Gateway": (f"{GATEWAY_GROUP}/v1", "gateways"), "GatewayClass": (f"{GATEWAY_GROUP}/v1", "gatewayclasses"),
+         "XBackend": (f"{EXPERIMENTAL_GROUP}/v1alpha1", "xbackends")}
 
 
 class Owners:
@@ -33,12 +36,12 @@ class Owners:
         """Return why an object has to stay; '' where it may go."""
         metadata = found["metadata"]
         reference = next((each for each in metadata.get("ownerReferences") or ()
-                          if each.get("kind") in ("Gateway", "GatewayClass")
-                          and each.get("apiVersion", "").startswith(f"{GATEWAY_GROUP}/")), None)
+                          if each.get("kind") in KINDS
+                          and each.get("apiVersion", "").partition("/")[0] == KINDS[each["kind"]][0].partition("/")[0]), None)
         if reference is None:
             return ""
         kind, name = reference["kind"], reference["name"]
-        owner = Key(kind, metadata["namespace"] if kind == "Gateway" else "", name)
+        owner = Key(kind, "" if kind == "GatewayClass" else metadata["namespace"], name)
         live = await self._get(owner)
         if live is None or live["metadata"]["uid"] != reference.get("uid") or live["metadata"].get("deletionTimestamp"):
             return ""
@@ -48,6 +51,8 @@ class Owners:
 
     async def _asks_us(self, live: Object, kind: str, metadata: Object) -> bool:
         """Whether an owner still asks this controller for what was made, in the class that it was made for."""
+        if kind == "XBackend":
+            return True
         if kind == "GatewayClass":
             return live["spec"].get("controllerName") == self._controller_name
         class_name = live["spec"].get("gatewayClassName", "")
@@ -57,9 +62,10 @@ class Owners:
         return of_class is not None and of_class["spec"].get("controllerName") == self._controller_name
 
     async def _get(self, key: Key) -> Object | None:
-        where = f"namespaces/{key.namespace}/gateways" if key.kind == "Gateway" else "gatewayclasses"
+        version, plural = KINDS[key.kind]
+        where = f"namespaces/{key.namespace}/{plural}" if key.namespace else plural
         try:
-            return msgspec.json.decode(await self._client.request("GET", f"{ROOT}/{where}/{key.name}"))
+            return msgspec.json.decode(await self._client.request("GET", f"/apis/{version}/{where}/{key.name}"))
         except ApiError as error:
             if error.status == 404:
                 return None

@@ -17,20 +17,18 @@ Rules:
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
-import msgspec
-
 from gwfast.config.model import Key
 from gwfast.controller import desired as wanted
-from gwfast.controller.apply import PATHS, Applier, collection
+from gwfast.controller.apply import PATHS, Applier, Sink, collection
 from gwfast.controller.assign import Assigner
 from gwfast.controller.fleet import CONTROLLER, Fleet, Known, Place, Plan, Records, Site, Spoilt, apart, plan
 from gwfast.controller.objects import DRAIN_DELAY, Object
 from gwfast.controller.owners import Owners
 from gwfast.controller.ports import Wanted
+from gwfast.controller.selected import KIND, OTHERS, Selectors, faults, generation_of
 from gwfast.graph.model import Graph
 from gwfast.kubernetes.client import Client
 from gwfast.kubernetes.reflector import Reflector
-from gwfast.kubernetes.seen import Name, Seen
 from gwfast.kubernetes.statuses import Assigned
 
 REST = 0.05  # seconds between two looks: what comes in a burst is looked at together
@@ -45,16 +43,20 @@ class Provisioner:
     acknowledged: whether the data planes of a fleet say that they serve a Gateway; look() where that may have changed.
     namespaces: those that are watched, besides its own; none: all of them. may: whether this one may write at this moment, by the
     Lease. certain: whether all that decides over what goes (classes, Gateways, their parameters) is watched at this moment.
+    routed: whether routes and XBackends are, too.
     """
 
     def __init__(self, client: Client, site: Site, uid_of: Callable[[Key], str], authority: Callable[[], str], log,
                  changed: Callable[[], None] = lambda: None, namespaces: Iterable[str] = (),
                  may: Callable[[], bool] = lambda: True, certain: Callable[[], bool] = lambda: True,
-                 acknowledged: Callable[[Place, Key], bool] = lambda place, gateway: True):
+                 acknowledged: Callable[[Place, Key], bool] = lambda place, gateway: True,
+                 routed: Callable[[], bool] = lambda: True):
         self.moves = False  # a Gateway moves between the data planes of its class and its own
         self._acknowledged = acknowledged
         self._left: dict[Place, float] = {}  # Services that led to shared data planes, and until when these serve on
-        self._certain = certain
+        self._certain, self._routed = certain, routed
+        self.faults: Mapping[Key, str] = {}  # why XBackends have no Pods
+        self._selectors = Selectors(site.label, uid_of)
         self.fleets: Mapping[Place, Fleet] = {}
         self.targets: Mapping[Key, Mapping[Wanted, int]] = {}
         self.assigned: Mapping[Key, Assigned] = {}
@@ -66,13 +68,15 @@ class Provisioner:
         self._owners = Owners(client, site.controller_name, self._planned)
         places = dict.fromkeys((*namespaces, site.namespace)) if namespaces else ("",)
         self._reflectors = [
-            Reflector(client, collection(kind, place), _Sink(self, kind), label_selector=f"{CONTROLLER}={site.label}", log=log)
+            Reflector(client, collection(kind, place), Sink(kind, self.take, self.look), label_selector=_selector(kind, site),
+                      log=log)
             for kind in PATHS for place in places]
         self._graph: Graph | None = None
         self._known = Known()
         self._assigner = Assigner(client, site, uid_of, log, self._look_at_once, may, certain)
         self._foreign: set[Place] = set()
         self._errors: dict[Key, str] = {}
+        self._of: dict[Key, Key] = {}  # XBackends, by the Services that find their Pods
         self._made: dict[Key, Object] = {}
         self._spoilt: dict[Place | Key, str] = {}
         self._log = log
@@ -150,12 +154,15 @@ class Provisioner:
         if self._leads:
             made = wanted.desired(planned, self._site, self._uid_of, targets, self._authority(), spoilt)
             made |= wanted.mirrors(planned, self._site, owned, slices, targets, spoilt)
+            selected = self._selectors.look(self._graph, owned, self._foreign)
+            made |= selected.made
+            self._of = selected.of
             self._made = {key: known if (known := self._made.get(key)) == each else each for key, each in made.items()}
             doomed = wanted.doomed(planned, self._made, owned, slices, spoilt) - set(map(self._assigner.record_of, classes))
-            if doomed and not self._certain():
-                doomed = set()
+            certain, idle = not doomed or self._certain(), selected.idle if not selected.idle or self._routed() else set()
+            if not certain or idle != selected.idle:
                 asyncio.get_running_loop().call_later(UNCERTAIN, self.look)
-            self._applier.want(self._made, doomed)
+            self._applier.want(self._made, (doomed if certain else set()) | selected.over | idle)
             self._applier.lead(True)
         assigned = {}
         for key, need in planned.needs.items():
@@ -164,7 +171,11 @@ class Provisioner:
                 error = self._errors.get(service, "") or self._assigner.error(key, need, fleet.class_name)
                 assigned[key] = wanted.assigned(need, owned.get(service), fleet, slices, error, self._assigner.lacking(key, need))
         self._tell_of(spoilt)
-        self._say(planned, targets, assigned)
+        self._say(planned, targets, assigned, self._faults())
+
+    def _faults(self) -> dict[Key, str]:
+        """Return why XBackends have no Pods."""
+        return faults(self._graph, {self._of[key]: words for key, words in self._errors.items() if key in self._of})
 
     def _records(self, owned: Mapping[Key, Object]) -> Records:
         """Return what is there, and for a while what was: that endpoints are no more has to be known everywhere first."""
@@ -178,10 +189,10 @@ class Provisioner:
             loop.call_at(max(left[place] for place in lingering), self.look)
         return found
 
-    def _say(self, planned: Plan, targets: dict, assigned: dict) -> None:
+    def _say(self, planned: Plan, targets: dict, assigned: dict, faults: dict) -> None:
         """Let others know where something is new."""
-        if (planned.fleets, targets, assigned) != (self.fleets, self.targets, self.assigned):
-            self.fleets, self.targets, self.assigned = planned.fleets, targets, assigned
+        if (planned.fleets, targets, assigned, faults) != (self.fleets, self.targets, self.assigned, self.faults):
+            self.fleets, self.targets, self.assigned, self.faults = planned.fleets, targets, assigned, faults
             self._changed()
 
     def _tell_of(self, spoilt: Spoilt) -> None:
@@ -195,7 +206,9 @@ class Provisioner:
     # ---- What the applier asks
 
     def _planned(self, owner: Key) -> int | None:
-        """Return the generation that a class or a Gateway had when what there is was planned; None: it was not there."""
+        """Return the generation that an owner had when what there is was planned; None: it was not there."""
+        if owner.kind == KIND:
+            return generation_of(self._graph, owner)
         nodes = self._graph.gateways if owner.kind == "Gateway" else self._graph.classes
         node = nodes.get(owner)
         return node.resource.metadata.generation if node is not None else None
@@ -226,26 +239,10 @@ class Provisioner:
         self.look()
 
 
-class _Sink:
-    """Decodes the objects of one kind that are ours."""
-
-    def __init__(self, provisioner: Provisioner, kind: str):
-        self._provisioner = provisioner
-        self._kind = kind
-
-    def put(self, name: Name, seen: Seen, raw: bytes, before: Seen | None) -> None:
-        if before is not None and before.content == seen.content and self._kind != "Service":
-            return  # its status alone
-        group, version, _ = PATHS[self._kind]
-        found = {"apiVersion": f"{group}/{version}" if group else version, "kind": self._kind} | msgspec.json.decode(raw)
-        found["metadata"].pop("managedFields", None)
-        self._provisioner.take(Key(self._kind, *name), found)
-
-    def gone(self, name: Name) -> None:
-        self._provisioner.take(Key(self._kind, *name), None)
-
-    def synced(self) -> None:
-        self._provisioner.look()
+def _selector(kind: str, site: Site) -> str:
+    """Return what selects the objects that are ours. The EndpointSlices of XBackends have their Services' labels, and are read by
+    the source alone."""
+    return f"{CONTROLLER}={site.label}" + (f",{OTHERS}" if kind == "EndpointSlice" else "")
 
 
 def fleet_of(fleets: Iterable[Fleet], namespace: str, account: str) -> Fleet | None:

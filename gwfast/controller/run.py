@@ -194,9 +194,10 @@ class Controller:
         self._server = StreamServer(Reviewer(client), log, self._heard)
         site = Site(controller_name=options.controller_name, namespace=options.namespace, image=options.image, url=options.url,
                     pull_policy=options.pull_policy, pull_secrets=options.pull_secrets)
-        self._provisioner = Provisioner(client, site, self._uid, lambda: self._authority.bundle, log, self._provisioned,
+        self._provisioner = Provisioner(client, site, self._source.uid_of, lambda: self._authority.bundle, log, self._provisioned,
                                         options.watch_namespaces, lambda: self._election.leads, lambda: self._source.certain,
-                                        lambda place, gateway: self._server.serves("/".join(place), gateway))
+                                        lambda place, gateway: self._server.serves("/".join(place), gateway),
+                                        lambda: self._source.routed)
         lease = options.lease[0] or options.namespace, options.lease[1] or lease_name(options.controller_name)
         self._me = identity(where.server, options.listen[1])
         self._election = Election(client, *lease, self._me, self._lead, log=log)
@@ -342,10 +343,6 @@ class Controller:
         """Take note that fleets, target ports or addresses are others."""
         self._ask(set())
 
-    def _uid(self, key: Key) -> str:
-        seen = self._source.objects.get(key)
-        return seen.uid if seen else ""
-
     def _certified(self) -> None:
         """Show the certificate that there is now; what data planes are given to believe it by follows."""
         if self._authority.certificate:
@@ -389,7 +386,8 @@ class Controller:
         assigned = self._programmed.assigned(self._provisioner.assigned)
         if assigned is None:
             return  # a moment later
-        self._writer.follow(View(graph=self._graph, assigned=assigned, bundle=self._source.bundles, channel=self._source.channel))
+        self._writer.follow(View(graph=self._graph, assigned=assigned, bundle=self._source.bundles, channel=self._source.channel,
+                                 faults=self._provisioner.faults))
         if self._election.leads and not self._writes:
             self._writes = True
             self._writer.lead(True)

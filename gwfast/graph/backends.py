@@ -24,7 +24,7 @@ from gwfast.graph.certificates import Refusal
 from gwfast.graph.endpoints import endpoints_note, ready, ready_addresses
 from gwfast.graph.model import GraphOptions, Note, Target, TargetPolicy, TargetTLS, TargetTraffic, over_tls
 from gwfast.graph.refs import Resources
-from gwfast.graph.xbackends import backend_traffic, x_protocol
+from gwfast.graph.xbackends import backend_traffic, endpoints_of, finding, x_protocol
 
 _HTTP = {
     "": "http", "http": "http", "https": "http", "kubernetes.io/h2c": "h2c", "kubernetes.io/ws": "ws",
@@ -227,17 +227,13 @@ class Backends:
             return Target(**names, source="slices")
         if backend.spec.external_hostname:
             return Target(**names, source="dns", hosts=(backend.spec.external_hostname.hostname,), host_port=port)
-        addresses = {(address, port) for service in self._selected(key, backend) for one in self._resources.slices(service)
-                     if one.address_type != "FQDN" for address in ready_addresses(one)}
+        addresses = {(address, port) for one in endpoints_of(backend, self._resources) if one.address_type != "FQDN"
+                     for address in ready_addresses(one)}
         return Target(**names, source="slices", addresses=tuple(sorted(addresses)))
 
-    def _selected(self, key: Key, backend: XBackend) -> list[Key]:
-        selector = backend.spec.endpoint_selector
-        return list(self._resources.selecting(key.namespace, selector.match_labels)) if selector else []
-
-    def _note_x(self, key: str, name: Key, backend: XBackend | None) -> None:
+    def _note_x(self, key: str, backend: XBackend | None) -> None:
         self.notes.pop(key, None)
-        if backend is not None and backend.spec.endpoint_selector and not self._selected(name, backend):
+        if backend is not None and backend.spec.endpoint_selector and not finding(backend, self._resources):
             self.notes[key] = Note(
                 resource=backend, field="spec.endpointSelector", reason="NoEndpoints",
                 message="no Service of the namespace has this selector, so nothing says where the Pods are: requests get 503")
@@ -247,7 +243,7 @@ class Backends:
         service, port, protocol = _split(key)
         resource = self._resources.get(*service)
         if service.kind == "XBackend":
-            self._note_x(key, service, resource)
+            self._note_x(key, resource)
             return
         slices = sorted(self._resources.slices(service), key=lambda one: one.metadata.name)
         said = endpoints_note(self.targets[key], resource, _port(resource, port, "UDP" if protocol == "udp" else "TCP"), slices)

@@ -23,12 +23,14 @@ from collections.abc import Iterable, Mapping
 from gwfast.config.model import (BackendPolicy, BackendTLSPolicy, EndpointSlice, Key, PythonFilter, ReferenceGrant, Resource,
                                  Service, XBackendTrafficPolicy)
 from gwfast.graph.model import POLICY_KINDS, age
+from gwfast.identity import label_value
 
 Selector = tuple[str, frozenset[tuple[str, str]]]  # namespace, labels
 Policy = BackendTLSPolicy | XBackendTrafficPolicy | BackendPolicy
 
 SERVICE_NAME = "kubernetes.io/service-name"
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
+BACKEND = "gwfast.dev/backend"  # label of a Service that was made to find the Pods of an XBackend of its namespace (label_value)
 GATEWAY_NAME = "gwfast.dev/gateway"  # annotation of a Service: the Gateway of its namespace that it leads to
 
 
@@ -45,6 +47,7 @@ class Resources:
         self._coded: dict[Key, dict[Key, PythonFilter]] = {}
         self._fronts: dict[Key, dict[Key, Service]] = {}
         self._selecting: dict[Selector, dict[Key, Service]] = {}
+        self._made: dict[tuple[str, str], dict[Key, Service]] = {}  # by namespace and label
 
     def update(self, resources: Mapping[Key, Resource], keys: Iterable[Key] | None) -> dict[Key, tuple]:
         """Take over what changed and return {key: (before, now)}; None stands for no resource.
@@ -79,6 +82,7 @@ class Resources:
         elif key.kind == "Service":
             _move(self._fronts, key, before, now, led_gateways)
             _move(self._selecting, key, before, now, _selector)
+            _move(self._made, key, before, now, _made_for)
         elif key.kind == "PythonFilter":
             _move(self._coded, key, before, now, code_maps)
         elif key.kind in self._policies:
@@ -136,6 +140,10 @@ class Resources:
         """Return the Services of a namespace that select the Pods with just these labels."""
         return self._selecting.get((namespace, frozenset(labels.items())), {}).keys()
 
+    def made_for(self, backend: Key) -> Iterable[Key]:
+        """Return the Services that were made to find the Pods of an XBackend."""
+        return self._made.get((backend.namespace, label_value(backend.name)), {}).keys()
+
     def labels(self, namespace: str) -> dict[str, str]:
         resource = self.get("Namespace", "", namespace)
         own = resource.metadata.labels if resource else {}
@@ -174,6 +182,11 @@ def led_gateways(service: Service) -> list[Key]:
 def _selector(service: Service) -> list[Selector]:
     found = service.spec.selector
     return [(service.metadata.namespace, frozenset(found.items()))] if found else []
+
+
+def _made_for(service: Service) -> list[tuple[str, str]]:
+    label = service.metadata.labels.get(BACKEND)
+    return [(service.metadata.namespace, label)] if label else []
 
 
 def code_maps(written: PythonFilter) -> list[Key]:

@@ -6,20 +6,22 @@
 
 Rules:
 - An ExternalHostname is looked up in DNS, and nothing of the request is rewritten for it.
-- Pods are known by the EndpointSlices of the Services of its namespace that have the very selector; the port is its own.
+- Pods are known by the EndpointSlices of the Service that was made for it (label gwfast.dev/backend). Where Kubernetes has said
+  nothing of that yet, or nobody makes any, those of its namespace's Services with the very selector tell. The port is its own.
 - TLS is what it says itself: no BackendTLSPolicy is for it. What cannot be verified is not sent to in clear.
 """
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from gwfast.config.model import Key, Service, XBackend, XBackendSpec
+from gwfast.config.model import EndpointSlice, Key, Service, XBackend, XBackendSpec
 from gwfast.graph.certificates import Credentials, Refusal, authority_key
 from gwfast.graph.listeners import Fault, condition
 from gwfast.graph.model import AncestorNode, PolicyNode, TargetTLS, TargetTraffic
 from gwfast.graph.policies import validation
-from gwfast.graph.refs import Resources
+from gwfast.graph.refs import BACKEND, Resources
 from gwfast.graph.sessions import session_fault
+from gwfast.identity import label_value
 
 _HTTP = {None: "http", "HTTP": "http", "MCP": "http", "HTTP11": "ws", "WSS": "ws", "H2C": "h2c", "HTTP2": "h2c", "GRPC": "h2c"}
 _GRPC = dict.fromkeys((None, "HTTP", "H2C", "HTTP2", "GRPC"), "h2c")
@@ -62,10 +64,26 @@ def backend_traffic(backend: XBackend) -> TargetTraffic | None:
 
 
 def selects(backend: XBackend, service: Service) -> bool:
-    """Return whether a Service selects the Pods of a backend, and no others."""
+    """Return whether a Service selects the Pods of a backend, and no others, or was made to."""
+    selector, metadata = backend.spec.endpoint_selector, backend.metadata
+    return selector is not None and metadata.namespace == service.metadata.namespace and (
+        dict(selector.match_labels) == dict(service.spec.selector)
+        or service.metadata.labels.get(BACKEND) == label_value(metadata.name))
+
+
+def finding(backend: XBackend, resources: Resources) -> dict[Key, None]:
+    """Return the Services that may say which Pods a backend has: those that were made for it first."""
     selector = backend.spec.endpoint_selector
-    return selector is not None and backend.metadata.namespace == service.metadata.namespace and (
-        dict(selector.match_labels) == dict(service.spec.selector))
+    if selector is None:
+        return {}
+    alike = resources.selecting(backend.metadata.namespace, selector.match_labels)
+    return dict.fromkeys((*resources.made_for(backend.key), *alike))
+
+
+def endpoints_of(backend: XBackend, resources: Resources) -> list[EndpointSlice]:
+    """Return the EndpointSlices that say which Pods a backend has. Kubernetes makes one for a Service that selects none, too."""
+    own = [one for service in resources.made_for(backend.key) for one in resources.slices(service)]
+    return own or [one for service in finding(backend, resources) for one in resources.slices(service)]
 
 
 def named_secrets(backend: XBackend) -> set[Key]:

@@ -52,11 +52,29 @@ class Source(Objects, Protocol):
     status_changed: Callable[[Key], None] | None
 
 
+class Maker(Protocol):
+    """Who makes objects that what is served needs, while this one leads (gwfast.controller.selected). faults: of XBackends."""
+
+    faults: Mapping[Key, str]
+
+    def follow(self, graph: Graph) -> None:
+        """Take a graph that is served now."""
+
+    def lead(self, leads: bool) -> None:
+        """Begin or cease to write."""
+
+    async def run(self) -> None:
+        """Make them, until cancelled."""
+
+
 class Reporter:
     """Follows what is served, until it is closed; on the event loop."""
 
-    def __init__(self, client: Client, source: Source, server: str, namespace: str, options: ReportOptions, log: Log):
+    def __init__(self, client: Client, source: Source, server: str, namespace: str, options: ReportOptions, log: Log,
+                 make: Callable[[Callable[[], bool], Callable[[], None]], Maker] | None = None):
+        """make(leads, changed): returns the Maker of this process."""
         self._source = source
+        self._maker = make(self._leads, self._say) if make else None
         self._server = server
         self._graph: Graph | None = None
         self._unbound: tuple[Unbound, ...] = ()
@@ -78,6 +96,8 @@ class Reporter:
     def follow(self, graph: Graph, unbound: Iterable[Unbound] = ()) -> None:
         """Take note of a graph that is served now. The first time: begin to stand for election."""
         self._graph, self._unbound = graph, tuple(unbound)
+        if self._maker is not None:
+            self._maker.follow(graph)
         if not self._tasks:
             self._begin()
         self._say()
@@ -105,7 +125,8 @@ class Reporter:
 
     def _begin(self) -> None:
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(each.run()) for each in (self._election, self._published) if each is not None]
+        parts = (self._election, self._published, self._maker)
+        self._tasks = [loop.create_task(each.run()) for each in parts if each is not None]
         if self._election is None:
             self._tasks.append(loop.create_task(asyncio.sleep(0)))
             self._lead(True)
@@ -115,13 +136,17 @@ class Reporter:
 
     def _lead(self, leads: bool) -> None:
         self.writer.lead(leads)
+        if self._maker is not None:
+            self._maker.lead(leads)
 
     def _say(self) -> None:
         if self._graph is None:
             return
         addresses, message = self._addresses()
         assigned = assign(self._graph, addresses, message, self._unbound)
-        self.writer.follow(View(graph=self._graph, assigned=assigned, bundle=self._source.bundles, channel=self._source.channel))
+        faults = self._maker.faults if self._maker is not None else {}
+        self.writer.follow(View(graph=self._graph, assigned=assigned, bundle=self._source.bundles, channel=self._source.channel,
+                                faults=faults))
 
     def _addresses(self) -> tuple[tuple[Address, ...], str]:
         if self._fixed or self._published is None:

@@ -27,6 +27,7 @@ from gwfast.config.load import Loaded, without_collector
 from gwfast.config.source import brief
 from gwfast.config.versions import release
 from gwfast.errors import Problem, Source
+from gwfast.graph.model import ROUTE_KINDS
 from gwfast.kubernetes.api import CORE, Discovery, Kind, Name2
 from gwfast.kubernetes.client import Client
 from gwfast.kubernetes.feed import Feed
@@ -40,6 +41,8 @@ from gwfast.observe.metrics import Family
 SETTLE, BURST = 0.001, 0.010  # seconds after the last event, and at most after the first, until it is told
 SOME = 256  # objects that are worth to be decoded while lists are still being read
 LOOK = 0.05  # seconds between two looks at whether all lists are there that can be
+_LEADING = ((m.EXPERIMENTAL_GROUP, "XBackend"),
+            *((m.GATEWAY_GROUP, kind) for kind in (*ROUTE_KINDS, "ListenerSet", "ReferenceGrant")))
 _NOT_LISTED = {("", kind) for kind in REFERRED_KINDS}
 REFERRED = 2.0  # seconds that a load waits for what is newly referred to
 FIRST = 10.0  # seconds that the first one does: one object that cannot be had keeps nobody's routes for longer
@@ -120,10 +123,21 @@ class KubernetesSource:
         return all(feed is not None and feed.watched for feed in found) and (parameters is None or parameters.watched)
 
     @property
+    def routed(self) -> bool:
+        """Whether all that leads to an XBackend is watched at this moment, as far as it is served."""
+        found = [self._feeds.get(name) for name in _LEADING]
+        return self.certain and all(feed is None or feed.watched for feed in found)
+
+    @property
     def brief(self) -> bool:
         """Whether what came since the last load is a moment's work."""
         with self._lock:
             return self._loaded and not self._news and brief([kind.kind for kind, _ in self._pending.values()])
+
+    def uid_of(self, key: m.Key) -> str:
+        """Return an object's uid; '' where there is no such object."""
+        seen = self.objects.get(key)
+        return seen.uid if seen else ""
 
     def kind(self, key: m.Key) -> Kind | None:
         """Return the API server's kind of an object; None: there is no such object."""

@@ -49,12 +49,13 @@ WAITING = Assigned(ready=False, message="waiting for a data plane")
 
 class View(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What statuses follow from. `bundle` ('1.6.1', or several, 'A, B') and `channel` are those of the installed CRDs; a
-    Gateway that is not among `assigned` waits."""
+    Gateway that is not among `assigned` waits. `faults` says why XBackends have no Pods."""
 
     graph: Graph
     assigned: Mapping[Key, Assigned] = {}
     bundle: str = ""
     channel: str = ""
+    faults: Mapping[Key, str] = {}
 
 
 class Statuses:
@@ -79,6 +80,7 @@ class Statuses:
         for pair in changes(old.listeners, new.listeners).values():
             found |= dict.fromkeys(node.owner for node in pair if node is not None)
         found |= dict.fromkeys(_reassigned(before, now))
+        found |= dict.fromkeys(key for key in before.faults.keys() | now.faults.keys() if before.faults.get(key) != now.faults.get(key))
         found |= dict.fromkeys(changes(old.routes, new.routes))
         return found | dict.fromkeys(changes(old.policies, new.policies))
 
@@ -103,6 +105,8 @@ class Statuses:
             if listener_ports(view.bundle):
                 for identity, listener in zip(node.listeners, status.get("listeners", ()), strict=True):
                     listener["port"] = view.graph.listeners[identity].port
+        elif key in view.faults:
+            _refuse(status, view.faults[key])
         _bound_messages(status)
         return status
 
@@ -158,6 +162,13 @@ def _take_back(owner: dict[str, Any], reason: str, message: str) -> None:
     for condition in owner["conditions"]:
         if condition["type"] == "Programmed" and condition["status"] == "True":
             condition |= {"status": "False", "reason": reason, "message": message}
+
+
+def _refuse(status: dict[str, Any], message: str) -> None:
+    """Say of an XBackend that would be fine why it has no Pods."""
+    for condition in (one for ancestor in status["ancestors"] for one in ancestor["conditions"]):
+        if (condition["type"], condition["status"]) == ("Accepted", "True"):
+            condition |= {"status": "False", "reason": "Pending", "message": message}
 
 
 def _bound_messages(status: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
-"""What v1.7.0 of the Gateway API added, in a cluster with its CRDs, as install.yaml has gwfast: XBackend, filters of listeners,
-XTelemetryPolicy, and the names of features; with the rights that are installed.
+"""What v1.7.0 of the Gateway API added, in a cluster with its CRDs, as install.yaml has gwfast: XBackend and the Pods that it selects,
+filters of listeners, XTelemetryPolicy, and the names of features; with the rights that are installed.
 """
+import json
 from collections.abc import Iterator
 
 import binaries
@@ -8,7 +9,7 @@ import pytest
 
 from cluster import Cluster
 from conftest import require_cluster
-from installed import BACKEND, address, install_yaml, logs
+from installed import BACKEND, SYSTEM, address, install, install_yaml, logs, needs_helm
 
 KINDS = """
 apiVersion: gateway.networking.k8s.io/v1
@@ -101,3 +102,141 @@ def test_what_1_7_added(cluster: Cluster) -> None:
                                  for words in said(parent["conditions"]).values()), "the route to tell", 60)
     told = logs(cluster)
     assert "orbidden" not in told and "Traceback" not in told, told
+
+
+# ---- Pods that an XBackend selects
+
+
+SELECTING = """
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackend
+metadata: {name: %s}
+spec: {type: EndpointSelector, port: {number: 3000}, endpointSelector: {matchLabels: %s}}
+---
+"""
+WEB = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: my-gateway}
+spec: {gatewayClassName: gwfast, listeners: [{name: web, protocol: HTTP, port: 80}]}
+---
+"""
+SELECTED_ROUTE = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: %s}
+spec:
+  parentRefs: [{name: my-gateway}]
+  rules:
+  - matches: [{path: {value: /%s}}]
+    backendRefs: [{group: gateway.networking.x-k8s.io, kind: XBackend, name: %s}]
+---
+"""
+
+
+def pod(name: str, ready: bool = True, **labels: str) -> str:
+    probe = {"tcpSocket": {"port": 3000}} if ready else {"exec": {"command": ["false"]}, "periodSeconds": 1}
+    return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": {
+        "terminationGracePeriodSeconds": 1, "containers": [{
+            "name": "echo", "image": "echo-basic", "env": [{"name": "POD_NAME", "value": name}, {"name": "NAMESPACE", "value": "default"}],
+            "readinessProbe": probe}]}}) + "\n---\n"
+
+
+def answering(cluster: Cluster, host: str, path: str, port: int = 80) -> set[str]:
+    """Who answers, asked often enough that all of a few have been; the status where nobody does."""
+    answers = [cluster.http(host, port, path) for _ in range(24)]
+    return {json.loads(one.body)["pod"] if one.status == 200 else str(one.status) for one in answers}
+
+
+def services(cluster: Cluster, backend: str) -> list[dict]:
+    """The Services that an XBackend owns."""
+    return [each for each in cluster.objects("Service", "default")
+            if [(one["kind"], one["name"]) for one in each["metadata"].get("ownerReferences") or ()] == [("XBackend", backend)]]
+
+
+def follow_pods(cluster: Cluster, host: str, port: int = 80) -> None:
+    """No Service of the user has the selector: what the XBackend says is what is served, from the first Pod to its end."""
+    cluster.comes_to(lambda: answering(cluster, host, "/pods", port), {"one"}, "the Pod that is ready to be served", 120)
+    (service,) = services(cluster, "pods")
+    name, spec = service["metadata"]["name"], service["spec"]
+    assert service["metadata"]["generateName"] == "pods-" and name != "pods" and spec["clusterIP"] == "None"
+    assert (spec["selector"], spec["ports"][0]["targetPort"]) == ({"app": "x", "tier": "web"}, 3000) and not spec.get("publishNotReadyAddresses")
+
+    cluster.apply(pod("two", app="x", tier="web"))
+    cluster.comes_to(lambda: answering(cluster, host, "/pods", port), {"one", "two"}, "a Pod that comes")
+    cluster.kubectl("delete", "pod", "one")
+    cluster.comes_to(lambda: answering(cluster, host, "/pods", port), {"two"}, "a Pod that goes")
+    cluster.apply(SELECTING % ("pods", "{app: y}"))
+    cluster.comes_to(lambda: answering(cluster, host, "/pods", port), {"other"}, "what is selected now")
+    assert [each["metadata"]["name"] for each in services(cluster, "pods")] == [name]
+
+    cluster.apply(SELECTING % ("same", "{app: y}") + SELECTED_ROUTE % ("same", "same", "same"))
+    cluster.comes_to(lambda: answering(cluster, host, "/same", port), {"other"}, "two XBackends with one selector")
+    cluster.kubectl("delete", "service", name)
+    cluster.wait_for(lambda: [each["metadata"]["name"] for each in services(cluster, "pods")] not in ([], [name]), "another Service")
+    cluster.comes_to(lambda: answering(cluster, host, "/pods", port), {"other"}, "its endpoints")
+    cluster.kubectl("delete", "httproute", "same")
+    cluster.wait_for(lambda: not services(cluster, "same"), "what no route leads to any more to go")
+    cluster.kubectl("delete", "xbackend", "pods")
+    cluster.wait_for(lambda: not services(cluster, "pods"), "its Service to go with it")
+    cluster.comes_to(lambda: answering(cluster, host, "/pods", port), {"500"})
+
+
+PODS = pod("one", app="x", tier="web") + pod("sick", ready=False, app="x", tier="web") + pod("half", app="x") + pod("other", app="y")
+
+
+def test_an_xbackend_finds_its_pods_by_itself(cluster: Cluster) -> None:
+    install_yaml(cluster)
+    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: x, tier: web}"))
+    cluster.wait_for(lambda: cluster.condition("Gateway", "my-gateway", "Programmed") == "True", "the Gateway to be programmed", 120)
+    host = cluster.get("Gateway", "my-gateway")["status"]["addresses"][0]["value"]
+    follow_pods(cluster, host)
+    told = logs(cluster)
+    assert "orbidden" not in told and "Traceback" not in told, told
+
+
+def test_a_leader_that_goes_leaves_services_of_xbackends_as_they_are(cluster: Cluster) -> None:
+    """And a Service that finds the same Pods, which others made, is not looked at where it has its own."""
+    install_yaml(cluster)
+    theirs = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "theirs", "namespace": "default"}, "spec": {
+        "selector": {"app": "x", "tier": "web"}, "publishNotReadyAddresses": True, "ports": [{"port": 80}]}}
+    cluster.create(theirs)
+    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: x, tier: web}"))
+    cluster.wait_for(lambda: cluster.condition("Gateway", "my-gateway", "Programmed") == "True", "the Gateway to be programmed", 120)
+    host = cluster.get("Gateway", "my-gateway")["status"]["addresses"][0]["value"]
+    cluster.comes_to(lambda: answering(cluster, host, "/pods"), {"one"}, "Pods that are ready alone")
+    before = [each["metadata"]["uid"] for each in services(cluster, "pods")]
+    old = {each["metadata"]["name"] for each in cluster.objects("Pod", SYSTEM) if "controller" in each["metadata"]["name"]}
+    cluster.kubectl("delete", "pods", "-n", SYSTEM, *old)
+    cluster.wait_for(lambda: not old & {each["metadata"]["name"] for each in cluster.objects("Pod", SYSTEM)}
+                     and cluster.get("Deployment", "gwfast-controller", SYSTEM)["status"].get("readyReplicas") == 2, "other controllers", 90)
+    cluster.apply(SELECTED_ROUTE % ("r", "moved", "pods"))
+    cluster.comes_to(lambda: answering(cluster, host, "/moved"), {"one"}, "what the next leader says")
+    assert [each["metadata"]["uid"] for each in services(cluster, "pods")] == before
+
+
+@needs_helm
+def test_one_process_makes_services_for_xbackends_with_its_rights(cluster: Cluster) -> None:
+    install(cluster, 'mode="one-process"')
+    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: x, tier: web}"))
+    cluster.wait_for(lambda: cluster.condition("Gateway", "my-gateway", "Programmed") == "True", "the Gateway to be programmed", 120)
+    follow_pods(cluster, cluster.get("Gateway", "my-gateway")["status"]["addresses"][0]["value"])
+    told = logs(cluster)
+    assert "orbidden" not in told and "Traceback" not in told, told
+    refused = "gwfast writes nothing without its label"
+    asked = ("create", "service", "clusterip", "stranger", "--tcp=80", "--dry-run=server", "--as", "system:serviceaccount:gwfast-system:gwfast")
+    assert refused in cluster.kubectl(*asked, check=False)
+
+
+@needs_helm
+def test_one_process_that_may_make_none_says_so(cluster: Cluster) -> None:
+    install(cluster, 'mode="one-process"', "rbac.endpointSelectors=false")
+    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: x, tier: web}"))
+    cluster.comes_to(lambda: ancestors(cluster, "XBackend", "pods"), [{"Accepted": "False/Pending"}], "why it has no Pods", 120)
+    message = cluster.get("XBackend", "pods")["status"]["ancestors"][0]["conditions"][0]["message"]
+    assert "the Service that finds its Pods cannot be made" in message and "orbidden" in message
+    cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "mine", "namespace": "default"},
+                    "spec": {"selector": {"app": "x", "tier": "web"}, "ports": [{"port": 80}]}})
+    cluster.comes_to(lambda: ancestors(cluster, "XBackend", "pods"), [{"Accepted": "True/Accepted"}], "another Service to find them", 120)
+    host = cluster.get("Gateway", "my-gateway")["status"]["addresses"][0]["value"]
+    cluster.comes_to(lambda: answering(cluster, host, "/pods"), {"one"})

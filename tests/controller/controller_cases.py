@@ -20,7 +20,7 @@ AUTHORITY = "-----BEGIN CERTIFICATE-----\n"
 
 def resources(text):
     found = {}
-    for document in yaml.safe_load_all(text):
+    for document in filter(None, yaml.safe_load_all(text)):
         kind = KINDS[document["apiVersion"].rpartition("/")[0], document["kind"]]
         resource = msgspec.convert(document, kind)
         resource.metadata.namespace = (resource.metadata.namespace or "default") if kind.namespaced else ""

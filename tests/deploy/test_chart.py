@@ -167,7 +167,7 @@ ANOTHER = {
     "image.pullPolicy": (MANY, '"Always"'), "imagePullSecrets": (MANY, '[{"name":"s"}]'), "watchNamespaces": (MANY, '["a"]'),
     "gatewayClass.create": (MANY, "false"), "gatewayClass.name": (MANY, '"x"'), "gatewayClass.parameters": (BOTH, '{"replicas":3}'),
     "rbac.create": (MANY, "false"), "rbac.dedicated": (BOTH, "false"), "rbac.dedicatedNamespaces": (BOTH, '["shop"]'),
-    "rbac.admissionPolicy": (BOTH, "false"), "serviceAccount.create": (MANY, "false"),
+    "rbac.admissionPolicy": (MANY, "false"), "rbac.endpointSelectors": (ONE, "false"), "serviceAccount.create": (MANY, "false"),
     "serviceAccount.name": (MANY, '"x"'), "serviceAccount.annotations": (MANY, '{"a":"b"}'), "controller.replicas": (BOTH, "3"),
     "controller.port": (BOTH, "9443"), "oneProcess.kind": (ONE, '"DaemonSet"'), "oneProcess.replicas": (ONE, "3"),
     "oneProcess.hostNetwork": (ONE, "true"), "oneProcess.ports": (ONE, '[{"name":"x","port":81}]'), "oneProcess.drainSeconds": (ONE, "31"),
@@ -293,10 +293,14 @@ def test_every_kind_that_is_read_may_be_read_and_every_status_written():
 
 
 @needs_helm
-def test_one_process_writes_nothing_but_status_and_its_lease():
-    objects = render('mode="one-process"')
-    writes = {key for key, verbs in allowed(objects).items() if verbs - {"get", "list", "watch"}}
-    assert all(resource.endswith("/status") for _, resource in writes)
+@pytest.mark.parametrize("selectors", [True, False])
+def test_one_process_writes_nothing_but_status_its_lease_and_services_of_xbackends(selectors):
+    objects = render('mode="one-process"', f"rbac.endpointSelectors={json.dumps(selectors)}")
+    written = {key: verbs - {"get", "list", "watch"} for key, verbs in allowed(objects).items()}
+    others = {key: verbs for key, verbs in written.items() if verbs and not key[1].endswith("/status")}
+    assert others == ({("", "services"): {"create", "patch", "delete"}} if selectors else {})
+    policies = [name for kind, name in objects if kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")]
+    assert policies == ["gwfast.gwfast-system"] * 2 * selectors
     assert allowed(objects, "Role") == {("coordination.k8s.io", "leases"): {"get", "list", "watch", "create", "update", "patch"}}
 
 
