@@ -72,12 +72,17 @@ def run(arguments: argparse.Namespace) -> int:
         from gwfast.controller.plane import supervise_plane
         return uvloop.run(supervise_plane(options, log, workers, nursery))
     if where is not None:
-        from gwfast.controller.selected import Maker
         from gwfast.serve.cluster import supervise_cluster
-        return uvloop.run(supervise_cluster(where, options, log, workers, nursery, Maker, given))
+        return uvloop.run(supervise_cluster(where, options, log, workers, nursery, _maker, given))
     from gwfast.serve.files import Files
     from gwfast.serve.supervisor import supervise
     return uvloop.run(supervise(Files(options.paths), options, log, workers, nursery, given=given))
+
+
+def _maker(*given: Any, **named: Any) -> Any:
+    """Return who makes objects for what a gateway of one process serves: of a module that most have no use for (2 MiB)."""
+    from gwfast.controller.selected import Maker
+    return Maker(*given, **named)
 
 
 def _foresees_tls(options: ServeOptions, where: Any) -> bool:

@@ -145,7 +145,7 @@ def faults(graph: Graph, errors: Mapping[Key, str]) -> dict[Key, str]:
 
 
 class Maker:
-    """Makes them for a gateway that runs as one process, while it leads; idle from the beginning, where there is no XBackend.
+    """Makes them for a gateway that runs as one process, while it leads.
 
     certain: whether all that leads to XBackends is watched, and served here. changed: called where `faults` may be others."""
 
@@ -164,7 +164,6 @@ class Maker:
         self._foreign: set[Place] = set()
         self._of: dict[Key, Key] = {}
         self._errors: dict[Key, str] = {}
-        self._needed = asyncio.Event()
         self._leads = False
 
     @property
@@ -180,8 +179,6 @@ class Maker:
     def follow(self, graph: Graph) -> None:
         """Take the graph that is served now."""
         self._graph = graph
-        if any(key.kind == KIND for key in graph.policies):
-            self._needed.set()
         self._look()
 
     def lead(self, leads: bool) -> None:
@@ -192,8 +189,7 @@ class Maker:
         self._look()
 
     async def run(self) -> None:
-        """Watch and write until cancelled, from the first XBackend on."""
-        await self._needed.wait()
+        """Watch and write until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for each in self._reflectors:
                 tasks.create_task(each.run())

@@ -29,10 +29,11 @@ from gwfast.config import versions
 from gwfast.config.model import (KINDS, NOWHERE, OWN_GROUP, EndpointSlice, Key, Namespace, ObjectMeta, Resource, Service,
                                  ServicePort, ServiceSpec)
 from gwfast.config.read import read_object
-from gwfast.graph.refs import GATEWAY_NAME, SERVICE_NAME
+from gwfast.graph.refs import BACKEND, GATEWAY_NAME, SERVICE_NAME
 from gwfast.identity import digest
 
 _KEPT = f"{OWN_GROUP}/"  # annotations that mean something here
+_CHOOSING = {EndpointSlice: SERVICE_NAME, Service: BACKEND}  # labels that something is chosen by
 _FRONT = "front."
 _API_VERSIONS = {kind: f"{kind.group}/{kind.version}".lstrip("/") for kind in KINDS.values()}
 _encode = msgspec.json.Encoder().encode
@@ -117,10 +118,10 @@ def front(gateway: Key, ports: Iterable[tuple[int, str, int]]) -> Service:
 
 def encode(resource: Resource) -> bytes:
     """Return a resource as JSON. Of annotations there are our own, of Namespaces and of Services in a cluster none; of labels
-    those that something is chosen by: a Namespace's, and which Service an EndpointSlice is of."""
+    those that something is chosen by: a Namespace's, which Service an EndpointSlice is of, and which XBackend a Service."""
     metadata = resource.metadata
     labels = metadata.labels if isinstance(resource, Namespace) else {
-        name: text for name, text in metadata.labels.items() if isinstance(resource, EndpointSlice) and name == SERVICE_NAME}
+        name: text for name, text in metadata.labels.items() if name == _CHOOSING.get(type(resource))}
     kept = {name: text for name, text in metadata.annotations.items() if name.startswith(_KEPT)}
     if isinstance(resource, Namespace | Service) and not is_front(resource.key):
         kept = {}

@@ -72,9 +72,9 @@ class Reporter:
 
     def __init__(self, client: Client, source: Source, server: str, namespace: str, options: ReportOptions, log: Log,
                  make: Callable[[Callable[[], bool], Callable[[], None]], Maker] | None = None):
-        """make(leads, changed): returns the Maker of this process."""
+        """make(leads, changed): returns the Maker of this process; it is asked for with the first XBackend."""
         self._source = source
-        self._maker = make(self._leads, self._say) if make else None
+        self._make, self._maker = make, None
         self._server = server
         self._graph: Graph | None = None
         self._unbound: tuple[Unbound, ...] = ()
@@ -96,10 +96,14 @@ class Reporter:
     def follow(self, graph: Graph, unbound: Iterable[Unbound] = ()) -> None:
         """Take note of a graph that is served now. The first time: begin to stand for election."""
         self._graph, self._unbound = graph, tuple(unbound)
-        if self._maker is not None:
-            self._maker.follow(graph)
         if not self._tasks:
             self._begin()
+        if self._maker is None and self._make is not None and any(key.kind == "XBackend" for key in graph.policies):
+            self._maker = self._make(self._leads, self._say)
+            self._maker.lead(self._leads())
+            self._tasks.append(asyncio.get_running_loop().create_task(self._maker.run()))
+        if self._maker is not None:
+            self._maker.follow(graph)
         self._say()
 
     def metrics(self) -> list[tuple[str, str, str, float]]:
@@ -117,6 +121,7 @@ class Reporter:
 
     async def close(self) -> None:
         """Write no more, and give the Lease back."""
+        self._make = None
         self.writer.close()
         for task in self._tasks:
             task.cancel()
@@ -125,8 +130,7 @@ class Reporter:
 
     def _begin(self) -> None:
         loop = asyncio.get_running_loop()
-        parts = (self._election, self._published, self._maker)
-        self._tasks = [loop.create_task(each.run()) for each in parts if each is not None]
+        self._tasks = [loop.create_task(each.run()) for each in (self._election, self._published) if each is not None]
         if self._election is None:
             self._tasks.append(loop.create_task(asyncio.sleep(0)))
             self._lead(True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import binaries
 import pytest
+import yaml
 
 from cluster import Cluster
 from conftest import require_cluster
@@ -136,10 +137,10 @@ spec:
 
 def pod(name: str, ready: bool = True, **labels: str) -> str:
     probe = {"tcpSocket": {"port": 3000}} if ready else {"exec": {"command": ["false"]}, "periodSeconds": 1}
-    return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": {
+    return yaml.safe_dump({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": {
         "terminationGracePeriodSeconds": 1, "containers": [{
             "name": "echo", "image": "echo-basic", "env": [{"name": "POD_NAME", "value": name}, {"name": "NAMESPACE", "value": "default"}],
-            "readinessProbe": probe}]}}) + "\n---\n"
+            "readinessProbe": probe}]}}) + "---\n"
 
 
 def answering(cluster: Cluster, host: str, path: str, port: int = 80) -> set[str]:
@@ -160,17 +161,17 @@ def follow_pods(cluster: Cluster, host: str, port: int = 80) -> None:
     (service,) = services(cluster, "pods")
     name, spec = service["metadata"]["name"], service["spec"]
     assert service["metadata"]["generateName"] == "pods-" and name != "pods" and spec["clusterIP"] == "None"
-    assert (spec["selector"], spec["ports"][0]["targetPort"]) == ({"app": "x", "tier": "web"}, 3000) and not spec.get("publishNotReadyAddresses")
+    assert (spec["selector"], spec["ports"][0]["targetPort"]) == ({"app": "first", "tier": "web"}, 3000) and not spec.get("publishNotReadyAddresses")
 
-    cluster.apply(pod("two", app="x", tier="web"))
+    cluster.apply(pod("two", app="first", tier="web"))
     cluster.comes_to(lambda: answering(cluster, host, "/pods", port), {"one", "two"}, "a Pod that comes")
     cluster.kubectl("delete", "pod", "one")
     cluster.comes_to(lambda: answering(cluster, host, "/pods", port), {"two"}, "a Pod that goes")
-    cluster.apply(SELECTING % ("pods", "{app: y}"))
+    cluster.apply(SELECTING % ("pods", "{app: second}"))
     cluster.comes_to(lambda: answering(cluster, host, "/pods", port), {"other"}, "what is selected now")
     assert [each["metadata"]["name"] for each in services(cluster, "pods")] == [name]
 
-    cluster.apply(SELECTING % ("same", "{app: y}") + SELECTED_ROUTE % ("same", "same", "same"))
+    cluster.apply(SELECTING % ("same", "{app: second}") + SELECTED_ROUTE % ("same", "same", "same"))
     cluster.comes_to(lambda: answering(cluster, host, "/same", port), {"other"}, "two XBackends with one selector")
     cluster.kubectl("delete", "service", name)
     cluster.wait_for(lambda: [each["metadata"]["name"] for each in services(cluster, "pods")] not in ([], [name]), "another Service")
@@ -182,12 +183,12 @@ def follow_pods(cluster: Cluster, host: str, port: int = 80) -> None:
     cluster.comes_to(lambda: answering(cluster, host, "/pods", port), {"500"})
 
 
-PODS = pod("one", app="x", tier="web") + pod("sick", ready=False, app="x", tier="web") + pod("half", app="x") + pod("other", app="y")
+PODS = pod("one", app="first", tier="web") + pod("sick", ready=False, app="first", tier="web") + pod("half", app="first") + pod("other", app="second")
 
 
 def test_an_xbackend_finds_its_pods_by_itself(cluster: Cluster) -> None:
     install_yaml(cluster)
-    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: x, tier: web}"))
+    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: first, tier: web}"))
     cluster.wait_for(lambda: cluster.condition("Gateway", "my-gateway", "Programmed") == "True", "the Gateway to be programmed", 120)
     host = cluster.get("Gateway", "my-gateway")["status"]["addresses"][0]["value"]
     follow_pods(cluster, host)
@@ -199,9 +200,9 @@ def test_a_leader_that_goes_leaves_services_of_xbackends_as_they_are(cluster: Cl
     """And a Service that finds the same Pods, which others made, is not looked at where it has its own."""
     install_yaml(cluster)
     theirs = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "theirs", "namespace": "default"}, "spec": {
-        "selector": {"app": "x", "tier": "web"}, "publishNotReadyAddresses": True, "ports": [{"port": 80}]}}
+        "selector": {"app": "first", "tier": "web"}, "publishNotReadyAddresses": True, "ports": [{"port": 80}]}}
     cluster.create(theirs)
-    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: x, tier: web}"))
+    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: first, tier: web}"))
     cluster.wait_for(lambda: cluster.condition("Gateway", "my-gateway", "Programmed") == "True", "the Gateway to be programmed", 120)
     host = cluster.get("Gateway", "my-gateway")["status"]["addresses"][0]["value"]
     cluster.comes_to(lambda: answering(cluster, host, "/pods"), {"one"}, "Pods that are ready alone")
@@ -218,7 +219,7 @@ def test_a_leader_that_goes_leaves_services_of_xbackends_as_they_are(cluster: Cl
 @needs_helm
 def test_one_process_makes_services_for_xbackends_with_its_rights(cluster: Cluster) -> None:
     install(cluster, 'mode="one-process"')
-    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: x, tier: web}"))
+    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: first, tier: web}"))
     cluster.wait_for(lambda: cluster.condition("Gateway", "my-gateway", "Programmed") == "True", "the Gateway to be programmed", 120)
     follow_pods(cluster, cluster.get("Gateway", "my-gateway")["status"]["addresses"][0]["value"])
     told = logs(cluster)
@@ -231,12 +232,12 @@ def test_one_process_makes_services_for_xbackends_with_its_rights(cluster: Clust
 @needs_helm
 def test_one_process_that_may_make_none_says_so(cluster: Cluster) -> None:
     install(cluster, 'mode="one-process"', "rbac.endpointSelectors=false")
-    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: x, tier: web}"))
+    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: first, tier: web}"))
     cluster.comes_to(lambda: ancestors(cluster, "XBackend", "pods"), [{"Accepted": "False/Pending"}], "why it has no Pods", 120)
     message = cluster.get("XBackend", "pods")["status"]["ancestors"][0]["conditions"][0]["message"]
     assert "the Service that finds its Pods cannot be made" in message and "orbidden" in message
     cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "mine", "namespace": "default"},
-                    "spec": {"selector": {"app": "x", "tier": "web"}, "ports": [{"port": 80}]}})
+                    "spec": {"selector": {"app": "first", "tier": "web"}, "ports": [{"port": 80}]}})
     cluster.comes_to(lambda: ancestors(cluster, "XBackend", "pods"), [{"Accepted": "True/Accepted"}], "another Service to find them", 120)
     host = cluster.get("Gateway", "my-gateway")["status"]["addresses"][0]["value"]
     cluster.comes_to(lambda: answering(cluster, host, "/pods"), {"one"})

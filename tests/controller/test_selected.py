@@ -14,6 +14,7 @@ from gwfast.config.model import Key
 from gwfast.controller.apply import path
 from gwfast.controller.owners import Owners
 from gwfast.controller.selected import LETTERS, Maker, Selectors, generation_of
+from gwfast.controller.wire import decode, encode
 from gwfast.graph.attach import Attacher, attach
 from gwfast.graph.refs import BACKEND
 from gwfast.kubernetes.client import ApiError
@@ -216,6 +217,14 @@ def test_what_is_served_follows_change_by_change():
         before = now
 
 
+def test_data_planes_are_told_what_a_service_was_made_for():
+    own = SERVICE % ("pods-abcde", "gwfast.dev/backend: pods, team: a", "former")
+    there = {key: decode(encode(one))[0] for key, one in resources(ONE + own + slice_of("pods-abcde", ("10.0.0.1", True))).items()}
+    (target,) = attach(there, OPTIONS).targets.values()
+    assert target.addresses == (("10.0.0.1", 3000),)
+    assert there[Key("Service", "shop", "pods-abcde")].metadata.labels == {BACKEND: "pods"}
+
+
 # ---- Making them
 
 
@@ -315,14 +324,6 @@ def test_who_does_not_lead_makes_none_and_who_takes_over_makes_no_other():
         assert json.dumps(world.services) == before and not second.server.writes()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    run(test)
-
-
-def test_without_an_xbackend_nothing_is_asked():
-    async def test(world):
-        world.maker.follow(graph(FRONT))
-        await world.still()
-        assert not world.maker._needed.is_set() and not world.server.said
     run(test)
 
 

@@ -130,9 +130,9 @@ def run(function):
         async def main():
             made = []
 
-            def reporter(world, **options):
+            def reporter(world, make=None, **options):
                 options = ReportOptions(controller_name=OURS, **options)
-                made.append(Reporter(world, world, "https://127.0.0.1:1", "gw", options, world.log))
+                made.append(Reporter(world, world, "https://127.0.0.1:1", "gw", options, world.log, make))
                 return made[-1]
             async with asyncio.timeout(WAIT):
                 await function(reporter)
@@ -208,3 +208,63 @@ async def test_ports_that_cannot_be_opened(reporter):
     one.follow(graph_of(world))
     await until(lambda: one.writer.idle)
     assert world.status(G)["listeners"][0]["conditions"][1]["status"] == "True"
+
+
+# ---- Who makes objects beside it
+
+X_BACKEND = """
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackend
+metadata: {name: x}
+spec: {type: EndpointSelector, port: {number: 80}, endpointSelector: {matchLabels: {app: x}}}
+"""
+
+
+class Making:
+    """Notes what it is told."""
+
+    def __init__(self, leads, changed):
+        self.may, self.changed, self.faults, self.graphs, self.led, self.runs = leads, changed, {}, [], [], False
+
+    def follow(self, graph):
+        self.graphs.append(graph)
+
+    def lead(self, leads):
+        self.led.append(leads)
+
+    async def run(self):
+        self.runs = True
+        await asyncio.Event().wait()
+
+
+@run
+async def test_who_makes_objects_is_asked_for_with_the_first_xbackend_and_hears_who_leads(reporter):
+    world, made = Cluster(route()), []
+
+    def make(*given):
+        made.append(Making(*given))
+        return made[-1]
+    one = reporter(world, make)
+    one.follow(graph_of(world))
+    await until(lambda: one.leads)
+    assert not made
+    world.resources |= resources(X_BACKEND)
+    one.follow(graph_of(world))
+    one.follow(graph_of(world))
+    (maker,) = made
+    await until(lambda: maker.runs)
+    assert len(maker.graphs) == 2 and maker.led == [True] and maker.may()
+    one._lead(False)
+    assert maker.led == [True, False]
+    await one.close()
+    assert not [each for each in one._tasks if not each.done() and not each.cancelling()]
+
+
+@run
+async def test_without_a_lease_yet_who_makes_objects_does_not_lead(reporter):
+    world, made = Cluster(route()), []
+    world.resources |= resources(X_BACKEND)
+    one = reporter(world, lambda *given: made.append(Making(*given)) or made[-1])
+    one.follow(graph_of(world))
+    assert made[0].led == [False]
+    await until(lambda: made[0].led == [False, True])

@@ -296,3 +296,30 @@ def test_changes_of_any_sequence_lead_where_a_fresh_start_does(steps):
     assert {key: status for key, status in said.items() if status is not None} == {
         key: status for key in SAYS.all(fresh) if (status := SAYS.status(fresh, key)) is not None}
     assert {key.kind for key in said} <= KINDS
+
+
+# ---- XBackends whose Pods nobody finds
+
+SELECTING = WORLD.replace("{{name: b, port: 80}}", "") + """
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackend
+metadata: {name: x, generation: 4}
+spec: {type: EndpointSelector, port: {number: 80}, endpointSelector: {matchLabels: {app: x}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: to-x}
+spec: {parentRefs: [{name: g}], rules: [{backendRefs: [{group: gateway.networking.x-k8s.io, kind: XBackend, name: x}]}]}
+"""
+
+
+def test_why_an_xbackend_has_no_pods_is_said_and_taken_back():
+    key, graph = Key("XBackend", "default", "x"), attach(resources(SELECTING), OPTIONS)
+    fine, wrong, other = (View(graph=graph, assigned={}, bundle="1.7.0", faults=faults) for faults in ({}, {key: "403"}, {key: "409"}))
+    (ancestor,) = SAYS.status(fine, key)["ancestors"]
+    assert words(ancestor) == {"Accepted": "True/Accepted@4"}
+    (ancestor,) = SAYS.status(wrong, key)["ancestors"]
+    assert words(ancestor) == {"Accepted": "False/Pending@4"} and ancestor["conditions"][0]["message"] == "403"
+    for before, now in ((fine, wrong), (wrong, other), (other, fine)):
+        assert list(SAYS.changed(before, now)) == [key]
+    assert not SAYS.changed(wrong, wrong)
