@@ -82,15 +82,17 @@ def main() -> int:
     for port in (PORT, TLS_PORT, *BACKENDS.values(), int(ADMIN.rpartition(":")[2])):
         require_free(port)
     make(CERTIFICATES)
-    # Ctrl-C reaches the whole foreground group: each process ends in its own way, and this one waits for them.
-    signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: gateway.terminate())
+    ended: list[subprocess.Popen] = []
+    # They are in sessions of their own, so that Ctrl-C, which reaches the whole foreground group, comes to them once, from here.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: [process.terminate() for process in ended])
     echo = subprocess.Popen([*GWFAST, "echo", *(f"{name}={port}" for name, port in BACKENDS.items())],
                             start_new_session=True, stdout=subprocess.DEVNULL)
     gateway = subprocess.Popen([*GWFAST, "run", str(FOLDER), str(CERTIFICATES), "--admin", ADMIN,
                                 "--port-map", f"8080:{PORT},8443:{TLS_PORT}", "--workers", "1", "--access-log", "json",
                                 "--log-level", "warning", "--drain-timeout", "2s"],
-                               stdout=subprocess.PIPE, text=True)
+                               start_new_session=True, stdout=subprocess.PIPE, text=True)
+    ended.append(gateway)
     try:
         if ready(gateway):
             print(GUIDE.format(port=PORT, tls_port=TLS_PORT, ca=os.path.relpath(CERTIFICATES / "ca.crt"), admin=ADMIN,

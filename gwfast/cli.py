@@ -275,10 +275,7 @@ def echo(arguments: argparse.Namespace) -> int:
             tls = backend.tls_context(*files, http=mode != "tcp")
         except OSError as error:  # of ssl as well
             raise UsageError(f"{', '.join(filter(None, files))}: {error.strerror or error}") from None
-    try:
-        uvloop.run(backend.serve(where, mode=mode, namespace=arguments.namespace, show=arguments.show, tls=tls))
-    except KeyboardInterrupt:
-        pass
+    uvloop.run(backend.run(where, mode=mode, namespace=arguments.namespace, show=arguments.show, tls=tls))
     return 0
 
 

@@ -16,9 +16,11 @@ and tls where there is one;
 """
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import re
+import signal
 import ssl
 from functools import partial
 from urllib.parse import parse_qsl, urlsplit
@@ -208,6 +210,15 @@ def tls_context(certificate: str, key: str, client_ca: str = "", http: bool = Tr
         context.verify_mode = ssl.CERT_REQUIRED
     context.sni_callback = lambda tls, name, _: setattr(tls, "asked_name", name)
     return context
+
+
+async def run(addresses: list[tuple[str, str, int]], **how) -> None:
+    """Serve until TERM or INT, also where INT was ignored at the start, as in the background of a shell."""
+    task = asyncio.ensure_future(serve(addresses, **how))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def serve(addresses: list[tuple[str, str, int]], *, mode: str = "http", namespace: str = "default",

@@ -6,6 +6,7 @@ It knows two users by their tokens, keeps tokens from the backend, and lets one 
 would be made with grpcio and Envoy's .proto files: the messages are the same.
 """
 import asyncio
+import signal
 import sys
 
 import h2.config
@@ -136,8 +137,12 @@ class Connection(asyncio.Protocol):
 
 
 async def main(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", port)
-    await server.serve_forever()
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    async with await loop.create_server(Connection, "127.0.0.1", port) as server:
+        print("authorizer listens on 127.0.0.1:%d" % server.sockets[0].getsockname()[1], flush=True)
+        await ended.wait()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Stands for a language model: sends 20 tokens as server-sent events, one after the other."""
 import http.server
+import signal
 import sys
 import time
 
@@ -22,4 +23,17 @@ class Model(http.server.BaseHTTPRequestHandler):
         pass
 
 
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Model).serve_forever()
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True   # who still listens does not keep the port
+
+
+def end(*_) -> None:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    with Server(("127.0.0.1", int(sys.argv[1])), Model) as server:
+        print("model listens on 127.0.0.1:%d" % server.server_port, flush=True)
+        server.serve_forever()

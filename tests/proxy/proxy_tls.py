@@ -12,11 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "examples"))
-from demo import GUIDE  # noqa: E402
 from make_certificates import Authority, config_map, make, secret  # noqa: E402
 
 HOST = "shop.example"
-__all__ = ["GUIDE", "HOST", "ROOT", "Authority", "authority", "backend_tls", "config_map", "frees_memory", "https", "make", "needs", "plain_environment",
+__all__ = ["HOST", "ROOT", "Authority", "authority", "backend_tls", "config_map", "frees_memory", "https", "make", "needs", "plain_environment",
            "secret", "shell", "trusting"]
 
 

@@ -1,14 +1,18 @@
 """`make demo`: its configuration has no problem and the lines that it prints do what they say."""
 import json
 import re
+import shutil
+import signal
 import socket
 import ssl
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from proxy_gateway import PROGRAM, Gateway, free_port
-from proxy_tls import GUIDE, ROOT, make, needs, shell, trusting
+from proxy_network import listening, own_network
+from proxy_tls import ROOT, make, needs, shell, trusting
 
 DEMO = ROOT / "examples" / "demo"
 PORTS = {"stable": 3001, "beta": 3002, "canary": 3003}
@@ -76,13 +80,32 @@ def test_https(demo: Gateway) -> None:
 
 
 @needs("curl")
-def test_every_line_of_the_guide_runs(demo: Gateway) -> None:
-    guide = GUIDE.format(port=demo.port, tls_port=demo.tls_port, ca=demo.folder / "ca.crt", admin=f"127.0.0.1:{demo.admin}", backends="")
-    lines = re.findall(r"  ((?:curl|for) .*)", guide)
-    assert len(lines) == 7
-    for line in lines:
-        text = shell("bash", "-c", line.replace("grep service", "grep backend"))
-        assert "shoes" in text or text.count("stable") == 9, f"{line}\n{text}"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+def test_every_line_of_the_guide_runs(tmp_path: Path, number: int) -> None:
+    """The demo itself, and the lines as it prints them. INT and TERM end all of it, and free its ports."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("certificates"))
+    with own_network() as own:
+        if not own:
+            pytest.skip("no network of one's own is allowed here: the demo's ports may be taken")
+        process = subprocess.Popen([sys.executable, "examples/demo.py"], cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, text=True)
+        try:
+            guide = ""
+            while "Ctrl-C" not in guide and (line := process.stdout.readline()):
+                guide += line
+            lines = re.findall(r"  ((?:curl|for) .*)", guide)
+            assert len(lines) == 7, guide
+            for line in lines:
+                text = shell("bash", "-c", f"cd {tmp_path}; {line}")
+                assert "shoes" in text or text.count("stable") == 9, f"{line}\n{text}"
+            process.send_signal(number)
+            said = process.stdout.read()
+            assert (process.wait(60), said.count("/checkout")) == (0, 10), said
+            assert not listening()
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
 
 
 def test_guide_names_the_ports_of_the_files() -> None:

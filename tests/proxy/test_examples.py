@@ -1,101 +1,56 @@
-"""The examples: nothing is wrong in them, and the lines of their README.md do what is said behind them.
+"""The examples: nothing is wrong in them, and the lines of their README.md do what is said behind them, as they are written.
 
-In a README, indented lines that begin with `gwfast echo` or `gwfast run` are left running; every other one is run by bash, and
-what follows `#  ` on the next line is in what it writes. Ports are moved to free ones.
+In a README, indented lines that begin with `gwfast echo`, `gwfast run` or a program of the example are left running; every other
+one is run to its end, and what follows `#  ` on the next line is in what it writes (of a number, no other digits beside it). One that begins
+with `sleep` asks for what comes by itself: it is run again until it is there. Every test has a network of its own; where it
+may not have one, ports are moved to free ones.
 """
 import contextlib
 import os
 import re
-import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from proxy_gateway import PROGRAM, Gateway, free_port, until
-from proxy_tls import ROOT, make, plain_environment
+from proxy_network import listening, own_network
+from proxy_terminals import PATIENCE, RUNNING, Ports, Terminals, lines, programs
+from proxy_tls import ROOT
 
 EXAMPLES = ROOT / "examples"
 FOLDERS = sorted(file.parent.name for file in EXAMPLES.glob("*/README.md"))
-PORT = re.compile(r"(?<![\w.])(?:30\d\d|3443|80[0-8]\d|8443|9443|9000)(?!\w)")
 
 
-class Ports(dict):
-    """Free ports in the place of those that are written."""
-
-    def __missing__(self, written: str) -> str:
-        self[written] = str(free_port())
-        return self[written]
-
-    def moved(self, text: str) -> str:
-        return PORT.sub(lambda found: self[found[0]], text)
-
-
-@pytest.fixture
-def copied(tmp_path: Path) -> tuple[Path, Ports]:
-    """The examples in a folder of their own, on other ports, with certificates."""
-    ports = Ports()
-    shutil.copytree(EXAMPLES, tmp_path / "examples", ignore=shutil.ignore_patterns("certificates", "__pycache__"))
-    for file in [*tmp_path.rglob("*.yaml"), *tmp_path.rglob("README.md")]:
-        file.write_text(ports.moved(file.read_text()))
-    make(tmp_path / "examples/certificates")
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')   # with the modules that this one has
-    (tmp_path / "bin/python").chmod(0o755)
-    return tmp_path, ports
-
-
-def lines(readme: Path) -> list[tuple[str, str]]:
-    """(command, what it writes) of every indented line."""
-    found: list[tuple[str, str]] = []
-    for line in readme.read_text().splitlines():
-        if line.startswith("    #  "):
-            found[-1] = (found[-1][0], line[7:])
-        elif line.startswith("    "):
-            found.append((line[4:], ""))
-    return found
-
-
-class Echo:
-    """A `gwfast echo` of a README."""
-
-    def __init__(self, command: list[str], folder: Path) -> None:
-        self.process = subprocess.Popen([*PROGRAM, *command[1:]], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        text=True)
-        for _ in [word for word in command if "=" in word]:
-            assert "listens on" in self.process.stdout.readline()
-
-    def stop(self) -> None:
-        self.process.terminate()      # SIGINT may be ignored: in the background of a shell it is
-        self.process.wait(10)
-        self.process.stdout.close()
-
-
-class Run(Gateway):
-    """A `gwfast run` of a README."""
-
-    def __init__(self, command: list[str], folder: Path, admin: str) -> None:
-        self.folder, self.ended, self.admin = folder, False, int(admin)
-        self.out, self.err = folder / "gateway.out", folder / "gateway.err"
-        with self.out.open("wb") as out, self.err.open("wb") as err:
-            self.process = subprocess.Popen([*PROGRAM, *command[1:], "--admin", f"127.0.0.1:{admin}", "--workers", "1",
-                                             "--drain-timeout", "2s"],
-                                            cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        until(self.ready, 15)
+@pytest.fixture(scope="module")
+def pattern(tmp_path_factory) -> Path:
+    """The examples with certificates, made as their README.md says, and the programs that its lines name."""
+    folder = tmp_path_factory.mktemp("examples")
+    shutil.copytree(EXAMPLES, folder / "examples", ignore=shutil.ignore_patterns("certificates", "__pycache__"))
+    programs(folder)
+    [(make, _)] = lines(EXAMPLES / "README.md")
+    status, text = Terminals(folder, None).type(make)
+    assert status == 0, text
+    return folder
 
 
 @pytest.fixture
-def started(copied) -> Iterator:
-    """Start what a README's line starts."""
-    folder, ports = copied
-    with contextlib.ExitStack() as stack:
-        def start(command: str) -> None:
-            words = shlex.split(command)
-            one = Echo(words, folder) if words[1] == "echo" else Run(words, folder, ports["9000"])
-            stack.callback(one.stop)
-        yield start
+def terminals(pattern: Path, tmp_path: Path) -> Iterator[Terminals]:
+    """Terminals in a folder with the examples; when all has ended, no port is taken."""
+    folder = tmp_path / "project"
+    shutil.copytree(pattern, folder)
+    with own_network() as own:
+        ports = None if own else Ports()
+        for file in [*folder.rglob("*.yaml"), *folder.rglob("README.md")] if ports is not None else ():
+            file.write_text(ports.moved(file.read_text()))
+        with contextlib.ExitStack() as stack:
+            found = Terminals(folder, ports)
+            stack.callback(found.stop)
+            yield found
+        assert not own or not listening()
 
 
 def test_every_folder_is_in_the_list() -> None:
@@ -105,25 +60,45 @@ def test_every_folder_is_in_the_list() -> None:
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_nothing_is_wrong(copied, name: str) -> None:
-    done = subprocess.run([*PROGRAM, "check", f"examples/{name}", "examples/certificates"], cwd=copied[0], capture_output=True,
-                          text=True, timeout=60)
-    assert done.returncode == 0 and "no problems" in done.stdout, done.stdout + done.stderr
+def test_nothing_is_wrong(pattern: Path, name: str) -> None:
+    status, text = Terminals(pattern, None).type(f"gwfast check examples/{name} examples/certificates")
+    assert status == 0 and "no problems" in text, text
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_the_lines_do_what_is_said(copied, started, name: str) -> None:
-    folder, _ = copied
-    run = lines(folder / "examples" / name / "README.md")
-    assert len(run) >= 3 and sum(bool(written) for _, written in run) >= 1
-    environment = plain_environment(PATH=f"{folder / 'bin'}:{os.environ['PATH']}")
-    for command, written in run:
-        if command.startswith(("gwfast echo", "gwfast run")):
-            started(command)
+def test_the_lines_do_what_is_said(terminals: Terminals, name: str) -> None:
+    typed = lines(terminals.folder / "examples" / name / "README.md")
+    assert len(typed) >= 3 and sum(bool(written) for _, written in typed) >= 1
+    for command, written in typed:
+        if RUNNING.match(command):
+            terminals.start(command)
             continue
-        if shutil.which(tool := command.split()[0]) is None and tool == "curl":
+        if "curl" in command and shutil.which("curl") is None:
             pytest.skip("curl is not here")
-        done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=15)
-        text = done.stdout.decode("utf-8", "replace").replace("\0", "")
-        assert done.returncode == 0 and written in text, f"{command}\n{written}\n-- {done.returncode}:\n{text}"
+        end = time.monotonic() + (PATIENCE if command.startswith("sleep ") else 0)
+        while True:
+            status, text = terminals.type(command)
+            shown = re.search(rf"(?<!\d){re.escape(written)}(?!\d)" if written.isdigit() else re.escape(written), text)
+            if status == 0 and shown or time.monotonic() > end:
+                break
+        assert status == 0 and shown, f"{command}\n{written}\n-- {status}:\n{text}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+@pytest.mark.parametrize("command", [
+    ["-m", "gwfast", "echo", "one=0"], ["-m", "gwfast", "echo", "--udp", "one=0"], ["examples/python-tokens/model.py", "0"],
+    ["examples/external-auth-grpc/authorizer.py", "0"]], ids=["echo", "udp", "model", "authorizer"])
+def test_backends_end_by_signals(command: list[str], number: int) -> None:
+    """Also where SIGINT was ignored when they were started, as in the background of a shell: TERM ends them, with status 0."""
+    ignored = number == signal.SIGTERM
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if ignored else None
+    try:
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                   env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, before)
+    assert "listens on" in process.stdout.readline()
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, said) == (0, "")
