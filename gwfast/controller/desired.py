@@ -12,8 +12,10 @@ Rules:
 """
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from msgspec.structs import replace
+
 from gwfast.config.model import Key
-from gwfast.controller import objects, selected
+from gwfast.controller import objects, scopes, selected
 from gwfast.controller.fleet import GATEWAY_CLASS_NAME, Fleet, Need, Place, Plan, Records, Site, Spoilt, apart
 from gwfast.controller.objects import Object, Owner
 from gwfast.controller.ports import Wanted
@@ -195,17 +197,31 @@ def assigned(need: Need, service: Object | None, fleet: Fleet, slices: Slices, e
     if service is None:
         return _wanting("Pending" if error else "AddressNotAssigned", error or "its Service is being made")
     gateway = need.node.resource
-    there = _addresses(need, service, fleet, slices)
+    there, own = _addresses(need, service, fleet, slices), frozenset(_cluster_ips(service))
+    if scopes.asked(gateway):
+        return _scoped(need, there, _cluster_ips(service), error)
     wanted = objects.requested(gateway)
     missing = [each for each in wanted if ("IPAddress", each) not in there]
     anything = any(not each.value for each in gateway.spec.addresses if each.type == "IPAddress") or not wanted
     shown = (there if anything else tuple(each for each in there if each[1] in wanted))[:ADDRESSES_MOST]
     if missing:
         message = _forbidden(need) or f"its Service {need.service} was not given {', '.join(missing)}"
-        return _wanting("AddressNotUsable", f"{message}: {error}" if error else message, shown)
+        message = f"{message}: {error}" if error else message
+        return replace(_wanting("AddressNotUsable", message, shown), lacks=message, cluster=own)
     if not shown:
         return _wanting("AddressNotAssigned", error or f"its Service {need.service} has no address yet")
-    return _wanting("Pending", error, shown) if error else Assigned(addresses=shown)
+    return replace(_wanting("Pending", error, shown) if error else Assigned(addresses=shown), cluster=own)
+
+
+def _scoped(need: Need, there: tuple[tuple[str, str], ...], own: list[str], error: str) -> Assigned:
+    """Return what a Gateway got that asks for scopes: where an entry has its address, that serves."""
+    default = [value for kind, value in there if kind == "IPAddress"]
+    found = scopes.granted(need.node.resource, default, own, need.parameters, error)
+    lacks, shown = "; ".join(found.missing), tuple(("IPAddress", each) for each in found.addresses)
+    got = Assigned(addresses=shown) if shown else _wanting("AddressNotAssigned", lacks)
+    if shown and error and not lacks:
+        got = _wanting("Pending", error, shown)
+    return replace(got, lacks=lacks, cluster=frozenset(own).intersection(found.addresses))
 
 
 def _forbidden(need: Need) -> str:
@@ -224,6 +240,11 @@ def _wanting(reason: str, message: str, shown: tuple[tuple[str, str], ...] = ())
     return Assigned(addresses=shown, ready=False, reason=reason, message=message)
 
 
+def _cluster_ips(service: Object) -> list[str]:
+    spec = service.get("spec") or {}
+    return [each for each in spec.get("clusterIPs") or [spec.get("clusterIP")] if each and each != "None"]
+
+
 def _addresses(need: Need, service: Object, fleet: Fleet, slices: Slices) -> tuple[tuple[str, str], ...]:
     spec = service.get("spec") or {}
     found: list[tuple[str, str]] = [("IPAddress", each) for each in spec.get("externalIPs") or ()]
@@ -236,7 +257,7 @@ def _addresses(need: Need, service: Object, fleet: Fleet, slices: Slices) -> tup
         found += [("IPAddress", address) for one in slices.of(place, KUBERNETES) for each in one.get("endpoints") or ()
                   if (each.get("conditions") or {}).get("ready", True) for address in each["addresses"]]
     else:
-        found += [("IPAddress", each) for each in spec.get("clusterIPs") or [spec.get("clusterIP")] if each and each != "None"]
+        found += [("IPAddress", each) for each in _cluster_ips(service)]
     return tuple(dict.fromkeys(found))
 
 

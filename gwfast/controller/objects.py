@@ -20,6 +20,7 @@ import msgspec
 
 from gwfast import limits
 from gwfast.config.model import EXPERIMENTAL_GROUP, GATEWAY_GROUP, Gateway, GatewayParametersSpec, Key, ServiceTemplate
+from gwfast.controller import scopes
 from gwfast.controller.fleet import (
     CONTROLLER,
     FLEET,
@@ -320,10 +321,10 @@ def for_gateway(need: Need, site: Site, owner: Owner, targets: Mapping[Wanted, i
     face = _Face(gateway.metadata.namespace, labels, infrastructure(gateway), owner)
     template = given.service or ServiceTemplate()
     spec = {
-        **_service_spec(template, given),
+        **_service_spec(gateway, template, given),
         "ports": [{"name": name, "port": port, "protocol": transport, "targetPort": targets[port, transport]}
                   for (port, transport), name in sorted(need.ports.items()) if (port, transport) in targets],
-        **_addresses(gateway, template, given),
+        **_addresses(gateway, template, given), **scopes.chosen(gateway, given),
     }
     if fleet.gateway is not None:
         spec["selector"] = selector(fleet)
@@ -332,16 +333,19 @@ def for_gateway(need: Need, site: Site, owner: Owner, targets: Mapping[Wanted, i
     return _finished(made, given, labels)
 
 
-def service_type(template: ServiceTemplate, given: GatewayParametersSpec) -> str:
+def service_type(gateway: Gateway, template: ServiceTemplate, given: GatewayParametersSpec) -> str:
+    """Return the type of a Gateway's Service: no parameters let somebody in from outside where a Gateway wants nobody."""
+    if scopes.inside(gateway):
+        return "ClusterIP"
     return template.type or ("ClusterIP" if given.host_network else "LoadBalancer")
 
 
 _ONLY_BALANCED = ("load_balancer_class", "load_balancer_source_ranges", "allocate_load_balancer_node_ports")
 
 
-def _service_spec(template: ServiceTemplate, given: GatewayParametersSpec) -> Object:
+def _service_spec(gateway: Gateway, template: ServiceTemplate, given: GatewayParametersSpec) -> Object:
     """Return what parameters say of a Service, as far as its type has it."""
-    kind = service_type(template, given)
+    kind = service_type(gateway, template, given)
     unfit = ("labels", "annotations", "type", *(_ONLY_BALANCED if kind != "LoadBalancer" else ()),
              *(("external_traffic_policy",) if kind == "ClusterIP" else ()))
     written = dict(zip(template.__struct_fields__, type(template).__struct_encode_fields__, strict=True))
@@ -351,13 +355,14 @@ def _service_spec(template: ServiceTemplate, given: GatewayParametersSpec) -> Ob
 
 
 def requested(gateway: Gateway) -> tuple[str, ...]:
-    """Return the addresses that a Gateway asks for by value."""
-    return tuple(dict.fromkeys(each.value for each in gateway.spec.addresses if each.type == "IPAddress" and each.value))
+    """Return the addresses that a Gateway asks for by value, without those of a scope (scopes)."""
+    return tuple(dict.fromkeys(each.value for each in gateway.spec.addresses
+                               if each.type == "IPAddress" and each.value and not each.routability))
 
 
 def forbidden(gateway: Gateway, given: GatewayParametersSpec) -> tuple[str, ...]:
     """Return the addresses that a Gateway asks for, and that its class does not let it have."""
-    balanced = service_type(given.service or ServiceTemplate(), given) == "LoadBalancer"
+    balanced = service_type(gateway, given.service or ServiceTemplate(), given) == "LoadBalancer"
     return tuple(each for each in requested(gateway) if not may_ask(given, each, balanced))
 
 
@@ -367,7 +372,7 @@ def _addresses(gateway: Gateway, template: ServiceTemplate, given: GatewayParame
     wanted = [each for each in requested(gateway) if each not in refused]
     if not wanted:
         return {}
-    if service_type(template, given) == "LoadBalancer":
+    if service_type(gateway, template, given) == "LoadBalancer":
         return {"loadBalancerIP": wanted[0]}
     return {"externalIPs": wanted}
 

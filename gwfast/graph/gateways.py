@@ -199,7 +199,8 @@ def _judge(judged: _Gateway, credentials: Credentials, judge_front: JudgeFront, 
 
 
 def _judge_addresses(judged: _Gateway, options: GraphOptions) -> None:
-    """Addresses are bound as they are written; one without a value stands for every address."""
+    """Addresses are bound as they are written; one without a value stands for every address. Where Gateways have addresses of
+    their own, who gives them says entry by entry which scope can be had (GEP-5093); elsewhere there is none."""
     wanted = judged.resource.spec.addresses
     usable = []
     for index, address in enumerate(wanted):
@@ -208,7 +209,7 @@ def _judge_addresses(judged: _Gateway, options: GraphOptions) -> None:
             fault = Fault("UnsupportedAddress", f"addresses of type {address.type} are not supported", f"{field}.type")
             judged.refused = judged.refused or fault
             continue
-        if address.routability:  # it is a requirement, and no other scope may stand in for it (GEP-5093)
+        if address.routability and not options.own_addresses:  # it is a requirement: no other scope may stand in for it
             message = f"addresses of routability {address.routability} are not supported"
             judged.refused = judged.refused or Fault("UnsupportedAddress", message, f"{field}.routability")
             continue

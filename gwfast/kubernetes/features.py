@@ -21,6 +21,7 @@ OLDEST, NEWEST = 0, 7  # minor versions of 1.x whose CRDs are known
 NEVER = 1000
 FIELD_STANDARD, FIELD_EXPERIMENTAL = 4, 2  # minor versions that have GatewayClass.status.supportedFeatures first, with names
 BACKENDS = 7  # and XBackend as it is today
+ROUTABILITY = 7  # and addresses' routability, in the experimental channel
 LISTENER_SETS = 5  # and ListenerSet, and Gateway.status.attachedListenerSets; before there was XListenerSet
 _BUNDLE = re.compile(r"v?(\d+)\.(\d+)(?:\.|$)")
 
@@ -124,6 +125,11 @@ def attached_listener_sets(bundle: str) -> bool:
 def backend_ancestors(bundle: str) -> bool:
     """Return whether the CRD of XBackends has status.ancestors; before there was another list, of other fields."""
     return _minor(bundle) >= BACKENDS
+
+
+def routability(bundle: str, channel: str) -> bool:
+    """Return whether addresses of a Gateway, in spec and status, have a routability."""
+    return channel == "experimental" and _minor(bundle) >= ROUTABILITY
 
 
 def listener_ports(bundle: str) -> bool:

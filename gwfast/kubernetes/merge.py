@@ -27,7 +27,7 @@ LISTENERS = 64  # of a Gateway's or ListenerSet's status
 
 MANAGED = {  # types of conditions that are ours to write, and to take away
     "GatewayClass": frozenset(("Accepted", "SupportedVersion")),
-    "Gateway": frozenset(("Accepted", "Programmed", "ResolvedRefs", "InsecureFrontendValidationMode")),
+    "Gateway": frozenset(("Accepted", "Programmed", "ResolvedRefs", "AddressesAssigned", "InsecureFrontendValidationMode")),
     "ListenerSet": frozenset(("Accepted", "Programmed")),
     "Listener": frozenset(("Accepted", "Programmed", "ResolvedRefs", "Conflicted", "OverlappingTLSConfig")),
     "Entry": frozenset(("Accepted", "ResolvedRefs", "PartiallyInvalid")),

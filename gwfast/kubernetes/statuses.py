@@ -20,8 +20,8 @@ import msgspec
 from gwfast.config.model import Key
 from gwfast.graph.conditions import status_of
 from gwfast.graph.model import FILTER_KIND, POLICY_KINDS, ROUTE_KINDS, TELEMETRY_KIND, Graph
-from gwfast.kubernetes.features import (attached_listener_sets, backend_ancestors, listener_ports, supported_features,
-                                        supported_version)
+from gwfast.kubernetes.features import (attached_listener_sets, backend_ancestors, listener_ports, routability,
+                                        supported_features, supported_version)
 from gwfast.sharing import changes
 
 PARENTS = ("GatewayClass", "Gateway", "ListenerSet")
@@ -35,13 +35,16 @@ class Assigned(msgspec.Struct, frozen=True, kw_only=True):
     """What a Gateway got. addresses: (IPAddress or Hostname, value). Where it is not ready, `reason` (AddressNotAssigned,
     AddressNotUsable, NoResources, Pending) and `message` say why it is not programmed.
 
-    unserved: of single listeners by id, why they are not served though the Gateway is."""
+    unserved: of single listeners by id, why they are not served though the Gateway is. cluster: those of the addresses that are
+    cluster IPs. lacks: which addresses that are asked for it has not got, and why."""
 
     addresses: tuple[tuple[str, str], ...] = ()
     ready: bool = True
     reason: str = "Pending"
     message: str = ""
     unserved: tuple[tuple[str, str], ...] = ()
+    cluster: frozenset[str] = frozenset()
+    lacks: str = ""
 
 
 WAITING = Assigned(ready=False, message="waiting for a data plane")
@@ -99,6 +102,8 @@ class Statuses:
             self._class(view, key, status)
         elif key.kind == "Gateway":
             _gateway(view, key, status)
+            if self._infrastructure and routability(view.bundle, view.channel):
+                _scope(view, key, status)
         elif key.kind == "ListenerSet":
             node = view.graph.listener_sets[key]
             _programme(view, node.listeners, view.assigned.get(node.gateway, WAITING), status)
@@ -139,6 +144,23 @@ def _gateway(view: View, key: Key, status: dict[str, Any]) -> None:
     node = view.graph.gateways[key]
     own = [identity for identity in node.listeners if view.graph.listeners[identity].owner == key]
     _programme(view, own, assigned, status, node.listeners)
+
+
+def _scope(view: View, key: Key, status: dict[str, Any]) -> None:
+    """Say where addresses are reachable from, and whether a Gateway has those that it asks for (GEP-5093)."""
+    assigned = view.assigned.get(key)
+    if assigned is None:
+        return
+    for address in status["addresses"]:
+        if address["value"] in assigned.cluster:
+            address["routability"] = "Cluster"
+    reason = "AddressesAssigned" if not assigned.lacks else "PartiallyAssigned"
+    if not assigned.addresses:
+        reason = "NotAssigned"
+    status["conditions"].append({
+        "type": "AddressesAssigned", "status": "True" if reason == "AddressesAssigned" else "False", "reason": reason,
+        "message": "" if reason == "AddressesAssigned" else assigned.lacks or assigned.message,
+        "observedGeneration": view.graph.gateways[key].resource.metadata.generation})
 
 
 def _programme(view: View, own: Sequence[str], assigned: Assigned, status: dict[str, Any], every: Sequence[str] = ()) -> None:

@@ -241,3 +241,71 @@ def test_one_process_that_may_make_none_says_so(cluster: Cluster) -> None:
     cluster.comes_to(lambda: ancestors(cluster, "XBackend", "pods"), [{"Accepted": "True/Accepted"}], "another Service to find them", 120)
     host = cluster.get("Gateway", "my-gateway")["status"]["addresses"][0]["value"]
     cluster.comes_to(lambda: answering(cluster, host, "/pods"), {"one"})
+
+
+# ---- Where addresses are reachable from
+
+
+SCOPED = WEB.replace("gatewayClassName", "addresses: [%s], gatewayClassName") + """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r}
+spec: {parentRefs: [{name: my-gateway}], rules: [{backendRefs: [{name: api-service, port: 80}]}]}
+---
+"""
+
+
+def addresses(cluster: Cluster) -> list[tuple[str, str]]:
+    return [(one["value"], one.get("routability", "")) for one in cluster.get("Gateway", "my-gateway")["status"]["addresses"]]
+
+
+def spec_of(cluster: Cluster) -> dict:
+    return cluster.get("Service", "my-gateway-gwfast")["spec"]
+
+
+def assignment(cluster: Cluster) -> str:
+    return said(cluster.get("Gateway", "my-gateway")["status"]["conditions"])["AddressesAssigned"]
+
+
+def test_addresses_inside_the_cluster(cluster: Cluster) -> None:
+    install_yaml(cluster)
+    cluster.apply(BACKEND + SCOPED % "{routability: Cluster}")
+    cluster.comes_to(lambda: said(cluster.get("Gateway", "my-gateway")["status"]["conditions"]), {
+        "Accepted": "True/Accepted", "Programmed": "True/Programmed", "ResolvedRefs": "True/ResolvedRefs",
+        "AddressesAssigned": "True/AddressesAssigned"}, "the Gateway to be programmed", 120)
+    spec = spec_of(cluster)
+    assert spec["type"] == "ClusterIP" and not any(port.get("nodePort") for port in spec["ports"])
+    host = spec["clusterIP"]
+    cluster.comes_to(lambda: addresses(cluster), [(host, "Cluster")])
+    cluster.comes_to(lambda: cluster.http(host, 80, "/").status, 200)
+
+    cluster.apply(SCOPED % "{routability: Cluster}, {}")  # one of each
+    cluster.wait_for(lambda: [scope for _, scope in addresses(cluster)] == ["Cluster", ""], "an address outside, too")
+    (_, _), (outside, _) = addresses(cluster)
+    assert outside != host and spec_of(cluster)["type"] == "LoadBalancer" and spec_of(cluster)["clusterIP"] == host
+    for each in (host, outside):
+        cluster.comes_to(lambda each=each: cluster.http(each, 80, "/").status, 200)
+
+    cluster.apply(SCOPED % "{routability: Cluster}, {routability: example.com/wan}")  # what there is serves
+    cluster.comes_to(lambda: assignment(cluster), "False/PartiallyAssigned")
+    cluster.comes_to(lambda: addresses(cluster), [(host, "Cluster")])
+    cluster.comes_to(lambda: cluster.condition("Gateway", "my-gateway", "Programmed"), "True")
+    cluster.comes_to(lambda: spec_of(cluster)["type"], "ClusterIP", "nobody outside to be let in")
+    assert cluster.http(host, 80, "/").status == 200
+
+    cluster.apply(SCOPED % "{routability: example.com/wan}")  # and where there is nothing nothing stands in
+    cluster.comes_to(lambda: (assignment(cluster), cluster.get("Gateway", "my-gateway")["status"].get("addresses") or []), ("False/NotAssigned", []))
+    cluster.comes_to(lambda: said(cluster.get("Gateway", "my-gateway")["status"]["conditions"])["Programmed"], "False/AddressNotAssigned")
+    cluster.apply(SCOPED % "")
+    cluster.comes_to(lambda: (assignment(cluster), spec_of(cluster)["type"]), ("True/AddressesAssigned", "LoadBalancer"))
+    cluster.kubectl("delete", "gateway", "my-gateway")
+    cluster.wait_for(lambda: cluster.get("Service", "my-gateway-gwfast") is None, "its Service to go")
+
+    cluster.apply(SCOPED % "{routability: Cluster, value: 10.96.77.7}")
+    cluster.comes_to(lambda: addresses(cluster), [("10.96.77.7", "Cluster")])
+    cluster.comes_to(lambda: cluster.http("10.96.77.7", 80, "/").status, 200)
+    cluster.apply(SCOPED % "{routability: Cluster, value: 10.96.77.8}")
+    cluster.comes_to(lambda: assignment(cluster), "False/NotAssigned", "a cluster IP stays what it is")
+    assert "Invalid value" not in logs(cluster) or spec_of(cluster)["clusterIP"] == "10.96.77.7"
+    told = cluster.kubectl("apply", "-f", "-", text=SCOPED % "{routability: Private}", check=False)
+    assert "Routability must be empty, Cluster, or an implementation-specific" in told
