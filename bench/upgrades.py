@@ -29,7 +29,7 @@ SIZE = 35
 WEBSOCKETS = 20
 CONNECTIONS = {"http1": 32, "http1-new": 8, "tls": 8, "tls-new": 2, "h2c": 4, "h2": 4}
 OURS = ("http1", "http1-new")  # which client.c speaks
-BEFORE = 1.0  # seconds of load before an upgrade, and after it
+BEFORE = 1.5  # seconds of load before an upgrade, and after it
 DRAIN = 600  # seconds: WebSockets are not to end before the last round
 
 

@@ -265,6 +265,13 @@ cdef class Engine:
         (limits.HANDSHAKE_LINES); untold: of how many it was not called since the last time."""
         self.clients.tell = told
 
+    def part(self) -> None:
+        """Keep what clients of UDP send that have a session, though others are to read the sockets as well from now on."""
+        cdef UdpSocket datagrams
+        self.loop.clock()
+        for datagrams in self.datagrams.values():
+            datagrams.part()
+
     def finish(self, handed_over: bool = False) -> None:
         """Stop accepting; answer what is in flight with 'Connection: close'; idle connections end soon. handed_over: others
         have the sockets and take what waits there, and the datagrams that come."""
@@ -273,9 +280,11 @@ cdef class Engine:
         for bind_id in list(self.acceptors):
             self.let_go(bind_id, 0 if handed_over else QUEUED)
         for datagrams in self.datagrams.values():
-            datagrams.drain()
             if handed_over:
+                datagrams.part()           # those that are new since part()
                 self.loop.watch(datagrams, 0)
+            else:
+                datagrams.drain()
         self.clients.drain()
 
     def abort(self) -> None:

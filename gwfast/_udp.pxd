@@ -2,6 +2,7 @@
 #
 #   UdpSocket    a bind's socket, one in each worker: finds the session of who sent a datagram, by address
 #   UdpSession   one client address: a socket connected to its backend, until it is idle
+#   UdpClient    a socket of our port that is connected to one client, once others read the bind's
 #
 # Sessions are in a table of chains and, by when they were used last, in a list: the idlest is first.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -40,9 +41,15 @@ cdef class UdpSocket(Peer):
     cdef void unlist(self, UdpSession session) noexcept
     cdef void drain(self) noexcept
     cdef void end_all(self) noexcept
+    cdef void take(self, const Ends *ends, size_t n) noexcept
+    cdef void part(self) noexcept
+
+cdef class UdpClient(Peer):
+    cdef UdpSession session
 
 cdef class UdpSession(Peer):
     cdef UdpSocket home
+    cdef UdpClient apart       # None: its client's datagrams come by `home`
     cdef Way way
     cdef Ends ends
     cdef uint32_t hash
@@ -55,6 +62,7 @@ cdef class UdpSession(Peer):
     cdef uint64_t look_ms      # when it is asked again whether its client should be elsewhere, while its endpoint is out
 
     cdef int connect(self) noexcept
+    cdef void part(self) noexcept
     cdef bint is_right(self) noexcept
     cdef bint moves(self) noexcept
     cdef void refused(self) noexcept

@@ -8,6 +8,9 @@ Rules
   once for each table and session, never of each datagram.
 - Each worker has a socket of its own on a port, and the kernel sends the datagrams of one client to one of them. When the
   number of workers changes it may choose another: the client's session then begins anew.
+- Where another gateway takes this one's place, it reads the binds' sockets, but a client that has a session keeps it here: it
+  gets a socket of its own, connected to it, which the kernel prefers. Where that cannot be (no descriptors, a port that needs
+  privileges), its next datagram begins a session there.
 - An answer leaves from the address that the client sent to, whatever addresses this machine has.
 - Nothing is kept: what a socket does not take is lost, as it would be on the way. There are so many sessions at most;
   a new one takes the place of the idlest.
@@ -35,6 +38,7 @@ cdef extern from * nogil:
     #include <stdint.h>
     #include <string.h>
     #include <sys/socket.h>
+    #include <unistd.h>
     union gw_control {
         char room[CMSG_SPACE(sizeof(struct in6_pktinfo))];
         struct cmsghdr align;
@@ -84,6 +88,31 @@ cdef extern from * nogil:
         }
         return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
+    /* A socket beside fd, on its port and the local address that a datagram came to, for one client. */
+    static int gw_connected(int fd, const uint8_t *client, uint32_t client_n, const uint8_t *local)
+    {
+        struct sockaddr_storage at;
+        socklen_t n = sizeof at, on_n = sizeof(int);
+        int made, on = 1, only = 0;
+        if (getsockname(fd, (struct sockaddr *)&at, &n) < 0) return -1;
+        if (at.ss_family == AF_INET && local[0] == 4)
+            memcpy(&((struct sockaddr_in *)&at)->sin_addr, local + 4, 4);
+        else if (at.ss_family == AF_INET6 && local[0] == 6)
+            memcpy(&((struct sockaddr_in6 *)&at)->sin6_addr, local + 4, 16);
+        else
+            return -1;
+        made = socket(at.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (made < 0) return -1;
+        if (at.ss_family == AF_INET6 && (getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, &on_n) < 0
+                                         || setsockopt(made, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only) < 0)) goto failed;
+        if (setsockopt(made, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0) goto failed;
+        if (bind(made, (struct sockaddr *)&at, n) < 0) goto failed;
+        if (connect(made, (const struct sockaddr *)client, client_n) < 0) goto failed;
+        return made;
+    failed:
+        close(made);
+        return -1;
+    }
     static int gw_tell_local(int fd)
     {
         int on = 1, family = 0;
@@ -95,6 +124,7 @@ cdef extern from * nogil:
     """
     ssize_t gw_datagram(int fd, void *at, size_t n, uint8_t *client, uint32_t *client_n, uint8_t *local)
     ssize_t gw_answer(int fd, void *at, size_t n, uint8_t *client, uint32_t client_n, const uint8_t *local)
+    int gw_connected(int fd, const uint8_t *client, uint32_t client_n, const uint8_t *local)
     int gw_tell_local(int fd)
     int SOCK_DGRAM
 
@@ -121,24 +151,19 @@ cdef class UdpSocket(Peer):
         return self.loop.add(self, EPOLLIN)    # level-triggered: what one turn leaves is announced again
 
     cdef void on_events(self, uint32_t events) noexcept:
-        cdef UdpSession session
-        cdef Ends ends
-        cdef ssize_t n
-        for _ in range(TURN):
-            n = gw_datagram(self.fd, self.loop.input, DATAGRAM, ends.client, &ends.client_n, ends.local)
-            if n < 0:
-                if n == -1 and (errno == EAGAIN or errno == EINTR):
-                    return
-                continue               # an ICMP error of an answer, or what was cut
-            session = self.find(&ends)
-            if session is None or session.moves():
-                session = self.admit(&ends)
-                if session is None:
-                    continue
-            session.way.bytes_in += n
-            self.used(session)
-            if send(session.fd, self.loop.input, n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 and errno == ECONNREFUSED:
-                session.refused()
+        take_all(self, self)
+
+    cdef void take(self, const Ends *ends, size_t n) noexcept:
+        """Pass a datagram on, which is in the loop's input."""
+        cdef UdpSession session = self.find(ends)
+        if session is None or session.moves():
+            session = self.admit(ends)
+            if session is None:
+                return
+        session.way.bytes_in += n
+        self.used(session)
+        if send(session.fd, self.loop.input, n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 and errno == ECONNREFUSED:
+            session.refused()
 
     cdef uint32_t chain(self, const Ends *ends) noexcept:
         return <uint32_t>(gw_hash(self.seed, <const char *>ends.client, ends.client_n, 0) % CHAINS)
@@ -226,9 +251,37 @@ cdef class UdpSocket(Peer):
             self.loop.arm(<UdpSession>at, self.loop.now_ms + self.idle_ms)
             at = (<UdpSession>at).later_used
 
+    cdef void part(self) noexcept:
+        """Give every client that has a session a socket of its own: from now on others may read this one."""
+        cdef PyObject *at = self.idlest
+        while at != NULL:
+            (<UdpSession>at).part()
+            at = (<UdpSession>at).later_used
+
     cdef void end_all(self) noexcept:
         while self.idlest != NULL:
             (<UdpSession>self.idlest).finish(FAULT_NONE)
+
+
+cdef void take_all(Peer where, UdpSocket home) noexcept:
+    """Take what a socket has, bounded."""
+    cdef Ends ends
+    cdef ssize_t n
+    for _ in range(TURN):
+        if where.closed:
+            return
+        n = gw_datagram(where.fd, home.loop.input, DATAGRAM, ends.client, &ends.client_n, ends.local)
+        if n >= 0:
+            home.take(&ends, n)
+        elif n == -1 and (errno == EAGAIN or errno == EINTR):
+            return                     # else an ICMP error of an answer, or what was cut
+
+
+@cython.final
+@cython.no_gc
+cdef class UdpClient(Peer):
+    cdef void on_events(self, uint32_t events) noexcept:
+        take_all(self, self.session.home)    # what came before it was connected may be others'
 
 
 @cython.final
@@ -249,6 +302,23 @@ cdef class UdpSession(Peer):
                 return 0
             close(self.fd)
             self.fd = -1
+
+    cdef void part(self) noexcept:
+        """Have a socket that its client's datagrams come to, whoever reads the bind's; without one where that cannot be."""
+        cdef UdpClient apart
+        cdef int fd
+        if self.apart is not None:
+            return
+        fd = gw_connected(self.home.fd, self.ends.client, self.ends.client_n, self.ends.local)
+        if fd < 0:
+            return
+        apart = UdpClient.__new__(UdpClient)
+        apart.fd, apart.loop, apart.session = fd, self.loop, self
+        if gw_tell_local(fd) == 0 and self.loop.add(apart, EPOLLIN) == 0:
+            self.apart = apart
+        else:
+            close(fd)
+            apart.fd = -1
 
     cdef bint is_right(self) noexcept:
         """Whether its client is still led to its endpoint: asked once for each table."""
@@ -296,4 +366,7 @@ cdef class UdpSession(Peer):
         self.way.fault = <uint8_t>fault
         self.way.end(self.address, self.address_n, NULL, 0, None)
         self.home.forget(self)
+        if self.apart is not None:
+            self.apart.close()
+            self.apart = None
         self.close()

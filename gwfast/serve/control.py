@@ -55,6 +55,10 @@ class Swap(_Message):
     generation: int
 
 
+class Part(_Message):
+    """To a worker: others are to read its sockets of UDP as well; who has a session there stays."""
+
+
 class Finish(_Message):
     """To a worker: drain and end. handed_over: others accept on its sockets now, and what waits there is theirs."""
 
@@ -67,6 +71,10 @@ class Abort(_Message):
 
 class Ready(_Message):
     """From a worker: its engine runs."""
+
+
+class Parted(_Message):
+    """From a worker: others may read its sockets of UDP."""
 
 
 class Applied(_Message):
@@ -97,7 +105,8 @@ class HandshakeFailed(_Message):
     unsaid: int
 
 
-Message = Start | Listen | Unlisten | Take | Swap | Finish | Abort | Ready | Applied | Refused | Told | HandshakeFailed
+Message = (Start | Listen | Unlisten | Take | Swap | Part | Finish | Abort
+           | Ready | Parted | Applied | Refused | Told | HandshakeFailed)
 _decode = msgspec.json.Decoder(Message).decode
 _encode = msgspec.json.encode
 

@@ -36,7 +36,7 @@ class Member:
         self.index = index
         self.pid = 0
         self.channel: control.Channel | None = None
-        self.ready = False
+        self.ready = self.parted = False
         self.applied = 0
         self.settled = 0
         self.started = 0.0
@@ -118,6 +118,16 @@ class Crew:
             os.close(self._former.pop())
         return settled
 
+    async def part(self, timeout: float) -> None:
+        """Let clients of UDP stay with their workers, before others read the sockets as well; bounded, as it is only better."""
+        if not any(port.udp for port in self._ports):
+            return
+        members = self._takers()
+        for member in members:
+            member.parted = False
+            member.channel.send(control.Part())
+        await self._until(lambda: all(member.parted or not member.pid or member.vital.stuck for member in members), timeout)
+
     def finish(self, handed_over: bool = False) -> None:
         """Let every worker drain and end; none is replaced any more. handed_over: others accept on the sockets."""
         self._end(control.Finish(handed_over), handed_over)
@@ -159,6 +169,8 @@ class Crew:
             case control.Ready():
                 member.ready = True
                 self._introduce(member)
+            case control.Parted():
+                member.parted = True
             case control.Applied(generation):
                 member.applied = member.settled = generation
             case control.Told(text):

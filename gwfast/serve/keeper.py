@@ -8,7 +8,9 @@ The supervisor executes this file in its own place: its process, its children an
 container's init, runit or supervisord see a gateway that runs on, and TERM, INT, HUP and USR2 go where they should.
 
 Rules
-- Signals go to the supervisor that took over last. A second TERM or INT ends old workers at once.
+- Over the socket a supervisor says its process id when it takes over, and '=STATUS' when it ends: it may be nobody's child here
+  while the one before, which is a keeper as well by then, waits for its own workers.
+- Signals go to the supervisor that took over last. A second TERM or INT ends old workers at once, those of others before too.
 - When the other end of the socket is closed by everybody, the gateway is over: so is this process, with the status of the
   supervisor that was the last; where that was 0, once old workers have drained.
 - Old workers that have not ended in time are killed.
@@ -36,6 +38,8 @@ class Keeper:
         self._end = socket.socket(fileno=fd) if fd >= 0 else None
         self._deadline = time.monotonic() + seconds
         self._statuses: dict[int, int] = {}
+        self._former: list[int] = []  # process descriptors of supervisors that have been upgraded, and may be keepers
+        self._childless = False
         self._over: float | None = None  # when the socket was closed
         self._ends = 0  # signals that end
         self._wake, theirs = os.pipe()
@@ -70,17 +74,27 @@ class Keeper:
                 return
             except OSError:
                 said = b""
-            if said:
+            if said.startswith(b"="):
+                self._statuses[self.main] = int(said[1:])
+            elif said:
+                self._remember()
                 self.main = int(said)
             else:
                 self._over = time.monotonic()
                 self._poll.unregister(self._end)
 
+    def _remember(self) -> None:
+        with contextlib.suppress(OSError):  # it is gone, or there are no such descriptors here
+            self._former.append(os.pidfd_open(self.main))
+
     def _reap(self) -> None:
-        with contextlib.suppress(ChildProcessError):
+        self._childless = False
+        try:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 self._statuses[ended[0]] = os.waitstatus_to_exitcode(ended[1])
                 self.workers.discard(ended[0])
+        except ChildProcessError:
+            self._childless = True
         if self.workers and time.monotonic() >= self._deadline:
             self._kill_workers()
 
@@ -98,7 +112,7 @@ class Keeper:
         status = self._statuses.get(self.main)
         if status is None:
             return LOST if time.monotonic() >= self._over + REAP_WAIT else None
-        if status == 0 and self.workers:
+        if status == 0 and not self._childless:
             return None
         return status if status >= 0 else 128 - status
 
@@ -121,6 +135,9 @@ class Keeper:
         if self.main and self.main not in self._statuses:
             _kill(self.main, number)
         if number in (signal.SIGTERM, signal.SIGINT):
+            for descriptor in self._former:
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(descriptor, number)
             self._ends += 1
             if self._ends > 1:
                 self._kill_workers()
@@ -141,4 +158,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    os._exit(main(sys.argv[1:]))  # while an interpreter finalizes, a signal would be its status

@@ -20,6 +20,7 @@ from gwfast.serve.handover import Inheritance, Passed, State
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.upgrade import Heir, Upgrades
 
+PART = 1.0  # seconds for workers to part with the sockets of UDP
 ANSWERS = 2.0  # seconds for the admin server's last answers: who asked for the upgrade gets one
 FOLLOWER = 5.0  # for what follows to end
 LATE = 1.0  # beyond the time to drain, until a worker is killed
@@ -37,9 +38,10 @@ class Succession:
         self._log = log
         self.given = given
         self.heir: Heir | None = None
-        self._keeper = given.keeper if given else None
-        keeps = self._keeper is None and "NOTIFY_SOCKET" not in os.environ
-        self.upgrades = Upgrades(loop, log, options.upgrade_timeout, self._state, self._handed, self._refused, keeps=keeps)
+        self._keeper = None  # the socket to who keeps the place of the first of us, once we serve
+        keeps = not (given and given.keeper) and "NOTIFY_SOCKET" not in os.environ
+        self.upgrades = Upgrades(loop, log, options.upgrade_timeout, self._state, self._handed, self._refused,
+                                 lambda: supervisor.crew.part(PART), keeps=keeps)
 
     # ---- To take over
 
@@ -86,6 +88,7 @@ class Succession:
         await self._of.admin.take(self._loop, given.admin)
         self._of.ports.close_left()
         self._write_pid()
+        self._keeper = given.keeper
         if self._keeper is not None:
             self._loop.add_reader(self._keeper.fileno(), self._keeper_ended)
         given.serving()
@@ -103,6 +106,12 @@ class Succession:
         """Who started the gateway knows the keeper's process alone: if that is ended, it is all."""
         self._loop.remove_reader(self._keeper.fileno())
         self._of.stop(signal.SIGTERM)
+
+    def end(self, status: int) -> None:
+        """Tell who keeps the place of the first of us how we end."""
+        if self._keeper is not None:
+            with contextlib.suppress(OSError):
+                self._keeper.send(b"=%d" % status)
 
     # ---- To be replaced
 

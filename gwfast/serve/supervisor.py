@@ -454,6 +454,7 @@ class Supervisor:
             await self.crew.gone(1)
         self.admin.close()
         pidfile.remove(self._options.pid_file)
+        self.succession.end(self._exit)
         self.aside.close()
         self._brisk.close()
         self._log.info("gwfast ends")

@@ -3,6 +3,7 @@
     old supervisor                                     new supervisor: the same command line, the program that is on disk now
     starts it, with its listening sockets    ──>       reads the configuration, starts workers, which take a table
     (serves on; so do its workers)           <──       Ready
+    clients of UDP get sockets of their own
     Go                                       ──>       its workers accept on the same sockets, its admin port answers
     its workers accept no more and drain     <──       Serving
     becomes a keeper, see `keeper`                     serves
@@ -36,7 +37,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import msgspec
@@ -82,17 +83,19 @@ class Upgrades:
     """Upgrades of one gateway, one at a time.
 
     refused(): why there can be none, '': there can. state(keeper): what is handed over; keeper: a descriptor that goes along,
-    -1: the one that it has, or none. taken(heir): told once, when another one serves.
+    -1: the one that it has, or none. part(): what is to be done before Go. taken(heir): told once, when another one serves.
     """
 
     def __init__(self, loop, log, timeout: float, state: Callable[[int], State], taken: Callable[[Heir], None],
-                 refused: Callable[[], str], *, keeps: bool = True, command: Callable[[], list[str]] = command):
+                 refused: Callable[[], str], part: Callable[[], Awaitable[None]], *, keeps: bool = True,
+                 command: Callable[[], list[str]] = command):
         self._loop = loop
         self._log = log
         self._timeout = timeout
         self._state = state
         self._taken = taken
         self._refused = refused
+        self._part = part
         self._keeps = keeps
         self._command = command
         self._task: asyncio.Task | None = None
@@ -155,6 +158,7 @@ class Upgrades:
                 program = Program(self._loop, self._command(), self._state(theirs.fileno() if theirs else -1))
             self._log.info("an upgrade begins", new_pid=program.pid, at_most_s=self._timeout)
             ready = await program.expect(Ready, self._timeout)
+            await self._part()
             self._gone = True
             program.channel.send(Go())
             await program.expect(Serving, GO_WAIT)

@@ -27,6 +27,8 @@ from gwfast.serve.control import (
     Finish,
     HandshakeFailed,
     Listen,
+    Part,
+    Parted,
     Ready,
     Refused,
     Start,
@@ -90,6 +92,9 @@ class Worker:
                 engine.unlisten(bind)
             case Take(bind):
                 engine.take(descriptors[0], bind)
+            case Part():
+                engine.part()
+                self._channel.send(Parted())
             case Finish(handed_over):
                 self.finish(handed_over)
             case Abort():

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from bench import strict
-from proxy_gateway import Gateway, alive, children, comm, free_port, gateway, listener, route, rule, service, until, write
+from proxy_gateway import Gateway, alive, children, comm, free_port, gateway, listener, resource, route, rule, service, until, write
 from proxy_tls import HOST, authority, https, secret
 
 GOOD = "import sys\nfrom gwfast.cli import main\nsys.exit(main())\n"
@@ -156,6 +156,64 @@ def test_a_websocket_lives_on(begun) -> None:
     assert any(map(alive, old)), "a worker that has a client drains"
     stream.close()
     until(lambda: not any(map(alive, old)), 30)
+
+
+def end_at_once(gw: Gateway) -> None:
+    """End it though clients are there; two signals that come at once are one."""
+    until(lambda: gw.process.terminate() or gw.process.poll() is not None, 30)
+    assert gw.process.poll() == 0
+    gw.ended = True
+    until(lambda: not children(gw.process.pid))
+
+
+class Datagrams:
+    """A backend of UDP that answers with the port that it was asked from: a session has one."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self.answer, daemon=True).start()
+
+    def answer(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                _, asked = self.socket.recvfrom(65536)
+                self.socket.sendto(b"%d" % asked[1], asked)
+
+
+def asked(client: socket.socket) -> bytes:
+    """Send a datagram; what is answered."""
+    client.send(b"?")
+    return client.recv(100)
+
+
+@pytest.mark.parametrize("where", ["127.0.0.1", "::1", "127.0.0.2"])
+def test_a_client_of_datagrams_stays_where_it_was(run, program, where: str) -> None:
+    """Over two upgrades its session goes on, at an address of the machine's that it chose; a new client has one of the new gateway."""
+    backend, port = Datagrams(), free_port()
+    udp = {"protocol": "UDP", "port": 7}
+    documents = [gateway(listener(port, "udp", protocol="UDP"), addresses=[]), resource("Service", "udp", {"ports": [udp]}, "v1"),
+                 {**resource("EndpointSlice", "udp", api="discovery.k8s.io/v1", labels={"kubernetes.io/service-name": "udp"}),
+                  "addressType": "IPv4", "ports": [{"port": backend.port, "protocol": "UDP"}], "endpoints": [{"addresses": ["127.0.0.1"]}]},
+                 resource("UDPRoute", "udp", {"parentRefs": [{"name": "gw"}], "rules": [{"backendRefs": [{"name": "udp", "port": 7}]}]})]
+    gw = run(*documents, program=program.command, options=("--workers", "2", "--drain-timeout", f"{DRAIN}s"))
+    with contextlib.ExitStack() as stack:
+        def client() -> socket.socket:
+            made = stack.enter_context(socket.socket(socket.AF_INET6 if ":" in where else socket.AF_INET, socket.SOCK_DGRAM))
+            made.settimeout(30)
+            made.connect((where, port))
+            return made
+        clients = [client() for _ in range(10)]
+        before = [asked(each) for each in clients]
+        assert len(set(before)) == 10
+        for _ in range(2):
+            upgrade(gw)
+            assert [asked(each) for each in clients] == before
+            newer = client()
+            assert len({asked(newer) for _ in range(3)}) == 1
+    backend.socket.close()
+    end_at_once(gw)
 
 
 def test_what_has_begun_is_answered_and_said_to_be_the_last(begun) -> None:

@@ -13,10 +13,12 @@ MESSAGES = [
     control.Listen(3),
     control.Unlisten(3),
     control.Swap(7),
+    control.Part(),
     control.Finish(),
     control.Finish(handed_over=True),
     control.Abort(),
     control.Ready(),
+    control.Parted(),
     control.Applied(7),
     control.Refused("Swap", "ValueError: no table"),
 ]

@@ -136,7 +136,7 @@ def group(pid: int) -> list[str]:
 
 async def attempt(*command: str, timeout: float = PATIENCE) -> upgrade.Upgrades:
     upgrades = upgrade.Upgrades(asyncio.get_running_loop(), Told(), timeout, lambda keeper: State(pid=os.getpid(), keeper=keeper),
-                                lambda heir: pytest.fail("nobody took over"), lambda: "", command=lambda: list(command))
+                                lambda heir: pytest.fail("nobody took over"), lambda: "", asyncio.Event().wait, command=lambda: list(command))
     with pytest.raises(upgrade.NotUpgraded) as error:
         await upgrades.upgrade()
     upgrades.why = str(error.value)
@@ -296,8 +296,9 @@ def test_a_second_term_ends_old_workers_at_once():
         until(lambda: kept.process.send_signal(signal.SIGTERM) or gone(kept.workers[0]))  # two that come at once are one
 
 
-def test_a_keeper_follows_who_takes_over_last():
-    """The next one says its process id over the socket, before the one before ends."""
+@pytest.mark.parametrize("said, status", [(b"=0", 0), (b"=3", 3), (b"", keeper.LOST)], ids=["0", "3", "nothing"])
+def test_a_keeper_follows_who_takes_over_last(said, status):
+    """The next one says its process id over the socket, before the one before ends; and its status, as it may be nobody's child."""
     with Kept(gateway="exit 0") as kept:
         other = subprocess.Popen(["sleep", "600"])
         try:
@@ -309,8 +310,10 @@ def test_a_keeper_follows_who_takes_over_last():
         finally:
             other.kill()
             other.wait()
+        if said:
+            kept.end.send(said)
         kept.end.close()
-        assert kept.ends() == keeper.LOST, "nobody knows how it ended: it was not this one's child"
+        assert kept.ends() == status
 
 
 # ---- The rest
