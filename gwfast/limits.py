@@ -176,6 +176,7 @@ DOCUMENT_DEPTH = 100  # a Gateway API resource needs 12
 ALIAS_NODES = 100_000  # that aliases may add to a YAML document, against "billion laughs"
 NUMBER_DIGITS = 400  # a longer plain scalar is a string; int() takes time in proportion to the square
 CONFIG_FILE_BYTES = 1 << 30  # a larger file in a folder is a mistake
+PEM_FILE_BYTES = 1 << 20  # as a Secret of Kubernetes has at most
 PROBLEMS_PER_RESOURCE = 32
 
 # The stream from a controller to its data planes.

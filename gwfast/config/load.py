@@ -1,6 +1,7 @@
 """Files into resources, again and again: only what changed is read, and what is wrong keeps its last good version.
 
     paths -> File (stat, documents by digest) -> Item (one resource in one place) -> claims: Key -> Items -> Store
+                                                                        PEM files that CertificateFiles name ────^
 
 Rules:
 - A file is read when its stat changed, a document is parsed when its text changed, and a resource is a new object
@@ -23,6 +24,7 @@ from gwfast.config import model as m
 from gwfast.config import validate
 from gwfast.config.decode import Finding
 from gwfast.config.files import File, Walk, alone, gone, matters, signature
+from gwfast.config.pem import PemFiles
 from gwfast.config.read import Item
 from gwfast.config.store import Store, content, same
 from gwfast.errors import Problem, Source
@@ -38,6 +40,7 @@ class Loaded(msgspec.Struct, kw_only=True):
     changed: frozenset[m.Key] = frozenset()
     removed: frozenset[m.Key] = frozenset()
     bundle: str = ""  # version of the Gateway API that the source holds, such as '1.6.1'; '' where that is ours
+    named: frozenset[str] = frozenset()  # absolute paths of files that the resources name, to be watched as the paths are
     failed: int = 0  # files, folders and objects that were looked at and hold something new that is wrong, or cannot be read
 
 
@@ -63,6 +66,8 @@ class Loader:
         self._troubled: set[File] = set()
         self._rivals: set[m.Key] = set()
         self._refused: dict[m.Key, list[Finding]] = {}  # valid by themselves, but not as a change
+        self._pem = PemFiles()
+        self._unfound: frozenset[str] = frozenset()  # files that resources name and that could not be read, the last time
         self._failed: set[str] = set()  # paths of which this load found something new that is wrong
 
     def load(self, changed: set[str] | None = None) -> Loaded:
@@ -74,13 +79,13 @@ class Loader:
                 touched |= self._read(file, left)
             for key in touched:
                 self._decide(key)
-            return self._loaded()
+            return self._loaded(changed)
 
     # ---- Files
 
     def _stale(self, changed: set[str] | None) -> list[tuple[File, bool]]:
         """Find the files to read again, and whether each is gone."""
-        if changed is not None and self._come(changed - self._absolute.keys()):
+        if changed is not None and self._come(changed - self._absolute.keys() - self._pem.paths):
             named = [self._absolute[path] for path in sorted(changed & self._absolute.keys())]
             if not any(os.path.isdir(file.path) for file in named):
                 return [(file, not file.explicit and gone(file.path)) for file in named]
@@ -232,10 +237,17 @@ class Loader:
             new.metadata.generation = max(generation, new.metadata.generation)
         self._store.put(key, new, item.selection)
 
-    def _loaded(self) -> Loaded:
+    def _loaded(self, looked: set[str] | None) -> Loaded:
         changes = self._store.settle()
-        return Loaded(resources=dict(self._store.served), problems=list(self._problems()), unreadable=self._unreadable(),
-                      failed=len(self._failed), added=changes.added, changed=changes.changed, removed=changes.removed)
+        resources = dict(self._store.served)
+        filled = self._pem.fill(resources, changes.added | changes.changed | changes.removed, looked)
+        unfound = tuple(self._pem.unreadable())
+        self._failed.update({path for path, _ in unfound} - self._unfound)
+        self._unfound = frozenset(path for path, _ in unfound)
+        return Loaded(resources=resources, problems=[*self._problems(), *self._pem.problems()],
+                      unreadable=self._unreadable() + unfound, named=self._pem.paths, failed=len(self._failed),
+                      added=changes.added, changed=changes.changed | filled - changes.added - changes.removed,
+                      removed=changes.removed)
 
     def _unreadable(self) -> tuple[tuple[str, str], ...]:
         """Return what could not be read, and why."""

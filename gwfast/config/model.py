@@ -113,6 +113,7 @@ class Resource(
     group: ClassVar[str] = GATEWAY_GROUP
     version: ClassVar[str] = "v1"
     namespaced: ClassVar[bool] = True
+    in_clusters: ClassVar[bool] = True  # whether it is read from an API server as well
 
     api_version: str = GATEWAY_GROUP + "/v1"
     metadata: ObjectMeta
@@ -889,6 +890,32 @@ class PythonFilter(Resource, kw_only=True):
     spec: PythonFilterSpec
 
 
+# ---- CertificateFile: our own (deploy/crds/certificatefiles.yaml). What a kubernetes.io/tls Secret has in it is in files here.
+
+
+FileName = Annotated[str, Meta(min_length=1, max_length=4096)]  # PATH_MAX of Linux
+
+
+class CertificateFileSpec(_Type, kw_only=True):
+    """Names of PEM files, from the folder of the file that this is written in: as tls.crt, tls.key and ca.crt of a Secret."""
+
+    certificate: FileName | None = None
+    key: FileName | None = None
+    ca: FileName | None = None
+
+
+class CertificateFile(Resource, kw_only=True):
+    kind: ClassVar[str] = "CertificateFile"
+    group: ClassVar[str] = OWN_GROUP
+    version: ClassVar[str] = "v1alpha1"
+    in_clusters: ClassVar[bool] = False
+    api_version: str = OWN_GROUP + "/v1alpha1"
+    spec: CertificateFileSpec
+    # By field of the spec, when they were read last (config.pem): what was in the files, and why one cannot be read.
+    content: dict[str, bytes] = field(default_factory=dict, name="-content")
+    unread: dict[str, str] = field(default_factory=dict, name="-unread")
+
+
 # ---- BackendPolicy: our own (deploy/crds/backendpolicies.yaml). Names are those of Envoy Gateway's BackendTrafficPolicy.
 
 
@@ -1172,6 +1199,7 @@ KINDS: dict[tuple[str, str], type[Resource]] = {
     for kind in (
         GatewayClass, Gateway, ListenerSet, HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, UDPRoute, ReferenceGrant,
         BackendTLSPolicy, XBackendTrafficPolicy, XBackend, XTelemetryPolicy, PythonFilter, BackendPolicy, GatewayParameters,
+        CertificateFile,
         Namespace, Service, EndpointSlice, Secret, ConfigMap, ClusterTrustBundle,
     )
 }

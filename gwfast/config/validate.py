@@ -574,6 +574,16 @@ def _python_filter(spec: m.PythonFilterSpec, version: str) -> Findings:
         yield Finding("spec.timeout", "timeout has to be more than 0s and at most 1h")
 
 
+# ---- CertificateFile
+
+
+def _certificate_file(spec: m.CertificateFileSpec, version: str) -> Findings:
+    if (spec.certificate is None) != (spec.key is None):
+        yield Finding("spec", "certificate and key have to be given together")
+    if spec.certificate is None and spec.ca is None:
+        yield Finding("spec", "certificate and key, or ca, have to be given")
+
+
 # ---- BackendPolicy
 
 
@@ -666,6 +676,7 @@ _RULES: dict[type[m.Resource], Callable[[object, str], Findings]] = {
     m.XBackendTrafficPolicy: _x_backend_traffic_policy,
     m.XBackend: _x_backend,
     m.PythonFilter: _python_filter,
+    m.CertificateFile: _certificate_file,
     m.BackendPolicy: _backend_policy,
     m.GatewayParameters: _gateway_parameters,
     m.Service: _service,

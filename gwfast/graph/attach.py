@@ -74,7 +74,7 @@ class Attacher:
                  keeps: bool = False):
         self._options = options
         self._resources = self.resources = Resources()
-        self._credentials = Credentials(self._resources, keeps)
+        self._credentials = Credentials(self._resources, keeps, files=not (options.filters_by_class or options.data_plane))
         self._backends = Backends(
             self._resources, options,
             lambda service, port: protection(service, port, self._resources, self._credentials),
@@ -198,7 +198,7 @@ class Attacher:
                     services |= named
                 for service in named if key.kind != "BackendTLSPolicy" else ():
                     self._backends.refresh(service)
-            elif key.kind in ("ConfigMap", "ClusterTrustBundle"):
+            elif key.kind in ("ConfigMap", "ClusterTrustBundle", "CertificateFile"):
                 services.update(service for one in self._resources.trusting(key) for service in policy_services(one))
                 services.update(self._resources.coded(key))
                 services.update(self._x_backends_with(key))

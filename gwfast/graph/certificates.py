@@ -5,6 +5,8 @@ Rules:
 - What OpenSSL would refuse at the first handshake is refused here, where there is a condition to say so.
 - What served goes on serving where its Secret breaks, and what has expired serves (nginx: the same), each with a condition. A
   reference that is not permitted any more leads nowhere at once.
+- A CertificateFile names files of the machine that gwfast runs on. In a cluster that is a Pod whose files are not for whoever may
+  write a Gateway: there it is refused, whatever it names.
 - cryptography and pyOpenSSL are imported when there is something to check: most configurations have nothing.
 """
 from __future__ import annotations
@@ -16,8 +18,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
-from gwfast.config.model import (CERTIFICATES_GROUP, ClusterTrustBundle, ConfigMap, Key, LocalObjectReference, ObjectReference,
-                                 Resource, Secret)
+from gwfast.config.model import (CERTIFICATES_GROUP, OWN_GROUP, CertificateFile, ClusterTrustBundle, ConfigMap, Key,
+                                 LocalObjectReference, ObjectReference, Resource, Secret)
 from gwfast.config.model import SecretObjectReference as SecretReference
 from gwfast.graph.model import Certificate, Doubt
 from gwfast.graph.refs import Resources
@@ -38,6 +40,9 @@ class Found(NamedTuple):
     wrong: Refusal | None = None
 
 
+Place = tuple[Key, Key, Callable]  # who refers to what, and what it has to be: a CertificateFile may be both
+
+
 class _Held(NamedTuple):
     """What a reference led to last, and why that is in doubt ('': it is not)."""
 
@@ -48,20 +53,24 @@ class _Held(NamedTuple):
 class Credentials:
     """Resolves references to certificates and authorities; checks a Secret or ConfigMap once while it is the same.
 
-    keeps: a reference whose Secret or ConfigMap is no good any more leads to what it held when it was.
+    keeps: a reference whose Secret or ConfigMap is no good any more leads to what it held when it was. files: CertificateFiles
+    are taken.
     """
 
-    def __init__(self, resources: Resources, keeps: bool = False):
+    def __init__(self, resources: Resources, keeps: bool = False, files: bool = True):
         self._resources = resources
         self._keeps = keeps
-        self._checked: dict[Key, tuple[Resource, object]] = {}
-        self._held: dict[str, dict[tuple[Key, Key], _Held]] = defaultdict(dict)  # by the kind that refers, then by who to what
-        self._asked: set[tuple[Key, Key]] = set()
+        self._files = files
+        self._checked: dict[Key, tuple[Resource, dict[Callable, object]]] = {}
+        self._held: dict[str, dict[Place, _Held]] = defaultdict(dict)  # by the kind that refers
+        self._asked: set[Place] = set()
         self._doubts: dict[str, dict[Key, Doubt]] = {}  # by the same kinds
         self.turns_at = math.inf  # when a certificate will begin or cease to be valid
 
     def certificate(self, ref: SecretReference, owner: Resource, invalid: str) -> Found:
         """Return the Certificate that a certificateRef of `owner` names; `invalid` is the reason for all but a missing grant."""
+        if is_file(ref):
+            return self._find(ref, owner, certificate_of_files, invalid) if self._files else _of_a_machine(ref, invalid)
         if (ref.group, ref.kind) != ("", "Secret"):
             return Found(None, Refusal(invalid, f"certificates are Secrets, not {ref.group}/{ref.kind}"))
         return self._find(ref, owner, certificate, invalid)
@@ -70,6 +79,9 @@ class Credentials:
         """Return the PEM that a caCertificateRef of `owner` names; `kind_reason` is the one for a wrong kind."""
         if is_bundle(ref):
             return self._find(ref, owner, authorities_of_cluster, "InvalidCACertificateRef")
+        if is_file(ref):
+            reason = "InvalidCACertificateRef"
+            return self._find(ref, owner, authorities_of_files, reason) if self._files else _of_a_machine(ref, reason)
         if (ref.group, ref.kind) != ("", "ConfigMap"):
             return Found(None, Refusal(kind_reason, f"certificate authorities are ConfigMaps, not {ref.group}/{ref.kind}"))
         return self._find(ref, owner, authorities, "InvalidCACertificateRef")
@@ -89,11 +101,11 @@ class Credentials:
         yield
         for kind in kinds:
             held = self._held[kind] = {place: one for place, one in self._held[kind].items() if place in self._asked}
-            self._doubts[kind] = {key: one.doubt for (_, key), one in held.items() if one.doubt}
+            self._doubts[kind] = {key: one.doubt for (_, key, _), one in held.items() if one.doubt}
 
     def _find(self, ref, owner: Resource, check: Callable, reason: str) -> Found:
         key = authority_key(ref, owner.metadata.namespace)
-        place = (owner.key, key)
+        place = (owner.key, key, check)
         self._asked.add(place)
         source = (owner.group, owner.kind, owner.metadata.namespace)
         if key.namespace and not self._resources.permits(source, (ref.group, ref.kind), key.namespace, ref.name):
@@ -111,21 +123,22 @@ class Credentials:
         # a good authority a BackendTLSPolicy is not accepted, and what it protects fails (backendtlspolicy_types.go:183-187).
         held = self._held[owner.kind].pop(place, None)
         message = f"{key}: {result}" if resource else result
-        ends = check is not certificate and (resource is None or owner.kind == "BackendTLSPolicy")
+        ends = check not in (certificate, certificate_of_files) and (resource is None or owner.kind == "BackendTLSPolicy")
         if held is None or not self._keeps or ends:
             return Found(None, Refusal(reason, message))
         self._held[owner.kind][place] = _Held(held.value, "kept")
         return Found(held.value, Refusal(reason, f"{message}; what was there before serves on"))
 
-    def _hold(self, place: tuple[Key, Key], value: Certificate | bytes, reason: str) -> Found:
+    def _hold(self, place: Place, value: Certificate | bytes, reason: str) -> Found:
         """Take note of what is good, or is as long as nobody looks at the clock: that is for clients to decide."""
         doubt, message, now = "", "", time.time()
+        what = "tls.crt" if place[1].kind == "Secret" else "the certificate"
         if isinstance(value, Certificate):
             self.turns_at = min([self.turns_at, *(at for at in (value.not_before, value.not_after) if at > now)])
             if value.not_after <= now:
-                doubt, message = "expired", f"tls.crt expired on {_day(value.not_after)}"
+                doubt, message = "expired", f"{what} expired on {_day(value.not_after)}"
             elif value.not_before > now:
-                doubt, message = "not_yet_valid", f"tls.crt is not valid before {_day(value.not_before)}"
+                doubt, message = "not_yet_valid", f"{what} is not valid before {_day(value.not_before)}"
         self._held[place[0].kind][place] = _Held(value, doubt)
         return Found(value, Refusal(reason, f"{place[1]}: {message}; it is served all the same") if doubt else None)
 
@@ -133,53 +146,79 @@ class Credentials:
         key = resource.key
         known = self._checked.get(key)
         if known is None or known[0] is not resource:
-            known = self._checked[key] = (resource, check(resource))
-        return known[1]
+            known = self._checked[key] = (resource, {})
+        if check not in known[1]:
+            known[1][check] = check(resource)
+        return known[1][check]
 
 
 def certificate(secret: Secret) -> Certificate | str:
     """Return the certificate of a kubernetes.io/tls Secret, or what is wrong with it."""
+    chain, key = secret.data.get("tls.crt", b""), secret.data.get("tls.key", b"")
+    if not chain or not key:
+        return "the Secret needs tls.crt and tls.key"
+    return _pair(secret.key, chain, key, "tls.crt", "tls.key")
+
+
+def certificate_of_files(files: CertificateFile) -> Certificate | str:
+    """Return the certificate of two files, or what is wrong with them."""
+    if files.spec.certificate is None or files.spec.key is None:
+        return "it names no certificate and key, only a ca"
+    if unread := files.unread.get("certificate") or files.unread.get("key"):
+        return unread
+    return _pair(files.key, files.content["certificate"], files.content["key"], f"the certificate {files.spec.certificate}",
+                 f"the key {files.spec.key}")
+
+
+def _pair(owner: Key, chain: bytes, key: bytes, chain_name: str, key_name: str) -> Certificate | str:
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
-    chain, key = secret.data.get("tls.crt", b""), secret.data.get("tls.key", b"")
-    if not chain or not key:
-        return "the Secret needs tls.crt and tls.key"
     try:
         certificates = x509.load_pem_x509_certificates(chain)
     except ValueError:
-        return "tls.crt is not a PEM certificate"
+        return f"{chain_name} is not a PEM certificate"
     try:  # whether the parts of an RSA key are primes takes longer than all the rest
         private = serialization.load_pem_private_key(key, None, unsafe_skip_rsa_key_validation=True)
         matches = _public(private.public_key()) == _public(certificates[0].public_key())
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        return "tls.key is not an unencrypted PEM private key"
+        return f"{key_name} is not an unencrypted PEM private key"
     if not matches:
-        return "tls.key does not belong to tls.crt"
-    if words := _weakness(private):
+        return f"{key_name} does not belong to {chain_name}"
+    if words := _weakness(private, key_name):
         return words
     not_before, not_after = (at.timestamp() for at in (certificates[0].not_valid_before_utc, certificates[0].not_valid_after_utc))
-    return Certificate(secret=secret.key, chain=chain, key=key, names=_names(certificates[0]), not_before=not_before,
+    return Certificate(secret=owner, chain=chain, key=key, names=_names(certificates[0]), not_before=not_before,
                        not_after=not_after)
 
 
-def _weakness(key) -> str:
+def _weakness(key, name: str) -> str:
     """Say what keeps OpenSSL (security level 2) or clients from using a key."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
     if isinstance(key, rsa.RSAPrivateKey):
-        return "" if key.key_size >= 2048 else f"tls.key is an RSA key of {key.key_size} bits: 2048 are needed"
+        return "" if key.key_size >= 2048 else f"{name} is an RSA key of {key.key_size} bits: 2048 are needed"
     if isinstance(key, ec.EllipticCurvePrivateKey):
         known = isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1)
-        return "" if known else f"tls.key is on the curve {key.curve.name}: P-256, P-384 or P-521 is needed"
+        return "" if known else f"{name} is on the curve {key.curve.name}: P-256, P-384 or P-521 is needed"
     known = isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
-    return "" if known else "tls.key is of a kind that TLS has no use for"
+    return "" if known else f"{name} is of a kind that TLS has no use for"
 
 
 def is_bundle(ref) -> bool:
     """Whether a caCertificateRef names a ClusterTrustBundle, which is in no namespace."""
     return (ref.group, ref.kind) == (CERTIFICATES_GROUP, "ClusterTrustBundle")
+
+
+def is_file(ref) -> bool:
+    """Whether a reference names a CertificateFile."""
+    return (ref.group, ref.kind) == (OWN_GROUP, CertificateFile.kind)
+
+
+def _of_a_machine(ref, reason: str) -> Found:
+    return Found(None, Refusal(reason, f"CertificateFile {ref.name} would be files of the Pod that gwfast runs in: in a cluster "
+                               "certificates are in Secrets, authorities in ConfigMaps"))
 
 
 def authority_key(ref, namespace: str) -> Key:
@@ -210,6 +249,22 @@ def authorities(config_map: ConfigMap) -> bytes | str:
         x509.load_pem_x509_certificates(pem)
     except ValueError:
         return "ca.crt is not a PEM certificate"
+    return pem
+
+
+def authorities_of_files(files: CertificateFile) -> bytes | str:
+    """Return the PEM certificates of a file, or what is wrong with it."""
+    from cryptography import x509
+
+    if files.spec.ca is None:
+        return "it names no ca"
+    if unread := files.unread.get("ca"):
+        return unread
+    pem = files.content["ca"]
+    try:
+        x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        return f"the ca {files.spec.ca} is not a PEM certificate"
     return pem
 
 

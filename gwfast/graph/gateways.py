@@ -410,5 +410,5 @@ def is_infrastructure(resource: Resource) -> bool:
     """Return whether a survey can depend on a resource."""
     return resource.kind in (
         "GatewayClass", "Gateway", "ListenerSet", "Namespace", "Secret", "ConfigMap", "ClusterTrustBundle", "ReferenceGrant",
-        "GatewayParameters",
+        "GatewayParameters", "CertificateFile",
     ) or resource.kind == "Service" and bool(led_gateways(resource))

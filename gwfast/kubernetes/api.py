@@ -88,14 +88,15 @@ def plural(kind: str) -> str:
 def _kind(group: str, version: str, resource: "_Resource", status: bool) -> Kind | None:
     """Return what the server has; None where it is not read here."""
     read_as = versions.lookup(f"{group}/{version}", resource.kind)
-    if read_as is None:
+    if read_as is None or not read_as.kind.in_clusters:
         return None
     ours = read_as.kind
     rank = 0 if (ours.group, ours.kind) == (group, resource.kind) else 1 + (group == versions.OLD_GROUP)
     return Kind(group, resource.kind, version, resource.name, resource.namespaced, ours.kind, status, rank)
 
 
-NAMES: frozenset[Name2] = frozenset((api.rpartition("/")[0], name) for api, name in versions.known())
+NAMES: frozenset[Name2] = frozenset(
+    (api.rpartition("/")[0], name) for api, name in versions.known() if versions.lookup(api, name).kind.in_clusters)
 GROUPS = frozenset(group for group, _ in NAMES)
 CORE = tuple(Kind(group, name, "v1", plural(name), kind.namespaced, name)
              for (group, name), kind in m.KINDS.items() if group == "")

@@ -1,4 +1,5 @@
-"""Files and folders as a Source: a Loader that reads them, and a Watcher that tells which of them changed.
+"""Files and folders as a Source: a Loader that reads them, and a Watcher that tells which of them, and of the files that they
+name, changed.
 
 Rule: what `watch` tells are absolute paths, which is what `load` wants to hear.
 """
@@ -18,14 +19,25 @@ class Files:
     def __init__(self, paths: Iterable[str]):
         self._loader = Loader(paths)
         self._watcher: Watcher | None = None
+        self._loop = None
+        self._named: frozenset[str] = frozenset()
         self.place = Place(self._loader.paths[0])
 
     def load(self, changed: set[str] | None) -> Loaded:
         """Read the paths that changed; None: look at every one."""
-        return self._loader.load(changed)
+        loaded = self._loader.load(changed)
+        if self._loop is not None and loaded.named != self._named:
+            self._named = loaded.named
+            self._loop.call_soon_threadsafe(self._follow, loaded.named)  # load() is in another thread
+        return loaded
+
+    def _follow(self, named: frozenset[str]) -> None:
+        if self._watcher is not None:
+            self._watcher.follow(named)
 
     def watch(self, loop, changed: Callable[[set[str] | None], None], warn: Callable[[str], None]) -> None:
         """Begin to tell which paths changed."""
+        self._loop = loop
         self._watcher = Watcher(loop, self._loader.paths, changed, warn)
 
     def look_again(self, unread: Iterable[tuple[str, str]]) -> None:
@@ -41,3 +53,4 @@ class Files:
         """Stop watching."""
         if self._watcher is not None:
             self._watcher.close()
+            self._watcher = None

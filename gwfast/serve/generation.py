@@ -73,8 +73,12 @@ class Reading(msgspec.Struct, frozen=True):
         nodes = [node for node in self.graph.listeners.values() if node.served]
         shown = [each for node in nodes for each in (node.tls.certificates if node.tls else ())]
         shown += [node.client_certificate for node in nodes if node.client_certificate]
-        found = {(each.secret.namespace, each.secret.name): each.not_after for each in shown}
+        found = {(each.secret.namespace, _shown(each.secret)): each.not_after for each in shown}
         return dict(heapq.nsmallest(limits.CERTIFICATES_SHOWN, found.items(), key=itemgetter(1)))
+
+
+def _shown(secret: Key) -> str:
+    return secret.name if secret.kind == "Secret" else f"{secret.kind}/{secret.name}"
 
 
 def graph_options(options: ServeOptions) -> GraphOptions:

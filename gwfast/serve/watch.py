@@ -38,7 +38,7 @@ class Watcher:
     def __init__(self, loop, paths: Iterable[str], changed: Callable[[set[str] | None], None],
                  warn: Callable[[str], None]):
         self._loop = loop
-        self._paths = [os.path.abspath(path) for path in paths if path != "-"]
+        self._paths = self._given = [os.path.abspath(path) for path in paths if path != "-"]
         self._changed = changed
         self._warn = warn
         self._folders: dict[int, set[str]] = {}  # by watch descriptor: links give a folder several names
@@ -66,6 +66,18 @@ class Watcher:
     def polling(self) -> bool:
         """Whether modification times are polled."""
         return self._poller is not None
+
+    def follow(self, named: Iterable[str]) -> None:
+        """Watch these files (absolute paths) beside the paths given, and no others."""
+        new = [*self._given, *sorted(set(named).difference(self._given))]
+        come, gone = set(new).difference(self._paths), set(self._paths).difference(new)
+        self._paths = new
+        for places in self._names.values():
+            for name in [name for name, paths in places.items() if paths & gone]:
+                places[name] -= gone
+        for path in sorted(come):
+            self._watch_again(path)
+            self._note(path)  # it may have changed since it was read
 
     def look_again(self, unread: Iterable[tuple[str, str]]) -> None:
         """Look at these (path, why) that could not be read, and no others, until that is not so any more."""

@@ -42,6 +42,7 @@ SPECS = {
     "XTelemetryPolicy": {"targetRefs": GATEWAYS_OF, "tracing": {}},
     "XBackendTrafficPolicy": {"targetRefs": TARGETS}, "BackendPolicy": {"targetRefs": TARGETS},
     "PythonFilter": {"module": "m", "class": "C"}, "GatewayParameters": {"priorityClassName": "p"},
+    "CertificateFile": dict.fromkeys(("certificate", "key", "ca"), __file__),  # files that are there
 }
 # and what has to stand beside a field on the way to that value.
 BESIDE = {
@@ -354,6 +355,8 @@ OWN_RULES = [
     *[(OWN_TIMES, "must be from 10ms to 24h", time, "") for time in ("9ms", "24h1ms")],
     *[(at(["PythonFilter"], "spec"), "exactly one of module (what Python imports), file (beside this one) and configMap has to be given",
        value, "") for value in ({"file": "f.py"}, {"configMap": {"name": "code"}})],
+    (at(["CertificateFile"], "spec"), "certificate and key have to be given together", {"key": None}, ""),
+    (at(["CertificateFile"], "spec"), "certificate and key, or ca, have to be given", {"certificate": None, "key": None, "ca": None}, ""),
     (at(["GatewayParameters"], "spec"), "replicas must not be given with autoscaling, which decides them",
      {"replicas": 2, "autoscaling": {"maxReplicas": 3}}, ".replicas"),
     (at(["GatewayParameters"], "spec.autoscaling"), "minReplicas must not be more than maxReplicas", {"minReplicas": 3, "maxReplicas": 2},

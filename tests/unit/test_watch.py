@@ -224,6 +224,54 @@ def test_a_watch_that_the_kernel_refuses_later_loses_nothing(tmp_path, monkeypat
     watching([tmp_path], scenario)
 
 
+def test_files_that_are_followed_are_told_until_they_are_not(tmp_path):
+    """By their own name, over links (certbot) and over `..data` (a mounted Secret), in folders that are not watched for themselves."""
+    conf = write(tmp_path / "conf/a.yaml")
+    plain, first, second = (write(tmp_path / name) for name in ("tls/key.pem", "archive/key1.pem", "archive/key2.pem"))
+    live, mounted = tmp_path / "live/key.pem", tmp_path / "mount/tls.key"
+    live.parent.mkdir()
+    live.symlink_to("../archive/key1.pem")
+    for number in "12":
+        write(tmp_path / f"mount/..{number}/tls.key")
+    (mounted.parent / "..data").symlink_to("..1")
+    mounted.symlink_to("..data/tls.key")
+
+    def swap(link, to):
+        link.with_name("new").symlink_to(to)
+        link.with_name("new").rename(link)
+
+    async def scenario(seen, watcher):
+        watcher.follow(map(str, (plain, live, mounted)))
+        await seen.until(plain, live, mounted)  # they may have changed before
+        for path, change in ((plain, lambda: rename_over(plain)), (live, lambda: swap(live, f"../archive/{second.name}")),
+                             (live, lambda: write(second, "again")), (mounted, lambda: swap(mounted.parent / "..data", "..2"))):
+            seen.paths.clear()
+            change()
+            await seen.until(path)
+        watcher.follow([str(live)])
+        seen.paths.clear()
+        rename_over(plain)
+        rename_over(second)
+        await seen.until(live)
+        assert str(plain) not in seen.paths
+    watching([conf.parent], scenario)
+
+
+def test_what_is_followed_is_polled_where_nothing_can_be_watched(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "POLL", 0.01)
+    monkeypatch.setattr(INotify, "add_watch", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no")))
+    conf, key = write(tmp_path / "conf/a.yaml"), write(tmp_path / "tls/key.pem")
+
+    async def scenario(seen, watcher):
+        watcher.follow([str(key)])
+        while not seen.all:  # whatever was there when it began to look
+            await seen.event.wait()
+            seen.event.clear()
+        write(key, "another")
+        await seen.until(key)
+    watching([conf.parent], scenario)
+
+
 @pytest.mark.parametrize("name", ["a.yaml", "sub/a.yaml"])
 def test_links_that_lead_nowhere_do_not_end_watching(tmp_path, name):
     write(tmp_path / "a.yaml")
