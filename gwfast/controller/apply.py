@@ -2,13 +2,15 @@
 
     applier.want(desired, doomed)     level-triggered: what is said last counts
     applier.seen(key, object)         what the API server says is there (None: nothing)
+    applier.expect(keys)              what will be wanted soon: whether the names are free is asked before anybody waits for that
 
 Rules:
 - Field manager `gwfast`, forced: what we say of an object stands, what others say of other fields stays. A field that we no
   longer say goes with the next apply.
 - An object is written where its hash (an annotation) is not that of what is wanted, or where something that was applied is not
   as it was answered then: what the API server or a webhook writes otherwise is no reason to write it again and again.
-- A name that an object without our label has is somebody else's: it is told, and left alone.
+- A name that an object without our label has is somebody else's: it is told, and left alone. Whoever has asked that a moment ago
+  (FREE) does not ask again.
 - Deployment.spec.replicas that we no longer say is first handed to another manager, so that it is not set to 1 for a moment.
 - Before each write it is asked whether this one leads, by the Lease's clock. What is deleted is read before, with its owner, and
   deleted only as it was read.
@@ -33,6 +35,7 @@ MANAGER, FORMER = "gwfast", "gwfast-before-autoscaling"
 HASH = "gwfast.dev/applied"
 AT_ONCE = 6  # requests: the client has 8 connections, which status needs too
 DRIFT_WAIT = 5.0  # seconds between two writes of an object that somebody else writes as well
+FREE = 1.0  # seconds that a name is known to be free for
 CEASED_WAIT = 1.0  # seconds until who lost its lease asks again whether it may write
 PATHS = {  # kind -> group, version, plural
     "ConfigMap": ("", "v1", "configmaps"), "ServiceAccount": ("", "v1", "serviceaccounts"), "Service": ("", "v1", "services"),
@@ -139,6 +142,7 @@ class Applier:
         self._hashes: dict[Key, tuple[Object, str]] = {}
         self._doomed: set[Key] = set()
         self._applied: dict[Key, _Applied] = {}
+        self._free: dict[Key, float | None] = {}  # of names that are expected, until when they are; None: to be asked
         self._dirty: set[Key] = set()  # to be looked at
         self._rests: dict[Key, float] = {}  # until when what somebody else writes too is left
         self._waiting: dict[Key, _Failed] = {}
@@ -178,6 +182,16 @@ class Applier:
         self._dirty.add(key)
         self._wake.set()
 
+    def expect(self, keys: Iterable[Key]) -> None:
+        """Take all that will be wanted soon."""
+        self._free = {key: self._free.get(key) for key in keys if key not in self._owned}
+        if any(until is None for until in self._free.values()):
+            self._wake.set()
+
+    def free(self, key: Key) -> bool:
+        """Whether nobody has a name that is expected, as far as was asked a moment ago."""
+        return (self._free.get(key) or 0.0) > asyncio.get_running_loop().time()
+
     async def run(self) -> None:
         """Make it so, until cancelled."""
         slots = asyncio.Semaphore(AT_ONCE)
@@ -188,6 +202,9 @@ class Applier:
                 for key in sorted(self._due(now), key=lambda key: (ORDER[key.kind], key)) if self._leads else ():
                     self._busy.add(key)
                     tasks.create_task(self._turn(key, slots))
+                for key in [key for key, until in self._free.items() if until is None] if self._leads else ():
+                    self._free[key] = 0.0
+                    tasks.create_task(self._ask_ahead(key, slots))
                 try:
                     async with asyncio.timeout(self._pause(now)):
                         await self._wake.wait()
@@ -269,9 +286,20 @@ class Applier:
         self._waiting[key] = known
         self._told(key, words)
 
+    async def _ask_ahead(self, key: Key, slots: asyncio.Semaphore) -> None:
+        """Ask whether an expected name is free; where that fails it is asked when the object is written."""
+        try:
+            async with slots:
+                if await self._is_free(key) and key in self._free:
+                    self._free[key] = asyncio.get_running_loop().time() + FREE
+        except (ApiError, Unreachable, msgspec.DecodeError):
+            pass
+        except Exception as error:
+            self._log.bug("a name was not asked for", error, object=str(key))
+
     async def _apply(self, key: Key) -> None:
         made, wanted = self._hashes[key]
-        if key not in self._owned and not await self._is_free(key):
+        if key not in self._owned and not self.free(key) and not await self._is_free(key):
             return
         there = self._owned.get(key)
         if key.kind == "Deployment" and there is not None and "replicas" not in made["spec"]:

@@ -10,7 +10,7 @@ Rules:
   not said here (selected).
 - What a plan says nothing of, because its parameters are wrong, stays as it is; so does that whose objects cannot be made.
 """
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from msgspec.structs import replace
 
@@ -127,16 +127,25 @@ class Slices:
         return any(_ready(each) for found in self.of(place, keeper) for each in found.get("endpoints") or ())
 
 
-def mirrors(plan: Plan, site: Site, owned: Owned, slices: Slices, targets: Targets,
+def expected(plan: Plan, slices: Slices) -> Iterator[Key]:
+    """Yield what Gateways with listeners will have once their target ports are recorded: the Services and EndpointSlices."""
+    for key, need in plan.needs.items():
+        if need.ports:
+            yield Key("Service", key.namespace, need.service)
+            for each in slices.of(need.mirrored, KUBERNETES) if need.mirrored is not None else ():
+                yield Key("EndpointSlice", key.namespace, objects.mirrored_name(each, need))
+
+
+def mirrors(plan: Plan, site: Site, services: Collection[Key], slices: Slices, targets: Targets, uid_of: UidOf,
             spoilt: Spoilt | None = None) -> dict[Key, Object]:
-    """Return the EndpointSlices of Gateways that shared data planes serve; `spoilt` is as in `desired`."""
+    """Return the EndpointSlices of Gateways that shared data planes serve. services: those that are ours, or are about to be:
+    nobody else's is given endpoints. `spoilt` is as in `desired`."""
     found: list[Object] = []
     spoilt = {} if spoilt is None else spoilt
     for key, need in plan.needs.items():
-        service = owned.get(Key("Service", key.namespace, need.service))
-        if service is None or need.mirrored is None or not targets.get(key):
+        owner = _owner(key, uid_of)
+        if Key("Service", key.namespace, need.service) not in services or not owner or need.mirrored is None or not targets.get(key):
             continue
-        owner = Owner("Service", need.service, service["metadata"].get("uid", ""))
         with apart(key, spoilt):
             found += [objects.mirrored(each, need, site, owner, targets[key]) for each in slices.of(need.mirrored, KUBERNETES)]
     return {objects.key_of(each): each for each in found}

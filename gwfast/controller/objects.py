@@ -54,14 +54,14 @@ CPU_PERCENT = 80  # of a HorizontalPodAutoscaler without metrics: the API server
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """With whom what is made goes: a GatewayClass, a Gateway, an XBackend or a Service."""
+    """With whom what is made goes: a GatewayClass, a Gateway or an XBackend."""
 
     kind: str
     name: str
     uid: str
 
     def reference(self) -> Object:
-        api = {"Service": "v1", "XBackend": f"{EXPERIMENTAL_GROUP}/v1alpha1"}.get(self.kind, f"{GATEWAY_GROUP}/v1")
+        api = f"{EXPERIMENTAL_GROUP}/v1alpha1" if self.kind == "XBackend" else f"{GATEWAY_GROUP}/v1"
         return {"apiVersion": api, "kind": self.kind, "name": self.name, "uid": self.uid, "controller": True}
 
 
@@ -380,18 +380,24 @@ def _addresses(gateway: Gateway, template: ServiceTemplate, given: GatewayParame
 # ---- EndpointSlices of a Gateway on shared data planes
 
 
-def mirrored(source: Object, need: Need, site: Site, service: Owner, targets: Mapping[Wanted, int]) -> Object:
-    """Return the EndpointSlice of a Gateway's Service that says what one of its fleet's headless Service does."""
+def mirrored_name(source: Object, need: Need) -> str:
+    """Return the name of the EndpointSlice that says what `source` does."""
+    return f"{need.service}-{source['metadata']['name'].rpartition('-')[2]}"
+
+
+def mirrored(source: Object, need: Need, site: Site, owner: Owner, targets: Mapping[Wanted, int]) -> Object:
+    """Return the EndpointSlice of a Gateway's Service that says what one of its fleet's headless Service does.
+
+    The Gateway owns it, as it owns the Service: neither has to be there before the other one is made."""
     gateway = need.node.resource
     kept = ("addresses", "conditions", "nodeName", "zone", "hints")
-    suffix = source["metadata"]["name"].rpartition("-")[2]
     return {
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
-            "name": f"{need.service}-{suffix}", "namespace": gateway.metadata.namespace,
+            "name": mirrored_name(source, need), "namespace": gateway.metadata.namespace,
             "labels": gateway_labels(site, gateway) | {
                 "kubernetes.io/service-name": need.service, "endpointslice.kubernetes.io/managed-by": "gwfast.dev"},
-            "ownerReferences": [service.reference()],
+            "ownerReferences": [owner.reference()],
         },
         "addressType": source["addressType"],
         "endpoints": [{name: each[name] for name in kept if each.get(name) is not None}

@@ -7,7 +7,7 @@ Rules:
   back (an address is lost, connections are cut), so the owner is asked for first.
 - An object may go where its owner has gone, is another one by now or is being deleted; where the owner is as it was when that was
   planned; and where it asks another controller.
-- What has no such owner (EndpointSlices have a Service) goes as planned.
+- What has no such owner goes as planned, and so do EndpointSlices: they are made again in no time.
 """
 from collections.abc import Callable
 
@@ -38,7 +38,7 @@ class Owners:
         reference = next((each for each in metadata.get("ownerReferences") or ()
                           if each.get("kind") in KINDS
                           and each.get("apiVersion", "").partition("/")[0] == KINDS[each["kind"]][0].partition("/")[0]), None)
-        if reference is None:
+        if reference is None or found.get("kind") == "EndpointSlice":
             return ""
         kind, name = reference["kind"], reference["name"]
         owner = Key(kind, "" if kind == "GatewayClass" else metadata["namespace"], name)

@@ -11,7 +11,10 @@ Rules:
 - Target ports count once they are recorded (see assign): a Service has them then, and data planes hear of them.
 - Nothing goes while a list that decides over it is absent, forbidden or not watched: an empty list looks the same.
 - A look is at all that is there: it rests for REST after each, and for longer where that took long. LOOKS are free after quiet: a
-  new Gateway takes one for its Service, one for its EndpointSlices, which the Service owns, and one for its address.
+  new Gateway takes one for its target ports, one for its Service and EndpointSlices, and one for its address.
+- A new Gateway waits for as few answers of the API server as can be: its target ports are recorded, and then its Service and
+  EndpointSlices are written at once. The record has to be first: a Service whose target ports are not recorded may lead to those
+  of another Gateway, once the next leader has given them away. Whether the names are free is asked meanwhile.
 - `changed` is called, on the loop, when fleets, targets or assigned are others than before.
 """
 import asyncio
@@ -153,7 +156,9 @@ class Provisioner:
         targets = self._assigner.assign(planned, records.names, owned, classes)
         if self._leads:
             made = wanted.desired(planned, self._site, self._uid_of, targets, self._authority(), spoilt)
-            made |= wanted.mirrors(planned, self._site, owned, slices, targets, spoilt)
+            self._applier.expect(wanted.expected(planned, slices))
+            services = {key for key in made.keys() | owned.keys() if key in owned or self._applier.free(key)}
+            made |= wanted.mirrors(planned, self._site, services, slices, targets, self._uid_of, spoilt)
             selected = self._selectors.look(self._graph, owned, self._foreign)
             made |= selected.made
             self._of = selected.of

@@ -64,11 +64,11 @@ def test_endpoints_of_a_shared_fleet_are_mirrored():
     source = slice_of("gwfast-system", "gwfast-gwfast", endpoint("10.0.0.1", nodeName="n", zone="z", targetRef={"kind": "Pod"}),
                       endpoint("10.0.0.2", ready=False))
     owned = there(made, source, slice_of("gwfast-system", "another", endpoint("10.0.0.3")))
-    found = mirrors(plan, SITE, owned, Slices(owned), targets)
+    found = mirrors(plan, SITE, owned, Slices(owned), targets, uid_of)
     assert [key.name for key in found] == ["g-gwfast-xyz", "h-gwfast-xyz"]
     one = found[Key("EndpointSlice", "shop", "g-gwfast-xyz")]
     assert one["metadata"]["ownerReferences"] == [
-        {"apiVersion": "v1", "kind": "Service", "name": "g-gwfast", "uid": "uid-of-Service-g-gwfast", "controller": True}]
+        {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "name": "g", "uid": uid_of(G), "controller": True}]
     assert one["metadata"]["labels"]["kubernetes.io/service-name"] == "g-gwfast"
     assert one["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] == OURS
     assert one["endpoints"] == [{"addresses": ["10.0.0.1"], "conditions": source["endpoints"][0]["conditions"], "nodeName": "n", "zone": "z"},
@@ -108,7 +108,7 @@ def test_unknown_parameters_remove_nothing():
     owned = there(before, slice_of("shop", "g-gwfast", endpoint("10.0.0.1"), keeper=OURS))
     plan = planned(wrong + GATEWAY % ("g", ""), wanted.records(owned, set()), Known())
     made = desired(plan, SITE, uid_of, {}, AUTHORITY)
-    assert made == {} and doomed(plan, made | mirrors(plan, SITE, owned, Slices(owned), {}), owned, Slices(owned)) <= {
+    assert made == {} and doomed(plan, made | mirrors(plan, SITE, owned, Slices(owned), {}, uid_of), owned, Slices(owned)) <= {
         Key("EndpointSlice", "shop", "g-gwfast-xyz")}
 
 

@@ -6,13 +6,15 @@ import random
 import pytest
 from controller_cases import SITE
 from test_apply import Server
-from test_provision import BOTH, CLASS, EVIL, GATEWAY, NEW, VICTIM, WEB, run
+from test_provision import BOTH, CLASS, EVIL, GATEWAY, NEW, OLD, VICTIM, WEB, run
 
 from gwfast import limits
 from gwfast.config.model import Key
+from gwfast.controller import apply as applying
 from gwfast.controller import assign
 from gwfast.controller import record as module
 from gwfast.controller.apply import path
+from gwfast.controller.fleet import hashed
 from gwfast.controller.ports import Ports
 from gwfast.controller.record import Keeper, read, written
 from gwfast.kubernetes.client import ApiError
@@ -100,7 +102,8 @@ def test_a_target_is_recorded_before_anybody_hears_of_it():
         await world.until(lambda: len(services(world)) == 2)
         assert world.provisioner.targets == stored(world) == {VICTIM: {WEB: 10080}, EVIL: world.provisioner.targets[EVIL]}
         posts = [at for at, said in enumerate(world.server.said) if said[0] == "POST"]
-        assert len(posts) == 1 and posts[0] < min(at for at, said in enumerate(world.server.said) if said[1].endswith("services/g-gwfast"))
+        assert len(posts) == 1 and posts[0] < min(
+            at for at, said in enumerate(world.server.said) if said[0] == "PATCH" and "services/g-gwfast" in said[1])
     run(test)
 
 
@@ -360,3 +363,59 @@ def test_a_record_without_our_label_is_found_and_gets_it_again():
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     asyncio.run(main())
+
+
+def test_a_new_gateway_waits_for_its_record_and_then_for_nothing(monkeypatch):
+    """Whether names are free is asked before, and its Service and its endpoints are written at once."""
+    monkeypatch.setattr(applying, "FREE", 3600.0)
+    service, mirrored = Key("Service", "victim", "g-gwfast"), Key("EndpointSlice", "victim", "g-gwfast-x")
+
+    async def test(world):
+        recorded, answered, request = asyncio.Event(), asyncio.Event(), world.server.request
+
+        async def slow(method, target, *more, **options):
+            if method == "POST" and "configmaps" in target:
+                await recorded.wait()
+            if method == "PATCH" and target.startswith(path(service)):
+                await answered.wait()
+            return await request(method, target, *more, **options)
+        world.server.request = slow
+        world.provisioner.take(*fleet_endpoints())
+        world.provisioner.lead(True)
+        world.follow(CLASS + GATEWAY % ("victim", OLD))
+        await world.until(lambda: all(map(world.provisioner._applier.free, (service, mirrored))))
+        before = len(world.server.said)
+        recorded.set()
+        await world.until(lambda: path(mirrored) in world.server.objects)
+        assert path(service) not in world.server.objects
+        answered.set()
+        await world.until(lambda: path(service) in world.server.objects)
+        assert not [said for said in world.server.said[before:] if said[0] == "GET" and said[1] in (path(service), path(mirrored))]
+        owners = [world.server.objects[path(key)]["metadata"]["ownerReferences"] for key in (service, mirrored)]
+        assert owners[0] == owners[1] and owners[0][0]["kind"] == "Gateway"
+    run(test)
+
+
+def test_a_service_of_somebody_else_is_given_no_endpoints():
+    async def test(world):
+        service = path(Key("Service", "victim", "g-gwfast"))
+        world.server.objects[service] = {"metadata": {"name": "g-gwfast", "labels": {}}}
+        world.provisioner.take(*fleet_endpoints())
+        world.provisioner.lead(True)
+        world.follow(CLASS + GATEWAY % ("victim", OLD))
+        own = Key("Service", "victim", hashed("g-gwfast", "g gwfast"))
+        await world.until(lambda: path(own) in world.server.objects)
+        world.provisioner.take(own, world.server.objects[path(own)])
+        await world.until(lambda: path(Key("EndpointSlice", "victim", f"{own.name}-x")) in world.server.objects)
+        slices = [found for where, found in world.server.objects.items() if "endpointslices/" in where]
+        assert {each["metadata"]["labels"]["kubernetes.io/service-name"] for each in slices} == {own.name}
+        assert world.server.objects[service]["metadata"]["labels"] == {}
+    run(test)
+
+
+def fleet_endpoints():
+    """An EndpointSlice of the data planes of the class."""
+    labels = {"kubernetes.io/service-name": "gwfast-gwfast", "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
+    key = Key("EndpointSlice", SITE.namespace, "gwfast-gwfast-x")
+    return key, {"metadata": {"name": key.name, "namespace": key.namespace, "labels": labels}, "addressType": "IPv4",
+                 "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": True}}]}
