@@ -1,7 +1,7 @@
 """The engine of a worker: what Python sees of the hot path.
 
     loop.add_reader(engine.epoll_fd, engine.drain)   traffic
-    engine.tick() about every 100 ms                 timers, the log's batches
+    engine.tick() about every 100 ms                 timers, the log's batches; less often while it is idle, see rest
     engine.listen / unlisten / swap / finish         what the supervisor tells
 
 Nothing here runs per request.
@@ -52,6 +52,7 @@ cdef class Engine:
     cdef dict acceptors    # bind id -> Acceptor
     cdef dict datagrams    # bind id -> UdpSocket
     cdef uint64_t udp_idle_ms
+    cdef object wake       # to be called at the next event; None: nobody rests
 
     def __init__(self, *, int worker, int workers, int counters_fd, options, int call_fd=-1):
         cdef Pools upstreams
@@ -131,8 +132,20 @@ cdef class Engine:
         """How many requests are in flight."""
         return self.loop.counters.totals.requests_open
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is connected, timed or to be logged: until the next event a tick has nothing to do."""
+        return not self.connections and not self.loop.filed and not self.gateway.log.n
+
+    def rest(self, wake) -> None:
+        """Call `wake` when the next event is there: until then ticks come less often."""
+        self.wake = wake
+
     def drain(self) -> None:
         """Take the events that are there, bounded, so that the loop's other tasks get their turn."""
+        if self.wake is not None:
+            wake, self.wake = self.wake, None
+            wake()
         self.loop.run()
 
     def tick(self) -> None:
@@ -290,6 +303,7 @@ cdef class Engine:
     def abort(self) -> None:
         """Close everything now."""
         cdef Exchange exchange
+        self.wake = None
         self.finish()
         for bind_id in list(self.datagrams):
             self.unlisten(bind_id)

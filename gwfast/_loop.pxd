@@ -89,6 +89,7 @@ cdef class Loop:
     cdef readonly Counters counters
     cdef epoll_event events[ROUND]
     cdef PyObject *wheel[SLOTS]
+    cdef uint32_t filed    # peers on it
 
     cdef int add(self, Peer peer, uint32_t events) noexcept
     cdef int secure(self, Peer peer, Session tls) noexcept # from here on it speaks TLS; -1: no memory

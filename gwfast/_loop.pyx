@@ -229,7 +229,7 @@ cdef class Loop:
         peer.after = self.wheel[slot]
         if peer.after != NULL:
             (<Peer>peer.after).before = <PyObject *>peer
-        self.wheel[slot] = <PyObject *>peer
+        self.wheel[slot], self.filed = <PyObject *>peer, self.filed + 1
 
     cdef void unfile(self, Peer peer) noexcept:
         if peer.slot < 0:
@@ -242,7 +242,7 @@ cdef class Loop:
         if peer.after != NULL:
             (<Peer>peer.after).before = peer.before
         peer.before = peer.after = NULL
-        peer.slot = -1
+        peer.slot, self.filed = -1, self.filed - 1
 
     cdef void turn(self) noexcept:
         """Let every deadline that has passed happen."""

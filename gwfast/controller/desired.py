@@ -143,8 +143,8 @@ def mirrors(plan: Plan, site: Site, services: Collection[Key], slices: Slices, t
     found: list[Object] = []
     spoilt = {} if spoilt is None else spoilt
     for key, need in plan.needs.items():
-        owner = _owner(key, uid_of)
-        if Key("Service", key.namespace, need.service) not in services or not owner or need.mirrored is None or not targets.get(key):
+        owner, service = _owner(key, uid_of), Key("Service", key.namespace, need.service)
+        if service not in services or not owner or need.mirrored is None or not targets.get(key):
             continue
         with apart(key, spoilt):
             found += [objects.mirrored(each, need, site, owner, targets[key]) for each in slices.of(need.mirrored, KUBERNETES)]

@@ -1,6 +1,7 @@
 """Sees that a worker does not answer any more, says why, and replaces it.
 
-A worker's loop counts its turns in the memory of the counters, at the tick that it has anyway. Here that number is looked at:
+A worker's loop counts its turns in the memory of the counters, at the tick that it has anyway, several times a second. Here
+that number is looked at, more often where it has not changed:
 
     silent for WORKER_SILENT    its Python stack is asked for (a signal; faulthandler writes it into a memfd) and told, with the
                                 filter that it is in; others get the connections that wait for it; it does not count as running
@@ -28,6 +29,7 @@ from gwfast.observe.metrics import Stats
 from gwfast.serve import worker
 
 EVERY = 0.25  # seconds between two looks
+CALM = 0.5  # the same while every worker turns; longer than an idle one takes for that (worker.REST)
 RAN = 0.03  # seconds on a CPU after which a loop has turned, however much there was to do
 DUMP_WAIT = 0.2  # seconds until it is there
 STACK_BYTES = 8192
@@ -85,10 +87,13 @@ class Watchdog:
         self._loop.call_later(EVERY, self._look_again)
 
     def _look_again(self) -> None:
-        self._loop.call_later(EVERY, self._look_again)
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, 2 * EVERY), now
-        self.look(passed)
+        try:
+            self.look(passed)
+        finally:
+            calm = all(member.vital.ran is None for member in self._crew.members)
+            self._loop.call_later(CALM if calm else EVERY, self._look_again)
 
     def look(self, passed: float) -> None:
         """Compare every worker's count with what it was `passed` seconds ago."""

@@ -39,6 +39,7 @@ from gwfast.serve.control import (
 )
 
 TICK = 0.1  # seconds between two looks at the engine's timers
+REST = 0.4  # the same while there is nothing to look at: the supervisor wants to see that the loop turns (watchdog.CALM)
 TOLD_MOST = 8192  # characters of a message: it has to fit a packet
 DUMP = signal.SIGURG  # writes the stack: what nobody handles is ignored, so it harms no process that has not said so yet
 PR_SET_PDEATHSIG = 1
@@ -56,12 +57,15 @@ class Worker:
         self._host = None  # serve.extensions.Host, once there was a filter in Python
         self._drain_timeout = 0.0
         self._deadline: float | None = None
+        self._timer: asyncio.TimerHandle | None = None  # of the next tick
+        self._rests = False  # until something comes that may have to be looked after
         self._dropped = 0  # messages, and lines of this process, that were counted
         self._unsent = 0  # messages that the supervisor did not take
         loop.set_exception_handler(self._bug)
 
     def received(self, message, descriptors) -> None:
         """Follow one message; what fails is told and changes nothing."""
+        self._wake()
         try:
             self._follow(message, descriptors)
         except Exception as error:
@@ -108,7 +112,7 @@ class Worker:
                               options=start.options, call_fd=call)
         self._engine.tell(lambda *what: self._tell(HandshakeFailed(*what)))
         self._loop.add_reader(self._engine.epoll_fd, self._engine.drain)
-        self._loop.call_later(TICK, self._tick)
+        self._timer = self._loop.call_later(TICK, self._tick)
         gc.collect()
         gc.freeze()
         self._channel.send(Ready())
@@ -141,8 +145,18 @@ class Worker:
         else:
             self._unsent += 1
 
+    def _wake(self) -> None:
+        """Look at timers as often as they need it."""
+        if self._rests:
+            self._rests = False
+            self._timer.cancel()
+            self._timer = self._loop.call_later(TICK, self._tick)
+
     def _tick(self) -> None:
-        self._loop.call_later(TICK, self._tick)
+        """Look at timers; less often while there are none, because an idle worker costs what it wakes up."""
+        self._rests = self._deadline is None and self._engine.idle
+        self._timer = self._loop.call_later(REST if self._rests else TICK, self._tick)
+        self._engine.rest(self._wake if self._rests else None)
         self._engine.tick()
         dropped = sink.pump() + self._unsent
         if dropped > self._dropped:
@@ -159,6 +173,7 @@ class Worker:
         if self._engine is None:
             self._loop.stop()
         elif self._deadline is None:
+            self._wake()
             self._deadline = self._loop.time() + self._drain_timeout
             self._engine.finish(handed_over)
 

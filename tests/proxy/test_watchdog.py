@@ -404,3 +404,24 @@ def test_h2load_reaches_others(start) -> None:
     except FileNotFoundError:
         pytest.skip("h2load is not installed")
     assert "2000 succeeded, 0 failed" in done.stdout
+
+
+def test_an_idle_worker_wakes_seldom_and_is_not_silent(start):
+    """What an idle gateway costs is what its processes wake up."""
+    gw = start(workers=1)
+    (worker,) = gw.workers()
+
+    def wakes() -> int:
+        return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", Path(f"/proc/{worker}/status").read_text(), re.M)[1])
+    end = time.monotonic() + 60
+    while True:  # what begins or ends beside it may wake it
+        before = wakes()
+        time.sleep(3)
+        if wakes() - before <= 15:  # it would be 30 at a tick of 0.1 s
+            break
+        assert time.monotonic() < end, wakes() - before
+    assert gw.workers() == [worker] and gw.metrics()["gwfast_workers_stuck"] == 0 and "does not answer" not in gw.errors()
+    os.kill(worker, signal.SIGSTOP)
+    until(lambda: gw.metrics()["gwfast_workers_stuck"] == 1, 30)
+    os.kill(worker, signal.SIGCONT)
+    until(lambda: gw.metrics()["gwfast_workers_stuck"] == 0, 30)
