@@ -15,7 +15,7 @@ import time
 
 from gwfast.observe import sink
 from gwfast.observe.log import Log
-from gwfast.serve import keeper, pidfile
+from gwfast.serve import keeper, notify, pidfile
 from gwfast.serve.handover import Inheritance, Passed, State
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.upgrade import Heir, Upgrades
@@ -39,7 +39,7 @@ class Succession:
         self.given = given
         self.heir: Heir | None = None
         self._keeper = None  # the socket to who keeps the place of the first of us, once we serve
-        keeps = not (given and given.keeper) and "NOTIFY_SOCKET" not in os.environ
+        keeps = not (given and given.keeper) and not notify.wanted()
         self.upgrades = Upgrades(loop, log, options.upgrade_timeout, self._state, self._handed, self._refused,
                                  lambda: supervisor.crew.part(PART), keeps=keeps)
 
@@ -155,6 +155,7 @@ class Succession:
         for port in [port for port in of.ports if (port.address, port.port, port.udp) in left]:
             of.crew.unlisten(port)
         of.crew.finish(handed_over=True)
+        notify.notify(MAINPID=self.heir.pid)
         of.ports.close()
         if told_to_end:
             self.passes_on(signal.SIGTERM)

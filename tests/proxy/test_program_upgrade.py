@@ -424,6 +424,27 @@ def test_the_file_with_the_process_id(begun, tmp_path) -> None:
     assert not file.exists()
 
 
+def test_systemd_is_told_of_another_main_process(begun, tmp_path) -> None:
+    """It waits for nobody's keeper: the old process ends when its workers have drained, and the new one is the service."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.settimeout(30)
+        systemd.bind(str(tmp_path / "notify"))
+        gw = begun(env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        news = [upgrade(gw)["pid"]]
+        told = b""
+        while b"MAINPID=" not in told:
+            told = systemd.recv(4096)
+        assert b"MAINPID=%d\n" % news[0] in told
+        assert gw.process.wait(30) == 0
+        gw.ended = True
+        assert gw.get().status == 200
+        news.append(upgrade(gw)["pid"])
+        until(lambda: not alive(news[0]))
+        assert gw.get().status == 200
+        os.kill(news[1], signal.SIGTERM)
+        until(lambda: not alive(news[1]))
+
+
 def test_sessions_go_on(begun) -> None:
     """The key of their tokens is handed over."""
     gw = begun()
