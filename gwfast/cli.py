@@ -175,7 +175,9 @@ def graph_options(arguments: argparse.Namespace):
     cluster = take(arguments, CLUSTER)
     ours = {}
     if cluster["kubernetes"]:
-        ours = {"controller_name": cluster["controller_name"], "strict_services": True, "filters_by_class": True}
+        from gwfast.parameters import fault
+        ours = {"controller_name": cluster["controller_name"], "strict_services": True, "filters_by_class": True,
+                "parameters_fault": fault}
     return GraphOptions(gateway=reading["gateway"], gateway_class=reading["gateway_class"],
                         dns_templates=reading["dns_template"], **ours)
 

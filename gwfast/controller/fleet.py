@@ -19,7 +19,7 @@ from contextlib import contextmanager
 import msgspec
 
 from gwfast.config.model import GatewayParametersSpec, Key
-from gwfast.controller.parameters import merged
+from gwfast.parameters import merged
 from gwfast.controller.ports import Wanted
 from gwfast.graph.model import GatewayClassNode, GatewayNode, Graph
 from gwfast.identity import LABEL_LENGTH, hashed, label_value

@@ -31,7 +31,7 @@ from gwfast.controller.fleet import (
     Need,
     Site,
 )
-from gwfast.controller.parameters import arguments, may_ask
+from gwfast.parameters import arguments, may_ask
 from gwfast.controller.ports import Wanted
 from gwfast.identity import identity, label_value
 from gwfast.kinds import seconds

@@ -32,7 +32,7 @@ from msgspec.structs import replace
 from gwfast import __version__, heap
 from gwfast.config.model import Key
 from gwfast.config.quarantine import NOBODYS, Quarantine, Resources
-from gwfast.controller import parameters
+from gwfast import parameters
 from gwfast.controller.authority import Authority
 from gwfast.controller.feed import Feed, Feeds, Served
 from gwfast.controller.fleet import Fleet, Place, Site

@@ -18,7 +18,7 @@ from ipaddress import ip_address
 import msgspec
 
 from gwfast.config.model import Gateway, GatewayParametersSpec, GatewaySpecAddress
-from gwfast.controller.parameters import may_ask
+from gwfast.parameters import may_ask
 
 CLUSTER = "Cluster"
 NAMED = "spec.addresses[{}] ({})"

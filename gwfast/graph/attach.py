@@ -151,7 +151,8 @@ class Attacher:
         self._credentials.turns_at = math.inf
         with self._credentials.all_of("Gateway", "ListenerSet"):
             self._fronts.begin()
-            found = survey(self._resources, self._options, self._credentials, self._fronts.judge)
+            served = {key for key, node in self._survey.gateways.items() if node.accepted or node.kept}
+            found = survey(self._resources, self._options, self._credentials, self._fronts.judge, served)
             self._fronts.end()
         found.listeners = _reuse_all(self._survey.listeners, found.listeners)
         found.gateways = _reuse_all(self._survey.gateways, found.gateways)

@@ -9,7 +9,7 @@ Rules:
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from ipaddress import ip_address
 
 import msgspec
@@ -62,13 +62,14 @@ class _Gateway:
         self.resource = resource
         self.refused: Fault | None = None  # Accepted=False
         self.unusable: Fault | None = None  # Programmed=False
+        self.kept = self.serves_on = False
         self.addresses: tuple[str, ...] = ("",)
         self.client_certificate: Found | None = None
         self.drafts = [Draft(resource, resource, i, listener) for i, listener in enumerate(resource.spec.listeners)]
         self.sets = [_Set(one, resource, _set_fault(resource, one, resources)) for one in listener_sets]
 
     @property
-    def kept(self) -> bool:
+    def wrong_parameters(self) -> bool:
         return self.refused is not None and self.refused.reason == "InvalidParameters"
 
     @property
@@ -79,14 +80,16 @@ class _Gateway:
 JudgeFront = Callable[[Gateway, Gateway | ListenerSet, Listener, str], tuple[FrontNode | None, Fault | None, Fault | None]]
 
 
-def survey(resources: Resources, options: GraphOptions, credentials: Credentials, judge_front: JudgeFront) -> Survey:
-    """Judge everything that routes attach to; `judge_front` judges the filters of a listener (fronts.Fronts.judge)."""
+def survey(resources: Resources, options: GraphOptions, credentials: Credentials, judge_front: JudgeFront,
+           served: Container[Key] = ()) -> Survey:
+    """Judge everything that routes attach to; `judge_front` judges the filters of a listener (fronts.Fronts.judge). served: the
+    Gateways that were served until now: where one process serves all of them, wrong parameters do not end that."""
     result = Survey(classes={})
     _judge_classes(resources, options, result)
-    served = [gateway for gateway in resources.of("Gateway").values() if _serves(gateway, resources, options)]
+    ours = [gateway for gateway in resources.of("Gateway").values() if _serves(gateway, resources, options)]
     sets = _sets_by_gateway(resources, result.notes)
     owners: dict[tuple, Key] = {}
-    for resource in sorted(served, key=lambda gateway: age(gateway.metadata)):
+    for resource in sorted(ours, key=lambda gateway: age(gateway.metadata)):
         judged = _Gateway(resource, sets.get(resource.key, []), resources)
         if options.data_plane:
             _find_places(judged, resources.fronts(resource.key))
@@ -94,6 +97,8 @@ def survey(resources: Resources, options: GraphOptions, credentials: Credentials
             _judge_addresses(judged, options)
             wrong = parameters.gateway_fault(resource, resources, options, result.notes)
             judged.refused = judged.refused or wrong
+        judged.kept = judged.wrong_parameters and (options.own_addresses or resource.key in served)
+        judged.serves_on = judged.kept and not options.own_addresses
         _judge(judged, credentials, judge_front, result.notes)
         if not options.own_addresses:
             claim(judged.merged, owners)
@@ -186,6 +191,7 @@ def _judge(judged: _Gateway, credentials: Credentials, judge_front: JudgeFront, 
     _require_proxy_protocol(judged, notes)
     _note_selectors(judged, notes)
     fault = judged.refused or (judged.unusable if not judged.addresses else None)
+    fault = None if judged.serves_on else fault
     for draft in judged.merged:
         draft.addresses = judged.addresses
         draft.client_certificate = judged.client_certificate.value if judged.client_certificate else None

@@ -405,7 +405,7 @@ class GatewayNode(Node):
     key: Key
     resource: Gateway
     accepted: bool = True
-    kept: bool = False  # not accepted for its parameters alone: data planes that were made for it serve it on, as it is now
+    kept: bool = False  # not accepted for its parameters alone: who served it until now does so on, as it is now
     addresses: tuple[str, ...] = ("",)
     listeners: tuple[str, ...] = ()
     listener_sets: tuple[Key, ...] = ()  # the accepted ones

@@ -86,9 +86,12 @@ def graph_options(options: ServeOptions) -> GraphOptions:
     data plane is told of nothing else, so of no filter in Python that may not run."""
     if options.controller:
         return GraphOptions(strict_services=True, own_addresses=True, data_plane=True)
-    ours = {"controller_name": options.controller_name, "strict_services": True, "filters_by_class": True}
-    return GraphOptions(gateway_class=options.gateway_class, gateway=options.gateway, dns_templates=options.dns_templates,
-                        **(ours if options.kubernetes else {}))
+    ours = {}
+    if options.kubernetes:
+        from gwfast.parameters import fault  # whoever reads files has none to judge
+        ours = {"controller_name": options.controller_name, "strict_services": True, "filters_by_class": True,
+                "parameters_fault": fault}
+    return GraphOptions(gateway_class=options.gateway_class, gateway=options.gateway, dns_templates=options.dns_templates, **ours)
 
 
 def _needs(plan: Plan) -> tuple:

@@ -12,7 +12,7 @@ import sys
 
 from gwfast.controller.authority import Authority
 from gwfast.controller.fleet import Site
-from gwfast.controller.parameters import fault
+from gwfast.parameters import fault
 from gwfast.controller.provision import Provisioner
 from gwfast.graph.attach import Attacher
 from gwfast.graph.model import GraphOptions

@@ -248,6 +248,43 @@ def test_filters_in_python_run_where_the_class_allows_them(world: World):
     assert "gateway" in look.log.read_text().lower() and "NotLoaded" not in look.log.read_text()  # it is not run where somebody looks
 
 
+PARAMETERS = """
+apiVersion: gwfast.dev/v1alpha1
+kind: GatewayParameters
+metadata: {name: own}
+spec: {dedicated: true, options: {%s}}
+"""
+
+
+def test_parameters_that_go_wrong_are_told_and_what_was_served_is(world: World):
+    """One process has no use for most of them; what is wrong is said all the same, and takes nothing from who is served."""
+    own = GATEWAY + "  infrastructure: {parametersRef: {group: gwfast.dev, kind: GatewayParameters, name: own}}\n"
+
+    def accepted() -> tuple[str, str, str]:
+        (one,) = [each for each in world.cluster.get("Gateway", "gw", world.namespace)["status"]["conditions"] if each["type"] == "Accepted"]
+        return one["status"], one["reason"], one["message"]
+
+    def refused(words: str) -> None:
+        world.cluster.wait_for(lambda: (said := accepted())[:2] == ("False", "InvalidParameters") and words in said[2], f"{words} to be told")
+    world.apply(own, route())
+    refused("there is no GatewayParameters")
+    assert world.get() == "refused"  # it was never right
+    world.apply(PARAMETERS % "via: own")
+    world.until("a")
+    world.cluster.comes_to(lambda: accepted()[0], "True")
+    with Load(world) as load:
+        world.apply(PARAMETERS % "mispelt: x")
+        refused("gwfast run has no option --mispelt")
+        world.apply(route("b"))  # it is served as it is now
+        world.until("b")
+        world.delete("gatewayparameters", "own")
+        refused("there is no GatewayParameters")
+        world.apply(PARAMETERS % "via: own")
+        world.cluster.comes_to(lambda: accepted()[0], "True")
+        world.until("b")
+    assert load.failed == []
+
+
 def test_grants_are_revoked_live(world: World):
     other = f"{world.namespace}-backends"
     world.apply(f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {other}}}}}")

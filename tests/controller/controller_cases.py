@@ -7,7 +7,7 @@ import yaml
 from gwfast.config.model import KINDS
 from gwfast.controller import desired as wanted
 from gwfast.controller.fleet import Known, Records, Site, plan
-from gwfast.controller.parameters import fault
+from gwfast.parameters import fault
 from gwfast.controller.ports import Ports
 from gwfast.graph.attach import attach
 from gwfast.graph.model import GraphOptions

@@ -5,7 +5,7 @@ import pytest
 
 from gwfast.kubernetes.features import FEATURES, attached_listener_sets, supported_features, supported_version
 
-# The first two are served, but the suite has no test of them; what is claimed is what passes.
+# Served, but the suite has no test of them; what is claimed is what passes.
 UNCLAIMED = {"ClusterTrustBundle", "GatewayListenerFilters", "GatewayAddressRoutability", "GatewayAddressRoutabilityCluster"}
 FIELDLESS = {"HTTPRouteDestinationPortMatching", "TLSRouteModeMixed"}  # of the experimental channel, but the standard one's CRDs do
 INFRASTRUCTURE = {"GatewayInfrastructure", "GatewayInfrastructurePropagation"}

@@ -16,7 +16,7 @@ LAYERS = [
     r"plan\.image",  # the door to the compiled image writer
     r"endpoints(\..*)?",
     r"observe(\..*)?|serve\.options",
-    r"kinds|options",
+    r"kinds|options|parameters",
     r"kubernetes(\..*)?",
     r"serve(\..*)?",
     r"controller(\..*)?",

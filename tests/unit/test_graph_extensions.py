@@ -4,7 +4,7 @@ import pytest
 from graph_cases import EVERYTHING, resources
 
 from gwfast.config.model import GatewayParametersSpec, Key
-from gwfast.controller.parameters import merged
+from gwfast.parameters import merged
 from gwfast.graph.attach import Attacher, attach
 from gwfast.graph.conditions import conditions, problems
 

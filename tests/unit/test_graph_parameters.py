@@ -4,8 +4,9 @@ import pytest
 from graph_cases import EVERYTHING, check, resources
 
 from gwfast.config.model import Key
-from gwfast.controller.parameters import fault
 from gwfast.graph.attach import Attacher, attach
+from gwfast.graph.model import GraphOptions
+from gwfast.parameters import fault
 
 NAME = "example.net/controller"
 CLUSTER = msgspec.structs.replace(EVERYTHING, controller_name=NAME, parameters_fault=fault)
@@ -99,7 +100,7 @@ def test_parameters_that_are_right_are_in_the_nodes():
 ])
 def test_parameters_alone_take_nothing_from_data_planes(own_spec, addresses, accepted, kept):
     found = documents(own=OWN, own_spec=own_spec, addresses=addresses)
-    node = attach(found, CLUSTER).gateways[Key("Gateway", "default", "g")]
+    node = attach(found, msgspec.structs.replace(CLUSTER, own_addresses=True)).gateways[Key("Gateway", "default", "g")]
     assert (node.accepted, node.kept) == (accepted, kept)
 
 
@@ -125,3 +126,46 @@ def test_parameters_that_come_and_go_are_seen():
         there = Key("GatewayParameters", "default", "o") in found
         assert next(iter(graph.gateways.values())).accepted is there
         assert {one.status for one in next(iter(graph.classes.values())).conditions if one.type == "Accepted"} == {str(there)}
+
+
+# ---- Where one process serves all Gateways: whose parameters go wrong is served on
+
+
+ONE_PROCESS = GraphOptions(controller_name=CLUSTER.controller_name, strict_services=True, parameters_fault=fault)
+GATEWAY = Key("Gateway", "default", "g")
+
+
+def test_a_gateway_that_was_served_is_served_on_and_says_what_is_wrong():
+    right = documents(own=OWN, own_spec="{dedicated: true}")
+    wrong = [documents(own=OWN, own_spec="{dedicated: true, options: {x: y}}"),
+             {key: one for key, one in right.items() if key.kind != "GatewayParameters"}]
+    attacher = Attacher(ONE_PROCESS)
+    assert attacher.attach(right).gateways[GATEWAY].accepted
+    for found, words in (*zip(wrong, ("gwfast run has no option --x", "there is no GatewayParameters default/o"), strict=True), (right, "")):
+        graph = attacher.attach(found)
+        node = graph.gateways[GATEWAY]
+        accepted = next(one for one in node.conditions if one.type == "Accepted")
+        assert (accepted.status, node.kept, words in accepted.message) == (("False", True, True) if words else ("True", False, True))
+        assert not words or accepted.reason == "InvalidParameters"
+        assert all(one.served for one in graph.listeners.values()), words
+    for found in wrong:  # of one that was never right nothing is served
+        graph = attach(found, ONE_PROCESS)
+        assert not graph.gateways[GATEWAY].kept and not any(one.served for one in graph.listeners.values())
+
+
+def test_what_was_never_served_is_not_served_on():
+    attacher = Attacher(ONE_PROCESS)
+    wrong = documents(own=OWN, own_spec="{options: {x: y}}")
+    for _ in range(2):
+        attacher.attach(wrong)
+        found = {key: one for key, one in wrong.items()}
+        found[GATEWAY] = msgspec.structs.replace(wrong[GATEWAY])
+        graph = attacher.attach(found)
+        assert not any(one.served for one in graph.listeners.values())
+
+
+def test_an_address_that_cannot_be_had_ends_it_as_ever():
+    attacher = Attacher(ONE_PROCESS)
+    attacher.attach(documents(own=OWN, own_spec="{dedicated: true}"))
+    graph = attacher.attach(documents(own=OWN, own_spec="{options: {x: y}}", addresses="{type: Hostname, value: a.example}"))
+    assert not any(one.served for one in graph.listeners.values())

@@ -6,7 +6,7 @@ import pytest
 
 from gwfast import options
 from gwfast.config.model import GatewayParametersSpec, ParameterName
-from gwfast.controller.parameters import ALLOWED, OURS, arguments, fault, may_ask, merged, options_known
+from gwfast.parameters import ALLOWED, OURS, arguments, fault, may_ask, merged, options_known
 
 MERGED = [
     # of the class, of the Gateway, what stands
