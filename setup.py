@@ -1,4 +1,4 @@
-"""Build the compiled stages: GWFAST_BUILD=release|debug|asan|trace, GWFAST_ONLY=_match,_pick for some of them.
+"""Build the compiled stages: GWFAST_BUILD=release|debug|asan|trace, GWFAST_ONLY=_match,http1.parser for some of them.
 
 release keeps -g and frame pointers so that perf can read it, where it is built in place; what goes into a wheel has no symbols.
 debug turns on bounds checks and assertions; asan adds the address and undefined-behaviour sanitizers (run with their runtimes
@@ -58,8 +58,9 @@ class Build(build_ext):
 
 def extensions():
     for source in sorted(Path("gwfast").rglob("*.pyx")):
-        if not ONLY or source.stem in ONLY:
-            yield Extension(".".join(source.with_suffix("").parts), [str(source)],
+        name = ".".join(source.with_suffix("").parts)
+        if not ONLY or name.removeprefix("gwfast.") in ONLY:
+            yield Extension(name, [str(source)],
                             extra_compile_args=COMMON + FLAGS, extra_link_args=[*LINK])
 
 

@@ -21,7 +21,7 @@ import msgspec
 
 from bench import operations, watched
 from bench.watched import Job
-from gwfast import _http1
+from gwfast.http1 import parser
 
 BASELINE = Path(__file__).with_name("baseline.json")
 ROOT = BASELINE.parent.parent
@@ -138,11 +138,11 @@ def _output(*words: str) -> str:
 
 def measured_with() -> dict[str, str]:
     """What decides how many instructions the same source is."""
-    built = Path(_http1.__file__).read_bytes()
+    built = Path(parser.__file__).read_bytes()
     compiler = re.search(rb"(?:GNU C\d+|clang version) [\d.]+", built)
     return {"compiler": compiler[0].decode() if compiler else "unknown",
             "flags of Python": sysconfig.get_config_var("CFLAGS") or "",
-            "cython": type(_http1.spin).__module__.removeprefix("_cython_"),
+            "cython": type(parser.spin).__module__.removeprefix("_cython_"),
             "python": "%d.%d" % sys.version_info[:2], "libc": " ".join(platform.libc_ver()), "machine": platform.machine()}
 
 

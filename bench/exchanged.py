@@ -14,8 +14,8 @@ import h2.connection
 import h2.events
 
 from bench.watched import Exchange
-from gwfast import _counters
-from gwfast._engine import Engine
+from gwfast.engine import counters
+from gwfast.engine.engine import Engine
 from gwfast.serve.certs import Certs
 from gwfast.serve.options import EngineOptions
 
@@ -141,7 +141,7 @@ class Stage:
 
     def __init__(self, lines: Exchange):
         self.lines = lines
-        self.engine = Engine(worker=0, workers=1, counters_fd=_counters.create(1, 64), options=EngineOptions())
+        self.engine = Engine(worker=0, workers=1, counters_fd=counters.create(1, 64), options=EngineOptions())
         with open(lines.image, "rb") as image:
             self.engine.swap(image.fileno())
         if lines.credentials:

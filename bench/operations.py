@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench import plans, wire
 from bench.watched import Client, Decode, Encode, Exchange, Find, Job, Parse, Pick
-from gwfast._hpack_encode import Encoder
+from gwfast.http2.hpack_encoder import Encoder
 from gwfast.graph.model import Passive, TargetPolicy
 from gwfast.plan import ir
 from gwfast.plan.credentials import credentials

@@ -8,7 +8,8 @@ import pytest
 
 from bench import plans
 from bench.operations import HEADS
-from gwfast import _http1, _pick
+from gwfast import _pick
+from gwfast.http1 import parser
 from gwfast._match import Table
 from gwfast.endpoints.registry import Registry
 from gwfast.plan.image import Images
@@ -41,7 +42,7 @@ def test_pick(benchmark, count):
 @pytest.mark.parametrize("head", HEADS)
 def test_parse(benchmark, head):
     data = HEADS[head]
-    assert benchmark(_http1.spin, data, data.startswith(b"HTTP/"), TIMES)[0] == len(data)
+    assert benchmark(parser.spin, data, data.startswith(b"HTTP/"), TIMES)[0] == len(data)
 
 
 @pytest.mark.parametrize("made", [plans.prefixes, plans.hosts], ids=["one host", "a host each"])

@@ -10,8 +10,14 @@ from typing import Literal
 
 import msgspec
 
-from gwfast import _counters, _hpack, _hpack_encode, _http1, _match, _pick
-from gwfast._engine import Engine
+from gwfast import _match, _pick
+
+from gwfast.engine import counters
+
+from gwfast.http1 import parser
+
+from gwfast.http2 import hpack, hpack_encoder
+from gwfast.engine.engine import Engine
 from gwfast.serve.options import EngineOptions
 
 OFTEN, SELDOM = 1000, 100      # times in a round, for what is short and for what is long
@@ -41,8 +47,8 @@ class Parse(msgspec.Struct, tag=True):
 
     def begin(self) -> Run:
         response = self.data.startswith(b"HTTP/")
-        assert _http1.spin(self.data, response, 1)[0] == len(self.data)
-        return lambda times: _http1.spin(self.data, response, times)
+        assert parser.spin(self.data, response, 1)[0] == len(self.data)
+        return lambda times: parser.spin(self.data, response, times)
 
 
 class Pick(msgspec.Struct, tag=True):
@@ -60,7 +66,7 @@ class Decode(msgspec.Struct, tag=True):
     blocks: list[bytes]
 
     def begin(self) -> Run:
-        decoder = _hpack.Decoder()
+        decoder = hpack.Decoder()
         for block in self.blocks:
             assert decoder.spin(block, 1)[0] == 0
         return lambda times: decoder.spin(self.blocks[-1], times)
@@ -72,7 +78,7 @@ class Encode(msgspec.Struct, tag=True):
     fields: list[tuple[bytes, bytes]]
 
     def begin(self) -> Run:
-        encoder = _hpack_encode.Encoder()
+        encoder = hpack_encoder.Encoder()
         return lambda times: encoder.spin(self.fields, times)
 
 
@@ -106,7 +112,7 @@ def times(job: Job) -> int:
 
 
 def main(jobs: Path) -> None:
-    mark = Engine(worker=0, workers=1, counters_fd=_counters.create(1, 64), options=EngineOptions()).tick
+    mark = Engine(worker=0, workers=1, counters_fd=counters.create(1, 64), options=EngineOptions()).tick
     for job in msgspec.json.decode(jobs.read_bytes(), type=list[Job]):
         run = job.begin()
         mark()

@@ -1,7 +1,7 @@
 # Finds the rule for a request, or for a connection. Pure: reads the image and a head or a name, writes Found.
 from libc.stdint cimport uint32_t, uint64_t
-from gwfast._head cimport RequestHead
-from gwfast._table cimport Bind, Image, Listener, Rule
+from gwfast.http.head cimport RequestHead
+from gwfast.table.layout cimport Bind, Image, Listener, Rule
 
 cdef struct Found:
     const Listener *listener

@@ -21,18 +21,18 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
-from gwfast._automaton cimport Automaton, automaton_at
-from gwfast._bytes cimport gw_places, lowest, same_name
-from gwfast._conditions cimport (Asked, Parameter, Run, first_line, header_equals, header_hash, holds,
-                                 parameters, run_accepts, run_begin, run_over, run_union)
-from gwfast._head cimport (FIELD_UNDERSCORE, MAX_HOST, METHOD_CONNECT, METHOD_DELETE, METHOD_GET, METHOD_HEAD,
-                           METHOD_OPTIONS, METHOD_OTHER, METHOD_PATCH, METHOD_POST, METHOD_PUT, METHOD_TRACE, Field,
-                           HeadLimits, RequestHead, Slice, forget_request, name_hash, room_for_request)
-from gwfast._table cimport (ANY_DEPTH, HASH_SEED, IMAGE_VERSION, KEY_HEADER, KEY_NONE, KEY_QUERY, UNION_WORDS, Authorizer,
-                            Backend, Bind, Candidate, Choice, Cors, Endpoint, Extension, HostIndex, Image, KeySlot, Keys,
-                            Listener, Mirror, NameSlot, Names, Node, Op, Origin, PathNode, PathSlot, Policy, Predicate,
-                            Redirect, RegexSlot, Regexes, Rule, Text, ValueSlot, Values, bind_at, hash_bytes, hash_element,
-                            hash_name, image_magic, listener_at, rule_at, text)
+from gwfast.table.automaton cimport Automaton, automaton_at
+from gwfast.http.bytes cimport gw_places, lowest, same_name
+from gwfast.http.conditions cimport (Asked, Parameter, Run, first_line, header_equals, header_hash, holds, parameters,
+                                     run_accepts, run_begin, run_over, run_union)
+from gwfast.http.head cimport (FIELD_UNDERSCORE, MAX_HOST, METHOD_CONNECT, METHOD_DELETE, METHOD_GET, METHOD_HEAD,
+                               METHOD_OPTIONS, METHOD_OTHER, METHOD_PATCH, METHOD_POST, METHOD_PUT, METHOD_TRACE, Field,
+                               HeadLimits, RequestHead, Slice, forget_request, name_hash, room_for_request)
+from gwfast.table.layout cimport (ANY_DEPTH, HASH_SEED, IMAGE_VERSION, KEY_HEADER, KEY_NONE, KEY_QUERY, UNION_WORDS, Authorizer,
+                                  Backend, Bind, Candidate, Choice, Cors, Endpoint, Extension, HostIndex, Image, KeySlot, Keys,
+                                  Listener, Mirror, NameSlot, Names, Node, Op, Origin, PathNode, PathSlot, Policy, Predicate,
+                                  Redirect, RegexSlot, Regexes, Rule, Text, ValueSlot, Values, bind_at, hash_bytes,
+                                  hash_element, hash_name, image_magic, listener_at, rule_at, text)
 
 cdef extern from *:
     int __builtin_ctzll(unsigned long long) nogil

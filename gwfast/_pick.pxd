@@ -1,6 +1,6 @@
 # Chooses the backend of a rule: the smooth selector (each backend within one request of its exact share).
 from libc.stdint cimport uint32_t, uint64_t
-from gwfast._table cimport Choice, Image, Mirror, Rule
+from gwfast.table.layout cimport Choice, Image, Mirror, Rule
 
 cdef struct PickState:     # a worker's, `slots` elements; slot rule.pick_at holds the step, then one count a choice
     uint64_t *slots

@@ -16,7 +16,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from gwfast._table cimport Choice, Image, Mirror, Rule, choice_at
+from gwfast.table.layout cimport Choice, Image, Mirror, Rule, choice_at
 
 
 cdef uint32_t pick(const Image *image, const Rule *rule, PickState *state) noexcept nogil:

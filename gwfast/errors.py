@@ -1,7 +1,7 @@
 """What people meet when something is wrong.
 
 Configuration errors are collected, never raised in the middle: each is a Problem that names the file, the line,
-the resource, the field, what is wrong and what would be right. Traffic errors are integers (see `_fault`).
+the resource, the field, what is wrong and what would be right. Traffic errors are integers (see `http.fault`).
 """
 from typing import Literal
 

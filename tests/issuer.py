@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from OpenSSL import SSL, _util, crypto
 
-from gwfast import _tls
+from gwfast.tls import records
 from gwfast.plan.ir import Certificate
 
 NOW = datetime.now(UTC)
@@ -108,9 +108,9 @@ def step(connection: SSL.Connection, data: bytes) -> bytes:
         return b""
 
 
-def meet(setting: _tls.Setting, connection: SSL.Connection) -> _tls.Tap:
+def meet(setting: records.Setting, connection: SSL.Connection) -> records.Tap:
     """Shake hands; return the server's end. ConnectionError: what the server says; SSL.Error: what the client says."""
-    tap = _tls.Tap(setting)
+    tap = records.Tap(setting)
     sent = step(connection, b"")
     for _ in range(10):
         result, answer = tap.handshake(sent)

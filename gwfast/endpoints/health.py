@@ -1,4 +1,4 @@
-"""What the supervisor tells of the health of endpoints: the cells that the workers write (_health.pxd), and its probes.
+"""What the supervisor tells of the health of endpoints: the cells that workers write (upstream/endpoint_state), and its probes.
 
     follow(watched)   which endpoints there are: {backend key: {'ip:port': (slot, sign)}}
     read()            {backend key: Standing}; each endpoint that went out or came back since the last time is told once
@@ -27,7 +27,7 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Health:
-    """ejected: reads cells, of (slot, sign)s, as _counters.ejected does; unhealthy: Prober.unhealthy, which changes;
+    """ejected: reads cells, of (slot, sign)s, as engine.counters.ejected does; unhealthy: Prober.unhealthy, which changes;
     tell(what, **facts) writes a line to the log."""
 
     def __init__(self, ejected: Callable, unhealthy: Mapping[tuple[int, int], str], tell: Callable[..., None]):

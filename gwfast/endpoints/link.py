@@ -66,7 +66,7 @@ class Link:
 
     async def secure(self, certs, tls: int) -> None:
         """Begin TLS as requests do, and look at whose certificate it is."""
-        from gwfast._tls import Tap
+        from gwfast.tls.records import Tap
 
         try:
             setting, name = certs.client(tls)

@@ -85,7 +85,7 @@ class Watch:
 
 
 class Prober:
-    """mark(slot, sign, unhealthy): says so to the workers, as _counters.mark does. results: probes ever, by their result."""
+    """mark(slot, sign, unhealthy): tells the workers, as engine.counters.mark does. results: probes ever, by their result."""
 
     def __init__(self, loop, mark: Callable[[int, int, bool], None]):
         self._loop = loop

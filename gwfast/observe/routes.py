@@ -35,7 +35,7 @@ class _Names:
 
 
 class RouteCounts:
-    """Names what `read_slots(rows)` (`_counters.read` of one memfd, of the first rows of backends) counts by slot; whose a slot
+    """Names what `read_slots(rows)` (`engine.counters.read` of one memfd) counts by slot; whose a slot
     is, `assign` tells."""
 
     def __init__(self, read_slots: Callable[[int], dict]):
@@ -52,7 +52,7 @@ class RouteCounts:
         self._backends.assign(backends, lambda: self._read_slots(rows)["backends"])
 
     def read(self) -> dict:
-        """Return what `_counters.read` does, with the routes and backends that counted something by name."""
+        """Return what `engine.counters.read` does, with the routes and backends that counted something by name."""
         counters = self._read_slots(max(self._backends.of, default=-1) + 1)
         return counters | {"routes": self._routes.named(counters["routes"]),
                            "backends": self._backends.named(counters.get("backends", {}))}

@@ -23,7 +23,7 @@ class Unsupported(ValueError):
 
 
 class Automaton(NamedTuple):
-    """An automaton over bytes, in the layout of `_automaton.Automaton`.
+    """An automaton over bytes, in the layout of `table.automaton.Automaton`.
 
     Deterministic (count > 0): `table` holds the next states, uint16 [state][class]; state 0 refuses all that follows,
     states from `accept` on accept. Else `table` holds sets of places, 32 bytes each: the accepting ones; those that

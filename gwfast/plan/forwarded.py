@@ -1,4 +1,4 @@
-"""What is said of the client: as the engine says it to rules and to backends (_filter.state, _forwarded).
+"""What is said of the client: as the engine says it to rules and to backends (http.header_writer.state, http.forwarded).
 
 Rules:
 - what a peer that is not trusted says of its client in X-Forwarded-*, Forwarded, X-Real-IP and X-Request-Id is not there

@@ -1,10 +1,10 @@
-"""A plan as a table image: what workers map and serve from. The layout is in `_table.pxd`."""
+"""A plan as a table image: what workers map and serve from. The layout is in `table/layout.pxd`."""
 import fcntl
 import gc
 import os
 from collections.abc import Mapping
 
-from gwfast._image import SEALS, Image, Writer
+from gwfast.table.writer import SEALS, Image, Writer
 from gwfast.plan.ir import Plan
 
 

@@ -3,7 +3,7 @@
 Rules:
 - what the rule says comes before what a policy says of a backend
 - sessions are a rule's: two rules have none in common, even where they lead to one Service and their cookies have one name
-  (then the cookie has a token of each, see _persistence)
+  (then the cookie has a token of each, see exchange/session)
 - a name that nobody gave is made of whose sessions they are, so that it stays the same
 - cookies are for every path unless another one is asked for: rules may have several. `SameSite=Lax` and not Strict, with which
   whoever comes by a link from another site would begin a new session in the middle of the old one

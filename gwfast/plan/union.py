@@ -3,7 +3,7 @@
     patterns -> syntax trees -> one tree of what they begin with -> positions (Glushkov) -> deterministic automaton
 
 Rules:
-- a path has visible ASCII alone (`_target.scan_target`), so that '.' is one byte and what cannot be in a path matches nothing
+- a path has visible ASCII alone (`http.target.scan_target`), so that '.' is one byte and what cannot be in a path matches nothing
 - patterns that begin alike share the positions of what they begin with: '/.*/' of a thousand patterns is one loop
 - what ends with '.*' is known to match before the '.*' begins: the automaton says so there and goes on without it, else it
   would remember each of them until the end, and n patterns would need 2^n states
@@ -28,7 +28,7 @@ ENDINGS = 16  # ways to end that are written out: '(a|b)?' has three
 
 
 class Part(NamedTuple):
-    """Patterns in the order in which they were given, and their automaton in the layout of `_automaton.Automaton`.
+    """Patterns in the order in which they were given, and their automaton in the layout of `table.automaton.Automaton`.
 
     b"" where there is but one pattern; `sure`: who it says matches, else who may.
     """
@@ -41,7 +41,7 @@ class Part(NamedTuple):
 def split(patterns: list[str], known: dict, determine: Determine) -> list[Part]:
     """Return `patterns` in parts. `known` {(sure, patterns): automaton} is looked at first and gets what is made.
 
-    `determine` makes an automaton of positions (`_union.determine`).
+    `determine` makes an automaton of positions (`table.union.determine`).
     """
     place = {pattern: number for number, pattern in enumerate(patterns)}
     parts, left, rest = [], [sorted(patterns)], []  # what begins alike stays together

@@ -33,7 +33,9 @@ from functools import lru_cache
 
 import msgspec
 
-from gwfast import _tls, limits
+from gwfast import limits
+
+from gwfast.tls import records
 from gwfast.plan.credentials import HEADER, MAGIC, BackendSettings, Pair, ServerSettings, name_identity
 from gwfast.serve import lean
 
@@ -52,15 +54,15 @@ _settings = msgspec.msgpack.Decoder(ServerSettings).decode
 _backend = msgspec.msgpack.Decoder(BackendSettings).decode
 _numbers = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _pair = msgspec.msgpack.Decoder(Pair).decode
-_roots: dict[str, _tls.Setting] = {}
+_roots: dict[str, records.Setting] = {}
 
 
-def roots() -> dict[str, _tls.Setting]:
+def roots() -> dict[str, records.Setting]:
     """Return the settings that connections of clients begin with, by their lowest version; make them the first time."""
     if not _roots:
         lean.load_openssl()  # before the fork, so that all share it
         for version in ("1.2", "1.3"):
-            _roots[version] = _tls.Setting(_server_context(version))
+            _roots[version] = records.Setting(_server_context(version))
     return _roots
 
 
@@ -86,14 +88,14 @@ class Certs:
         for count in counts[:3]:
             self._runs.append((tail[:count], tail[count:2 * count]))
             tail = tail[2 * count:]
-        self._made: OrderedDict[tuple, _tls.Setting] = before._made if before else OrderedDict()
-        self._asked: dict[tuple[int, bytes], _tls.Setting] = {}
+        self._made: OrderedDict[tuple, records.Setting] = before._made if before else OrderedDict()
+        self._asked: dict[tuple[int, bytes], records.Setting] = {}
 
     def same(self, fd: int) -> bool:
         """Say whether a descriptor is of the memfd that this was made of."""
         return os.fstat(fd).st_ino == self._file
 
-    def server(self, sign: int, sni: bytes) -> _tls.Setting:
+    def server(self, sign: int, sni: bytes) -> records.Setting:
         """Return what a handshake begins with on the listener with this identity, for a client that asks for `sni` (lower case;
         b'': it names nobody). KeyError: there is no such listener; OpenSSL.SSL.Error: OpenSSL refuses its settings."""
         found = self._asked.get((sign, sni))
@@ -103,7 +105,7 @@ class Certs:
             found = self._asked[sign, sni] = self._server(sign, sni.decode("ascii"))
         return found
 
-    def client(self, tls: int) -> tuple[_tls.Setting, bytes]:
+    def client(self, tls: int) -> tuple[records.Setting, bytes]:
         """Return what a handshake with a backend begins with, and the name to ask for. KeyError: there is none."""
         settings = _backend(self._blob(self._find(2, tls)))
         return self._kept((tls,), lambda: _client_setting(settings, self._pairs((settings.certificate,)))), (
@@ -120,7 +122,7 @@ class Certs:
 
         return words(certificate)
 
-    def _server(self, sign: int, sni: str) -> _tls.Setting:
+    def _server(self, sign: int, sni: str) -> records.Setting:
         settings = _settings(self._blob(self._find(0, sign)))
         numbers = self._named(sign, sni) or settings.certificates
         pairs = self._pairs(numbers)
@@ -134,7 +136,7 @@ class Certs:
                 continue
         return ()
 
-    def _kept(self, key: tuple, make) -> _tls.Setting:
+    def _kept(self, key: tuple, make) -> records.Setting:
         setting = self._made.get(key)
         if setting is None:
             setting = self._made[key] = make()
@@ -184,7 +186,7 @@ def _bound(context, min_version: str) -> None:
     context.set_mode(RELEASE_BUFFERS)
 
 
-def _server_setting(settings: ServerSettings, pairs: list[Pair]) -> _tls.Setting:
+def _server_setting(settings: ServerSettings, pairs: list[Pair]) -> records.Setting:
     from OpenSSL import SSL
 
     context = _server_context(settings.min_version)
@@ -200,10 +202,10 @@ def _server_setting(settings: ServerSettings, pairs: list[Pair]) -> _tls.Setting
         _trust(context, False, settings.client_ca)
         with _file(b"\n".join(settings.client_ca)) as path:
             context.load_client_ca(path)
-    return _tls.Setting(context, root=roots()[settings.min_version], verify=verify, lenient=lenient, alpn=settings.alpn)
+    return records.Setting(context, root=roots()[settings.min_version], verify=verify, lenient=lenient, alpn=settings.alpn)
 
 
-def controller(authorities: bytes, name: str) -> tuple[_tls.Setting, bytes]:
+def controller(authorities: bytes, name: str) -> tuple[records.Setting, bytes]:
     """Return what a handshake with a controller begins with, and the name to ask for: TLS 1.3, and a certificate with this name
     that these authorities (PEM) vouch for. ValueError: there are none."""
     from OpenSSL import SSL
@@ -213,10 +215,10 @@ def controller(authorities: bytes, name: str) -> tuple[_tls.Setting, bytes]:
     except SSL.Error:
         raise ValueError("it holds no certificates") from None
     _ask_for(context, name)
-    return _tls.Setting(context, verify=SSL.VERIFY_PEER), name.encode("ascii")
+    return records.Setting(context, verify=SSL.VERIFY_PEER), name.encode("ascii")
 
 
-def _client_setting(settings: BackendSettings, pairs: list[Pair]) -> _tls.Setting:
+def _client_setting(settings: BackendSettings, pairs: list[Pair]) -> records.Setting:
     from OpenSSL import SSL
 
     context = _client_context("1.2", settings.system, settings.ca)
@@ -226,7 +228,7 @@ def _client_setting(settings: BackendSettings, pairs: list[Pair]) -> _tls.Settin
         _use(context, pair)
     if settings.alpn:
         context.set_alpn_protos([each.encode("ascii") for each in settings.alpn])
-    return _tls.Setting(context, verify=SSL.VERIFY_PEER)
+    return records.Setting(context, verify=SSL.VERIFY_PEER)
 
 
 def _client_context(min_version: str, system: bool, authorities: tuple[bytes, ...]):

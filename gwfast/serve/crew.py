@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from msgspec.structs import replace
 
 from gwfast import limits
-from gwfast._counters import forget
+from gwfast.engine.counters import forget
 from gwfast.observe.log import Log
 from gwfast.observe.metrics import Stats
 from gwfast.serve import control, spawn

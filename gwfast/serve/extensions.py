@@ -25,8 +25,8 @@ from typing import Any
 import msgspec
 
 from gwfast import sendable
-from gwfast._counters import Counters, place
-from gwfast._steps import Steps
+from gwfast.engine.counters import Counters, place
+from gwfast.extend.filter_steps import Steps
 from gwfast.filters import TLS, BodyTooLarge, Filter, Request, Response
 from gwfast.plan.ir import ExtensionFilter
 from gwfast.serve.loading import make
@@ -193,7 +193,7 @@ class Loaded:
 
 
 class Host:
-    """Runs filters for an engine (`_extension.Extensions.host`). tell(text) takes what people should know."""
+    """Runs filters for an engine (`extend.python_filter.Extensions.host`). tell(text) takes what people should know."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[str], None], counters: Counters):
         self.loop, self.tell, self.counters = loop, tell, counters

@@ -25,7 +25,9 @@ from collections import Counter
 from collections.abc import Iterator, Set
 from functools import partial
 
-from gwfast import __version__, _counters, heap
+from gwfast import __version__, heap
+
+from gwfast.engine import counters
 from gwfast.config.locate import locate
 from gwfast.config.source import Source
 from gwfast.endpoints.health import Health
@@ -82,17 +84,17 @@ class Supervisor:
         self.pipeline = Pipeline(source, options, bug=lambda *what: loop.call_soon_threadsafe(self._failed, *what))
         self.ports = Ports(options.workers, options.bind, options.port_map, options.backlog,
                            given.ports if given else ())
-        self.counters = _counters.create(options.workers, options.route_metrics + 2)
-        self.counted = RouteCounts(partial(_counters.read, self.counters))
+        self.counters = counters.create(options.workers, options.route_metrics + 2)
+        self.counted = RouteCounts(partial(counters.read, self.counters))
         self._nursery = nursery
         self.crew = Crew(loop, options, self.counters, self.ports, self.stats, log, processes,
                          nursery.worker)
         in_cluster = bool(options.controller or options.kubernetes)
         self.resolver = Resolver(loop, lambda: self._ask(set()), options.dns_refresh,
                                  allowed=elsewhere if in_cluster else lambda address: True)
-        self.prober = Prober(loop, partial(_counters.mark, self.counters))
+        self.prober = Prober(loop, partial(counters.mark, self.counters))
         self._certs = None  # serve.certs.Certs, once there was something to probe over TLS
-        self.health = Health(partial(_counters.ejected, self.counters), self.prober.unhealthy, log.warning)
+        self.health = Health(partial(counters.ejected, self.counters), self.prober.unhealthy, log.warning)
         self.admin = Admin(pages(self), log.bug, PUBLIC if in_cluster else None, OWN)
         self.succession = Succession(self, loop, options, log, given)
         self.reading: Reading | None = None

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 
 from gwfast import limits
-from gwfast._counters import Pulse
+from gwfast.engine.counters import Pulse
 from gwfast.observe.log import Log
 from gwfast.observe.metrics import Stats
 from gwfast.serve import worker

@@ -18,7 +18,7 @@ import sys
 import uvloop
 
 from gwfast import limits
-from gwfast._engine import Engine
+from gwfast.engine.engine import Engine
 from gwfast.observe import sink
 from gwfast.serve.control import (
     Abort,

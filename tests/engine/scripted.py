@@ -7,8 +7,8 @@ import socket
 import ssl
 import threading
 
-from gwfast import _counters
-from gwfast._engine import Engine
+from gwfast.engine import counters
+from gwfast.engine.engine import Engine
 from gwfast.endpoints.registry import Registry
 from gwfast.plan import ir
 from gwfast.plan.credentials import Credentials
@@ -73,7 +73,7 @@ class Running:
     def __init__(self, make_plan, addresses, log=None, **options):
         self.registry = Registry()
         self.images = Images(self.registry)
-        self.counters = _counters.create(1, 64)
+        self.counters = counters.create(1, 64)
         self.engine = Engine(worker=0, workers=1, counters_fd=self.counters,
                              options=EngineOptions(**({"access_log_fd": log, "access_log": "json"} if log else {}),
                                                    **options))
@@ -122,7 +122,7 @@ class Running:
         return self.clients[-1]
 
     def count(self, name) -> int:
-        counts = _counters.read(self.counters)
+        counts = counters.read(self.counters)
         if name.startswith("mirror_"):
             return counts["mirrors"][name.removeprefix("mirror_")]
         return counts["global"].get(name, counts["faults"].get(name))

@@ -10,7 +10,7 @@ from scripted import head, one_rule
 from test_exchange import FORWARDED, expect, refused
 
 from gwfast import limits
-from gwfast._verdict import verdict
+from gwfast.extend.check_response import verdict
 from gwfast.grammar import SINGLE
 from gwfast.plan import ir
 

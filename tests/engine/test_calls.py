@@ -8,7 +8,9 @@ from scripted import Backend, head, one_rule
 from test_authorize import FAILED, OK, YES
 from test_exchange import asked, expect
 
-from gwfast import _counters, limits
+from gwfast import limits
+
+from gwfast.engine import counters
 from gwfast.graph.model import Passive, TargetPolicy
 from gwfast.plan import ir
 
@@ -111,7 +113,7 @@ def test_what_they_do_wrong_counts_for_their_health(begin, backend, other, kind,
     turns = Turns(engine, backend)
     for said, out in ((says, 0), (YES, 0), (says, 0), (says, 1)):
         turns.ask(kind, other, said)
-        assert len(_counters.ejected(engine.counters, [place])) == out
+        assert len(counters.ejected(engine.counters, [place])) == out
     assert engine.count("endpoint_ejections") == 1
     turns.ask(kind, other, YES)                        # where all are out, all are used
 
@@ -160,4 +162,4 @@ def test_a_copy_goes_on_with_the_table_that_it_began_with(begin, backend, other)
         copy.sendall(ERROR)
         copy.close()
     engine.wait("mirror_answered", 2)
-    assert len(_counters.ejected(engine.counters, [place])) == 1
+    assert len(counters.ejected(engine.counters, [place])) == 1

@@ -7,7 +7,7 @@ import pytest
 from scripted import one_rule, readable, rest
 
 from gwfast import limits
-from gwfast._chunked import chunks_of
+from gwfast.http1.chunked import chunks_of
 from gwfast.plan import ir
 
 FORWARDED = b"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\n"

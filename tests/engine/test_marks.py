@@ -1,11 +1,11 @@
-"""Endpoints that the supervisor's probes found unhealthy: the marks that a worker follows (_health.pxd)."""
+"""Endpoints that the supervisor's probes found unhealthy: the marks that a worker follows (upstream/endpoint_state.pxd)."""
 from collections import Counter
 
 import pytest
 from msgspec import structs
 from scripted import head, one_rule, readable
 
-from gwfast import _counters
+from gwfast.engine import counters
 from gwfast.graph.model import Active, TargetPolicy
 
 POLICY = TargetPolicy(name="n/p", active=Active(type="TCP", interval_ms=1000, timeout_ms=1000, unhealthy=1, healthy=1))
@@ -44,42 +44,42 @@ def world(start, backend, other):
 def test_who_is_marked_gets_nothing(world, backend, other):
     running, served, (first, second) = world
     assert served().keys() == {"first", "second"}
-    _counters.mark(running.counters, *first, True)
+    counters.mark(running.counters, *first, True)
     assert served() == {"second": 24}
     running.apply(probed([("127.0.0.1", each.port) for each in (backend, other)]))        # a reload changes nothing
     assert served() == {"second": 24}
-    _counters.mark(running.counters, *first, False)
+    counters.mark(running.counters, *first, False)
     assert served().keys() == {"first", "second"}
-    assert _counters.ejected(running.counters, [first, second]) == []
+    assert counters.ejected(running.counters, [first, second]) == []
 
 
 def test_where_all_are_marked_all_are_used(world):
     running, served, places = world
     for place in places:
-        _counters.mark(running.counters, *place, True)
+        counters.mark(running.counters, *place, True)
     assert served().keys() == {"first", "second"}
 
 
 def test_a_mark_of_another_endpoint_is_none(world):
     running, served, (first, _) = world
-    _counters.mark(running.counters, first.slot, first.sign + 1, True)
+    counters.mark(running.counters, first.slot, first.sign + 1, True)
     assert served().keys() == {"first", "second"}
-    _counters.mark(running.counters, *first, True)
-    _counters.mark(running.counters, first.slot, first.sign + 1, False)     # who goes takes no other's mark away
+    counters.mark(running.counters, *first, True)
+    counters.mark(running.counters, first.slot, first.sign + 1, False)     # who goes takes no other's mark away
     assert served() == {"second": 24}
 
 
 def test_without_the_policy_a_mark_is_none(world, backend, other):
     running, served, (first, _) = world
-    _counters.mark(running.counters, *first, True)
+    counters.mark(running.counters, *first, True)
     running.apply(probed([("127.0.0.1", each.port) for each in (backend, other)], None))
     assert served().keys() == {"first", "second"}
 
 
 def test_beyond_the_cells_there_is_nothing_to_mark():
-    fd = _counters.create(1, 4)
-    _counters.mark(fd, 1 << 31, 1, True)
-    assert _counters.ejected(fd, [(1 << 31, 1)]) == []
+    fd = counters.create(1, 4)
+    counters.mark(fd, 1 << 31, 1, True)
+    assert counters.ejected(fd, [(1 << 31, 1)]) == []
 
 
 def test_failures_are_not_counted_without_passive(world, backend, other):
@@ -94,5 +94,5 @@ def test_failures_are_not_counted_without_passive(world, backend, other):
         upstream.sendall(CLOSE.replace(b"200", b"500"))
         upstream.close()
         assert head(client).startswith(b"HTTP/1.1 500")
-    assert _counters.ejected(running.counters, places) == []
+    assert counters.ejected(running.counters, places) == []
     assert running.count("endpoint_ejections") == 0

@@ -7,7 +7,7 @@ import pytest
 from http2_client import Http2, raw_frame
 from scripted import head, rest
 
-from gwfast import _fault
+from gwfast.http import fault
 
 GET = b"GET / HTTP/1.1\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
@@ -170,8 +170,8 @@ def test_a_body_of_another_length_over_http2_is_no_client_that_went(logged, back
 
 
 def test_reasons_are_words_of_their_own():
-    words = _fault.reasons()
-    assert len(set(words)) == len(words) and not set(words) & {word for word, _ in _fault.table()}
+    words = fault.reasons()
+    assert len(set(words)) == len(words) and not set(words) & {word for word, _ in fault.table()}
     assert {reason for _, reason in HTTP1} | {reason for _, reason, _ in HTTP2} == set(words)
 
 

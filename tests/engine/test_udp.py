@@ -9,7 +9,7 @@ from msgspec import structs
 from scripted import Running
 from test_relay import tcp_plan
 
-from gwfast import _counters
+from gwfast.engine import counters
 from gwfast.graph.model import Active, TargetPolicy
 from gwfast.plan import ir
 
@@ -282,9 +282,9 @@ def test_a_client_leaves_an_endpoint_that_is_out_where_another_serves(udp, servi
     first = ask(client, b"")
     other = next(word for word in services if word != first)
     places = {word: engine.registry.endpoints[(*each.address, "udp")] for word, each in services.items()}
-    _counters.mark(engine.counters, *places[first], True)
+    counters.mark(engine.counters, *places[first], True)
     assert ask(client, b"") == other
-    _counters.mark(engine.counters, *places[other], True)       # all are out: a guess is as good as another
+    counters.mark(engine.counters, *places[other], True)       # all are out: a guess is as good as another
     assert {ask(client, b"") for _ in range(5)} == {other}
     assert engine.count("udp_moved") == 1
 

@@ -7,7 +7,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdio cimport fprintf, stderr
 from libc.stdlib cimport abort, free, malloc
 from libc.string cimport memcpy, memset
-from gwfast._frames cimport *
+from gwfast.http2.frames cimport *
 
 
 cdef void must(bint holds, const char *what) noexcept nogil:

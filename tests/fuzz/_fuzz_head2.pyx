@@ -8,10 +8,10 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdio cimport fprintf, snprintf, stderr
 from libc.stdlib cimport abort, free, malloc
 from libc.string cimport memchr, memcmp, memcpy
-from gwfast._head cimport *
-from gwfast._head2 cimport MALFORMED, WEBSOCKET_LINES, list_most, read_head2, read_trailers2
-from gwfast._hpack cimport *
-from gwfast._http1 cimport parse_request
+from gwfast.http.head cimport *
+from gwfast.http2.head cimport MALFORMED, WEBSOCKET_LINES, list_most, read_head2, read_trailers2
+from gwfast.http2.hpack cimport *
+from gwfast.http1.parser cimport parse_request
 
 
 cdef void must(bint holds, const char *what) noexcept nogil:

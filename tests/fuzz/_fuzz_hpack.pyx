@@ -8,10 +8,10 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.stdio cimport fprintf, stderr
 from libc.stdlib cimport abort, free, malloc
 from libc.string cimport memcmp, memcpy
-from gwfast._head cimport Field, name_hash
-from gwfast._hpack cimport *
-from gwfast._hpack_encode cimport HPACK_FIELD_ROOM
-from gwfast._hpack_table cimport Entry, entries_of, line_of
+from gwfast.http.head cimport Field, name_hash
+from gwfast.http2.hpack cimport *
+from gwfast.http2.hpack_encoder cimport HPACK_FIELD_ROOM
+from gwfast.http2.hpack_table cimport Entry, entries_of, line_of
 
 cdef enum:
     ROOM = 100

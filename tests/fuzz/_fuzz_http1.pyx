@@ -7,13 +7,13 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdio cimport fprintf, stderr
 from libc.stdlib cimport abort, free, malloc
 from libc.string cimport memcpy
-from gwfast._chunked cimport (
-    CHUNK_BAD, CHUNK_DATA, CHUNK_END, CHUNK_MORE, ChunkState, chunk_next, chunk_start, parse_trailers)
-from gwfast._head cimport (
-    BAD_EXPECTATION, BAD_FIELDS_LARGE, BAD_RESPONSE, COUNT_MOST, FIELD_HOST, FIELD_MOST, FRAMING_CHUNKED, FRAMING_CLOSE,
-    FRAMING_LENGTH, FRAMING_TUNNEL, Field, HEAD_MOST, HeadLimits, MAX_HOST, RequestHead, ResponseHead, Slice,
-    forget_request, forget_response, name_hash, room_for_request, room_for_response)
-from gwfast._http1 cimport parse_request, parse_response
+from gwfast.http1.chunked cimport (CHUNK_BAD, CHUNK_DATA, CHUNK_END, CHUNK_MORE, ChunkState, chunk_next, chunk_start,
+                                   parse_trailers)
+from gwfast.http.head cimport (BAD_EXPECTATION, BAD_FIELDS_LARGE, BAD_RESPONSE, COUNT_MOST, FIELD_HOST, FIELD_MOST,
+                               FRAMING_CHUNKED, FRAMING_CLOSE, FRAMING_LENGTH, FRAMING_TUNNEL, Field, HEAD_MOST, HeadLimits,
+                               MAX_HOST, RequestHead, ResponseHead, Slice, forget_request, forget_response, name_hash,
+                               room_for_request, room_for_response)
+from gwfast.http1.parser cimport parse_request, parse_response
 
 
 cdef void must(bint holds, const char *what) noexcept nogil:

@@ -9,14 +9,14 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdio cimport fprintf, stderr
 from libc.stdlib cimport abort, free, malloc
 from libc.string cimport memcmp, memcpy, memset, strlen
-from gwfast._bytes cimport CHAR_TOKEN, is_a
-from gwfast._extauthz cimport GRPC_PREFIX, Asked, check_room, write_check
-from gwfast._filter cimport Out, put, say
-from gwfast._head cimport (COUNT_MOST, FIELD_TRANSFER_ENCODING, HeadLimits, METHOD_GET, RequestHead, ResponseHead, Slice,
-                           forget_request, forget_response, room_for_request, room_for_response)
-from gwfast._http1 cimport parse_request, parse_response
-from gwfast._verdict cimport (ACTION_IF_PRESENT, CHANGES, PLACE_DENIAL, PLACE_REMOVE, PLACE_REQUEST, PLACE_RESPONSE, Verdict,
-                              changes_response, changes_room, put_changes, read_verdict)
+from gwfast.http.bytes cimport CHAR_TOKEN, is_a
+from gwfast.extend.check_request cimport GRPC_PREFIX, Asked, check_room, write_check
+from gwfast.http.header_writer cimport Out, put, say
+from gwfast.http.head cimport (COUNT_MOST, FIELD_TRANSFER_ENCODING, HeadLimits, METHOD_GET, RequestHead, ResponseHead, Slice,
+                               forget_request, forget_response, room_for_request, room_for_response)
+from gwfast.http1.parser cimport parse_request, parse_response
+from gwfast.extend.check_response cimport (ACTION_IF_PRESENT, CHANGES, PLACE_DENIAL, PLACE_REMOVE, PLACE_REQUEST,
+                                           PLACE_RESPONSE, Verdict, changes_response, changes_room, put_changes, read_verdict)
 
 cdef enum:
     MODES = 3

@@ -2,7 +2,17 @@
 from measure import steady
 from scripted import one_rule
 
-from gwfast import _chunked, _hpack, _hpack_encode, _http1, _inspect, _match, _pick, _proxyline, _target, _whole
+from gwfast import _match, _pick
+
+from gwfast.engine import proxy_protocol
+
+from gwfast.http import target
+
+from gwfast.http1 import chunked, parser
+
+from gwfast.http2 import hpack, hpack_encoder
+
+from gwfast.table import inspect, verify
 from gwfast.endpoints.registry import Registry
 from gwfast.plan import ir, regex
 from gwfast.plan.image import Images
@@ -27,27 +37,27 @@ def main() -> None:
 
     def turn(n: int) -> None:
         for cut in range(len(REQUEST)):
-            _http1.request_of(REQUEST[:cut])
-            _http1.request_of(REQUEST[:cut] + b"\0" + REQUEST[cut:])
-        _chunked.chunks_of(b"5;x=y\r\nhello\r\n0\r\nX-T: 1\r\n\r\n", (1, 2, 9))
-        _chunked.trailers_of(b"X-T: 1\r\n\r\n")
-        _http1.response_of(RESPONSE)
-        _http1.response_of(RESPONSE.replace(b"200", b"2000"))
-        decoder, encoder = _hpack.Decoder(), _hpack_encode.Encoder()
+            parser.request_of(REQUEST[:cut])
+            parser.request_of(REQUEST[:cut] + b"\0" + REQUEST[cut:])
+        chunked.chunks_of(b"5;x=y\r\nhello\r\n0\r\nX-T: 1\r\n\r\n", (1, 2, 9))
+        chunked.trailers_of(b"X-T: 1\r\n\r\n")
+        parser.response_of(RESPONSE)
+        parser.response_of(RESPONSE.replace(b"200", b"2000"))
+        decoder, encoder = hpack.Decoder(), hpack_encoder.Encoder()
         for size in (4096, 0, 4096):
             encoder.limit(size)
             block = encoder.encode([(b"x-a", b"b" * 100), (b"cookie", b"a=b"), (b":path", b"/c")])
             decoder.decode(block)
             decoder.decode(block[:-1], left=10)
-        _proxyline.parse(b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n")
-        _target.normalised(b"/a/../b%41")
+        proxy_protocol.parse(b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n")
+        target.normalised(b"/a/../b%41")
         _pick.sequence([1, 5, 100], 50)
         image = images.build(plan, {bind.key: 1 for bind in plan.binds}, n)
         table = _match.Table(image)
         for path in ("/a", "/b/c", "/word/1234", "/none"):
             table.find(1, "GET", path, [("host", "x.example"), ("x-a", "bb")])
         table.spin(1, "GET", ["/a", "/b"], [("host", "x.example")], 100)
-        assert _whole.verify(image) is None and _inspect.rules(image)
+        assert verify.verify(image) is None and inspect.rules(image)
         regex.compile.cache_clear()
         regex._utf8_of.cache_clear()
         regex.compile("/(a|b)+c{2,5}[^x]*")

@@ -7,7 +7,7 @@ from hyperframe.exceptions import HyperframeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gwfast._frames import Reader
+from gwfast.http2.frames import Reader
 
 BAD = -1
 BEGIN = hf.SettingsFrame(0).serialize()

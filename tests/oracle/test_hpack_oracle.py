@@ -8,8 +8,8 @@ from hpack.exceptions import HPACKError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gwfast._hpack import Decoder
-from gwfast._hpack_encode import Encoder
+from gwfast.http2.hpack import Decoder
+from gwfast.http2.hpack_encoder import Encoder
 
 NEVER, LARGE, BAD = 4, 1, -1
 

@@ -9,8 +9,8 @@ import pki
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gwfast._inspect import binds, rules
-from gwfast._whole import verify
+from gwfast.table.inspect import binds, rules
+from gwfast.table.verify import verify
 from gwfast._match import Table
 from gwfast.config import model as m
 from gwfast.config.load import Loaded

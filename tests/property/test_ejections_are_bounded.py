@@ -4,8 +4,10 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gwfast import _counters, limits
-from gwfast._inspect import endpoint_failed
+from gwfast import limits
+
+from gwfast.engine import counters
+from gwfast.table.inspect import endpoint_failed
 from gwfast.endpoints.registry import Registry
 from gwfast.graph.model import Passive, TargetPolicy
 from gwfast.plan import ir
@@ -33,8 +35,8 @@ steps = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 5000), st.sampled_
        base=st.integers(10, 400_000), steps=steps)
 def test_never_more_than_the_share(endpoints, failures, percent, base, steps):
     image, places = world(endpoints, Passive(failures=failures, ejection_ms=base, percent=percent))
-    fd = _counters.create(1, 4)
-    counters = _counters.Counters(fd, 0)
+    fd = counters.create(1, 4)
+    worker = counters.Counters(fd, 0)
     most = max(1, endpoints * percent // 100) if percent else 0
     row, until, times, now = [0] * endpoints, [0] * endpoints, [0] * endpoints, 1000
     marked = [False] * endpoints  # as probes find; it is out then, and takes nothing from the share
@@ -43,12 +45,12 @@ def test_never_more_than_the_share(endpoints, failures, percent, base, steps):
         which, now = which % endpoints, now + later
         if what == "marked":
             marked[which] = not marked[which]
-            _counters.mark(fd, *places[which], marked[which])
+            counters.mark(fd, *places[which], marked[which])
             continue
         row[which] += 1
         fits = until[which] <= now and sum(one > now for one in until) < most
         expected = row[which] >= failures and fits and not marked[which]
-        assert endpoint_failed(counters, image, 0, which, now) == expected
+        assert endpoint_failed(worker, image, 0, which, now) == expected
         if expected:
             times[which] = max(0, times[which] - (now - until[which]) // base) + 1
             row[which], until[which] = 0, now + min(base * times[which], longest)
@@ -58,10 +60,10 @@ def test_never_more_than_the_share(endpoints, failures, percent, base, steps):
 
 
 def test_another_endpoint_in_the_slot_begins_anew():
-    fd = _counters.create(1, 4)
-    counters = _counters.Counters(fd, 0)
+    fd = counters.create(1, 4)
+    worker = counters.Counters(fd, 0)
     image, places = world(1, Passive(failures=1, ejection_ms=1 << 30, percent=10))
-    assert endpoint_failed(counters, image, 0, 0, 1)
+    assert endpoint_failed(worker, image, 0, 0, 1)
     slot, sign = places[0]
-    assert _counters.ejected(fd, [(slot, sign + 1)]) == []
+    assert counters.ejected(fd, [(slot, sign + 1)]) == []
     os.close(fd)

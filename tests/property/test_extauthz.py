@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from protobuf import frame, message, path, read
 
-from gwfast import _extauthz, _verdict
+from gwfast.extend import check_request, check_response
 
 # ---- what is asked ----
 
@@ -32,7 +32,7 @@ def shown(value: bytes) -> str:
        st.integers(0, 65535), st.lists(NAME, max_size=3))
 def test_a_question_says_what_the_request_is(fields, body, size, https, port, names):
     lines = b"".join(name.encode() + b": " + value.encode("latin-1") + b"\r\n" for name, value in fields)
-    made = _extauthz.check(b"PUT /a%20b?c=d HTTP/1.1\r\nHost: some.example:80\r\n" + lines + b"\r\n", body, ",".join(names).encode(),
+    made = check_request.check(b"PUT /a%20b?c=d HTTP/1.1\r\nHost: some.example:80\r\n" + lines + b"\r\n", body, ",".join(names).encode(),
                            b"192.0.2.1", b"2001:db8::1", port, size, https, b"the-id", b"HTTP/2", (1_700_000_000, 5))
     assert made[:5] == b"\0" + (len(made) - 5).to_bytes(4, "big")
     asked = path(made[5:], 1)
@@ -57,7 +57,7 @@ def test_a_question_says_what_the_request_is(fields, body, size, https, port, na
 
 
 def test_cookies_are_one():
-    made = _extauthz.check(b"GET / HTTP/1.1\r\nHost: a\r\nCookie: a=1\r\ncookie: b=2\r\nTE: trailers\r\n\r\n", names=b"cookie,te,host")
+    made = check_request.check(b"GET / HTTP/1.1\r\nHost: a\r\nCookie: a=1\r\ncookie: b=2\r\nTE: trailers\r\n\r\n", names=b"cookie,te,host")
     entries = {each[1][0]: each[2][0] for each in map(read, read(path(made[5:], 1, 4, 2))[3])}
     assert entries[b"cookie"] == b"a=1; b=2" and entries[b"host"] == b"a"
 
@@ -81,14 +81,14 @@ def options(draw) -> tuple[bytes, tuple[int, bytes, bytes]]:
 def test_what_lets_pass(sets, removes, says, code):
     ok = message(*((2, one) for one, _ in sets), *((5, name.encode()) for name in removes), *((6, one) for one, _ in says))
     data = frame(message((1, message((1, code), (2, b"words"))), (3, ok), (4, b"\x08\x01")))
-    assert _verdict.verdict(data) == (code, False, 0, b"", [
+    assert check_response.verdict(data) == (code, False, 0, b"", [
         *((0, *told) for _, told in sets), *((1, 0, name.encode(), b"") for name in removes), *((2, *told) for _, told in says)])
 
 
 @given(st.lists(options(), max_size=20), st.binary(max_size=2000), st.integers(0, 600))
 def test_what_denies(says, body, status):
     denied = message((1, message((1, status))), *((2, one) for one, _ in says), (3, body))
-    assert _verdict.verdict(frame(message((1, message((1, 7))), (2, denied)))) == (
+    assert check_response.verdict(frame(message((1, message((1, 7))), (2, denied)))) == (
         7, True, status, body, [(3, *told) for _, told in says])
 
 
@@ -99,15 +99,15 @@ GOOD = frame(message((1, message((1, 0))), (3, message((2, message((1, message((
                  st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)).map(
                      lambda change: GOOD[:change[0]] + bytes((change[1],)) + GOOD[change[0] + 1:])))
 def test_any_bytes_are_read_or_refused(data):
-    told = _verdict.verdict(data)
+    told = check_response.verdict(data)
     assert told is None or all(name.isascii() and name and b"\n" not in name + value for _, _, name, value in told[4])
 
 
 def test_every_part_of_an_answer_is_refused_or_none_of_it_is_missed():
-    assert _verdict.verdict(GOOD) == (0, False, 0, b"", [(0, 1, b"x-a", b"b")])
+    assert check_response.verdict(GOOD) == (0, False, 0, b"", [(0, 1, b"x-a", b"b")])
     for n in range(len(GOOD)):
-        assert _verdict.verdict(GOOD[:n]) is None
-        assert _verdict.verdict(GOOD + GOOD[:n + 1]) is None
+        assert check_response.verdict(GOOD[:n]) is None
+        assert check_response.verdict(GOOD + GOOD[:n + 1]) is None
 
 
 # What is malformed, one thing each
@@ -130,8 +130,8 @@ BAD = {
 
 
 def test_what_is_malformed_is_refused():
-    assert [name for name, data in BAD.items() if _verdict.verdict(data) is not None] == []
+    assert [name for name, data in BAD.items() if check_response.verdict(data) is not None] == []
 
 
 def test_pseudo_header_fields_are_not_changed():
-    assert _verdict.verdict(frame(message((3, message((2, message((1, message((1, b":path"), (2, b"/admin"))))))))))[4] == []
+    assert check_response.verdict(frame(message((3, message((2, message((1, message((1, b":path"), (2, b"/admin"))))))))))[4] == []

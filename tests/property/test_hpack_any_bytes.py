@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parents[1] / "wire"))
 from guard import Guard
 
-from gwfast._hpack import Decoder
-from gwfast._hpack_encode import Encoder
+from gwfast.http2.hpack import Decoder
+from gwfast.http2.hpack_encoder import Encoder
 
 OK, LARGE, MORE, BAD = 0, 1, 2, -1
 KEPT = 4  # FIELD_NEVER_INDEXED

@@ -11,9 +11,9 @@ import h11
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gwfast._chunked import chunks_of
-from gwfast._http1 import request_of, response_of
-from gwfast._target import normalised
+from gwfast.http1.chunked import chunks_of
+from gwfast.http1.parser import request_of, response_of
+from gwfast.http.target import normalised
 from gwfast.plan.paths import normal_path
 
 NAMES = st.sampled_from([

@@ -1,8 +1,8 @@
 """Requests at an endpoint whose number a policy limits: whatever workers do, and die of, no more than that are under way."""
 import os
 
-from gwfast import _counters
-from gwfast._inspect import busy_at, leave_place, place_at
+from gwfast.engine import counters
+from gwfast.table.inspect import busy_at, leave_place, place_at
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,9 +14,9 @@ steps = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, WORKERS - 1), 
 
 @given(steps=steps, most=st.integers(1, 4))
 def test_they_are(steps, most):
-    fd = _counters.create(WORKERS, 1)
+    fd = counters.create(WORKERS, 1)
     try:
-        workers = [_counters.Counters(fd, n) for n in range(WORKERS)]
+        workers = [counters.Counters(fd, n) for n in range(WORKERS)]
         signs, held, total = [1] * SLOTS, {}, SLOTS
         for what, worker, slot in steps:
             mine = held.setdefault((worker, slot, signs[slot]), 0)
@@ -28,7 +28,7 @@ def test_they_are(steps, most):
                 leave_place(workers[worker], slot, signs[slot])
                 held[worker, slot, signs[slot]] -= 1
             elif what == "die":            # with all that it has, at every endpoint
-                _counters.forget(fd, worker)
+                counters.forget(fd, worker)
                 held = {key: n for key, n in held.items() if key[0] != worker}
             elif what == "renew":          # the slot is another endpoint's: what is under way at the old one is not its
                 total += 1
@@ -41,9 +41,9 @@ def test_they_are(steps, most):
 
 
 def test_an_old_endpoint_says_nothing_of_the_new_one():
-    fd = _counters.create(1, 1)
+    fd = counters.create(1, 1)
     try:
-        worker = _counters.Counters(fd, 0)
+        worker = counters.Counters(fd, 0)
         assert place_at(worker, 0, 1, 1) and not place_at(worker, 0, 1, 1)
         assert place_at(worker, 0, 2, 1)
         leave_place(worker, 0, 1)

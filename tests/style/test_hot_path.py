@@ -12,18 +12,18 @@ OBJECT = re.compile(r"\b(?:__Pyx_)?(?:Py(?:Long|Float|Bytes|Unicode)_From\w+|Py(
                     r"|GetItemInt\w*)")
 # Who does so for a request, and why.
 OBJECTS = {
-    "_extension.Conversation": "it tells filters in Python",
-    "_exchange.Exchange.listen": "a rule with such a filter",
-    "_stream2.accept_key": "an answer to a WebSocket's first request",
-    "_loop.Loop.settle": "it empties the graveyard",
+    "extend.python_filter.Conversation": "it tells filters in Python",
+    "exchange.exchange.Exchange.listen": "a rule with such a filter",
+    "upstream.http2_stream.accept_key": "an answer to a WebSocket's first request",
+    "engine.loop.Loop.settle": "it empties the graveyard",
 }
 # Once a connection, or less.
-SELDOM = {"_accept.Acceptor.welcome", "_clients.Clients.admit", "_greeter.Greeter.count", "_greeter.Greeter.secure",
-          "_greeter.Greeter.note_certificate", "_upstream.Upstream.secure", "_upstream.Upstream.is_right"}
+SELDOM = {"engine.accept.Acceptor.welcome", "engine.clients.Clients.admit", "engine.handshake.Greeter.count", "engine.handshake.Greeter.secure",
+          "engine.handshake.Greeter.note_certificate", "upstream.pool.Upstream.secure", "upstream.pool.Upstream.is_right"}
 
 
 def makers() -> dict[str, set[str]]:
-    """What each function makes: {'_module.Class.function': {'PyLong_From_uint32_t'}}."""
+    """What each function makes: {'package.module.Class.function': {'PyLong_From_uint32_t'}}."""
     made: dict[str, set[str]] = {}
     for file in C.rglob("*.c"):
         for function in FUNCTION.finditer(file.read_text(errors="replace")):

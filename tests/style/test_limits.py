@@ -8,7 +8,7 @@ from gwfast import limits
 
 GWFAST = Path(limits.__file__).parent
 CONSTANT = re.compile(r"^ +(\w+) = (\d+) +# (?:.*\()?limits\.(\w+)", re.M)
-FOUND = [(path.name, *found) for path in sorted(GWFAST.glob("_*.p[yx][xd]")) for found in CONSTANT.findall(path.read_text())]
+FOUND = [(path.name, *found) for path in sorted(GWFAST.rglob("*.p[yx][xd]")) for found in CONSTANT.findall(path.read_text())]
 
 
 @pytest.mark.parametrize(("file", "name", "value", "limit"), FOUND, ids=[f"{file}:{name}" for file, name, *_ in FOUND])

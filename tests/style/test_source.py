@@ -16,13 +16,13 @@ PRODUCT = [f for f in SOURCES if f.relative_to(ROOT).parts[0] in ("gwfast", "ben
 FILE_LINES, FUNCTION_LINES = 500, 60
 # What is longer, and why that is right.
 LONG = {
-    "gwfast/_conn.pyx": "one class: a client's connection, state by state",
-    "gwfast/_http2.pyx": "one class: a client's connection, frame by frame",
-    "gwfast/_exchange.pyx": "one class: a request and its response, phase by phase",
-    "gwfast/_filter.pyx": "what is written of a head, towards backends and towards clients",
-    "gwfast/_exchange.pyx:begin": "the life of a request on one page",
-    "gwfast/_image.pyx": "the one place that writes the table's layout",
-    "gwfast/_index.pyx": "one host's index, the twin of _match",
+    "gwfast/http1/connection.pyx": "one class: a client's connection, state by state",
+    "gwfast/http2/connection.pyx": "one class: a client's connection, frame by frame",
+    "gwfast/exchange/exchange.pyx": "one class: a request and its response, phase by phase",
+    "gwfast/http/header_writer.pyx": "what is written of a head, towards backends and towards clients",
+    "gwfast/exchange/exchange.pyx:begin": "the life of a request on one page",
+    "gwfast/table/writer.pyx": "the one place that writes the table's layout",
+    "gwfast/table/index.pyx": "one host's index, the twin of _match",
     "gwfast/config/model.py": "one struct for each Go type of the API",
     "gwfast/_match.pyx": "names, paths and candidates are one walk, and the table that can be asked walks it",
     "gwfast/config/validate.py": "one rule for each CEL rule of the CRDs",

@@ -12,7 +12,9 @@ import issuer
 from issuer import Issuer, again, client, meet
 from OpenSSL import SSL, _util
 
-from gwfast import _tls, limits
+from gwfast import limits
+
+from gwfast.tls import records
 from gwfast.identity import identity
 from gwfast.plan.credentials import Credentials
 from gwfast.plan.ir import Backend, BackendTLS, Bind, Certificate, Listener, Plan, ServerTLS
@@ -212,7 +214,7 @@ def test_backends_are_offered_it_too(ca):
     """What a ClientHello of ours has: a share of it, and one for those who do not know it."""
     tls = BackendTLS(hostname="b.test", ca=(ca.ca,))
     setting, name = certs(tls).client(tls.id)
-    sent = _tls.Tap(setting, client=True, name=name + b"\0").handshake(b"")[1]
+    sent = records.Tap(setting, client=True, name=name + b"\0").handshake(b"")[1]
     shares = sent[sent.index(b"\x00\x33", 200):]
     assert shares[6:8] == b"\x11\xec" and b"\x00\x1d\x00\x20" in shares[8 + 1216:8 + 1216 + 8]
 
@@ -429,7 +431,7 @@ def test_what_is_printed_has_no_key(ca):
 def dial(found, tls, server, *names):
     """A gateway's handshake with a backend whose Setting is `server`: both ends."""
     setting, name = found.client(tls)
-    ours, theirs = _tls.Tap(setting, client=True, name=name), _tls.Tap(server)
+    ours, theirs = records.Tap(setting, client=True, name=name), records.Tap(server)
     result, sent = ours.handshake(b"")
     for _ in range(5):
         far, answer = theirs.handshake(sent)

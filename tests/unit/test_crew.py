@@ -9,9 +9,9 @@ import signal
 import pytest
 import uvloop
 
-pytest.importorskip("gwfast._engine", reason="the engine is not built")
+pytest.importorskip("gwfast.engine.engine", reason="the engine is not built")
 
-from gwfast import _counters
+from gwfast.engine import counters
 from gwfast.endpoints.registry import Registry
 from gwfast.observe.log import Log
 from gwfast.observe.metrics import Stats
@@ -42,7 +42,7 @@ class Stage:
         self.stream = io.StringIO()
         self.ports = Ports(workers, port_map={80: 0})
         self.ports.open([Wanted(bind.key, bind.address, bind.port, bind.transport) for bind in plan(200).binds])
-        self.counters = _counters.create(workers, 16)
+        self.counters = counters.create(workers, 16)
         self.crew = Crew(loop, ServeOptions(paths=(), workers=workers, drain_timeout=5.0), self.counters, self.ports,
                          self.stats, Log("json", "debug", self.stream))
         self.images = Images(Registry(16))

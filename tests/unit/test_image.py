@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from gwfast._inspect import binds, rules
-from gwfast._whole import verify
+from gwfast.table.inspect import binds, rules
+from gwfast.table.verify import verify
 from gwfast._match import Table
 from gwfast.endpoints.registry import SHARED, Registry
 from gwfast.plan import ir

@@ -7,7 +7,9 @@ import time
 
 import pytest
 
-from gwfast import _counters, limits
+from gwfast import limits
+
+from gwfast.engine import counters
 from gwfast.endpoints.registry import Registry
 from gwfast.observe import processes
 from gwfast.observe.metrics import HELP, Stats, render, text_of
@@ -29,9 +31,9 @@ COUNTERS = {
 }
 
 
-def scrape(counters=COUNTERS, stats=None, **more):
+def scrape(counted=COUNTERS, stats=None, **more):
     """Parse the text strictly, as the format and promtool's linter want it: HELP, TYPE, then that family's samples, each once."""
-    text = render(counters, stats or Stats(), **more).decode()
+    text = render(counted, stats or Stats(), **more).decode()
     assert text.endswith("\n") and "\n\n" not in text
     samples, families, family, kind = {}, {}, "", ""
     for line in text.splitlines():
@@ -121,19 +123,19 @@ def test_sample(sample, value):
 
 def filters(fd: int) -> dict[str, float]:
     """What is said of filters in Python, where it is not 0."""
-    return {name.removeprefix("gwfast_python_filter_"): n for name, n in scrape(_counters.read(fd)).items()
+    return {name.removeprefix("gwfast_python_filter_"): n for name, n in scrape(counters.read(fd)).items()
             if name.startswith("gwfast_python_filter_") and n}
 
 
 @pytest.fixture
 def memory():
-    fd = _counters.create(2, 4)
+    fd = counters.create(2, 4)
     yield fd
     os.close(fd)
 
 
 def test_filters_in_python_add_up_by_name_whatever_becomes_of_workers(memory):
-    first, second = _counters.Counters(memory, 0), _counters.Counters(memory, 1)
+    first, second = counters.Counters(memory, 0), counters.Counters(memory, 1)
     assert (first.filter_row("n/a"), first.filter_row("n/b"), first.filter_row("n/a")) == (0, 1, 0)
     assert (second.filter_row("n/b"), second.filter_row("n/a")) == (0, 1)
     for worker, row, what in ((first, 0, "requests"), (first, 0, "timeout"), (first, 1, "load"), (second, 0, "load"), (second, 1, "requests")):
@@ -144,7 +146,7 @@ def test_filters_in_python_add_up_by_name_whatever_becomes_of_workers(memory):
                'failures_total{filter="n/b",reason="load"}': 2}
     assert filters(memory) == counted | {'unloaded{filter="n/b"}': 2}
     del first
-    again = _counters.Counters(memory, 0)       # who takes a dead worker's place: its gauges are no more, its counts are
+    again = counters.Counters(memory, 0)       # who takes a dead worker's place: its gauges are no more, its counts are
     assert filters(memory) == counted | {'unloaded{filter="n/b"}': 1}
     assert again.filter_row("n/b") == 1
     again.count_filter(1, "stop")
@@ -154,9 +156,9 @@ def test_filters_in_python_add_up_by_name_whatever_becomes_of_workers(memory):
 
 def test_a_filter_in_python_has_every_sample_before_it_fails(memory):
     """Prometheus does not see the first failure of a series that begins with it."""
-    assert "gwfast_python_filter_requests_total" not in "".join(scrape(_counters.read(memory)))
-    _counters.Counters(memory, 1).filter_row("n/a")
-    found = scrape(_counters.read(memory))
+    assert "gwfast_python_filter_requests_total" not in "".join(scrape(counters.read(memory)))
+    counters.Counters(memory, 1).filter_row("n/a")
+    found = scrape(counters.read(memory))
     assert {name: n for name, n in found.items() if name.startswith("gwfast_python_filter_")} == {
         'gwfast_python_filter_requests_total{filter="n/a"}': 0, 'gwfast_python_filter_unloaded{filter="n/a"}': 0} | {
         f'gwfast_python_filter_failures_total{{filter="n/a",reason="{reason}"}}': 0
@@ -164,7 +166,7 @@ def test_a_filter_in_python_has_every_sample_before_it_fails(memory):
 
 
 def test_filters_in_python_are_bounded(memory):
-    worker = _counters.Counters(memory, 0)
+    worker = counters.Counters(memory, 0)
     longest = f"{'n' * 63}/{'f' * 253}"
     rows = [worker.filter_row(name) for name in [longest, *(f"n/{i}" for i in range(limits.FILTERS_SHOWN + 5))]]
     assert rows == [*range(limits.FILTERS_SHOWN - 1)] + [limits.FILTERS_SHOWN - 1] * 7
@@ -190,13 +192,11 @@ def test_labels_are_escaped():
 
 
 def test_what_the_counters_give_is_what_is_rendered():
-    counters = pytest.importorskip("gwfast._counters")
     samples = scrape(RouteCounts(lambda rows: counters.read(counters.create(2, 16), rows)).read())
     assert samples["gwfast_requests_total"] == 0
 
 
 def test_every_counter_of_the_engine_says_what_it_is():
-    counters = pytest.importorskip("gwfast._counters")
     assert set(counters.read(counters.create(1, 2))["global"]) == set(HELP)
 
 
@@ -253,15 +253,15 @@ def test_processes_are_told_of_in_the_words_of_the_client_libraries():
 
 
 def test_buckets_are_fine_where_people_wait():
-    bounds = [bound / 1e6 for bound in _counters.BUCKETS_US]
+    bounds = [bound / 1e6 for bound in counters.BUCKETS_US]
     assert bounds == sorted(bounds) and {0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10} <= set(bounds)
     assert all(later <= 2.5 * sooner + 1e-9 for sooner, later in itertools.pairwise(bounds) if later <= 10)
 
 
 def test_a_duration_is_in_the_first_bucket_that_holds_it():
-    bounds = _counters.BUCKETS_US
+    bounds = counters.BUCKETS_US
     for micros in sorted({0, 10**9, *(bound + by for bound in bounds for by in (-1, 0, 1))}):
-        assert _counters.bucket(micros) == next((i for i, bound in enumerate(bounds) if micros <= bound), len(bounds))
+        assert counters.bucket(micros) == next((i for i, bound in enumerate(bounds) if micros <= bound), len(bounds))
 
 
 def test_routes_and_backends_beyond_the_bound_share_a_row_and_are_counted():

@@ -3,7 +3,9 @@ import os
 
 import pytest
 
-from gwfast import _counters, limits
+from gwfast import limits
+
+from gwfast.engine import counters
 from gwfast.serve.watchdog import EVERY, Vital
 
 # What a worker ran and waited for a CPU between two looks, 0.25 s apart; what of that is silence.
@@ -49,21 +51,21 @@ def test_a_stack_is_taken_once(vital):
 
 
 def test_what_runs_in_a_worker():
-    memory = _counters.create(2, 4)
-    worker, pulse = _counters.Counters(memory, 1), _counters.Pulse(memory)
+    memory = counters.create(2, 4)
+    worker, pulse = counters.Counters(memory, 1), counters.Pulse(memory)
     row, other = worker.filter_row("n/a"), worker.filter_row("n/b")
     assert (pulse.running(0), pulse.running(1), pulse.beats()) == (None, None, [0, 0])
-    assert worker.runs(_counters.place(row)) == 0
+    assert worker.runs(counters.place(row)) == 0
     assert pulse.running(1) == ("n/a", False) and pulse.running(0) is None
-    before = worker.runs(_counters.place(other, loading=True))
-    assert before == _counters.place(row) and pulse.running(1) == ("n/b", True)
+    before = worker.runs(counters.place(other, loading=True))
+    assert before == counters.place(row) and pulse.running(1) == ("n/b", True)
     pulse.blocked(1)
     pulse.blocked(0)  # where nothing runs, nobody is blamed
     worker.runs(before)
     pulse.blocked(1)
-    filters = _counters.read(memory)["filters"]
+    filters = counters.read(memory)["filters"]
     assert {name: row["blocked"] for name, row in filters.items()} == {"n/a": 1, "n/b": 1}
     assert sum(sum(row.values()) for row in filters.values()) == 2
-    _counters.Counters(memory, 1)  # who comes after it is in no filter
+    counters.Counters(memory, 1)  # who comes after it is in no filter
     assert pulse.running(1) is None
     os.close(memory)

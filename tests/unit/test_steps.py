@@ -6,8 +6,8 @@ import time
 import pytest
 import uvloop
 
-from gwfast import _counters
-from gwfast._steps import Steps
+from gwfast.engine import counters
+from gwfast.extend.filter_steps import Steps
 
 
 class Wrong(Exception):
@@ -44,9 +44,9 @@ def future(value):
 @pytest.fixture
 def place():
     """Somewhere to say what runs: counters, the mark of a filter, and what reads it."""
-    memory = _counters.create(1, 4)
-    counters = _counters.Counters(memory, 0)
-    yield counters, _counters.place(counters.filter_row("n/a")), _counters.Pulse(memory)
+    memory = counters.create(1, 4)
+    worker = counters.Counters(memory, 0)
+    yield worker, counters.place(worker.filter_row("n/a")), counters.Pulse(memory)
     os.close(memory)
 
 
@@ -60,21 +60,21 @@ def run(awaits):
 @pytest.mark.parametrize("function", [returns, waits, future])
 @pytest.mark.parametrize("value", [None, 1, (1, 2), (), StopIteration(3), ValueError("a value")], ids=repr)
 def test_what_it_returns(place, function, value):
-    counters, mark, pulse = place
+    worker, mark, pulse = place
 
     async def awaits():
-        return await Steps(counters, mark, function, value)
+        return await Steps(worker, mark, function, value)
     assert run(awaits) is value
     assert pulse.running(0) is None
 
 
 @pytest.mark.parametrize("error", [Wrong, KeyboardInterrupt, asyncio.CancelledError, TimeoutError])
 def test_what_it_raises(place, error):
-    counters, mark, pulse = place
+    worker, mark, pulse = place
 
     async def awaits():
         with pytest.raises(error) as caught:
-            await Steps(counters, mark, raises, error("told"))
+            await Steps(worker, mark, raises, error("told"))
         assert caught.value.args == ("told",)
         assert "raises" in [frame.name for frame in caught.traceback]
     run(awaits)
@@ -82,7 +82,7 @@ def test_what_it_raises(place, error):
 
 
 def test_it_is_cancelled_and_may_go_on(place):
-    counters, mark, _ = place
+    worker, mark, _ = place
 
     async def awaits():
         for function, ends in ((waits, asyncio.CancelledError), (goes_on, None)):
@@ -96,19 +96,19 @@ def test_it_is_cancelled_and_may_go_on(place):
                 assert await task == 5
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.001):
-                await Steps(counters, mark, asyncio.sleep, 60)
+                await Steps(worker, mark, asyncio.sleep, 60)
 
     async def wrapped(function):
-        return await Steps(counters, mark, function, 5)
+        return await Steps(worker, mark, function, 5)
     run(awaits)
 
 
 def test_what_is_no_coroutine_function_is_named(place):
-    counters, mark, _ = place
+    worker, mark, _ = place
 
     async def awaits():
         with pytest.raises(TypeError, match="plain is no coroutine function: `async def` is needed"):
-            await Steps(counters, mark, plain)
+            await Steps(worker, mark, plain)
 
     def plain():
         return None
@@ -116,7 +116,7 @@ def test_what_is_no_coroutine_function_is_named(place):
 
 
 def test_each_step_is_said_and_the_longest_measured(place):
-    counters, mark, pulse = place
+    worker, mark, pulse = place
     seen = []
 
     async def filter_like():
@@ -126,7 +126,7 @@ def test_each_step_is_said_and_the_longest_measured(place):
         time.sleep(0.03)
 
     async def awaits():
-        steps = Steps(counters, mark, filter_like)
+        steps = Steps(worker, mark, filter_like)
         task = asyncio.ensure_future(wrapped(steps))
         await asyncio.sleep(0)
         seen.append(pulse.running(0))

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-pytest.importorskip("gwfast._engine", reason="the engine is not built")
+pytest.importorskip("gwfast.engine.engine", reason="the engine is not built")
 
 GATEWAY = """
 apiVersion: gateway.networking.k8s.io/v1

@@ -14,7 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, _util, crypto
 
-from gwfast import _tls, limits
+from gwfast import limits
+
+from gwfast.tls import records
 
 END, MORE, BROKEN = 0, -1, -2
 CHAIN, KEY = pki.pair("a.example")
@@ -29,7 +31,7 @@ def server(**options):
     context.use_privatekey(load_pem_private_key(KEY, None))
     context.set_options(SSL.OP_NO_RENEGOTIATION)
     context.set_session_id(b"tests")
-    return _tls.Setting(context, **options)
+    return records.Setting(context, **options)
 
 
 def client(version=0, alpn=(), trust=True, **options):
@@ -41,7 +43,7 @@ def client(version=0, alpn=(), trust=True, **options):
         context.set_alpn_protos(list(alpn))
     if trust:
         context.get_cert_store().add_cert(crypto.X509.from_cryptography(x509.load_pem_x509_certificate(CHAIN)))
-    return _tls.Setting(context, verify=SSL.VERIFY_PEER, **options)
+    return records.Setting(context, verify=SSL.VERIFY_PEER, **options)
 
 
 def met(ours, theirs, at_once=1 << 20):
@@ -64,7 +66,7 @@ def met(ours, theirs, at_once=1 << 20):
 
 def pair(version=0, alpn=(), at_once=1 << 20, ticket=None, settings=None):
     ours, theirs = settings or (server(alpn=True), client(version, alpn))
-    return met(_tls.Tap(ours), _tls.Tap(theirs, client=True, name=b"a.example", ticket=ticket), at_once)
+    return met(records.Tap(ours), records.Tap(theirs, client=True, name=b"a.example", ticket=ticket), at_once)
 
 
 @both
@@ -164,7 +166,7 @@ def test_a_changed_byte_breaks_it(version):
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", bytes(100), b"\x16\3\1\0\5\2\0\0\1\0"])
 def test_what_is_no_handshake_breaks_it(data):
-    ours = _tls.Tap(server())
+    ours = records.Tap(server())
     assert ours.handshake(data)[0] == -1
     assert ours.session.reason()
     assert ours.handshake(b"")[0] == -1 and ours.open(b"")[0] == BROKEN
@@ -264,9 +266,9 @@ POINTERS = {
 
 def test_every_function_is_there_and_takes_what_it_is_given():
     """A pyOpenSSL that moved one, or changed what it takes, must be seen here and not in a crash."""
-    assert set(POINTERS) == set(_tls.NAMES)
+    assert set(POINTERS) == set(records.NAMES)
     functions = _util.lib._original_lib
-    assert {name: _util.ffi.typeof(_util.ffi.addressof(functions, name)).cname for name in _tls.NAMES} == POINTERS
+    assert {name: _util.ffi.typeof(_util.ffi.addressof(functions, name)).cname for name in records.NAMES} == POINTERS
 
 
 @pytest.mark.parametrize("change", ["del lib._original_lib", "lib._original_lib = object()"])

@@ -3,7 +3,7 @@ import base64
 
 import pytest
 
-from gwfast import _token
+from gwfast.exchange import session_token
 
 KEY = bytes(range(32))
 PLACE = bytes(10) + b"\xff\xff" + bytes((10, 0, 0, 7)) + (8080).to_bytes(2, "big")
@@ -22,13 +22,13 @@ ISSUED = 1_700_000_000_123
     (63, "5150d1772f50834a503e069a973fbd7c"),
 ], ids=lambda value: f"{value} bytes" if isinstance(value, int) else "")
 def test_siphash(n, expected):
-    assert _token.siphash(bytes(range(16)), bytes(range(n))).hex() == expected
+    assert session_token.siphash(bytes(range(16)), bytes(range(n))).hex() == expected
 
 
 def by_the_book(key: bytes, rule: int, backend: int, place: bytes, issued: int) -> bytes:
     body = backend.to_bytes(8, "little") + place + issued.to_bytes(6, "little")
-    tag = _token.siphash(key[:16], rule.to_bytes(8, "little") + body)
-    stream = b"".join(_token.siphash(key[16:], tag + i.to_bytes(8, "little")) for i in range(2))
+    tag = session_token.siphash(key[:16], rule.to_bytes(8, "little") + body)
+    stream = b"".join(session_token.siphash(key[16:], tag + i.to_bytes(8, "little")) for i in range(2))
     return base64.urlsafe_b64encode(tag + bytes(a ^ b for a, b in zip(body, stream, strict=True)))
 
 
@@ -36,32 +36,32 @@ def by_the_book(key: bytes, rule: int, backend: int, place: bytes, issued: int) 
     (7, 9, ISSUED), (0, 0, 0), (2**64 - 1, 2**64 - 1, 2**48 - 1),
 ], ids=["some", "least", "most"])
 def test_a_token_is_read_as_it_was_written(rule, backend, issued):
-    text = _token.write(KEY, rule, backend, PLACE, issued)
+    text = session_token.write(KEY, rule, backend, PLACE, issued)
     assert text == by_the_book(KEY, rule, backend, PLACE, issued)
-    assert _token.read(KEY, rule, text) == (backend, PLACE, issued)
+    assert session_token.read(KEY, rule, text) == (backend, PLACE, issued)
 
 
 def test_tokens_of_this_form_stay_valid():
     """Those that clients hold outlive a version of gwfast."""
     text = b"rsaJYYLaiJmWw07xr6JP2z0UvcwcrC-Xe0_ZMctl8rRyTfu7grbfW3M8F3ErGFPC"
-    assert _token.read(KEY, 7, text) == (9, bytes(range(18)), 123456789012)
+    assert session_token.read(KEY, 7, text) == (9, bytes(range(18)), 123456789012)
 
 
 def test_a_token_is_of_its_rule_and_key():
-    text = _token.write(KEY, 7, 9, PLACE, ISSUED)
-    assert _token.read(KEY, 8, text) is None
+    text = session_token.write(KEY, 7, 9, PLACE, ISSUED)
+    assert session_token.read(KEY, 8, text) is None
     for i in (0, 15, 16, 31):
         other = bytearray(KEY)
         other[i] ^= 1
-        assert _token.read(bytes(other), 7, text) is None
+        assert session_token.read(bytes(other), 7, text) is None
 
 
 def test_no_character_can_be_changed():
-    text = _token.write(KEY, 7, 9, PLACE, ISSUED)
+    text = session_token.write(KEY, 7, 9, PLACE, ISSUED)
     alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     forged = [text[:i] + bytes((c,)) + text[i + 1:] for i in range(64) for c in alphabet if c != text[i]]
     assert len(forged) == 64 * 63
-    assert [each for each in forged if _token.read(KEY, 7, each)] == []
+    assert [each for each in forged if session_token.read(KEY, 7, each)] == []
 
 
 @pytest.mark.parametrize("change", [
@@ -70,4 +70,4 @@ def test_no_character_can_be_changed():
     lambda text: b" " + text[:-1], lambda text: text[:-1] + b"=",
 ], ids=["nothing", "shorter", "longer", "padded", "twice", "plus", "slash", "NUL", "bytes", "shifted", "equals"])
 def test_what_has_not_the_form_is_none(change):
-    assert _token.read(KEY, 7, change(_token.write(KEY, 7, 9, PLACE, ISSUED))) is None
+    assert session_token.read(KEY, 7, change(session_token.write(KEY, 7, 9, PLACE, ISSUED))) is None

@@ -3,7 +3,7 @@ import pytest
 
 from gwfast import limits
 from gwfast._match import Table
-from gwfast._union import determine
+from gwfast.table.union import determine
 from gwfast.endpoints.registry import Registry
 from gwfast.plan import ir, union
 from gwfast.plan.image import Images

@@ -1,5 +1,5 @@
 """The one checker of heads: every prefix, every split, at the guard page, with and without bytes behind."""
-from gwfast._http1 import request_at, response_at
+from gwfast.http1.parser import request_at, response_at
 
 
 def replay(parse, guard, data: bytes, **options):

@@ -2,7 +2,7 @@
 found must not depend on where they lie."""
 import pytest
 
-from gwfast._http1 import request_of
+from gwfast.http1.parser import request_of
 
 LENGTH = 37                      # two whole blocks and a rest
 LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"

@@ -3,8 +3,10 @@ import itertools
 
 import pytest
 
-from gwfast import _chunked, limits
-from gwfast._chunked import chunks_at, kept, trailers_at, trailers_of
+from gwfast import limits
+
+from gwfast.http1 import chunked
+from gwfast.http1.chunked import chunks_at, kept, trailers_at, trailers_of
 
 MORE, END, BAD, LARGE = 0, 2, -1, -3
 
@@ -45,14 +47,14 @@ REFUSED_OF_RESPONSES = {
 @pytest.mark.parametrize(("body", "data"), [*READ.values(), *READ_OF_RESPONSES.values()], ids=[*READ, *READ_OF_RESPONSES])
 def test_a_response_is_read_at_every_cut(body, data):
     for at in range(len(body) + 1):
-        assert _chunked.chunks_of(body, [at], lenient=True) == (data, len(body), END)
-    assert _chunked.chunks_of(body, range(1, len(body)), lenient=True) == (data, len(body), END)
+        assert chunked.chunks_of(body, [at], lenient=True) == (data, len(body), END)
+    assert chunked.chunks_of(body, range(1, len(body)), lenient=True) == (data, len(body), END)
 
 
 @pytest.mark.parametrize(("body", "used"), REFUSED_OF_RESPONSES.values(), ids=REFUSED_OF_RESPONSES)
 def test_a_response_is_refused_where_it_cannot_go_on(body, used):
-    assert _chunked.chunks_of(body, lenient=True)[1:] == (used, BAD)
-    assert _chunked.chunks_of(body, range(1, len(body)), lenient=True)[1:] == (used, BAD)
+    assert chunked.chunks_of(body, lenient=True)[1:] == (used, BAD)
+    assert chunked.chunks_of(body, range(1, len(body)), lenient=True)[1:] == (used, BAD)
 
 
 SIFTED = {
@@ -67,17 +69,17 @@ SIFTED = {
 @pytest.mark.parametrize(("section", "kept_lines"), SIFTED.values(), ids=SIFTED)
 def test_trailers_of_a_response_are_sifted(section, kept_lines):
     for n in range(len(section)):
-        assert _chunked.sifted(section[:n]) == 0
-    assert _chunked.sifted(section) == (len(section), kept_lines)
-    assert _chunked.sifted(section + b"HTTP/1.1 200 OK\r\n") == (len(section), kept_lines)
+        assert chunked.sifted(section[:n]) == 0
+    assert chunked.sifted(section) == (len(section), kept_lines)
+    assert chunked.sifted(section + b"HTTP/1.1 200 OK\r\n") == (len(section), kept_lines)
 
 
 @pytest.mark.parametrize("section", [b"X Y: 1\r\n\r\n", b"X: 1\n\r\n", b" X: 1\r\n\r\n", b"X: 1\r\n\rX", b": 1\r\n\r\n", b"X: \0\r\n\r\n"])
 def test_trailers_of_a_response_that_are_no_fields_are_refused(section):
-    assert _chunked.sifted(section) == BAD
+    assert chunked.sifted(section) == BAD
 
 
-@pytest.mark.parametrize("read", [_chunked.sifted, trailers_of], ids=["response", "request"])
+@pytest.mark.parametrize("read", [chunked.sifted, trailers_of], ids=["response", "request"])
 @pytest.mark.parametrize("section", [b"X: " + b"x" * 100, b"A: 1\r\n" * 20, b"A: 1\r\n" * 4 + b"\r\n", b"X: " + b"x" * 57 + b"\r\n\r\n"],
                          ids=["a line", "lines", "too many", "a byte"])
 def test_trailers_beyond_the_limits_are_too_large(section, read):
@@ -147,7 +149,7 @@ def test_refused_at_the_first_wrong_byte(guard, data, used):
 
 
 def test_the_cap_is_the_limit():
-    assert _chunked.EXTENSION_BYTES == limits.CHUNK_EXTENSION_BYTES
+    assert chunked.EXTENSION_BYTES == limits.CHUNK_EXTENSION_BYTES
 
 
 TRAILERS = {

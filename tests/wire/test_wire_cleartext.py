@@ -4,7 +4,7 @@ import h2.events
 import pytest
 
 from gwfast import limits
-from gwfast._cleartext import clear_of
+from gwfast.tls.cleartext import clear_of
 
 TEXT = b"The plain HTTP request was sent to HTTPS port"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

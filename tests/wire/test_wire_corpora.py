@@ -12,8 +12,8 @@ import h11
 import pytest
 from replay import replay
 
-from gwfast._chunked import chunks_of, trailers_of
-from gwfast._http1 import request_at, request_of
+from gwfast.http1.chunked import chunks_of, trailers_of
+from gwfast.http1.parser import request_at, request_of
 
 CORPORA = Path(__file__).parents[3] / "shared" / "corpora"
 if not CORPORA.is_dir():

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gwfast._frames import Reader, preface_at, written
+from gwfast.http2.frames import Reader, preface_at, written
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION, OTHER = range(11)

@@ -9,7 +9,7 @@ import ssl
 import pytest
 
 from gwfast import limits
-from gwfast._hello import ALERTS, alert_of, hello_at
+from gwfast.tls.client_hello import ALERTS, alert_of, hello_at
 
 PARTIAL = ""
 UNEXPECTED, OVERFLOW, ILLEGAL, DECODE = "unexpected_message", "record_overflow", "illegal_parameter", "decode_error"

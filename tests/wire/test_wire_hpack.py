@@ -7,9 +7,9 @@ from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hpack.table import HeaderTable
 
 from gwfast import limits
-from gwfast._hpack import Decoder
-from gwfast._hpack_encode import Encoder
-from gwfast._http1 import request_of
+from gwfast.http2.hpack import Decoder
+from gwfast.http2.hpack_encoder import Encoder
+from gwfast.http1.parser import request_of
 
 OK, LARGE, MORE, BAD, CALM = 0, 1, 2, -1, -2
 UNDERSCORE, NEVER, BAD_NAME, BAD_VALUE = 2, 4, 8, 16

@@ -3,7 +3,7 @@ import pytest
 from replay import check_request
 
 from gwfast import limits
-from gwfast._http1 import request_at, request_of
+from gwfast.http1.parser import request_at, request_of
 
 BAD, LONG, LARGE, VERSION, METHOD, EXPECTATION = -1, -2, -3, -4, -5, -6
 NONE, LENGTH, CHUNKED = 0, 1, 2

@@ -1,0 +1,294 @@
+# One request from its head to its answer's last byte, between a client (any protocol) and an upstream.
+#
+#   phase of the request      client                        exchange                      upstream
+#   begin                     head parsed, rule found       filters, pick, head written   -
+#   collect                   body bytes of the same read   kept beside the head          -
+#   launch                    -                             endpoint chosen               pooled, or connecting
+#   send                      reads on while nothing waits  data() passes bytes on        takes head and body
+#   reply                     takes head and body           response read and framed      is read while nothing waits
+#   finish                    told whether to go on         counted, logged, reused       parked or closed
+#
+# Rules
+# - The head for the upstream stays in `request` until the end, and the part of the body that came with it in `early`, with all
+#   of it so far that a stream was sent, or that a policy may want again (`keeping`), up to RETRY_BODY: they can be sent again as
+#   long as nothing else was (`streamed`).
+# - Another attempt (again(), retry()) is made only while the client has got nothing of a response, and only of what is kept.
+#   again(): unnoticed, at once, RESENT times at most, so that there are CONNECT_ATTEMPTS in all; within the time that its
+#   answer may take. Of any method where nobody has looked at it: HTTP/2 said so (RFC 9113 8.7), or the backend's end
+#   acknowledges nothing of it. Of an idempotent one (RFC 9110 9.2.2) where its connection ended before a byte of the response;
+#   not where its rule has a `retry`, but for a connection from the pool, which says nothing of its endpoint.
+#   retry(): what the rule's `retry` says, which then counts ends too, of any method: its attempts, its backoff, its budget.
+#   Before each, look_again(): the endpoints are those of the newest table. awaits_another(): where none takes a connection, and
+#   one had just answered, the next table is waited for, since EndpointSlices come behind the end of a Pod.
+# - Whoever reads stops reading while the other side has bytes waiting, so one direction never holds more than one read.
+# - A body with a length that fills whole reads, between two sockets in clear, goes by splice(2) but for its last part (l4/splice).
+# - finish() is the last thing that happens to an exchange: callers return at once.
+#
+# A rule with ops that hold a request (RULE_HOLDS) has a chain before the launch:
+#   begin                     the ops before the first of them are applied, and the head is written to `request`
+#   launch                    its Hold is asked; body bytes wait in `early` meanwhile, `keep` of them at most
+#   passed                    `request`, as its Hold left it, is read again; the ops that follow are applied; the next is asked,
+#                             or a backend is chosen and the request sent
+# Those of the backendRef follow in the same way, once it is chosen. Those of the listener (Listener.front) come before all of it,
+# as the ops of a rule that has no backends (`prerouting`): the rule is chosen for what they made of the request.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from gwfast.http.body cimport Body
+from gwfast.extend.subrequest cimport Call, Calls
+from gwfast.engine.counters cimport Counters
+from gwfast.engine.address cimport Networks
+from gwfast.http.header_writer cimport Front, Ops
+from gwfast.http.forwarded cimport Source
+from gwfast.http.head cimport HeadLimits, RequestHead, ResponseHead, Slice
+from gwfast.engine.access_log cimport AccessLog, Record
+from gwfast.engine.loop cimport Buf, Loop, Peer
+from gwfast._match cimport Found
+from gwfast.exchange.session cimport Remembered
+from gwfast._pick cimport PickState
+from gwfast.table.layout cimport Backend, Bind, Choice, Endpoint, Image, Listener, Op, Policy, Rule
+from gwfast.engine.timer cimport Timer
+from gwfast.tls.records cimport Session
+from gwfast.upstream.pool cimport State, Upstream, Upstreams, Waiter
+
+cdef enum:
+    FACTS = 6
+    NONE = 0xFFFFFFFF
+    FOREVER_MS = 1000000000    # 11 days
+    REFLECT = 0xFFFFFFFE   # in `hold_at`: nobody holds it, but mirrors get it at the launch
+
+cdef class Table:          # a mapped image; unmapped with its last request
+    cdef const Image *image
+    cdef size_t size
+    cdef uint32_t *index   # bind id -> index of the bind
+    cdef uint32_t ids
+    cdef const Bind *bind(self, uint32_t bind_id) noexcept
+
+cdef class Gateway:        # what every connection of a worker shares
+    cdef Loop loop
+    cdef Timer timer
+    cdef Counters counters
+    cdef Upstreams upstreams
+    cdef AccessLog log
+    cdef Table table
+    cdef PickState picks
+    cdef RequestHead head      # of the request that is being begun
+    cdef ResponseHead reply    # of the response that is being read
+    cdef HeadLimits limits
+    cdef Exchange spare        # exchanges to use again
+    cdef Holds authorizers     # of OP_AUTHORIZE
+    cdef Holds extensions      # of OP_EXTENSION
+    cdef Calls calls           # of OP_MIRROR
+    cdef bytes session_key     # of the tokens of sessions, TOKEN_KEY bytes
+    cdef Networks trusted      # whose X-Forwarded-* are believed
+    cdef Buf stated            # the lines that were stated of the client of a request, while it is begun
+    cdef bytes via
+    cdef bint request_id
+    cdef bint draining
+    cdef uint64_t response_ms
+    cdef uint64_t stream_ms        # without a byte either way, once the response has begun
+    cdef uint64_t tunnel_ms
+    cdef Exchange exchange(self)
+
+cdef class Alarm(Peer):        # what an exchange has on the wheel
+    cdef Exchange exchange     # None while it has no deadline: the exchange keeps its alarm
+
+cdef class Hold:               # keeps one request from its backend: asks an authorizer, runs a filter in Python
+    cdef Exchange exchange     # None once it is over
+
+    # May at once let the request pass (exchange.passed) or end the exchange.
+    cdef void start(self) noexcept
+    cdef void more(self) noexcept        # more of the body came into exchange.early, or all of it
+    cdef void drop(self) noexcept        # the exchange is over: nobody may be called any more
+    # Of those that listen to the response (Exchange.listen): its head is gateway.reply, to be followed by exchange.replied_to();
+    # a piece of its body, which may be exchanged for another that lives until the next one. -1: the response is cut.
+    cdef void reply(self) noexcept
+    cdef int piece(self, const char **at, size_t *n, bint end) noexcept
+
+cdef class Holds:              # makes those of one kind
+    cdef Hold hold(self, Exchange exchange, const Op *op)      # None: cannot be asked, which is 500
+
+cdef class Downstream(Peer):   # the client's side of an exchange
+    cdef Gateway gateway
+    cdef Exchange exchange
+    cdef char address[46]
+    cdef uint8_t address_n
+    cdef uint8_t trusted
+    cdef uint8_t https
+    cdef uint64_t sign         # of the listener that its SNI chose; 0 in clear
+    cdef bytes certificate     # what backends are told of the one that it showed; None: nothing
+
+    # The response's head and the first part of its body (n bytes; `end`: all of it). -1: the client is gone.
+    cdef int respond(self, const ResponseHead *head, const Ops *ops, const char *at, size_t n, bint end) noexcept
+    cdef int inform(self, const ResponseHead *head) noexcept             # a 1xx that goes on
+    cdef int data(self, const char *at, size_t n, bint end) noexcept
+    cdef int trailers(self, const char *at, size_t n) noexcept           # raw lines; ends the body
+    cdef int answer(self, int status, const Ops *ops, const char *location, size_t n) noexcept
+    cdef int descriptor(self) noexcept   # of its connection
+    cdef Session session(self)           # of its connection; None in clear
+    cdef void resume(self) noexcept      # the upstream takes more of the request
+    cdef void done(self, bint keep) noexcept
+    cdef void abort(self) noexcept       # the response cannot be completed
+
+cdef class Exchange(Waiter):
+    cdef Exchange next_spare
+    cdef Gateway gateway
+    cdef Downstream client
+    cdef Table table
+    cdef Table newer           # which has its backend's endpoints; None: `table` does
+    cdef const Image *image    # of its backend and endpoints
+    cdef Upstream upstream
+    cdef State *state
+    cdef const Listener *listener
+    cdef const Rule *rule
+    cdef const Choice *choice
+    cdef const Backend *backend
+    cdef Ops ops
+    cdef Buf said              # what a CORS filter and its session say to it: lines of `ops`
+    cdef Remembered session    # that it belongs to
+    cdef Hold hold             # who is asked now
+    cdef Call mirrors          # that get a copy of it, linked by `next`
+    cdef Source source         # where the peer is trusted: of whom it speaks
+    cdef Found found           # where a rule holds its requests: what was found, and
+    cdef const Bind *bound     # on which bind
+    cdef uint32_t hold_at      # the op that is asked, among `ops`; NONE: none
+    cdef uint32_t prefer       # the choice of a Hold or of its session, among the rule's; NONE: pick
+    cdef uint32_t keep         # bytes of body that may wait before the launch
+    cdef const Policy *policy  # what the rule says of time and of trying again; NULL: nothing
+    cdef Alarm alarm
+    cdef uint64_t request_until    # ms, each; 0: no such deadline
+    cdef uint64_t attempt_until
+    cdef uint64_t retry_at
+    cdef uint64_t replaced_until   # until when it waits for who replaces its endpoints
+    cdef bint was_good         # one of those that refused it had just answered
+    cdef uint16_t retries
+    cdef bint waits_for_session    # 's endpoint alone
+    cdef const Endpoint *granted   # by a queue; NULL: none
+    cdef bint keeping          # all of the body so far is in `early`, also what was sent: a policy or a stream may want it again
+    cdef list interest         # Holds that listen to the response; the last one is asked first. None: nobody
+    cdef uint32_t heard        # how many of them were asked
+    cdef Buf answer_head       # the response's head as they left it
+    cdef Buf kept              # of a stream: what has come of its body while they are asked
+    cdef bint kept_end
+    cdef bint prerouting       # the listener's own filters are asked: no rule is chosen yet
+    cdef bint paused           # they are asked: nothing is read of the response
+    cdef bint at_once          # and whoever answers at once need not go on with it
+    cdef Buf request           # the head for the upstream, as HTTP/1.1 has it
+    cdef Buf early             # what came of the body before the launch, and behind it a trailer section
+    cdef uint32_t early_body   # bytes of `early` that are body
+    cdef Buf facts             # what the log needs of the head; empty where there is no log
+    cdef uint32_t facts_n[FACTS]   # method, target, host, agent, referer, request id, one behind the other
+    cdef Body body             # of the response
+    cdef uint32_t serial       # changes when the exchange ends: what to compare after a call that may end it
+    cdef uint32_t seen         # bytes of a partial head that were looked at
+    cdef uint32_t chosen       # endpoint, as an index into the backend's; NO_BACKEND: none yet
+    cdef uint32_t avoid        # the endpoint that failed it just now; NO_BACKEND: none
+    cdef uint32_t attempts     # to find an endpoint that takes it
+    cdef uint32_t tried        # endpoints, one after the other, in all
+    cdef uint32_t informed     # 1xx that went on
+    cdef uint64_t id[2]        # the request id that the gateway made; 0: none
+    cdef uint64_t started_us
+    cdef uint64_t response_ms  # that its head may take
+    cdef uint64_t replied_us
+    cdef uint64_t bytes_in
+    cdef uint64_t bytes_out
+    cdef uint16_t status
+    cdef uint8_t fault
+    cdef uint8_t connect_fault     # why the last endpoint could not be connected to
+    cdef uint8_t method_id
+    cdef uint8_t minor
+    cdef bint chunked          # the request's body is passed on in chunks
+    cdef bint upgrade
+    cdef bint requested        # the whole request went to the upstream (or into `early`)
+    cdef bint fresh            # it goes on a connection that nobody has used yet
+    cdef bint streamed         # more than `request` and `early` went to the upstream
+    cdef bint launched
+    cdef bint owes             # a Hold, mirrors, a session, a policy, or a buffer in `said`: to be given back
+    cdef bint replied          # the final head went to the client
+    cdef uint8_t resent        # how often, unnoticed by the client
+    cdef bint keep_upstream
+    cdef bint tunnel
+    cdef bint client_ended     # tunnels
+    cdef bint upstream_ended
+
+    cdef int begin(self, Downstream client, const Bind *bind) noexcept
+    # Whom it is from, and whether that one speaks TLS: what a trusted peer says of its client, else the peer itself.
+    cdef Slice client_address(self) noexcept
+    cdef bint secure(self) noexcept
+    cdef int state_client(self) noexcept       # among the fields of gateway.head; -1: there is no room
+    cdef void find_front(self, Front *front, const Bind *bind) noexcept
+    cdef bint wants(self) noexcept       # more of the request's body may be read
+    cdef void request_data(self, const char *at, size_t n, bint end) noexcept
+    cdef bint carries(self, Peer source) noexcept
+    cdef ssize_t request_carried(self, Peer source) noexcept
+    cdef void request_trailers(self, const char *at, size_t n) noexcept
+    cdef void launch(self) noexcept
+    cdef void begin_policy(self) noexcept
+    cdef void set_alarm(self) noexcept
+    cdef void end_policy(self) noexcept
+    cdef void refused(self) noexcept
+    cdef bint awaits_another(self) noexcept
+    cdef void schedule(self) noexcept    # the alarm, for the next of its deadlines
+    cdef void late(self) noexcept
+    # True: it will be tried again, or has been answered in the place of what came. unheard: nobody answered.
+    cdef bint retry(self, int status, bint unheard) noexcept
+    cdef const Endpoint *session_endpoint(self) noexcept   # where its session wants it; NULL: anywhere
+    cdef void renew_session(self) noexcept     # the response says where it came to, where that is another endpoint
+    cdef void judge(self) noexcept       # what its end says of the endpoint's health
+    cdef void ask(self) noexcept
+    cdef void ask_hold(self) noexcept
+    cdef void passed(self) noexcept      # by its Hold: the request goes on
+    # By its Hold: the answer is gateway.reply with these n bytes.
+    cdef void reply_with(self, const char *at, size_t n) noexcept
+    cdef int read_reply(self, const char *head, size_t n) noexcept     # into gateway.reply; -1: it is not one
+    cdef void listen(self, Hold hold) noexcept
+    cdef void hold_reply(self) noexcept
+    cdef bint is_held(self) noexcept
+    cdef void replied_to(self, Hold hold, const char *head, size_t n) noexcept
+    cdef void resume_reply(self) noexcept
+    cdef int watch(self, const char **at, size_t *n, bint end) noexcept
+    cdef int hold_next(self, const Found *found, const Bind *bind, uint32_t since) noexcept
+    cdef int cross(self, const Op *ops, uint32_t count) noexcept
+    cdef int filter_first(self, Found *found, const Bind *bind) noexcept
+    cdef int route(self, const Bind *bind, uint32_t since) noexcept
+    cdef int hold_until(self, uint32_t until, const Found *found, const Bind *bind, uint32_t since) noexcept
+    cdef void reflect(self) noexcept     # sends copies of the request to its mirrors
+    cdef void mirror(self, const char *at, size_t n, bint end, bint trailers) noexcept
+    cdef void answer_op(self, const Op *op, const Found *found, const Bind *bind) noexcept
+    cdef void attempt(self) noexcept
+    cdef const Endpoint *begin_attempt(self) noexcept
+    cdef const Endpoint *session_place(self) noexcept
+    cdef bint enter_session(self) noexcept
+    cdef void line_up(self) noexcept
+    cdef void transmit(self) noexcept
+    cdef void client_drained(self) noexcept
+    cdef void client_gone(self) noexcept
+    cdef void client_wrong(self, int fault) noexcept       # it broke off, since what it sent is malformed
+    cdef void tunnel_data(self, const char *at, size_t n) noexcept
+    cdef void tunnel_end(self) noexcept
+    cdef void fail(self, int fault) noexcept
+    cdef void finish(self, bint keep) noexcept
+    cdef void answer(self, int status, int fault, const char *location, size_t n) noexcept
+    cdef int prepare(self, const Ops *ops, const Found *found) noexcept
+    cdef void keep_facts(self) noexcept
+    cdef void drop_upstream(self) noexcept
+    cdef bint came_too_late(self, bint reset) noexcept
+    cdef void broken(self) noexcept
+    cdef bint again(self, bint refused) noexcept
+    cdef void resend(self, bint refused) noexcept
+    cdef void look_again(self) noexcept
+    cdef bint opens_nothing(self) noexcept
+    cdef bint inform(self) noexcept
+    cdef int pass_reply(self, bint first, const char *at, size_t n, bint end) noexcept
+    cdef void switch(self, const char *at, size_t n) noexcept
+    cdef size_t take_reply(self, char *at, size_t n) noexcept
+    cdef size_t take_head(self, char *at, size_t n) noexcept
+    cdef size_t take_body(self, char *at, size_t n, bint first) noexcept
+    cdef size_t take_trailers(self, char *at, size_t n) noexcept
+    cdef void reply_goes_on(self, bint end) noexcept
+    cdef void reply_ended(self) noexcept
+    cdef int carry_reply(self, int *reads) noexcept
+    cdef void upstream_eof(self, bint reset) noexcept
+    cdef int end_watch(self) noexcept
+    cdef void close_half(self) noexcept
+    cdef void record(self) noexcept
+    cdef void settle(self) noexcept
+    cdef void reset(self) noexcept

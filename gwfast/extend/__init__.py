@@ -1,0 +1,1 @@
+"""Who is asked about a request: authorizers, mirrors, filters in Python."""

@@ -1,0 +1,235 @@
+"""Filters in Python (see python_filter.pxd).
+
+Rules
+- A Conversation whose exchange is over does nothing, whoever still calls it.
+- What a filter raises ends its own request at most, and is told to the host.
+- The head goes to Python as bytes and comes back so; it is parsed again, as strictly as what a client sent.
+"""
+cimport cython
+from libc.stdint cimport uint32_t, uint64_t
+
+from gwfast.http.fault cimport FAULT_EXTENSION
+from gwfast.http.head cimport FIELD_HOP, FRAMING_LENGTH, ResponseHead, Slice
+from gwfast.engine.loop cimport append, release
+from gwfast.table.layout cimport NO_BACKEND, Choice, Image, Op, Text, backend_at, choice_at, extension_at, text
+from gwfast.tls.records cimport Session
+
+
+@cython.final
+@cython.no_gc
+cdef class Extensions(Holds):
+    cdef Hold hold(self, Exchange exchange, const Op *op):
+        cdef Conversation made
+        if self.host is None:
+            return None
+        made = Conversation.__new__(Conversation)
+        made.exchange = exchange
+        made.home = self
+        made.id = extension_at(exchange.table.image, op.hash).id
+        return made
+
+
+@cython.final
+cdef class Conversation(Hold):
+    """One request on its way through one filter."""
+
+    # -- the engine's side ---------------------------------------------------------------------------------------------
+
+    cdef void start(self) noexcept:
+        try:
+            self.task = self.home.host.begin(self)
+        except Exception as error:
+            self.told(error)
+            self.broken()
+
+    cdef void more(self) noexcept:
+        try:
+            if self.waiter is not None and self.arrived():
+                waiter, self.waiter = self.waiter, None
+                if not waiter.done():
+                    waiter.set_result(None)
+        except Exception as error:
+            self.told(error)
+
+    cdef void drop(self) noexcept:
+        task, self.task, self.waiter, self.change = self.task, None, None, None
+        self.exchange = None
+        try:
+            if task is not None:
+                task.cancel()
+        except Exception as error:
+            self.told(error)
+        self.leave()
+
+    cdef void leave(self) noexcept:
+        version, self.version = self.version, None
+        try:
+            if version is not None:
+                version.leave()
+        except Exception as error:
+            self.told(error)
+
+    cdef void reply(self) noexcept:
+        cdef ResponseHead *head = &self.exchange.gateway.reply
+        cdef uint32_t i
+        try:
+            fields = [(head.fields[i].name[:head.fields[i].name_len], head.fields[i].value[:head.fields[i].value_len])
+                      for i in range(head.count) if not head.fields[i].flags & FIELD_HOP]
+            length = head.content_length if head.framing == FRAMING_LENGTH else None
+            self.task = self.home.host.respond(self, head.status, fields, length)
+        except Exception as error:
+            self.told(error)
+            self.broken()
+
+    cdef int piece(self, const char **at, size_t *n, bint end) noexcept:
+        if self.change is None:
+            return 0
+        try:
+            self.last = self.change(at[0][:n[0]] if n[0] else b"", end)
+            if end:
+                self.change = None
+            at[0], n[0] = <const char *>self.last, len(self.last)
+            return 0
+        except Exception as error:
+            self.told(error)
+            return -1
+
+    cdef void told(self, error) noexcept:
+        try:
+            self.home.host.wrong(self.id, self.version, error)
+        except Exception:
+            self.home.gateway.counters.totals.bugs += 1
+
+    cdef bint begun(self) noexcept:
+        """Whether the exchange is still there; then the engine's clock is set for what is done to it."""
+        if self.exchange is None:
+            return False
+        self.task = None
+        self.home.gateway.loop.clock()
+        return True
+
+    cdef void ended(self) noexcept:
+        self.home.gateway.loop.settle()
+
+    cdef void broken(self) noexcept:
+        cdef Exchange exchange = self.exchange
+        if exchange is not None:
+            exchange.fail(FAULT_EXTENSION)
+
+    cdef bint arrived(self) noexcept:
+        return self.exchange is None or self.exchange.requested or self.exchange.early_body > self.most
+
+    # -- the host's side -----------------------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits for the filter any more."""
+        return self.exchange is None
+
+    @property
+    def before_routes(self) -> bool:
+        """Whether it is a filter of the listener: no rule is chosen yet."""
+        return self.exchange is not None and self.exchange.prerouting
+
+    @property
+    def whole(self) -> bool:
+        """Whether the request has come as a whole."""
+        return self.exchange is not None and self.exchange.requested
+
+    def head(self) -> bytes:
+        """Return the request's head as it would go to a backend."""
+        return self.exchange.request.base[self.exchange.request.start:self.exchange.request.end]
+
+    def facts(self) -> tuple:
+        """Return (client's address, whether over TLS, (what is told of its certificate, version, cipher, SNI), route, names of
+        the rule's backends: none where one of them was chosen already)."""
+        cdef Exchange exchange = self.exchange
+        cdef const Image *image = exchange.table.image
+        cdef const Choice *choice
+        cdef Session session = exchange.client.session()
+        cdef Slice address = exchange.client_address()
+        cdef Text name
+        cdef uint32_t i
+        names = []
+        for i in range(exchange.rule.choices.count + exchange.rule.idle if exchange.hold_at < exchange.ops.count[0] else 0):
+            choice = choice_at(image, exchange.rule.choices.first + i)
+            if choice.backend == NO_BACKEND:
+                names.append("")
+            else:
+                name = backend_at(image, choice.backend).name
+                names.append(text(image, name)[:name.n].decode())
+        return (address.at[:address.n].decode(), bool(exchange.secure()),
+                ((exchange.client.certificate or b"").decode(), *(() if session is None else session.facts())),
+                text(image, exchange.rule.route)[:exchange.rule.route.n].decode(), tuple(names))
+
+    def body(self, uint64_t most) -> bool:
+        """Say whether the body, or more of it than `most`, is there; if not, so much is kept, and `waiter` will be told."""
+        self.most = most
+        if not self.arrived() and self.exchange.keep <= most:
+            self.exchange.keep = <uint32_t>(most + 1)
+            self.home.gateway.loop.clock()
+            self.exchange.client.resume()
+            self.ended()
+        return self.arrived()
+
+    def taken(self) -> bytes:
+        """Return the body so far."""
+        if self.exchange is None or self.exchange.early_body == 0:
+            return b""
+        return self.exchange.early.base[self.exchange.early.start:self.exchange.early.start + self.exchange.early_body]
+
+    def pass_on(self, bytes head, bytes body, int choice, bint listens) -> None:
+        """Let the request go on: with this head and this body (None: as they are), to this choice of the rule (-1: by weight).
+
+        listens: its response is to be shown as well.
+        """
+        cdef Exchange exchange = self.exchange
+        if not self.begun():
+            return
+        if head is not None:
+            release(&exchange.gateway.loop.pool, &exchange.request)
+            append(&exchange.gateway.loop.pool, &exchange.request, <const char *>head, len(head))
+        if body is not None:
+            release(&exchange.gateway.loop.pool, &exchange.early)
+            append(&exchange.gateway.loop.pool, &exchange.early, <const char *>body, len(body))
+            exchange.early_body = <uint32_t>len(body)
+        if choice >= 0:
+            exchange.prefer = <uint32_t>choice
+        if listens:
+            exchange.listen(self)
+        else:
+            self.exchange = None
+            self.leave()
+        exchange.passed()
+        self.ended()
+
+    def answer(self, bytes head not None, bytes body not None) -> None:
+        """Answer the request with this head (HTTP/1.1, with the length of the body)."""
+        cdef Exchange exchange = self.exchange
+        if not self.begun():
+            return
+        if exchange.read_reply(<const char *>head, len(head)) < 0:
+            self.broken()
+        else:
+            exchange.reply_with(<const char *>body, len(body))
+        self.ended()
+
+    def respond(self, bytes head not None, change) -> None:
+        """Let the response go on with this head; change(piece, last), if any, is given its body."""
+        cdef Exchange exchange = self.exchange
+        if not self.begun():
+            return
+        self.change = change
+        exchange.replied_to(self, <const char *>head, len(head))
+        self.ended()
+
+    def fail(self, int status) -> None:
+        """Answer with this status; a response that has begun is cut."""
+        cdef Exchange exchange = self.exchange
+        if not self.begun():
+            return
+        if status == 500 or exchange.upstream is not None:
+            exchange.fail(FAULT_EXTENSION)
+        else:
+            exchange.answer(status, FAULT_EXTENSION, NULL, 0)
+        self.ended()

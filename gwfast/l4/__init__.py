@@ -1,0 +1,1 @@
+"""What is no HTTP: TCPRoute, TLSRoute and UDPRoute."""
