@@ -23,8 +23,8 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
 from gwfast.table.automaton cimport Automaton, automaton_at
 from gwfast.http.bytes cimport gw_places, lowest, same_name
-from gwfast.http.conditions cimport (Asked, Parameter, Run, first_line, header_equals, header_hash, holds, parameters,
-                                     run_accepts, run_begin, run_over, run_union)
+from gwfast.http.conditions cimport (MatchedRequest, Parameter, AutomatonRun, first_line, header_equals, header_hash, holds,
+                                     parameters, automaton_accepts, automaton_begin, automaton_read, run_union)
 from gwfast.http.head cimport (FIELD_UNDERSCORE, MAX_HOST, METHOD_CONNECT, METHOD_DELETE, METHOD_GET, METHOD_HEAD,
                                METHOD_OPTIONS, METHOD_OTHER, METHOD_PATCH, METHOD_POST, METHOD_PUT, METHOD_TRACE, Field,
                                HeadLimits, RequestHead, Slice, forget_request, name_hash, room_for_request)
@@ -62,7 +62,7 @@ cdef struct PathHashes:
 
 cdef int find(const Image *image, const Bind *bind, const RequestHead *head, Found *found) noexcept nogil:
     cdef Found other
-    cdef Asked asked
+    cdef MatchedRequest asked
     cdef NameParts name
     asked.image = image
     asked.head = head
@@ -95,7 +95,7 @@ cdef const Listener *find_listener(const Image *image, const Bind *bind, const c
 
 cdef int find_route(const Image *image, const Bind *bind, const char *at, uint32_t n, Found *found) noexcept nogil:
     cdef RequestHead head
-    cdef Asked asked
+    cdef MatchedRequest asked
     cdef NameParts name
     head.match_path.at = b"/"
     head.match_path.n = 1
@@ -230,7 +230,7 @@ cdef inline const PathNode *path_node(const HostIndex *host, const char *at, uin
     return NULL
 
 
-cdef void find_path(Asked *asked, NameParts *name, const Slice *path, Found *found) noexcept nogil:
+cdef void find_path(MatchedRequest *asked, NameParts *name, const Slice *path, Found *found) noexcept nogil:
     cdef const Names *names = names_at(asked.image, found.listener.hosts)
     cdef PathHashes hashes
     cdef uint32_t step = steps(names, name)
@@ -249,7 +249,7 @@ cdef void find_path(Asked *asked, NameParts *name, const Slice *path, Found *fou
             return
 
 
-cdef bint find_in_host(Asked *asked, const HostIndex *host, PathHashes *path, Found *found) noexcept nogil:
+cdef bint find_in_host(MatchedRequest *asked, const HostIndex *host, PathHashes *path, Found *found) noexcept nogil:
     cdef const PathNode *node = NULL
     cdef uint32_t d
     if path.elements == UNREAD and host.depths | host.exact_depths | host.regex_depths:
@@ -281,7 +281,7 @@ cdef bint find_in_host(Asked *asked, const HostIndex *host, PathHashes *path, Fo
 
 
 # Patterns are filed under the elements that all of their matches begin with; the lowest ordinal of all that match wins.
-cdef bint find_regex(Asked *asked, const HostIndex *host, const PathHashes *path) noexcept nogil:
+cdef bint find_regex(MatchedRequest *asked, const HostIndex *host, const PathHashes *path) noexcept nogil:
     cdef const PathNode *node
     cdef uint32_t d
     if host.regexes:
@@ -295,12 +295,12 @@ cdef bint find_regex(Asked *asked, const HostIndex *host, const PathHashes *path
     return asked.ordinal != NONE
 
 
-cdef bint find_call(Asked *asked, const HostIndex *host, const PathHashes *path) noexcept nogil:
+cdef bint find_call(MatchedRequest *asked, const HostIndex *host, const PathHashes *path) noexcept nogil:
     try_regexes(asked, host.calls, path)
     return asked.ordinal != NONE
 
 
-cdef void try_regexes(Asked *asked, uint32_t at, const PathHashes *path) noexcept nogil:
+cdef void try_regexes(MatchedRequest *asked, uint32_t at, const PathHashes *path) noexcept nogil:
     cdef const Regexes *regexes = <const Regexes *>(asked.host + <uint64_t>at * 8)
     cdef const RegexSlot *slots = <const RegexSlot *>(regexes + 1)
     cdef uint32_t i
@@ -315,14 +315,14 @@ cdef void try_regexes(Asked *asked, uint32_t at, const PathHashes *path) noexcep
 
 
 cdef bint accepts(const Image *image, uint32_t automaton, const PathHashes *path) noexcept nogil:
-    cdef Run run
-    run_begin(&run, image, automaton)
-    run_over(&run, path.at, path.n)
-    return run_accepts(&run)
+    cdef AutomatonRun run
+    automaton_begin(&run, image, automaton)
+    automaton_read(&run, path.at, path.n)
+    return automaton_accepts(&run)
 
 
 # All patterns of one automaton that match, those first that come first in their host.
-cdef void try_union(Asked *asked, const RegexSlot *slot, const PathHashes *path) noexcept nogil:
+cdef void try_union(MatchedRequest *asked, const RegexSlot *slot, const PathHashes *path) noexcept nogil:
     cdef const Automaton *automaton = automaton_at(asked.image, slot.automaton)
     cdef const uint32_t *nodes = <const uint32_t *>(asked.host + <uint64_t>slot.nodes * 8)
     cdef uint64_t found[UNION_WORDS]
@@ -344,12 +344,12 @@ cdef void try_union(Asked *asked, const RegexSlot *slot, const PathHashes *path)
 
 # ---- Candidates ----
 
-cdef inline const Node *node_at(Asked *asked, uint32_t at) noexcept nogil:
+cdef inline const Node *node_at(MatchedRequest *asked, uint32_t at) noexcept nogil:
     return <const Node *>(asked.host + <uint64_t>at * 8)
 
 
 # Looks for a candidate better than the best so far, in and below a node. True where there is any, now or before.
-cdef bint search(Asked *asked, uint32_t at) noexcept nogil:
+cdef bint search(MatchedRequest *asked, uint32_t at) noexcept nogil:
     cdef const Node *node = node_at(asked, at)
     cdef const Candidate *candidate = <const Candidate *>(node + 1)
     cdef uint32_t i
@@ -365,7 +365,7 @@ cdef bint search(Asked *asked, uint32_t at) noexcept nogil:
     return asked.ordinal != NONE
 
 
-cdef void search_keys(Asked *asked, const Keys *keys) noexcept nogil:
+cdef void search_keys(MatchedRequest *asked, const Keys *keys) noexcept nogil:
     cdef const RequestHead *head = asked.head
     cdef const KeySlot *key
     cdef const Parameter *p
@@ -386,7 +386,7 @@ cdef void search_keys(Asked *asked, const Keys *keys) noexcept nogil:
                 search_key(asked, key, hash_bytes(p.value, p.value_len), i, p)
 
 
-cdef void search_key(Asked *asked, const KeySlot *key, uint64_t hash, int line, const Parameter *p) noexcept nogil:
+cdef void search_key(MatchedRequest *asked, const KeySlot *key, uint64_t hash, int line, const Parameter *p) noexcept nogil:
     cdef const Values *values
     cdef const ValueSlot *slots
     cdef uint32_t i
@@ -404,7 +404,7 @@ cdef void search_key(Asked *asked, const KeySlot *key, uint64_t hash, int line, 
         i = (i + 1) & values.mask
 
 
-cdef bint value_equals(Asked *asked, Text value, int line, const Parameter *p) noexcept nogil:
+cdef bint value_equals(MatchedRequest *asked, Text value, int line, const Parameter *p) noexcept nogil:
     if p == NULL:
         return header_equals(asked.head, line, text(asked.image, value), value.n)
     return p.value_len == value.n and memcmp(p.value, text(asked.image, value), value.n) == 0

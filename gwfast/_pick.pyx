@@ -6,7 +6,7 @@
 # picked now finds it, since all take one step. Multiplied out there is no division: (m+1)/w orders as the deadlines
 # do, and m*W < (step+1)*w says that the window is open.
 #
-#     slots[pick_at]        sign << 32 | step
+#     slots[pick_at]        generation << 32 | step
 #     slots[pick_at + 1..]  how often each choice was picked in this round of W steps
 #
 # Products stay below 2**63: weights reach 1,000,000, choices 16 (spec 5.4); the writer refuses a total of 2**32.
@@ -25,9 +25,9 @@ cdef uint32_t pick(const Image *image, const Rule *rule, PickState *state) noexc
     if count <= 1 or <uint64_t>rule.pick_at + count >= state.size:
         return 0
     slots = state.slots + rule.pick_at
-    if slots[0] >> 32 != rule.pick_sign:
+    if slots[0] >> 32 != rule.pick_generation:
         memset(slots, 0, (count + 1) * sizeof(uint64_t))
-        slots[0] = <uint64_t>rule.pick_sign << 32
+        slots[0] = <uint64_t>rule.pick_generation << 32
     return step(choice_at(image, rule.choices.first), count, rule.total, slots)
 
 
@@ -59,10 +59,10 @@ cdef bint shares(const Mirror *mirror, PickState *state) noexcept nogil:
     if mirror.numerator == mirror.denominator or mirror.pick_at >= state.size:
         return True
     slot = state.slots + mirror.pick_at
-    if slot[0] >> 32 == mirror.pick_sign:
+    if slot[0] >> 32 == mirror.pick_generation:
         gathered += slot[0] & 0xFFFFFFFFu
     whole = gathered >= mirror.denominator
-    slot[0] = <uint64_t>mirror.pick_sign << 32 | (gathered - mirror.denominator if whole else gathered)
+    slot[0] = <uint64_t>mirror.pick_generation << 32 | (gathered - mirror.denominator if whole else gathered)
     return whole
 
 

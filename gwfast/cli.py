@@ -42,27 +42,27 @@ def run(arguments: argparse.Namespace) -> int:
     check_paths(options.paths, options.kubernetes, options.controller)
     where = None
     if options.kubernetes:
-        import ssl  # noqa: F401 - its client needs it, and `lean` makes the event loop do without where it is not there yet
+        import ssl  # noqa: F401 - its client needs it, and `light_imports` makes the event loop do without where it is not there yet
         from gwfast.kubernetes import kubeconfig
         where = kubeconfig.access(options.kubeconfig, options.context)
     from gwfast.serve import start
     files = start.raise_file_limit(options.workers)
     os.environ.setdefault("UV_THREADPOOL_SIZE", LOOKUP_THREADS)
-    from gwfast.serve import lean
-    lean.load_event_loop()
+    from gwfast.serve import light_imports
+    light_imports.load_event_loop()
     from gwfast.serve import handover, spawn
     if (given := handover.inherit()) is not None:
         options = given.applied(options)
-    if tls := _foresees_tls(options, where):
+    if tls := _expects_tls(options, where):
         from gwfast.serve import certs
         certs.roots()  # of every worker: see there
     try:
-        nursery = spawn.Nursery()  # before what follows makes this process large
-        workers = [nursery.worker() for _ in range(options.workers)]
+        fork_server = spawn.ForkServer()  # before what follows makes this process large
+        workers = [fork_server.worker() for _ in range(options.workers)]
     except OSError as error:
         raise OSError(error.errno, f"cannot start a worker: {start.cannot_start(error)}") from None
     if not tls:
-        nursery.close()
+        fork_server.close()
     import uvloop
 
     from gwfast.observe.log import Log
@@ -70,13 +70,13 @@ def run(arguments: argparse.Namespace) -> int:
     start.tell_what_is_odd(options, files, available_cpus(), log)
     if options.controller:
         from gwfast.controller.plane import supervise_plane
-        return uvloop.run(supervise_plane(options, log, workers, nursery))
+        return uvloop.run(supervise_plane(options, log, workers, fork_server))
     if where is not None:
         from gwfast.serve.cluster import supervise_cluster
-        return uvloop.run(supervise_cluster(where, options, log, workers, nursery, _maker, given))
+        return uvloop.run(supervise_cluster(where, options, log, workers, fork_server, _maker, given))
     from gwfast.serve.files import Files
     from gwfast.serve.supervisor import supervise
-    return uvloop.run(supervise(Files(options.paths), options, log, workers, nursery, given=given))
+    return uvloop.run(supervise(Files(options.paths), options, log, workers, fork_server, given=given))
 
 
 def _maker(*given: Any, **named: Any) -> Any:
@@ -85,15 +85,15 @@ def _maker(*given: Any, **named: Any) -> Any:
     return Maker(*given, **named)
 
 
-def _foresees_tls(options: ServeOptions, where: Any) -> bool:
+def _expects_tls(options: ServeOptions, where: Any) -> bool:
     """Say whether files, or the cluster that is to be read, mention TLS. Nobody knows what a controller will say."""
     if options.controller:
         return True
     if where is not None:
-        from gwfast.kubernetes import foresight
-        return foresight.foresees_tls(where, options.watch_namespaces)
-    from gwfast.serve.foresight import foresees_tls
-    return foresees_tls(options.paths)
+        from gwfast.kubernetes import expect_tls
+        return expect_tls.expects_tls(where, options.watch_namespaces)
+    from gwfast.serve.expect_tls import expects_tls
+    return expects_tls(options.paths)
 
 
 def check_paths(paths: Sequence[str], kubernetes: bool, controller: str = "") -> None:

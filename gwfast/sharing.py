@@ -1,8 +1,8 @@
 """Immutable collections that share with their predecessor what did not change, so that a change costs its own size.
 
-    sequences   in the order of a key: a tuple where they are short, else a Run
+    sequences   in the order of a key: a tuple where they are short, else a LongSequence
 
-                  Run.pieces ──> (tuple, tuple, tuple, ...)     PIECE items each, about
+                  LongSequence.pieces ──> (tuple, tuple, tuple, ...)     PIECE items each, about
                                     │             │
                   the one after ──> (same,  new,  same, ...)
 
@@ -26,7 +26,7 @@ FEW = 16  # a change of more than one of FEW items sorts everything anew
 Span = tuple[int, int, int, int]  # items [a:b] of one version came in the place of [c:d] of another
 
 
-class Run(Sequence):
+class LongSequence(Sequence):
     """A long sequence in pieces."""
 
     __slots__ = ("pieces", "_ends")
@@ -52,7 +52,7 @@ class Run(Sequence):
         return self.pieces[piece][at - self._ends[piece]]
 
     def __repr__(self) -> str:
-        return f"Run({', '.join(map(repr, self))})"
+        return f"LongSequence({', '.join(map(repr, self))})"
 
 
 # ---- Sequences
@@ -96,7 +96,7 @@ def changed(items: Sequence, gone: Collection, come: Collection, key: Callable) 
 
 
 def _pieces(items: Sequence) -> Sequence[tuple]:
-    return items.pieces if isinstance(items, Run) else (items,) if items else ()
+    return items.pieces if isinstance(items, LongSequence) else (items,) if items else ()
 
 
 def _home(pieces: Sequence, wanted, key: Callable) -> int:
@@ -111,13 +111,13 @@ def _opened(pieces: list, at: int) -> list:
 
 
 def _made(pieces: list) -> Sequence:
-    """A tuple or a Run of these pieces, of which lists are new; too long or too many short ones are cut anew."""
+    """A tuple or a LongSequence of these pieces, of which lists are new; too long or too many short ones are cut anew."""
     count = sum(map(len, pieces))
     if count <= 2 * PIECE:
         return tuple(chain.from_iterable(pieces))
     if len(pieces) * PIECE > 4 * count:
         pieces = [list(chain.from_iterable(pieces))]
-    return Run(part for piece in pieces for part in _cut(piece))
+    return LongSequence(part for piece in pieces for part in _cut(piece))
 
 
 def _cut(piece: Sequence) -> Iterable[tuple]:
@@ -127,7 +127,7 @@ def _cut(piece: Sequence) -> Iterable[tuple]:
 
 
 @lru_cache(SHARED)
-def together(*items) -> tuple:
+def interned(*items) -> tuple:
     """Return a tuple of these items (all hashable); of those that were asked for lately the same tuple."""
     return items
 
@@ -149,7 +149,7 @@ def difference(before: Sequence, now: Sequence) -> tuple[list, list]:
 
 def items_of(items: Sequence, start: int, end: int) -> list:
     """Return items[start:end] at the cost of the pieces that they lie in."""
-    if not isinstance(items, Run):
+    if not isinstance(items, LongSequence):
         return list(items[start:end])
     found, at = [], 0
     for piece in items.pieces:

@@ -347,7 +347,7 @@ class Feeds:
             return
         for listener in self._graph.listeners.values():
             if listener.owner == owner.key and listener.front:
-                yield from (led.extension.key for led in listener.front.led if led.extension)
+                yield from (each.extension.key for each in listener.front.filter_targets if each.extension)
 
     def _of_backend(self, backend: XBackend) -> Iterable[Node]:
         tls = backend.spec.tls
@@ -376,7 +376,7 @@ class Feeds:
     def _extensions(self, node: Filters) -> Iterable[Key]:
         route = self._graph.routes.get(node.route)
         for rule in route.rules if route else ():
-            yield from (led.extension.key for led in rule.leads() if getattr(led, "extension", None))
+            yield from (each.extension.key for each in rule.targets() if getattr(each, "extension", None))
 
     def _to(self, owner: Resource, ref, kind: str) -> Iterable[Node]:
         """Yield what a reference leads to: what it names, or the permission to name it."""

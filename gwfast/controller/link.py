@@ -15,7 +15,7 @@ import h11
 import msgspec
 
 from gwfast import __version__, limits
-from gwfast._tls import Setting
+from gwfast.tls.records import Setting
 from gwfast.controller.tunnel import TlsError, Tunnel, dig
 from gwfast.lines import Breath, Lines, LongLine
 

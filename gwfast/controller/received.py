@@ -1,7 +1,7 @@
 """What a data plane was told, batch by batch, into config's resources. In the pipeline's thread; knows nothing of the network.
 
     Batch (what lies between two SYNCs) ──decode──> Store ──> Loaded
-                                          └──> odd: objects that are not understood; their last good versions serve
+                                          └──> undecodable: objects that are not understood; their last good versions serve
 """
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Received:
         self._place = place
         self._store = Store()
         self.version = self.bundle = ""
-        self.odd: dict[Key, str] = {}  # and why
+        self.undecodable: dict[Key, str] = {}  # and why
 
     def take(self, batch: Batch | None) -> Loaded:
         """Take a batch, where there is one; say what there is, and what changed since the last time."""
@@ -61,7 +61,7 @@ class Received:
         if batch.whole:
             gone += self._store.written.keys() - batch.objects.keys()
         for key in gone:
-            self.odd.pop(key, None)
+            self.undecodable.pop(key, None)
             self._store.drop(key)
         for key, text in batch.objects.items():
             if text is not None:
@@ -74,16 +74,16 @@ class Received:
             resource, wrong = None, f"{type(error).__name__}: {error}"
         if resource is not None and resource.key != key:
             resource, wrong = None, f"it is {resource.key}"
-        self.odd.pop(key, None)
+        self.undecodable.pop(key, None)
         if resource is None:
             if wrong:
-                self.odd[key] = wrong
+                self.undecodable[key] = wrong
             return
         before = self._store.written.get(key)
         if before is None or before.metadata.generation != resource.metadata.generation or not same(before, resource):
             self._store.put(resource.key, resource)  # whose strings are the resource's own
 
     def _problems(self) -> Iterator[Problem]:
-        for key, wrong in sorted(self.odd.items()):
+        for key, wrong in sorted(self.undecodable.items()):
             yield Problem(source=self._place, resource=str(key), reason="Invalid",
                           message=f"this version of gwfast does not understand it, its last good version serves: {wrong}")

@@ -59,7 +59,7 @@ from gwfast.observe.h11_server import Answer
 from gwfast.observe.log import Log
 from gwfast.observe.metrics import text_of
 from gwfast.plan import regex
-from gwfast.serve.aside import Aside
+from gwfast.serve.background import BackgroundThread
 from gwfast.serve.sockets import explain
 
 CERTAIN_LOOK = 0.2  # seconds between two looks at whether Gateways and their classes are watched, before fleets are told of them
@@ -188,7 +188,7 @@ class Controller:
         self._client = client = Client(where, log=log)
         self._source = KubernetesSource(client, where.server, namespaces=options.watch_namespaces,
                                         controller_name=options.controller_name, log=log)
-        self._aside = Aside(loop, "pipeline")
+        self._aside = BackgroundThread(loop, "pipeline")
         self._brain = Brain(self._source, options, lambda *what: loop.call_soon_threadsafe(self._failed, *what))
         self._authority = Authority(client, options.namespace, (options.host,), log, self._certified)
         self._server = StreamServer(Reviewer(client), log, self._heard)

@@ -254,9 +254,10 @@ class ControllerSource:
 
     def serves(self, problems: list[wire.Problem]) -> None:
         """Tell the controller that the workers serve what was loaded last, but for these."""
-        odd = [wire.Problem(message=wrong, resource=str(key)) for key, wrong in sorted(self._received.odd.items())]
+        undecodable = [wire.Problem(message=wrong, resource=str(key))
+                       for key, wrong in sorted(self._received.undecodable.items())]
         told = tuple(replace(each, message=each.message[:limits.STREAM_PROBLEM_CHARS])
-                     for each in [*problems, *odd][:limits.STREAM_PROBLEMS])
+                     for each in [*problems, *undecodable][:limits.STREAM_PROBLEMS])
         said = wire.say("SERVED", version=self._received.version, problems=told)
         if self._received.version and said != self._said:
             self._said = said

@@ -1,6 +1,7 @@
 """TLS of a data plane's connection to its controller: a stream's reader and writer.
 
-It is pyOpenSSL's, as that of requests to backends: the interpreter's own would be one more OpenSSL in memory (serve.lean).
+It is pyOpenSSL's, as that of requests to backends: the interpreter's own would be one more OpenSSL in memory
+(serve.light_imports).
 
 Rules:
 - Nothing is read or written before the other side has shown a certificate that the authorities vouch for, with the name in it.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gwfast._tls import Setting, Tap
+from gwfast.tls.records import Setting, Tap
 
 PIECE = 256 * 1024
 _MORE = -1  # nothing to read until more has come, as Tap.open says it; 0 is the end

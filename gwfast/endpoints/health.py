@@ -1,6 +1,6 @@
 """What the supervisor tells of the health of endpoints: the cells that workers write (upstream/endpoint_state), and its probes.
 
-    follow(watched)   which endpoints there are: {backend key: {'ip:port': (slot, sign)}}
+    follow(watched)   which endpoints there are: {backend key: {'ip:port': (slot, generation)}}
     read()            {backend key: Standing}; each endpoint that went out or came back since the last time is told once
 """
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Health:
-    """ejected: reads cells, of (slot, sign)s, as engine.counters.ejected does; unhealthy: Prober.unhealthy, which changes;
+    """ejected: reads cells, of (slot, generation)s, as engine.counters.ejected does; unhealthy: Prober.unhealthy, which changes;
     tell(what, **facts) writes a line to the log."""
 
     def __init__(self, ejected: Callable, unhealthy: Mapping[tuple[int, int], str], tell: Callable[..., None]):

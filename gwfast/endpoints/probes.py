@@ -1,6 +1,6 @@
 """The probes of all endpoints that a BackendPolicy checks actively: when each is asked, and what is believed of it.
 
-    follow(wanted)   whom to ask: {Subject: places}; a place is the (slot, sign) of an endpoint's health cell
+    follow(wanted)   whom to ask: {Subject: places}; a place is the (slot, generation) of an endpoint's health cell
     unhealthy        {place: why} of those that are out
 
 Rules
@@ -85,7 +85,7 @@ class Watch:
 
 
 class Prober:
-    """mark(slot, sign, unhealthy): tells the workers, as engine.counters.mark does. results: probes ever, by their result."""
+    """mark(slot, generation, unhealthy): as engine.counters.mark. results: probes ever, by their result."""
 
     def __init__(self, loop, mark: Callable[[int, int, bool], None]):
         self._loop = loop

@@ -4,7 +4,7 @@ Rules:
 - an identity (an endpoint's address, a route, a rule with its weights) keeps its slot while any image holds it
 - who holds an identity says so with `take...` and lets go with `drop...`; a freed slot is the last to be used again,
   since workers may still finish requests on the table before
-- a slot that is given to another identity gets another `sign`; workers reset state that carries a different one
+- a slot that is given to another identity gets another `generation`; workers reset state that carries a different one
 """
 from collections import deque
 from typing import NamedTuple
@@ -16,10 +16,10 @@ UNROUTED = 1  # counter slot of requests that found no route
 
 
 class Place(NamedTuple):
-    """Where an identity's state lies: its first slot and the sign it carries there."""
+    """Where an identity's state lies: its first slot and the generation it carries there."""
 
     slot: int
-    sign: int
+    generation: int
 
 
 class _Slots:
@@ -31,7 +31,7 @@ class _Slots:
         self.places: dict[object, Place] = {}
         self._held: dict[object, int] = {}
         self._free: dict[int, deque[int]] = {}  # by length of the range
-        self._signs = 0
+        self._generations = 0
         self._holders: dict[int, object] | None = {}  # None: somebody came or went
         self.shared: dict[object, int] = {}  # identities beyond the bound, counted by how many hold them
 
@@ -61,8 +61,8 @@ class _Slots:
         slot = self._room(length)
         if slot is None:
             return None
-        self._signs = self._signs % 0xFFFFFFFF + 1
-        place = self.places[identity] = Place(slot, self._signs)
+        self._generations = self._generations % 0xFFFFFFFF + 1
+        place = self.places[identity] = Place(slot, self._generations)
         self._held[identity] = 1
         self._holders = None
         return place
@@ -126,7 +126,7 @@ class Registry:
         return self._addresses.get(endpoints.key, endpoints.addresses) if endpoints.named else endpoints.addresses
 
     def take_endpoint(self, ip: str, port: int, dialect: str) -> Place:
-        """Return the slot and sign of an endpoint's state in every worker; `dialect` is a Backend's."""
+        """Return the slot and generation of an endpoint's state in every worker; `dialect` is a Backend's."""
         return self._endpoints.take((ip, port, dialect))
 
     def drop_endpoint(self, ip: str, port: int, dialect: str) -> None:

@@ -4,9 +4,9 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from gwfast.engine.address cimport address_text, raw_address
 from gwfast.engine.clients cimport Client
-from gwfast.http1.connection cimport Conn
+from gwfast.http1.connection cimport Http1Connection
 from gwfast.exchange.exchange cimport Gateway
-from gwfast.engine.handshake cimport Greeter
+from gwfast.engine.handshake cimport Handshake
 from gwfast.l4.relay cimport Relay
 from gwfast.engine.sys cimport *
 from gwfast.table.layout cimport BIND_TCP, BIND_TLS, Bind
@@ -63,11 +63,11 @@ cdef class Acceptor(Peer):
         if bind != NULL:           # another table may say otherwise what is spoken here
             self.port, self.transport = bind.port, bind.transport
         if bind != NULL and bind.proxy_protocol or self.transport == BIND_TLS:
-            client = Greeter.__new__(Greeter)
+            client = Handshake.__new__(Handshake)
         elif self.transport == BIND_TCP:
             client = Relay.__new__(Relay)
         else:
-            client = Conn.__new__(Conn)
+            client = Http1Connection.__new__(Http1Connection)
         client.fd = fd
         client.loop = self.loop
         client.gateway = gateway

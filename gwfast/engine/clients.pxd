@@ -1,6 +1,6 @@
 # What the client connections of a worker share, and what each of them has whatever it speaks.
 #
-#     Client ─> Conn (HTTP/1.1), Http2, ...      one replaces the other on the same descriptor: Clients.replace
+#     Client ─> Http1Connection (HTTP/1.1), Http2Connection, ...   one replaces the other on the same descriptor: Clients.replace
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 from gwfast.engine.address cimport Networks

@@ -65,7 +65,7 @@ cdef class Clients:
     cdef void replace(self, Client before, Client client) noexcept:
         client.loop, client.gateway, client.clients = before.loop, before.gateway, self
         client.bind_id, client.port, client.transport = before.bind_id, before.port, before.transport
-        client.sign, client.certificate = before.sign, before.certificate
+        client.listener_id, client.certificate = before.listener_id, before.certificate
         client.born_ms = before.born_ms
         client.address_key, before.address_key = before.address_key, None
         memcpy(client.address, before.address, sizeof(client.address))

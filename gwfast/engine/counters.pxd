@@ -2,8 +2,8 @@
 #
 #   header | worker 0: Totals, RouteCounters x slots, RouteCounters x BACKENDS, FilterCounters x FILTERS | worker 1: ... | health
 #
-# (each part page-aligned; for health see upstream/endpoint_state). A row of a filter in Python is its name's for good, so it counts on whatever
-# table comes and whoever takes a dead worker's place; the last one is of those for which there is no row left.
+# (each part page-aligned; for health see endpoint_state). A row of a filter in Python is its name's for good, so it counts on
+# whatever table comes and whoever takes a dead worker's place; the last one is of those for which there is no row left.
 #
 # Every cell of a worker is a 64-bit integer with one writer: a reader needs no lock (aligned loads are whole on all targets).
 from libc.stdint cimport uint32_t, uint64_t
@@ -11,7 +11,7 @@ from gwfast.http.fault cimport FAULTS
 from gwfast.upstream.endpoint_state cimport HealthFile, Places
 
 cdef enum:
-    MIRRORS = 5            # extend/subrequest.CALL_ENDS
+    MIRRORS = 5            # extend/subrequest.SUBREQUEST_ENDS
     HANDSHAKES = 13        # tls/records.HANDSHAKE_ENDS
 
 cdef enum:
@@ -63,7 +63,7 @@ cdef struct Totals:
     uint64_t bugs
     uint64_t drains                # rounds of the event loop
     uint64_t events
-    uint64_t mirrors[MIRRORS]      # copies of requests, by CallEnd
+    uint64_t mirrors[MIRRORS]      # copies of requests, by SubrequestEnd
     uint64_t handshakes[HANDSHAKES]    # of clients, that failed, by HandshakeEnd
     uint64_t faults[FAULTS]
 

@@ -40,7 +40,7 @@ cdef extern from * nogil:
     uint64_t gw_get(uint64_t *at)
 
 BUCKETS_US = tuple(gwfast_bounds[i] for i in range(BUCKETS - 1))
-MIRROR_ENDS = ("answered", "failed", "slow", "late", "busy")      # by extend/subrequest.CallEnd
+MIRROR_ENDS = ("answered", "failed", "slow", "late", "busy")      # by extend/subrequest.SubrequestEnd
 HANDSHAKE_ENDS = ("hello", "plain_http", "name", "settings", "timeout", "closed", "alert", "version", "cipher", "application",
                   "no_certificate", "bad_certificate", "other")      # by tls/records.HandshakeEnd
 # A gauge (whether the last load failed), a counter, and failures by their reason.
@@ -242,21 +242,21 @@ cdef dict _totals(Totals *t):
 
 
 def ejected(int fd, places) -> list:
-    """Return, of these (slot, sign)s, (slot, seconds that are left, how often in all) of the endpoints that are out now."""
+    """Return, of these (slot, generation)s, (slot, seconds that are left, how often in all) of the endpoints that are out now."""
     cdef Mapped mapped = Mapped(fd)
     cdef uint64_t now = time.monotonic_ns() // 1000000
     cdef Health *cells = <Health *>(mapped.health + 1)
-    cdef uint32_t slot, sign
+    cdef uint32_t slot, generation
     found = []
-    for slot, sign in places:
-        if slot < HEALTH_SLOTS and cells[slot].sign == sign and cells[slot].ejected_until > now:
+    for slot, generation in places:
+        if slot < HEALTH_SLOTS and cells[slot].generation == generation and cells[slot].ejected_until > now:
             found.append((slot, (cells[slot].ejected_until - now) / 1000, cells[slot].total))
     return found
 
 
-def mark(int fd, uint32_t slot, uint32_t sign, bint unhealthy) -> None:
-    """Say for every worker whether the endpoint with this slot and sign is unhealthy."""
-    health_mark(Mapped(fd, write=True).health, slot, sign, unhealthy)
+def mark(int fd, uint32_t slot, uint32_t generation, bint unhealthy) -> None:
+    """Say for every worker whether the endpoint with this slot and generation is unhealthy."""
+    health_mark(Mapped(fd, write=True).health, slot, generation, unhealthy)
 
 
 def forget(int fd, uint32_t worker) -> None:

@@ -18,11 +18,11 @@ from gwfast import limits
 
 from gwfast.engine.accept cimport Acceptor
 from gwfast.extend.ext_authz cimport Authorizers
-from gwfast.extend.subrequest cimport Calls
+from gwfast.extend.subrequest cimport Subrequests
 from gwfast.engine.clients cimport Clients
 from gwfast.engine.counters cimport Counters
-from gwfast.exchange.exchange cimport FOREVER_MS, Exchange, Gateway, Table
-from gwfast.extend.python_filter cimport Extensions
+from gwfast.exchange.exchange cimport FOREVER_MS, Exchange, Gateway, MappedTable
+from gwfast.extend.python_filter cimport PythonFilters
 from gwfast.http.head cimport scratch_bytes
 from gwfast.engine.access_log cimport AccessLog
 from gwfast.engine.loop cimport Loop
@@ -57,7 +57,7 @@ cdef class Engine:
     def __init__(self, *, int worker, int workers, int counters_fd, options, int call_fd=-1):
         cdef Pools upstreams
         cdef Authorizers authorizers
-        cdef Extensions extensions
+        cdef PythonFilters extensions
         self.gateway = Gateway(options.max_header_bytes, options.max_field_bytes, options.max_fields)
         self.loop = Loop(Counters(counters_fd, worker), scratch_bytes(&self.gateway.limits))
         upstreams = Pools(self.loop)
@@ -79,16 +79,16 @@ cdef class Engine:
         self.gateway.counters = self.loop.counters
         self.gateway.upstreams = upstreams
         self.gateway.log = AccessLog(self.loop, options.access_log_fd, options.access_log)
-        self.gateway.calls = Calls()
+        self.gateway.calls = Subrequests()
         self.gateway.calls.upstreams = upstreams
         self.gateway.calls.limits = self.gateway.limits
         authorizers = Authorizers()
-        authorizers.calls = Calls()
+        authorizers.calls = Subrequests()
         authorizers.calls.upstreams = upstreams
         authorizers.calls.limits = self.gateway.limits
         authorizers.calls.most = 0xFFFFFFFF    # each is a request that a client waits for
         self.gateway.authorizers = authorizers
-        extensions = Extensions()
+        extensions = PythonFilters()
         extensions.gateway = self.gateway
         self.gateway.extensions = extensions
         self.gateway.session_key = options.session_key or os.urandom(TOKEN_KEY)
@@ -238,7 +238,7 @@ cdef class Engine:
 
     def swap(self, int fd) -> None:
         """Use this table image (a descriptor, which stays the caller's) from the next request on."""
-        cdef Table table = Table(fd)
+        cdef MappedTable table = MappedTable(fd)
         cdef Gateway gateway = self.gateway
         cdef uint64_t *slots
         gateway.upstreams.grow(table.image.endpoint_slots)
@@ -267,14 +267,14 @@ cdef class Engine:
 
     def extend(self, host) -> None:
         """Ask `host` (serve.extensions.Host) to run the filters in Python."""
-        (<Extensions>self.gateway.extensions).host = host
+        (<PythonFilters>self.gateway.extensions).host = host
 
     def secure(self, certs) -> None:
         """Ask `certs` (serve.certs.Certs) for what handshakes need, from the next one on."""
         self.clients.certs = self.gateway.upstreams.certs = certs
 
     def tell(self, told) -> None:
-        """Call `told(address, reason, detail, untold)` of handshakes with clients that fail, of so many a second
+        """Subrequest `told(address, reason, detail, untold)` of handshakes with clients that fail, of so many a second
         (limits.HANDSHAKE_LINES); untold: of how many it was not called since the last time."""
         self.clients.tell = told
 
@@ -315,8 +315,8 @@ cdef class Engine:
             pass
         self.gateway.calls.forget()
         (<Authorizers>self.gateway.authorizers).forget()
-        (<Extensions>self.gateway.extensions).host = None
-        (<Extensions>self.gateway.extensions).gateway = None
+        (<PythonFilters>self.gateway.extensions).host = None
+        (<PythonFilters>self.gateway.extensions).gateway = None
         while self.gateway.spare is not None:      # one by one: they refer to the gateway, and to each other
             exchange = self.gateway.spare
             self.gateway.spare = exchange.next_spare

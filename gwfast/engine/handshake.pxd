@@ -1,10 +1,10 @@
 # A client's connection until it is known what it speaks and for which listener; then another takes its descriptor.
 #
-#   PROXY -> HELLO -> HANDSHAKE -> Conn, Http2
+#   PROXY -> HELLO -> HANDSHAKE -> Http1Connection, Http2Connection
 #     |        |         '-> Linger                with an alert
 #     |        |-> Linger                          with an alert, or an answer in clear
 #     |        '-> Relay                           passed through to a backend
-#     '-> Conn, Relay                              in clear
+#     '-> Http1Connection, Relay                              in clear
 from libc.stdint cimport uint8_t, uint16_t
 from gwfast.engine.clients cimport Client
 from gwfast.tls.client_hello cimport Hello
@@ -16,7 +16,7 @@ cdef enum Stage:
     STAGE_HELLO
     STAGE_HANDSHAKE
 
-cdef class Greeter(Client):
+cdef class Handshake(Client):
     cdef Buf input         # what was read and is not used yet
     cdef Buf name          # that its ClientHello asks for
     cdef uint8_t stage

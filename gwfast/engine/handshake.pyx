@@ -16,9 +16,9 @@ from gwfast.tls.client_hello import ALERTS
 
 from gwfast.engine.address cimport ADDRESS_TEXT, text_address
 from gwfast.tls.cleartext cimport CLEAR_BYTES, CLEAR_HTTP1, CLEAR_HTTP2, CLEAR_NONE, Clear, clear_answer, clear_peek
-from gwfast.http1.connection cimport HEAD, Conn
+from gwfast.http1.connection cimport HEAD, Http1Connection
 from gwfast.http.fault cimport FAULT_HELLO, FAULT_PROXY_HEADER, FAULT_TLS
-from gwfast.http2.connection cimport Http2
+from gwfast.http2.connection cimport Http2Connection
 from gwfast.tls.client_hello cimport (ALERT_BYTES, ALERT_HANDSHAKE_FAILURE, ALERT_MISSING_EXTENSION, ALERT_PROTOCOL_VERSION,
                                       ALERT_UNRECOGNIZED_NAME, HELLO_PARTIAL, hello_peek, put_alert)
 from gwfast.engine.linger cimport let_arrive
@@ -37,7 +37,7 @@ cdef enum:
 
 @cython.final
 @cython.no_gc
-cdef class Greeter(Client):
+cdef class Handshake(Client):
     cdef void start(self) noexcept:
         cdef const Bind *bind = self.bind()
         self.stage = STAGE_PROXY if bind != NULL and bind.proxy_protocol else STAGE_HELLO
@@ -191,7 +191,7 @@ cdef class Greeter(Client):
                          else ALERT_MISSING_EXTENSION, hello.version)
             return
         self.mode = listener.mode
-        self.sign = listener.sign
+        self.listener_id = listener.identity
         self.https = listener.mode == MODE_HTTPS
         if append(&self.loop.pool, &self.name, hello.name, hello.name_n) < 0:
             self.close()
@@ -221,7 +221,7 @@ cdef class Greeter(Client):
         cdef Session session = None
         cdef Setting setting
         try:
-            setting = self.clients.certs.server(listener.sign, hello.name[:hello.name_n])
+            setting = self.clients.certs.server(listener.identity, hello.name[:hello.name_n])
             session = serve(setting)
         except Exception:          # no certificate of it can be used: the graph has said why
             return False
@@ -281,7 +281,7 @@ cdef class Greeter(Client):
             self.gateway.counters.totals.bugs += 1
 
     cdef void become_http1(self) noexcept:
-        cdef Conn conn = Conn.__new__(Conn)
+        cdef Http1Connection conn = Http1Connection.__new__(Http1Connection)
         release(&self.loop.pool, &self.name)
         conn.phase = HEAD
         conn.input = self.input
@@ -302,7 +302,7 @@ cdef class Greeter(Client):
         release(&self.loop.pool, &name)
 
     cdef void become_http2(self) noexcept:
-        cdef Http2 connection = Http2.__new__(Http2)
+        cdef Http2Connection connection = Http2Connection.__new__(Http2Connection)
         release(&self.loop.pool, &self.name)
         self.clients.replace(self, connection)
         connection.start()

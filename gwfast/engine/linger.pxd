@@ -1,7 +1,7 @@
 # A client's connection on which all was said: what still comes is read and dropped for a while, so that an RST does not overtake
 # what was sent last: an alert (RFC 8446 6.2; a client of TLS 1.3 may have sent its request by then), or an answer.
 #
-#   Greeter, Conn, Http2, Relay ─> Linger
+#   Handshake, Http1Connection, Http2Connection, Relay ─> Linger
 from gwfast.engine.clients cimport Client
 
 cdef class Linger(Client):

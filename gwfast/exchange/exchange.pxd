@@ -21,7 +21,7 @@
 #   Before each, look_again(): the endpoints are those of the newest table. awaits_another(): where none takes a connection, and
 #   one had just answered, the next table is waited for, since EndpointSlices come behind the end of a Pod.
 # - Whoever reads stops reading while the other side has bytes waiting, so one direction never holds more than one read.
-# - A body with a length that fills whole reads, between two sockets in clear, goes by splice(2) but for its last part (l4/splice).
+# - A body with a length that fills whole reads, between two sockets in clear, goes by splice(2) but for its last part.
 # - finish() is the last thing that happens to an exchange: callers return at once.
 #
 # A rule with ops that hold a request (RULE_HOLDS) has a chain before the launch:
@@ -33,7 +33,7 @@
 # as the ops of a rule that has no backends (`prerouting`): the rule is chosen for what they made of the request.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from gwfast.http.body cimport Body
-from gwfast.extend.subrequest cimport Call, Calls
+from gwfast.extend.subrequest cimport Subrequest, Subrequests
 from gwfast.engine.counters cimport Counters
 from gwfast.engine.address cimport Networks
 from gwfast.http.header_writer cimport Front, Ops
@@ -55,7 +55,7 @@ cdef enum:
     FOREVER_MS = 1000000000    # 11 days
     REFLECT = 0xFFFFFFFE   # in `hold_at`: nobody holds it, but mirrors get it at the launch
 
-cdef class Table:          # a mapped image; unmapped with its last request
+cdef class MappedTable:          # a mapped image; unmapped with its last request
     cdef const Image *image
     cdef size_t size
     cdef uint32_t *index   # bind id -> index of the bind
@@ -68,7 +68,7 @@ cdef class Gateway:        # what every connection of a worker shares
     cdef Counters counters
     cdef Upstreams upstreams
     cdef AccessLog log
-    cdef Table table
+    cdef MappedTable table
     cdef PickState picks
     cdef RequestHead head      # of the request that is being begun
     cdef ResponseHead reply    # of the response that is being read
@@ -76,7 +76,7 @@ cdef class Gateway:        # what every connection of a worker shares
     cdef Exchange spare        # exchanges to use again
     cdef Holds authorizers     # of OP_AUTHORIZE
     cdef Holds extensions      # of OP_EXTENSION
-    cdef Calls calls           # of OP_MIRROR
+    cdef Subrequests calls           # of OP_MIRROR
     cdef bytes session_key     # of the tokens of sessions, TOKEN_KEY bytes
     cdef Networks trusted      # whose X-Forwarded-* are believed
     cdef Buf stated            # the lines that were stated of the client of a request, while it is begun
@@ -113,7 +113,7 @@ cdef class Downstream(Peer):   # the client's side of an exchange
     cdef uint8_t address_n
     cdef uint8_t trusted
     cdef uint8_t https
-    cdef uint64_t sign         # of the listener that its SNI chose; 0 in clear
+    cdef uint64_t listener_id  # of the listener that its SNI chose; 0 in clear
     cdef bytes certificate     # what backends are told of the one that it showed; None: nothing
 
     # The response's head and the first part of its body (n bytes; `end`: all of it). -1: the client is gone.
@@ -132,8 +132,8 @@ cdef class Exchange(Waiter):
     cdef Exchange next_spare
     cdef Gateway gateway
     cdef Downstream client
-    cdef Table table
-    cdef Table newer           # which has its backend's endpoints; None: `table` does
+    cdef MappedTable table
+    cdef MappedTable newer           # which has its backend's endpoints; None: `table` does
     cdef const Image *image    # of its backend and endpoints
     cdef Upstream upstream
     cdef State *state
@@ -145,7 +145,7 @@ cdef class Exchange(Waiter):
     cdef Buf said              # what a CORS filter and its session say to it: lines of `ops`
     cdef Remembered session    # that it belongs to
     cdef Hold hold             # who is asked now
-    cdef Call mirrors          # that get a copy of it, linked by `next`
+    cdef Subrequest mirrors          # that get a copy of it, linked by `next`
     cdef Source source         # where the peer is trusted: of whom it speaks
     cdef Found found           # where a rule holds its requests: what was found, and
     cdef const Bind *bound     # on which bind

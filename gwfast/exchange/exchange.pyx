@@ -11,7 +11,7 @@ from gwfast.http.body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body
 from gwfast.http.bytes cimport same
 from gwfast.http1.chunked cimport sift_trailers
 from gwfast.engine.counters cimport NO_ROW
-from gwfast.http.cors cimport Asking, cors_room, is_preflight, read_asking, write_cors
+from gwfast.http.cors cimport CorsRequest, cors_room, is_preflight, read_asking, write_cors
 from gwfast.http.fault cimport *
 from gwfast.http.header_writer cimport (Forward, Front, Out, answer_size, answering, nth, ops_room, put_id, set_ops, state,
                                         total, write_location, write_request)
@@ -52,7 +52,7 @@ cdef enum:
 
 @cython.final
 @cython.no_gc
-cdef class Table:
+cdef class MappedTable:
     """A table image, mapped from a descriptor; raises ValueError where it is not one."""
 
     def __cinit__(self, int fd):
@@ -336,7 +336,7 @@ cdef uint32_t place_of(const Image *image, const Backend *backend, const Endpoin
     cdef const Endpoint *first = endpoint_at(image, backend.endpoints.first)
     cdef uint32_t i
     for i in range(backend.endpoints.count):
-        if endpoint != NULL and first[i].slot == endpoint.slot and first[i].sign == endpoint.sign:
+        if endpoint != NULL and first[i].slot == endpoint.slot and first[i].generation == endpoint.generation:
             return i
     return NO_BACKEND
 
@@ -392,7 +392,7 @@ cdef class Exchange(Waiter):
         if result == UNSTATED and self.state_client() == 0:
             result = find(image, bind, &gateway.head, &found)
         self.listener = found.listener
-        if client.sign and found.listener != NULL and found.listener.sign != client.sign:
+        if client.listener_id and found.listener != NULL and found.listener.identity != client.listener_id:
             set_ops(&self.ops, image, 0, 0)
             self.fail(FAULT_MISDIRECTED)       # another listener's, to be asked for with its own TLS (RFC 9110 7.4)
             return 1
@@ -406,7 +406,7 @@ cdef class Exchange(Waiter):
         cdef Gateway gateway = self.gateway
         cdef const Op *own
         cdef const Cors *cors
-        cdef Asking asking
+        cdef CorsRequest asking
         cdef Out out
         if count == 0 or ops[count - 1].kind != OP_CORS:
             return 0
@@ -643,7 +643,7 @@ cdef class Exchange(Waiter):
         cdef const Image *image = self.table.image
         cdef uint32_t trailers = waiting(&self.early) - self.early_body
         cdef const Mirror *one
-        cdef Call call
+        cdef Subrequest call
         cdef uint32_t i
         for i in range(total(&self.ops)):
             if nth(&self.ops, i).kind != OP_MIRROR:
@@ -660,7 +660,7 @@ cdef class Exchange(Waiter):
 
     cdef void mirror(self, const char *at, size_t n, bint end, bint trailers) noexcept:
         """A part of the body, or its trailers, for the mirrors too."""
-        cdef Call call = self.mirrors
+        cdef Subrequest call = self.mirrors
         while call is not None:
             if trailers:
                 call.trailers(at, n)
@@ -1169,7 +1169,7 @@ cdef class Exchange(Waiter):
 
     cdef void look_again(self) noexcept:
         """Before another attempt: the endpoints are those of the table of now, which may have replaced what failed."""
-        cdef Table table = self.gateway.table
+        cdef MappedTable table = self.gateway.table
         cdef const Backend *backend
         cdef const Endpoint *failed = NULL
         if table is self.table or table is self.newer or most(self) < 2:
@@ -1629,7 +1629,7 @@ cdef class Exchange(Waiter):
             health_fine(self.state.health)
 
     cdef void settle(self) noexcept:
-        cdef Call call
+        cdef Subrequest call
         self.owes = self.waits_for_session = self.keeping = self.prerouting = False
         self.granted = NULL
         if self.queue != NULL:

@@ -14,7 +14,7 @@ from gwfast.http.head cimport Field, RequestHead, Slice
 cdef enum:
     GRPC_PREFIX = 5            # bytes before a message
 
-cdef struct Asked:             # what a CheckRequest says
+cdef struct CheckRequest:             # what a CheckRequest says
     const RequestHead *head
     Slice names                # of the fields it shows, between commas; n == 0: all, and the pseudo-header fields
     Slice client               # addresses as text; n == 0: not known
@@ -28,7 +28,7 @@ cdef struct Asked:             # what a CheckRequest says
     uint64_t seconds
     uint32_t nanos
 
-cdef uint32_t check_room(const Asked *asked) noexcept nogil        # bytes that a question may have
+cdef uint32_t check_room(const CheckRequest *asked) noexcept nogil        # bytes that a question may have
 # Writes the question, its frame included, so that it ends at `end`; where it begins, or NULL where it does not fit.
-cdef char *write_check(char *start, char *end, const Asked *asked) noexcept nogil
+cdef char *write_check(char *start, char *end, const CheckRequest *asked) noexcept nogil
 cdef bint listed(const Slice *names, const Field *field) noexcept nogil    # whether its name is among those between commas

@@ -119,7 +119,7 @@ cdef bint listed(const Slice *names, const Field *field) noexcept nogil:
     return False
 
 
-cdef bint is_shown(const Asked *asked, const Field *field) noexcept nogil:
+cdef bint is_shown(const CheckRequest *asked, const Field *field) noexcept nogil:
     if field.flags & FIELD_HOP or field.id == FIELD_TRANSFER_ENCODING:
         return False
     if asked.names.n == 0:
@@ -162,7 +162,7 @@ cdef void put_field(Back *out, const RequestHead *head, uint32_t i) noexcept nog
     close(out, 3, end)
 
 
-cdef void put_fields(Back *out, const Asked *asked) noexcept nogil:
+cdef void put_fields(Back *out, const CheckRequest *asked) noexcept nogil:
     cdef const RequestHead *head = asked.head
     cdef bint last
     cdef uint32_t i, k
@@ -189,7 +189,7 @@ cdef void put_peer(Back *out, uint32_t field, const Slice *address, uint32_t por
     close(out, field, end)
 
 
-cdef void put_http(Back *out, const Asked *asked) noexcept nogil:
+cdef void put_http(Back *out, const CheckRequest *asked) noexcept nogil:
     cdef char *end = out.at
     if asked.body.n:
         put(out, asked.body.at, asked.body.n)
@@ -205,13 +205,13 @@ cdef void put_http(Back *out, const Asked *asked) noexcept nogil:
     close(out, 2, end)
 
 
-cdef uint32_t check_room(const Asked *asked) noexcept nogil:
+cdef uint32_t check_room(const CheckRequest *asked) noexcept nogil:
     # the head twice (pseudo-header fields), a tag and a length for each of what is in it, and what is around
     return (2 * asked.head.head_len + asked.body.n + asked.client.n + asked.server.n + asked.id.n + 2 * asked.scheme.n
             + 24 * asked.head.count + 512)
 
 
-cdef char *write_check(char *start, char *end, const Asked *asked) noexcept nogil:
+cdef char *write_check(char *start, char *end, const CheckRequest *asked) noexcept nogil:
     cdef char prefix[GRPC_PREFIX]
     cdef uint32_t n, i
     cdef char *time_end
@@ -242,7 +242,7 @@ def check(bytes head not None, bytes body not None=b"", bytes names not None=b""
     """Return the question for a request with this head (HTTP/1.1, whole), in its frame; None where there is no head."""
     cdef RequestHead *parsed = <RequestHead *>malloc(sizeof(RequestHead))
     cdef HeadLimits most = HeadLimits(<uint32_t>len(head) + 1, <uint32_t>len(head) + 1, 1000)
-    cdef Asked asked
+    cdef CheckRequest asked
     cdef char *room = NULL
     cdef char *at
     if parsed == NULL:
@@ -252,7 +252,7 @@ def check(bytes head not None, bytes body not None=b"", bytes names not None=b""
             raise MemoryError
         if parse_request(head, <uint32_t>len(head), 0, &most, parsed) != <int>len(head):
             return None
-        memset(&asked, 0, sizeof(Asked))
+        memset(&asked, 0, sizeof(CheckRequest))
         asked.head, asked.port, asked.size, asked.seconds, asked.nanos = parsed, <uint32_t>port, size, when[0], when[1]
         asked.names.at, asked.names.n = names, <uint32_t>len(names)
         asked.client.at, asked.client.n = client, <uint32_t>len(client)

@@ -1,5 +1,5 @@
-# What an authorizer answers over gRPC: a CheckResponse of envoy.service.auth.v3 in its frame (extend/check_request), and what it changes.
-# Pure.
+# What an authorizer answers over gRPC: a CheckResponse of envoy.service.auth.v3 in its frame (check_request), and what it
+# changes. Pure.
 #
 # CheckResponse:  status 1 { code 1 }, denied_response 2 { status 1 { code 1 }, headers 2, body 3 },
 #                 ok_response 3 { headers 2, headers_to_remove 5, response_headers_to_add 6 }
@@ -29,7 +29,7 @@ cdef struct Change:            # of one field
     int place
     int action
 
-cdef struct Verdict:           # what a CheckResponse says; slices of its bytes
+cdef struct CheckResponse:           # what a CheckResponse says; slices of its bytes
     Slice body                 # of the denial
     uint64_t code              # of the status; 0 is OK
     uint64_t status            # of the denial; 0: not said
@@ -38,9 +38,9 @@ cdef struct Verdict:           # what a CheckResponse says; slices of its bytes
     Change changes[CHANGES]
 
 # Reads one message in its frame, all of n bytes. -1: it is none, or is not whole, or has names or values that no field can have.
-cdef int read_verdict(Verdict *verdict, const char *at, uint32_t n) noexcept nogil
+cdef int read_check_response(CheckResponse *verdict, const char *at, uint32_t n) noexcept nogil
 # These fields (of a head) as they are changed, those of the connection left out, and what is added behind them.
-cdef void put_changes(Out *out, const Verdict *verdict, int place, const Field *fields, uint32_t count) noexcept nogil
-cdef uint32_t changes_room(const Verdict *verdict) noexcept nogil  # bytes that may be added
-cdef bint changes_response(const Verdict *verdict) noexcept nogil
+cdef void put_changes(Out *out, const CheckResponse *verdict, int place, const Field *fields, uint32_t count) noexcept nogil
+cdef uint32_t changes_room(const CheckResponse *verdict) noexcept nogil  # bytes that may be added
+cdef bint changes_response(const CheckResponse *verdict) noexcept nogil
 cdef bint is_grpc(const ResponseHead *reply) noexcept nogil        # whether the head of an answer is gRPC's

@@ -187,7 +187,7 @@ cdef bint is_single(const Slice *name) noexcept nogil:
     return False
 
 
-cdef int read_change(Verdict *verdict, Slice message, int place) noexcept nogil:
+cdef int read_change(CheckResponse *verdict, Slice message, int place) noexcept nogil:
     cdef Change *change
     if verdict.count == CHANGES:
         return -1
@@ -209,7 +209,7 @@ cdef int read_change(Verdict *verdict, Slice message, int place) noexcept nogil:
     return 0
 
 
-cdef int read_response(Verdict *verdict, Slice message, bint denial) noexcept nogil:
+cdef int read_response(CheckResponse *verdict, Slice message, bint denial) noexcept nogil:
     """A denied_response or an ok_response."""
     cdef Item item
     cdef int result
@@ -233,7 +233,7 @@ cdef int read_response(Verdict *verdict, Slice message, bint denial) noexcept no
                 return -1
 
 
-cdef int read_verdict(Verdict *verdict, const char *at, uint32_t n) noexcept nogil:
+cdef int read_check_response(CheckResponse *verdict, const char *at, uint32_t n) noexcept nogil:
     cdef Slice message
     cdef Item item
     cdef uint32_t i, length = 0
@@ -275,7 +275,7 @@ cdef bint touches(const Change *change) noexcept nogil:
 
 
 # Whether a field that was there is not any more.
-cdef bint goes(const Verdict *verdict, int place, const Field *field) noexcept nogil:
+cdef bint goes(const CheckResponse *verdict, int place, const Field *field) noexcept nogil:
     cdef const Change *change
     cdef uint32_t k
     for k in range(verdict.count):
@@ -288,7 +288,7 @@ cdef bint goes(const Verdict *verdict, int place, const Field *field) noexcept n
 
 
 # Whether the change at `i` takes place: sets before what is appended, the last set of a name, nothing that is removed.
-cdef bint takes_place(const Verdict *verdict, uint32_t i, const Field *fields, uint32_t count) noexcept nogil:
+cdef bint takes_place(const CheckResponse *verdict, uint32_t i, const Field *fields, uint32_t count) noexcept nogil:
     cdef const Change *change = &verdict.changes[i]
     cdef const Change *other
     cdef bint there = False
@@ -310,7 +310,7 @@ cdef bint takes_place(const Verdict *verdict, uint32_t i, const Field *fields, u
     return True
 
 
-cdef void put_changes(Out *out, const Verdict *verdict, int place, const Field *fields, uint32_t count) noexcept nogil:
+cdef void put_changes(Out *out, const CheckResponse *verdict, int place, const Field *fields, uint32_t count) noexcept nogil:
     cdef const Change *change
     cdef uint32_t k
     for k in range(count):
@@ -325,14 +325,14 @@ cdef void put_changes(Out *out, const Verdict *verdict, int place, const Field *
             say(out, b"\r\n")
 
 
-cdef uint32_t changes_room(const Verdict *verdict) noexcept nogil:
+cdef uint32_t changes_room(const CheckResponse *verdict) noexcept nogil:
     cdef uint32_t k, room = 0
     for k in range(verdict.count):
         room += verdict.changes[k].name.n + verdict.changes[k].value.n + 4
     return room
 
 
-cdef bint changes_response(const Verdict *verdict) noexcept nogil:
+cdef bint changes_response(const CheckResponse *verdict) noexcept nogil:
     cdef uint32_t k
     for k in range(verdict.count):
         if verdict.changes[k].place == PLACE_RESPONSE:
@@ -358,10 +358,10 @@ cdef bint is_grpc(const ResponseHead *reply) noexcept nogil:
 
 def verdict(bytes at not None):
     """Read an answer in its frame: (code, denies, status, body, [(place, action, name, value)]); None where it is none."""
-    cdef Verdict made
+    cdef CheckResponse made
     cdef const Change *change
     cdef uint32_t i
-    if read_verdict(&made, at, <uint32_t>len(at)) < 0:
+    if read_check_response(&made, at, <uint32_t>len(at)) < 0:
         return None
     changes = []
     for i in range(made.count):

@@ -1,4 +1,5 @@
-# ExternalAuth (spec 5.5): an authorizer is asked before a request goes on, over HTTP or over gRPC (extend/check_request, extend/check_response).
+# ExternalAuth (spec 5.5): an authorizer is asked before a request goes on, over HTTP or over gRPC (check_request,
+# check_response).
 #
 #   Authorizers     makes and keeps Authorizations; gateway.authorizers
 #   Authorization   the Hold of one request: collects the body if it is to be shown, asks, lets pass or denies
@@ -12,17 +13,17 @@
 #
 # Whatever goes wrong is 403 (fails closed). An Authorization and its Question let go of each other before either is used again.
 from libc.stdint cimport uint32_t
-from gwfast.extend.subrequest cimport Call, Calls
+from gwfast.extend.subrequest cimport Subrequest, Subrequests
 from gwfast.exchange.exchange cimport Exchange, Gateway, Hold, Holds
-from gwfast.extend.check_request cimport Asked
+from gwfast.extend.check_request cimport CheckRequest
 from gwfast.engine.loop cimport Buf
 from gwfast.table.layout cimport Authorizer, Image, Op
-from gwfast.extend.check_response cimport Verdict
+from gwfast.extend.check_response cimport CheckResponse
 
 cdef class Authorizers(Holds):
-    cdef Calls calls
+    cdef Subrequests calls
     cdef Authorization spare
-    cdef Verdict verdict       # what was read last
+    cdef CheckResponse verdict       # what was read last
     cdef Question question(self)
     cdef void forget(self) noexcept      # all that refer to it
 
@@ -40,7 +41,7 @@ cdef class Authorization(Hold):
     cdef void ask(self) noexcept
     cdef int write(self, Buf *to, uint32_t n) noexcept
     cdef int write_call(self, Buf *to, Buf *message, uint32_t n) noexcept
-    cdef void describe(self, Asked *asked, uint32_t n) noexcept
+    cdef void describe(self, CheckRequest *asked, uint32_t n) noexcept
     cdef int judge(self) noexcept
     cdef int change_request(self) noexcept
     cdef int word_denial(self) noexcept
@@ -51,7 +52,7 @@ cdef class Authorization(Hold):
     cdef void deny(self) noexcept
     cdef void store(self) noexcept
 
-cdef class Question(Call):
+cdef class Question(Subrequest):
     cdef Authorization owner   # None: nobody waits for the answer
     cdef int status            # of gRPC; -1: not told
     cdef void told(self, const char *name, uint32_t name_n, const char *value, uint32_t n) noexcept

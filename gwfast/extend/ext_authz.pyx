@@ -28,7 +28,7 @@ from gwfast.engine.loop cimport Pool, append, release, reserve, waiting
 from gwfast.engine.sys cimport CLOCK_REALTIME, clock_gettime, getsockname, sockaddr, sockaddr_storage, socklen_t, timespec
 from gwfast.table.layout cimport Image, Text, authorizer_at, backend_at, text
 from gwfast.extend.check_response cimport (PLACE_DENIAL, PLACE_REQUEST, PLACE_RESPONSE, changes_response, changes_room, is_grpc,
-                                           put_changes, read_verdict)
+                                           put_changes, read_check_response)
 
 cdef enum:
     DENIAL_BYTES = 32768           # limits.BUFFER_BYTES
@@ -190,7 +190,7 @@ cdef class Authorization(Hold):
         cdef const char *host = text(image, name)
         cdef char server[ADDRESS_TEXT]
         cdef char *at
-        cdef Asked asked
+        cdef CheckRequest asked
         cdef Out out
         if not read_request(&exchange.request, &exchange.gateway.head):
             return -1
@@ -215,13 +215,13 @@ cdef class Authorization(Hold):
         to.end = <uint32_t>(out.at - to.base)
         return -1 if out.full else 0
 
-    cdef void describe(self, Asked *asked, uint32_t n) noexcept:
+    cdef void describe(self, CheckRequest *asked, uint32_t n) noexcept:
         """All but the gateway's own address; the request's head is gateway.head."""
         cdef Exchange exchange = self.exchange
         cdef RequestHead *head = &exchange.gateway.head
         cdef timespec now
         cdef uint32_t i
-        memset(asked, 0, sizeof(Asked))
+        memset(asked, 0, sizeof(CheckRequest))
         clock_gettime(CLOCK_REALTIME, &now)
         asked.seconds, asked.nanos = <uint64_t>now.tv_sec, <uint32_t>now.tv_nsec
         asked.head = head
@@ -327,8 +327,9 @@ cdef class Authorization(Hold):
 
     cdef int judge(self) noexcept:
         """Read the answer of a call. -1: it is none."""
-        cdef Verdict *verdict = &self.home.verdict
-        if self.long or self.status != 0 or read_verdict(verdict, self.body.base + self.body.start, waiting(&self.body)) < 0:
+        cdef CheckResponse *verdict = &self.home.verdict
+        if self.long or self.status != 0 or \
+                read_check_response(verdict, self.body.base + self.body.start, waiting(&self.body)) < 0:
             return -1
         self.passes = verdict.code == 0
         if self.passes:
@@ -339,7 +340,7 @@ cdef class Authorization(Hold):
         """Make the head that goes on."""
         cdef Exchange exchange = self.exchange
         cdef RequestHead *head = &exchange.gateway.head
-        cdef Verdict *verdict = &self.home.verdict
+        cdef CheckResponse *verdict = &self.home.verdict
         cdef const char *start
         cdef Out out
         if not read_request(&exchange.request, head) or reserve(
@@ -356,7 +357,7 @@ cdef class Authorization(Hold):
     cdef int word_denial(self) noexcept:
         """Make the head of the denial, but for its length, and leave its body alone in `body`."""
         cdef Pool *pool = &self.exchange.gateway.loop.pool
-        cdef Verdict *verdict = &self.home.verdict
+        cdef CheckResponse *verdict = &self.home.verdict
         cdef uint64_t status = verdict.status if verdict.status else 403
         cdef const char *phrase = reason_phrase(<int>status)
         cdef Out out
@@ -373,10 +374,10 @@ cdef class Authorization(Hold):
         """The backend answers: what the authorizer says to the client goes with that."""
         cdef Exchange exchange = self.exchange
         cdef ResponseHead *reply = &exchange.gateway.reply
-        cdef Verdict *verdict = &self.home.verdict
+        cdef CheckResponse *verdict = &self.home.verdict
         cdef uint32_t i, room
         cdef Out out
-        if read_verdict(verdict, self.body.base + self.body.start, waiting(&self.body)) < 0:
+        if read_check_response(verdict, self.body.base + self.body.start, waiting(&self.body)) < 0:
             exchange.fail(FAULT_EXTENSION)
             return
         room = changes_room(verdict) + reply.reason.n + 32
@@ -455,7 +456,7 @@ cdef void server_address(int fd, char *room, Slice *to) noexcept:
 
 @cython.final
 @cython.no_gc
-cdef class Question(Call):
+cdef class Question(Subrequest):
     cdef void told(self, const char *name, uint32_t name_n, const char *value, uint32_t n) noexcept:
         """A field of the head or the trailers: is it the status of gRPC?"""
         if name_n == 11 and same(name, b"grpc-status", 11):

@@ -14,7 +14,7 @@ from gwfast.engine.sys cimport CLOCK_MONOTONIC, clock_gettime, timespec
 cdef class Steps:
     """Awaits what function(*arguments) returns. `longest`: seconds of the longest step so far.
 
-    counters, place: where it is said that the filter runs (`engine/counters.place`). TypeError where nothing awaitable is returned.
+    counters, place: where it is said that the filter runs (`counters.place`). TypeError where nothing awaitable is returned.
     """
 
     def __init__(self, Counters counters not None, uint64_t place, function, *arguments):

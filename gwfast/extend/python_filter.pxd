@@ -1,7 +1,7 @@
 # Filters in Python (gwfast.filters): the Hold of a request that one looks at, and what it may do with it.
 #
-#   Extensions    makes Conversations; gateway.extensions. `host` (serve.extensions.Host) runs what is Python
-#   Conversation  one request and one filter: the Hold while on_request runs, and where on_response is wanted, kept by its
+#   PythonFilters    makes Conversations; gateway.extensions. `host` (serve.extensions.Host) runs what is Python
+#   PythonFilter  one request and one filter: the Hold while on_request runs, and where on_response is wanted, kept by its
 #                 exchange (`interest`) until the end
 #
 #   start -> host.begin() -> ... pass_on() | answer() | fail()
@@ -12,12 +12,12 @@
 from libc.stdint cimport uint64_t
 from gwfast.exchange.exchange cimport Exchange, Gateway, Hold, Holds
 
-cdef class Extensions(Holds):
+cdef class PythonFilters(Holds):
     cdef Gateway gateway
     cdef public object host        # None: no filter can be asked
 
-cdef class Conversation(Hold):
-    cdef Extensions home
+cdef class PythonFilter(Hold):
+    cdef PythonFilters home
     cdef readonly uint64_t id      # of the filter
     cdef public object request     # what on_request was shown, for on_response
     cdef public object version     # serve.extensions.Version that it has entered; None: none, or left

@@ -1,7 +1,7 @@
 """Filters in Python (see python_filter.pxd).
 
 Rules
-- A Conversation whose exchange is over does nothing, whoever still calls it.
+- A PythonFilter whose exchange is over does nothing, whoever still calls it.
 - What a filter raises ends its own request at most, and is told to the host.
 - The head goes to Python as bytes and comes back so; it is parsed again, as strictly as what a client sent.
 """
@@ -17,12 +17,12 @@ from gwfast.tls.records cimport Session
 
 @cython.final
 @cython.no_gc
-cdef class Extensions(Holds):
+cdef class PythonFilters(Holds):
     cdef Hold hold(self, Exchange exchange, const Op *op):
-        cdef Conversation made
+        cdef PythonFilter made
         if self.host is None:
             return None
-        made = Conversation.__new__(Conversation)
+        made = PythonFilter.__new__(PythonFilter)
         made.exchange = exchange
         made.home = self
         made.id = extension_at(exchange.table.image, op.hash).id
@@ -30,7 +30,7 @@ cdef class Extensions(Holds):
 
 
 @cython.final
-cdef class Conversation(Hold):
+cdef class PythonFilter(Hold):
     """One request on its way through one filter."""
 
     # -- the engine's side ---------------------------------------------------------------------------------------------

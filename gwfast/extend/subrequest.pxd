@@ -8,7 +8,7 @@
 #   over      the response was read and forgotten (CALL_ANSWERED), or it failed; counted, once
 #
 # A call belongs to whoever made it until let_go(), and goes on without it when its request is complete. Those that are over
-# and let go are kept by Calls, to be used again: so a call that ends in the middle of a callback is never freed there.
+# and let go are kept by Subrequests, to be used again: so a call that ends in the middle of a callback is never freed there.
 # A subclass that wants the response has got_head(), got() and got_trailers() for it, and ended().
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
@@ -18,29 +18,29 @@ from gwfast.engine.loop cimport Buf
 from gwfast.table.layout cimport Backend, Image
 from gwfast.upstream.pool cimport State, Upstream, Upstreams, Waiter
 
-cdef enum CallEnd:
+cdef enum SubrequestEnd:
     CALL_ANSWERED = 0
     CALL_FAILED            # no connection, or it broke, or the response is malformed
     CALL_SLOW              # it does not take the body
     CALL_LATE              # no end of the response in time
     CALL_BUSY              # its endpoint has as many as it may have
-    CALL_ENDS
+    SUBREQUEST_ENDS
 
-cdef class Calls:
+cdef class Subrequests:
     cdef Upstreams upstreams
     cdef HeadLimits limits
     cdef uint32_t most         # at once to one endpoint
-    cdef Call spare
-    cdef Call call(self)
+    cdef Subrequest spare
+    cdef Subrequest call(self)
     cdef void count(self, int end) noexcept
     cdef PyObject *first       # of those that are under way, each with a reference: its connection's may end before it does
     cdef void forget(self) noexcept      # ends them all, and lets go of the spare ones: they refer to it
 
-cdef class Call(Waiter):
-    cdef Call next             # among the spare ones, or those of one exchange
+cdef class Subrequest(Waiter):
+    cdef Subrequest next             # among the spare ones, or those of one exchange
     cdef PyObject *after       # among those that are under way
     cdef PyObject *before
-    cdef Calls home
+    cdef Subrequests home
     cdef object table
     cdef const Image *image
     cdef const Backend *backend

@@ -24,14 +24,14 @@ cdef enum:
 
 @cython.final
 @cython.no_gc
-cdef class Calls:
+cdef class Subrequests:
     def __cinit__(self):
         self.most = MIRROR_CALLS
 
-    cdef Call call(self):
-        cdef Call call = self.spare
+    cdef Subrequest call(self):
+        cdef Subrequest call = self.spare
         if call is None:
-            call = Call.__new__(Call)
+            call = Subrequest.__new__(Subrequest)
             call.home = self
         else:
             self.spare = call.next
@@ -39,9 +39,9 @@ cdef class Calls:
         return call
 
     cdef void forget(self) noexcept:
-        cdef Call call
+        cdef Subrequest call
         while self.first != NULL:
-            call = <Call>self.first
+            call = <Subrequest>self.first
             call.over(CALL_FAILED)
         while self.spare is not None:      # one by one: they refer to each other too
             call = self.spare
@@ -53,7 +53,7 @@ cdef class Calls:
 
 
 @cython.no_gc
-cdef class Call(Waiter):
+cdef class Subrequest(Waiter):
     # -- the request ---------------------------------------------------------------------------------------------------
 
     cdef int begin(self, object table, const Image *image, const Backend *backend, const Buf *head, uint8_t method_id,
@@ -72,7 +72,7 @@ cdef class Call(Waiter):
             return -1
         self.after, self.before = self.home.first, NULL
         if self.after != NULL:
-            (<Call>self.after).before = <PyObject *>self
+            (<Subrequest>self.after).before = <PyObject *>self
         self.home.first = <PyObject *>self
         Py_INCREF(self)
         if self.state.calls > self.home.most:
@@ -427,7 +427,7 @@ cdef class Call(Waiter):
         return used
 
     cdef void over(self, int end) noexcept:
-        cdef Call alive = self             # the list's reference may be the last one
+        cdef Subrequest alive = self             # the list's reference may be the last one
         cdef Upstreams upstreams = self.home.upstreams
         cdef Upstream upstream = self.upstream
         invariant(self.state != NULL)
@@ -438,11 +438,11 @@ cdef class Call(Waiter):
                 health_fine(self.state.health)
         self.upstream = None
         if self.before != NULL:
-            (<Call>self.before).after = self.after
+            (<Subrequest>self.before).after = self.after
         else:
             self.home.first = self.after
         if self.after != NULL:
-            (<Call>self.after).before = self.before
+            (<Subrequest>self.after).before = self.before
         Py_DECREF(self)
         if upstream is not None:
             if end == CALL_ANSWERED and self.keep and self.complete and upstream.out.base == NULL:

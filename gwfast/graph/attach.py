@@ -51,7 +51,7 @@ from gwfast.graph.refs import Resources, policy_services, slice_services
 from gwfast.graph.routes import Judge, Parents, parent_key, service_refs
 from gwfast.graph.telemetry import judge_telemetry
 from gwfast.graph.xbackends import backend_tls, judge_backends, named_secrets
-from gwfast.sharing import Shards, changed, find, together
+from gwfast.sharing import Shards, changed, find, interned
 
 
 _route_key = attrgetter("route.key")
@@ -86,7 +86,7 @@ class Attacher:
                               lambda gateway: extensions.barred(gateway, self._resources))
         self._survey = Survey(classes={})
         self._idle = why_idle(self._survey, self._resources, options)
-        self._blamed: tuple[tuple, ...] = ()
+        self._faulty: tuple[tuple, ...] = ()
         self._faces: dict[Key, tuple] = {}
         parents = Parents(self._survey, self._resources, options)
         self._judge = Judge(parents, self._backends, self._resources, options, refuse_regex)
@@ -163,7 +163,7 @@ class Attacher:
         owners = {key for key in faces.keys() | self._faces.keys() if faces.get(key) != self._faces.get(key)}
         namespaces = {key.name for key in changes if key.kind == "Namespace"}
         self._survey, self._faces = found, faces
-        self._blamed = tuple(_blamed(found))
+        self._faulty = tuple(_faulty(found))
         self._idle = why_idle(found, self._resources, self._options)
         self._policies_stale = True
         return chain((key for owner in owners for key in self._children.get(owner, ())),
@@ -246,13 +246,13 @@ class Attacher:
         if resource is None:
             self._remove(key, before)
             return
-        node, places, notes, fine = self._judge.judge(key, resource)
+        node, places, notes, as_written = self._judge.judge(key, resource)
         node = _reuse_route(before, node)
         if notes:
             self._notes[key] = notes
         else:
             self._notes.pop(key, None)
-        if fine:
+        if as_written:
             self._troubled.pop(key, None)
         else:
             self._troubled[key] = None
@@ -270,7 +270,7 @@ class Attacher:
             known = self._attached(identity, key) if identity in before else None
             if known is None or known.route is not node or known.hostnames != hostnames:
                 self._edit(identity, known, Attachment(route=node, hostnames=hostnames))
-        self._places[key] = together(*places)
+        self._places[key] = interned(*places)
 
     def _remove(self, key: Key, before: RouteNode | None) -> None:
         if before is not None:
@@ -309,7 +309,7 @@ class Attacher:
                 for service in services for kind in POLICY_KINDS)
         for node, act in ((now, self._backends.hold), (before, self._backends.release)):
             for rule in node.rules if node else ():
-                for backend in rule.leads():
+                for backend in rule.targets():
                     for target in (backend.target, backend.passed):
                         if target:
                             act(target)
@@ -389,7 +389,7 @@ class Attacher:
         return Graph(
             classes=found.classes, gateways=found.gateways, listener_sets=found.listener_sets,
             listeners=self._listeners, routes=self._routes, targets=self._targets, policies=self._policies,
-            blamed=self._blamed, troubled=tuple(self._troubled), notes=tuple(notes), idle=self._idle,
+            faulty=self._faulty, troubled=tuple(self._troubled), notes=tuple(notes), idle=self._idle,
             doubts=self._credentials.doubts(), turns_at=self._credentials.turns_at,
         )
 
@@ -432,7 +432,7 @@ def _reuse_each(before: tuple, now: tuple) -> tuple:
     return tuple(old if _same(old, new) else new for old, new in paired) + now[len(before):]
 
 
-def _blamed(found: Survey) -> Iterable[tuple]:
+def _faulty(found: Survey) -> Iterable[tuple]:
     """Yield (resource, conditions) of everything but routes of which a condition says that something is wrong."""
     nodes = [*found.classes.values(), *found.gateways.values(), *found.listener_sets.values()]
     owners = found.gateways | found.listener_sets

@@ -25,7 +25,7 @@ from gwfast.graph.model import (
     Condition,
     GatewayNode,
     Graph,
-    Led,
+    FilterTarget,
     ListenerNode,
     ListenerSetNode,
     PolicyNode,
@@ -216,7 +216,7 @@ def _policy_status(node: PolicyNode, controller_name: str) -> PolicyStatus:
 def problems(graph: Graph) -> list[Problem]:
     """Return everything that is wrong or worth saying, by file and line."""
     found: list[Problem] = []
-    for resource, told in graph.blamed:
+    for resource, told in graph.faulty:
         found += _of_conditions(resource, told)
     for key in graph.troubled:
         found += _of_route(graph.routes[key])
@@ -263,15 +263,15 @@ def _targets(route: RouteNode) -> Iterator[tuple[str, str]]:
     """Yield where the rules of a route that attaches somewhere name a Service, and the target."""
     for rule in route.rules if route.parents else ():
         path = f"spec.rules[{rule.index}]"
-        yield from _led(path, rule.led)
+        yield from _filter_targets(path, rule.filter_targets)
         for backend in rule.backends:
             place = f"{path}.backendRefs[{backend.index}]"
             yield from [(place, backend.target)] if backend.target else []
-            yield from _led(place, backend.led)
+            yield from _filter_targets(place, backend.filter_targets)
 
 
-def _led(place: str, led: Iterable[Led]) -> Iterator[tuple[str, str]]:
-    return ((f"{place}.filters[{one.index}]", one.target) for one in led if one.target)
+def _filter_targets(place: str, filter_targets: Iterable[FilterTarget]) -> Iterator[tuple[str, str]]:
+    return ((f"{place}.filters[{one.index}]", one.target) for one in filter_targets if one.target)
 
 
 def unserved(graph: Graph) -> list[Problem]:
@@ -344,7 +344,7 @@ def _of_rules(node: RouteNode) -> Iterator[Problem]:
         field = f"spec.rules[{rule.index}]"
         for one in rule.refused:
             yield _problem(resource, f"{field}.filters[{one.index}]", one.reason, one.message)
-        for one in rule.led:
+        for one in rule.filter_targets:
             if one.reason:
                 yield _problem(resource, f"{field}.filters[{one.index}].requestMirror.backendRef", one.reason, one.message)
         for backend in rule.backends:
@@ -353,7 +353,7 @@ def _of_rules(node: RouteNode) -> Iterator[Problem]:
                 yield _problem(resource, place, backend.reason, backend.message)
             for one in backend.refused:
                 yield _problem(resource, f"{place}.filters[{one.index}]", one.reason, one.message)
-            for one in backend.led:
+            for one in backend.filter_targets:
                 if one.reason:
                     yield _problem(resource, f"{place}.filters[{one.index}].requestMirror.backendRef", one.reason, one.message)
 

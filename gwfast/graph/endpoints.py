@@ -102,5 +102,5 @@ def _named_port(target: Target, service: Service | None, port: Port | None) -> N
                 "Service's own, is dialled", "NamedPort")
 
 
-def _say(blamed: Service | EndpointSlice, field: str, severity: str, message: str, reason: str = "NoEndpoints") -> Note:
-    return Note(resource=blamed, field=field, reason=reason, message=message, severity=severity)
+def _say(resource: Service | EndpointSlice, field: str, severity: str, message: str, reason: str = "NoEndpoints") -> Note:
+    return Note(resource=resource, field=field, reason=reason, message=message, severity=severity)

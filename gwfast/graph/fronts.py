@@ -17,7 +17,7 @@ from gwfast.config.model import OWN_GROUP, Gateway, Key, Listener, ListenerFilte
 from gwfast.graph import extensions
 from gwfast.graph.backends import Backends, backend_key
 from gwfast.graph.listeners import Fault
-from gwfast.graph.model import FrontNode, GraphOptions, Led, Refused
+from gwfast.graph.model import FrontNode, GraphOptions, FilterTarget, Refused
 from gwfast.graph.refs import Resources
 from gwfast.graph.routes import body_fault
 
@@ -60,31 +60,32 @@ class Fronts:
         requests = listener.filters.requests if listener.filters else ()
         if not requests:
             return None, None, None
-        led, refused, invalid, unresolved = [], [], None, None
+        filter_targets, refused, invalid, unresolved = [], [], None, None
         for index, one in enumerate(requests):
             at = f"{field}.filters.requests[{index}]"
             if words := body_fault(one):
                 invalid = invalid or Fault("InvalidListenerFilter", f"filters.requests[{index}]: {words}", at)
                 continue
             found = self._lead(gateway, owner, one, index)
-            if isinstance(found, Led):
-                led.append(found)
+            if isinstance(found, FilterTarget):
+                filter_targets.append(found)
                 continue
             reason, message = found
             reason = reason if reason == "RefNotPermitted" else "InvalidListenerFilterRef"
             unresolved = unresolved or Fault(reason, f"filters.requests[{index}]: {message}", at)
             refused.append(Refused(index=index, type=one.type, reason=reason, message=message))
-        self._found += [target for each in led for target in (each.target, each.passed) if target]
-        return FrontNode(filters=requests, led=tuple(led), refused=tuple(refused)), invalid, unresolved
+        self._found += [target for each in filter_targets for target in (each.target, each.passed) if target]
+        return FrontNode(filters=requests, filter_targets=tuple(filter_targets), refused=tuple(refused)), invalid, unresolved
 
-    def _lead(self, gateway: Gateway, owner: Gateway | ListenerSet, one: ListenerFilter, index: int) -> Led | tuple[str, str]:
+    def _lead(self, gateway: Gateway, owner: Gateway | ListenerSet, one: ListenerFilter,
+              index: int) -> FilterTarget | tuple[str, str]:
         if one.type == "ExternalAuth":
             auth = one.external_auth
             self._use(gateway, backend_key(auth.backend_ref, owner.metadata.namespace))
             found = self._backends.resolve(auth.backend_ref, owner, auth.protocol == "GRPC")
             if not found.target:
                 return found.reason or "InvalidListenerFilterRef", f"ExternalAuth.backendRef: {found.message}"
-            return Led(index=index, target=found.target, passed=found.passed, traffic=found.traffic)
+            return FilterTarget(index=index, target=found.target, passed=found.passed, traffic=found.traffic)
         ref, namespace = one.extension_ref, owner.metadata.namespace
         if (ref.group, ref.kind) != (OWN_GROUP, "PythonFilter"):
             return "InvalidKind", f"filters of kind {ref.group}/{ref.kind} are not known here; {OWN_GROUP}/PythonFilter would be"
@@ -96,7 +97,7 @@ class Fronts:
             return "BackendNotFound", f"there is no PythonFilter {namespace}/{ref.name}"
         if fault := extensions.fault(written, self._resources, self._options):
             return "BackendNotFound", fault.message
-        return Led(index=index, extension=written, code=extensions.code(written, self._resources.get))
+        return FilterTarget(index=index, extension=written, code=extensions.code(written, self._resources.get))
 
     def _use(self, gateway: Gateway, key: Key) -> None:
         self._users.setdefault(key, set()).add(gateway.key)

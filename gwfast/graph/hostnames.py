@@ -7,7 +7,7 @@ Rules:
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from gwfast.sharing import together
+from gwfast.sharing import interned
 
 
 def covers(pattern: str, hostname: str) -> bool:
@@ -23,7 +23,7 @@ def matching(listener: str, hostnames: tuple[str, ...]) -> tuple[str, ...]:
     (spec 5.1), and the listener gets no request for other hosts. Of those that take all of its hosts the most specific
     is left, since it is the one that would be found."""
     if not hostnames:
-        return together("")
+        return interned("")
     above = max((name for name in hostnames if covers(name, listener)), key=lambda name: (name[:2] != "*.", len(name)),
                 default=None)
     found = tuple(dict.fromkeys(name for name in hostnames

@@ -107,16 +107,16 @@ class Draft:
             condition("Accepted", self.conflict or self.refused, generation),
             condition("Programmed", unusable, generation),
             condition("ResolvedRefs", self.unresolved, generation),
-            condition("Conflicted", self.conflict, generation, when_wrong="True", fine="NoConflicts"),
+            condition("Conflicted", self.conflict, generation, when_wrong="True", when_right="NoConflicts"),
             *([condition("OverlappingTLSConfig", overlapping, generation, when_wrong="True")] if overlapping else ()),
         )
 
 
-def condition(type: str, fault: Fault | None, generation: int, when_wrong: str = "False", fine: str = "") -> Condition:
-    """Return a condition that holds unless there is a fault; its reason is then `fine`, or the type's own name."""
+def condition(type: str, fault: Fault | None, generation: int, when_wrong: str = "False", when_right: str = "") -> Condition:
+    """Return a condition that holds unless there is a fault; its reason is then `when_right`, or the type's own name."""
     if fault is None:
         right = "False" if when_wrong == "True" else "True"
-        return Condition(type=type, status=right, reason=fine or type, observed_generation=generation)
+        return Condition(type=type, status=right, reason=when_right or type, observed_generation=generation)
     return Condition(
         type=type, status=when_wrong, reason=fault.reason, message=fault.message, field=fault.field,
         observed_generation=generation,

@@ -131,7 +131,7 @@ class Refused(Node):
     status: int = 500
 
 
-class Led(Node):
+class FilterTarget(Node):
     """Where a filter leads, as a BackendNode says it; `index` is its place. A mirror without a target is dropped.
     extension: what an ExtensionRef names; code: that of its ConfigMap."""
 
@@ -254,7 +254,7 @@ class BackendNode(Node):
     reason: str = ""
     message: str = ""
     refused: tuple[Refused, ...] = ()  # of its own filters
-    led: tuple[Led, ...] = ()  # by its own filters
+    filter_targets: tuple[FilterTarget, ...] = ()  # by its own filters
 
 
 class RuleNode(Node):
@@ -266,12 +266,12 @@ class RuleNode(Node):
     rule: HTTPRouteRule | GRPCRouteRule | TLSRouteRule | TCPRouteRule | UDPRouteRule
     backends: tuple[BackendNode, ...] = ()
     refused: tuple[Refused, ...] = ()
-    led: tuple[Led, ...] = ()  # by its own filters
+    filter_targets: tuple[FilterTarget, ...] = ()  # by its own filters
     dropped: str = ""
 
-    def leads(self) -> Iterable[BackendNode | Led]:
+    def targets(self) -> Iterable[BackendNode | FilterTarget]:
         """Return everything that it leads to: its backends, and where filters lead."""
-        return chain(self.backends, self.led, *(each.led for each in self.backends if each.led))
+        return chain(self.backends, self.filter_targets, *(each.filter_targets for each in self.backends if each.filter_targets))
 
 
 class ParentNode(Node):
@@ -329,7 +329,7 @@ class FrontNode(Node):
     """The filters of a listener with their references resolved, as those of a RuleNode are."""
 
     filters: tuple[ListenerFilter, ...]
-    led: tuple[Led, ...] = ()
+    filter_targets: tuple[FilterTarget, ...] = ()
     refused: tuple[Refused, ...] = ()
 
 
@@ -456,7 +456,7 @@ class Graph(Node):
     routes: Mapping[Key, RouteNode]
     targets: Mapping[str, Target]  # by key
     policies: dict[Key, PolicyNode]
-    blamed: tuple[tuple[Resource, tuple[Condition, ...]], ...] = ()  # where a condition says that something is wrong
+    faulty: tuple[tuple[Resource, tuple[Condition, ...]], ...] = ()  # where a condition says that something is wrong
     troubled: tuple[Key, ...] = ()  # routes of which something is wrong or not served
     notes: tuple[Note, ...] = ()
     idle: str = ""  # why nothing is served

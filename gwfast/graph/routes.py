@@ -39,7 +39,7 @@ from gwfast.graph.model import (
     BackendNode,
     Condition,
     GraphOptions,
-    Led,
+    FilterTarget,
     ListenerNode,
     Note,
     ParentNode,
@@ -51,7 +51,7 @@ from gwfast.graph.model import (
 )
 from gwfast.graph.refs import Resources
 from gwfast.graph.sessions import session_fault
-from gwfast.sharing import SHARED, together
+from gwfast.sharing import SHARED, interned
 
 _WITHOUT_HOSTNAMES = ("TCPRoute", "UDPRoute")
 
@@ -102,7 +102,7 @@ class Parents:
         if fault is not None:
             return Place({}, fault)
         if route.kind in _WITHOUT_HOSTNAMES:
-            return Place({node.id: together("") for node in listeners})
+            return Place({node.id: interned("") for node in listeners})
         hostnames = route.spec.hostnames
         shared = {node.id: names for node in listeners if (names := matching(node.hostname, hostnames))}
         if shared:
@@ -135,7 +135,7 @@ class Judgement(NamedTuple):
     node: RouteNode
     places: dict[str, tuple[str, ...]]
     notes: tuple[Note, ...]
-    fine: bool
+    as_written: bool
 
 
 class Judge:
@@ -173,9 +173,9 @@ class Judge:
             parents.append(self._parent(key, index, ref, gateway, place, rules))
             if rules.refused is None:
                 places.update(place.listeners)
-        node = RouteNode(key=key, resource=route, parents=together(*parents), rules=rules.nodes)
-        fine = all(parent.conditions == rules.fine for parent in parents)
-        return Judgement(node, places, tuple(notes), fine)
+        node = RouteNode(key=key, resource=route, parents=interned(*parents), rules=rules.nodes)
+        as_written = all(parent.conditions == rules.as_written for parent in parents)
+        return Judgement(node, places, tuple(notes), as_written)
 
     def _barred(self, route: Route) -> str:
         """Return why a route may not run filters in Python: a rule is the same for every Gateway, so each has to allow it."""
@@ -194,7 +194,7 @@ class Judge:
         if fault is None and not listeners:
             fault = Fault(*(place.fault or _LOST), f"spec.parentRefs[{index}]")
         conditions = rules.conditions(fault)
-        if conditions is rules.fine:
+        if conditions is rules.as_written:
             return _fine_parent(index, ref, gateway, conditions, *listeners)
         accepted = fault is None
         return ParentNode(
@@ -217,7 +217,7 @@ _LOST = ("HostnameConflict", "an older route of another kind has its hostnames o
 
 
 @lru_cache(maxsize=1024)
-def _fine(generation: int) -> tuple[Condition, ...]:
+def _as_written(generation: int) -> tuple[Condition, ...]:
     return (condition("Accepted", None, generation), condition("ResolvedRefs", None, generation))
 
 
@@ -252,7 +252,7 @@ class _Rules:
         self._barred = barred
         self._unresolved: Fault | None = None  # ResolvedRefs=False
         self._partial: Fault | None = None  # PartiallyInvalid=True
-        self.fine = _fine(route.metadata.generation)
+        self.as_written = _as_written(route.metadata.generation)
         self._filtered = route.kind in ("HTTPRoute", "GRPCRoute")
         self.nodes = tuple([self._rule(index, rule) for index, rule in enumerate(route.spec.rules)])
         if self._partial and all(node.dropped for node in self.nodes):
@@ -264,7 +264,7 @@ class _Rules:
     def conditions(self, fault: Fault | None) -> tuple[Condition, ...]:
         generation = self._route.metadata.generation
         if fault is None and self._unresolved is None and self._partial is None:
-            return self.fine
+            return self.as_written
         made = [condition("Accepted", fault, generation), condition("ResolvedRefs", self._unresolved, generation)]
         if self._partial is not None and fault is None:
             made.append(condition("PartiallyInvalid", self._partial, generation, when_wrong="True"))
@@ -272,14 +272,15 @@ class _Rules:
 
     def _rule(self, index: int, rule) -> RuleNode:
         field = f"spec.rules[{index}]"
-        backends = together(*[self._backend(field, i, ref) for i, ref in enumerate(rule.backend_refs)])
+        backends = interned(*[self._backend(field, i, ref) for i, ref in enumerate(rule.backend_refs)])
         if not self._filtered:
             return RuleNode(index=index, rule=rule, backends=backends)
         refused = self._refuse(field, rule.filters) if rule.filters else ()
-        led = self._lead(field, rule.filters) if rule.filters else ()
+        filter_targets = self._lead(field, rule.filters) if rule.filters else ()
         dropped = self._dropped(index, rule)
         rule = self._with_attempts(rule)
-        return RuleNode(index=index, rule=rule, backends=backends, refused=refused, led=led, dropped=dropped)
+        return RuleNode(index=index, rule=rule, backends=backends, refused=refused, filter_targets=filter_targets,
+                        dropped=dropped)
 
     def _with_attempts(self, rule):
         """Say how often a rule tries again that leaves it to the API."""
@@ -298,12 +299,12 @@ class _Rules:
         target, status, reason, message, passed, traffic = self._resolve(ref, f"{field}.backendRefs[{index}]")
         filters = ref.filters if self._filtered else ()
         refused = self._refuse(f"{field}.backendRefs[{index}]", filters) if filters else ()
-        led = self._lead(f"{field}.backendRefs[{index}]", filters) if filters else ()
-        if target and not refused and not passed and not led:
+        filter_targets = self._lead(f"{field}.backendRefs[{index}]", filters) if filters else ()
+        if target and not refused and not passed and not filter_targets:
             return _fine_backend(index, ref.weight, target, traffic)
         return BackendNode(
             index=index, weight=ref.weight, target=target, passed=passed, traffic=traffic, status=status, reason=reason,
-            message=message, refused=refused, led=led,
+            message=message, refused=refused, filter_targets=filter_targets,
         )
 
     # ---- Filters
@@ -362,18 +363,19 @@ class _Rules:
             return words
         return "its authorizer cannot be asked"
 
-    def _lead(self, field: str, filters) -> tuple[Led, ...]:
+    def _lead(self, field: str, filters) -> tuple[FilterTarget, ...]:
         """Resolve where mirrors and authorizers lead."""
         found = []
         for index, one in enumerate(filters):
             if one.type == "ExternalAuth" and one.type in self._options.filters and not self._unasked(field, one):
                 resolved = self._authorizer(one)
-                found.append(Led(index=index, target=resolved.target, passed=resolved.passed, traffic=resolved.traffic))
+                found.append(FilterTarget(index=index, target=resolved.target, passed=resolved.passed, traffic=resolved.traffic))
             if one.type == "ExtensionRef" and (found_filter := self._extension(one)) is not None:
-                found.append(Led(index=index, extension=found_filter, code=extensions.code(found_filter, self._resources.get)))
+                code = extensions.code(found_filter, self._resources.get)
+                found.append(FilterTarget(index=index, extension=found_filter, code=code))
             if one.type == "RequestMirror" and "RequestMirror" in self._options.filters:
                 resolved = self._resolve(one.request_mirror.backend_ref, f"{field}.filters[{index}].requestMirror.backendRef")
-                found.append(Led(index=index, target=resolved.target, passed=resolved.passed, traffic=resolved.traffic,
+                found.append(FilterTarget(index=index, target=resolved.target, passed=resolved.passed, traffic=resolved.traffic,
                                  reason=resolved.reason, message=resolved.message))
         return tuple(found)
 

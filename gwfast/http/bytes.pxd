@@ -203,9 +203,9 @@ cdef extern from *:
         return p;
     }
 
-    /* The first byte at or behind p that a path may not have, or stop. `odd` is set where normalising could change what
+    /* The first byte at or behind p that a path may not have, or stop. `unnormal` is set where normalising could change what
        it passes: an escape, a '/' before another or before a dot. */
-    static inline const char *gw_path_end(const char *p, const char *stop, int *odd)
+    static inline const char *gw_path_end(const char *p, const char *stop, int *unnormal)
     {
         uint32_t slash = 0;    /* whether the byte before p is a '/' */
     #ifdef GW_SSE2
@@ -219,16 +219,16 @@ cdef extern from *:
             uint32_t twice = GW_MASK(_mm_or_si128(slashes, GW_IS(x, '.'))) & before;
             uint32_t strange = GW_MASK(GW_IS(x, '%')) | twice;
             if (bad) {
-                *odd |= (strange & (bad ^ (bad - 1))) != 0;    /* up to the first bad one, which is none of those */
+                *unnormal |= (strange & (bad ^ (bad - 1))) != 0;    /* up to the first bad one, which is none of those */
                 return p + __builtin_ctz(bad);
             }
-            *odd |= strange != 0;
+            *unnormal |= strange != 0;
             slash = before >> 16;
             p += 16;
         }
     #endif
         while (p < stop && (gw_char[(uint8_t)*p] & CHAR_PATH)) {
-            *odd |= *p == '%' || (slash && (*p == '/' || *p == '.'));
+            *unnormal |= *p == '%' || (slash && (*p == '/' || *p == '.'));
             slash = *p == '/';
             p++;
         }
@@ -371,7 +371,7 @@ cdef extern from *:
     const char *gw_value_end(const char *p, const char *stop) noexcept nogil
     const char *gw_value_end_in(const char *line, const char *p, const char *stop) noexcept nogil
     const char *gw_name_end(const char *p, const char *stop, int *underscore) noexcept nogil
-    const char *gw_path_end(const char *p, const char *stop, int *odd) noexcept nogil
+    const char *gw_path_end(const char *p, const char *stop, int *unnormal) noexcept nogil
     const char *gw_query_end(const char *p, const char *stop) noexcept nogil
     uint32_t gw_host_run(const char *at, uint32_t n, char *room, uint32_t *dots) noexcept nogil
     uint32_t gw_places(const char *at, uint32_t n, char c) noexcept nogil

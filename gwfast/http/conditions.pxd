@@ -15,7 +15,7 @@ cdef struct Parameter:
     uint32_t hash
 
 # A request while its rule is searched.
-cdef struct Asked:
+cdef struct MatchedRequest:
     const Image *image
     const RequestHead *head
     const char *host           # the HostIndex that is searched: what its nodes' offsets count from
@@ -25,12 +25,12 @@ cdef struct Asked:
     Parameter parameter[MAX_PARAMETERS]    # decoded: in head.room, behind the paths
 
 # An automaton on its way through a value that may come in pieces.
-cdef struct Run:
+cdef struct AutomatonRun:
     const Automaton *automaton
     uint32_t state
     uint64_t places[4]
 
-cdef bint holds(Asked *asked, const Candidate *candidate) noexcept nogil
+cdef bint holds(MatchedRequest *asked, const Candidate *candidate) noexcept nogil
 
 # ---- Header fields: `i` is the index of a line in head.fields; -1: none ----
 cdef int first_line(const RequestHead *head, uint32_t hash, const char *name, uint32_t n) noexcept nogil
@@ -39,11 +39,11 @@ cdef bint header_equals(const RequestHead *head, int i, const char *value, uint3
 cdef uint64_t header_hash(const RequestHead *head, int i) noexcept nogil
 
 # ---- The query: the number of parameters; parses them into asked.parameter at the first call ----
-cdef int parameters(Asked *asked) noexcept nogil
+cdef int parameters(MatchedRequest *asked) noexcept nogil
 
 # ---- Automata ----
-cdef void run_begin(Run *run, const Image *image, uint32_t at) noexcept nogil
-cdef void run_over(Run *run, const char *at, uint32_t n) noexcept nogil
-cdef bint run_accepts(const Run *run) noexcept nogil
+cdef void automaton_begin(AutomatonRun *run, const Image *image, uint32_t at) noexcept nogil
+cdef void automaton_read(AutomatonRun *run, const char *at, uint32_t n) noexcept nogil
+cdef bint automaton_accepts(const AutomatonRun *run) noexcept nogil
 # Sets bit i of `found`, which has a word for each 64 patterns, where pattern i of an automaton of several matches.
 cdef void run_union(const Automaton *automaton, const char *at, uint32_t n, uint64_t *found) noexcept nogil

@@ -18,7 +18,7 @@ cdef extern from *:
     int __builtin_ctzll(unsigned long long) nogil
 
 
-cdef bint holds(Asked *asked, const Candidate *candidate) noexcept nogil:
+cdef bint holds(MatchedRequest *asked, const Candidate *candidate) noexcept nogil:
     cdef const Predicate *predicate = <const Predicate *>(<const char *>asked.image + asked.image.predicates_at)
     cdef uint32_t i
     if candidate.method and candidate.method != asked.head.method_id:
@@ -89,28 +89,28 @@ cdef uint64_t header_hash(const RequestHead *head, int i) noexcept nogil:
         h = hash_value(h, b', ', 2)
 
 
-cdef bint header_holds(Asked *asked, const Predicate *predicate) noexcept nogil:
+cdef bint header_holds(MatchedRequest *asked, const Predicate *predicate) noexcept nogil:
     cdef const RequestHead *head = asked.head
-    cdef Run run
+    cdef AutomatonRun run
     cdef int i = first_line(head, predicate.hash, text(asked.image, predicate.name), predicate.name.n)
     if i < 0:
         return False
     if not predicate.automaton:
         return header_equals(head, i, text(asked.image, predicate.value), predicate.value.n)
-    run_begin(&run, asked.image, predicate.automaton)
+    automaton_begin(&run, asked.image, predicate.automaton)
     while True:
-        run_over(&run, head.fields[i].value, head.fields[i].value_len)
+        automaton_read(&run, head.fields[i].value, head.fields[i].value_len)
         i = line_after(head, i)
         if i < 0:
-            return run_accepts(&run)
-        run_over(&run, b', ', 2)
+            return automaton_accepts(&run)
+        automaton_read(&run, b', ', 2)
 
 
 # ---- The query ----
 
-cdef bint query_holds(Asked *asked, const Predicate *predicate) noexcept nogil:
+cdef bint query_holds(MatchedRequest *asked, const Predicate *predicate) noexcept nogil:
     cdef const Parameter *p
-    cdef Run run
+    cdef AutomatonRun run
     cdef const char *name = text(asked.image, predicate.name)
     cdef int i
     for i in range(parameters(asked)):
@@ -120,14 +120,14 @@ cdef bint query_holds(Asked *asked, const Predicate *predicate) noexcept nogil:
         if not predicate.automaton:       # the first of a name counts (H:685-698)
             return p.value_len == predicate.value.n and \
                 memcmp(p.value, text(asked.image, predicate.value), p.value_len) == 0
-        run_begin(&run, asked.image, predicate.automaton)
-        run_over(&run, p.value, p.value_len)
-        return run_accepts(&run)
+        automaton_begin(&run, asked.image, predicate.automaton)
+        automaton_read(&run, p.value, p.value_len)
+        return automaton_accepts(&run)
     return False
 
 
 # The number of parameters; parses them at the first call. The first of each name is kept, '+' stays '+'.
-cdef int parameters(Asked *asked) noexcept nogil:
+cdef int parameters(MatchedRequest *asked) noexcept nogil:
     cdef const char *at = asked.head.query.at
     cdef const char *end
     cdef const char *stop
@@ -148,7 +148,7 @@ cdef int parameters(Asked *asked) noexcept nogil:
     return asked.parameters
 
 
-cdef char *parameter(Asked *asked, const char *at, const char *stop, char *room) noexcept nogil:
+cdef char *parameter(MatchedRequest *asked, const char *at, const char *stop, char *room) noexcept nogil:
     cdef Parameter *p = &asked.parameter[asked.parameters]
     cdef const char *equals = <const char *>memchr(at, c'=', stop - at)
     cdef const char *name_end = equals if equals != NULL else stop
@@ -191,20 +191,20 @@ cdef char *decoded(const char *at, const char *stop, char *room) noexcept nogil:
 
 # ---- Automata ----
 
-cdef void run_begin(Run *run, const Image *image, uint32_t at) noexcept nogil:
+cdef void automaton_begin(AutomatonRun *run, const Image *image, uint32_t at) noexcept nogil:
     run.automaton = automaton_at(image, at)
     run.state = run.automaton.start
     run.places[0] = 1
     run.places[1] = run.places[2] = run.places[3] = 0
 
 
-cdef void run_over(Run *run, const char *at, uint32_t n) noexcept nogil:
+cdef void automaton_read(AutomatonRun *run, const char *at, uint32_t n) noexcept nogil:
     cdef const Automaton *automaton = run.automaton
     cdef const uint16_t *states = <const uint16_t *>(automaton + 1)
     cdef uint32_t state = run.state
     cdef uint32_t i
     if automaton.states == 0:
-        run_places(run, at, n)
+        automaton_places(run, at, n)
         return
     for i in range(n):
         if state == 0:
@@ -214,7 +214,7 @@ cdef void run_over(Run *run, const char *at, uint32_t n) noexcept nogil:
 
 
 # Every place at once: those that follow from where we are, and that the byte leads to.
-cdef void run_places(Run *run, const char *at, uint32_t n) noexcept nogil:
+cdef void automaton_places(AutomatonRun *run, const char *at, uint32_t n) noexcept nogil:
     cdef const uint64_t *follow = <const uint64_t *>(run.automaton + 1) + 4
     cdef const uint64_t *leading = follow + <size_t>run.automaton.places * 4
     cdef const uint64_t *here
@@ -238,7 +238,7 @@ cdef void run_places(Run *run, const char *at, uint32_t n) noexcept nogil:
             break
 
 
-cdef bint run_accepts(const Run *run) noexcept nogil:
+cdef bint automaton_accepts(const AutomatonRun *run) noexcept nogil:
     cdef const uint64_t *accepting = <const uint64_t *>(run.automaton + 1)
     cdef int k
     if run.automaton.states:

@@ -20,7 +20,7 @@ cdef inline bint named(const Field *field, const char *lower) noexcept nogil:
     return field.name_len == strlen(lower) and same(field.name, lower, field.name_len)
 
 
-cdef void read_asking(Asking *asking, const RequestHead *head) noexcept nogil:
+cdef void read_asking(CorsRequest *asking, const RequestHead *head) noexcept nogil:
     cdef int i
     asking.origin = asking.method = asking.headers = -1
     if not head.ids >> FIELD_ORIGIN & 1:
@@ -36,7 +36,7 @@ cdef void read_asking(Asking *asking, const RequestHead *head) noexcept nogil:
             asking.headers = i
 
 
-cdef bint is_preflight(const Asking *asking, const RequestHead *head) noexcept nogil:
+cdef bint is_preflight(const CorsRequest *asking, const RequestHead *head) noexcept nogil:
     return head.method_id == METHOD_OPTIONS and asking.origin >= 0 and asking.method >= 0
 
 
@@ -125,7 +125,7 @@ cdef bint allowed(const Image *image, const Cors *cors, const char *origin, uint
     return False
 
 
-cdef uint32_t cors_room(const Cors *cors, const Asking *asking, const RequestHead *head) noexcept nogil:
+cdef uint32_t cors_room(const Cors *cors, const CorsRequest *asking, const RequestHead *head) noexcept nogil:
     cdef uint32_t room = 256 + cors.preflight.n + cors.actual.n + cors.methods.n + cors.headers.n
     room += head.fields[asking.origin].value_len if asking.origin >= 0 else 0
     room += head.fields[asking.method].value_len if asking.method >= 0 else 0
@@ -150,7 +150,7 @@ cdef void put_allowed(Out *out, const Image *image, const char *name, Text value
         say(out, b"\r\n")
 
 
-cdef void write_cors(Out *out, const Image *image, const Cors *cors, const Asking *asking,
+cdef void write_cors(Out *out, const Image *image, const Cors *cors, const CorsRequest *asking,
                      const RequestHead *head) noexcept nogil:
     cdef bint credentials = (cors.flags & CORS_CREDENTIALS) != 0
     cdef const Field *headers = NULL

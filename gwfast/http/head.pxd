@@ -144,7 +144,7 @@ cdef struct RequestHead:
     uint8_t upgrade        # Connection: upgrade with an Upgrade field, HTTP/1.1, no body, and not to h2c
     uint8_t expect         # Expect: 100-continue, HTTP/1.1, with a body to come
     uint8_t absolute       # absolute-form target
-    uint8_t odd            # the path holds what normalising could change
+    uint8_t unnormal         # the path holds what normalising could change
     uint8_t trailers       # TE: trailers
     uint8_t why            # Why, where it is refused
     uint8_t cookies        # Cookie fields that are to be one (RFC 6265 5.4), up to 2; over HTTP/2 they are one already

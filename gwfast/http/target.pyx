@@ -34,9 +34,9 @@ cdef int scan_target(const char *at, uint32_t n, RequestHead *head) noexcept nog
     cdef const char *stop = at + n
     cdef const char *from_
     cdef int prefix
-    cdef int odd = 0
+    cdef int unnormal = 0
     head.absolute = 0
-    head.odd = 0
+    head.unnormal = 0
     head.query.at = NULL
     head.query.n = 0
     if n and p[0] == b'*':
@@ -55,8 +55,8 @@ cdef int scan_target(const char *at, uint32_t n, RequestHead *head) noexcept nog
         cut(&head.authority, from_, p)
     from_ = p
     if p < stop and p[0] == b'/':
-        p = gw_path_end(p, stop, &odd)
-        head.odd = odd != 0
+        p = gw_path_end(p, stop, &unnormal)
+        head.unnormal = unnormal != 0
     cut(&head.path, from_, p)
     if p < stop and p[0] == b'?':
         from_ = p + 1
@@ -84,7 +84,7 @@ cdef int resolve_target(RequestHead *head) noexcept nogil:
     head.match_path = head.path
     if head.path.at[0] == b'*':
         return 0 if head.method_id == METHOD_OPTIONS else BAD_REQUEST
-    return resolve_path(head) if head.odd else 0
+    return resolve_path(head) if head.unnormal else 0
 
 
 cdef int resolve_path(RequestHead *head) noexcept nogil:

@@ -15,7 +15,7 @@ cdef enum Phase:
     TUNNEL
     LINGER
 
-cdef class Conn(Client):
+cdef class Http1Connection(Client):
     cdef Buf input
     cdef Body body
     cdef uint32_t seen     # bytes of a partial head that were looked at

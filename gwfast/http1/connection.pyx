@@ -17,7 +17,7 @@ from gwfast.http.fault cimport *
 from gwfast.http.header_writer cimport Ops, Out, answer_size, put, write_answer, write_response
 from gwfast.http.head cimport *
 from gwfast.http2.frames cimport FRAME_BAD, PREFACE, read_preface
-from gwfast.http2.connection cimport Http2
+from gwfast.http2.connection cimport Http2Connection
 from gwfast.http1.parser cimport keep_trailers, parse_request, parse_trailers
 from gwfast.engine.linger cimport let_arrive
 from gwfast.engine.loop cimport READ, READ_AGAIN, READ_END, READS, SLOT_MS, Peer, append, consume, release, waiting
@@ -37,7 +37,7 @@ cdef enum:
 
 @cython.final
 @cython.no_gc
-cdef class Conn(Client):
+cdef class Http1Connection(Client):
     # -- events --------------------------------------------------------------------------------------------------------
 
     cdef void on_events(self, uint32_t events) noexcept:
@@ -348,10 +348,10 @@ cdef class Conn(Client):
 
     cdef size_t become_http2(self, char *at, size_t n) noexcept:
         """These bytes are the preface of HTTP/2, or as much of it (prior knowledge, RFC 9113 3.3)."""
-        cdef Http2 connection
+        cdef Http2Connection connection
         if n < PREFACE:
             return 0
-        connection = Http2.__new__(Http2)
+        connection = Http2Connection.__new__(Http2Connection)
         self.clients.replace(self, connection)
         connection.take_over(at, n)
         release(&self.loop.pool, &self.input)

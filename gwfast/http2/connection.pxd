@@ -2,21 +2,21 @@
 # peer may not do; what leaves is in http2/stream. Streams are found by a small table that is there while there are any.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
-from gwfast.http2.frames cimport Budget, Frame, FrameState
-from gwfast.http2.hpack cimport Table
+from gwfast.http2.frames cimport TokenBucket, Frame, FrameState
+from gwfast.http2.hpack cimport DynamicTable
 from gwfast.http.head cimport Field
 from gwfast.engine.loop cimport Buf
-from gwfast.http2.stream cimport Multiplex, Stream
+from gwfast.http2.stream cimport Http2Output, ClientStream
 
 cdef enum:
     BUCKETS = 32           # of streams, by their number
 
-cdef class Http2(Multiplex):
+cdef class Http2Connection(Http2Output):
     cdef Buf input         # a frame that is not whole yet
     cdef Buf block         # a field block that is not whole yet
     cdef FrameState frames
     cdef void *tables          # the block that decoder and encoder lie in; NULL while it rests
-    cdef Table *decoder        # folded, and a block of its own, while it rests
+    cdef DynamicTable *decoder        # folded, and a block of its own, while it rests
     cdef PyObject **streams    # BUCKETS chains of open streams; NULL: none
     cdef uint32_t count        # of them
     cdef uint32_t served       # requests
@@ -42,14 +42,14 @@ cdef class Http2(Multiplex):
     cdef void on_settings(self, Frame *frame) noexcept
     cdef void on_window_update(self, Frame *frame) noexcept
     cdef void on_reset(self, Frame *frame) noexcept
-    cdef bint is_rash(self, Stream stream) noexcept
+    cdef bint is_rash(self, ClientStream stream) noexcept
     cdef void take_block(self, uint32_t id, const uint8_t *at, uint32_t n, bint ended) noexcept
     cdef void open_stream(self, uint32_t id, int result, uint32_t count, char *end, bint ended) noexcept
-    cdef Stream admit(self, uint32_t id, bint ended)
-    cdef void begin(self, Stream stream) noexcept
-    cdef void take_trailers(self, Stream stream, Field *fields, uint32_t count) noexcept
-    cdef Stream find(self, uint32_t id)
-    cdef void spend(self, Budget *budget, uint32_t burst, uint32_t rate) noexcept
+    cdef ClientStream admit(self, uint32_t id, bint ended)
+    cdef void begin(self, ClientStream stream) noexcept
+    cdef void take_trailers(self, ClientStream stream, Field *fields, uint32_t count) noexcept
+    cdef ClientStream find(self, uint32_t id)
+    cdef void spend(self, TokenBucket *budget, uint32_t burst, uint32_t rate) noexcept
     cdef void spend_glitch(self) noexcept
     cdef void spend_reset(self) noexcept
     cdef void say_goodbye(self, uint32_t last, uint32_t code) noexcept

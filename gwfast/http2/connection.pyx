@@ -1,7 +1,7 @@
 """A client's HTTP/2 connection: what comes (see connection.pxd).
 
 Rules
-- A frame is judged by http2/frames alone, a field block by http2/hpack and http2/head; what depends on streams and windows is here.
+- A frame is judged by `frames` alone, a field block by `hpack` and `head`; what depends on streams and windows is here.
 - What a peer may make us do has a budget: streams that end early (resets), frames that carry nothing (glitches), a field
   block's size, answers that it does not read (nothing is read while more waits for the socket than a buffer holds).
   Who spends it all gets GOAWAY ENHANCE_YOUR_CALM. Work earns it again: a busy client's PINGs are explained by its DATA.
@@ -25,7 +25,7 @@ from gwfast.http2.frames cimport *
 from gwfast.http.head cimport (BAD_FIELDS_LARGE, BAD_TARGET_LONG, FIELD_UNDERSCORE, FRAMING_LENGTH, METHOD_HEAD, WHY_NONE,
                                Field, RequestHead)
 from gwfast.http2.head cimport MALFORMED, list_most, read_head2, read_trailers2
-from gwfast.http2.hpack cimport (HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, HPACK_OK, FieldBlock, Table,
+from gwfast.http2.hpack cimport (HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, HPACK_OK, FieldBlock, DynamicTable,
                                  block_start, hpack_decode, table_bytes, table_fold, table_start, table_unfold)
 from gwfast.http2.hpack_encoder cimport Encoding, encoding_bytes, encoding_limit, encoding_start
 from gwfast.engine.linger cimport let_arrive
@@ -53,7 +53,7 @@ cdef enum:
 
 @cython.final
 @cython.no_gc
-cdef class Http2(Multiplex):
+cdef class Http2Connection(Http2Output):
     def __dealloc__(self):
         if self.tables != NULL:
             block_give(&self.loop.blocks, self.tables)
@@ -195,11 +195,11 @@ cdef class Http2(Multiplex):
         self.rearm()
 
     cdef void cut(self) noexcept:
-        cdef Stream stream
+        cdef ClientStream stream
         cdef int i
         for i in range(BUCKETS):
             while self.streams != NULL and self.streams[i] != NULL:
-                stream = <Stream>self.streams[i]
+                stream = <ClientStream>self.streams[i]
                 if stream.exchange is not None:
                     stream.exchange.fail(FAULT_DRAINING)
                 if not stream.closed:
@@ -219,11 +219,11 @@ cdef class Http2(Multiplex):
 
     cdef void end_streams(self) noexcept:
         """The client is not there any more, or not to be listened to."""
-        cdef Stream stream
+        cdef ClientStream stream
         cdef int i
         for i in range(BUCKETS):
             while self.streams != NULL and self.streams[i] != NULL:
-                stream = <Stream>self.streams[i]
+                stream = <ClientStream>self.streams[i]
                 stream.drop()
 
     cdef void close(self) noexcept:
@@ -325,7 +325,7 @@ cdef class Http2(Multiplex):
             self.on_bad_priority(frame)
 
     cdef void on_bad_priority(self, Frame *frame) noexcept:
-        cdef Stream stream = self.find(frame.stream)
+        cdef ClientStream stream = self.find(frame.stream)
         if stream is not None:
             self.spend_reset()
             stream.reset(frame.error)
@@ -355,17 +355,17 @@ cdef class Http2(Multiplex):
         for i in range(BUCKETS):
             at = self.streams[i]
             while at != NULL:
-                (<Stream>at).window += change
-                if (<Stream>at).window > WINDOW_MOST:      # RFC 9113 6.9.2
+                (<ClientStream>at).window += change
+                if (<ClientStream>at).window > WINDOW_MOST:      # RFC 9113 6.9.2
                     self.fail(FLOW_CONTROL_ERROR)
                     return
-                if (<Stream>at).out.base != NULL and (<Stream>at).window > 0:
-                    self.enqueue(<Stream>at)
-                at = (<Stream>at).next
+                if (<ClientStream>at).out.base != NULL and (<ClientStream>at).window > 0:
+                    self.enqueue(<ClientStream>at)
+                at = (<ClientStream>at).next
         self.pump_queue()
 
     cdef void on_window_update(self, Frame *frame) noexcept:
-        cdef Stream stream
+        cdef ClientStream stream
         self.spend(&self.updates, UPDATES, GLITCHES_RATE)
         if self.lingering:
             return
@@ -392,7 +392,7 @@ cdef class Http2(Multiplex):
             self.pump_queue()
 
     cdef void on_reset(self, Frame *frame) noexcept:
-        cdef Stream stream
+        cdef ClientStream stream
         if frame.stream > self.recent.last:
             self.fail(PROTOCOL_ERROR)
             return
@@ -407,14 +407,14 @@ cdef class Http2(Multiplex):
         self.gateway.counters.totals.http2_resets += 1
         stream.drop()
 
-    cdef bint is_rash(self, Stream stream) noexcept:
+    cdef bint is_rash(self, ClientStream stream) noexcept:
         """Whether to cancel it is cheap for a client and dear for its backend: not once the response has begun, nor where
         it held its place for as long as many a response takes."""
         cdef Exchange exchange = stream.exchange
         return exchange is not None and not exchange.replied and self.loop.now_ms - stream.born_ms < RASH_MS
 
     cdef void on_data(self, Frame *frame) noexcept:
-        cdef Stream stream = self.find(frame.stream)
+        cdef ClientStream stream = self.find(frame.stream)
         cdef uint32_t padding = frame.length - frame.n
         cdef bint end = frame.flags & FLAG_END_STREAM
         self.credit -= frame.length
@@ -480,16 +480,16 @@ cdef class Http2(Multiplex):
         self.rearm()
 
     cdef int codecs(self) noexcept:
-        cdef Table *folded = self.decoder
+        cdef DynamicTable *folded = self.decoder
         invariant(table_bytes(HEADER_TABLE_BYTES) <= BLOCK_BYTES // 2 and encoding_bytes(HEADER_TABLE_BYTES) <= BLOCK_BYTES // 2)
         if self.tables != NULL:
             return 0
         self.tables = block_take(&self.loop.blocks)
         if self.tables == NULL:
             return -1
-        self.decoder = <Table *>self.tables
+        self.decoder = <DynamicTable *>self.tables
         if folded != NULL:
-            memcpy(self.decoder, folded, sizeof(Table) + folded.room)
+            memcpy(self.decoder, folded, sizeof(DynamicTable) + folded.room)
             free(folded)
             table_unfold(self.decoder)
         else:
@@ -503,11 +503,11 @@ cdef class Http2(Multiplex):
 
     cdef void rest(self) noexcept:
         """Give memory back. What the peer has told us is kept, folded; what we told it can be told again."""
-        cdef Table *folded
+        cdef DynamicTable *folded
         cdef size_t n
         if self.tables != NULL:
             n = table_fold(self.decoder)
-            folded = <Table *>malloc(n)
+            folded = <DynamicTable *>malloc(n)
             if folded == NULL:
                 table_unfold(self.decoder)
                 return
@@ -519,7 +519,7 @@ cdef class Http2(Multiplex):
     cdef void take_block(self, uint32_t id, const uint8_t *at, uint32_t n, bint ended) noexcept:
         """Decode a field block, whatever becomes of it: the table must know it. Lines lie in loop.output meanwhile."""
         cdef FieldBlock block
-        cdef Stream stream
+        cdef ClientStream stream
         cdef uint32_t used = 0
         cdef int result
         if self.codecs() < 0:
@@ -556,7 +556,7 @@ cdef class Http2(Multiplex):
     cdef void open_stream(self, uint32_t id, int result, uint32_t count, char *end, bint ended) noexcept:
         """A request, as far as its field block could be decoded."""
         cdef char key[25]
-        cdef Stream stream
+        cdef ClientStream stream
         cdef bint whole = result == HPACK_OK
         if self.leaving or self.count >= STREAMS:
             self.spend_reset()
@@ -581,18 +581,18 @@ cdef class Http2(Multiplex):
         else:
             self.begin(stream)
 
-    cdef Stream admit(self, uint32_t id, bint ended):
+    cdef ClientStream admit(self, uint32_t id, bint ended):
         """A stream more; None where there is no memory."""
-        cdef Stream stream
+        cdef ClientStream stream
         if self.streams == NULL:
             self.streams = <PyObject **>calloc(BUCKETS, sizeof(PyObject *))
             if self.streams == NULL:
                 return None
-        stream = Stream.__new__(Stream)
+        stream = ClientStream.__new__(ClientStream)
         stream.conn, stream.loop, stream.gateway = self, self.loop, self.gateway
         memcpy(stream.address, self.address, self.address_n)
-        stream.address_n, stream.trusted, stream.https, stream.sign = self.address_n, self.trusted, self.https, self.sign
-        stream.certificate = self.certificate
+        stream.address_n, stream.trusted, stream.https = self.address_n, self.trusted, self.https
+        stream.listener_id, stream.certificate = self.listener_id, self.certificate
         stream.id = id
         stream.born_ms = self.loop.now_ms
         stream.window, stream.credit = self.peer.window, STREAM_WINDOW
@@ -611,7 +611,7 @@ cdef class Http2(Multiplex):
             self.drain()
         return stream
 
-    cdef void begin(self, Stream stream) noexcept:
+    cdef void begin(self, ClientStream stream) noexcept:
         """Begin the exchange of the request in gateway.head."""
         cdef RequestHead *head = &self.gateway.head
         cdef const Bind *bind = self.bind()
@@ -632,12 +632,12 @@ cdef class Http2(Multiplex):
         if stream.upgrade:
             exchange.owes = True       # a look at the response: opens_nothing()
         if head.expect:
-            stream.go_on()
+            stream.send_continue()
         self.pend(stream)
         if not stream.remote_ended:
             stream.body_clock()
 
-    cdef void take_trailers(self, Stream stream, Field *fields, uint32_t count) noexcept:
+    cdef void take_trailers(self, ClientStream stream, Field *fields, uint32_t count) noexcept:
         cdef uint32_t i
         for i in range(count):
             if not fields[i].flags & FIELD_UNDERSCORE:
@@ -646,22 +646,22 @@ cdef class Http2(Multiplex):
 
     # -- streams -------------------------------------------------------------------------------------------------------
 
-    cdef Stream find(self, uint32_t id):
+    cdef ClientStream find(self, uint32_t id):
         cdef PyObject *at
         if self.streams == NULL:
             return None
         at = self.streams[id // 2 % BUCKETS]
         while at != NULL:
-            if (<Stream>at).id == id:
-                return <Stream>at
-            at = (<Stream>at).next
+            if (<ClientStream>at).id == id:
+                return <ClientStream>at
+            at = (<ClientStream>at).next
         return None
 
-    cdef void remove(self, Stream stream) noexcept:
+    cdef void remove(self, ClientStream stream) noexcept:
         cdef PyObject **at = &self.streams[stream.id // 2 % BUCKETS]
         invariant(not stream.closed and self.count > 0)
         while at[0] != <PyObject *>stream:
-            at = &(<Stream>at[0]).next
+            at = &(<ClientStream>at[0]).next
         at[0] = stream.next
         self.unqueue(stream)
         self.forget_pending(stream)
@@ -681,7 +681,7 @@ cdef class Http2(Multiplex):
                 self.fail(NO_ERROR)
             self.rearm()
 
-    cdef void spend(self, Budget *budget, uint32_t burst, uint32_t rate) noexcept:
+    cdef void spend(self, TokenBucket *budget, uint32_t burst, uint32_t rate) noexcept:
         if overspends(budget, self.loop.now_ms, burst, rate):
             self.fail(ENHANCE_YOUR_CALM)
 

@@ -100,12 +100,12 @@ cdef struct Settings:
 
 # What a peer may make us do that no request needs: so much at once, so much each second, and more where it does work that
 # explains it. All zeros: nothing was spent.
-cdef struct Budget:
+cdef struct TokenBucket:
     uint32_t spent
     uint64_t at_ms
 
 # Spends one: whether that was one too many.
-cdef inline bint overspends(Budget *budget, uint64_t now_ms, uint32_t burst, uint32_t rate) noexcept nogil:
+cdef inline bint overspends(TokenBucket *budget, uint64_t now_ms, uint32_t burst, uint32_t rate) noexcept nogil:
     cdef uint64_t back = (now_ms - budget.at_ms) * rate // 1000
     if back:
         budget.spent = budget.spent - <uint32_t>back if back < budget.spent else 0
@@ -113,7 +113,7 @@ cdef inline bint overspends(Budget *budget, uint64_t now_ms, uint32_t burst, uin
     budget.spent += 1
     return budget.spent > burst
 
-cdef inline void earn(Budget *budget, uint32_t n) noexcept nogil:
+cdef inline void earn(TokenBucket *budget, uint32_t n) noexcept nogil:
     budget.spent -= min(n, budget.spent)
 
 # The largest field block of heads with so many bytes, as it arrives, and the CONTINUATIONs that it may need beyond the usual.

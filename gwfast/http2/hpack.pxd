@@ -10,7 +10,7 @@ from gwfast.http.head cimport Field
 from gwfast.http2.hpack_encoder cimport (Encoding, encoding_bytes, encoding_limit, encoding_start, hpack_begin, hpack_encode,
                                          hpack_pseudo, hpack_status)
 from gwfast.http2.hpack_table cimport (FIELD_BAD_NAME, FIELD_BAD_VALUE, FIELD_NEVER_INDEXED, PSEUDO_AUTHORITY, PSEUDO_METHOD,
-                                       PSEUDO_OTHER, PSEUDO_PATH, PSEUDO_PROTOCOL, PSEUDO_SCHEME, PSEUDO_STATUS, Table,
+                                       PSEUDO_OTHER, PSEUDO_PATH, PSEUDO_PROTOCOL, PSEUDO_SCHEME, PSEUDO_STATUS, DynamicTable,
                                        table_bytes, table_fold, table_start, table_unfold)
 
 cdef enum:
@@ -50,7 +50,7 @@ cdef inline size_t arena_bytes(uint32_t left, uint32_t most) noexcept nogil:
 
 # Reads a part of a field block: whole fields of it, and says how many bytes those were. The result of a block does not
 # depend on how it was cut. The time is in proportion to the bytes read, and to `left` and `spare`.
-cdef int hpack_decode(Table *table, const uint8_t *at, uint32_t n, bint last, FieldBlock *block,
+cdef int hpack_decode(DynamicTable *table, const uint8_t *at, uint32_t n, bint last, FieldBlock *block,
                       uint32_t *used) noexcept nogil
 # Our SETTINGS_HEADER_TABLE_SIZE, once it is acknowledged: at most what the table was made for.
-cdef void hpack_limit(Table *table, uint32_t most) noexcept nogil
+cdef void hpack_limit(DynamicTable *table, uint32_t most) noexcept nogil

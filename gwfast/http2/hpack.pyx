@@ -75,7 +75,7 @@ cdef inline int64_t decoded(const Coded *string, char *to, uint32_t room) noexce
 
 
 # The entry with this index, and its line; NULL where there is none.
-cdef inline const Entry *entry_at(const Table *table, uint32_t index, const char **line) noexcept nogil:
+cdef inline const Entry *entry_at(const DynamicTable *table, uint32_t index, const char **line) noexcept nogil:
     cdef const Entry *entry
     if index > STATIC_ENTRIES:
         if index - STATIC_ENTRIES > table.count:
@@ -173,7 +173,7 @@ cdef inline void judge_value(Field *field) noexcept nogil:
 
 # Writes the line of a literal where the next one goes, and fills in its field: 1, 0 where it is of no use because it has
 # more than `most` bytes, or BAD.
-cdef int write_line(const Table *table, uint32_t index, const Coded *name, const Coded *value, char *line, int64_t most,
+cdef int write_line(const DynamicTable *table, uint32_t index, const Coded *name, const Coded *value, char *line, int64_t most,
                     Field *field) noexcept nogil:
     cdef const Entry *entry
     cdef const char *known = NULL
@@ -215,7 +215,7 @@ cdef int write_line(const Table *table, uint32_t index, const Coded *name, const
     return 1
 
 
-cdef void remember(Table *table, const Field *field) noexcept nogil:
+cdef void remember(DynamicTable *table, const Field *field) noexcept nogil:
     cdef Entry *entry = table_add(table, field.name_len, field.value_len)
     if entry is not NULL:
         entry.hash = field.hash
@@ -225,7 +225,7 @@ cdef void remember(Table *table, const Field *field) noexcept nogil:
 
 
 # A literal field (RFC 7541 6.2): its octets, MISSING or BAD. Nothing is done before all of it is there.
-cdef int64_t literal(Table *table, const uint8_t *p, const uint8_t *end, FieldBlock *block) noexcept nogil:
+cdef int64_t literal(DynamicTable *table, const uint8_t *p, const uint8_t *end, FieldBlock *block) noexcept nogil:
     cdef bint indexing = p[0] & 64
     cdef uint32_t index = 0
     cdef uint32_t most = max(block.left, table.max) if indexing else block.left
@@ -268,7 +268,7 @@ cdef int64_t literal(Table *table, const uint8_t *p, const uint8_t *end, FieldBl
 
 
 # Dynamic table size updates, which only a block's beginning has (RFC 7541 4.2, 6.3): their octets or BAD.
-cdef int64_t size_updates(Table *table, const uint8_t *at, const uint8_t *end) noexcept nogil:
+cdef int64_t size_updates(DynamicTable *table, const uint8_t *at, const uint8_t *end) noexcept nogil:
     cdef const uint8_t *p = at
     cdef uint32_t max = 0
     cdef int used
@@ -284,7 +284,7 @@ cdef int64_t size_updates(Table *table, const uint8_t *at, const uint8_t *end) n
     return p - at
 
 
-cdef int hpack_decode(Table *table, const uint8_t *at, uint32_t n, bint last, FieldBlock *block,
+cdef int hpack_decode(DynamicTable *table, const uint8_t *at, uint32_t n, bint last, FieldBlock *block,
                       uint32_t *used) noexcept nogil:
     cdef const uint8_t *p = at
     cdef const uint8_t *end = at + n
@@ -322,7 +322,7 @@ cdef int hpack_decode(Table *table, const uint8_t *at, uint32_t n, bint last, Fi
     return HPACK_BAD if p < end else HPACK_LARGE if block.large else HPACK_OK
 
 
-cdef void hpack_limit(Table *table, uint32_t most) noexcept nogil:
+cdef void hpack_limit(DynamicTable *table, uint32_t most) noexcept nogil:
     table.most = most
     table.must_update = table.max > most
 
@@ -338,7 +338,7 @@ cdef list field_list(const Field *fields, uint32_t count):
 cdef class Decoder:
     """A decoder with a dynamic table of at most so many bytes."""
 
-    cdef Table *table
+    cdef DynamicTable *table
     cdef uint32_t most
     cdef FieldBlock block
     cdef char *arena
@@ -347,7 +347,7 @@ cdef class Decoder:
         if most > TABLE_MOST:
             raise ValueError(f"a table has at most {TABLE_MOST} bytes")
         self.most = most
-        self.table = <Table *>malloc(table_bytes(most))
+        self.table = <DynamicTable *>malloc(table_bytes(most))
         if self.table is NULL:
             raise MemoryError
         table_start(self.table, most)

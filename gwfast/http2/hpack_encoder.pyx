@@ -26,8 +26,8 @@ cdef enum Indexing:
     NEVER = 0x10
 
 
-cdef inline Table *table_of(Encoding *encoding) noexcept nogil:
-    return <Table *>(encoding + 1)
+cdef inline DynamicTable *table_of(Encoding *encoding) noexcept nogil:
+    return <DynamicTable *>(encoding + 1)
 
 
 cdef size_t encoding_bytes(uint32_t most) noexcept nogil:
@@ -44,7 +44,7 @@ cdef void encoding_start(Encoding *encoding, uint32_t most) noexcept nogil:
 
 
 cdef void encoding_limit(Encoding *encoding, uint32_t most) noexcept nogil:
-    cdef Table *table = table_of(encoding)
+    cdef DynamicTable *table = table_of(encoding)
     cdef uint32_t max = min(most, table.most)
     if max != table.max:
         encoding.lowest = min(encoding.lowest if encoding.announce else max, max)
@@ -91,7 +91,7 @@ cdef uint32_t put_string(uint8_t *to, const char *at, uint32_t n, bint name) noe
 
 # How a literal is indexed. What tells a secret is never indexed, short cookies too, since they could be guessed by trial
 # (RFC 7541 7.1.3); what is new each time would only push out what is not (as in nghttp2 and Firefox).
-cdef Indexing indexing_of(const Table *table, const Field *field, uint32_t known) noexcept nogil:
+cdef Indexing indexing_of(const DynamicTable *table, const Field *field, uint32_t known) noexcept nogil:
     if field.flags & FIELD_NEVER_INDEXED:
         return NEVER
     if known:
@@ -114,7 +114,7 @@ cdef inline uint32_t age_of(const Encoding *encoding, uint16_t number) noexcept 
 
 # Index of the entry that is this field, or 0.
 cdef uint32_t find_field(Encoding *encoding, const Field *field, uint32_t mark) noexcept nogil:
-    cdef const Table *table = table_of(encoding)
+    cdef const DynamicTable *table = table_of(encoding)
     cdef const Entry *entries = entries_of(table)
     cdef const Entry *entry
     cdef const char *line
@@ -137,7 +137,7 @@ cdef uint32_t find_field(Encoding *encoding, const Field *field, uint32_t mark) 
 
 # Index of the newest entry with the name of this field, or 0.
 cdef uint32_t find_name(Encoding *encoding, const Field *field) noexcept nogil:
-    cdef const Table *table = table_of(encoding)
+    cdef const DynamicTable *table = table_of(encoding)
     cdef const Entry *entries = entries_of(table)
     cdef const Entry *entry
     cdef uint32_t age = age_of(encoding, encoding.names[field.hash % HPACK_BUCKETS])
@@ -168,7 +168,7 @@ cdef inline uint32_t find_static(uint32_t known, const Field *field) noexcept no
 
 
 cdef void keep(Encoding *encoding, const Field *field, uint32_t mark) noexcept nogil:
-    cdef Table *table = table_of(encoding)
+    cdef DynamicTable *table = table_of(encoding)
     cdef Entry *entry = table_add(table, field.name_len, field.value_len)
     cdef char *line
     cdef uint32_t i
@@ -250,7 +250,7 @@ cdef int32_t hpack_status(Encoding *encoding, uint32_t status, uint8_t *to, uint
 
 
 cdef int32_t hpack_begin(Encoding *encoding, uint8_t *to, uint8_t *end) noexcept nogil:
-    cdef const Table *table = table_of(encoding)
+    cdef const DynamicTable *table = table_of(encoding)
     cdef uint32_t n = 0
     if not encoding.announce:
         return 0

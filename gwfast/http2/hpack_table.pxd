@@ -3,7 +3,7 @@
 # A field lies in a table as the line that HTTP/1.1 has for it, so that a head which is decoded can leave as it is. A
 # dynamic table is one block: its owner allocates table_bytes(most) of it, and frees it; nothing else is allocated.
 #
-#     | Table | oldest line ... newest line | >>>      free      <<< | newest Entry ... oldest Entry |
+#     | DynamicTable | oldest line ... newest line | >>>      free      <<< | newest Entry ... oldest Entry |
 #             0                             head                    low                           room
 #
 # What is evicted is only forgotten; when the two ends meet, what is alive is moved apart. The 32 bytes by which RFC 7541
@@ -45,7 +45,7 @@ cdef struct Entry:
     uint16_t older_name        # searched tables: numbers of the entries before it in the two chains it is in
     uint16_t older_mark
 
-cdef struct Table:
+cdef struct DynamicTable:
     uint32_t most              # what `max` may be: SETTINGS_HEADER_TABLE_SIZE
     uint32_t max               # the maximum that the encoder chose (RFC 7541 4.2)
     uint32_t size              # as RFC 7541 4.1 counts it
@@ -59,16 +59,16 @@ cdef struct Table:
 # Bytes of a block for a table of at most this size.
 cdef size_t table_bytes(uint32_t most) noexcept nogil
 # Makes an empty table of a block; `most` is also its first maximum.
-cdef void table_start(Table *table, uint32_t most) noexcept nogil
+cdef void table_start(DynamicTable *table, uint32_t most) noexcept nogil
 # Folds a table to what is in it: how many bytes of its block it needs until it is unfolded, which a block of table_bytes(most)
 # has room for again. Between the two nothing is asked of it.
-cdef size_t table_fold(Table *table) noexcept nogil
-cdef void table_unfold(Table *table) noexcept nogil
+cdef size_t table_fold(DynamicTable *table) noexcept nogil
+cdef void table_unfold(DynamicTable *table) noexcept nogil
 # Changes the maximum to `max`, which is at most `most`; evicts what has no room.
-cdef void table_resize(Table *table, uint32_t max) noexcept nogil
+cdef void table_resize(DynamicTable *table, uint32_t max) noexcept nogil
 # Adds an entry for a name and a value, evicting others; the caller writes their line to line_of(). NULL where it is larger
 # than the table, which is empty then (RFC 7541 4.4).
-cdef Entry *table_add(Table *table, uint32_t name_len, uint32_t value_len) noexcept nogil
+cdef Entry *table_add(DynamicTable *table, uint32_t name_len, uint32_t value_len) noexcept nogil
 
 cdef const Entry *static_entries() noexcept nogil
 cdef const char *static_lines() noexcept nogil
@@ -78,14 +78,14 @@ cdef uint32_t static_name(const char *name, uint32_t n, uint32_t hash) noexcept 
 # FieldId or Pseudo of a name in lower case.
 cdef uint16_t name_id(const char *name, uint32_t n) noexcept nogil
 
-cdef inline char *block_of(const Table *table) noexcept nogil:
+cdef inline char *block_of(const DynamicTable *table) noexcept nogil:
     return <char *>(table + 1)
 
 # The newest first: entry i has index STATIC_ENTRIES + 1 + i.
-cdef inline Entry *entries_of(const Table *table) noexcept nogil:
+cdef inline Entry *entries_of(const DynamicTable *table) noexcept nogil:
     return <Entry *>(block_of(table) + table.low)
 
-cdef inline char *line_of(const Table *table, const Entry *entry) noexcept nogil:
+cdef inline char *line_of(const DynamicTable *table, const Entry *entry) noexcept nogil:
     return block_of(table) + <uint32_t>(entry.at - table.base)
 
 cdef inline uint32_t line_length(uint32_t name_len, uint32_t value_len) noexcept nogil:
@@ -113,4 +113,4 @@ cdef inline void set_field(Field *field, const Entry *entry, const char *line, u
     field.id = entry.id
     field.flags = flags
 
-cdef list entries_list(const Table *table)      # for the doors: [(name, value)...]
+cdef list entries_list(const DynamicTable *table)      # for the doors: [(name, value)...]

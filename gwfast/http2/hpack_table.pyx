@@ -100,10 +100,10 @@ cdef inline uint32_t room_of(uint32_t most) noexcept nogil:
 
 
 cdef size_t table_bytes(uint32_t most) noexcept nogil:
-    return sizeof(Table) + room_of(most)
+    return sizeof(DynamicTable) + room_of(most)
 
 
-cdef void table_start(Table *table, uint32_t most) noexcept nogil:
+cdef void table_start(DynamicTable *table, uint32_t most) noexcept nogil:
     table.most = table.max = most
     table.size = table.count = table.head = table.base = 0
     table.room = <uint16_t>room_of(most)
@@ -111,20 +111,20 @@ cdef void table_start(Table *table, uint32_t most) noexcept nogil:
     table.must_update = 0
 
 
-cdef inline void evict_to(Table *table, uint32_t size) noexcept nogil:
+cdef inline void evict_to(DynamicTable *table, uint32_t size) noexcept nogil:
     cdef const Entry *newest = entries_of(table)
     while table.size > size:
         table.count -= 1
         table.size -= newest[table.count].name_len + newest[table.count].value_len + ENTRY_OVERHEAD
 
 
-cdef void table_resize(Table *table, uint32_t max) noexcept nogil:
+cdef void table_resize(DynamicTable *table, uint32_t max) noexcept nogil:
     table.max = max
     evict_to(table, max)
 
 
 # Moves the lines that are alive to the block's beginning, and their entries to its end.
-cdef void pack(Table *table) noexcept nogil:
+cdef void pack(DynamicTable *table) noexcept nogil:
     cdef char *block = block_of(table)
     cdef uint32_t low = table.room - table.count * <uint32_t>sizeof(Entry)
     cdef uint32_t first = table.head
@@ -137,7 +137,7 @@ cdef void pack(Table *table) noexcept nogil:
     table.low = low
 
 
-cdef size_t table_fold(Table *table) noexcept nogil:
+cdef size_t table_fold(DynamicTable *table) noexcept nogil:
     cdef char *block = block_of(table)
     cdef uint32_t n = table.count * <uint32_t>sizeof(Entry)
     cdef uint32_t low
@@ -146,10 +146,10 @@ cdef size_t table_fold(Table *table) noexcept nogil:
     memmove(block + low, block + table.low, n)
     table.low = low
     table.room = <uint16_t>(low + n)
-    return sizeof(Table) + table.room
+    return sizeof(DynamicTable) + table.room
 
 
-cdef void table_unfold(Table *table) noexcept nogil:
+cdef void table_unfold(DynamicTable *table) noexcept nogil:
     cdef char *block = block_of(table)
     cdef uint32_t n = table.count * <uint32_t>sizeof(Entry)
     cdef uint32_t low = room_of(table.most) - n
@@ -158,7 +158,7 @@ cdef void table_unfold(Table *table) noexcept nogil:
     table.room = <uint16_t>room_of(table.most)
 
 
-cdef Entry *table_add(Table *table, uint32_t name_len, uint32_t value_len) noexcept nogil:
+cdef Entry *table_add(DynamicTable *table, uint32_t name_len, uint32_t value_len) noexcept nogil:
     cdef uint32_t size = name_len + value_len + ENTRY_OVERHEAD
     cdef Entry *entry
     if size > table.max:
@@ -179,7 +179,7 @@ cdef Entry *table_add(Table *table, uint32_t name_len, uint32_t value_len) noexc
 
 
 # For the doors of the decoder and the encoder: the entries, newest first.
-cdef list entries_list(const Table *table):
+cdef list entries_list(const DynamicTable *table):
     cdef const Entry *entries = entries_of(table)
     cdef const char *line
     found = []

@@ -32,43 +32,43 @@ cdef enum:
 
 
 @cython.no_gc
-cdef class Multiplex(Client):
+cdef class Http2Output(Client):
     cdef void fail(self, uint32_t code) noexcept:
         pass
 
-    cdef void remove(self, Stream stream) noexcept:
+    cdef void remove(self, ClientStream stream) noexcept:
         pass
 
     cdef void rearm(self) noexcept:
         pass
 
-    cdef void pend(self, Stream stream) noexcept:
+    cdef void pend(self, ClientStream stream) noexcept:
         stream.pending = True
         stream.queue_next = NULL
         if self.pending != NULL:
-            (<Stream>self.pending_last).queue_next = <PyObject *>stream
+            (<ClientStream>self.pending_last).queue_next = <PyObject *>stream
         else:
             self.pending = <PyObject *>stream
         self.pending_last = <PyObject *>stream
 
     cdef void launch_pending(self) noexcept:
         """Let the streams that were begun go to their backends, with what has come of their bodies."""
-        cdef Stream stream
+        cdef ClientStream stream
         while self.pending != NULL:
-            stream = <Stream>self.pending
+            stream = <ClientStream>self.pending
             self.forget_pending(stream)
             if stream.exchange is not None:
                 stream.exchange.launch()
 
-    cdef void forget_pending(self, Stream stream) noexcept:
+    cdef void forget_pending(self, ClientStream stream) noexcept:
         cdef PyObject *before = NULL
         cdef PyObject *at = self.pending
         if not stream.pending:
             return
         while at != <PyObject *>stream:
-            before, at = at, (<Stream>at).queue_next
+            before, at = at, (<ClientStream>at).queue_next
         if before != NULL:
-            (<Stream>before).queue_next = stream.queue_next
+            (<ClientStream>before).queue_next = stream.queue_next
         else:
             self.pending = stream.queue_next
         if self.pending_last == at:
@@ -122,7 +122,7 @@ cdef class Multiplex(Client):
             step = min(n, self.peer.frame)
             type, flags = FRAME_CONTINUATION, 0
 
-    cdef size_t put_data(self, Stream stream, const char *at, size_t n, bint end) noexcept:
+    cdef size_t put_data(self, ClientStream stream, const char *at, size_t n, bint end) noexcept:
         """Frame as much of it as the windows and the socket take: how much that was."""
         cdef size_t sent = 0
         cdef int64_t step
@@ -153,26 +153,26 @@ cdef class Multiplex(Client):
             p = <uint8_t *>self.gather.base + self.gather.end
             self.gather.end += <uint32_t>(put_rst_stream(p, stream, code) - p)
 
-    cdef void enqueue(self, Stream stream) noexcept:
+    cdef void enqueue(self, ClientStream stream) noexcept:
         if stream.queued:
             return
         stream.queued = True
         stream.queue_next = NULL
         if self.queue_last != NULL:
-            (<Stream>self.queue_last).queue_next = <PyObject *>stream
+            (<ClientStream>self.queue_last).queue_next = <PyObject *>stream
         else:
             self.queue_first = <PyObject *>stream
         self.queue_last = <PyObject *>stream
 
-    cdef void unqueue(self, Stream stream) noexcept:
+    cdef void unqueue(self, ClientStream stream) noexcept:
         cdef PyObject *before = NULL
         cdef PyObject *at = self.queue_first
         if not stream.queued:
             return
         while at != <PyObject *>stream:
-            before, at = at, (<Stream>at).queue_next
+            before, at = at, (<ClientStream>at).queue_next
         if before != NULL:
-            (<Stream>before).queue_next = stream.queue_next
+            (<ClientStream>before).queue_next = stream.queue_next
         else:
             self.queue_first = stream.queue_next
         if self.queue_last == at:
@@ -182,11 +182,11 @@ cdef class Multiplex(Client):
 
     cdef void pump_queue(self) noexcept:
         """Give each stream that waits a frame, in turn, while there is room."""
-        cdef Stream stream
+        cdef ClientStream stream
         cdef uint32_t step
         cdef size_t sent
         while self.queue_first != NULL and self.out.base == NULL and self.window > 0 and not self.closed:
-            stream = <Stream>self.queue_first
+            stream = <ClientStream>self.queue_first
             self.unqueue(stream)
             if stream.out.base == NULL or stream.window <= 0:
                 continue
@@ -208,7 +208,7 @@ cdef class Multiplex(Client):
             if not stream.closed:
                 stream.settle()
 
-    cdef void owe(self, Stream stream, uint32_t n) noexcept:
+    cdef void owe(self, ClientStream stream, uint32_t n) noexcept:
         """Give the client back what was used of its windows, half a window at once."""
         cdef uint8_t *p
         self.owed += n
@@ -229,7 +229,7 @@ cdef class Multiplex(Client):
 
 @cython.final
 @cython.no_gc
-cdef class Stream(Downstream):
+cdef class ClientStream(Downstream):
     # -- the request's body --------------------------------------------------------------------------------------------
 
     cdef bint wants(self) noexcept:
@@ -240,7 +240,7 @@ cdef class Stream(Downstream):
 
     cdef void take_data(self, char *at, uint32_t n, bint end) noexcept:
         """Payload that came, and with it the end (behind which `trailing` may lie)."""
-        cdef Multiplex conn = self.conn
+        cdef Http2Output conn = self.conn
         self.remote_ended = end
         if self.exchange is None:      # it was answered: nobody asks for the rest
             conn.owe(self, n)
@@ -399,7 +399,7 @@ cdef class Stream(Downstream):
         self.local_ended = ends
         return 0
 
-    cdef void go_on(self) noexcept:    # 100 (Continue)
+    cdef void send_continue(self) noexcept:    # 100 (Continue)
         cdef uint8_t *to = <uint8_t *>self.loop.output
         cdef int32_t length = encode_status(self.conn.encoder, 100, to, to + self.loop.scratch)
         self.put_block(to, length, False)
@@ -460,7 +460,7 @@ cdef class Stream(Downstream):
 
     cdef void settle(self) noexcept:
         """Let go of the stream when nothing more has to be sent."""
-        cdef Multiplex conn = self.conn
+        cdef Http2Output conn = self.conn
         if self.exchange is not None or not self.local_ended or self.out.base != NULL:
             return
         if not self.remote_ended:

@@ -197,12 +197,12 @@ class Discovery:
             while True:
                 self._asked.clear()
                 try:
-                    fine = await self._look()
+                    complete = await self._look()
                 except Exception as error:
                     self._log.bug("what the API server has was not taken; it is tried again", error)
-                    fine = False
-                asked = await self._wait((POLL if self._blind else None) if fine else retry)
-                retry = RETRY if asked or fine else min(retry * 2, RETRY_MOST)
+                    complete = False
+                asked = await self._wait((POLL if self._blind else None) if complete else retry)
+                retry = RETRY if asked or complete else min(retry * 2, RETRY_MOST)
         finally:
             definitions.cancel()
 

@@ -1,13 +1,13 @@
 # The way of a connection, or of a client's datagrams, that is not HTTP: rule, backend, endpoint; what is counted and logged.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from gwfast.exchange.exchange cimport Gateway, Table
+from gwfast.exchange.exchange cimport Gateway, MappedTable
 from gwfast.table.layout cimport Backend, Bind, Endpoint, Image, Listener, Rule
 from gwfast.tls.records cimport Session
 from gwfast.upstream.pool cimport State
 
-cdef class Way:
+cdef class Flow:
     cdef Gateway gateway
-    cdef Table table
+    cdef MappedTable table
     cdef const Listener *listener
     cdef const Rule *rule
     cdef const Backend *backend

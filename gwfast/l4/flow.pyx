@@ -30,7 +30,7 @@ cdef bint is_at(const State *state, const Endpoint *endpoint) noexcept nogil:
 
 @cython.final
 @cython.no_gc
-cdef class Way:
+cdef class Flow:
     cdef int find(self, const Bind *bind, const char *name, uint32_t n) noexcept:
         cdef const Choice *choice
         cdef Found found
@@ -71,7 +71,7 @@ cdef class Way:
             self.state = NULL
 
     cdef bint renew(self, const Bind *bind) noexcept:
-        cdef Table table = self.gateway.table
+        cdef MappedTable table = self.gateway.table
         cdef const Backend *backend = NULL
         cdef const Choice *choice
         cdef Found found
@@ -105,9 +105,9 @@ cdef class Way:
         return NO_BACKEND
 
     cdef bint enter(self, const Endpoint *endpoint, const Backend *backend) noexcept:
-        """Count where the endpoint is counted now: one that went and came back has another slot or sign."""
+        """Count where the endpoint is counted now: one that went and came back has another slot or generation."""
         cdef State *state = self.state
-        if state.slot == endpoint.slot and state.sign == endpoint.sign:
+        if state.slot == endpoint.slot and state.generation == endpoint.generation:
             return True
         state = self.gateway.upstreams.state(endpoint, backend)
         if state == NULL:

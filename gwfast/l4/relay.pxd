@@ -8,13 +8,13 @@ from libc.stdint cimport uint8_t, uint32_t
 from gwfast.engine.clients cimport Client
 from gwfast.engine.loop cimport Buf, Peer
 from gwfast.upstream.pool cimport Upstream, Waiter
-from gwfast.l4.flow cimport Way
+from gwfast.l4.flow cimport Flow
 
 cdef class Leg(Waiter):        # the backend's side
     cdef Relay relay
 
 cdef class Relay(Client):
-    cdef Way way
+    cdef Flow flow
     cdef Leg leg
     cdef Upstream upstream
     cdef Buf name              # of SNI, for the log

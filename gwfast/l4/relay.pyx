@@ -36,7 +36,7 @@ cdef class Leg(Waiter):
         cdef Relay relay = self.relay
         cdef Upstream upstream = relay.upstream
         relay.suspect()
-        relay.way.fault = <uint8_t>fault
+        relay.flow.fault = <uint8_t>fault
         relay.upstream = None
         upstream.close()
         relay.attempt()
@@ -54,15 +54,15 @@ cdef class Relay(Client):
 
     cdef void begin(self, const char *name, uint32_t name_n, const char *at, size_t n) noexcept:
         cdef int fault
-        self.way = Way.__new__(Way)
-        self.way.gateway = self.gateway
+        self.flow = Flow.__new__(Flow)
+        self.flow.gateway = self.gateway
         self.leg = Leg.__new__(Leg)
         self.leg.relay = self
         if append(&self.loop.pool, &self.name, name, name_n) < 0 or append(&self.loop.pool, &self.first, at, n) < 0:
             self.finish(FAULT_INTERNAL, True)
             return
-        self.way.bytes_in = n
-        fault = self.way.find(self.bind(), name, name_n)
+        self.flow.bytes_in = n
+        fault = self.flow.find(self.bind(), name, name_n)
         if fault:
             self.finish(fault, False)
         else:
@@ -72,9 +72,9 @@ cdef class Relay(Client):
         """Connect to an endpoint, and to another one where that fails at once."""
         cdef State *state
         while True:
-            state = self.way.next()
+            state = self.flow.next()
             if state == NULL:
-                self.finish(self.way.fault if self.way.fault else FAULT_CONNECT, False)
+                self.finish(self.flow.fault if self.flow.fault else FAULT_CONNECT, False)
                 return
             self.upstream = self.gateway.upstreams.dial(state)
             if self.upstream is not None:
@@ -83,15 +83,15 @@ cdef class Relay(Client):
             self.suspect()
 
     cdef void suspect(self) noexcept:
-        self.gateway.upstreams.suspect(self.way.state)
-        if self.way.backend.flags:
-            self.gateway.upstreams.failed(self.way.state, self.way.table.image, self.way.backend)
+        self.gateway.upstreams.suspect(self.flow.state)
+        if self.flow.backend.flags:
+            self.gateway.upstreams.failed(self.flow.state, self.flow.table.image, self.flow.backend)
 
     cdef void opened(self) noexcept:
         self.ready = True
-        if self.way.backend.flags:
-            health_fine(self.way.state.health)
-        self.way.fault = FAULT_NONE
+        if self.flow.backend.flags:
+            health_fine(self.flow.state.health)
+        self.flow.fault = FAULT_NONE
         if self.first.base != NULL:
             if self.upstream.send(self.first.base + self.first.start, waiting(&self.first)) < 0:
                 self.deaf(errno == EPIPE)
@@ -142,7 +142,7 @@ cdef class Relay(Client):
                 break
             n = carry(self, upstream, TAKE) if bulk else self.read(self.loop.input, TAKE)
             if n > 0:
-                self.way.bytes_in += n
+                self.flow.bytes_in += n
                 self.busy()
                 if not bulk and upstream.send(self.loop.input, n) < 0:
                     self.deaf(errno == EPIPE)
@@ -180,7 +180,7 @@ cdef class Relay(Client):
                 return
             n = carry(upstream, self, TAKE) if bulk else upstream.read(self.loop.reply, TAKE)
             if n > 0:
-                self.way.bytes_out += n
+                self.flow.bytes_out += n
                 self.busy()
                 if not bulk and self.send(self.loop.reply, n) < 0:
                     self.finish(FAULT_CLIENT_GONE, True)
@@ -220,14 +220,14 @@ cdef class Relay(Client):
         cdef Upstream upstream = self.upstream
         if self.closed:
             return
-        self.way.fault = <uint8_t>fault
+        self.flow.fault = <uint8_t>fault
         self.upstream = None
         self.leg.relay = None
         if upstream is not None:
             if reset:
                 hard(upstream)
             upstream.close()
-        self.way.end(self.address, self.address_n, self.name.base + self.name.start if self.name.base != NULL else NULL,
+        self.flow.end(self.address, self.address_n, self.name.base + self.name.start if self.name.base != NULL else NULL,
                      waiting(&self.name), self.tls)
         release(&self.loop.pool, &self.name)
         release(&self.loop.pool, &self.first)

@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 from gwfast.engine.clients cimport Clients
 from gwfast.engine.loop cimport Peer
-from gwfast.l4.flow cimport Way
+from gwfast.l4.flow cimport Flow
 
 cdef enum:
     LOCAL = 24             # bytes that say at which of our addresses a datagram came
@@ -50,7 +50,7 @@ cdef class UdpClient(Peer):
 cdef class UdpSession(Peer):
     cdef UdpSocket home
     cdef UdpClient apart       # None: its client's datagrams come by `home`
-    cdef Way way
+    cdef Flow flow
     cdef Ends ends
     cdef uint32_t hash
     cdef PyObject *next        # in its chain

@@ -160,7 +160,7 @@ cdef class UdpSocket(Peer):
             session = self.admit(ends)
             if session is None:
                 return
-        session.way.bytes_in += n
+        session.flow.bytes_in += n
         self.used(session)
         if send(session.fd, self.loop.input, n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 and errno == ECONNREFUSED:
             session.refused()
@@ -193,14 +193,14 @@ cdef class UdpSocket(Peer):
         session.home, session.loop, session.ends = self, self.loop, ends[0]
         raw_address(<sockaddr_storage *>ends.client, raw)
         address_text(raw, session.address, &session.address_n)
-        session.way = Way.__new__(Way)
-        session.way.gateway = gateway
-        fault = session.way.find(gateway.table.bind(self.bind_id), NULL, 0)
+        session.flow = Flow.__new__(Flow)
+        session.flow.gateway = gateway
+        fault = session.flow.find(gateway.table.bind(self.bind_id), NULL, 0)
         if fault == 0 and session.connect() < 0:
             fault = FAULT_CONNECT
         if fault:
-            session.way.fault = <uint8_t>fault
-            session.way.end(session.address, session.address_n, NULL, 0, None)
+            session.flow.fault = <uint8_t>fault
+            session.flow.end(session.address, session.address_n, NULL, 0, None)
             return None
         session.hash = self.chain(ends)
         session.next = self.table[session.hash]
@@ -291,7 +291,7 @@ cdef class UdpSession(Peer):
         """A socket of our own to an endpoint; another one where that cannot be. -1: none."""
         cdef State *state
         while True:
-            state = self.way.next()
+            state = self.flow.next()
             if state == NULL:
                 return -1
             self.fd = socket(AF_INET if state.address_n == sizeof(sockaddr_in) else AF_INET6,
@@ -322,17 +322,17 @@ cdef class UdpSession(Peer):
 
     cdef bint is_right(self) noexcept:
         """Whether its client is still led to its endpoint: asked once for each table."""
-        cdef Gateway gateway = self.way.gateway
-        return self.way.table is gateway.table or self.way.renew(gateway.table.bind(self.home.bind_id))
+        cdef Gateway gateway = self.flow.gateway
+        return self.flow.table is gateway.table or self.flow.renew(gateway.table.bind(self.home.bind_id))
 
     cdef bint moves(self) noexcept:
         """Whether what its client sends belongs elsewhere; it is over then."""
         cdef uint64_t now = self.loop.now_ms
         if self.is_right():
-            if not self.way.backend.flags or now < self.look_ms or not is_out(self.way.state.health, now):
+            if not self.flow.backend.flags or now < self.look_ms or not is_out(self.flow.state.health, now):
                 return False
             self.look_ms = now + LOOK_MS
-            if not self.way.may_move():
+            if not self.flow.may_move():
                 return False
         self.home.clients.gateway.counters.totals.udp_moved += 1
         self.finish(FAULT_NONE)
@@ -347,14 +347,14 @@ cdef class UdpSession(Peer):
                 if errno != EAGAIN and errno != EINTR:
                     self.refused()
                 return
-            self.way.bytes_out += n
+            self.flow.bytes_out += n
             if right:              # what an endpoint still says that is gone arrives, and keeps nobody there
                 self.home.used(self)
             gw_answer(self.home.fd, self.loop.reply, n, self.ends.client, self.ends.client_n, self.ends.local)
 
     cdef void refused(self) noexcept:
         """Nobody listens there (ICMP): the client's next datagram begins anew, if it can at another endpoint."""
-        self.home.clients.gateway.upstreams.suspect(self.way.state)
+        self.home.clients.gateway.upstreams.suspect(self.flow.state)
         self.finish(FAULT_CONNECT)
 
     cdef void on_deadline(self) noexcept:
@@ -363,8 +363,8 @@ cdef class UdpSession(Peer):
     cdef void finish(self, int fault) noexcept:
         if self.closed:
             return
-        self.way.fault = <uint8_t>fault
-        self.way.end(self.address, self.address_n, NULL, 0, None)
+        self.flow.fault = <uint8_t>fault
+        self.flow.end(self.address, self.address_n, NULL, 0, None)
         self.home.forget(self)
         if self.apart is not None:
             self.apart.close()

@@ -26,8 +26,8 @@ from msgspec import Struct, field, msgpack
 from msgspec.structs import replace
 
 from gwfast.config.model import GRPCRouteFilter, HTTPRouteFilter, Key
-from gwfast.graph.model import (Attachment, BackendNode, Certificate, FrontNode, Graph, Led, ListenerNode, ListenerTLS, Refused,
-                                RouteNode, RuleNode, Target, over_tls)
+from gwfast.graph.model import (Attachment, BackendNode, Certificate, FrontNode, Graph, FilterTarget, ListenerNode, ListenerTLS,
+                                Refused, RouteNode, RuleNode, Target, over_tls)
 from gwfast.plan import ir, precedence
 from gwfast.plan.filters import crosses, plan_filters
 from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Endpoints, Entry, Filter, Listener, Plan, RetryBudget, Rule,
@@ -36,7 +36,7 @@ from gwfast.plan.matches import calls, plan_matches, preflights
 from gwfast.plan.order import Order
 from gwfast.plan.policies import plan_budget, plan_retry, plan_session, plan_timeouts
 from gwfast.plan.problems import of_rule
-from gwfast.sharing import SHARED, changed, changes, difference, find, together
+from gwfast.sharing import SHARED, changed, changes, difference, find, interned
 
 TRANSPORTS = {"HTTP": "http", "HTTPS": "tls", "TLS": "tls", "TCP": "tcp", "UDP": "udp"}
 ALPN = {"http": ("h2", "http/1.1"), "ws": ("http/1.1",), "h2c": ("h2",), "tcp": ()}  # by what is spoken to the backend
@@ -67,7 +67,7 @@ class _Way(NamedTuple):
         """Return what of it matters to a route."""
         return self if node.kind == "GRPCRoute" else self._replace(shared=False)
 
-    def place(self, node: BackendNode | Led) -> Place:
+    def place(self, node: BackendNode | FilterTarget) -> Place:
         """Return where a backendRef or a filter leads; '' where it is refused."""
         target = node.passed if self.passthrough and node.passed else node.target
         return (target, self.certificate) if self.certificate and over_tls(target) else target
@@ -182,7 +182,7 @@ class Builder:
 
     def _front(self, table: _Table, node: ListenerNode) -> Rule | None:
         """Return the filters of a listener as a rule without backends, and hold what they lead to."""
-        places = {table.way.place(each) for each in node.front.led} - {""} if node.front else set()
+        places = {table.way.place(each) for each in node.front.filter_targets} - {""} if node.front else set()
         for place in places:
             self._use(place)
         for place in table.places:
@@ -363,13 +363,13 @@ def _certificate(found: Certificate) -> ir.Certificate:
 
 def _route_key(node: RouteNode, way: _Way) -> _RouteKey:
     """What a planned route is known by. `way` is what matters to it."""
-    tells = way.shared or any(each.passed or over_tls(each.target) for rule in node.rules for each in rule.leads())
+    tells = way.shared or any(each.passed or over_tls(each.target) for rule in node.rules for each in rule.targets())
     return (node.key, way) if tells else node.key
 
 
 def _places(node: RouteNode, way: _Way) -> set[Place]:
     """Where a planned route leads."""
-    places = {way.place(each) for rule in node.rules if not rule.dropped for each in rule.leads()}
+    places = {way.place(each) for rule in node.rules if not rule.dropped for each in rule.targets()}
     places.discard("")
     return places
 
@@ -416,31 +416,31 @@ def _entries(node: RouteNode, way: _Way, backends: Mapping[Place, Backend],
 def _rule(node: RouteNode, rule: RuleNode, way: _Way, backends: Mapping[Place, Backend]) -> Rule:
     metadata, source, written = node.resource.metadata, node.resource.source, rule.rule
     filtered = node.kind in ("HTTPRoute", "GRPCRoute")
-    filters = _filters(written.filters, rule.refused, _led(rule, way, backends)) if filtered else ()
+    filters = _filters(written.filters, rule.refused, _filter_targets(rule, way, backends)) if filtered else ()
     weighted = [_weighted(each, written.backend_refs[each.index].filters if filtered else (),
-                          backends.get(way.place(each)), _led(each, way, backends)) for each in rule.backends]
+                          backends.get(way.place(each)), _filter_targets(each, way, backends)) for each in rule.backends]
     return Rule(kind=node.key.kind, namespace=metadata.namespace, route=metadata.name, index=rule.index,
                 name=written.name or "", filters=filters,
                 timeouts=plan_timeouts(getattr(written, "timeouts", None)), retry=plan_retry(getattr(written, "retry", None)),
                 session=plan_session(getattr(written, "session_persistence", None)),
-                source=source, backends=together(*weighted), created=_instant(metadata.creation_timestamp))
+                source=source, backends=interned(*weighted), created=_instant(metadata.creation_timestamp))
 
 
 def _front_rule(node: ListenerNode, way: _Way, backends: Mapping[Place, Backend]) -> Rule:
     front, owner = node.front, node.owner
     return Rule(kind=owner.kind, namespace=owner.namespace, route=owner.name, index=0, name=node.name,
-                filters=_filters(front.filters, front.refused, _led(front, way, backends)))
+                filters=_filters(front.filters, front.refused, _filter_targets(front, way, backends)))
 
 
-def _led(node: RuleNode | BackendNode | FrontNode, way: _Way, backends: Mapping[Place, Backend]) -> dict[int, Backend | Led]:
+def _filter_targets(node: RuleNode | BackendNode | FrontNode, way: _Way, backends: Mapping) -> dict[int, Backend | FilterTarget]:
     """Return the backends (or filters in Python) that filters of a rule or backendRef lead to, by the place of the filter."""
-    return {each.index: each if each.extension else backends[way.place(each)] for each in node.led
-            if each.extension or each.target} if node.led else {}
+    return {each.index: each if each.extension else backends[way.place(each)] for each in node.filter_targets
+            if each.extension or each.target} if node.filter_targets else {}
 
 
 def _weighted(node: BackendNode, written: tuple, backend: Backend | None,
-              led: Mapping[int, Backend | Led]) -> WeightedBackend:
-    filters = _filters(written, node.refused, led)
+              filter_targets: Mapping[int, Backend | FilterTarget]) -> WeightedBackend:
+    filters = _filters(written, node.refused, filter_targets)
     if backend is None:
         return WeightedBackend(weight=node.weight, status=node.status or 500, filters=filters)
     if not filters:
@@ -454,10 +454,10 @@ def _plain(weight: int, backend: Backend) -> WeightedBackend:
 
 
 def _filters(written: tuple[HTTPRouteFilter | GRPCRouteFilter, ...], refused: tuple[Refused, ...],
-             led: Mapping[int, Backend | Led]) -> tuple[Filter, ...]:
-    if not led and not refused:
+             filter_targets: Mapping[int, Backend | FilterTarget]) -> tuple[Filter, ...]:
+    if not filter_targets and not refused:
         return _plain_filters(written)
-    filters = plan_filters(written, led)
+    filters = plan_filters(written, filter_targets)
     answers = {each.index: AnswerFilter(status=each.status, reason=f"{each.message or each.type} ({each.reason})")
                for each in refused}
     return tuple(one for i, each in enumerate(filters) if (one := answers.get(i, each)) is not None)

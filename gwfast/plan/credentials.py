@@ -5,8 +5,8 @@
 - Blobs are msgpack, each there once: (chain, key) of a certificate, the settings of a listener or of a backend.
 - listeners, names and backends are sorted runs of 64-bit numbers, each with a run of blob numbers beside it, so that a
   reader finds one among ten thousand by bisection in the mapping, and reads no other.
-- A listener's names are those of its certificates: identity('<sign> <name>') leads to a list of their blobs, an ECDSA and an
-  RSA certificate of one name side by side.
+- A listener's names are those of its certificates: identity('<listener id> <name>') leads to a list of their blobs, an ECDSA
+  and an RSA certificate of one name side by side.
 - The block lives in a sealed memfd that only workers are given: keys are never on a disk.
 """
 import fcntl
@@ -56,9 +56,9 @@ class Pair(msgspec.Struct, frozen=True, array_like=True):
     digest: str
 
 
-def name_identity(sign: int, name: str) -> int:
+def name_identity(listener_id: int, name: str) -> int:
     """Return what the certificates of a listener for this name ('a.example', '*.example') are found by."""
-    return identity(f"{sign} {name}")
+    return identity(f"{listener_id} {name}")
 
 
 def credentials(plan: Plan) -> bytes:
@@ -118,13 +118,13 @@ class _Block:
         self._numbers: dict[bytes, int] = {}
 
     def made(self, listeners: dict[str, ServerTLS], backends: Iterable[BackendTLS]) -> bytes:
-        signs, names = {}, {}
+        listener_ids, names = {}, {}
         for name, tls in listeners.items():
-            sign = identity(name)
-            signs[sign] = self._listener(sign, tls, names)
+            listener_id = identity(name)
+            listener_ids[listener_id] = self._listener(listener_id, tls, names)
         targets = {each.id: self._backend(each) for each in backends}
         named = {key: self._number(msgspec.msgpack.encode(numbers)) for key, numbers in names.items()}
-        return self._laid_out([signs, named, targets])
+        return self._laid_out([listener_ids, named, targets])
 
     def _laid_out(self, runs: list[dict[int, int]]) -> bytes:
         places, at = array("Q", [0]), 0
@@ -152,13 +152,13 @@ class _Block:
     def _pair(self, certificate: Certificate) -> int:
         return self._number(msgspec.msgpack.encode(Pair(certificate.chain, certificate.key, certificate.digest)))
 
-    def _listener(self, sign: int, tls: ServerTLS, names: dict[int, list[int]]) -> int:
+    def _listener(self, listener_id: int, tls: ServerTLS, names: dict[int, list[int]]) -> int:
         numbers = tuple(map(self._pair, tls.certificates))
         for number, certificate in zip(numbers, tls.certificates, strict=True):
             for name in certificate.names:
-                names.setdefault(name_identity(sign, name.lower()), []).append(number)
+                names.setdefault(name_identity(listener_id, name.lower()), []).append(number)
         # Tickets are bound to this (limits of what a session resumes): the listener, and how it looks at its clients.
-        of = (sign, tls.min_version, tls.ciphers, tls.client_ca, tls.client_mode, tls.alpn)
+        of = (listener_id, tls.min_version, tls.ciphers, tls.client_ca, tls.client_mode, tls.alpn)
         mark = digest(msgspec.msgpack.encode(of), 16)
         others = tuple(number for number, each in zip(numbers, tls.certificates, strict=True)
                        if set(each.names) == set(tls.certificates[0].names))

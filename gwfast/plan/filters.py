@@ -19,7 +19,7 @@ from typing import Any
 
 from gwfast.config.model import PythonFilter
 from gwfast.config.validate import seconds
-from gwfast.graph.model import Led
+from gwfast.graph.model import FilterTarget
 from gwfast.grammar import FRAMING, SINGLE, is_token
 from gwfast.plan.ir import (AnswerFilter, AuthorizeFilter, Backend, CorsFilter, ExtensionFilter, Filter, HeaderFilter,
                             MirrorFilter, PathModifier, RedirectFilter, RewriteFilter, Rule)
@@ -29,10 +29,11 @@ _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def plan_filters(filters: Iterable[Any],
-                 led: Mapping[int, Backend | Led] = MappingProxyType({})) -> tuple[Filter | None, ...]:
-    """Return the plan's filters for those of one rule or one backendRef, None for a mirror that leads nowhere. `led` are
-    the backends that they lead to, by their place."""
-    return tuple(_LEADS[each.type](each, led.get(i)) if each.type in _LEADS else _one(each) for i, each in enumerate(filters))
+                 filter_targets: Mapping[int, Backend | FilterTarget] = MappingProxyType({})) -> tuple[Filter | None, ...]:
+    """Return the plan's filters for those of one rule or one backendRef, None for a mirror that leads nowhere. `filter_targets`
+    are the backends that they lead to, by their place."""
+    return tuple(_LEADS[each.type](each, filter_targets.get(i)) if each.type in _LEADS else _one(each)
+                 for i, each in enumerate(filters))
 
 
 def _mirror(each: Any, backend: Backend | None) -> Filter | None:
@@ -108,7 +109,7 @@ def _authorize(each: Any, backend: Backend | None) -> Filter:
                            answers=names[1], max_body=size)
 
 
-def _extension(each: Any, written: Led | None) -> Filter:
+def _extension(each: Any, written: FilterTarget | None) -> Filter:
     if written is None:            # the graph has told why
         return AnswerFilter(status=500, reason="the extension is not there")
     return plan_extension(written.extension, written.code)

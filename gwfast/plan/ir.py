@@ -16,7 +16,7 @@ matched as a request for '/' at the name that its SNI says ('' where there is no
 
 Every object is immutable. Building again after a change reuses each object that did not change (the same
 identity), so that whoever turns a plan into a table can keep what it made of it. Sequences that may be long (entries,
-hosts, backends, endpoints) are tuples or sharing.Run, which shares its pieces with the one before.
+hosts, backends, endpoints) are tuples or sharing.LongSequence, which shares its pieces with the one before.
 
 Every hostname and field name is lower-case; every path is normalised as a request's is (absolute, unreserved octets
 decoded, no escapes of '/', no dot segments).

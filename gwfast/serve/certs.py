@@ -14,7 +14,7 @@ workers are forked and live as long as the gateway; then it is moved to its list
 every worker and after every reload. What a ticket resumes is bound to its listener and to how that looks at clients (the
 session id context): a client that was not asked for a certificate there is asked here (CVE-2025-23419). What it costs:
 - OpenSSL is in memory before the first handshake (some 6 MiB, shared by all processes), where the files mention TLS at the
-  start, and so is a nursery, which has the roots for workers that replace others (`spawn`; some 3 MiB).
+  start, and so is a fork server, which has the roots for workers that replace others (`spawn`; some 3 MiB).
 - Where TLS comes with a later reload, the roots of each worker are its own until the gateway is started again: a client
   that comes to another worker begins a new session.
 - The keys of tickets live as long as the gateway. Who steals its memory can read the TLS 1.2 sessions that were given
@@ -37,7 +37,7 @@ from gwfast import limits
 
 from gwfast.tls import records
 from gwfast.plan.credentials import HEADER, MAGIC, BackendSettings, Pair, ServerSettings, name_identity
-from gwfast.serve import lean
+from gwfast.serve import light_imports
 
 # TLS 1.2: Mozilla's intermediate list (ssl-config.mozilla.org), AEAD with forward secrecy alone, without its DHE: nginx has that
 # only with parameters of its own, and clients can make a server compute for nothing by it (CVE-2002-20001). TLS 1.3: its three.
@@ -60,7 +60,7 @@ _roots: dict[str, records.Setting] = {}
 def roots() -> dict[str, records.Setting]:
     """Return the settings that connections of clients begin with, by their lowest version; make them the first time."""
     if not _roots:
-        lean.load_openssl()  # before the fork, so that all share it
+        light_imports.load_openssl()  # before the fork, so that all share it
         for version in ("1.2", "1.3"):
             _roots[version] = records.Setting(_server_context(version))
     return _roots
@@ -95,14 +95,14 @@ class Certs:
         """Say whether a descriptor is of the memfd that this was made of."""
         return os.fstat(fd).st_ino == self._file
 
-    def server(self, sign: int, sni: bytes) -> records.Setting:
+    def server(self, listener_id: int, sni: bytes) -> records.Setting:
         """Return what a handshake begins with on the listener with this identity, for a client that asks for `sni` (lower case;
         b'': it names nobody). KeyError: there is no such listener; OpenSSL.SSL.Error: OpenSSL refuses its settings."""
-        found = self._asked.get((sign, sni))
+        found = self._asked.get((listener_id, sni))
         if found is None:
             if len(self._asked) >= limits.TLS_CONTEXTS:
                 self._asked.clear()
-            found = self._asked[sign, sni] = self._server(sign, sni.decode("ascii"))
+            found = self._asked[listener_id, sni] = self._server(listener_id, sni.decode("ascii"))
         return found
 
     def client(self, tls: int) -> tuple[records.Setting, bytes]:
@@ -122,16 +122,16 @@ class Certs:
 
         return words(certificate)
 
-    def _server(self, sign: int, sni: str) -> records.Setting:
-        settings = _settings(self._blob(self._find(0, sign)))
-        numbers = self._named(sign, sni) or settings.certificates
+    def _server(self, listener_id: int, sni: str) -> records.Setting:
+        settings = _settings(self._blob(self._find(0, listener_id)))
+        numbers = self._named(listener_id, sni) or settings.certificates
         pairs = self._pairs(numbers)
         return self._kept((settings.digest, *[pair.digest for pair in pairs]), lambda: _server_setting(settings, pairs))
 
-    def _named(self, sign: int, sni: str) -> tuple[int, ...]:
+    def _named(self, listener_id: int, sni: str) -> tuple[int, ...]:
         for name in (sni, "*." + sni.partition(".")[2]):
             try:
-                return _numbers(self._blob(self._find(1, name_identity(sign, name))))
+                return _numbers(self._blob(self._find(1, name_identity(listener_id, name))))
             except KeyError:
                 continue
         return ()

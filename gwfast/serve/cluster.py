@@ -14,19 +14,19 @@ from gwfast.kubernetes.source import KubernetesSource
 from gwfast.observe.log import Log
 from gwfast.serve.handover import Inheritance
 from gwfast.serve.options import ServeOptions
-from gwfast.serve.spawn import Nursery, Process
+from gwfast.serve.spawn import ForkServer, Process
 from gwfast.serve.supervisor import supervise
 
 
-async def supervise_cluster(where: Access, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery,
-                            maker: Callable[..., Maker], given: Inheritance | None = None) -> int:
+async def supervise_cluster(where: Access, options: ServeOptions, log: Log, processes: list[Process],
+                            fork_server: ForkServer, maker: Callable[..., Maker], given: Inheritance | None = None) -> int:
     """Run a gateway on this event loop until a signal ends it; return the exit status. maker: controller.selected.Maker."""
     client = Client(where, log=log)
     source = KubernetesSource(client, where.server, namespaces=options.watch_namespaces,
                               controller_name=options.controller_name, log=log)
     try:
         reporter = _reporter(where, client, source, options, log, maker)
-        return await supervise(source, options, log, processes, nursery, reporter, given)
+        return await supervise(source, options, log, processes, fork_server, reporter, given)
     finally:
         await client.close()
 

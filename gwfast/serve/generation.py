@@ -1,5 +1,5 @@
 """From a source to a table, again and again: the stages in a row, each kept between reloads so that a change costs what
-changed. Runs aside (the supervisor's loop stays free), in whichever thread it is asked to, in one at a time, and knows nothing of
+changed. It runs in a thread beside the supervisor's event loop, whichever it is asked in, in one at a time, and knows nothing of
 sockets or processes; `prepare` alone may run beside the rest.
 
 Rule: a resource that a stage fails on, which is a bug, is held back (config.quarantine), and all others go on.

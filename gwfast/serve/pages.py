@@ -61,7 +61,7 @@ class Pages:
             "ready": self._of.ready,
             "generation": self._of.stats.generation,
             "workers": [{"pid": member.pid, "generation": member.applied, "stuck": member.vital.stuck}
-                        for member in self._of.crew.members],
+                        for member in self._of.pool.members],
             "ports": [_port(port) for port in self._of.ports],
             "unresolved": self._of.resolver.failed,
             "backends": {key: {"endpoints": standing.endpoints, "out": standing.out, "unhealthy": standing.unhealthy}
@@ -72,7 +72,7 @@ class Pages:
     async def config(self) -> Answer:
         if self._of.reading is None:
             return Answer(503, b"not read yet\n")
-        return Answer(200, await self._of.aside.run(_plan_json, self._of.reading.plan), JSON)
+        return Answer(200, await self._of.background.run(_plan_json, self._of.reading.plan), JSON)
 
     async def reload(self) -> Answer:
         failures = self._of.stats.rounds_failed
@@ -91,7 +91,7 @@ class Pages:
         return _json({"upgraded": True, **msgspec.to_builtins(done)})
 
     def _located(self) -> Awaitable[list[Problem]]:
-        return self._of.aside.run(locate, self._of.problems)
+        return self._of.background.run(locate, self._of.problems)
 
 
 def _port(port: Port) -> dict:

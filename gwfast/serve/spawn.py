@@ -1,12 +1,12 @@
 """How workers come to be.
 
-    Nursery     a process forked while this one is still small, with one thread and no event loop. It forks the first
+    ForkServer  a process forked while this one is still small, with one thread and no event loop. It forks the first
                 workers and, as long as it lives, those in the place of one that died: each shares the memory of the
                 interpreter, of all that both import, and what `certs.roots` made before
-    another()   without a nursery: by now nothing here can fork cleanly, so it has an interpreter of its own
+    another()   without a fork server: by now nothing here can fork cleanly, so it has an interpreter of its own
 
-Both give a Process: a child of this process, and our end of its control socket. Who forks for the nursery ends at once, and
-its child becomes ours (PR_SET_CHILD_SUBREAPER), so that we are told how it ends. A nursery that stays costs some 3 MiB;
+Both give a Process: a child of this process, and our end of its control socket. Who forks for the fork server ends at once, and
+its child becomes ours (PR_SET_CHILD_SUBREAPER), so that we are told how it ends. A fork server that stays costs some 3 MiB;
 that is for gateways that have ticket keys to share.
 """
 import contextlib
@@ -29,7 +29,7 @@ from gwfast.serve import worker
 from gwfast.serve.control import pair
 
 PR_SET_CHILD_SUBREAPER = 36
-PATIENCE = 1.0  # seconds for a fork; then the nursery counts as gone
+PATIENCE = 1.0  # seconds for a fork; then the fork server counts as gone
 
 
 class Process(NamedTuple):
@@ -39,7 +39,7 @@ class Process(NamedTuple):
     end: socket.socket
 
 
-class Nursery:
+class ForkServer:
     """Where workers are forked, to its end with this process."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Nursery:
         self._end.settimeout(PATIENCE)
 
     def worker(self) -> Process:
-        """Fork a worker; where the nursery is gone, start one by itself."""
+        """Fork a worker; where the fork server is gone, start one by itself."""
         ours, theirs = pair()
         with theirs:
             try:
@@ -94,10 +94,10 @@ def another() -> Process:
 
 
 def _nurse(end: socket.socket) -> None:
-    """Be the nursery: fork a worker for each control socket that comes, say its process id; until the supervisor is gone."""
+    """Be the fork server: fork a worker for each control socket that comes, say its process id; until the supervisor is gone."""
     libc = ctypes.CDLL(None)
     libc.prctl(worker.PR_SET_PDEATHSIG, signal.SIGTERM)
-    libc.prctl(worker.PR_SET_NAME, b"gwfast-nursery")
+    libc.prctl(worker.PR_SET_NAME, b"gwfast-fork-server")
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     while True:
@@ -115,7 +115,7 @@ def _fork_twice(descriptor: int) -> bytes:
     try:
         between = os.fork()
         if not between:
-            _hatch(write, descriptor)
+            _become(write, descriptor)
         os.close(write)
         os.waitpid(between, 0)
         return os.read(read, 32)
@@ -126,7 +126,7 @@ def _fork_twice(descriptor: int) -> bytes:
         os.close(read)
 
 
-def _hatch(to: int, descriptor: int) -> None:
+def _become(to: int, descriptor: int) -> None:
     """Fork a worker, write its process id and end, so that it is the supervisor's."""
     between = os.getpid()
     try:

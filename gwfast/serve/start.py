@@ -1,4 +1,4 @@
-"""What must hold before a gateway starts, and what is odd: each is one line that says what to do."""
+"""What must hold before a gateway starts, and what is unusual: each is one line that says what to do."""
 import errno
 import os
 import resource

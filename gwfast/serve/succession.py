@@ -41,7 +41,7 @@ class Succession:
         self._keeper = None  # the socket to who keeps the place of the first of us, once we serve
         keeps = not (given and given.keeper) and not notify.wanted()
         self.upgrades = Upgrades(loop, log, options.upgrade_timeout, self._state, self._handed, self._refused,
-                                 lambda: supervisor.crew.part(PART), keeps=keeps)
+                                 lambda: supervisor.pool.part(PART), keeps=keeps)
 
     # ---- To take over
 
@@ -132,7 +132,7 @@ class Succession:
         idle = not of.reading.judged and bool(of.reading.graph.idle)
         if self._keeper is not None:
             keeper = self._keeper.fileno()
-        return State(pid=os.getpid(), ports=ports, admin=of.admin.descriptors, session_key=of.crew.session_key, keeper=keeper,
+        return State(pid=os.getpid(), ports=ports, admin=of.admin.descriptors, session_key=of.pool.session_key, keeper=keeper,
                      serves=not idle, wrong=[what for what, problem in of.reading.wrong().items() if not problem.stands])
 
     def _handed(self, heir: Heir) -> None:
@@ -153,8 +153,8 @@ class Succession:
         end = time.monotonic() + self._options.drain_timeout + LATE
         left = set(map(tuple, self.heir.ready.left))
         for port in [port for port in of.ports if (port.address, port.port, port.udp) in left]:
-            of.crew.unlisten(port)
-        of.crew.finish(handed_over=True)
+            of.pool.unlisten(port)
+        of.pool.finish(handed_over=True)
         notify.notify(MAINPID=self.heir.pid)
         of.ports.close()
         if told_to_end:
@@ -172,7 +172,7 @@ class Succession:
         """Become a keeper, see there."""
         ours = self.heir.keeper
         program = _program()
-        workers = [member.pid for member in self._of.crew.members if member.pid]
+        workers = [member.pid for member in self._of.pool.members if member.pid]
         main, fd = (self.heir.pid, ours.detach()) if ours is not None else (0, -1)
         arguments = [str(each) for each in (main, fd, max(0.0, end - time.monotonic()), *workers)]
         sink.finish()

@@ -40,15 +40,15 @@ from gwfast.observe.log import Log
 from gwfast.observe.routes import RouteCounts
 from gwfast.plan.ir import Endpoints, Plan
 from gwfast.serve import pidfile
-from gwfast.serve.aside import Aside
-from gwfast.serve.crew import Crew
+from gwfast.serve.background import BackgroundThread
+from gwfast.serve.worker_pool import WorkerPool
 from gwfast.serve.follower import Follower
 from gwfast.serve.generation import Pipeline, Published, Reading
 from gwfast.serve.handover import Inheritance
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.pages import OWN, PUBLIC, pages
 from gwfast.serve.sockets import Ports, Wanted, explain
-from gwfast.serve.spawn import Nursery, Process
+from gwfast.serve.spawn import ForkServer, Process
 from gwfast.serve.succession import Succession
 from gwfast.serve.told import identity, port_problem
 
@@ -63,16 +63,16 @@ COLLECT_AGAIN = 0.05  # where a round was under way
 PROBLEMS = 100  # that one round writes to the log; `gwfast check` and /status tell all
 
 
-async def supervise(source: Source, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery,
+async def supervise(source: Source, options: ServeOptions, log: Log, processes: list[Process], fork_server: ForkServer,
                     follower: Follower | None = None, given: Inheritance | None = None) -> int:
     """Run a gateway on this event loop until a signal ends it; return the exit status. given: what it takes over."""
-    return await Supervisor(asyncio.get_running_loop(), source, options, log, processes, nursery, follower, given).run()
+    return await Supervisor(asyncio.get_running_loop(), source, options, log, processes, fork_server, follower, given).run()
 
 
 class Supervisor:
     """Everything of one gateway but its traffic."""
 
-    def __init__(self, loop, source: Source, options: ServeOptions, log: Log, processes: list[Process], nursery: Nursery,
+    def __init__(self, loop, source: Source, options: ServeOptions, log: Log, processes: list[Process], fork_server: ForkServer,
                  follower: Follower | None = None, given: Inheritance | None = None):
         self._loop = loop
         self.source = source
@@ -80,15 +80,15 @@ class Supervisor:
         self._options = options
         self._log = log
         self.stats = metrics.Stats(workers=options.workers)
-        self.aside, self._brisk = Aside(loop, "pipeline"), Aside(loop, "pipeline-brief")
+        self.background, self._brisk = BackgroundThread(loop, "pipeline"), BackgroundThread(loop, "pipeline-brief")
         self.pipeline = Pipeline(source, options, bug=lambda *what: loop.call_soon_threadsafe(self._failed, *what))
         self.ports = Ports(options.workers, options.bind, options.port_map, options.backlog,
                            given.ports if given else ())
         self.counters = counters.create(options.workers, options.route_metrics + 2)
         self.counted = RouteCounts(partial(counters.read, self.counters))
-        self._nursery = nursery
-        self.crew = Crew(loop, options, self.counters, self.ports, self.stats, log, processes,
-                         nursery.worker)
+        self._fork_server = fork_server
+        self.pool = WorkerPool(loop, options, self.counters, self.ports, self.stats, log, processes,
+                         fork_server.worker)
         in_cluster = bool(options.controller or options.kubernetes)
         self.resolver = Resolver(loop, lambda: self._ask(set()), options.dns_refresh,
                                  allowed=elsewhere if in_cluster else lambda address: True)
@@ -121,7 +121,7 @@ class Supervisor:
         self._loop.set_exception_handler(self._bug)
         if not await self._begin_admin():
             return 1
-        self.crew.start()
+        self.pool.start()
         if self._options.watch:
             self.source.watch(self._loop, self._ask, self._log.warning)
         self._ask(None)
@@ -210,13 +210,13 @@ class Supervisor:
                 self.succession.give_up(f"a configuration did not become a table: {error}")
             self.stats.reload_seconds = time.monotonic() - begin
             self._busy, self._changes = False, self._changes + 1
-            self.aside.run(self.pipeline.prepare)
+            self.background.run(self.pipeline.prepare)
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
             if not self._collected:
                 self._collect()
-                self.aside.be_nice()  # until now there was no traffic to be nice to
+                self.background.be_nice()  # until now there was no traffic to be nice to
 
     def _collect(self) -> None:
         """Find cycles, between rounds, in what is new: what was there the last time stays, and would take long to look at. What
@@ -234,7 +234,7 @@ class Supervisor:
 
     async def _round(self, changed: set[str] | None) -> None:
         begin = time.monotonic()
-        hand = self._brisk if changed and self.source.brief else self.aside
+        hand = self._brisk if changed and self.source.brief else self.background
         addresses, table = await self._advance(hand, changed)
         plan = self.reading.plan
         binds = [Wanted(bind.key, bind.address, bind.port, bind.transport, bind.target_port) for bind in plan.binds]
@@ -247,7 +247,7 @@ class Supervisor:
             self._publish(plan, addresses, *table)
         self.pipeline.accept()
         taking = self.succession.given is not None
-        if taking and not await self.succession.may_serve(await self.crew.settled(self.stats.generation, APPLY_WAIT)):
+        if taking and not await self.succession.may_serve(await self.pool.settled(self.stats.generation, APPLY_WAIT)):
             return
         freed = self._listen(binds)
         if taking:
@@ -267,7 +267,7 @@ class Supervisor:
         self._retry_ports(freed)
         self._await_turn()
 
-    async def _advance(self, hand: Aside, changed: set[str] | None) -> tuple[dict[str, tuple], Published | None]:
+    async def _advance(self, hand: BackgroundThread, changed: set[str] | None) -> tuple[dict[str, tuple], Published | None]:
         """Read what changed, if anything did; return the addresses that were looked up and, where that is all that it takes, the
         table of what was read."""
         addresses, table = {each.key: self.resolver.endpoints(each) for each in self._named}, None
@@ -293,8 +293,8 @@ class Supervisor:
     @property
     def processes(self) -> dict[str, int]:
         """The process ids of the gateway, by what each is."""
-        workers = {f"worker-{member.index}": member.pid for member in self.crew.members}
-        processes = {"supervisor": os.getpid(), "nursery": self._nursery.pid, **workers}
+        workers = {f"worker-{member.index}": member.pid for member in self.pool.members}
+        processes = {"supervisor": os.getpid(), "fork-server": self._fork_server.pid, **workers}
         return {name: pid for name, pid in processes.items() if pid}
 
     async def _look_up(self, plan: Plan) -> dict[str, tuple]:
@@ -309,7 +309,7 @@ class Supervisor:
         self.counted.assign(self.pipeline.counter_names, self.pipeline.backend_names)
         self._tell_uncounted(*self.pipeline.uncounted)
         self.health.follow(self.pipeline.watched)
-        self.crew.publish(generation, table)
+        self.pool.publish(generation, table)
         with self._apart("probes go on as they were"):
             self._probe(table)
         self.stats.generation, self.stats.image_bytes = generation, size
@@ -338,11 +338,11 @@ class Supervisor:
         """Let the workers accept where they do not yet, and no more where nothing is wanted now; whether a port came free."""
         for port in self.ports:
             if port.sockets and not port.listening:
-                self.crew.listen(port)
+                self.pool.listen(port)
                 self._log.info("listening", address=port.where, port=port.spec_port)
         gone = self.ports.keep(binds)
         for port in gone:
-            self.crew.unlisten(port)
+            self.pool.unlisten(port)
             self._log.info("no longer listening", address=port.where, port=port.spec_port)
         return bool(gone)
 
@@ -369,7 +369,7 @@ class Supervisor:
     async def _settle(self, begin: float, news: bool) -> bool:
         """Wait until the workers serve the table; whether they do."""
         generation = self.stats.generation
-        settled = await self.crew.settled(generation, APPLY_WAIT)
+        settled = await self.pool.settled(generation, APPLY_WAIT)
         if not settled:
             self._log.warning("a worker has not taken the table yet", generation=generation)
         self.stats.reloads += 1
@@ -402,7 +402,7 @@ class Supervisor:
         problems += [port_problem(port, self.reading) for port in failed]
         known, now = ({identity(problem) for problem in each} for each in (self.problems, problems))
         new = [problem for problem in problems if identity(problem) not in known]
-        for problem in await self.aside.run(locate, new[:PROBLEMS]) if new else ():
+        for problem in await self.background.run(locate, new[:PROBLEMS]) if new else ():
             write = {"error": self._log.error, "warning": self._log.warning}.get(problem.severity, self._log.info)
             where = {name: text for name in ("source", "resource", "field") if (text := str(getattr(problem, name)))}
             write(problem.message, **where, reason=problem.reason)
@@ -439,7 +439,7 @@ class Supervisor:
             self._log.info("draining", signal=signal.Signals(number).name, at_most_s=self._options.drain_timeout)
         else:
             self._log.info("stopping at once", signal=signal.Signals(number).name)
-            self.crew.abort()
+            self.pool.abort()
         self.stopping.set()
 
     async def _drain(self) -> None:
@@ -449,15 +449,15 @@ class Supervisor:
         self.resolver.close()
         self.prober.close()
         if self._signals <= 1:
-            self.crew.finish()
+            self.pool.finish()
         self.ports.close()
-        if not await self.crew.gone(self._options.drain_timeout + 1):
-            self.crew.kill()
-            await self.crew.gone(1)
+        if not await self.pool.gone(self._options.drain_timeout + 1):
+            self.pool.kill()
+            await self.pool.gone(1)
         self.admin.close()
         pidfile.remove(self._options.pid_file)
         self.succession.end(self._exit)
-        self.aside.close()
+        self.background.close()
         self._brisk.close()
         self._log.info("gwfast ends")
 

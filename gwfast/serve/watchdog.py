@@ -73,12 +73,12 @@ class Vital:
 
 
 class Watchdog:
-    """Looks after the members of a crew. moved(member) is told when one gets stuck and when one is back."""
+    """Looks after the members of the pool. moved(member) is told when one gets stuck and when one is back."""
 
-    def __init__(self, loop, counters: int, crew, limit: float, stats: Stats, log: Log, moved: Callable):
+    def __init__(self, loop, counters: int, pool, limit: float, stats: Stats, log: Log, moved: Callable):
         self._loop = loop
         self._pulse = Pulse(counters)
-        self._crew = crew
+        self._pool = pool
         self._limit = limit or float("inf")
         self._stats = stats
         self._log = log
@@ -97,12 +97,12 @@ class Watchdog:
 
     def look(self, passed: float) -> None:
         """Compare every worker's count with what it was `passed` seconds ago."""
-        for member, beat in zip(self._crew.members, self._pulse.beats(), strict=True):
+        for member, beat in zip(self._pool.members, self._pulse.beats(), strict=True):
             vital = member.vital
             if not member.pid:
                 continue
             if vital.silent and _state(member.pid) == "Z":  # a child of its own keeps the control socket open
-                self._crew.ended(member)
+                self._pool.ended(member)
                 continue
             if beat != vital.beat:
                 vital.beat = beat
@@ -135,8 +135,8 @@ class Watchdog:
                 os.kill(member.pid, signal.SIGKILL)
 
     def _patience(self, member) -> float:
-        if self._crew.ending:
-            alone = all(other.vital.stuck for other in self._crew.members if other.pid)
+        if self._pool.ending:
+            alone = all(other.vital.stuck for other in self._pool.members if other.pid)
             return limits.WORKER_SILENT_DRAIN if alone else float("inf")
         if _traced(member.pid):
             return float("inf")

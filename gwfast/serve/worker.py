@@ -1,6 +1,6 @@
 """A worker: one process, one thread, one engine nested in uvloop.
 
-Forked by the nursery (see `spawn`), or run as `python -m gwfast.serve.worker FD` where that is gone, with one end of a
+Forked by the fork server (see `spawn`), or run as `python -m gwfast.serve.worker FD` where that is gone, with one end of a
 control socket; everything else comes over it. Rules:
 - imports little, so that a worker is small and back soon;
 - ends when it has drained, when it is told to, and (after draining) when the supervisor is gone: no orphans;

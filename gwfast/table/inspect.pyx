@@ -39,7 +39,7 @@ def rules(buffer):
 
 
 def binds(buffer):
-    """Return what each bind of an image is: {id: (port, Transport, [(listener id, sign, ListenerMode, ClientAuth)])}."""
+    """Return what each bind of an image is: {id: (port, Transport, [(listener id, identity, ListenerMode, ClientAuth)])}."""
     cdef Py_buffer view
     PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
     cdef const Image *image = <const Image *>view.buf
@@ -57,7 +57,7 @@ def binds(buffer):
 
 
 cdef tuple listener_told(const Image *image, const Listener *listener):
-    return string(image, listener.id), listener.sign, listener.mode, listener.client_auth
+    return string(image, listener.id), listener.identity, listener.mode, listener.client_auth
 
 
 cdef str string(const Image *image, Text t):
@@ -71,7 +71,7 @@ cdef str rule_id(const Image *image, const Rule *rule):
 cdef dict rule_told(const Image *image, const Rule *rule):
     told = {
         "name": string(image, rule.name), "flags": rule.flags, "counter": rule.counter, "total": rule.total,
-        "pick": (rule.pick_at, rule.pick_sign), "empty": rule.empty_status,
+        "pick": (rule.pick_at, rule.pick_generation), "empty": rule.empty_status,
         "ops": [op_told(image, op_at(image, i)) for i in range(rule.ops.first, rule.ops.first + rule.ops.count)],
         "choices": [choice_told(image, i)
                     for i in range(rule.choices.first, rule.choices.first + rule.choices.count + rule.idle)],
@@ -147,7 +147,7 @@ cdef dict choice_told(const Image *image, uint32_t i):
 cdef tuple endpoint_told(const Endpoint *endpoint):
     cdef bytes address = (<const char *>endpoint.address)[:16 if endpoint.family == 6 else 4]
     family = socket.AF_INET6 if endpoint.family == 6 else socket.AF_INET
-    return socket.inet_ntop(family, address), endpoint.port, endpoint.slot, endpoint.sign
+    return socket.inet_ntop(family, address), endpoint.port, endpoint.slot, endpoint.generation
 
 
 OPS = {OP_REQUEST_SET: "OP_REQUEST_SET", OP_REQUEST_ADD: "OP_REQUEST_ADD", OP_REQUEST_REMOVE: "OP_REQUEST_REMOVE",
@@ -163,23 +163,23 @@ def endpoint_failed(Counters counters not None, const unsigned char[::1] buffer,
     cdef const Image *image = <const Image *>&buffer[0]
     cdef const Backend *one = backend_at(image, backend)
     cdef const Endpoint *where = endpoint_at(image, one.endpoints.first + i)
-    return health_failed(counters.health, health_of(counters.health, where.slot, where.sign), image, one, now_ms)
+    return health_failed(counters.health, health_of(counters.health, where.slot, where.generation), image, one, now_ms)
 
 
-def place_at(Counters counters not None, uint32_t slot, uint32_t sign, uint32_t most):
+def place_at(Counters counters not None, uint32_t slot, uint32_t generation, uint32_t most):
     """Take one of `most` places at an endpoint as this worker does; whether there was one."""
-    cdef Health *health = health_of(counters.health, slot, sign)
+    cdef Health *health = health_of(counters.health, slot, generation)
     return health != NULL and place_taken(health, counters.places + slot, most)
 
 
-def leave_place(Counters counters not None, uint32_t slot, uint32_t sign):
+def leave_place(Counters counters not None, uint32_t slot, uint32_t generation):
     """Give a place back as this worker does."""
-    cdef Health *health = health_of(counters.health, slot, sign)
+    cdef Health *health = health_of(counters.health, slot, generation)
     if health != NULL:
         places_left(health, counters.places + slot, 1)
 
 
-def busy_at(Counters counters not None, uint32_t slot, uint32_t sign):
+def busy_at(Counters counters not None, uint32_t slot, uint32_t generation):
     """Return how many places are taken at an endpoint, by all workers."""
-    cdef Health *health = health_of(counters.health, slot, sign)
+    cdef Health *health = health_of(counters.health, slot, generation)
     return health.busy if health != NULL else 0

@@ -73,8 +73,8 @@ cdef struct Mirror:        # of every `denominator` requests, `numerator` are se
     uint32_t backend
     uint32_t numerator     # at least 1
     uint32_t denominator   # equal to it: every one
-    uint32_t pick_at       # as in Rule: one slot of the selector's state, sign << 32 | what has gathered
-    uint32_t pick_sign
+    uint32_t pick_at       # as in Rule: one slot of the selector's state, generation << 32 | what has gathered
+    uint32_t pick_generation
     uint32_t pad
 
 cdef struct Authorizer:    # of an ExternalAuth filter
@@ -148,7 +148,7 @@ cdef struct Rule:
     Span choices
     uint64_t total         # sum of the weights of choices; 0: no backend can be chosen, answer `empty_status`
     uint32_t pick_at       # first slot of the selector's state in each worker's memory (see _pick)
-    uint32_t pick_sign     # changes when the weights change; a worker resets state that carries another sign
+    uint32_t pick_generation     # changes when the weights change; a worker resets state that carries another generation
     uint16_t empty_status  # 500
     uint16_t pad
     uint32_t policy        # with RULE_POLICY
@@ -193,7 +193,7 @@ cdef struct Backend:
 
 cdef struct Endpoint:
     uint32_t slot          # stable while the endpoint lives: index into each worker's endpoint states
-    uint32_t sign          # changes when the slot is given to another address, protocol or TLS settings
+    uint32_t generation    # changes when the slot is given to another address, protocol or TLS settings
     uint8_t family         # 4 or 6
     uint8_t pad
     uint16_t port          # host byte order
@@ -214,7 +214,7 @@ cdef enum ClientAuth:      # certificates of clients
     AUTH_ANY               # AllowInsecureFallback
 
 cdef struct Listener:
-    uint64_t sign          # identity of `id`: stable over images, and the key of its TLS settings in the credentials
+    uint64_t identity      # identity of `id`: stable over images, and the key of its TLS settings in the credentials
     Text id                # 'namespace/gateway/listener'
     Text hostname          # '' for any
     uint32_t hosts         # index of its hosts: private to _match

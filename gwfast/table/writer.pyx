@@ -330,7 +330,7 @@ cdef class Writer:
     cdef uint32_t listener(self, object listener) except? 0:
         cdef ssize_t at = self.listeners.push(sizeof(Listener))
         cdef Listener *out = <Listener *>(self.listeners.at + at)
-        out.sign = ir.identity(listener.id)
+        out.identity = ir.identity(listener.id)
         self.texts.put(listener.id, &out.id)
         self.texts.put(listener.hostname, &out.hostname)
         (<ListenerBlock>self.listener_blocks[listener.id]).places.append(at)
@@ -599,7 +599,7 @@ cdef class Writer:
             raise ValueError(f"{rule.id}: the sum of the weights is {out.total}")
         if len(weighted) > 1:
             block.weights = tuple([item.weight for item in weighted])
-            out.pick_at, out.pick_sign = self.registry.take_pick(rule.id, block.weights)
+            out.pick_at, out.pick_generation = self.registry.take_pick(rule.id, block.weights)
         return 0
 
     # Rules that send everything to one backend share its Choice.
@@ -739,7 +739,7 @@ cdef class Writer:
             block.shares = block.shares or []
             identity = f"{block.rule.id}/mirrors/{len(block.shares)}"
             block.shares.append((identity, (item.numerator, item.denominator)))
-            out.pick_at, out.pick_sign = self.registry.take_pick(identity, (item.numerator, item.denominator))
+            out.pick_at, out.pick_generation = self.registry.take_pick(identity, (item.numerator, item.denominator))
         at = self.mirrors.push(sizeof(Mirror))
         (<Mirror *>(self.mirrors.at + at))[0] = out
         return <uint32_t>(at // sizeof(Mirror))
@@ -920,7 +920,7 @@ cdef class Writer:
                 continue
             endpoint.port = port
             identity = (ip, port, block.backend.dialect)
-            endpoint.slot, endpoint.sign = self.registry.take_endpoint(*identity)
+            endpoint.slot, endpoint.generation = self.registry.take_endpoint(*identity)
             held.append(identity)
             at = self.endpoints.push(sizeof(Endpoint))
             memcpy(self.endpoints.at + <ssize_t>at, &endpoint, sizeof(Endpoint))

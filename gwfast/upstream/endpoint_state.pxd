@@ -3,12 +3,12 @@
 #   failures -> (as many in a row as the policy says, whoever saw them) -> ejected_until -> it is back by itself
 #
 # Rules
-# - A cell belongs to the endpoint whose sign it carries. Signs grow: who comes with a newer one takes the cell over, who
-#   comes with an older one (a table of before) leaves it alone.
+# - A cell belongs to the endpoint whose generation it carries. Generations grow: who comes with a newer one takes the cell over,
+#   who comes with an older one (a table of before) leaves it alone.
 # - Failures are counted atomically by all workers. Who ejects holds the lock, so that the share of a backend's endpoints
 #   that is out never exceeds what its policy allows; who does not get the lock tries again with the next failure. A lock
 #   that a dead worker left is taken over.
-# - The supervisor marks whom its probes found unhealthy (endpoints.probes), and nobody else does. A mark is a sign, so it
+# - The supervisor marks whom its probes found unhealthy (endpoints.probes), and nobody else does. A mark is a generation, so it
 #   holds for no other endpoint that comes into the slot, and no worker has to take it away.
 # - An endpoint is ejected for ejection_ms times how often that happened; each ejection_ms that it then serves makes it one
 #   less.
@@ -30,19 +30,19 @@ cdef enum:
     SLOWEST = 102               # a tenth (Envoy)
 
 cdef struct Health:        # a cache line
-    uint32_t sign          # of its endpoint
+    uint32_t generation          # of its endpoint
     uint32_t failures      # in a row
     uint64_t ejected_until # ms; over: it serves
     uint32_t ejections     # less those that are forgiven
     uint32_t total         # ejections ever
-    uint32_t unhealthy     # the sign of whom probes found so; 0: nobody
+    uint32_t unhealthy     # the generation of whom probes found so; 0: nobody
     uint32_t busy          # requests under way, of whom a policy limits
     uint32_t last          # 1 + the worker that took the last place
     uint64_t since         # ms: when it came, or probes found it healthy again
     uint64_t pad[2]
 
 cdef struct Places:        # of an endpoint's `busy`, one worker's
-    uint32_t sign
+    uint32_t generation
     uint32_t count
     uint64_t wanted        # ms: when it last found that there was none
 
@@ -56,8 +56,8 @@ cdef inline size_t health_size(uint32_t workers) noexcept nogil:
 cdef inline Places *places_of(HealthFile *file, uint32_t worker) noexcept nogil:
     return <Places *>(<Health *>(file + 1) + HEALTH_SLOTS) + <size_t>worker * HEALTH_SLOTS
 
-cdef Health *health_of(HealthFile *file, uint32_t slot, uint32_t sign) noexcept nogil     # NULL: has none
-cdef void health_mark(HealthFile *file, uint32_t slot, uint32_t sign, bint unhealthy) noexcept nogil
+cdef Health *health_of(HealthFile *file, uint32_t slot, uint32_t generation) noexcept nogil     # NULL: has none
+cdef void health_mark(HealthFile *file, uint32_t slot, uint32_t generation, bint unhealthy) noexcept nogil
 # One more failure: whether that ejected it.
 cdef bint health_failed(HealthFile *file, Health *health, const Image *image, const Backend *backend,
                         uint64_t now) noexcept nogil
@@ -74,7 +74,7 @@ cdef void places_forgotten(HealthFile *file, uint32_t worker, const Places *had)
 cdef uint32_t warmth(const Health *health, uint64_t window, uint64_t now) noexcept nogil
 
 cdef inline bint is_out(const Health *health, uint64_t now) noexcept nogil:
-    return health != NULL and (health.ejected_until > now or health.unhealthy == health.sign)
+    return health != NULL and (health.ejected_until > now or health.unhealthy == health.generation)
 
 cdef inline void health_fine(Health *health) noexcept nogil:
     if health != NULL and health.failures:     # read first: the line stays shared while all is well

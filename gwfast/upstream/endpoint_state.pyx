@@ -13,7 +13,7 @@ cdef extern from * nogil:
         while (!__atomic_compare_exchange_n(at, &was, was > n ? was - n : 0, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
     }
     #define gw_put(at, value) __atomic_store_n(at, value, __ATOMIC_RELEASE)
-    static inline int gw_swap_sign(unsigned *at, unsigned was, unsigned is) {
+    static inline int gw_swap_generation(unsigned *at, unsigned was, unsigned is) {
         return __atomic_compare_exchange_n(at, &was, is, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
     }
     static inline int gw_add_below(unsigned *at, unsigned most) {       /* one more, where it is less */
@@ -31,9 +31,9 @@ cdef extern from * nogil:
     uint32_t gw_add_some(uint32_t *at, uint32_t n)
     void gw_take(uint32_t *at, uint32_t n)
     void gw_put(uint64_t *at, uint64_t value)
-    void gw_put_sign "gw_put"(uint32_t *at, uint32_t value)
+    void gw_put_generation "gw_put"(uint32_t *at, uint32_t value)
     bint gw_swap(uint64_t *at, uint64_t was, uint64_t value)
-    bint gw_swap_sign(uint32_t *at, uint32_t was, uint32_t value)
+    bint gw_swap_generation(uint32_t *at, uint32_t was, uint32_t value)
     bint gw_add_below(uint32_t *at, uint32_t most)
 
 
@@ -47,19 +47,19 @@ cdef uint64_t clock_ms() noexcept nogil:
     return <uint64_t>now.tv_sec * 1000 + now.tv_nsec // 1000000
 
 
-cdef Health *health_of(HealthFile *file, uint32_t slot, uint32_t sign) noexcept nogil:
+cdef Health *health_of(HealthFile *file, uint32_t slot, uint32_t generation) noexcept nogil:
     cdef Health *health
     cdef uint32_t was, busy
     if file == NULL or slot >= HEALTH_SLOTS:
         return NULL
     health = cell(file, slot)
-    if health.sign == sign:
+    if health.generation == generation:
         return health
-    was, busy = health.sign, health.busy
-    if <int32_t>(sign - was) < 0:
+    was, busy = health.generation, health.busy
+    if <int32_t>(generation - was) < 0:
         return NULL
-    if not gw_swap_sign(&health.sign, was, sign):
-        return health_of(file, slot, sign)
+    if not gw_swap_generation(&health.generation, was, generation):
+        return health_of(file, slot, generation)
     # whoever comes meanwhile counts already: what was there before is taken away, not all
     gw_take(&health.busy, busy)
     health.ejected_until = 0
@@ -68,14 +68,14 @@ cdef Health *health_of(HealthFile *file, uint32_t slot, uint32_t sign) noexcept 
     return health
 
 
-cdef void health_mark(HealthFile *file, uint32_t slot, uint32_t sign, bint unhealthy) noexcept nogil:
+cdef void health_mark(HealthFile *file, uint32_t slot, uint32_t generation, bint unhealthy) noexcept nogil:
     if slot >= HEALTH_SLOTS:
         return
     if unhealthy:
-        gw_put_sign(&cell(file, slot).unhealthy, sign)
-    elif cell(file, slot).unhealthy == sign:
+        gw_put_generation(&cell(file, slot).unhealthy, generation)
+    elif cell(file, slot).unhealthy == generation:
         cell(file, slot).since = clock_ms()
-        gw_put_sign(&cell(file, slot).unhealthy, 0)
+        gw_put_generation(&cell(file, slot).unhealthy, 0)
 
 
 cdef bint health_failed(HealthFile *file, Health *health, const Image *image, const Backend *backend,
@@ -108,7 +108,7 @@ cdef uint32_t ejected_of(HealthFile *file, const Image *image, const Backend *ba
     cdef uint32_t i, count = 0
     for i in range(backend.endpoints.count):
         endpoint = endpoint_at(image, backend.endpoints.first + i)
-        if endpoint.slot < HEALTH_SLOTS and cell(file, endpoint.slot).sign == endpoint.sign:
+        if endpoint.slot < HEALTH_SLOTS and cell(file, endpoint.slot).generation == endpoint.generation:
             count += cell(file, endpoint.slot).ejected_until > now
     return count
 
@@ -125,8 +125,8 @@ cdef void eject(Health *health, const Backend *backend, uint64_t now) noexcept n
 
 
 cdef inline void write_down(const Health *health, Places *places, uint32_t n) noexcept nogil:
-    if places.sign != health.sign:
-        places.sign, places.count = health.sign, 0
+    if places.generation != health.generation:
+        places.generation, places.count = health.generation, 0
     places.count += n
 
 
@@ -147,7 +147,7 @@ cdef void places_added(Health *health, Places *places, uint32_t n) noexcept nogi
 
 cdef void places_left(Health *health, Places *places, uint32_t n) noexcept nogil:
     gw_take(&health.busy, n)
-    if places.sign == health.sign:
+    if places.generation == health.generation:
         places.count -= min(n, places.count)
 
 
@@ -156,7 +156,7 @@ cdef void places_forgotten(HealthFile *file, uint32_t worker, const Places *had)
     cdef uint32_t i
     for i in range(HEALTH_SLOTS):
         if had[i].count or had[i].wanted:
-            if had[i].sign == cell(file, i).sign:
+            if had[i].generation == cell(file, i).generation:
                 gw_take(&cell(file, i).busy, had[i].count)
             places[i].count = 0
             places[i].wanted = 0

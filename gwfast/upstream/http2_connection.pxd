@@ -1,32 +1,32 @@
 # HTTP/2 towards a backend: the reading half of a connection, and its life.
 #
-#   Mux        connecting (link) -> greeting (until the peer's SETTINGS) -> open <-> idle -> leaving -> closed
-#   Muxes      what they share: room for what is read, and for the lines of the field block that was decoded
+#   UpstreamHttp2Connection        connecting (link) -> greeting (until the peer's SETTINGS) -> open <-> idle -> leaving -> closed
+#   UpstreamHttp2Connections      what they share: room for what is read, and for the lines of the field block that was decoded
 #
-# A Mux is its link's while it connects (through the Dial of upstream/requests), then the loop's.
+# A UpstreamHttp2Connection is its link's while it connects (through the Dial of upstream/requests), then the loop's.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 from gwfast.http2.frames cimport Frame, FrameState
 from gwfast.http.head cimport HeadLimits, ResponseHead
-from gwfast.http2.hpack cimport Table
+from gwfast.http2.hpack cimport DynamicTable
 from gwfast.engine.loop cimport Buf
-from gwfast.upstream.http2_stream cimport STREAM_WINDOW, BUCKETS, Carrier, Stream
+from gwfast.upstream.http2_stream cimport STREAM_WINDOW, BUCKETS, UpstreamHttp2Output, UpstreamStream
 from gwfast.upstream.pool cimport State, Upstream, Upstreams, discard
 
-cdef class Muxes(Upstreams):
+cdef class UpstreamHttp2Connections(Upstreams):
     cdef char *room
     cdef char *arena
     cdef const HeadLimits *limits  # of responses: the gateway's
     cdef int begin(self, ResponseHead *reply, const HeadLimits *limits) except -1
-    cdef int place(self, Stream stream, State *state) noexcept     # gives it to another Mux; -1: there is none
+    cdef int place(self, UpstreamStream stream, State *state) noexcept     # gives it to another connection; -1: there is none
 
-cdef class Mux(Carrier):
-    cdef Muxes home
+cdef class UpstreamHttp2Connection(UpstreamHttp2Output):
+    cdef UpstreamHttp2Connections home
     cdef State *state
     cdef Upstream link         # the connection while it is being made
     cdef PyObject *under       # in its endpoint's list
     cdef FrameState frames
-    cdef Table *decoder
+    cdef DynamicTable *decoder
     cdef Buf input         # a frame that is not whole yet
     cdef Buf block         # a field block that is not whole yet
     cdef uint64_t born_ms
@@ -44,8 +44,8 @@ cdef class Mux(Carrier):
     cdef bint leaving      # takes no more streams
     cdef bint idle
 
-    cdef int prepare(self, Muxes home, State *state) noexcept
-    cdef Stream enter(self)
+    cdef int prepare(self, UpstreamHttp2Connections home, State *state) noexcept
+    cdef UpstreamStream enter(self)
     cdef void take_over(self, Upstream upstream) noexcept
     cdef void connected(self) noexcept
     cdef void open_queued(self) noexcept
@@ -59,5 +59,5 @@ cdef class Mux(Carrier):
     cdef void on_headers(self, Frame *frame) noexcept
     cdef void on_settings(self, Frame *frame) noexcept
     cdef void take_block(self, const uint8_t *at, uint32_t n) noexcept
-    cdef void take_head(self, Stream stream, bint end) noexcept
-    cdef void take_trailers(self, Stream stream, uint32_t count) noexcept
+    cdef void take_head(self, UpstreamStream stream, bint end) noexcept
+    cdef void take_trailers(self, UpstreamStream stream, uint32_t count) noexcept

@@ -1,7 +1,7 @@
 """HTTP/2 towards a backend: the reading half of a connection, and its life (see http2_connection.pxd).
 
 Rules
-- A frame is judged by http2/frames alone, a field block by http2/hpack and upstream/transcode; what depends on streams and windows is here.
+- A frame is judged by http2/frames alone, a field block by hpack and transcode; what depends on streams and windows is here.
 - No request is sent before the backend's SETTINGS say how many there may be at once, and whether they may be tunnels
   (RFC 8441 3); until then it can go anywhere else.
 - The connection's window is given back when payload comes, so that no stream waits for another's client.
@@ -18,7 +18,7 @@ from gwfast.http.fault cimport FAULT_CONNECT, FAULT_CONNECT_TIMEOUT
 from gwfast.http2.frames cimport *
 from gwfast.http.head cimport *
 from gwfast.http2.head cimport list_most, sift_trailers2
-from gwfast.http2.hpack cimport (HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, Table, arena_bytes,
+from gwfast.http2.hpack cimport (HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, DynamicTable, arena_bytes,
                                  block_start, hpack_decode, table_bytes, table_start)
 from gwfast.http2.hpack_encoder cimport Encoding, encoding_bytes, encoding_limit, encoding_start
 from gwfast.engine.loop cimport READ, READ_AGAIN, READ_BROKEN, READS, Peer, append, release, waiting
@@ -38,7 +38,7 @@ cdef enum:
 
 
 @cython.no_gc
-cdef class Muxes(Upstreams):
+cdef class UpstreamHttp2Connections(Upstreams):
     cdef int begin(self, ResponseHead *reply, const HeadLimits *limits) except -1:
         """Read heads of responses to `reply`, within these limits."""
         self.reply, self.limits = reply, limits
@@ -52,20 +52,20 @@ cdef class Muxes(Upstreams):
         free(self.room)
         free(self.arena)
 
-    cdef int place(self, Stream stream, State *state) noexcept:
+    cdef int place(self, UpstreamStream stream, State *state) noexcept:
         return -1
 
 
 @cython.final
 @cython.no_gc
-cdef class Mux(Carrier):
+cdef class UpstreamHttp2Connection(UpstreamHttp2Output):
     # -- its life ------------------------------------------------------------------------------------------------------
 
     def __dealloc__(self):
         free(self.decoder)
 
-    cdef int prepare(self, Muxes home, State *state) noexcept:
-        self.decoder = <Table *>malloc(table_bytes(HEADER_TABLE_BYTES))
+    cdef int prepare(self, UpstreamHttp2Connections home, State *state) noexcept:
+        self.decoder = <DynamicTable *>malloc(table_bytes(HEADER_TABLE_BYTES))
         self.encoder = <Encoding *>malloc(encoding_bytes(HEADER_TABLE_BYTES))
         if self.decoder == NULL or self.encoder == NULL:
             return -1
@@ -81,14 +81,14 @@ cdef class Mux(Carrier):
         self.window, self.credit = FIRST_WINDOW, WINDOW
         self.unread, self.next_id = NOTHING, 1
         self.most = state.streams if state.streams else STREAMS
-        self.under = state.muxes
-        state.muxes = <PyObject *>self
+        self.under = state.http2
+        state.http2 = <PyObject *>self
         self.linked = True
         return 0
 
-    cdef Stream enter(self):
+    cdef UpstreamStream enter(self):
         """A stream for another request: to be used at once, or waiting in the queue."""
-        cdef Stream stream = Stream.__new__(Stream)
+        cdef UpstreamStream stream = UpstreamStream.__new__(UpstreamStream)
         stream.loop = self.loop
         stream.home = self.home
         stream.reused = self.requests > 0
@@ -104,7 +104,7 @@ cdef class Mux(Carrier):
             self.loop.arm(stream, self.loop.now_ms + self.home.connect_ms)
             self.queue_up(stream)
             return stream
-        stream.mux = self
+        stream.connection = self
         stream.status = BUSY
         self.count += 1
         return stream
@@ -132,12 +132,12 @@ cdef class Mux(Carrier):
 
     cdef void open_queued(self) noexcept:
         """Begin what waited; what has no room here goes elsewhere."""
-        cdef Stream stream
+        cdef UpstreamStream stream
         cdef Waiter waiter
         self.opened = True
         while self.queue != NULL and self.count + self.cancelled < self.most:
             stream = self.unqueue()
-            stream.mux = self
+            stream.connection = self
             stream.status = BUSY
             self.count += 1
             self.loop.arm(stream, 0)
@@ -153,13 +153,13 @@ cdef class Mux(Carrier):
         self.rest_or_end()
 
     cdef void fail_queued(self, int fault) noexcept:
-        cdef Stream stream
+        cdef UpstreamStream stream
         while self.queue != NULL:
             stream = self.unqueue()
             stream.waiter.upstream_failed(fault)
 
     cdef void requeue(self) noexcept:
-        cdef Stream stream
+        cdef UpstreamStream stream
         self.leave()
         while self.queue != NULL:
             stream = self.unqueue()
@@ -203,9 +203,9 @@ cdef class Mux(Carrier):
         self.leaving = True
         if self.linked:
             self.linked = False
-            at = &self.state.muxes
+            at = &self.state.http2
             while at[0] != <PyObject *>self:
-                at = &(<Mux>at[0]).under
+                at = &(<UpstreamHttp2Connection>at[0]).under
             at[0] = self.under
             self.under = NULL
 
@@ -231,13 +231,13 @@ cdef class Mux(Carrier):
 
     cdef void gone(self) noexcept:
         """The connection has ended."""
-        cdef Stream stream
+        cdef UpstreamStream stream
         cdef uint32_t i
         self.leave()
         self.fail_queued(FAULT_CONNECT)
         for i in range(BUCKETS):
             while self.streams[i] != NULL:
-                stream = <Stream>self.streams[i]
+                stream = <UpstreamStream>self.streams[i]
                 self.detach(stream)
                 if not stream.ended:
                     stream.hangup = self.hangup
@@ -324,13 +324,13 @@ cdef class Mux(Carrier):
         return n
 
     cdef void hand_over(self) noexcept:
-        cdef Stream stream = self.run
+        cdef UpstreamStream stream = self.run
         self.run = None
         if stream is not None and not stream.closed:
             stream.deliver(self.run_head, self.run_at, self.run_n, self.run_end)
 
     cdef void on_frame(self, Frame *frame) noexcept:
-        cdef Stream stream
+        cdef UpstreamStream stream
         if self.run is not None and (frame.type != FRAME_DATA or frame.stream != self.run.id):
             self.hand_over()
             if self.closed:
@@ -363,7 +363,7 @@ cdef class Mux(Carrier):
 
     cdef void on_data(self, Frame *frame) noexcept:
         cdef bint end = frame.flags & FLAG_END_STREAM
-        cdef Stream stream
+        cdef UpstreamStream stream
         self.credit -= frame.length
         if self.credit < 0:
             self.fail(FLOW_CONTROL_ERROR)
@@ -419,7 +419,7 @@ cdef class Mux(Carrier):
     cdef void take_block(self, const uint8_t *at, uint32_t n) noexcept:
         """Decode a field block, whatever becomes of it: the table must know it."""
         cdef FieldBlock block
-        cdef Stream stream
+        cdef UpstreamStream stream
         cdef uint32_t used
         cdef bint end = self.block_flags & FLAG_END_STREAM
         cdef int result
@@ -449,7 +449,7 @@ cdef class Mux(Carrier):
                 stream.switch(self.home.reply, block.at)
             self.take_head(stream, end)
 
-    cdef void take_head(self, Stream stream, bint end) noexcept:
+    cdef void take_head(self, UpstreamStream stream, bint end) noexcept:
         stream.replied = True
         stream.ended = end
         earn(&self.glitches, EARNED)
@@ -459,7 +459,7 @@ cdef class Mux(Carrier):
         self.run, self.run_at, self.run_n, self.run_head = stream, NULL, 0, True
         self.run_end = end or stream.bodiless
 
-    cdef void take_trailers(self, Stream stream, uint32_t count) noexcept:
+    cdef void take_trailers(self, UpstreamStream stream, uint32_t count) noexcept:
         cdef Field *fields = self.home.reply.fields
         cdef uint32_t n
         if not sift_trailers2(fields, count) or (stream.sized and stream.left):

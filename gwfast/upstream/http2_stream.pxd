@@ -1,19 +1,20 @@
 # HTTP/2 towards a backend: the sending half of a connection, and its streams.
 #
-#   Carrier    gathers frames, keeps windows, has streams; the other half (upstream/http2_connection) is told to fail and to leave
-#   Stream     one request: an Upstream without a descriptor. `out` is payload that waits for a window or for the socket,
-#              `input` payload of the response that the client does not take yet, with the trailers behind it
+#   UpstreamHttp2Output   gathers frames, keeps windows, has streams; the other half (http2_connection) is told to fail and
+#                         to leave
+#   UpstreamStream        one request: an Upstream without a descriptor. `out` is payload that waits for a window or for the
+#                         socket, `input` payload of the response that the client does not take yet, with the trailers behind it
 #
 #   streams of requests -> queue (until open) -> chains by number -> frames of a round -> gather -> (on_later) one send
 #
 # A queue and a chain have a reference to each of their streams; exchanges have their own.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
-from gwfast.http2.frames cimport Budget, Frame, Settings
+from gwfast.http2.frames cimport TokenBucket, Frame, Settings
 from gwfast.http.head cimport ResponseHead
 from gwfast.http2.hpack_encoder cimport Encoding
 from gwfast.engine.loop cimport Buf, Peer
-from gwfast.upstream.transcode cimport Asked
+from gwfast.upstream.transcode cimport SentRequest
 from gwfast.upstream.pool cimport Upstream
 
 cdef enum:
@@ -21,12 +22,12 @@ cdef enum:
     STREAM_WINDOW = 65536      # limits.STREAM_WINDOW
     NOTHING = 0xFFFFFFFFFFFFFFFF   # of bytes: none of them
 
-cdef class Stream(Upstream)
+cdef class UpstreamStream(Upstream)
 
-cdef class Carrier(Peer):
+cdef class UpstreamHttp2Output(Peer):
     cdef PyObject *queue       # streams that wait until it is open, in turn
     cdef PyObject *streams[BUCKETS]
-    cdef Stream run        # whose head or payload was read, and not handed over: more of it may be in the same read
+    cdef UpstreamStream run        # whose head or payload was read, and not handed over: more of it may be in the same read
     cdef Settings peer
     cdef Encoding *encoder
     cdef Buf gather        # frames that leave when the round is over
@@ -42,18 +43,18 @@ cdef class Carrier(Peer):
     cdef uint32_t stalled  # streams with something in `out`
     cdef uint32_t turn     # where feeding them begins
     cdef uint32_t answers  # to PING and SETTINGS that are not sent yet
-    cdef Budget glitches   # frames that carried nothing, and that no DATA explains
+    cdef TokenBucket glitches   # frames that carried nothing, and that no DATA explains
 
     # streams
-    cdef void queue_up(self, Stream stream) noexcept
-    cdef Stream unqueue(self)
-    cdef Stream find(self, uint32_t id)
-    cdef Stream any_above(self, uint32_t bucket, uint32_t id, bint waits)
+    cdef void queue_up(self, UpstreamStream stream) noexcept
+    cdef UpstreamStream unqueue(self)
+    cdef UpstreamStream find(self, uint32_t id)
+    cdef UpstreamStream any_above(self, uint32_t bucket, uint32_t id, bint waits)
     cdef bint is_idle_number(self, uint32_t id) noexcept
-    cdef void chain(self, Stream stream) noexcept
-    cdef void detach(self, Stream stream) noexcept
-    cdef void forget(self, Stream stream) noexcept
-    cdef void bad(self, Stream stream, uint32_t code) noexcept
+    cdef void chain(self, UpstreamStream stream) noexcept
+    cdef void detach(self, UpstreamStream stream) noexcept
+    cdef void forget(self, UpstreamStream stream) noexcept
+    cdef void bad(self, UpstreamStream stream, uint32_t code) noexcept
     cdef int widen(self, int64_t more) noexcept
     cdef void on_window_update(self, Frame *frame) noexcept
     cdef void on_reset(self, Frame *frame) noexcept
@@ -61,8 +62,8 @@ cdef class Carrier(Peer):
     # frames
     cdef uint8_t *gather_room(self, uint32_t n) noexcept
     cdef void put_block(self, uint32_t id, const uint8_t *at, uint32_t n, bint end) noexcept
-    cdef size_t put_data(self, Stream stream, const char *at, size_t n, bint end) noexcept
-    cdef int put_trailers(self, Stream stream, const char *at, size_t n) noexcept
+    cdef size_t put_data(self, UpstreamStream stream, const char *at, size_t n, bint end) noexcept
+    cdef int put_trailers(self, UpstreamStream stream, const char *at, size_t n) noexcept
     cdef void put_reset(self, uint32_t id, uint32_t code) noexcept
     cdef void put_credit(self, uint32_t id, uint32_t n) noexcept
     cdef void answer(self, uint32_t n) noexcept
@@ -75,8 +76,8 @@ cdef class Carrier(Peer):
     cdef void fail(self, uint32_t code) noexcept
     cdef void gone(self) noexcept
 
-cdef class Stream(Upstream):
-    cdef Carrier mux           # None: it has ended, or its connection has
+cdef class UpstreamStream(Upstream):
+    cdef UpstreamHttp2Output connection           # None: it has ended, or its connection has
     cdef PyObject *next        # in its chain or queue
     cdef uint32_t id           # 0: nothing was sent
     cdef int64_t window
@@ -86,7 +87,7 @@ cdef class Stream(Upstream):
     cdef uint64_t begins       # which byte of its connection its first is
     cdef uint32_t kept         # bytes of `input` that are body
     cdef Buf tail              # trailers of the request, behind `out`
-    cdef Asked asked
+    cdef SentRequest asked
     cdef bint sized
     cdef bint bodiless
     cdef bint replied          # the final head came

@@ -31,7 +31,7 @@ cdef enum:
 
 
 @cython.no_gc
-cdef class Carrier(Peer):
+cdef class UpstreamHttp2Output(Peer):
     def __dealloc__(self):
         free(self.encoder)
 
@@ -49,46 +49,47 @@ cdef class Carrier(Peer):
 
     # -- streams -------------------------------------------------------------------------------------------------------
 
-    cdef void queue_up(self, Stream stream) noexcept:
+    cdef void queue_up(self, UpstreamStream stream) noexcept:
         cdef PyObject **at = &self.queue
         while at[0] != NULL:
-            at = &(<Stream>at[0]).next
+            at = &(<UpstreamStream>at[0]).next
         at[0] = <PyObject *>stream
         Py_INCREF(stream)
         stream.next = NULL
-        stream.mux = self
+        stream.connection = self
         stream.status = CONNECTING
         self.queued += 1
 
-    cdef Stream unqueue(self):
-        cdef Stream stream = <Stream>self.queue
+    cdef UpstreamStream unqueue(self):
+        cdef UpstreamStream stream = <UpstreamStream>self.queue
         self.queue = stream.next
         Py_DECREF(stream)
         self.queued -= 1
-        stream.mux = None
+        stream.connection = None
         return stream
 
-    cdef Stream find(self, uint32_t id):
+    cdef UpstreamStream find(self, uint32_t id):
         cdef PyObject *at = self.streams[id // 2 % BUCKETS]
         while at != NULL:
-            if (<Stream>at).id == id:
-                return <Stream>at
-            at = (<Stream>at).next
+            if (<UpstreamStream>at).id == id:
+                return <UpstreamStream>at
+            at = (<UpstreamStream>at).next
         return None
 
-    cdef Stream any_above(self, uint32_t bucket, uint32_t id, bint waits):
+    cdef UpstreamStream any_above(self, uint32_t bucket, uint32_t id, bint waits):
         """One of a chain with a higher number; `waits`: that could send some of what it has."""
         cdef PyObject *at = self.streams[bucket]
         while at != NULL:
-            if (<Stream>at).id > id and (not waits or ((<Stream>at).out.base != NULL and (<Stream>at).window > 0)):
-                return <Stream>at
-            at = (<Stream>at).next
+            if (<UpstreamStream>at).id > id and (
+                    not waits or ((<UpstreamStream>at).out.base != NULL and (<UpstreamStream>at).window > 0)):
+                return <UpstreamStream>at
+            at = (<UpstreamStream>at).next
         return None
 
     cdef bint is_idle_number(self, uint32_t id) noexcept:
         return id >= self.next_id
 
-    cdef void chain(self, Stream stream) noexcept:
+    cdef void chain(self, UpstreamStream stream) noexcept:
         cdef PyObject **at = &self.streams[self.next_id // 2 % BUCKETS]
         stream.id = self.next_id
         stream.window = self.peer.window
@@ -99,29 +100,29 @@ cdef class Carrier(Peer):
         Py_INCREF(stream)
         self.next_id += 2
 
-    cdef void detach(self, Stream stream) noexcept:
+    cdef void detach(self, UpstreamStream stream) noexcept:
         """It has ended: no frame of it will be sent or read."""
         cdef PyObject **at = &self.streams[stream.id // 2 % BUCKETS]
         self.count -= 1
         if stream.out.base != NULL:
             self.stalled -= 1
             release(&self.loop.pool, &stream.out)
-        stream.mux = None
+        stream.connection = None
         if stream.id:
             while at[0] != <PyObject *>stream:
-                at = &(<Stream>at[0]).next
+                at = &(<UpstreamStream>at[0]).next
             at[0] = stream.next
             Py_DECREF(stream)
         self.rest_or_end()
 
-    cdef void forget(self, Stream stream) noexcept:
+    cdef void forget(self, UpstreamStream stream) noexcept:
         """Its request is over, whatever is still under way."""
         cdef PyObject **at = &self.queue
         if stream.status == CONNECTING:
             while at[0] != <PyObject *>stream:
-                at = &(<Stream>at[0]).next
+                at = &(<UpstreamStream>at[0]).next
             at[0] = stream.next
-            stream.mux = None
+            stream.connection = None
             self.queued -= 1
             Py_DECREF(stream)
             self.rest_or_end()
@@ -130,7 +131,7 @@ cdef class Carrier(Peer):
             self.put_reset(stream.id, CANCEL)
         self.detach(stream)
 
-    cdef void bad(self, Stream stream, uint32_t code) noexcept:
+    cdef void bad(self, UpstreamStream stream, uint32_t code) noexcept:
         """Its response is malformed."""
         cdef Waiter waiter = stream.waiter
         if self.run is stream:
@@ -148,14 +149,14 @@ cdef class Carrier(Peer):
         for i in range(BUCKETS):
             at = self.streams[i]
             while at != NULL:
-                (<Stream>at).window += more
-                if (<Stream>at).window > WINDOW_MOST:
+                (<UpstreamStream>at).window += more
+                if (<UpstreamStream>at).window > WINDOW_MOST:
                     return -1
-                at = (<Stream>at).next
+                at = (<UpstreamStream>at).next
         return 0
 
     cdef void on_window_update(self, Frame *frame) noexcept:
-        cdef Stream stream
+        cdef UpstreamStream stream
         if frame.stream == 0:
             self.window += frame.code
             if self.window > WINDOW_MOST:
@@ -175,7 +176,7 @@ cdef class Carrier(Peer):
             stream.feed()
 
     cdef void on_reset(self, Frame *frame) noexcept:
-        cdef Stream stream = self.find(frame.stream)
+        cdef UpstreamStream stream = self.find(frame.stream)
         cdef Waiter waiter
         if stream is None:
             if self.is_idle_number(frame.stream):
@@ -191,7 +192,7 @@ cdef class Carrier(Peer):
             waiter.upstream_drained()  # the rest of the request is not needed (RFC 9113 8.1)
 
     cdef void on_goaway(self, Frame *frame) noexcept:
-        cdef Stream stream
+        cdef UpstreamStream stream
         cdef uint32_t i
         self.leave()
         for i in range(BUCKETS):
@@ -263,7 +264,7 @@ cdef class Carrier(Peer):
                 return
             type, flags = FRAME_CONTINUATION, 0
 
-    cdef size_t put_data(self, Stream stream, const char *at, size_t n, bint end) noexcept:
+    cdef size_t put_data(self, UpstreamStream stream, const char *at, size_t n, bint end) noexcept:
         """Send what windows and the socket take: how many bytes. Sets sent_end where that was all, and the end."""
         cdef size_t used = 0
         cdef int64_t step
@@ -292,7 +293,7 @@ cdef class Carrier(Peer):
                 break
         return used
 
-    cdef int put_trailers(self, Stream stream, const char *at, size_t n) noexcept:
+    cdef int put_trailers(self, UpstreamStream stream, const char *at, size_t n) noexcept:
         cdef uint8_t *to = <uint8_t *>self.loop.output
         cdef int32_t length = encode_trailers(self.encoder, at, <uint32_t>n, to, to + self.loop.scratch)
         if length < 0:
@@ -316,7 +317,7 @@ cdef class Carrier(Peer):
 
     cdef void feed(self) noexcept:
         """Let streams send what waits, each in its turn first."""
-        cdef Stream stream
+        cdef UpstreamStream stream
         cdef uint32_t i
         self.turn += 1
         for i in range(BUCKETS):
@@ -332,45 +333,45 @@ cdef class Carrier(Peer):
 
 @cython.final
 @cython.no_gc
-cdef class Stream(Upstream):
+cdef class UpstreamStream(Upstream):
     cdef int send_request(self, const char *head, size_t head_n, bint chunked, const char *at, size_t n, bint end) noexcept:
-        cdef Carrier mux = self.mux
+        cdef UpstreamHttp2Output connection = self.connection
         cdef uint8_t *to = <uint8_t *>self.loop.output
         cdef int32_t length
-        if mux is None or mux.closed:
+        if connection is None or connection.closed:
             return -1
-        length = encode_request(mux.encoder, head, <uint32_t>head_n, mux.tls is not None, mux.peer.connect_protocol,
-                                &self.asked, to, to + self.loop.scratch)
+        length = encode_request(connection.encoder, head, <uint32_t>head_n, connection.tls is not None,
+                                connection.peer.connect_protocol, &self.asked, to, to + self.loop.scratch)
         if length < 0:
-            mux.leave()            # its table may not be the peer's any more
+            connection.leave()            # its table may not be the peer's any more
             return -1
         end = end and not self.asked.websocket
-        mux.chain(self)
-        self.begins = mux.given + waiting(&mux.gather)
+        connection.chain(self)
+        self.begins = connection.given + waiting(&connection.gather)
         self.sent_end = self.ending = end and n == 0
-        mux.put_block(self.id, to, length, self.sent_end)
+        connection.put_block(self.id, to, length, self.sent_end)
         return self.send_body(at, n, end) if n else 0
 
     cdef int send_body(self, const char *at, size_t n, bint end) noexcept:
-        cdef Carrier mux = self.mux
+        cdef UpstreamHttp2Output connection = self.connection
         cdef size_t used = 0
-        if mux is None or self.ending:
-            return -1 if mux is None else 0
+        if connection is None or self.ending:
+            return -1 if connection is None else 0
         self.ending = end
         if self.out.base == NULL:
-            used = mux.put_data(self, at, n, end)
+            used = connection.put_data(self, at, n, end)
             if used == n:
                 return 0
-            mux.stalled += 1
+            connection.stalled += 1
         return append(&self.loop.pool, &self.out, at + used, n - used)
 
     cdef int send_trailers(self, const char *at, size_t n) noexcept:
-        if n == 0 or self.mux is None or self.ending:
+        if n == 0 or self.connection is None or self.ending:
             return self.send_body(NULL, 0, True)
         self.ending = True
         if self.out.base != NULL:
             return append(&self.loop.pool, &self.tail, at, n)
-        return self.mux.put_trailers(self, at, n)
+        return self.connection.put_trailers(self, at, n)
 
     cdef int send(self, const char *at, size_t n) noexcept:
         return self.send_body(at, n, False)        # of a tunnel
@@ -380,30 +381,30 @@ cdef class Stream(Upstream):
 
     cdef void feed(self) noexcept:
         """There is room for some of what waits."""
-        cdef Carrier mux = self.mux
-        cdef size_t used = mux.put_data(self, self.out.base + self.out.start, waiting(&self.out),
+        cdef UpstreamHttp2Output connection = self.connection
+        cdef size_t used = connection.put_data(self, self.out.base + self.out.start, waiting(&self.out),
                                         self.ending and self.tail.base == NULL)
         consume(&self.loop.pool, &self.out, <uint32_t>used)
         if self.out.base != NULL:
             return
-        mux.stalled -= 1
+        connection.stalled -= 1
         if self.tail.base != NULL:
-            if mux.put_trailers(self, self.tail.base + self.tail.start, waiting(&self.tail)) < 0:
-                mux.leave()
+            if connection.put_trailers(self, self.tail.base + self.tail.start, waiting(&self.tail)) < 0:
+                connection.leave()
             release(&self.loop.pool, &self.tail)
         self.waiter.upstream_drained()
 
     cdef void on_deadline(self) noexcept:
-        if self.mux is not None and self.id and self.mux.heard_ms < self.asked_ms:
-            self.mux.leave()       # it has not said a word since: others had better not wait there
+        if self.connection is not None and self.id and self.connection.heard_ms < self.asked_ms:
+            self.connection.leave()       # it has not said a word since: others had better not wait there
         self.waiter.upstream_late()
 
     cdef void deliver(self, bint head, const char *at, size_t n, bint end) noexcept:
         if head:
             self.waiter.upstream_reply(at, n, end)
         elif self.input.base != NULL or (n and not self.waiter.upstream_wanted()):
-            if append(&self.loop.pool, &self.input, at, n) < 0 and self.mux is not None:
-                self.mux.bad(self, INTERNAL_ERROR)
+            if append(&self.loop.pool, &self.input, at, n) < 0 and self.connection is not None:
+                self.connection.bad(self, INTERNAL_ERROR)
             self.kept += <uint32_t>n
             return
         else:
@@ -413,9 +414,9 @@ cdef class Stream(Upstream):
 
     cdef void repay(self) noexcept:
         """Let the backend send more where the client took what came."""
-        if (self.mux is not None and not self.ended and self.credit <= STREAM_WINDOW // 2
+        if (self.connection is not None and not self.ended and self.credit <= STREAM_WINDOW // 2
                 and self.waiter.upstream_wanted()):
-            self.mux.put_credit(self.id, <uint32_t>(STREAM_WINDOW - self.credit))
+            self.connection.put_credit(self.id, <uint32_t>(STREAM_WINDOW - self.credit))
             self.credit = STREAM_WINDOW
 
     cdef void pull(self) noexcept:
@@ -464,12 +465,12 @@ cdef class Stream(Upstream):
         self.close()           # of a stream a reset shows in any case
 
     cdef void close(self) noexcept:
-        cdef Carrier mux = self.mux
+        cdef UpstreamHttp2Output connection = self.connection
         if self.closed:
             return
         self.waiter = None
-        if mux is not None:
-            mux.forget(self)
+        if connection is not None:
+            connection.forget(self)
         release(&self.loop.pool, &self.input)
         release(&self.loop.pool, &self.tail)
         Peer.close(self)

@@ -12,7 +12,7 @@
 # HTTP/1.1 connection are read by the Waiter (upstream_readable), a stream is read by its connection, which tells the
 # Waiter what came (upstream_reply and the two that follow it).
 #
-# A State lives as long as its slot's sign stays the same or a connection refers to it.
+# A State lives as long as its slot's generation stays the same or a connection refers to it.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from cpython.object cimport PyObject
 from gwfast.upstream.retry_budget cimport Spent
@@ -24,7 +24,7 @@ from gwfast.tls.records cimport Session
 
 cdef struct State:
     PyObject *idle         # Upstream, linked through `under`; borrowed (the loop owns peers)
-    PyObject *muxes        # Mux (upstream/requests), linked through `under`: those that take streams; borrowed
+    PyObject *http2        # UpstreamHttp2Connections (requests), linked through `under`: those that take streams; borrowed
     uint64_t tls           # id of its TLS settings; 0: in clear
     PyObject *ticket       # Ticket of its last TLS session, owned; NULL: none
     uint32_t idles         # connections without a request, of any protocol
@@ -36,7 +36,7 @@ cdef struct State:
     uint32_t counted       # of `outstanding`, those that are in its cell's `busy`
     Places *places         # of the worker, beside its cell
     uint32_t calls         # those of them that are the gateway's own (extend/subrequest)
-    uint32_t sign
+    uint32_t generation
     uint32_t slot
     Health *health         # its cell, once a backend with a policy has it; NULL: none
     uint64_t good_ms       # when it last answered; 0: never
@@ -47,7 +47,7 @@ cdef struct State:
     uint8_t multiplexes    # its last TLS connection spoke HTTP/2: the next one is dialled for many requests
     uint8_t retired        # its slot belongs to another endpoint now
     uint8_t limited        # by a policy: what is outstanding is counted for all workers
-    uint8_t odd            # one of the two: the end of a request is more than a number
+    uint8_t special        # one of the two: the end of a request is more than a number
     uint8_t name_n
     char name[54]          # 'ip:port' for the log
 

@@ -304,7 +304,7 @@ cdef class Upstreams:
 
     cdef State *state(self, const Endpoint *endpoint, const Backend *backend) noexcept:
         cdef State *state = self.states[endpoint.slot]
-        return state if state != NULL and state.sign == endpoint.sign else self.renew(endpoint, backend)
+        return state if state != NULL and state.generation == endpoint.generation else self.renew(endpoint, backend)
 
     cdef State *renew(self, const Endpoint *endpoint, const Backend *backend) noexcept:
         cdef State *state = self.states[endpoint.slot]
@@ -317,7 +317,7 @@ cdef class Upstreams:
         self.states[endpoint.slot] = state
         if state == NULL:
             return NULL
-        state.sign, state.slot = endpoint.sign, endpoint.slot
+        state.generation, state.slot = endpoint.generation, endpoint.slot
         state.protocol, state.tls = backend.protocol, backend.tls
         out.at = state.name
         out.end = state.name + sizeof(state.name)
@@ -349,7 +349,7 @@ cdef class Upstreams:
     cdef void retire(self, State *state) noexcept:
         """The slot goes to another endpoint: what is idle ends now, what is busy when it is done."""
         cdef Upstream upstream
-        state.retired = state.odd = True
+        state.retired = state.special = True
         state.connections += 1     # keep it through the loop
         while state.idle != NULL:
             upstream = <Upstream>state.idle
@@ -402,7 +402,7 @@ cdef class Upstreams:
     cdef void done(self, State *state) noexcept:
         invariant(state.outstanding > 0)
         state.outstanding -= 1
-        if state.odd:
+        if state.special:
             self.done_odd(state)
 
     cdef void done_odd(self, State *state) noexcept:

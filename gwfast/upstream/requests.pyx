@@ -4,7 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from gwfast.upstream.retry_budget cimport Budget, Spending, budget_add, budget_allows, budget_read
+from gwfast.upstream.retry_budget cimport RetryBudget, Spending, budget_add, budget_allows, budget_read
 from gwfast.http.fault cimport FAULT_CONNECT, FAULT_CONNECT_TIMEOUT
 from gwfast.http2.frames cimport WINDOW_MOST
 from gwfast.upstream.endpoint_state cimport (WARM, health_failed, health_of, is_out, others_want, place_taken, places_added,
@@ -20,47 +20,48 @@ cdef enum:
 
 @cython.final
 @cython.no_gc
-cdef class Pools(Muxes):
+cdef class Pools(UpstreamHttp2Connections):
     cdef Upstream take(self, State *state, bint fresh, bint once):
-        cdef Mux mux
+        cdef UpstreamHttp2Connection connection
         if state.protocol != PROTO_H2C and not state.multiplexes:
             return Upstreams.take(self, state, fresh, once)
-        mux = self.roomy(state, fresh)
-        if mux is None:
-            mux = self.connect(state)
-        return mux.enter() if mux is not None else None
+        connection = self.roomy(state, fresh)
+        if connection is None:
+            connection = self.connect(state)
+        return connection.enter() if connection is not None else None
 
-    cdef Mux roomy(self, State *state, bint fresh):
+    cdef UpstreamHttp2Connection roomy(self, State *state, bint fresh):
         """`fresh`: one that no request was sent on yet."""
-        cdef PyObject *at = state.muxes
-        cdef Mux mux
+        cdef PyObject *at = state.http2
+        cdef UpstreamHttp2Connection connection
         while at != NULL:
-            mux = <Mux>at
-            at = mux.under
-            if (self.loop.now_ms - mux.born_ms > self.pool_age_ms or mux.requests >= POOL_REQUESTS
-                    or mux.next_id >= WINDOW_MOST):
-                mux.leave()
-                mux.rest_or_end()
-            elif mux.hangup or (mux.idle and has_ended(mux)):
+            connection = <UpstreamHttp2Connection>at
+            at = connection.under
+            if (self.loop.now_ms - connection.born_ms > self.pool_age_ms or connection.requests >= POOL_REQUESTS
+                    or connection.next_id >= WINDOW_MOST):
+                connection.leave()
+                connection.rest_or_end()
+            elif connection.hangup or (connection.idle and has_ended(connection)):
                 continue
-            elif mux.count + mux.queued + mux.cancelled < mux.most and not (fresh and mux.opened):
-                return mux
+            elif (connection.count + connection.queued + connection.cancelled < connection.most
+                    and not (fresh and connection.opened)):
+                return connection
         return None
 
-    cdef Mux connect(self, State *state):
-        cdef Mux mux = Mux.__new__(Mux)
+    cdef UpstreamHttp2Connection connect(self, State *state):
+        cdef UpstreamHttp2Connection connection = UpstreamHttp2Connection.__new__(UpstreamHttp2Connection)
         cdef Dial dial
         cdef Upstream link = self.dial(state)
         if link is None:
             return None
-        if mux.prepare(self, state) < 0:
+        if connection.prepare(self, state) < 0:
             link.close()
             return None
         dial = Dial.__new__(Dial)
-        dial.mux = mux
-        mux.link = link
+        dial.connection = connection
+        connection.link = link
         link.waiter = dial
-        return mux
+        return connection
 
     cdef const Endpoint *choose_well(self, const Image *image, const Backend *backend, uint32_t avoid,
                                      uint32_t *chosen) noexcept:
@@ -131,8 +132,8 @@ cdef class Pools(Muxes):
         cdef State *state = self.state(endpoint, backend)
         if state == NULL:
             return False
-        if state.health == NULL or state.health.sign != state.sign:
-            state.health = health_of(self.loop.counters.health, endpoint.slot, state.sign)
+        if state.health == NULL or state.health.generation != state.generation:
+            state.health = health_of(self.loop.counters.health, endpoint.slot, state.generation)
             state.places = self.loop.counters.places + endpoint.slot
         return not is_out(state.health, self.loop.now_ms)
 
@@ -167,9 +168,9 @@ cdef class Pools(Muxes):
         state = self.known(image, backend, i)
         if state == NULL:
             return False
-        state.limited = state.odd = True
+        state.limited = state.special = True
         self.recount(state)
-        if state.health == NULL or state.health.sign != state.sign:
+        if state.health == NULL or state.health.generation != state.generation:
             return True            # beyond what can be counted (limits.HEALTH_SLOTS)
         if (not self.queues.impatient and state.health.last == self.worker + 1 and self.others(state)) or (
                 not place_taken(state.health, state.places, backend.parallel)):
@@ -187,7 +188,7 @@ cdef class Pools(Muxes):
 
     cdef void recount(self, State *state) noexcept:
         """Count what is outstanding as it is now: others may lead to this endpoint, without a limit."""
-        if state.health != NULL and state.health.sign == state.sign:
+        if state.health != NULL and state.health.generation == state.generation:
             if state.outstanding > state.counted:
                 places_added(state.health, state.places, state.outstanding - state.counted)
             elif state.outstanding < state.counted:
@@ -220,7 +221,7 @@ cdef class Pools(Muxes):
 
     cdef bint may_retry(self, const Image *image, const Backend *backend, uint32_t chosen) noexcept:
         cdef Spending spending
-        cdef Budget budget
+        cdef RetryBudget budget
         cdef State *state
         cdef uint32_t i
         budget_read(&budget, backend)
@@ -239,36 +240,36 @@ cdef class Pools(Muxes):
         if health_failed(self.loop.counters.health, state.health, image, backend, self.loop.now_ms):
             self.loop.counters.totals.endpoint_ejections += 1
 
-    cdef int place(self, Stream stream, State *state) noexcept:
-        cdef Mux mux = self.roomy(state, True)
-        if mux is None:
-            mux = self.connect(state)
-        if mux is None:
+    cdef int place(self, UpstreamStream stream, State *state) noexcept:
+        cdef UpstreamHttp2Connection connection = self.roomy(state, True)
+        if connection is None:
+            connection = self.connect(state)
+        if connection is None:
             return -1
-        mux.queue_up(stream)
+        connection.queue_up(stream)
         return 0
 
     cdef int adopt(self, Upstream upstream) noexcept:
         cdef Waiter waiter = upstream.waiter
-        cdef Mux mux = Mux.__new__(Mux)
-        cdef Stream stream
-        if mux.prepare(self, upstream.state) < 0:
+        cdef UpstreamHttp2Connection connection = UpstreamHttp2Connection.__new__(UpstreamHttp2Connection)
+        cdef UpstreamStream stream
+        if connection.prepare(self, upstream.state) < 0:
             return -1
-        mux.state.multiplexes = True
-        stream = mux.enter()
-        mux.take_over(upstream)
+        connection.state.multiplexes = True
+        stream = connection.enter()
+        connection.take_over(upstream)
         waiter.upstream_moved(stream)
-        mux.connected()
+        connection.connected()
         return 0
 
     cdef void retire(self, State *state) noexcept:
-        cdef Mux mux
-        state.retired = state.odd = True
+        cdef UpstreamHttp2Connection connection
+        state.retired = state.special = True
         state.connections += 1     # keep it through the loop
-        while state.muxes != NULL:
-            mux = <Mux>state.muxes
-            mux.leave()
-            mux.rest_or_end()
+        while state.http2 != NULL:
+            connection = <UpstreamHttp2Connection>state.http2
+            connection.leave()
+            connection.rest_or_end()
         state.connections -= 1
         Upstreams.retire(self, state)
 
@@ -279,42 +280,42 @@ cdef class Pools(Muxes):
             return True
         if self.loop.counters.totals.upstream_idle:
             for i in range(self.size):
-                at = self.states[i].muxes if self.states[i] != NULL else NULL
+                at = self.states[i].http2 if self.states[i] != NULL else NULL
                 while at != NULL:
-                    if (<Mux>at).idle:
-                        (<Mux>at).close()
+                    if (<UpstreamHttp2Connection>at).idle:
+                        (<UpstreamHttp2Connection>at).close()
                         return True
-                    at = (<Mux>at).under
+                    at = (<UpstreamHttp2Connection>at).under
         return False
 
 
-cdef bint has_ended(Mux mux) noexcept:
+cdef bint has_ended(UpstreamHttp2Connection connection) noexcept:
     """Whether an idle connection takes no more: what says so may have come, and no event of it been looked at yet."""
-    mux.readable = True
-    mux.pump()
-    return mux.leaving
+    connection.readable = True
+    connection.pump()
+    return connection.leaving
 
 
 @cython.final
 @cython.no_gc
 cdef class Dial(Waiter):
     cdef void upstream_open(self) noexcept:
-        cdef Mux mux = self.mux
-        cdef Upstream link = mux.link
+        cdef UpstreamHttp2Connection connection = self.connection
+        cdef Upstream link = connection.link
         if link.tls is not None and link.tls.chosen() != CHOSEN_H2:
-            if mux.state.protocol != PROTO_H2C:
-                mux.state.multiplexes = False
-                mux.requeue()
+            if connection.state.protocol != PROTO_H2C:
+                connection.state.multiplexes = False
+                connection.requeue()
             self.upstream_failed(FAULT_CONNECT)
             return
-        mux.take_over(link)
-        mux.connected()
+        connection.take_over(link)
+        connection.connected()
 
     cdef void upstream_failed(self, int fault) noexcept:
-        cdef Mux mux = self.mux
-        mux.leave()
-        mux.fail_queued(fault)
-        mux.close()
+        cdef UpstreamHttp2Connection connection = self.connection
+        connection.leave()
+        connection.fail_queued(fault)
+        connection.close()
 
     cdef void upstream_late(self) noexcept:
         self.upstream_failed(FAULT_CONNECT_TIMEOUT)

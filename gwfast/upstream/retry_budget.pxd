@@ -11,7 +11,7 @@ cdef struct Spent:             # of one endpoint; a window begins anew when some
     uint64_t since_ms
     uint64_t just_ms
 
-cdef struct Budget:            # of a backend
+cdef struct RetryBudget:            # of a backend
     uint32_t interval_ms
     uint32_t percent
     uint32_t minimum           # in each minimum_ms, whatever the share comes to
@@ -22,6 +22,6 @@ cdef struct Spending:          # of a backend
     uint64_t retried
     uint64_t just              # in the shorter one
 
-cdef void budget_read(Budget *budget, const Backend *backend) noexcept nogil      # the default where it has none
-cdef void budget_add(const Budget *budget, Spending *all, Spent *spent, uint32_t sent, uint64_t now_ms) noexcept nogil
-cdef bint budget_allows(const Budget *budget, const Spending *all) noexcept nogil
+cdef void budget_read(RetryBudget *budget, const Backend *backend) noexcept nogil      # the default where it has none
+cdef void budget_add(const RetryBudget *budget, Spending *all, Spent *spent, uint32_t sent, uint64_t now_ms) noexcept nogil
+cdef bint budget_allows(const RetryBudget *budget, const Spending *all) noexcept nogil

@@ -9,7 +9,7 @@ cdef enum:
     RATE = 10                  # limits.RETRY_BUDGET_RATE
 
 
-cdef void budget_read(Budget *budget, const Backend *backend) noexcept nogil:
+cdef void budget_read(RetryBudget *budget, const Backend *backend) noexcept nogil:
     if backend.budget_ms:
         budget.interval_ms, budget.percent = backend.budget_ms, backend.budget_percent
         budget.minimum, budget.minimum_ms = backend.budget_minimum, backend.minimum_ms
@@ -17,7 +17,7 @@ cdef void budget_read(Budget *budget, const Backend *backend) noexcept nogil:
         budget.interval_ms, budget.percent, budget.minimum, budget.minimum_ms = INTERVAL_MS, PERCENT, RATE, 1000
 
 
-cdef void budget_add(const Budget *budget, Spending *all, Spent *spent, uint32_t sent, uint64_t now_ms) noexcept nogil:
+cdef void budget_add(const RetryBudget *budget, Spending *all, Spent *spent, uint32_t sent, uint64_t now_ms) noexcept nogil:
     if now_ms - spent.since_ms >= budget.interval_ms:
         spent.since_ms = now_ms
         spent.sent_then = sent
@@ -30,5 +30,5 @@ cdef void budget_add(const Budget *budget, Spending *all, Spent *spent, uint32_t
     all.just += <uint32_t>(spent.retried - spent.retried_just)
 
 
-cdef bint budget_allows(const Budget *budget, const Spending *all) noexcept nogil:
+cdef bint budget_allows(const RetryBudget *budget, const Spending *all) noexcept nogil:
     return all.just < budget.minimum or (all.retried + 1) * 100 <= all.sent * budget.percent

@@ -49,7 +49,7 @@ cdef bint is_websocket(const char *head, const char *end) noexcept nogil:
     return line > head and memcmp(line, b"Upgrade: ", 9) == 0 and same(line + 9, b"websocket", 9)
 
 
-cdef bint is_left_behind(const Field *field, Asked *asked) noexcept nogil:
+cdef bint is_left_behind(const Field *field, SentRequest *asked) noexcept nogil:
     if field.id == FIELD_OTHER:
         if asked.websocket and field.name_len == 17 and same(field.name, b"sec-websocket-key", 17):
             if field.value_len == KEY:
@@ -61,7 +61,7 @@ cdef bint is_left_behind(const Field *field, Asked *asked) noexcept nogil:
     return LEFT_BEHIND >> field.id & 1
 
 
-cdef int32_t encode_request(Encoding *encoding, const char *head, uint32_t n, bint https, bint tunnels, Asked *asked,
+cdef int32_t encode_request(Encoding *encoding, const char *head, uint32_t n, bint https, bint tunnels, SentRequest *asked,
                             uint8_t *to, uint8_t *end) noexcept nogil:
     cdef const char *stop = head + n
     cdef const char *method_end = <const char *>memchr(head, b' ', n)

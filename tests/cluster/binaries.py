@@ -97,13 +97,13 @@ def crds(channel: str = "experimental", version: str = GATEWAY_API) -> list[Path
     if not kept.is_dir():
         source = Path(module_folder("sigs.k8s.io/gateway-api", version), "config", "crd", channel)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=kept.parent))
+        background = Path(tempfile.mkdtemp(dir=kept.parent))
         for file in source.glob("gateway.networking*.yaml"):
-            (aside / file.name).write_bytes(file.read_bytes())
+            (background / file.name).write_bytes(file.read_bytes())
         try:
-            aside.rename(kept)
+            background.rename(kept)
         except OSError:  # somebody else was faster
-            shutil.rmtree(aside)
+            shutil.rmtree(background)
     return sorted(kept.iterdir())
 
 
@@ -159,12 +159,12 @@ def build(name: str, made: Program, to: Path) -> None:
     shutil.copytree(PROGRAMS / made.module, source)
     flags = [flag.format(version=kubernetes_version()) for flag in made.flags]
     began = time.monotonic()
-    aside = to / f"{name}.new"
-    done = subprocess.run([*go(), *made.verb, *flags, "-o", str(aside), made.package], cwd=source, env=environment(made.module),
+    background = to / f"{name}.new"
+    done = subprocess.run([*go(), *made.verb, *flags, "-o", str(background), made.package], cwd=source, env=environment(made.module),
                           capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{name} cannot be built:\n{done.stderr.strip()[-2000:]}")
-    aside.replace(target)  # whoever runs the old one goes on
+    background.replace(target)  # whoever runs the old one goes on
     stamp.write_text(mark)
     print(f"{name}: built in {time.monotonic() - began:.0f} s", flush=True)
 

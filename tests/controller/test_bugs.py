@@ -133,7 +133,7 @@ def test_what_a_data_plane_fails_on_is_told_and_the_rest_serves(monkeypatch):
     for step in found:
         with failing(step, lambda thing: thing == texts[0]):
             loaded = received.take(Batch({poison: texts[0], other: texts[1]}, False, "v2"))
-        assert loaded.resources[poison] is before and encode(loaded.resources[other]) == texts[1] and poison in received.odd
+        assert loaded.resources[poison] is before and encode(loaded.resources[other]) == texts[1] and poison in received.undecodable
         (problem,) = loaded.problems
         assert "Bug: in" in problem.message and problem.resource == str(poison)
         received.take(Batch({other: encode(start()[other])}, False, "v3"))

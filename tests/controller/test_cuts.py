@@ -93,10 +93,10 @@ def test_what_is_not_understood_keeps_its_last_good_version_and_is_told():
         source._changed = lambda _: None
         await listen(source, chunked(FIRST))
         source.load(None)
-        odd = encode(service("a")).replace(b'"port":80', b'"port":"eighty"')
+        undecodable = encode(service("a")).replace(b'"port":80', b'"port":"eighty"')
         newer = encode(service("b", 82)).replace(b'"spec":{', b'"spec":{"fromTheFuture":{},')
         unknown = b'{"apiVersion":"example.com/v1","kind":"New","metadata":{"name":"n"}}'
-        await listen(source, chunked([put(service("a").key, odd), put(service("b").key, newer), put(service("n").key, unknown),
+        await listen(source, chunked([put(service("a").key, undecodable), put(service("b").key, newer), put(service("n").key, unknown),
                                       say("SYNC", version="2")]))
         loaded = source.load(None)
         assert ports(loaded) == {"a": 80, "b": 82}

@@ -185,7 +185,7 @@ def check_verdicts(fleet, feed, graph, gateways):
             (one.route.key, one.hostnames) for one in mine.attachments}
     for key, node in theirs.routes.items():
         mine = graph.routes[key]
-        if not any(led.extension for rule in mine.rules for led in rule.led):  # a filter that may not run here is not there
+        if not any(led.extension for rule in mine.rules for led in rule.filter_targets):  # a filter that may not run here is not there
             refused = any(rule.refused for rule in mine.rules)  # of what may not run it knows nothing, so says less why
             words = (lambda one: (one.type, one.status)) if refused else (lambda one: one)
             assert accepted(node, words) == [one for one in accepted(mine, words) if one[0] in theirs.gateways]
@@ -304,7 +304,7 @@ def test_code_is_told_where_the_class_allows_it_and_nowhere_else():
         if parameters is not None:
             assert told.objects[code].data == {"k": text}
         data_plane = Attacher(DATA_PLANE).attach(received(told))
-        assert bool(data_plane.routes[Key("HTTPRoute", "a", "r2")].rules[0].led) == (parameters is not None)
+        assert bool(data_plane.routes[Key("HTTPRoute", "a", "r2")].rules[0].filter_targets) == (parameters is not None)
 
 
 # ---- What must not happen, and does not matter where it does

@@ -418,7 +418,7 @@ def says_hello(engine, *behind: bytes) -> bytes:
 class Refusing:
     """In the place of certificates."""
 
-    def server(self, sign, name):
+    def server(self, generation, name):
         raise KeyError(name)
 
 

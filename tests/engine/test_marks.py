@@ -62,10 +62,10 @@ def test_where_all_are_marked_all_are_used(world):
 
 def test_a_mark_of_another_endpoint_is_none(world):
     running, served, (first, _) = world
-    counters.mark(running.counters, first.slot, first.sign + 1, True)
+    counters.mark(running.counters, first.slot, first.generation + 1, True)
     assert served().keys() == {"first", "second"}
     counters.mark(running.counters, *first, True)
-    counters.mark(running.counters, first.slot, first.sign + 1, False)     # who goes takes no other's mark away
+    counters.mark(running.counters, first.slot, first.generation + 1, False)     # who goes takes no other's mark away
     assert served() == {"second": 24}
 
 

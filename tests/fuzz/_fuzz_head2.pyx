@@ -181,7 +181,7 @@ cdef char *settle(RequestHead *head, uint32_t count, const char *arena, size_t n
 cdef void take(const uint8_t *code, uint32_t n, bint ended) noexcept nogil:
     cdef RequestHead head
     cdef FieldBlock block
-    cdef Table *table = <Table *>malloc(table_bytes(HEADER_TABLE_BYTES))
+    cdef DynamicTable *table = <DynamicTable *>malloc(table_bytes(HEADER_TABLE_BYTES))
     cdef HeadLimits limits = HeadLimits(HEAD_MOST, FIELD_MOST, COUNT_MOST)
     cdef char *arena = <char *>malloc(arena_bytes(list_most(&limits), HEADER_TABLE_BYTES))
     cdef char *lines

@@ -18,7 +18,7 @@ cdef enum:
 
 
 cdef struct Side:              # a decoder, and the block that it reads
-    Table *table
+    DynamicTable *table
     FieldBlock block
     Field fields[ROOM]
     char *arena
@@ -31,7 +31,7 @@ cdef void must(bint holds, const char *what) noexcept nogil:
 
 
 cdef void start(Side *side, uint32_t most) noexcept nogil:
-    side.table = <Table *>malloc(table_bytes(most))
+    side.table = <DynamicTable *>malloc(table_bytes(most))
     table_start(side.table, most)
     side.arena = NULL
 
@@ -71,7 +71,7 @@ cdef int in_parts(Side *side, const uint8_t *at, uint32_t n, uint32_t size) noex
         must(till < n, b"a last part gives a result")
 
 
-cdef void check_table(const Table *table) noexcept nogil:
+cdef void check_table(const DynamicTable *table) noexcept nogil:
     cdef uint32_t size = 0
     cdef uint32_t i
     cdef const Entry *entry

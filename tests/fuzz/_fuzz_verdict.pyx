@@ -10,13 +10,14 @@ from libc.stdio cimport fprintf, stderr
 from libc.stdlib cimport abort, free, malloc
 from libc.string cimport memcmp, memcpy, memset, strlen
 from gwfast.http.bytes cimport CHAR_TOKEN, is_a
-from gwfast.extend.check_request cimport GRPC_PREFIX, Asked, check_room, write_check
+from gwfast.extend.check_request cimport GRPC_PREFIX, CheckRequest, check_room, write_check
 from gwfast.http.header_writer cimport Out, put, say
 from gwfast.http.head cimport (COUNT_MOST, FIELD_TRANSFER_ENCODING, HeadLimits, METHOD_GET, RequestHead, ResponseHead, Slice,
                                forget_request, forget_response, room_for_request, room_for_response)
 from gwfast.http1.parser cimport parse_request, parse_response
 from gwfast.extend.check_response cimport (ACTION_IF_PRESENT, CHANGES, PLACE_DENIAL, PLACE_REMOVE, PLACE_REQUEST,
-                                           PLACE_RESPONSE, Verdict, changes_response, changes_room, put_changes, read_verdict)
+                                           PLACE_RESPONSE, CheckResponse, changes_response, changes_room, put_changes,
+                                           read_check_response)
 
 cdef enum:
     MODES = 3
@@ -41,7 +42,7 @@ cdef bint within(const Slice *slice, const char *at, size_t n) noexcept nogil:
 
 # ---- answers ----------------------------------------------------------------------------------------------------------
 
-cdef void check(const Verdict *verdict, const char *at, uint32_t n) noexcept nogil:
+cdef void check(const CheckResponse *verdict, const char *at, uint32_t n) noexcept nogil:
     cdef uint32_t i, k
     must(within(&verdict.body, at, n) and verdict.count <= CHANGES, b"body and count")
     for i in range(verdict.count):
@@ -60,7 +61,7 @@ cdef void check(const Verdict *verdict, const char *at, uint32_t n) noexcept nog
 
 
 # These fields as an answer changes them: written into the room that is said, and where it ends.
-cdef char *change(const Verdict *verdict, int place, const char *line, const char *fields, uint32_t n, RequestHead *request,
+cdef char *change(const CheckResponse *verdict, int place, const char *line, const char *fields, uint32_t n, RequestHead *request,
                   ResponseHead *response, uint32_t *end) noexcept nogil:
     cdef uint32_t room = <uint32_t>(n + changes_room(verdict))
     cdef char *to = <char *>malloc(64 + room + 2)
@@ -80,7 +81,7 @@ cdef char *change(const Verdict *verdict, int place, const char *line, const cha
     return to
 
 
-cdef void check_request(const Verdict *verdict, RequestHead *head) noexcept nogil:
+cdef void check_request(const CheckResponse *verdict, RequestHead *head) noexcept nogil:
     cdef const char *given = REQUEST
     cdef uint32_t n = <uint32_t>strlen(given), end
     cdef HeadLimits most
@@ -99,7 +100,7 @@ cdef void check_request(const Verdict *verdict, RequestHead *head) noexcept nogi
     free(made)
 
 
-cdef void check_response(const Verdict *verdict, int place, ResponseHead *head) noexcept nogil:
+cdef void check_response(const CheckResponse *verdict, int place, ResponseHead *head) noexcept nogil:
     cdef const char *given = RESPONSE
     cdef uint32_t n = <uint32_t>strlen(given), end
     cdef HeadLimits most
@@ -119,15 +120,15 @@ cdef void check_response(const Verdict *verdict, int place, ResponseHead *head) 
 
 
 cdef void answer(const char *at, uint32_t n, RequestHead *request, ResponseHead *response) noexcept nogil:
-    cdef Verdict *verdict = <Verdict *>malloc(sizeof(Verdict))
-    memset(verdict, 0xa5, sizeof(Verdict))
-    if read_verdict(verdict, at, n) == 0:
+    cdef CheckResponse *verdict = <CheckResponse *>malloc(sizeof(CheckResponse))
+    memset(verdict, 0xa5, sizeof(CheckResponse))
+    if read_check_response(verdict, at, n) == 0:
         check(verdict, at, n)
         check_request(verdict, request)
         check_response(verdict, PLACE_RESPONSE, response)
         check_response(verdict, PLACE_DENIAL, response)
         if n > GRPC_PREFIX:
-            must(read_verdict(verdict, at, n - 1) < 0, b"half an answer is none")
+            must(read_check_response(verdict, at, n - 1) < 0, b"half an answer is none")
     free(verdict)
 
 
@@ -207,7 +208,7 @@ cdef uint32_t check_http(Slice message, const RequestHead *head, const char *bod
 
 cdef void question(const char *at, uint32_t n, uint32_t split, RequestHead *head) noexcept nogil:
     cdef HeadLimits most
-    cdef Asked asked
+    cdef CheckRequest asked
     cdef Slice whole
     cdef char *room
     cdef char *made
@@ -218,7 +219,7 @@ cdef void question(const char *at, uint32_t n, uint32_t split, RequestHead *head
     result = parse_request(at, n, 0, &most, head)
     if result <= 0:
         return
-    memset(&asked, 0, sizeof(Asked))
+    memset(&asked, 0, sizeof(CheckRequest))
     asked.head = head
     asked.body.at, asked.body.n = at + result, min(n - <uint32_t>result, split)
     asked.size = -1 if split & 1 else <int>n

@@ -13,7 +13,7 @@ from servers import run, serving, until
 from gwfast import limits
 from gwfast.config import model as m
 from gwfast.kubernetes import api as discovery
-from gwfast.kubernetes import foresight
+from gwfast.kubernetes import expect_tls
 from gwfast.kubernetes import source as of_source
 from gwfast.kubernetes.access import Access
 from gwfast.kubernetes.client import Client
@@ -749,7 +749,7 @@ def test_closing_ends_a_load_that_waits():
     run(test)
 
 
-# ---- Foresight
+# ---- Whether TLS will be needed
 
 
 @pytest.mark.parametrize("change, expected", [
@@ -768,5 +768,5 @@ def test_whether_tls_is_made_use_of(change, expected):
     async def test():
         async with serving(api) as server:
             change(api)
-            assert await foresight._foresees(Access(server.url), ()) is expected
+            assert await expect_tls._expects(Access(server.url), ()) is expected
     run(test)

@@ -64,6 +64,6 @@ def test_another_endpoint_in_the_slot_begins_anew():
     worker = counters.Counters(fd, 0)
     image, places = world(1, Passive(failures=1, ejection_ms=1 << 30, percent=10))
     assert endpoint_failed(worker, image, 0, 0, 1)
-    slot, sign = places[0]
-    assert counters.ejected(fd, [(slot, sign + 1)]) == []
+    slot, generation = places[0]
+    assert counters.ejected(fd, [(slot, generation + 1)]) == []
     os.close(fd)

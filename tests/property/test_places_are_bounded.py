@@ -17,25 +17,25 @@ def test_they_are(steps, most):
     fd = counters.create(WORKERS, 1)
     try:
         workers = [counters.Counters(fd, n) for n in range(WORKERS)]
-        signs, held, total = [1] * SLOTS, {}, SLOTS
+        generations, held, total = [1] * SLOTS, {}, SLOTS
         for what, worker, slot in steps:
-            mine = held.setdefault((worker, slot, signs[slot]), 0)
-            others = sum(n for (_, s, sign), n in held.items() if (s, sign) == (slot, signs[slot]))
+            mine = held.setdefault((worker, slot, generations[slot]), 0)
+            others = sum(n for (_, s, generation), n in held.items() if (s, generation) == (slot, generations[slot]))
             if what == "take":
-                assert place_at(workers[worker], slot, signs[slot], most) == (others < most)
-                held[worker, slot, signs[slot]] += others < most
+                assert place_at(workers[worker], slot, generations[slot], most) == (others < most)
+                held[worker, slot, generations[slot]] += others < most
             elif what == "leave" and mine:
-                leave_place(workers[worker], slot, signs[slot])
-                held[worker, slot, signs[slot]] -= 1
+                leave_place(workers[worker], slot, generations[slot])
+                held[worker, slot, generations[slot]] -= 1
             elif what == "die":            # with all that it has, at every endpoint
                 counters.forget(fd, worker)
                 held = {key: n for key, n in held.items() if key[0] != worker}
             elif what == "renew":          # the slot is another endpoint's: what is under way at the old one is not its
                 total += 1
-                signs[slot] = total
+                generations[slot] = total
             for s in range(SLOTS):
-                expected = sum(n for (_, at, sign), n in held.items() if (at, sign) == (s, signs[s]))
-                assert busy_at(workers[0], s, signs[s]) == expected <= most
+                expected = sum(n for (_, at, generation), n in held.items() if (at, generation) == (s, generations[s]))
+                assert busy_at(workers[0], s, generations[s]) == expected <= most
     finally:
         os.close(fd)
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gwfast import sharing
-from gwfast.sharing import Run, Shards, changed, changes, difference, find, items_of, ordered, spans
+from gwfast.sharing import LongSequence, Shards, changed, changes, difference, find, items_of, ordered, spans
 
 
 class Item:
@@ -49,7 +49,7 @@ def test_a_sequence_is_the_sorted_list(first, steps):
 
 def check_access(items, known):
     assert len(items) == len(known)
-    assert isinstance(items, Run) == (len(items) > 2 * sharing.PIECE)
+    assert isinstance(items, LongSequence) == (len(items) > 2 * sharing.PIECE)
     assert [items[i] for i in range(-len(items), len(items))] == 2 * list(items)
     assert list(reversed(items)) == list(items)[::-1]
     assert items_of(items, 2, 9) == list(items)[2:9] == list(items[2:9])
@@ -75,14 +75,14 @@ def check_difference(before, now):
 def test_what_differs_is_found_whatever_the_order(some, others):
     items = [Item(n) for n in range(61)]
     check_difference(tuple(items[n] for n in some), tuple(items[n] for n in others))
-    check_difference(Run([tuple(items[n] for n in some)]), Run([tuple(items[n] for n in others)]))
+    check_difference(LongSequence([tuple(items[n] for n in some)]), LongSequence([tuple(items[n] for n in others)]))
 
 
 def test_what_changes_nothing_is_the_same():
     items = ordered(map(Item, range(20)), key)
     assert changed(items, [], [], key) is items
     assert changed(items, [items[3]], [items[3]], key) is items
-    assert spans(items, Run(items.pieces)) == []
+    assert spans(items, LongSequence(items.pieces)) == []
     mapping = Shards({n: n for n in range(1, 20)})
     assert mapping.changed({3: mapping[3], 77: None}) is mapping
 

@@ -44,7 +44,7 @@ def test_pipelining_client_that_reads_nothing(proxy) -> None:
 def test_upload_to_a_backend_that_reads_nothing(proxy) -> None:
     gw, backend = proxy
     go_on = threading.Event()
-    backend.before_body["/upload"] = lambda stream, message: go_on.wait(10)
+    backend.before_body["/upload"] = lambda stream, message: go_on.wait(60)
     before = resident(gw)
     with socket.create_connection(("127.0.0.1", gw.port)) as sock:
         sock.sendall(b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n")

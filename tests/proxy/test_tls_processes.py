@@ -89,13 +89,13 @@ def test_sessions_outlive_a_certificate(two) -> None:
     assert later.certificate != before
 
 
-def test_a_worker_is_replaced_without_the_nursery_too(two) -> None:
-    nursery, = (pid for pid in children(two.process.pid) if comm(pid) == "gwfast-nursery")
+def test_a_worker_is_replaced_without_the_fork_server_too(two) -> None:
+    fork_server, = (pid for pid in children(two.process.pid) if comm(pid) == "gwfast-fork-server")
     worker = two.workers()[0]
-    for dead in (nursery, worker):
+    for dead in (fork_server, worker):
         os.kill(dead, signal.SIGKILL)
     until(lambda: worker not in two.workers() and two.metrics()["gwfast_workers_running"] == 2)
-    assert nursery not in children(two.process.pid), "it is no zombie"
+    assert fork_server not in children(two.process.pid), "it is no zombie"
     client = Client(ssl.TLSVersion.TLSv1_3)
     for _ in range(16):
         client.get(two.port)
@@ -103,7 +103,7 @@ def test_a_worker_is_replaced_without_the_nursery_too(two) -> None:
 
 def test_nothing_is_left_when_the_gateway_ends(two) -> None:
     processes = children(two.process.pid)
-    assert sorted(map(comm, processes)) == ["gwfast-nursery", "gwfast-worker", "gwfast-worker"]
+    assert sorted(map(comm, processes)) == ["gwfast-fork-server", "gwfast-worker", "gwfast-worker"]
     two.stop()
     until(lambda: not any(map(comm, processes)))
 

@@ -69,8 +69,8 @@ data: {data}
 def code(graph):
     """The code that is served; None where the rule is refused."""
     rule = graph.routes[ROUTE].rules[0]
-    assert bool(rule.led) != bool(rule.refused) and all(one.status == 500 for one in rule.refused)
-    return rule.led[0].code if rule.led else None
+    assert bool(rule.filter_targets) != bool(rule.refused) and all(one.status == 500 for one in rule.refused)
+    return rule.filter_targets[0].code if rule.filter_targets else None
 
 
 def told(graph):

@@ -443,7 +443,7 @@ def test_a_filter_that_is_not_served_is_answered(filters, index, reason, resolve
 @pytest.mark.parametrize("on_backend", [False, True], ids=["rule", "backendRef"])
 def test_mirrors_lead_somewhere_or_are_dropped(on_backend):
     graph, rule, node = filtered(f"{HEADERS}, {MIRROR % 'nowhere'}, {MIRROR % 's'}", on_backend)
-    assert [(each.index, each.target) for each in node.led] == [(1, ""), (2, rule.backends[0].target)] and not node.refused
+    assert [(each.index, each.target) for each in node.filter_targets] == [(1, ""), (2, rule.backends[0].target)] and not node.refused
     check(graph, "HTTPRoute/default/r@g Accepted=True PartiallyInvalid=absent ResolvedRefs=False/BackendNotFound")
     place = f"spec.rules[0]{'.backendRefs[0]' if on_backend else ''}.filters[1].requestMirror.backendRef"
     assert [one.field for one in problems(graph)] == [place]
@@ -458,14 +458,14 @@ ASK = "{type: ExternalAuth, externalAuth: {protocol: HTTP, http: {}, backendRef:
 def test_an_authorizer_that_cannot_be_asked_is_500(name, on_backend, words, resolved):
     graph, rule, node = filtered(f"{HEADERS}, {ASK % name}", on_backend)
     assert [(each.index, each.status, each.message) for each in node.refused] == ([(1, 500, words)] if words else [])
-    assert [(each.index, each.target) for each in node.led] == ([] if words else [(1, rule.backends[0].target)])
+    assert [(each.index, each.target) for each in node.filter_targets] == ([] if words else [(1, rule.backends[0].target)])
     check(graph, f"HTTPRoute/default/r@g Accepted=True ResolvedRefs={resolved}")
 
 
 @pytest.mark.parametrize("on_backend", [False, True], ids=["rule", "backendRef"])
 def test_an_authorizer_over_grpc_speaks_http2_whatever_its_port_says(on_backend):
     graph, rule, node = filtered(f"{AUTH % 's'}", on_backend)
-    assert [each.target for each in node.led] == [rule.backends[0].target.replace("/http", "/h2c")] and not node.refused
+    assert [each.target for each in node.filter_targets] == [rule.backends[0].target.replace("/http", "/h2c")] and not node.refused
     check(graph, "HTTPRoute/default/r@g PartiallyInvalid=absent Accepted=True ResolvedRefs=True")
 
 

@@ -254,7 +254,7 @@ def test_connections_are_never_shared_with_other_tls_settings():
     choices = rules(image_of(plan(listeners=(ir.Listener(id="l", hosts=(host,)),), endpoints=found)))["HTTPRoute/n/r/0"]["choices"]
     assert [choice["backend"][2] for choice in choices] == [one.tls.id if one.tls else 0 for one in backends]
     places = [choice["endpoints"][0][2:] for choice in choices]
-    assert len({slot for slot, _ in places}) == len({sign for _, sign in places}) == len(backends)
+    assert len({slot for slot, _ in places}) == len({generation for _, generation in places}) == len(backends)
 
 
 def test_a_budget_is_of_the_backend_and_changes_in_place():

@@ -19,7 +19,7 @@ def test_a_slot_that_changes_hands_changes_its_sign():
     first = registry.take_endpoint("10.0.0.1", 80, "http")
     registry.drop_endpoint("10.0.0.1", 80, "http")
     second = registry.take_endpoint("10.0.0.2", 80, "http")
-    assert (second.slot, second.sign != first.sign) == (first.slot, True)
+    assert (second.slot, second.generation != first.generation) == (first.slot, True)
 
 
 def test_counters_are_bounded_and_come_free_again():
@@ -62,4 +62,4 @@ def test_ranges_never_overlap(steps):
                 for slot in range(place.slot, place.slot + len(weights) + 1)]
         assert len(used) == len(set(used))
         assert max(used, default=0) < max(registry.pick_slots, 1)
-        assert len({place.sign for place in places.values()}) == len(places)
+        assert len({place.generation for place in places.values()}) == len(places)

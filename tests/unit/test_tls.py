@@ -273,12 +273,12 @@ def test_every_function_is_there_and_takes_what_it_is_given():
 
 @pytest.mark.parametrize("change", ["del lib._original_lib", "lib._original_lib = object()"])
 def test_a_pyopenssl_without_them_is_refused_in_words(change):
-    code = f"from OpenSSL._util import lib\n{change}\nfrom gwfast import _tls\n_tls.load()"
+    code = f"from OpenSSL._util import lib\n{change}\nfrom gwfast.tls import records\nrecords.load()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     assert "ImportError: this pyOpenSSL offers no function SSL_new" in done.stderr
 
 
 def test_the_library_is_not_imported_without_need():
-    code = "import sys\nfrom gwfast import _tls, _engine\nassert 'OpenSSL' not in sys.modules and 'cryptography' not in sys.modules"
+    code = "import sys\nfrom gwfast.tls import records\nfrom gwfast.engine import engine\nassert 'OpenSSL' not in sys.modules and 'cryptography' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

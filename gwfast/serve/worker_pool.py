@@ -1,6 +1,6 @@
 """The workers: started, told what to serve, replaced when they die.
 
-A member is one place in the crew; the process in it may change. A new process is told everything again (the table and
+A member is one place in the pool; the process in it may change. A new process is told everything again (the table and
 its sockets, which stay open here), so that connections which queued meanwhile are served. A place whose process keeps
 dying waits longer each time. For a process that does not answer a stand-in takes connections: see `watchdog`. So does one for
 sockets that are more than there are places: those of a gateway that had more workers and was upgraded to this one.
@@ -45,7 +45,7 @@ class Member:
         self.stand_in: StandIn | None = None  # while it is stuck
 
 
-class Crew:
+class WorkerPool:
     """All workers. `ports` is iterated for a new worker; `processes` are there already, `another` makes one more."""
 
     def __init__(self, loop, options: ServeOptions, counters: int, ports: Iterable[Port], stats: Stats, log: Log,
@@ -84,7 +84,7 @@ class Crew:
                                   self._stuck_or_back)
 
     def publish(self, generation: int, table: tuple[int, ...]) -> None:
-        """Give every worker this table; its memfds (the image; the credentials, if any) are the crew's from now on."""
+        """Give every worker this table; its memfds (the image; the credentials, if any) are the pool's from now on."""
         before, self._table = self._table, (generation, table)
         for member in self._ready():
             if not member.vital.stuck:  # then it gets the last one when it is back

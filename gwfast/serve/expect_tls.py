@@ -8,7 +8,7 @@ WORDS = (b"HTTPS", b"TLS")  # of listeners, and of BackendTLSPolicy and TLSRoute
 MOST = 64 << 20  # bytes that are looked at: more than 100,000 routes have
 
 
-def foresees_tls(paths: Iterable[str]) -> bool:
+def expects_tls(paths: Iterable[str]) -> bool:
     """Say whether a file in these mentions TLS; standard input ('-') cannot be looked at and counts as one that does."""
     left = MOST
     for path in _files(paths):

@@ -11,8 +11,8 @@ BEGIN = """
 import sys
 from gwfast import cli
 cli.parser("run")
-from gwfast.serve import lean
-lean.load_event_loop()
+from gwfast.serve import light_imports
+light_imports.load_event_loop()
 from gwfast.serve import spawn
 import asyncio, uvloop
 """

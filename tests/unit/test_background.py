@@ -8,23 +8,23 @@ import threading
 import pytest
 import uvloop
 
-from gwfast.serve.aside import NICE, SWITCH, Aside
+from gwfast.serve.background import NICE, SWITCH, BackgroundThread
 
 
 def run(scenario):
     async def main():
-        aside = Aside(asyncio.get_running_loop(), "aside")
+        background = BackgroundThread(asyncio.get_running_loop(), "aside")
         try:
-            await asyncio.wait_for(scenario(aside), 20)
+            await asyncio.wait_for(scenario(background), 20)
         finally:
-            aside.close()
+            background.close()
     uvloop.run(main())
 
 
 def test_one_after_the_other_in_one_thread():
-    async def scenario(aside):
+    async def scenario(background):
         done = []
-        threads = await asyncio.gather(*(aside.run(lambda n=n: done.append(n) or threading.get_ident())
+        threads = await asyncio.gather(*(background.run(lambda n=n: done.append(n) or threading.get_ident())
                                          for n in range(100)))
         assert done == list(range(100)) and len(set(threads)) == 1 and threads[0] != threading.get_ident()
     run(scenario)
@@ -34,11 +34,11 @@ def test_it_is_nice_when_it_is_told_to_and_alone_in_it():
     def nice() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
-    async def scenario(aside):
+    async def scenario(background):
         before = nice()
-        assert await aside.run(nice) == before
-        await aside.be_nice()
-        assert await aside.run(nice) == min(before + NICE, 19)
+        assert await background.run(nice) == before
+        await background.be_nice()
+        assert await background.run(nice) == min(before + NICE, 19)
         assert nice() == before
     run(scenario)
 
@@ -47,7 +47,7 @@ def test_an_event_does_not_wait_for_a_plan():
     before = sys.getswitchinterval()
     sys.setswitchinterval(0.005)
     try:
-        async def scenario(aside):
+        async def scenario(background):
             assert sys.getswitchinterval() == pytest.approx(SWITCH)
         run(scenario)
     finally:
@@ -55,29 +55,29 @@ def test_an_event_does_not_wait_for_a_plan():
 
 
 def test_what_is_raised_arrives_and_the_next_runs():
-    async def scenario(aside):
+    async def scenario(background):
         with pytest.raises(ZeroDivisionError):
-            await aside.run(lambda: 1 / 0)
-        assert await aside.run(divmod, 7, 2) == (3, 1)
+            await background.run(lambda: 1 / 0)
+        assert await background.run(divmod, 7, 2) == (3, 1)
     run(scenario)
 
 
 def test_who_does_not_wait_any_more_is_no_trouble():
-    async def scenario(aside):
+    async def scenario(background):
         go = threading.Event()
-        future = aside.run(go.wait)
+        future = background.run(go.wait)
         future.cancel()
         go.set()
-        assert await aside.run(int) == 0
+        assert await background.run(int) == 0
     run(scenario)
 
 
 def test_a_program_ends_while_it_works():
     program = ("import asyncio, threading, uvloop\n"
-               "from gwfast.serve.aside import Aside\n"
+               "from gwfast.serve.background import BackgroundThread\n"
                "async def main():\n"
                "    busy = threading.Event()\n"
-               "    aside = Aside(asyncio.get_running_loop(), 'aside')\n"
+               "    aside = BackgroundThread(asyncio.get_running_loop(), 'aside')\n"
                "    aside.run(lambda: (busy.set(), threading.Event().wait()))\n"
                "    busy.wait()\n"
                "    aside.close()\n"

@@ -18,7 +18,7 @@ NICE = 10  # a tenth of a core beside a worker that never sleeps; all of it wher
 SWITCH = 0.001  # of Python's 5 ms a change would have as many as it has steps; a switch takes some 10 us
 
 
-class Aside:
+class BackgroundThread:
     """Runs functions in order; `run` returns a future of what they return or raise."""
 
     def __init__(self, loop, name: str):

@@ -1,8 +1,8 @@
 """Whether TLS will be needed is seen in the files before they are read in earnest."""
 import pytest
 
-from gwfast.serve import foresight
-from gwfast.serve.foresight import foresees_tls
+from gwfast.serve import expect_tls
+from gwfast.serve.expect_tls import expects_tls
 
 
 @pytest.mark.parametrize("name, text, seen", [
@@ -13,17 +13,17 @@ def test_of_a_folder(tmp_path, name, text, seen):
     file = tmp_path / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
-    assert foresees_tls([str(tmp_path)]) is seen
+    assert expects_tls([str(tmp_path)]) is seen
     if file.suffix != ".txt":
-        assert foresees_tls([str(file)]) is seen
+        assert expects_tls([str(file)]) is seen
 
 
 def test_of_what_is_not_there_and_of_standard_input(tmp_path):
-    assert not foresees_tls([str(tmp_path / "nothing")])
-    assert foresees_tls(["-"])
+    assert not expects_tls([str(tmp_path / "nothing")])
+    assert expects_tls(["-"])
 
 
 def test_it_looks_at_so_much(tmp_path, monkeypatch):
-    monkeypatch.setattr(foresight, "MOST", 100)
+    monkeypatch.setattr(expect_tls, "MOST", 100)
     (tmp_path / "a.yaml").write_text(" " * 100 + "HTTPS")
-    assert not foresees_tls([str(tmp_path)])
+    assert not expects_tls([str(tmp_path)])

@@ -22,12 +22,12 @@ _TLS = re.compile(rb'"protocol": ?"(?:HTTPS|TLS)"|"continue": ?"[^"]')
 _ANY = re.compile(rb'"items": ?\[ ?\{')
 
 
-def foresees_tls(access: Access, namespaces: Iterable[str] = ()) -> bool:
+def expects_tls(access: Access, namespaces: Iterable[str] = ()) -> bool:
     """Say whether a listener or a policy of the cluster mentions TLS."""
-    return asyncio.run(_foresees(access, tuple(namespaces)))
+    return asyncio.run(_expects(access, tuple(namespaces)))
 
 
-async def _foresees(access: Access, namespaces: tuple[str, ...]) -> bool:
+async def _expects(access: Access, namespaces: tuple[str, ...]) -> bool:
     client = Client(access)
     try:
         async with asyncio.timeout(WAIT):

@@ -17,7 +17,7 @@ from gwfast.observe.log import Log
 from gwfast.observe.metrics import Stats
 from gwfast.plan.image import Images, publish
 from gwfast.plan.ir import AnswerFilter, Bind, Entry, Host, Listener, Match, Plan, Rule
-from gwfast.serve.crew import Crew
+from gwfast.serve.worker_pool import WorkerPool
 from gwfast.serve.options import ServeOptions
 from gwfast.serve.sockets import Ports, Wanted
 
@@ -34,7 +34,7 @@ def plan(status):
 
 
 class Stage:
-    """A crew with one port, and what it logs."""
+    """A pool with one port, and what it logs."""
 
     def __init__(self, workers):
         loop = asyncio.get_running_loop()
@@ -43,7 +43,7 @@ class Stage:
         self.ports = Ports(workers, port_map={80: 0})
         self.ports.open([Wanted(bind.key, bind.address, bind.port, bind.transport) for bind in plan(200).binds])
         self.counters = counters.create(workers, 16)
-        self.crew = Crew(loop, ServeOptions(paths=(), workers=workers, drain_timeout=5.0), self.counters, self.ports,
+        self.pool = WorkerPool(loop, ServeOptions(paths=(), workers=workers, drain_timeout=5.0), self.counters, self.ports,
                          self.stats, Log("json", "debug", self.stream))
         self.images = Images(Registry(16))
         self.port, = self.ports
@@ -52,10 +52,10 @@ class Stage:
         return [event for line in self.stream.getvalue().splitlines() if (event := json.loads(line))["msg"] == msg]
 
     async def publish(self, status, generation):
-        self.crew.publish(generation, (publish(self.images.build(plan(status), self.ports.ids, generation)),))
+        self.pool.publish(generation, (publish(self.images.build(plan(status), self.ports.ids, generation)),))
         if not self.port.listening:
-            self.crew.listen(self.port)
-        assert await self.crew.settled(generation, PATIENCE)
+            self.pool.listen(self.port)
+        assert await self.pool.settled(generation, PATIENCE)
 
     async def status(self):
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port.port)
@@ -71,9 +71,9 @@ def run(scenario, workers=1):
         try:
             await scenario(stage)
         finally:
-            stage.crew.finish()
+            stage.pool.finish()
             stage.ports.close()
-            assert await stage.crew.gone(PATIENCE)
+            assert await stage.pool.gone(PATIENCE)
             os.close(stage.counters)
     uvloop.run(main())
 
@@ -86,26 +86,26 @@ async def until(condition):
 
 def test_a_table_may_come_before_the_workers_are_there_and_again_after():
     async def scenario(stage):
-        stage.crew.start()
+        stage.pool.start()
         await stage.publish(418, 1)
         await until(lambda: stage.stats.workers_running == 2)
         assert {await stage.status() for _ in range(8)} == {418}
         await stage.publish(503, 2)
-        assert [member.applied for member in stage.crew.members] == [2, 2]
+        assert [member.applied for member in stage.pool.members] == [2, 2]
         assert {await stage.status() for _ in range(8)} == {503}
     run(scenario, workers=2)
 
 
 def test_a_table_that_is_none_is_refused_and_the_one_before_serves():
     async def scenario(stage):
-        stage.crew.start()
+        stage.pool.start()
         await stage.publish(418, 1)
         await until(lambda: stage.stats.workers_running == 1)
         fd = os.memfd_create("nonsense")
         os.write(fd, b"nonsense" * 1000)
-        stage.crew.publish(2, (fd,))
-        assert await stage.crew.settled(2, PATIENCE)
-        assert stage.stats.images_refused == 1 and stage.crew.members[0].applied == 1
+        stage.pool.publish(2, (fd,))
+        assert await stage.pool.settled(2, PATIENCE)
+        assert stage.stats.images_refused == 1 and stage.pool.members[0].applied == 1
         assert "ValueError" in stage.events("a worker refused")[0]["error"]
         assert await stage.status() == 418
         await stage.publish(503, 3)
@@ -115,9 +115,9 @@ def test_a_table_that_is_none_is_refused_and_the_one_before_serves():
 
 def test_who_dies_is_back_at_once_and_who_keeps_dying_waits():
     async def scenario(stage):
-        stage.crew.start()
+        stage.pool.start()
         await stage.publish(418, 1)
-        member, = stage.crew.members
+        member, = stage.pool.members
         for _ in range(3):
             await until(lambda: member.applied == 1)
             pid = member.pid
@@ -133,12 +133,12 @@ def test_who_dies_is_back_at_once_and_who_keeps_dying_waits():
 
 def test_a_port_that_is_taken_away_is_closed_everywhere():
     async def scenario(stage):
-        stage.crew.start()
+        stage.pool.start()
         await stage.publish(418, 1)
         await until(lambda: stage.stats.workers_running == 2)
         assert await stage.status() == 418
         gone, = stage.ports.keep([])
-        stage.crew.unlisten(gone)
+        stage.pool.unlisten(gone)
 
         async def refused():
             with contextlib.suppress(OSError):
