@@ -299,6 +299,6 @@ def test_kinds_that_cannot_be_taken_are_asked_for_again(monkeypatch):
 def test_an_object_that_is_another_than_its_line_says_is_not_taken():
     received, said = Received(Source("c", 0)), Key("Service", "a", "one")
     loaded = received.take(Batch({said: encode(Service(metadata=ObjectMeta(name="two", namespace="a")))}, True, "v1"))
-    assert loaded.resources == {} and received.odd == {said: "it is Service a/two"}
+    assert loaded.resources == {} and received.undecodable == {said: "it is Service a/two"}
     service = encode(Service(metadata=ObjectMeta(name="one", namespace="a")))
-    assert received.take(Batch({said: service}, True, "v2")).resources.keys() == {said} and received.odd == {}
+    assert received.take(Batch({said: service}, True, "v2")).resources.keys() == {said} and received.undecodable == {}
