@@ -190,7 +190,7 @@ def check_verdicts(fleet, feed, graph, gateways):
             words = (lambda one: (one.type, one.status)) if refused else (lambda one: one)
             assert accepted(node, words) == [one for one in accepted(mine, words) if one[0] in theirs.gateways]
         assert list(map(backends_of, node.rules)) == list(map(backends_of, mine.rules))
-        for target in (one.target for rule in node.rules for one in rule.leads() if one.target):
+        for target in (one.target for rule in node.rules for one in rule.targets() if one.target):
             assert msgspec.structs.astuple(theirs.targets[target]) == msgspec.structs.astuple(graph.targets[target])
 
 
