@@ -92,7 +92,7 @@ class Watchdog:
         try:
             self.look(passed)
         finally:
-            calm = all(member.vital.ran is None for member in self._crew.members)
+            calm = all(member.vital.ran is None for member in self._pool.members)
             self._loop.call_later(CALM if calm else EVERY, self._look_again)
 
     def look(self, passed: float) -> None:
