@@ -8,7 +8,8 @@ Rules:
 - An XBackend has a Service where a Gateway of ours has a route to it: what nobody here serves is another implementation's.
 - Its name is as generateName makes one, so that no name in DNS comes to be relied on (xbackend_types.go). It is found again by
   the uid of its owner; of several, which two leaders may have made, the oldest stays. A name that somebody else has is theirs.
-- It goes with its XBackend, which owns it; before that where the XBackend selects no Pods any more, or no route leads to it.
+- It goes with its XBackend, which owns it; before that where the XBackend selects no Pods any more, or no route leads to it. That
+  of one that had the name before is not waited for either: it would add its Pods until Kubernetes has collected it.
 - Its port is the XBackend's, and decides nothing: data planes take the addresses of endpoints, and the port from the XBackend.
 """
 import asyncio
@@ -85,13 +86,14 @@ class Selectors:
 
     def look(self, graph: Graph, owned: Mapping[Key, Object], foreign: Collection[Place] = ()) -> Selected:
         """Return what should be there, by what is there."""
-        found, there = Selected(), _by_owner(owned)
+        found = Selected()
         nodes = {key: node for key, node in graph.policies.items() if key.kind == KIND}
+        there = _by_owner(owned) if nodes else {}
         chosen: dict[tuple[Key, str], str] = {}
         for key, node in nodes.items():
-            uid = self._uid_of(key)
-            keys = there.get((key.namespace, key.name, uid), [])
-            found.over.update(keys[1:])
+            uid, every = self._uid_of(key), there.get((key.namespace, key.name), {})
+            keys = every.get(uid, [])
+            found.over.update(keys[1:], *(former for other, former in every.items() if uid and other != uid))
             if not node.resource.spec.endpoint_selector:
                 found.over.update(keys)
             elif not node.ancestors:
@@ -119,14 +121,14 @@ class Selectors:
         return made
 
 
-def _by_owner(owned: Mapping[Key, Object]) -> dict[tuple[str, str, str], list[Key]]:
-    """Return the Services of XBackends, by namespace, name and uid of these; the oldest first."""
-    found: dict[tuple[str, str, str], list[Key]] = {}
-    for key, each in sorted(owned.items(), key=lambda item: (item[1]["metadata"].get("creationTimestamp") or "", item[0])):
-        if key.kind == "Service" and not each["metadata"].get("deletionTimestamp"):
-            name, uid = owner_of(each)
-            if name:
-                found.setdefault((key.namespace, name, uid), []).append(key)
+def _by_owner(owned: Mapping[Key, Object]) -> dict[tuple[str, str], dict[str, list[Key]]]:
+    """Return the Services of XBackends, by namespace and name of these, and then by uid; the oldest first."""
+    found: dict[tuple[str, str], dict[str, list[Key]]] = {}
+    made = [(each["metadata"], key) for key, each in owned.items() if key.kind == "Service" and owner_of(each)[0]]
+    for metadata, key in sorted(made, key=lambda one: (one[0].get("creationTimestamp") or "", one[1])):
+        if not metadata.get("deletionTimestamp"):
+            name, uid = owner_of(owned[key])
+            found.setdefault((key.namespace, name), {}).setdefault(uid, []).append(key)
     return found
 
 

@@ -108,6 +108,7 @@ def test_what_1_7_added(cluster: Cluster) -> None:
 # ---- Pods that an XBackend selects
 
 
+XBACKENDS = "xbackends.gateway.networking.x-k8s.io"
 SELECTING = """
 apiVersion: gateway.networking.x-k8s.io/v1alpha1
 kind: XBackend
@@ -214,6 +215,25 @@ def test_a_leader_that_goes_leaves_services_of_xbackends_as_they_are(cluster: Cl
     cluster.apply(SELECTED_ROUTE % ("r", "moved", "pods"))
     cluster.comes_to(lambda: answering(cluster, host, "/moved"), {"one"}, "what the next leader says")
     assert [each["metadata"]["uid"] for each in services(cluster, "pods")] == before
+
+
+def test_xbackends_that_come_later_than_the_controller(cluster: Cluster) -> None:
+    """Their CRD is not there when the controller begins: what routes name is not found, and then it is; a CRD that goes takes it along."""
+    cluster.kubectl("delete", "crd", XBACKENDS)
+    install_yaml(cluster)
+    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods"))
+    cluster.wait_for(lambda: cluster.condition("Gateway", "my-gateway", "Programmed") == "True", "the Gateway to be programmed", 120)
+    host = cluster.get("Gateway", "my-gateway")["status"]["addresses"][0]["value"]
+    cluster.comes_to(lambda: answering(cluster, host, "/pods"), {"500"}, "nothing to be found")
+    (crd,) = [file for file in binaries.crds("experimental", "v1.7.0") if file.stem.endswith("_xbackends")]
+    for _ in range(2):
+        cluster.apply(crd, "--server-side")
+        cluster.kubectl("wait", "--for=condition=Established", "crd", XBACKENDS)
+        cluster.wait_for(lambda: cluster.apply(SELECTING % ("pods", "{app: first, tier: web}")), "the kind to be served")
+        cluster.comes_to(lambda: answering(cluster, host, "/pods"), {"one"}, "the Pods to be served", 120)
+        cluster.comes_to(lambda: len(services(cluster, "pods")), 1, "that of its former namesake to go")
+        cluster.kubectl("delete", "crd", XBACKENDS)
+        cluster.comes_to(lambda: answering(cluster, host, "/pods"), {"500"}, "nothing to be found any more", 120)
 
 
 @needs_helm

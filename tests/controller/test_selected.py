@@ -12,6 +12,7 @@ from test_provision import World as Provisioning
 from gwfast import limits
 from gwfast.config.model import Key
 from gwfast.controller.apply import path
+from gwfast.controller.objects import key_of
 from gwfast.controller.owners import Owners
 from gwfast.controller.selected import LETTERS, Maker, Selectors, generation_of
 from gwfast.controller.wire import decode, encode
@@ -150,6 +151,9 @@ def test_the_one_of_an_xbackend_that_had_its_name_is_not_its_own():
     former = there(made, ownerReferences=[made["metadata"]["ownerReferences"][0] | {"uid": "another"}])
     found = looked(ONE, [former])
     assert former["metadata"]["name"] not in {key.name for key in found.made} and len(found.made) == 1
+    assert [key.name for key in found.over] == [former["metadata"]["name"]], "it would add the Pods that the former selected"
+    unknown = Selectors("label", lambda key: "").look(graph(ONE), {key_of(former): former})
+    assert not unknown.over and not unknown.made
 
 
 def test_who_lets_pods_in_that_are_not_ready_is_put_right():
