@@ -30,14 +30,15 @@ class Wanted(NamedTuple):
 
 
 class Given(msgspec.Struct, eq=False, frozen=True):
-    """Sockets of a port that another process opened, which this one takes the place of. port: the real one; spec_port: the
-    Gateway's."""
+    """Sockets of a port that another process opened: the one that this one takes the place of, or (`lent`) one that keeps them
+    open, as systemd does. port: the real one; spec_port: the Gateway's; of what is lent as far as that was said, else 0."""
 
     address: str
     spec_port: int
     port: int
     udp: bool
     sockets: tuple[socket.socket, ...]
+    lent: bool = False
 
 
 class Port(msgspec.Struct, eq=False):
@@ -135,7 +136,9 @@ class Ports:
                 return
         given = next((one for one in self.left if _fits(one, port)), None)
         try:
-            if given is not None:
+            if given is not None and given.lent:
+                port.sockets = _copies(given, self._workers)
+            elif given is not None:
                 port.sockets = _enough(given, self._workers, self._backlog)
                 self.left.remove(given)
             else:
@@ -177,6 +180,8 @@ def open_sockets(address: str, port: int, count: int, backlog: int, *, alone: bo
 
 def _fits(given: Given, port: Port) -> bool:
     """Whether these are the sockets that a port wants; 0 is any port that was free when it was opened."""
+    if given.lent and given.spec_port:
+        return (given.spec_port, given.udp) == (port.spec_port, port.udp) and port.address in (given.address, EVERYWHERE)
     return (given.address, given.udp) == (port.address, port.udp) and (
         given.port == port.port or not port.port and given.spec_port == port.spec_port)
 
@@ -192,6 +197,13 @@ def _enough(given: Given, count: int, backlog: int) -> tuple[socket.socket, ...]
             each.close()
         return given.sockets[:count]
     return given.sockets
+
+
+def _copies(given: Given, count: int) -> tuple[socket.socket, ...]:
+    """Return copies of sockets that are lent, one for each worker at least: several may accept on one."""
+    if given.udp and len(given.sockets) != count:
+        raise OSError(errno.EINVAL, f"{len(given.sockets)} of the {count} sockets that as many workers need were given")
+    return tuple(given.sockets[at % len(given.sockets)].dup() for at in range(max(count, len(given.sockets))))
 
 
 def _family(address: str) -> tuple[socket.AddressFamily, str]:
@@ -228,6 +240,7 @@ def explain(error: OSError, instead: str = "--port-map 80:8080 avoids it") -> st
         errno.EACCES: f"not allowed (ports below 1024 need privileges; {instead})",
         errno.EADDRNOTAVAIL: "this machine does not have that address",
         errno.EMFILE: "no descriptors are left: see `ulimit -n`",
+        errno.EINVAL: error.strerror or "",
     }
     if isinstance(error, socket.gaierror):  # whose numbers are others
         return error.strerror or "no such name"

@@ -50,6 +50,7 @@ from gwfast.serve.pages import OWN, PUBLIC, pages
 from gwfast.serve.sockets import Ports, Wanted, explain
 from gwfast.serve.spawn import ForkServer, Process
 from gwfast.serve.succession import Succession
+from gwfast.serve.systemd import Service, given_sockets
 from gwfast.serve.told import identity, port_problem
 
 NAMES_WAIT = 1.5  # seconds that a table waits for the first lookup of new names
@@ -83,7 +84,8 @@ class Supervisor:
         self.background, self._brisk = BackgroundThread(loop, "pipeline"), BackgroundThread(loop, "pipeline-brief")
         self.pipeline = Pipeline(source, options, bug=lambda *what: loop.call_soon_threadsafe(self._failed, *what))
         self.ports = Ports(options.workers, options.bind, options.port_map, options.backlog,
-                           given.ports if given else ())
+                           [*(given.ports if given else ()), *given_sockets(log.warning)])
+        self._service = Service(loop, given is not None)
         self.counters = counters.create(options.workers, options.route_metrics + 2)
         self.counted = RouteCounts(partial(counters.read, self.counters))
         self._fork_server = fork_server
@@ -121,6 +123,7 @@ class Supervisor:
         self._loop.set_exception_handler(self._bug)
         if not await self._begin_admin():
             return 1
+        self._service.begin()
         self.pool.start()
         if self._options.watch:
             self.source.watch(self._loop, self._ask, self._log.warning)
@@ -132,6 +135,7 @@ class Supervisor:
         rounds.cancel()
         if self.succession.heir is not None:
             await self.succession.leave(bool(self._signals))
+        self._service.stops()
         await self._drain()
         return self._exit
 
@@ -176,6 +180,11 @@ class Supervisor:
         self._ask(None)
         await done
 
+    async def _reload_told(self) -> None:
+        self._service.reloading()
+        await self.reload()
+        self._service.reloaded()
+
     # rounds
 
     def _ask(self, changed: set[str] | None) -> None:
@@ -210,6 +219,7 @@ class Supervisor:
                 self.succession.give_up(f"a configuration did not become a table: {error}")
             self.stats.reload_seconds = time.monotonic() - begin
             self._busy, self._changes = False, self._changes + 1
+            self._service.serves(self.reading, self._idle)
             self.background.run(self.pipeline.prepare)
             for waiter in waiters:
                 if not waiter.done():
@@ -422,7 +432,7 @@ class Supervisor:
     def _handle_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self.stop, number)
-        self._loop.add_signal_handler(signal.SIGHUP, self._ask, None)
+        self._loop.add_signal_handler(signal.SIGHUP, lambda: self._loop.create_task(self._reload_told()))
         self._loop.add_signal_handler(signal.SIGUSR2, self.succession.upgrades.ask)
 
     def fail(self) -> None:
