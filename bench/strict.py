@@ -75,7 +75,7 @@ class Client:
 async def http1(client: Client, stack: contextlib.AsyncExitStack, new: bool = False) -> None:
     """One connection of HTTP/1.1, to its end."""
     reader, writer = await client.open()
-    stack.callback(writer.close)
+    stack.push_async_callback(close, writer)
     request = (REQUEST % ("Connection: close\r\n" if new else "")).encode()
     served = 0
     while not client.stop:
@@ -155,14 +155,14 @@ class Http2:
 
 async def http2(client: Client, stack: contextlib.AsyncExitStack) -> None:
     reader, writer = await client.open()
-    stack.callback(writer.close)
+    stack.push_async_callback(close, writer)
     await Http2(client, reader, writer).live()
 
 
 async def websocket(client: Client, stack: contextlib.AsyncExitStack) -> None:
     """Send a message now and then, which comes back; the end before that of the run is a failure."""
     reader, writer = await client.open()
-    stack.callback(writer.close)
+    stack.push_async_callback(close, writer)
     writer.write(WEBSOCKET)
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
     if not head.startswith(b"HTTP/1.1 101 "):
@@ -175,6 +175,13 @@ async def websocket(client: Client, stack: contextlib.AsyncExitStack) -> None:
         client.count.answered += 1
         await asyncio.sleep(EVERY)
     client.count.lived += 1
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    """Close, and wait for that: a loop that ends leaves nothing open."""
+    writer.close()
+    with contextlib.suppress(OSError, TimeoutError):
+        await asyncio.wait_for(writer.wait_closed(), PATIENCE)
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

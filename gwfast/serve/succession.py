@@ -61,10 +61,17 @@ class Succession:
         self.given = None
         self._of.fail()
 
-    async def may_serve(self, settled: bool) -> bool:
-        """Say that all is ready; return whether the workers may accept. Else this is the end."""
-        why = "" if settled else "a worker has not taken the table"
-        if why := why or self._worse():
+    @property
+    def admin(self) -> tuple[str, int] | None:
+        """Where the admin server of whom we take over from listens."""
+        return self.given.admin[0].getsockname()[:2] if self.given and self.given.admin else None
+
+    async def may_serve(self) -> bool:
+        """Say that all is ready once workers have a table; return whether they may accept. Else this is the end."""
+        await self._of.pool.settled(self._of.stats.generation, self._options.upgrade_timeout)
+        if self.given is None:
+            return False
+        if why := self._worse():
             self.give_up(why)
             return False
         return await self.given.may_go(self._of.ports.left)

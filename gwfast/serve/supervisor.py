@@ -141,7 +141,7 @@ class Supervisor:
 
     async def _begin_admin(self) -> bool:
         """Listen for admin, where nobody does in whose place we are to be; return whether that can be."""
-        host, port = self._options.admin
+        host, port = self.succession.admin or self._options.admin
         try:
             if self.succession.given is None:
                 host, port = await self.admin.start(self._loop, host, port)
@@ -257,7 +257,7 @@ class Supervisor:
             self._publish(plan, addresses, *table)
         self.pipeline.accept()
         taking = self.succession.given is not None
-        if taking and not await self.succession.may_serve(await self.pool.settled(self.stats.generation, APPLY_WAIT)):
+        if taking and not await self.succession.may_serve():
             return
         freed = self._listen(binds)
         if taking:

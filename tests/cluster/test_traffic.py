@@ -496,3 +496,34 @@ def test_a_gateway_that_starts_without_an_api_server_waits_for_it(world: World):
     assert world.get() == "refused"
     world.cluster.apiserver.start()
     world.cluster.wait_for(lambda: world.get() == "a", "what is there", 60.0)
+
+
+def test_an_upgrade_of_the_program(world: World):
+    """Another process takes over between two requests, has the Lease at once, and writes what becomes of a route."""
+    world.apply(GATEWAY, route())
+    world.until("a")
+    asking, answers = threading.Event(), set()
+
+    def ask() -> None:
+        while not asking.is_set():
+            answers.add(world.get())
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for number, backend in enumerate("bab"):
+            done = world.cluster.run([sys.executable, "-m", "gwfast", "upgrade", "--admin", f"127.0.0.1:{ADMIN}"])
+            assert done.wait(120) == 0, done.output() + world.gateway.output()
+            world.apply(route(backend, f"/{number}", f"r{number}"))
+            world.until(backend, f"/{number}")
+            world.cluster.comes_to(lambda name=f"r{number}": accepted(world, name), "True")
+    finally:
+        asking.set()
+        thread.join(30)
+    assert answers == {"a"}
+    world.gateway.terminate()
+    assert world.gateway.wait(30) == 0
+
+
+def accepted(world: World, name: str) -> str:
+    parents = (world.cluster.get("HTTPRoute", name, world.namespace) or {}).get("status", {}).get("parents", [{"conditions": []}])
+    return next((each["status"] for each in parents[0]["conditions"] if each["type"] == "Accepted"), "")

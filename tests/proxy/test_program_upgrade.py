@@ -250,6 +250,20 @@ def test_who_started_it_waits_for_the_same_process(begun) -> None:
     until(lambda: not alive(second) and not alive(third))
 
 
+def test_a_supervisor_that_cannot_become_a_keeper_is_one(begun, program) -> None:
+    """The interpreter may be gone: then it is only larger."""
+    program.be_with("def nothing(*_): raise OSError", "os.execv = nothing")
+    gw = begun()
+    program.be(GOOD)
+    new = upgrade(gw)["pid"]
+    until(lambda: comm(gw.process.pid) == "gwfast-keeper")
+    assert gw.get().status == 200
+    gw.process.terminate()
+    assert gw.process.wait(30) == 0
+    gw.ended = True
+    assert not alive(new)
+
+
 def test_who_kills_the_keeper_ends_the_gateway(begun) -> None:
     gw = begun()
     pids = [upgrade(gw)["pid"], *workers(gw)]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import msgspec
 import pytest
@@ -18,6 +19,7 @@ from gwfast.errors import Problem, Source, UsageError
 from gwfast.serve import handover, keeper, pidfile, upgrade
 from gwfast.serve.handover import Failed, Go, Inheritance, Passed, Ready, Serving, State
 from gwfast.serve.options import EngineOptions, ServeOptions
+from gwfast.serve.succession import Succession
 from gwfast.serve.sockets import Given, Ports, Wanted, open_sockets
 
 PATIENCE = 30.0
@@ -169,6 +171,18 @@ def test_another_one_can_be_asked_for_after_a_failure():
         with pytest.raises(upgrade.NotUpgraded, match="exit status 1"):
             await upgrades.upgrade()
     uvloop.run(main())
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"controller": "https://c.example"}, "upgraded by its Deployment"), ({"paths": ("a", "-")}, "standard input"), ({}, "does not serve yet")])
+def test_some_gateways_are_not_upgraded(options, words):
+    async def main():
+        supervisor = MagicMock()
+        supervisor.stats.generation = 0
+        upgrades = Succession(supervisor, asyncio.get_running_loop(), ServeOptions(**{"paths": ("a",)} | options), Told(), None).upgrades
+        with pytest.raises(upgrade.NotUpgraded, match=words):
+            await upgrades.upgrade()
+    asyncio.run(main())
 
 
 # ---- Sockets
