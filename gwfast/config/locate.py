@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import msgspec
 import yaml
 
-from gwfast.config import text
+from gwfast.config import composer, text
 from gwfast.errors import Problem, Source
 
 
@@ -20,7 +20,7 @@ class _Document(msgspec.Struct):
 
     def root(self) -> yaml.Node | None:
         if self.node is None:
-            self.node = text.compose(self.text)
+            self.node = composer.compose(self.text)
         return self.node
 
 
@@ -44,7 +44,7 @@ def _located(problem: Problem, files: dict[str, list[_Document]]) -> Problem:
     if node is None:
         return problem
     return msgspec.structs.replace(
-        problem, source=Source(file, document.line + text.find_line(node, problem.field))
+        problem, source=Source(file, document.line + composer.find_line(node, problem.field))
     )
 
 

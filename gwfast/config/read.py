@@ -7,11 +7,12 @@ Rules:
 - An object of an API server has no lines, and fields that only the server cares for. One that is not known here is a warning:
   the server knows it, so it is of a later version of the API than ours. A route that is wrong is there with its `fault`.
 """
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import yaml
 from msgspec.structs import force_setattr
 
 from gwfast.config import model as m
@@ -19,6 +20,9 @@ from gwfast.config import text as t
 from gwfast.config import validate, versions
 from gwfast.config.decode import Finding, decode, decoder, only_known
 from gwfast.config.unknown import unknown
+
+if TYPE_CHECKING:
+    import yaml
 
 
 class Item(msgspec.Struct):
@@ -129,7 +133,7 @@ def _json_child(raw: bytes, line: int, parent: _Head) -> Item:
 def _json_item(raw: bytes, line: int, head: _Head) -> Item:
     def locate(field: str) -> int:
         try:
-            return line + t.find_line(t.compose(raw), field)
+            return line + _composer().find_line(_composer().compose(raw), field)
         except t.TextError:
             return line
 
@@ -222,9 +226,17 @@ def _nowhere(_: str) -> int:
 # ---- YAML
 
 
+def _composer():
+    """Return what reads YAML: of a document in JSON it is only asked where a mistake is."""
+    from gwfast.config import composer
+
+    return composer
+
+
 def _yaml(text: bytes, known: dict[int, Item]) -> list[Item]:
-    node = t.compose(text)
-    value = t.build(node, len(text)) if node else None
+    composer = _composer()
+    node = composer.compose(text)
+    value = composer.build(node, len(text)) if node else None
     if value is None:
         return []
     if not isinstance(value, dict):
@@ -233,7 +245,7 @@ def _yaml(text: bytes, known: dict[int, Item]) -> list[Item]:
     if not _is_list(head.kind):
         return [_yaml_item(value, node, head)]
     nodes = next((child for name, child in node.value if name.value == "items"), None)
-    if not isinstance(nodes, yaml.SequenceNode):
+    if not isinstance(nodes, composer.yaml.SequenceNode):
         raise t.TextError(f"{head.kind} must have a list of items", node.start_mark.line)
     return [_yaml_child(*pair, head, known) for pair in zip(value["items"], nodes.value, strict=True)]
 
@@ -252,7 +264,7 @@ def _yaml_child(value: object, node: yaml.Node, parent: _Head, known: dict[int, 
 
 def _yaml_item(value: dict[str, Any], node: yaml.Node, head: _Head) -> Item:
     def locate(field: str) -> int:
-        return t.find_line(node, field)
+        return _composer().find_line(node, field)
 
     version = _lookup(head)
     if version and not version.convert and only_known(value, version.kind):

@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from gwfast.config.text import TextError, build, compose
+from gwfast.config.composer import build, compose
+from gwfast.config.text import TextError
 from gwfast.errors import UsageError
 from gwfast.kubernetes.access import EXEC_VERSIONS, Access, Exec, Material, masked, url_problem
 from gwfast.kubernetes.proxy import proxy_for

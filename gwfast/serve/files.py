@@ -5,6 +5,7 @@ Rule: what `watch` tells are absolute paths, which is what `load` wants to hear.
 """
 from collections.abc import Callable, Iterable
 
+from gwfast.config import composer  # noqa: F401 - what is wrong with PyYAML is told at the start
 from gwfast.config.load import Loaded, Loader
 from gwfast.errors import Source as Place
 from gwfast.serve.watch import Watcher

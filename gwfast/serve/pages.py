@@ -6,7 +6,6 @@ from collections.abc import Awaitable
 import msgspec
 
 from gwfast import __version__
-from gwfast.config.locate import locate
 from gwfast.errors import Problem
 from gwfast.observe import metrics, processes, sink
 from gwfast.observe.admin import Page
@@ -14,6 +13,7 @@ from gwfast.observe.h11_server import Answer
 from gwfast.plan.dump import to_builtins
 from gwfast.plan.ir import Plan
 from gwfast.serve.sockets import Port
+from gwfast.serve.told import located
 from gwfast.serve.upgrade import NotUpgraded
 
 JSON = "application/json"
@@ -91,7 +91,7 @@ class Pages:
         return _json({"upgraded": True, **msgspec.to_builtins(done)})
 
     def _located(self) -> Awaitable[list[Problem]]:
-        return self._of.background.run(locate, self._of.problems)
+        return self._of.background.run(located, self._of.problems)
 
 
 def _port(port: Port) -> dict:

@@ -28,7 +28,6 @@ from functools import partial
 from gwfast import __version__, heap
 
 from gwfast.engine import counters
-from gwfast.config.locate import locate
 from gwfast.config.source import Source
 from gwfast.endpoints.health import Health
 from gwfast.endpoints.probes import Prober
@@ -51,7 +50,7 @@ from gwfast.serve.sockets import Ports, Wanted, explain
 from gwfast.serve.spawn import ForkServer, Process
 from gwfast.serve.succession import Succession
 from gwfast.serve.systemd import Service, given_sockets
-from gwfast.serve.told import identity, port_problem
+from gwfast.serve.told import identity, located, port_problem
 
 NAMES_WAIT = 1.5  # seconds that a table waits for the first lookup of new names
 APPLY_WAIT = 5.0  # seconds that a reload waits for the workers
@@ -412,7 +411,7 @@ class Supervisor:
         problems += [port_problem(port, self.reading) for port in failed]
         known, now = ({identity(problem) for problem in each} for each in (self.problems, problems))
         new = [problem for problem in problems if identity(problem) not in known]
-        for problem in await self.background.run(locate, new[:PROBLEMS]) if new else ():
+        for problem in await self.background.run(located, new[:PROBLEMS]) if new else ():
             write = {"error": self._log.error, "warning": self._log.warning}.get(problem.severity, self._log.info)
             where = {name: text for name in ("source", "resource", "field") if (text := str(getattr(problem, name)))}
             write(problem.message, **where, reason=problem.reason)

@@ -22,3 +22,12 @@ def port_problem(port: Port, reading: Reading) -> Problem:
 def identity(problem: Problem) -> tuple[str, ...]:
     """Return what makes a problem the same one though lines have moved."""
     return problem.source.file, problem.resource, problem.field, problem.reason, problem.message
+
+
+def located(problems: list[Problem]) -> list[Problem]:
+    """Give each problem of a file its line; where there are no files, what reads them is not imported."""
+    if not any(problem.source.line for problem in problems):
+        return problems
+    from gwfast.config.locate import locate
+
+    return locate(problems)

@@ -43,7 +43,7 @@ from gwfast.table.layout cimport Image as Header
 from gwfast import limits
 from gwfast.plan import ir
 from gwfast.plan.sessions import sessions_of
-from gwfast.sharing import find, items_of, spans
+from gwfast.sharing import find, interned, items_of, spans
 
 PROTOCOLS = {"http": PROTO_HTTP, "h2c": PROTO_H2C, "ws": PROTO_WS, "tcp": PROTO_TCP, "udp": PROTO_UDP}
 TRANSPORTS = {"http": BIND_HTTP, "tls": BIND_TLS, "tcp": BIND_TCP, "udp": BIND_UDP}
@@ -598,7 +598,7 @@ cdef class Writer:
         if out.total >> 32:
             raise ValueError(f"{rule.id}: the sum of the weights is {out.total}")
         if len(weighted) > 1:
-            block.weights = tuple([item.weight for item in weighted])
+            block.weights = interned(*[item.weight for item in weighted])
             out.pick_at, out.pick_generation = self.registry.take_pick(rule.id, block.weights)
         return 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from measure import held
 
-from gwfast.config import read, text
+from gwfast.config import composer, read
 from gwfast.plan.image import Images
 from gwfast.serve.files import Files
 from gwfast.serve.generation import Pipeline
@@ -76,7 +76,7 @@ def empty_caches() -> None:
     """Each is bounded, but not full yet."""
     for cache in [one for one in gc.get_objects() if isinstance(one, functools._lru_cache_wrapper)]:
         cache.cache_clear()
-    for cache in (text._scalars, text._keys, read._shared):
+    for cache in (composer._scalars, composer._keys, read._shared):
         cache.clear()
 
 

@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from gwfast import limits
-from gwfast.config.text import TextError, build, compose, documents, find_line, is_empty, json_value, json_values
+from gwfast.config.composer import build, compose, find_line
+from gwfast.config.text import TextError, documents, is_empty, json_value, json_values
 
 
 def value(text: str | bytes) -> object:

@@ -33,6 +33,10 @@ def told(code: str) -> list[list[str]]:
     return [line.split() for line in done.stdout.splitlines()]
 
 
+def test_who_reads_no_yaml_has_no_parser_of_it():
+    assert told(BEGIN + TLS + PLANE + TELL.format(("yaml", "gwfast.config.composer"))) == [[], []]
+
+
 @pytest.mark.parametrize("start", [BEGIN, BEGIN + TLS, BEGIN + FILES, BEGIN + TLS + FILES, BEGIN + TLS + PLANE],
                          ids=["a worker", "with TLS", "files", "files with TLS", "a data plane"])
 def test_what_nobody_needs_is_not_there(start):
