@@ -124,13 +124,16 @@ class Sink:
 class Applier:
     """One writer of objects. `told(key, words)`: why one is not as it should be, '' where it is.
 
-    may: whether this one may write at this moment. held(object): why an object must not be deleted now, '' where it may.
+    may: whether this one may write at this moment. held(object): why an object must not be deleted now, '' where it may. asked():
+    it is known which of the expected names are free.
     """
 
     def __init__(self, client: Client, label: str, log, told: Callable[[Key, str], None], foreign: Callable[[Key], None],
-                 may: Callable[[], bool] = lambda: True, held: Callable[[Object], Awaitable[str]] = _free):
+                 may: Callable[[], bool] = lambda: True, held: Callable[[Object], Awaitable[str]] = _free,
+                 asked: Callable[[], None] = lambda: None):
         self._may = may
         self._held = held
+        self._asked = asked
         self.writes = 0
         self._client = client
         self._label = label
@@ -143,6 +146,7 @@ class Applier:
         self._doomed: set[Key] = set()
         self._applied: dict[Key, _Applied] = {}
         self._free: dict[Key, float | None] = {}  # of names that are expected, until when they are; None: to be asked
+        self._asking: dict[Key, asyncio.Event] = {}  # that are asked for now: set when that is over
         self._dirty: set[Key] = set()  # to be looked at
         self._rests: dict[Key, float] = {}  # until when what somebody else writes too is left
         self._waiting: dict[Key, _Failed] = {}
@@ -203,7 +207,7 @@ class Applier:
                     self._busy.add(key)
                     tasks.create_task(self._turn(key, slots))
                 for key in [key for key, until in self._free.items() if until is None] if self._leads else ():
-                    self._free[key] = 0.0
+                    self._free[key], self._asking[key] = 0.0, asyncio.Event()
                     tasks.create_task(self._ask_ahead(key, slots))
                 try:
                     async with asyncio.timeout(self._pause(now)):
@@ -257,6 +261,8 @@ class Applier:
     async def _turn(self, key: Key, slots: asyncio.Semaphore) -> None:
         """Write or delete one object; what goes wrong is told, and tried again."""
         try:
+            if (asking := self._asking.get(key)) is not None:
+                await asking.wait()
             async with slots:
                 if not self._leads:
                     return
@@ -296,6 +302,10 @@ class Applier:
             pass
         except Exception as error:
             self._log.bug("a name was not asked for", error, object=str(key))
+        finally:
+            self._asking.pop(key).set()
+            if not self._asking:
+                self._asked()
 
     async def _apply(self, key: Key) -> None:
         made, wanted = self._hashes[key]

@@ -67,7 +67,7 @@ class Provisioner:
         self._uid_of = uid_of
         self._authority = authority
         self._changed = changed
-        self._applier = Applier(client, site.label, log, self._told, self._meet, may, self._held)
+        self._applier = Applier(client, site.label, log, self._told, self._meet, may, self._held, self.look)
         self._owners = Owners(client, site.controller_name, self._planned)
         places = dict.fromkeys((*namespaces, site.namespace)) if namespaces else ("",)
         self._reflectors = [

@@ -365,15 +365,18 @@ def test_a_record_without_our_label_is_found_and_gets_it_again():
     asyncio.run(main())
 
 
-def test_a_new_gateway_waits_for_its_record_and_then_for_nothing(monkeypatch):
+@pytest.mark.parametrize("asked_first", [True, False])
+def test_a_new_gateway_waits_for_its_record_and_then_for_nothing(monkeypatch, asked_first):
     """Whether names are free is asked before, and its Service and its endpoints are written at once."""
     monkeypatch.setattr(applying, "FREE", 3600.0)
     service, mirrored = Key("Service", "victim", "g-gwfast"), Key("EndpointSlice", "victim", "g-gwfast-x")
 
     async def test(world):
-        recorded, answered, request = asyncio.Event(), asyncio.Event(), world.server.request
+        asked, recorded, answered, request = asyncio.Event(), asyncio.Event(), asyncio.Event(), world.server.request
 
         async def slow(method, target, *more, **options):
+            if method == "GET" and target in (path(service), path(mirrored)):
+                await asked.wait()
             if method == "POST" and "configmaps" in target:
                 await recorded.wait()
             if method == "PATCH" and target.startswith(path(service)):
@@ -383,14 +386,19 @@ def test_a_new_gateway_waits_for_its_record_and_then_for_nothing(monkeypatch):
         world.provisioner.take(*fleet_endpoints())
         world.provisioner.lead(True)
         world.follow(CLASS + GATEWAY % ("victim", OLD))
-        await world.until(lambda: all(map(world.provisioner._applier.free, (service, mirrored))))
-        before = len(world.server.said)
-        recorded.set()
+        first, second = (asked, recorded) if asked_first else (recorded, asked)
+        first.set()
+        if asked_first:
+            await world.until(lambda: all(map(world.provisioner._applier.free, (service, mirrored))))
+        else:
+            await world.until(lambda: world.provisioner.targets.get(VICTIM))
+        second.set()
         await world.until(lambda: path(mirrored) in world.server.objects)
         assert path(service) not in world.server.objects
         answered.set()
         await world.until(lambda: path(service) in world.server.objects)
-        assert not [said for said in world.server.said[before:] if said[0] == "GET" and said[1] in (path(service), path(mirrored))]
+        for where in (path(service), path(mirrored)):
+            assert [said[0] for said in world.server.said if said[1] == where] == ["GET", "PATCH"]
         owners = [world.server.objects[path(key)]["metadata"]["ownerReferences"] for key in (service, mirrored)]
         assert owners[0] == owners[1] and owners[0][0]["kind"] == "Gateway"
     run(test)
