@@ -146,7 +146,7 @@ class Applier:
         self._doomed: set[Key] = set()
         self._applied: dict[Key, _Applied] = {}
         self._free: dict[Key, float | None] = {}  # of names that are expected, until when they are; None: to be asked
-        self._asking: dict[Key, asyncio.Event] = {}  # that are asked for now: set when that is over
+        self._asking: dict[Key, asyncio.Event] = {}  # those that are being asked for: set when that is over
         self._dirty: set[Key] = set()  # to be looked at
         self._rests: dict[Key, float] = {}  # until when what somebody else writes too is left
         self._waiting: dict[Key, _Failed] = {}
