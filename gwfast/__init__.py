@@ -6,7 +6,7 @@ Data flows one way: text -> config -> graph -> plan -> table -> engine. A folder
     table                                 the image of it that workers map: its layout, and what writes it (compiled)
     _match _pick                          which rule, which backend: a request meets them first (compiled)
     http http1 http2 tls                  codecs, and connections of clients (compiled)
-    engine upstream exchange extend l4    event loop, backends, a request's life, who is asked about it, what is not HTTP (compiled)
+    engine upstream exchange extend l4    event loop, backends, a request's life, who is asked, TCP and UDP (compiled)
     serve endpoints observe               supervisor and workers, the health of endpoints, metrics and logs
     kubernetes controller                 the API server as a source and the place of status; the data planes of a cluster
 """
