@@ -130,7 +130,7 @@ class Resource(
 # ---- References (shared_types.go, object_reference_types.go)
 
 
-class ParentReference(_Type, kw_only=True):
+class ParentReference(_Type, kw_only=True, frozen=True):
     group: Group = GATEWAY_GROUP
     kind: Kind = "Gateway"
     namespace: NamespaceName | None = None
@@ -139,34 +139,34 @@ class ParentReference(_Type, kw_only=True):
     port: Port | None = None
 
 
-class LocalObjectReference(_Type, kw_only=True):
+class LocalObjectReference(_Type, kw_only=True, frozen=True):
     group: Group
     kind: Kind
     name: ObjectName
 
 
-class ObjectReference(_Type, kw_only=True):
+class ObjectReference(_Type, kw_only=True, frozen=True):
     group: Group
     kind: Kind
     name: ObjectName
     namespace: NamespaceName | None = None
 
 
-class SecretObjectReference(_Type, kw_only=True):
+class SecretObjectReference(_Type, kw_only=True, frozen=True):
     group: Group = ""
     kind: Kind = "Secret"
     name: ObjectName
     namespace: NamespaceName | None = None
 
 
-class ParametersReference(_Type, kw_only=True):
+class ParametersReference(_Type, kw_only=True, frozen=True):
     group: Group
     kind: Kind
     name: ObjectName
     namespace: NamespaceName | None = None
 
 
-class BackendObjectReference(_Type, kw_only=True):
+class BackendObjectReference(_Type, kw_only=True, frozen=True):
     group: Group = ""
     kind: Kind = "Service"
     name: ObjectName
@@ -174,11 +174,11 @@ class BackendObjectReference(_Type, kw_only=True):
     port: Port | None = None
 
 
-class BackendRef(BackendObjectReference, kw_only=True):
+class BackendRef(BackendObjectReference, kw_only=True, frozen=True):
     weight: Weight = 1
 
 
-class LabelSelectorRequirement(_Type, kw_only=True):
+class LabelSelectorRequirement(_Type, kw_only=True, frozen=True):
     key: str
     operator: str
     values: tuple[str, ...] = ()
@@ -204,7 +204,7 @@ class LabelSelectorRequirement(_Type, kw_only=True):
         return False
 
 
-class LabelSelector(_Type, kw_only=True):
+class LabelSelector(_Type, kw_only=True, frozen=True):
     match_labels: dict[str, str] = field(default_factory=lambda: NO_LABELS)
     match_expressions: tuple[LabelSelectorRequirement, ...] = ()
 
@@ -218,21 +218,21 @@ class LabelSelector(_Type, kw_only=True):
 # ---- Filters that ask somebody: of routes and of listeners (httproute_types.go, gateway_types.go)
 
 
-class GRPCAuthConfig(_Type, kw_only=True):
+class GRPCAuthConfig(_Type, kw_only=True, frozen=True):
     allowed_headers: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
 
 
-class HTTPAuthConfig(_Type, kw_only=True):
+class HTTPAuthConfig(_Type, kw_only=True, frozen=True):
     path: Annotated[str, Meta(max_length=1024, pattern=PATH)] | None = None
     allowed_headers: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
     allowed_response_headers: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
 
 
-class ForwardBodyConfig(_Type, kw_only=True):
+class ForwardBodyConfig(_Type, kw_only=True, frozen=True):
     max_size: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
 
 
-class HTTPExternalAuthFilter(_Type, kw_only=True):
+class HTTPExternalAuthFilter(_Type, kw_only=True, frozen=True):
     protocol: Literal["HTTP", "GRPC"]
     backend_ref: BackendObjectReference
     grpc: GRPCAuthConfig | None = None
@@ -240,20 +240,20 @@ class HTTPExternalAuthFilter(_Type, kw_only=True):
     forward_body: ForwardBodyConfig | None = None
 
 
-class ListenerFilter(_Type, kw_only=True):
+class ListenerFilter(_Type, kw_only=True, frozen=True):
     type: Literal["ExternalAuth", "ExtensionRef"]
     external_auth: HTTPExternalAuthFilter | None = None
     extension_ref: LocalObjectReference | None = None
 
 
-class ListenerFilters(_Type, kw_only=True):
+class ListenerFilters(_Type, kw_only=True, frozen=True):
     requests: Annotated[tuple[ListenerFilter, ...], Meta(max_length=16)] = ()
 
 
 # ---- GatewayClass, Gateway, ListenerSet (gatewayclass_types.go, gateway_types.go, listenerset_types.go)
 
 
-class GatewayClassSpec(_Type, kw_only=True):
+class GatewayClassSpec(_Type, kw_only=True, frozen=True):
     controller_name: GatewayController
     parameters_ref: ParametersReference | None = None
     description: Annotated[str, Meta(max_length=64)] | None = None
@@ -265,28 +265,28 @@ class GatewayClass(Resource, kw_only=True):
     spec: GatewayClassSpec
 
 
-class RouteGroupKind(_Type, kw_only=True):
+class RouteGroupKind(_Type, kw_only=True, frozen=True):
     group: Group = GATEWAY_GROUP
     kind: Kind
 
 
-class RouteNamespaces(_Type, kw_only=True):
+class RouteNamespaces(_Type, kw_only=True, frozen=True):
     from_: Literal["All", "Selector", "Same"] = field(default="Same", name="from")
     selector: LabelSelector | None = None
 
 
-class AllowedRoutes(_Type, kw_only=True):
+class AllowedRoutes(_Type, kw_only=True, frozen=True):
     namespaces: RouteNamespaces = RouteNamespaces()
     kinds: Annotated[tuple[RouteGroupKind, ...], Meta(max_length=8)] = ()
 
 
-class ListenerTLSConfig(_Type, kw_only=True):
+class ListenerTLSConfig(_Type, kw_only=True, frozen=True):
     mode: Literal["Terminate", "Passthrough"] = "Terminate"
     certificate_refs: Annotated[tuple[SecretObjectReference, ...], Meta(max_length=64)] = ()
     options: Annotated[dict[str, AnnotationValue], Meta(max_length=16)] = field(default_factory=lambda: NO_LABELS)
 
 
-class Listener(_Type, kw_only=True):
+class Listener(_Type, kw_only=True, frozen=True):
     """Also a ListenerEntry of a ListenerSet: the fields are the same."""
 
     name: SectionName
@@ -298,13 +298,13 @@ class Listener(_Type, kw_only=True):
     filters: ListenerFilters | None = None
 
 
-class GatewaySpecAddress(_Type, kw_only=True):
+class GatewaySpecAddress(_Type, kw_only=True, frozen=True):
     type: AddressType = "IPAddress"
     value: Annotated[str, Meta(max_length=253)] | None = None
     routability: Annotated[str, Meta(max_length=253)] | None = None
 
 
-class GatewayInfrastructure(_Type, kw_only=True):
+class GatewayInfrastructure(_Type, kw_only=True, frozen=True):
     labels: Annotated[dict[str, LabelValue], Meta(max_length=8)] = field(default_factory=lambda: NO_LABELS)
     annotations: Annotated[dict[str, AnnotationValue], Meta(max_length=16)] = field(
         default_factory=lambda: NO_LABELS
@@ -312,44 +312,44 @@ class GatewayInfrastructure(_Type, kw_only=True):
     parameters_ref: LocalObjectReference | None = None
 
 
-class ListenerNamespaces(_Type, kw_only=True):
+class ListenerNamespaces(_Type, kw_only=True, frozen=True):
     from_: Literal["All", "Selector", "Same", "None"] = field(default="None", name="from")
     selector: LabelSelector | None = None
 
 
-class AllowedListeners(_Type, kw_only=True):
+class AllowedListeners(_Type, kw_only=True, frozen=True):
     namespaces: ListenerNamespaces = ListenerNamespaces()
 
 
-class FrontendTLSValidation(_Type, kw_only=True):
+class FrontendTLSValidation(_Type, kw_only=True, frozen=True):
     ca_certificate_refs: Annotated[tuple[ObjectReference, ...], Meta(min_length=1, max_length=16)]
     mode: Literal["AllowValidOnly", "AllowInsecureFallback"] = "AllowValidOnly"
 
 
-class TLSConfig(_Type, kw_only=True):
+class TLSConfig(_Type, kw_only=True, frozen=True):
     validation: FrontendTLSValidation | None = None
 
 
-class TLSPortConfig(_Type, kw_only=True):
+class TLSPortConfig(_Type, kw_only=True, frozen=True):
     port: Port
     tls: TLSConfig
 
 
-class FrontendTLSConfig(_Type, kw_only=True):
+class FrontendTLSConfig(_Type, kw_only=True, frozen=True):
     default: TLSConfig
     per_port: Annotated[tuple[TLSPortConfig, ...], Meta(max_length=64)] = ()
 
 
-class GatewayBackendTLS(_Type, kw_only=True):
+class GatewayBackendTLS(_Type, kw_only=True, frozen=True):
     client_certificate_ref: SecretObjectReference | None = None
 
 
-class GatewayTLSConfig(_Type, kw_only=True):
+class GatewayTLSConfig(_Type, kw_only=True, frozen=True):
     backend: GatewayBackendTLS | None = None
     frontend: FrontendTLSConfig | None = None
 
 
-class GatewaySpec(_Type, kw_only=True):
+class GatewaySpec(_Type, kw_only=True, frozen=True):
     gateway_class_name: ObjectName
     listeners: Annotated[tuple[Listener, ...], Meta(min_length=1, max_length=64)]
     addresses: Annotated[tuple[GatewaySpecAddress, ...], Meta(max_length=16)] = ()
@@ -364,14 +364,14 @@ class Gateway(Resource, kw_only=True):
     spec: GatewaySpec
 
 
-class ParentGatewayReference(_Type, kw_only=True):
+class ParentGatewayReference(_Type, kw_only=True, frozen=True):
     group: Group = GATEWAY_GROUP
     kind: Kind = "Gateway"
     name: ObjectName
     namespace: NamespaceName | None = None
 
 
-class ListenerSetSpec(_Type, kw_only=True):
+class ListenerSetSpec(_Type, kw_only=True, frozen=True):
     parent_ref: ParentGatewayReference
     listeners: Annotated[tuple[Listener, ...], Meta(min_length=1, max_length=64)]
 
@@ -384,24 +384,24 @@ class ListenerSet(Resource, kw_only=True):
 # ---- Filters (httproute_types.go)
 
 
-class HTTPHeader(_Type, kw_only=True):
+class HTTPHeader(_Type, kw_only=True, frozen=True):
     name: HeaderName
     value: HeaderValue
 
 
-class HTTPHeaderFilter(_Type, kw_only=True):
+class HTTPHeaderFilter(_Type, kw_only=True, frozen=True):
     set: Annotated[tuple[HTTPHeader, ...], Meta(max_length=16)] = ()
     add: Annotated[tuple[HTTPHeader, ...], Meta(max_length=16)] = ()
     remove: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
 
 
-class HTTPPathModifier(_Type, kw_only=True):
+class HTTPPathModifier(_Type, kw_only=True, frozen=True):
     type: Literal["ReplaceFullPath", "ReplacePrefixMatch"]
     replace_full_path: Annotated[str, Meta(max_length=1024)] | None = None
     replace_prefix_match: Annotated[str, Meta(max_length=1024)] | None = None
 
 
-class HTTPRequestRedirectFilter(_Type, kw_only=True):
+class HTTPRequestRedirectFilter(_Type, kw_only=True, frozen=True):
     scheme: Literal["http", "https"] | None = None
     hostname: PreciseHostname | None = None
     path: HTTPPathModifier | None = None
@@ -409,17 +409,17 @@ class HTTPRequestRedirectFilter(_Type, kw_only=True):
     status_code: Literal[301, 302, 303, 307, 308] = 302
 
 
-class HTTPURLRewriteFilter(_Type, kw_only=True):
+class HTTPURLRewriteFilter(_Type, kw_only=True, frozen=True):
     hostname: PreciseHostname | None = None
     path: HTTPPathModifier | None = None
 
 
-class Fraction(_Type, kw_only=True):
+class Fraction(_Type, kw_only=True, frozen=True):
     numerator: Annotated[int, Meta(ge=0)]
     denominator: Annotated[int, Meta(ge=1)] = 100
 
 
-class HTTPRequestMirrorFilter(_Type, kw_only=True):
+class HTTPRequestMirrorFilter(_Type, kw_only=True, frozen=True):
     backend_ref: BackendObjectReference
     percent: Annotated[int, Meta(ge=0, le=100)] | None = None
     fraction: Fraction | None = None
@@ -429,7 +429,7 @@ _Origin = Annotated[str, Meta(min_length=1, max_length=253, pattern=ORIGIN)]
 _Headers = Annotated[tuple[HeaderName, ...], Meta(max_length=64)]
 
 
-class HTTPCORSFilter(_Type, kw_only=True):
+class HTTPCORSFilter(_Type, kw_only=True, frozen=True):
     allow_origins: Annotated[tuple[_Origin, ...], Meta(max_length=64)] = ()
     allow_credentials: bool | None = None
     allow_methods: Annotated[tuple[HTTPMethod | Literal["*"], ...], Meta(max_length=9)] = ()
@@ -438,7 +438,7 @@ class HTTPCORSFilter(_Type, kw_only=True):
     max_age: Annotated[int, Meta(ge=1)] = 5
 
 
-class HTTPRouteFilter(_Type, kw_only=True):
+class HTTPRouteFilter(_Type, kw_only=True, frozen=True):
     type: Literal[
         "RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "RequestRedirect", "URLRewrite",
         "ExtensionRef", "CORS", "ExternalAuth",
@@ -453,7 +453,7 @@ class HTTPRouteFilter(_Type, kw_only=True):
     extension_ref: LocalObjectReference | None = None
 
 
-class GRPCRouteFilter(_Type, kw_only=True):
+class GRPCRouteFilter(_Type, kw_only=True, frozen=True):
     type: Literal["ResponseHeaderModifier", "RequestHeaderModifier", "RequestMirror", "ExtensionRef"]
     request_header_modifier: HTTPHeaderFilter | None = None
     response_header_modifier: HTTPHeaderFilter | None = None
@@ -464,60 +464,60 @@ class GRPCRouteFilter(_Type, kw_only=True):
 # ---- HTTPRoute (httproute_types.go, shared_types.go)
 
 
-class HTTPPathMatch(_Type, kw_only=True):
+class HTTPPathMatch(_Type, kw_only=True, frozen=True):
     type: Literal["Exact", "PathPrefix", "RegularExpression"] = "PathPrefix"
     value: Annotated[str, Meta(max_length=1024)] = "/"
 
 
-class HTTPHeaderMatch(_Type, kw_only=True):
+class HTTPHeaderMatch(_Type, kw_only=True, frozen=True):
     type: MatchType = "Exact"
     name: HeaderName
     value: HeaderValue
 
 
-class HTTPQueryParamMatch(_Type, kw_only=True):
+class HTTPQueryParamMatch(_Type, kw_only=True, frozen=True):
     type: MatchType = "Exact"
     name: HeaderName
     value: Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
-class HTTPRouteMatch(_Type, kw_only=True):
+class HTTPRouteMatch(_Type, kw_only=True, frozen=True):
     path: HTTPPathMatch = HTTPPathMatch()
     headers: Annotated[tuple[HTTPHeaderMatch, ...], Meta(max_length=16)] = ()
     query_params: Annotated[tuple[HTTPQueryParamMatch, ...], Meta(max_length=16)] = ()
     method: HTTPMethod | None = None
 
 
-class HTTPBackendRef(BackendRef, kw_only=True):
+class HTTPBackendRef(BackendRef, kw_only=True, frozen=True):
     filters: Annotated[tuple[HTTPRouteFilter, ...], Meta(max_length=16)] = ()
 
 
-class HTTPRouteTimeouts(_Type, kw_only=True):
+class HTTPRouteTimeouts(_Type, kw_only=True, frozen=True):
     request: Duration | None = None
     backend_request: Duration | None = None
 
 
-class HTTPRouteRetry(_Type, kw_only=True):
+class HTTPRouteRetry(_Type, kw_only=True, frozen=True):
     codes: tuple[Annotated[int, Meta(ge=400, le=599)], ...] = ()
     attempts: Annotated[int, Meta(ge=0)] | None = None  # None: 1, and up to v1.6 as many as the gateway likes (graph)
     backoff: Duration | None = None
 
 
-class CookieConfig(_Type, kw_only=True):
+class CookieConfig(_Type, kw_only=True, frozen=True):
     name: HeaderName | None = None  # the Go type CookieName says the same
     path: Annotated[str, Meta(max_length=1024)] = "/"
     lifetime_type: Literal["Permanent", "Session"] = "Session"
 
 
-class HeaderConfig(_Type, kw_only=True):
+class HeaderConfig(_Type, kw_only=True, frozen=True):
     name: HeaderName
 
 
-class OldCookieConfig(_Type, kw_only=True):
+class OldCookieConfig(_Type, kw_only=True, frozen=True):
     lifetime_type: Literal["Permanent", "Session"] = "Session"
 
 
-class SessionPersistence(_Type, kw_only=True):
+class SessionPersistence(_Type, kw_only=True, frozen=True):
     """`cookie` and `header` are how v1.7 says it; `session_name` and `cookie_config` how v1.6 did."""
 
     absolute_timeout: Duration | None = None
@@ -546,7 +546,7 @@ class SessionPersistence(_Type, kw_only=True):
         return lasts is not None and lasts.lifetime_type == "Permanent"
 
 
-class HTTPRouteRule(_Type, kw_only=True):
+class HTTPRouteRule(_Type, kw_only=True, frozen=True):
     name: SectionName | None = None
     matches: Annotated[tuple[HTTPRouteMatch, ...], Meta(max_length=64)] = (HTTPRouteMatch(),)
     filters: Annotated[tuple[HTTPRouteFilter, ...], Meta(max_length=16)] = ()
@@ -556,12 +556,12 @@ class HTTPRouteRule(_Type, kw_only=True):
     session_persistence: SessionPersistence | None = None
 
 
-class CommonRouteSpec(_Type, kw_only=True):
+class CommonRouteSpec(_Type, kw_only=True, frozen=True):
     parent_refs: Annotated[tuple[ParentReference, ...], Meta(max_length=32)] = ()
     use_default_gateways: GatewayDefaultScope | None = None
 
 
-class HTTPRouteSpec(CommonRouteSpec, kw_only=True):
+class HTTPRouteSpec(CommonRouteSpec, kw_only=True, frozen=True):
     hostnames: Annotated[tuple[Hostname, ...], Meta(max_length=16)] = ()
     rules: Annotated[tuple[HTTPRouteRule, ...], Meta(min_length=1, max_length=16)] = (HTTPRouteRule(),)
 
@@ -574,28 +574,28 @@ class HTTPRoute(Resource, kw_only=True):
 # ---- GRPCRoute (grpcroute_types.go)
 
 
-class GRPCMethodMatch(_Type, kw_only=True):
+class GRPCMethodMatch(_Type, kw_only=True, frozen=True):
     type: MatchType = "Exact"
     service: Annotated[str, Meta(max_length=1024)] | None = None
     method: Annotated[str, Meta(max_length=1024)] | None = None
 
 
-class GRPCHeaderMatch(_Type, kw_only=True):
+class GRPCHeaderMatch(_Type, kw_only=True, frozen=True):
     type: MatchType = "Exact"
     name: HeaderName
     value: Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
-class GRPCRouteMatch(_Type, kw_only=True):
+class GRPCRouteMatch(_Type, kw_only=True, frozen=True):
     method: GRPCMethodMatch | None = None
     headers: Annotated[tuple[GRPCHeaderMatch, ...], Meta(max_length=16)] = ()
 
 
-class GRPCBackendRef(BackendRef, kw_only=True):
+class GRPCBackendRef(BackendRef, kw_only=True, frozen=True):
     filters: Annotated[tuple[GRPCRouteFilter, ...], Meta(max_length=16)] = ()
 
 
-class GRPCRouteRule(_Type, kw_only=True):
+class GRPCRouteRule(_Type, kw_only=True, frozen=True):
     name: SectionName | None = None
     matches: Annotated[tuple[GRPCRouteMatch, ...], Meta(max_length=64)] = ()
     filters: Annotated[tuple[GRPCRouteFilter, ...], Meta(max_length=16)] = ()
@@ -603,7 +603,7 @@ class GRPCRouteRule(_Type, kw_only=True):
     session_persistence: SessionPersistence | None = None
 
 
-class GRPCRouteSpec(CommonRouteSpec, kw_only=True):
+class GRPCRouteSpec(CommonRouteSpec, kw_only=True, frozen=True):
     hostnames: Annotated[tuple[Hostname, ...], Meta(max_length=16)] = ()
     rules: Annotated[tuple[GRPCRouteRule, ...], Meta(max_length=16)] = ()
 
@@ -618,12 +618,12 @@ class GRPCRoute(Resource, kw_only=True):
 _BackendRefs = Annotated[tuple[BackendRef, ...], Meta(min_length=1, max_length=16)]
 
 
-class TLSRouteRule(_Type, kw_only=True):
+class TLSRouteRule(_Type, kw_only=True, frozen=True):
     name: SectionName | None = None
     backend_refs: _BackendRefs
 
 
-class TLSRouteSpec(CommonRouteSpec, kw_only=True):
+class TLSRouteSpec(CommonRouteSpec, kw_only=True, frozen=True):
     hostnames: Annotated[tuple[Hostname, ...], Meta(max_length=1024)] = ()
     rules: Annotated[tuple[TLSRouteRule, ...], Meta(min_length=1, max_length=16)]
 
@@ -633,12 +633,12 @@ class TLSRoute(Resource, kw_only=True):
     spec: TLSRouteSpec
 
 
-class TCPRouteRule(_Type, kw_only=True):
+class TCPRouteRule(_Type, kw_only=True, frozen=True):
     name: SectionName | None = None
     backend_refs: _BackendRefs
 
 
-class TCPRouteSpec(CommonRouteSpec, kw_only=True):
+class TCPRouteSpec(CommonRouteSpec, kw_only=True, frozen=True):
     rules: Annotated[tuple[TCPRouteRule, ...], Meta(min_length=1, max_length=16)]
 
 
@@ -647,12 +647,12 @@ class TCPRoute(Resource, kw_only=True):
     spec: TCPRouteSpec
 
 
-class UDPRouteRule(_Type, kw_only=True):
+class UDPRouteRule(_Type, kw_only=True, frozen=True):
     name: SectionName | None = None
     backend_refs: _BackendRefs
 
 
-class UDPRouteSpec(CommonRouteSpec, kw_only=True):
+class UDPRouteSpec(CommonRouteSpec, kw_only=True, frozen=True):
     rules: Annotated[tuple[UDPRouteRule, ...], Meta(min_length=1, max_length=16)]
 
 
@@ -664,19 +664,19 @@ class UDPRoute(Resource, kw_only=True):
 # ---- ReferenceGrant, BackendTLSPolicy (referencegrant_types.go, backendtlspolicy_types.go)
 
 
-class ReferenceGrantFrom(_Type, kw_only=True):
+class ReferenceGrantFrom(_Type, kw_only=True, frozen=True):
     group: Group
     kind: Kind
     namespace: NamespaceName
 
 
-class ReferenceGrantTo(_Type, kw_only=True):
+class ReferenceGrantTo(_Type, kw_only=True, frozen=True):
     group: Group
     kind: Kind
     name: ObjectName | None = None
 
 
-class ReferenceGrantSpec(_Type, kw_only=True):
+class ReferenceGrantSpec(_Type, kw_only=True, frozen=True):
     from_: Annotated[tuple[ReferenceGrantFrom, ...], Meta(min_length=1, max_length=16)] = field(name="from")
     to: Annotated[tuple[ReferenceGrantTo, ...], Meta(min_length=1, max_length=16)]
 
@@ -686,21 +686,21 @@ class ReferenceGrant(Resource, kw_only=True):
     spec: ReferenceGrantSpec
 
 
-class LocalPolicyTargetReference(_Type, kw_only=True):
+class LocalPolicyTargetReference(_Type, kw_only=True, frozen=True):
     section_name: ClassVar[None] = None
     group: Group
     kind: Kind
     name: ObjectName
 
 
-class LocalPolicyTargetReferenceWithSectionName(_Type, kw_only=True):
+class LocalPolicyTargetReferenceWithSectionName(_Type, kw_only=True, frozen=True):
     group: Group
     kind: Kind
     name: ObjectName
     section_name: SectionName | None = None
 
 
-class SubjectAltName(_Type, kw_only=True):
+class SubjectAltName(_Type, kw_only=True, frozen=True):
     type: Literal["Hostname", "URI"]
     hostname: Hostname | None = None
     uri: Annotated[str, Meta(min_length=1, max_length=253, pattern=URI)] | None = None
@@ -713,7 +713,7 @@ class _NotGiven(tuple):
 NO_REFS = _NotGiven()
 
 
-class BackendTLSPolicyValidation(_Type, kw_only=True):
+class BackendTLSPolicyValidation(_Type, kw_only=True, frozen=True):
     ca_certificate_refs: Annotated[tuple[LocalObjectReference, ...], Meta(max_length=8)] = NO_REFS
     well_known_ca_certificates: (
         Annotated[str, Meta(min_length=1, max_length=253, pattern=WELL_KNOWN_CA)] | None
@@ -722,7 +722,7 @@ class BackendTLSPolicyValidation(_Type, kw_only=True):
     subject_alt_names: Annotated[tuple[SubjectAltName, ...], Meta(max_length=5)] = ()
 
 
-class BackendTLSPolicySpec(_Type, kw_only=True):
+class BackendTLSPolicySpec(_Type, kw_only=True, frozen=True):
     target_refs: Annotated[
         tuple[LocalPolicyTargetReferenceWithSectionName, ...], Meta(min_length=1, max_length=16)
     ]
@@ -738,24 +738,24 @@ class BackendTLSPolicy(Resource, kw_only=True):
 # ---- XBackendTrafficPolicy (apisx/v1alpha1/backendtrafficpolicy_types.go)
 
 
-class BudgetDetails(_Type, kw_only=True):
+class BudgetDetails(_Type, kw_only=True, frozen=True):
     percent: Annotated[int, Meta(ge=0, le=100)] = 20
     interval: Duration = "10s"
 
 
-class RequestRate(_Type, kw_only=True):
+class RequestRate(_Type, kw_only=True, frozen=True):
     """What is not given of it is what the whole would be by default: 10 in 1s."""
 
     count: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     interval: Duration | None = None
 
 
-class RetryConstraint(_Type, kw_only=True):
+class RetryConstraint(_Type, kw_only=True, frozen=True):
     budget: BudgetDetails = BudgetDetails()
     min_retry_rate: RequestRate = RequestRate(count=10, interval="1s")
 
 
-class XBackendTrafficPolicySpec(_Type, kw_only=True):
+class XBackendTrafficPolicySpec(_Type, kw_only=True, frozen=True):
     target_refs: Annotated[tuple[LocalPolicyTargetReference, ...], Meta(min_length=1, max_length=16)]
     retry_constraint: RetryConstraint | None = None
     session_persistence: SessionPersistence | None = None
@@ -772,7 +772,7 @@ class XBackendTrafficPolicy(Resource, kw_only=True):
 # ---- XBackend (apisx/v1alpha1/xbackend_types.go)
 
 
-class BackendPort(_Type, kw_only=True):
+class BackendPort(_Type, kw_only=True, frozen=True):
     """`number` is how v1.7 says it, `port` (and a `name` for it) how v1.6 did."""
 
     number: Port | None = None
@@ -780,21 +780,21 @@ class BackendPort(_Type, kw_only=True):
     name: Annotated[str, Meta(max_length=63, pattern=LABEL_OR_EMPTY)] | None = None
 
 
-class ExternalHostnameBackend(_Type, kw_only=True):
+class ExternalHostnameBackend(_Type, kw_only=True, frozen=True):
     hostname: PreciseHostname
 
 
-class EndpointSelectorBackend(_Type, kw_only=True):
+class EndpointSelectorBackend(_Type, kw_only=True, frozen=True):
     match_labels: Annotated[dict[str, LabelValue], Meta(min_length=1, max_length=64)]
 
 
-class BackendTLS(_Type, kw_only=True):
+class BackendTLS(_Type, kw_only=True, frozen=True):
     mode: Literal["None", "ServerOnly", "ClientAndServer"]
     client_certificate_ref: SecretObjectReference | None = None
     validation: BackendTLSPolicyValidation | None = None
 
 
-class XBackendSpec(_Type, kw_only=True):
+class XBackendSpec(_Type, kw_only=True, frozen=True):
     type: Literal["ExternalHostname", "EndpointSelector"]
     port: BackendPort
     external_hostname: ExternalHostnameBackend | None = None
@@ -822,17 +822,17 @@ class XBackend(Resource, kw_only=True):
 _Mode = Literal["Enabled", "Disabled", "ImplementationDefault"]
 
 
-class TracingProvider(_Type, kw_only=True):
+class TracingProvider(_Type, kw_only=True, frozen=True):
     backend_ref: BackendObjectReference
     headers: Annotated[tuple[HTTPHeader, ...], Meta(max_length=16)] = ()
 
 
-class ParentBasedSampling(_Type, kw_only=True):
+class ParentBasedSampling(_Type, kw_only=True, frozen=True):
     mode: _Mode = "ImplementationDefault"
     sampling_rate: Fraction | None = None
 
 
-class TelemetryAttribute(_Type, kw_only=True):
+class TelemetryAttribute(_Type, kw_only=True, frozen=True):
     name: Annotated[str, Meta(min_length=1, max_length=256, pattern=SPAN_WORD)]
     source_type: Literal["Header", "Literal", "Attribute"]
     header_name: HeaderName | None = None
@@ -840,7 +840,7 @@ class TelemetryAttribute(_Type, kw_only=True):
     attribute_key: Annotated[str, Meta(min_length=1, max_length=256, pattern=ATTRIBUTE_KEY)] | None = None
 
 
-class TracingConfig(_Type, kw_only=True):
+class TracingConfig(_Type, kw_only=True, frozen=True):
     mode: _Mode = "ImplementationDefault"
     provider: TracingProvider | None = None
     sampling_rate: Fraction | None = None
@@ -850,7 +850,7 @@ class TracingConfig(_Type, kw_only=True):
     attributes: tuple[TelemetryAttribute, ...] = ()
 
 
-class XTelemetryPolicySpec(_Type, kw_only=True):
+class XTelemetryPolicySpec(_Type, kw_only=True, frozen=True):
     target_refs: Annotated[tuple[LocalObjectReference, ...], Meta(min_length=1, max_length=16)]
     tracing: TracingConfig | None = None
 
@@ -866,12 +866,12 @@ class XTelemetryPolicy(Resource, kw_only=True):
 # ---- gwfast's own kinds
 
 
-class ConfigMapKeySelector(_Type, kw_only=True):
+class ConfigMapKeySelector(_Type, kw_only=True, frozen=True):
     name: ObjectName
     key: Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+\Z")] = "filter.py"
 
 
-class PythonFilterSpec(_Type, kw_only=True):
+class PythonFilterSpec(_Type, kw_only=True, frozen=True):
     module: Annotated[str, Meta(min_length=1)] | None = None
     file: Annotated[str, Meta(min_length=1)] | None = None
     config_map: ConfigMapKeySelector | None = None
@@ -896,7 +896,7 @@ class PythonFilter(Resource, kw_only=True):
 FileName = Annotated[str, Meta(min_length=1, max_length=4096)]  # PATH_MAX of Linux
 
 
-class CertificateFileSpec(_Type, kw_only=True):
+class CertificateFileSpec(_Type, kw_only=True, frozen=True):
     """Names of PEM files, from the folder of the file that this is written in: as tls.crt, tls.key and ca.crt of a Secret."""
 
     certificate: FileName | None = None
@@ -919,13 +919,13 @@ class CertificateFile(Resource, kw_only=True):
 # ---- BackendPolicy: our own (deploy/crds/backendpolicies.yaml). Names are those of Envoy Gateway's BackendTrafficPolicy.
 
 
-class PassiveHealthCheck(_Type, kw_only=True):
+class PassiveHealthCheck(_Type, kw_only=True, frozen=True):
     consecutive_failures: Annotated[int, Meta(ge=1, le=1000)] = 5
     base_ejection_time: Duration = "30s"
     max_ejection_percent: Annotated[int, Meta(ge=0, le=100)] = 10
 
 
-class HTTPHealthCheck(_Type, kw_only=True):
+class HTTPHealthCheck(_Type, kw_only=True, frozen=True):
     path: Annotated[str, Meta(min_length=1, max_length=1024, pattern=REQUEST_PATH)] = "/"
     hostname: PreciseHostname | None = None
     method: Literal["GET", "HEAD"] = "GET"
@@ -934,11 +934,11 @@ class HTTPHealthCheck(_Type, kw_only=True):
     ] = (200,)
 
 
-class GRPCHealthCheck(_Type, kw_only=True):
+class GRPCHealthCheck(_Type, kw_only=True, frozen=True):
     service: Annotated[str, Meta(max_length=253)] = ""
 
 
-class ActiveHealthCheck(_Type, kw_only=True):
+class ActiveHealthCheck(_Type, kw_only=True, frozen=True):
     type: Literal["HTTP", "TCP", "GRPC"]
     interval: Duration = "3s"
     timeout: Duration = "1s"
@@ -948,26 +948,26 @@ class ActiveHealthCheck(_Type, kw_only=True):
     grpc: GRPCHealthCheck | None = None
 
 
-class HealthCheck(_Type, kw_only=True):
+class HealthCheck(_Type, kw_only=True, frozen=True):
     passive: PassiveHealthCheck | None = None
     active: ActiveHealthCheck | None = None
 
 
-class SlowStart(_Type, kw_only=True):
+class SlowStart(_Type, kw_only=True, frozen=True):
     window: Duration
 
 
-class PerEndpointCircuitBreaker(_Type, kw_only=True):
+class PerEndpointCircuitBreaker(_Type, kw_only=True, frozen=True):
     max_parallel_requests: Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
-class CircuitBreaker(_Type, kw_only=True):
+class CircuitBreaker(_Type, kw_only=True, frozen=True):
     per_endpoint: PerEndpointCircuitBreaker
     max_pending_requests: Annotated[int, Meta(ge=0, le=100_000)] = 1024
     pending_timeout: Duration = "1s"
 
 
-class BackendPolicySpec(_Type, kw_only=True):
+class BackendPolicySpec(_Type, kw_only=True, frozen=True):
     target_refs: Annotated[
         tuple[LocalPolicyTargetReferenceWithSectionName, ...], Meta(min_length=1, max_length=16)
     ]
@@ -991,35 +991,35 @@ _AnyObject = dict[str, Any]
 _Strings = dict[str, str]
 
 
-class Autoscaling(_Type, kw_only=True):
+class Autoscaling(_Type, kw_only=True, frozen=True):
     min_replicas: Annotated[int, Meta(ge=1, le=1000)] | None = None
     max_replicas: Annotated[int, Meta(ge=1, le=1000)]
     metrics: Annotated[tuple[_AnyObject, ...], Meta(max_length=32)] | None = None
     behavior: _AnyObject | None = None
 
 
-class DisruptionBudget(_Type, kw_only=True):
+class DisruptionBudget(_Type, kw_only=True, frozen=True):
     min_available: int | str | None = None
     max_unavailable: int | str | None = None
 
 
-class ContainerImage(_Type, kw_only=True):
+class ContainerImage(_Type, kw_only=True, frozen=True):
     repository: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
     tag: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
     pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     pull_secrets: Annotated[tuple[ObjectName, ...], Meta(max_length=16)] | None = None
 
 
-class PodTemplateMetadata(_Type, kw_only=True):
+class PodTemplateMetadata(_Type, kw_only=True, frozen=True):
     labels: _Strings | None = None
     annotations: _Strings | None = None
 
 
-class ServiceAccountTemplate(_Type, kw_only=True):
+class ServiceAccountTemplate(_Type, kw_only=True, frozen=True):
     annotations: _Strings | None = None
 
 
-class ServiceTemplate(_Type, kw_only=True):
+class ServiceTemplate(_Type, kw_only=True, frozen=True):
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] | None = None
     labels: _Strings | None = None
     annotations: _Strings | None = None
@@ -1033,13 +1033,13 @@ class ServiceTemplate(_Type, kw_only=True):
     ip_families: Annotated[tuple[Literal["IPv4", "IPv6"], ...], Meta(max_length=2)] | None = None
 
 
-class EnvVar(_Type, kw_only=True):
+class EnvVar(_Type, kw_only=True, frozen=True):
     name: Annotated[str, Meta(min_length=1, max_length=253)]
     value: str | None = None
     value_from: _AnyObject | None = None
 
 
-class ObjectPatch(_Type, kw_only=True):
+class ObjectPatch(_Type, kw_only=True, frozen=True):
     kind: Literal["Deployment", "Service", "ServiceAccount", "PodDisruptionBudget", "HorizontalPodAutoscaler"]
     value: _AnyObject
 
@@ -1051,7 +1051,7 @@ ParameterName = Literal[
 Network = Annotated[str, Meta(max_length=43, pattern=r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?\Z")]
 
 
-class GatewayParametersSpec(_Type, kw_only=True):
+class GatewayParametersSpec(_Type, kw_only=True, frozen=True):
     allowed_for_gateways: Annotated[tuple[ParameterName, ...], Meta(max_length=32)] | None = None
     addresses: Annotated[tuple[Network, ...], Meta(max_length=64)] | None = None
     dedicated: bool | None = None
@@ -1099,7 +1099,7 @@ class Namespace(_CoreResource, kw_only=True):
     others: ClassVar[frozenset[str]] = _words("spec")
 
 
-class ServicePort(_Open, kw_only=True):
+class ServicePort(_Open, kw_only=True, frozen=True):
     others: ClassVar[frozenset[str]] = _words("nodePort")
 
     name: str = ""
@@ -1109,7 +1109,7 @@ class ServicePort(_Open, kw_only=True):
     target_port: Port | str | None = None
 
 
-class ServiceSpec(_Open, kw_only=True):
+class ServiceSpec(_Open, kw_only=True, frozen=True):
     others: ClassVar[frozenset[str]] = _words(
         "clusterIPs externalIPs sessionAffinity loadBalancerIP loadBalancerSourceRanges externalTrafficPolicy "
         "healthCheckNodePort publishNotReadyAddresses sessionAffinityConfig ipFamily ipFamilies ipFamilyPolicy "
@@ -1127,7 +1127,7 @@ class Service(_CoreResource, kw_only=True):
     spec: ServiceSpec = ServiceSpec()
 
 
-class EndpointConditions(_Open, kw_only=True):
+class EndpointConditions(_Open, kw_only=True, frozen=True):
     """None means unknown, which is to be read as true for `ready` (k8s.io/api/discovery/v1)."""
 
     ready: bool | None = None
@@ -1135,7 +1135,7 @@ class EndpointConditions(_Open, kw_only=True):
     terminating: bool | None = None
 
 
-class Endpoint(_Open, kw_only=True):
+class Endpoint(_Open, kw_only=True, frozen=True):
     others: ClassVar[frozenset[str]] = _words("hostname targetRef nodeName hints topology deprecatedTopology")
 
     addresses: tuple[str, ...]
@@ -1143,7 +1143,7 @@ class Endpoint(_Open, kw_only=True):
     zone: str | None = None
 
 
-class EndpointPort(_Open, kw_only=True):
+class EndpointPort(_Open, kw_only=True, frozen=True):
     name: str = ""
     port: Port | None = None
     protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
@@ -1178,7 +1178,7 @@ class ConfigMap(_CoreResource, kw_only=True):
     binary_data: dict[str, bytes] = field(default_factory=dict)
 
 
-class ClusterTrustBundleSpec(_Open, kw_only=True):
+class ClusterTrustBundleSpec(_Open, kw_only=True, frozen=True):
     others: ClassVar[frozenset[str]] = _words("signerName")
 
     trust_bundle: str

@@ -39,7 +39,7 @@ class _Shape(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     pass
 
 
-class ConditionStatus(_Shape, kw_only=True):
+class ConditionStatus(_Shape, kw_only=True, frozen=True):
     """A condition as Kubernetes has it, without lastTransitionTime: whoever writes it knows when it changed."""
 
     type: str
@@ -49,40 +49,40 @@ class ConditionStatus(_Shape, kw_only=True):
     observed_generation: int
 
 
-class RouteGroupKind(_Shape, kw_only=True):
+class RouteGroupKind(_Shape, kw_only=True, frozen=True):
     group: str
     kind: str
 
 
-class ListenerStatus(_Shape, kw_only=True):
+class ListenerStatus(_Shape, kw_only=True, frozen=True):
     name: str
     supported_kinds: tuple[RouteGroupKind, ...]
     attached_routes: int
     conditions: tuple[ConditionStatus, ...]
 
 
-class Address(_Shape, kw_only=True):
+class Address(_Shape, kw_only=True, frozen=True):
     type: str
     value: str
 
 
-class GatewayClassStatus(_Shape, kw_only=True):
+class GatewayClassStatus(_Shape, kw_only=True, frozen=True):
     conditions: tuple[ConditionStatus, ...]
 
 
-class GatewayStatus(_Shape, kw_only=True):
+class GatewayStatus(_Shape, kw_only=True, frozen=True):
     addresses: tuple[Address, ...] = ()
     conditions: tuple[ConditionStatus, ...]
     listeners: tuple[ListenerStatus, ...]
     attached_listener_sets: int
 
 
-class ListenerSetStatus(_Shape, kw_only=True):
+class ListenerSetStatus(_Shape, kw_only=True, frozen=True):
     conditions: tuple[ConditionStatus, ...]
     listeners: tuple[ListenerStatus, ...] = ()
 
 
-class ParentRef(_Shape, kw_only=True):
+class ParentRef(_Shape, kw_only=True, frozen=True):
     """A parentRef as it was given, with the defaults of group and kind."""
 
     group: str
@@ -93,30 +93,30 @@ class ParentRef(_Shape, kw_only=True):
     port: int | None = None
 
 
-class RouteParentStatus(_Shape, kw_only=True):
+class RouteParentStatus(_Shape, kw_only=True, frozen=True):
     parent_ref: ParentRef
     controller_name: str
     conditions: tuple[ConditionStatus, ...]
 
 
-class RouteStatus(_Shape, kw_only=True):
+class RouteStatus(_Shape, kw_only=True, frozen=True):
     parents: tuple[RouteParentStatus, ...]
 
 
-class PolicyAncestorStatus(_Shape, kw_only=True):
+class PolicyAncestorStatus(_Shape, kw_only=True, frozen=True):
     ancestor_ref: ParentRef
     controller_name: str
     conditions: tuple[ConditionStatus, ...]
 
 
-class PolicyStatus(_Shape, kw_only=True):
+class PolicyStatus(_Shape, kw_only=True, frozen=True):
     ancestors: tuple[PolicyAncestorStatus, ...]
 
 
 AnyStatus = GatewayClassStatus | GatewayStatus | ListenerSetStatus | RouteStatus | PolicyStatus
 
 
-class Status(_Shape, kw_only=True):
+class Status(_Shape, kw_only=True, frozen=True):
     """The status of one resource; `namespace` is '' for cluster-scoped kinds."""
 
     kind: str

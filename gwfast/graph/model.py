@@ -119,7 +119,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     field: str = ""
 
 
-class Refused(Node):
+class Refused(Node, frozen=True):
     """A filter that cannot be resolved or is not served: a request that reaches it is answered with `status`.
 
     `index` is its place among the filters of the rule or backendRef."""
@@ -131,7 +131,7 @@ class Refused(Node):
     status: int = 500
 
 
-class FilterTarget(Node):
+class FilterTarget(Node, frozen=True):
     """Where a filter leads, as a BackendNode says it; `index` is its place. A mirror without a target is dropped.
     extension: what an ExtensionRef names; code: that of its ConfigMap."""
 
@@ -203,7 +203,7 @@ class TargetPolicy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     pending_ms: int = 0
 
 
-class Target(Node):
+class Target(Node, frozen=True):
     """A port of a Service, or of what stands for one, as a place to send to.
 
     key: 'namespace/name:port/protocol', and behind '@' the digest of what a BackendTLSPolicy says.
@@ -239,7 +239,7 @@ def over_tls(target: str) -> bool:
     return "@" in target
 
 
-class BackendNode(Node):
+class BackendNode(Node, frozen=True):
     """A backendRef. `target` is a key of Graph.targets; '' when the reference is refused: this share of the
     weight is answered with `status` because of `reason` ('' where not the reference is wrong, but what it leads to).
 
@@ -257,7 +257,7 @@ class BackendNode(Node):
     filter_targets: tuple[FilterTarget, ...] = ()  # by its own filters
 
 
-class RuleNode(Node):
+class RuleNode(Node, frozen=True):
     """A rule of a route, `rule` as written (HTTPRouteRule, GRPCRouteRule, ...), with its references resolved.
 
     `dropped` says why the rule is not served at all ('' if it is); it then must not appear in a plan."""
@@ -274,7 +274,7 @@ class RuleNode(Node):
         return chain(self.backends, self.filter_targets, *(each.filter_targets for each in self.backends if each.filter_targets))
 
 
-class ParentNode(Node):
+class ParentNode(Node, frozen=True):
     """A parentRef of a route and what came of it. `listeners` are the ids it attached to: empty unless accepted."""
 
     index: int
@@ -285,7 +285,7 @@ class ParentNode(Node):
     conditions: tuple[Condition, ...] = ()
 
 
-class RouteNode(Node):
+class RouteNode(Node, frozen=True):
     """A route. `parents` has the parentRefs that name a Gateway or ListenerSet which is served here, no others."""
 
     key: Key
@@ -303,7 +303,7 @@ class RouteNode(Node):
         return age(self.resource.metadata)
 
 
-class Attachment(Node):
+class Attachment(Node, frozen=True):
     """A route on a listener with its own hostnames that match there: ('',) where it has none, which is any host."""
 
     route: RouteNode
@@ -325,7 +325,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return f"Certificate({self.secret})"
 
 
-class FrontNode(Node):
+class FrontNode(Node, frozen=True):
     """The filters of a listener with their references resolved, as those of a RuleNode are."""
 
     filters: tuple[ListenerFilter, ...]
@@ -345,7 +345,7 @@ class ListenerTLS(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     client_mode: Literal["AllowValidOnly", "AllowInsecureFallback"] = "AllowValidOnly"
 
 
-class ListenerNode(Node):
+class ListenerNode(Node, frozen=True):
     """A listener of a Gateway or of a ListenerSet.
 
     id: 'namespace/gateway/listener' or 'namespace/listenerset/listener'. gateway: who it belongs to in the end.
@@ -387,7 +387,7 @@ class ListenerNode(Node):
         return len(self.attachments)
 
 
-class ListenerSetNode(Node):
+class ListenerSetNode(Node, frozen=True):
     """A ListenerSet whose parent Gateway is served here. accepted: its Gateway allows it and a listener is valid."""
 
     key: Key
@@ -398,7 +398,7 @@ class ListenerSetNode(Node):
     conditions: tuple[Condition, ...] = ()
 
 
-class GatewayNode(Node):
+class GatewayNode(Node, frozen=True):
     """A Gateway that is served here. `listeners` are ids of its own listeners, then of its ListenerSets' in merge
     order."""
 
@@ -413,21 +413,21 @@ class GatewayNode(Node):
     conditions: tuple[Condition, ...] = ()
 
 
-class GatewayClassNode(Node):
+class GatewayClassNode(Node, frozen=True):
     key: Key
     resource: GatewayClass
     parameters: GatewayParameters | None = None
     conditions: tuple[Condition, ...] = ()
 
 
-class AncestorNode(Node):
+class AncestorNode(Node, frozen=True):
     """What a policy means to one Gateway whose routes use its target."""
 
     gateway: Key
     conditions: tuple[Condition, ...] = ()
 
 
-class PolicyNode(Node):
+class PolicyNode(Node, frozen=True):
     key: Key
     resource: BackendTLSPolicy | XBackendTrafficPolicy | BackendPolicy | PythonFilter | XTelemetryPolicy | XBackend
     accepted: bool = True
@@ -435,7 +435,7 @@ class PolicyNode(Node):
     ancestors: tuple[AncestorNode, ...] = ()
 
 
-class Note(Node):
+class Note(Node, frozen=True):
     """Something to say about a resource that no condition carries."""
 
     resource: Resource
@@ -445,7 +445,7 @@ class Note(Node):
     severity: Literal["error", "warning", "note"] = "warning"
 
 
-class Graph(Node):
+class Graph(Node, frozen=True):
     """Everything attached. The mappings are not changed after the graph is handed out; two graphs share what is the
     same in both (gwfast.sharing)."""
 

@@ -38,7 +38,7 @@ class _Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
     pass
 
 
-class ValueMatch(_Node):
+class ValueMatch(_Node, frozen=True):
     """A condition on one header or query parameter. `regex` is a full match."""
 
     name: str
@@ -46,7 +46,7 @@ class ValueMatch(_Node):
     regex: bool = False
 
 
-class Match(_Node):
+class Match(_Node, frozen=True):
     """All of it must hold. path_type: 'Exact', 'PathPrefix' (by element, no trailing '/' except for '/'),
     'RegularExpression' (full match of the normalised path). `index` is its place in the rule's list."""
 
@@ -58,7 +58,7 @@ class Match(_Node):
     index: int = 0
 
 
-class HeaderFilter(_Node):
+class HeaderFilter(_Node, frozen=True):
     """RequestHeaderModifier or ResponseHeaderModifier."""
 
     on: Literal["request", "response"]
@@ -67,7 +67,7 @@ class HeaderFilter(_Node):
     remove: tuple[str, ...] = ()
 
 
-class PathModifier(_Node):
+class PathModifier(_Node, frozen=True):
     """type 'ReplaceFullPath' or 'ReplacePrefixMatch'. `prefix` is the rule's matched prefix, filled at run time from
     the entry that matched."""
 
@@ -75,14 +75,14 @@ class PathModifier(_Node):
     value: str
 
 
-class RewriteFilter(_Node):
+class RewriteFilter(_Node, frozen=True):
     """URLRewrite."""
 
     hostname: str = ""
     path: PathModifier | None = None
 
 
-class RedirectFilter(_Node):
+class RedirectFilter(_Node, frozen=True):
     """RequestRedirect. Empty or 0 means: derive it from the request and the listener (spec 5.5)."""
 
     scheme: str = ""
@@ -92,7 +92,7 @@ class RedirectFilter(_Node):
     status: int = 302
 
 
-class CorsFilter(_Node):
+class CorsFilter(_Node, frozen=True):
     """CORS. origins: 'scheme://host[:port]', the host may begin with '*'; ('*',) allows every one. Of methods and headers
     () says nothing, and ('*',) whatever is asked for."""
 
@@ -104,7 +104,7 @@ class CorsFilter(_Node):
     max_age: int = 5
 
 
-class Certificate(_Node):
+class Certificate(_Node, frozen=True):
     """A chain and its private key, PEM. `names` are the DNS names that it is for, `not_after` is in seconds since the
     epoch. What is printed of it never has the key; `digest` stands for both."""
 
@@ -122,7 +122,7 @@ class Certificate(_Node):
         return f"Certificate({', '.join(self.names) or 'no names'}, {self.digest})"
 
 
-class ServerTLS(_Node):
+class ServerTLS(_Node, frozen=True):
     """How a listener ends TLS. ciphers: an OpenSSL list, '' for the default; client_ca: PEM of every authority that
     certificates of clients are checked against, () asks for none; alpn: HTTP, h2 and http/1.1 are offered."""
 
@@ -134,7 +134,7 @@ class ServerTLS(_Node):
     alpn: bool = True
 
 
-class BackendTLS(_Node):
+class BackendTLS(_Node, frozen=True):
     """How a backend is spoken to over TLS. ca: PEM of every authority, `system`: those of the system; hostname: the SNI,
     and the name in its certificate unless there are `sans`, of which one has to be there; certificate: the Gateway's
     own; alpn: what is offered, () for nothing. `id` stands for all of it."""
@@ -153,7 +153,7 @@ class BackendTLS(_Node):
         force_setattr(self, "id", identity(msgspec.msgpack.encode(content)))
 
 
-class RetryBudget(_Node):
+class RetryBudget(_Node, frozen=True):
     """How many of a backend's requests may be retries: `percent` of those of the last `interval`, and `minimum` in each
     `minimum_interval` whatever that comes to. Intervals are in seconds."""
 
@@ -163,7 +163,7 @@ class RetryBudget(_Node):
     minimum_interval: float
 
 
-class SessionPersistence(_Node):
+class SessionPersistence(_Node, frozen=True):
     """How a session is known by its client. name: of the cookie or header, '' for one that is made up; path: of the cookie;
     absolute_timeout: in seconds, None for none; permanent: the cookie outlives the client's own session."""
 
@@ -174,7 +174,7 @@ class SessionPersistence(_Node):
     permanent: bool = False
 
 
-class Backend(_Node):
+class Backend(_Node, frozen=True):
     """A Service port (or what stands for one). Where its endpoints are is said by the Endpoints of the same `key`, so
     that a rule stays the same object while they come and go. retry_budget: None for the default (limits); session:
     where the rule has none of its own. Neither is a part of the key, since it is the same place whatever is said of it: of
@@ -198,7 +198,7 @@ class Backend(_Node):
         return f"{self.protocol}@{self.tls.id:016x}" if self.tls else self.protocol
 
 
-class MirrorFilter(_Node):
+class MirrorFilter(_Node, frozen=True):
     """RequestMirror: of every `denominator` requests, `numerator` are sent to this backend too."""
 
     backend: Backend
@@ -206,7 +206,7 @@ class MirrorFilter(_Node):
     denominator: int = 1
 
 
-class AuthorizeFilter(_Node):
+class AuthorizeFilter(_Node, frozen=True):
     """ExternalAuth over HTTP, or over gRPC (`grpc`). path: in front of the request's; headers: what the authorizer is shown
     besides Host and Authorization (over gRPC: what it is shown, () is all); answers: what of its fields goes on with the
     request, () is all; max_body: how much of a body it is shown."""
@@ -219,7 +219,7 @@ class AuthorizeFilter(_Node):
     max_body: int = 0
 
 
-class ExtensionFilter(_Node):
+class ExtensionFilter(_Node, frozen=True):
     """A filter in Python. name: of its resource, 'namespace/name'; module, file (a path) or config_map ('namespace/name key'), of
     which this is the `code`; config: JSON; timeout: seconds; open: a failure lets requests pass; max_body: bytes. `id` stands for
     all of it but the code, which is loaded again where it changes, as a file is."""
@@ -242,7 +242,7 @@ class ExtensionFilter(_Node):
         force_setattr(self, "id", identity(msgspec.msgpack.encode(content)))
 
 
-class AnswerFilter(_Node):
+class AnswerFilter(_Node, frozen=True):
     """Answer with this status at this place of the chain: a filter that cannot be resolved or is not served."""
 
     status: int
@@ -253,7 +253,7 @@ Filter = (HeaderFilter | RewriteFilter | RedirectFilter | CorsFilter | MirrorFil
           | AnswerFilter)
 
 
-class Endpoints(_Node):
+class Endpoints(_Node, frozen=True):
     """Where the endpoints of the backend with this key are. source 'slices': `addresses` are (ip, port) of the ready
     ones, and `names` (host, port) of those to look up, each of them; none means 503. source 'dns': `hosts` are names to
     look up, the first that resolves wins, with `host_port`.
@@ -278,7 +278,7 @@ class Endpoints(_Node):
         return not (self.addresses or self.hosts or self.names)
 
 
-class WeightedBackend(_Node):
+class WeightedBackend(_Node, frozen=True):
     """backend None: this share of the weight is answered with `status` (an invalid reference: 500). A GRPCRoute says
     UNAVAILABLE instead, a connection that is not HTTP is closed."""
 
@@ -288,14 +288,14 @@ class WeightedBackend(_Node):
     filters: tuple[Filter, ...] = ()
 
 
-class Timeouts(_Node):
+class Timeouts(_Node, frozen=True):
     """`timeouts` of a rule, in seconds. None: nothing is said; 0: there is none."""
 
     request: float | None = None
     backend_request: float | None = None
 
 
-class Retry(_Node):
+class Retry(_Node, frozen=True):
     """`retry` of a rule. attempts: after the first one, 0 for none, not even where a connection fails; backoff: in seconds. What
     is not said is None and ()."""
 
@@ -304,7 +304,7 @@ class Retry(_Node):
     backoff: float | None = None
 
 
-class Rule(_Node):
+class Rule(_Node, frozen=True):
     """One rule of one route. `id` is 'HTTPRoute/namespace/name/index', stable over reloads."""
 
     kind: str
@@ -330,14 +330,14 @@ class Rule(_Node):
         return f"{self.kind}/{self.namespace}/{self.route}#{self.name}" if self.name else self.id
 
 
-class Entry(_Node):
+class Entry(_Node, frozen=True):
     """One match of one rule on one host."""
 
     match: Match
     rule: Rule
 
 
-class Host(_Node):
+class Host(_Node, frozen=True):
     """hostname: that of the routes, 'a.example', '*.example' (any number of labels) or '' (any). `entries` in the spec's final
     order."""
 
@@ -345,7 +345,7 @@ class Host(_Node):
     entries: Sequence[Entry] = ()
 
 
-class Listener(_Node):
+class Listener(_Node, frozen=True):
     """A listener that accepts traffic. `id` is 'namespace/gateway/listener' ('namespace/listenerset/name' for sets).
     `mode` is what becomes of a connection: 'terminate' and 'passthrough' are those of TLS listeners. tls: None where
     TLS does not end here. front: a rule without backends, whose filters every request passes before an entry is looked for."""
@@ -358,7 +358,7 @@ class Listener(_Node):
     hosts: Sequence[Host] = ()
 
 
-class Bind(_Node):
+class Bind(_Node, frozen=True):
     """One address and port to listen on. `address` is an IP or '' for all; `port` is the spec's port (the port map is
     applied where sockets are opened). target_port: where to listen instead, and `gateway`, 'namespace/name', whose alone
     that is: 0 and '' where Gateways share their addresses. `listeners` are most specific first. transport: what clients
@@ -378,7 +378,7 @@ class Bind(_Node):
         return f"{place} {self.gateway}:{self.target_port}" if self.target_port else place
 
 
-class Plan(_Node):
+class Plan(_Node, frozen=True):
     binds: tuple[Bind, ...] = ()
     backends: Sequence[Backend] = ()
     endpoints: Sequence[Endpoints] = ()  # endpoints[i] are those of backends[i]

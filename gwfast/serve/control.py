@@ -21,7 +21,7 @@ class _Message(msgspec.Struct, frozen=True, tag=True):
     pass
 
 
-class Start(_Message):
+class Start(_Message, frozen=True):
     """To a worker, first: who it is. Descriptors: the counters, an eventfd with which workers wake each other, and a
     file for this worker's stack, where that is asked for."""
 
@@ -31,72 +31,72 @@ class Start(_Message):
     options: EngineOptions
 
 
-class Listen(_Message):
+class Listen(_Message, frozen=True):
     """To a worker: accept on this socket. Descriptor: the socket."""
 
     bind: int
 
 
-class Unlisten(_Message):
+class Unlisten(_Message, frozen=True):
     """To a worker: stop accepting on this bind."""
 
     bind: int
 
 
-class Take(_Message):
+class Take(_Message, frozen=True):
     """To a worker: serve this connection of a bind, accepted for a worker that does not answer. Descriptor: the connection."""
 
     bind: int
 
 
-class Swap(_Message):
+class Swap(_Message, frozen=True):
     """To a worker: serve this table. Descriptors: its image, and its credentials where it speaks TLS."""
 
     generation: int
 
 
-class Part(_Message):
+class Part(_Message, frozen=True):
     """To a worker: others are to read its sockets of UDP as well; who has a session there stays."""
 
 
-class Finish(_Message):
+class Finish(_Message, frozen=True):
     """To a worker: drain and end. handed_over: others accept on its sockets now, and what waits there is theirs."""
 
     handed_over: bool = False
 
 
-class Abort(_Message):
+class Abort(_Message, frozen=True):
     """To a worker: end now."""
 
 
-class Ready(_Message):
+class Ready(_Message, frozen=True):
     """From a worker: its engine runs."""
 
 
-class Parted(_Message):
+class Parted(_Message, frozen=True):
     """From a worker: others may read its sockets of UDP."""
 
 
-class Applied(_Message):
+class Applied(_Message, frozen=True):
     """From a worker: this table serves from the next request on."""
 
     generation: int
 
 
-class Refused(_Message):
+class Refused(_Message, frozen=True):
     """From a worker: this message (its type) could not be followed; what was before stays."""
 
     what: str
     message: str
 
 
-class Told(_Message):
+class Told(_Message, frozen=True):
     """From a worker: what people should know."""
 
     text: str
 
 
-class HandshakeFailed(_Message):
+class HandshakeFailed(_Message, frozen=True):
     """From a worker: a client could not begin TLS. `unsaid`: how many more there were of which nothing is said."""
 
     address: str

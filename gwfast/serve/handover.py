@@ -68,22 +68,22 @@ class _Message(msgspec.Struct, frozen=True, tag=True):
     pass
 
 
-class Ready(_Message):
+class Ready(_Message, frozen=True):
     """To the old one: it could serve. left: (address, port, udp) of ports that it has no use for."""
 
     version: str
     left: list[tuple[str, int, bool]] = []
 
 
-class Go(_Message):
+class Go(_Message, frozen=True):
     """To the new one: serve."""
 
 
-class Serving(_Message):
+class Serving(_Message, frozen=True):
     """To the old one: it serves."""
 
 
-class Failed(_Message):
+class Failed(_Message, frozen=True):
     """To the old one: it does not, and ends."""
 
     why: str
