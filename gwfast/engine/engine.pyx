@@ -25,7 +25,7 @@ from gwfast.exchange.exchange cimport FOREVER_MS, Exchange, Gateway, MappedTable
 from gwfast.extend.python_filter cimport PythonFilters
 from gwfast.http.head cimport scratch_bytes
 from gwfast.engine.access_log cimport AccessLog
-from gwfast.engine.loop cimport Loop
+from gwfast.engine.loop cimport Loop, fail_buffer
 from gwfast.upstream.queue cimport Called, Queues
 from gwfast.engine.sys cimport *
 from gwfast.table.layout cimport BIND_UDP, Bind, Image, Text, extension_at, text
@@ -323,6 +323,10 @@ cdef class Engine:
             exchange.next_spare = None
         self.loop.settle()
         (<Pools>self.gateway.upstreams).queues.forget()     # what was to be done in this round is
+
+    def fail_buffer(self, long n) -> int:
+        """Let the buffer after the next n not be had, in a debug build (see loop.pxd). Of every engine of this process."""
+        return fail_buffer(n)
 
     def __dealloc__(self):
         if self.gateway is not None:

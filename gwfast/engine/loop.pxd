@@ -60,6 +60,9 @@ cdef inline uint32_t one_of(uint32_t n, uint64_t random) noexcept nogil:   # 0 t
 cdef inline uint32_t waiting(const Buf *buf) noexcept nogil:
     return buf.end - buf.start
 
+# For tests: n more buffers are had, the next one is not, then all are again; n < 0: all are. What was left of n before: -1 where
+# that one was asked for, -2 in a release build, which has none of this.
+cdef long fail_buffer(long n) noexcept
 cdef int reserve(Pool *pool, Buf *buf, uint32_t n) noexcept nogil      # room for n more bytes behind end; -1: no memory
 cdef int append(Pool *pool, Buf *buf, const char *at, size_t n) noexcept nogil
 cdef void consume(Pool *pool, Buf *buf, uint32_t n) noexcept nogil     # gives the buffer back when it gets empty
@@ -136,6 +139,7 @@ cdef class Peer:
     cdef int send(self, const char *at, size_t n) noexcept
     cdef int sendv(self, iovec *parts, int count, size_t n) noexcept
     cdef int flush(self) noexcept
+    cdef int break_off(self) noexcept            # no memory for what it should be sent: -1
     cdef void half_close(self) noexcept    # nothing more is sent than what waits
     cdef void rest(self) noexcept          # nothing is under way: gives memory back
     cdef void close(self) noexcept

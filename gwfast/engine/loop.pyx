@@ -18,8 +18,29 @@ cdef enum:
     POOLED = 512           # buffers of one size kept for reuse
 
 
+cdef extern from * nogil:
+    """
+    #ifdef NDEBUG
+    #define gw_short() 0
+    #define gw_fail_after(n) ((void)(n), -2L)
+    #else
+    static long gw_left = -1;
+    static int gw_short(void) { return gw_left >= 0 && gw_left-- == 0; }
+    static long gw_fail_after(long n) { long was = gw_left; gw_left = n; return was; }
+    #endif
+    """
+    bint is_short "gw_short" ()            # a test wants this buffer not to be had
+    long fail_after "gw_fail_after" (long n)
+
+
+cdef long fail_buffer(long n) noexcept:
+    return fail_after(n)
+
+
 cdef char *take(Pool *pool, uint32_t *cap) noexcept nogil:
     cdef void *at
+    if is_short():
+        return NULL
     if cap[0] <= SMALL:
         cap[0] = SMALL
         if pool.small != NULL:
@@ -386,7 +407,7 @@ cdef class Peer:
     @cython.final
     cdef int seal(self, iovec *parts, int count) noexcept:
         if self.tls.sealv(parts, count, self.loop.records) < 0:
-            return -1
+            return self.break_off()
         return self.post()
 
     @cython.final
@@ -407,7 +428,7 @@ cdef class Peer:
                         return -1
                     sent = 0
             if append(&self.loop.pool, &self.out, at + sent, n - sent) < 0:
-                return -1
+                return self.break_off()
 
     cdef int send(self, const char *at, size_t n) noexcept:
         """Send now what the socket takes and keep the rest. 0, or -1 where the connection is broken."""
@@ -425,7 +446,7 @@ cdef class Peer:
                 if errno != EAGAIN and errno != EINTR:
                     return -1
                 sent = 0
-        return append(&self.loop.pool, &self.out, at + sent, n - sent)
+        return 0 if append(&self.loop.pool, &self.out, at + sent, n - sent) == 0 else self.break_off()
 
     cdef int sendv(self, iovec *parts, int count, size_t n) noexcept:
         """The same for several parts, n bytes together; parts may be changed."""
@@ -450,9 +471,16 @@ cdef class Peer:
                 sent -= parts[i].iov_len
                 continue
             if append(&self.loop.pool, &self.out, <char *>parts[i].iov_base + sent, parts[i].iov_len - sent) < 0:
-                return -1
+                return self.break_off()
             sent = 0
         return 0
+
+    cdef int break_off(self) noexcept:
+        """End the connection both ways: something is missing in what it was sent, and nothing may follow that. It shows as an end of
+        the other side's would, also to callers who do not look at what send() returns."""
+        if self.fd >= 0:
+            shutdown(self.fd, SHUT_RDWR)
+        return -1
 
     cdef int flush(self) noexcept:
         """1: nothing waits any more; 0: the socket is full; -1: broken."""

@@ -73,6 +73,7 @@ cdef extern from "sys/socket.h" nogil:
         MSG_DONTWAIT
         MSG_PEEK
         SHUT_RD
+        SHUT_RDWR
         SHUT_WR
     ctypedef uint32_t socklen_t
     cdef struct sockaddr:

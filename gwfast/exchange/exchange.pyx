@@ -762,13 +762,15 @@ cdef class Exchange(Waiter):
         if end:
             self.requested = True
         if not self.launched:
-            append(&self.gateway.loop.pool, &self.early, at, n)
+            if append(&self.gateway.loop.pool, &self.early, at, n) < 0:
+                self.fail(FAULT_INTERNAL)
+                return
             self.early_body = waiting(&self.early)
             if self.hold is not None:
                 self.hold.more()
             return
-        if self.keeping and not self.replied and self.early_body + n <= RETRY_BODY:
-            append(&self.gateway.loop.pool, &self.early, at, n)
+        if (self.keeping and not self.replied and self.early_body + n <= RETRY_BODY
+                and append(&self.gateway.loop.pool, &self.early, at, n) == 0):
             self.early_body += <uint32_t>n
         else:
             if self.keeping:
@@ -805,13 +807,13 @@ cdef class Exchange(Waiter):
         """End a body without a length with these trailer lines (raw, checked)."""
         self.requested = True
         if not self.launched:
-            append(&self.gateway.loop.pool, &self.early, at, n)
+            if append(&self.gateway.loop.pool, &self.early, at, n) < 0:
+                self.fail(FAULT_INTERNAL)
+                return
             if self.hold is not None:
                 self.hold.more()
             return
-        if self.keeping and not self.replied:
-            append(&self.gateway.loop.pool, &self.early, at, n)
-        else:
+        if not self.keeping or self.replied or append(&self.gateway.loop.pool, &self.early, at, n) < 0:
             self.streamed = True
         if self.mirrors is not None:
             self.mirror(at, n, True, True)
@@ -1425,8 +1427,10 @@ cdef class Exchange(Waiter):
             self.keep_upstream = True
             if self.interest is not None:
                 self.kept_end = end
-                append(&self.gateway.loop.pool, &self.kept, at, n)
-                self.hold_reply()
+                if append(&self.gateway.loop.pool, &self.kept, at, n) < 0:
+                    self.fail(FAULT_INTERNAL)
+                else:
+                    self.hold_reply()
             elif self.pass_reply(True, at, n, end) == 0:
                 self.reply_goes_on(end)
 

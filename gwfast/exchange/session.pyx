@@ -83,7 +83,8 @@ cdef void look_at(Remembered *out, const char *at, size_t n, const uint8_t *key,
         if token_read(key, out.by.rule, at, TOKEN_TEXT, &token):
             if not out.known and (out.by.lasts_ms == 0 or now_ms() < token.issued_ms + out.by.lasts_ms):
                 out.token, out.known = token, True
-        elif token_like(at) and append(pool, &out.others, b".", 1) == 0:
+        elif token_like(at) and reserve(pool, &out.others, TOKEN_TEXT + 1) == 0:
+            append(pool, &out.others, b".", 1)     # there is room for both
             append(pool, &out.others, at, TOKEN_TEXT)
         used = min(n, <size_t>TOKEN_TEXT + 1)
         at += used

@@ -640,8 +640,10 @@ cdef class Http2Connection(Http2Output):
     cdef void take_trailers(self, ClientStream stream, Field *fields, uint32_t count) noexcept:
         cdef uint32_t i
         for i in range(count):
-            if not fields[i].flags & FIELD_UNDERSCORE:
-                append(&self.loop.pool, &stream.trailing, fields[i].name, fields[i].line_len)
+            if not fields[i].flags & FIELD_UNDERSCORE and (
+                    append(&self.loop.pool, &stream.trailing, fields[i].name, fields[i].line_len) < 0):
+                self.break_off()
+                return
         stream.take_data(NULL, 0, True)
 
     # -- streams -------------------------------------------------------------------------------------------------------

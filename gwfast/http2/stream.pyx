@@ -83,8 +83,10 @@ cdef class Http2Output(Client):
 
     cdef int room(self, uint32_t n) noexcept:
         """See to it that n more bytes can be gathered, and are sent. -1: the connection is over."""
-        if self.closed or self.lingering or self.failing or reserve(&self.loop.pool, &self.gather, n) < 0:
+        if self.closed or self.lingering or self.failing:
             return -1
+        if reserve(&self.loop.pool, &self.gather, n) < 0:
+            return self.break_off()
         self.loop.later(self)
         return 0
 
@@ -339,7 +341,7 @@ cdef class ClientStream(Downstream):
                 return 0
         self.end_waits = end
         if append(&self.loop.pool, &self.out, at + sent, n - sent) < 0:
-            return -1
+            return self.conn.break_off()
         self.conn.enqueue(self)
         self.loop.arm(self, self.loop.now_ms + self.conn.clients.send_ms)
         return 0
@@ -383,7 +385,7 @@ cdef class ClientStream(Downstream):
         if self.out.base == NULL:
             return self.put_trailers(at, n)
         self.end_waits = True          # they must not overtake the body
-        return append(&self.loop.pool, &self.behind, at, n)
+        return 0 if append(&self.loop.pool, &self.behind, at, n) == 0 else self.conn.break_off()
 
     cdef int put_trailers(self, const char *at, size_t n) noexcept:
         cdef uint8_t *to = <uint8_t *>self.loop.output

@@ -210,7 +210,10 @@ cdef class UpstreamHttp2Output(Peer):
 
     cdef uint8_t *gather_room(self, uint32_t n) noexcept:
         """Room for n bytes of frames, which will be sent; NULL: the connection is over."""
-        if self.closed or reserve(&self.loop.pool, &self.gather, n) < 0:
+        if self.closed:
+            return NULL
+        if reserve(&self.loop.pool, &self.gather, n) < 0:
+            self.break_off()
             return NULL
         self.loop.later(self)
         return <uint8_t *>self.gather.base + self.gather.end
@@ -354,23 +357,26 @@ cdef class UpstreamStream(Upstream):
 
     cdef int send_body(self, const char *at, size_t n, bint end) noexcept:
         cdef UpstreamHttp2Output connection = self.connection
+        cdef bint stalls = self.out.base == NULL
         cdef size_t used = 0
         if connection is None or self.ending:
             return -1 if connection is None else 0
         self.ending = end
-        if self.out.base == NULL:
+        if stalls:
             used = connection.put_data(self, at, n, end)
             if used == n:
                 return 0
-            connection.stalled += 1
-        return append(&self.loop.pool, &self.out, at + used, n - used)
+        if append(&self.loop.pool, &self.out, at + used, n - used) < 0:
+            return connection.break_off()
+        connection.stalled += stalls
+        return 0
 
     cdef int send_trailers(self, const char *at, size_t n) noexcept:
         if n == 0 or self.connection is None or self.ending:
             return self.send_body(NULL, 0, True)
         self.ending = True
         if self.out.base != NULL:
-            return append(&self.loop.pool, &self.tail, at, n)
+            return 0 if append(&self.loop.pool, &self.tail, at, n) == 0 else self.connection.break_off()
         return self.connection.put_trailers(self, at, n)
 
     cdef int send(self, const char *at, size_t n) noexcept:
