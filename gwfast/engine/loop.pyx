@@ -476,8 +476,8 @@ cdef class Peer:
         return 0
 
     cdef int break_off(self) noexcept:
-        """End the connection both ways: something is missing in what it was sent, and nothing may follow that. It shows as an end of
-        the other side's would, also to callers who do not look at what send() returns."""
+        """End the connection both ways: what it was sent has a gap, and nothing may follow that. It shows as the other side's
+        end would, also to callers who do not look at what send() returns."""
         if self.fd >= 0:
             shutdown(self.fd, SHUT_RDWR)
         return -1

@@ -21,6 +21,7 @@ LONG = {
     "gwfast/exchange/exchange.pyx": "one class: a request and its response, phase by phase",
     "gwfast/http/header_writer.pyx": "what is written of a head, towards backends and towards clients",
     "gwfast/exchange/exchange.pyx:begin": "the life of a request on one page",
+    "gwfast/engine/loop.pyx": "the loop, what it turns, and the buffers of both",
     "gwfast/table/writer.pyx": "the one place that writes the table's layout",
     "gwfast/table/index.pyx": "one host's index, the twin of _match",
     "gwfast/config/model.py": "one struct for each Go type of the API",
