@@ -297,7 +297,8 @@ def _columns() -> int:
         if (columns := int(os.environ["COLUMNS"])) > 0:
             return columns
     with contextlib.suppress(AttributeError, ValueError, OSError):
-        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80
+        if sys.__stdout__ is not None:
+            return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80
     return 80
 
 

@@ -46,7 +46,10 @@ class Crowd(Generic[Who]):
 
     def oldest(self) -> Who | None:
         """Return who came first from the address that has most; None: nobody is here."""
-        return next(iter(max(self._of.values(), key=len))) if self._of else None
+        if not self._of:
+            return None
+        most: dict[Who, None] = max(self._of.values(), key=len)
+        return next(iter(most))
 
     def go(self, who: Who) -> None:
         """Forget one, if it is here still."""

@@ -123,7 +123,7 @@ class WebSocket(asyncio.Protocol):
             return False
         if len(data) < at + 4 + size:
             return False
-        payload = _unmask(data[at:at + 4], data[at + 4:at + 4 + size])
+        payload = _unmask(bytes(data[at:at + 4]), bytes(data[at + 4:at + 4 + size]))
         first = data[0]
         del data[:at + 4 + size]
         if opcode in self.ANSWERS:
@@ -157,7 +157,7 @@ class Fast(asyncio.Protocol):
         body = f'{{"backend":"{name}"}}'.ljust(34)[:34] + "\n"
         self._answer = (f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
                         + body).encode()
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # there from connection_made on
         self._rest = b""
 
     def connection_made(self, transport) -> None:
@@ -225,7 +225,8 @@ async def serve(addresses: list[tuple[str, str, int]], *, mode: str = "http", na
                 show: bool = False, tls: ssl.SSLContext | None = None) -> None:
     """Serve echo backends (name, host, port) until cancelled; print where each listens. mode: http, fast, tcp, udp."""
     loop = asyncio.get_running_loop()
-    servers = []
+    servers: list[asyncio.DatagramTransport | asyncio.Server] = []
+    server: asyncio.DatagramTransport | asyncio.Server
     for name, host, port in addresses:
         if mode == "udp":
             server, _ = await loop.create_datagram_endpoint(Udp, (host, port))

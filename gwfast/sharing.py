@@ -95,7 +95,7 @@ def changed(items: Sequence, gone: Collection, come: Collection, key: Callable) 
     return _made(pieces)
 
 
-def _pieces(items: Sequence) -> Sequence[tuple]:
+def _pieces(items: Sequence) -> Sequence[Sequence]:
     return items.pieces if isinstance(items, LongSequence) else (items,) if items else ()
 
 
@@ -151,7 +151,8 @@ def items_of(items: Sequence, start: int, end: int) -> list:
     """Return items[start:end] at the cost of the pieces that they lie in."""
     if not isinstance(items, LongSequence):
         return list(items[start:end])
-    found, at = [], 0
+    found: list = []
+    at = 0
     for piece in items.pieces:
         if at >= end:
             break
@@ -228,10 +229,10 @@ class Shards(Mapping):
     def __repr__(self) -> str:
         return f"Shards({dict(self)!r})"
 
-    def values(self) -> Iterable:
+    def values(self) -> Iterable:  # type: ignore[override]  # a list: a view would be read once more
         return [value for one in self._dicts for value in one.values()]
 
-    def items(self) -> Iterable[tuple]:
+    def items(self) -> Iterable[tuple]:  # type: ignore[override]
         return [item for one in self._dicts for item in one.items()]
 
     def changed(self, changes: Mapping) -> "Shards":

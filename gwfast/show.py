@@ -86,7 +86,8 @@ class Reading(msgspec.Struct):
         """The filters in Python that are written and have code that may be loaded here."""
         if self.far:
             return []
-        return [each for key, each in sorted((self.resources or {}).items())
+        every: dict[Key, Any] = dict(self.resources or {})
+        return [each for key, each in sorted(every.items())
                 if key.kind == "PythonFilter" and self.graph.policies[key].accepted]
 
 
@@ -139,8 +140,9 @@ def explain_request(arguments: argparse.Namespace) -> int:
         found = [Explanation(request=request, status=404, why=why)]
     places = {each.key: _place_words(each) for each in plan.endpoints}
     policies = {each.key: each.policy for each in plan.endpoints}
-    for share in (share for each in found for share in each.shares if share.backend):
-        share.changes += dump.health_words(policies[share.backend.key])
+    for share in (share for each in found for share in each.shares):
+        if share.backend:
+            share.changes += dump.health_words(policies[share.backend.key])
     text = "\n".join(explain_text(each, places, arguments.all) for each in found)
     write(arguments.output, text, [explain_data(each) for each in found])
     return 0 if any(share.status < 400 for each in found for share in each.shares) else 1
@@ -169,7 +171,7 @@ def unloadable(reading: Reading) -> list[Problem]:
     """Return an error for each filter in Python that a worker could not load."""
     found = []
     for written in reading.filters:
-        field, why = fault(plan_extension(written, code(written, lambda *key: reading.resources.get(Key(*key)))))
+        field, why = fault(plan_extension(written, code(written, lambda *key: (reading.resources or {}).get(Key(*key)))))
         if why:
             found.append(Problem(source=written.source, resource=str(written.key), field=f"spec.{field}", reason="NotLoaded",
                                  message=f"cannot be loaded: {why}"))
@@ -263,7 +265,8 @@ def routes_text(plan: Plan) -> str:
 def _backend_rows(plan: Plan) -> list[list[str]]:
     rules = {entry.rule for bind in plan.binds for listener in bind.listeners for host in listener.hosts
              for entry in host.entries}
-    named = {each.backend.key for rule in rules for each in (*rule.backends, *mirrors(rule)) if each.backend}
+    named = {one.key for rule in rules for one in (*(each.backend for each in rule.backends),
+                                                   *(each.backend for each in mirrors(rule))) if one}
     rows = []
     for backend, endpoints in zip(plan.backends, plan.endpoints, strict=True):
         if backend.key in named:
@@ -362,7 +365,7 @@ def explain_text(found: Explanation, places: dict[str, str], every: bool = False
         rows += [["first", words] for words in front_lines(found.listener)]
     if found.certificate:
         rows.append(["certificate", _certificate_words(found.certificate)])
-    if found.entry:
+    if found.entry and found.host:
         rule = found.entry.rule
         rows += [["host", found.host.hostname or "any host"],
                  ["rule", "   ".join(filter(None, (dump.rule_words(found.entry), rule.name, _line_of(rule))))],

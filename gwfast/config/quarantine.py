@@ -17,7 +17,7 @@ Rules:
 """
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -54,7 +54,7 @@ class Quarantine:
     """Runs stages on all but what they fail on. begin(far): makes stages, far: that look as far as where they were doubted.
     bug(words, error): told of each failure, in the thread that runs the stages."""
 
-    def __init__(self, begin: Callable[[bool], Stages], bug: Callable[[str, Exception], None],
+    def __init__(self, begin: Callable[[bool], Any], bug: Callable[[str, Exception], None],
                  clock: Callable[[], float] = time.monotonic):
         self._begin = begin
         self._bug = bug
@@ -68,7 +68,7 @@ class Quarantine:
 
     def begin_anew(self) -> None:
         """Make other stages, which look at everything."""
-        self.stages = self._begin(False)
+        self.stages: Any = self._begin(False)
         self._new = True
 
     def doubt(self) -> None:
@@ -92,7 +92,7 @@ class Quarantine:
             yield Problem(source=(held.what or held.before).source, resource=str(key), reason=REASON,
                           message=f"gwfast fails on it, which is a bug of gwfast: {held.why}; {stays}")
 
-    def run(self, resources: Resources, changed: Iterable[Key] | None) -> object:
+    def run(self, resources: Resources, changed: Iterable[Key] | None) -> Any:
         """Return what comes of resources, of which these (None: any) are others than the last time.
 
         What stages raise on no resources at all, or on what was good before, is raised, and what is NOBODYS.
@@ -127,7 +127,7 @@ class Quarantine:
     def _without_held(self, resources: Resources) -> Resources:
         return _changed(resources, {key: held.before for key, held in self._held.items()}) if self._held else resources
 
-    def _search(self, given: Resources, freed: Mapping[Key, _Held]) -> object:
+    def _search(self, given: Resources, freed: Mapping[Key, _Held]) -> Any:
         """Find what the stages fail on, hold it, and return what comes of the rest."""
         search = _Search(lambda: self._begin(self._doubted), given, self._good)
         search.find()
@@ -152,7 +152,7 @@ class Quarantine:
 class _Search:
     """One search. good: what was come through with, found: what was not, and why; left: what of that was not looked at alone."""
 
-    def __init__(self, begin: Callable[[], Stages], given: Resources, good: Resources):
+    def __init__(self, begin: Callable[[], Any], given: Resources, good: Resources):
         self._begin = begin
         self._given = given
         self._known: Resources | None = None  # by the stages

@@ -29,8 +29,14 @@ class Source(Protocol):
     """A place that resources come from. `place` names all of it in a message: the first path, the API server's URL."""
 
     place: errors.Source
-    waits: str  # what the first load() waits for; '': nothing
-    brief: bool  # load() has a few changes to tell, and what follows from them is a moment's work
+
+    @property
+    def waits(self) -> str:
+        """What the first load() waits for; '': nothing."""
+
+    @property
+    def brief(self) -> bool:
+        """load() has a few changes to tell, and what follows from them is a moment's work."""
 
     def load(self, changed: set[str] | None) -> Loaded:
         """Read what changed. `changed` is what `watch` told, joined; None: anything; an empty set: time has passed."""

@@ -56,7 +56,8 @@ def renewed(data: Data, names: tuple[str, ...], now: datetime.datetime) -> dict[
     current, coming = _pair(data, "ca"), _pair(data, "next")
     last = _certificate(data.get("last.crt", b""))
     if current is None or current.certificate.not_valid_after_utc <= now:
-        current, coming, last = coming or _authority(now), None, current and current.certificate
+        last = current.certificate if current else None
+        current, coming = coming or _authority(now), None
     if coming is None and current.certificate.not_valid_after_utc - now <= PREPARED:
         coming = _authority(now)
     if coming is not None and now - coming.certificate.not_valid_before_utc >= SPREAD:

@@ -235,8 +235,7 @@ def _scoped(need: Need, there: tuple[tuple[str, str], ...], own: list[str], erro
 
 def _forbidden(need: Need) -> str:
     """Say which addresses a Gateway may not ask for, and which it may; '' where there are none such."""
-    refused = objects.forbidden(need.node.resource, need.parameters) if need.parameters is not None else ()
-    if not refused:
+    if need.parameters is None or not (refused := objects.forbidden(need.node.resource, need.parameters)):
         return ""
     allowed = need.parameters.addresses
     words = "say none, and its Service is not of type LoadBalancer"

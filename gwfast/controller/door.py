@@ -75,7 +75,8 @@ class Door:
 
     def known(self) -> None:
         """Take note that the connection of this task is no stranger's."""
-        self._crowd.go(asyncio.current_task())
+        if (task := asyncio.current_task()) is not None:
+            self._crowd.go(task)
 
     async def close(self) -> None:
         """Listen no more, and end everything."""

@@ -25,7 +25,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -99,7 +99,7 @@ class Feeds:
 
     def __init__(self, resources: Resources):
         self._resources = resources
-        self._graph: Graph | None = None
+        self._graph: Graph = None  # type: ignore[assignment]  # there from the first update on
         self._gateways: Mapping[Key, Served] = {}
         self._fleets: dict[str, _Fleet] = {}
         self._said: dict[str, Feed] = {}  # what each fleet was told last
@@ -131,7 +131,8 @@ class Feeds:
 
     def _begin_anew(self) -> None:
         """Forget everything but what was said."""
-        self._graph, self._gateways = None, {}
+        self._graph = None  # type: ignore[assignment]  # there from the next update on
+        self._gateways = {}
         self._fleets = {name: _Fleet(feed) for name, feed in self._said.items()}
         self._leads, self._roots, self._permissions, self._fronts, self._children = {}, {}, {}, {}, {}
 
@@ -189,7 +190,7 @@ class Feeds:
         """Return the nodes that lead to what has changed, or led, where that follows from the resource itself."""
         found: set[Node] = set()
         for key in changed:
-            pair = [one for one in (self._held(key), self._resources.get(*key)) if one is not None]
+            pair: list[Any] = [one for one in (self._held(key), self._resources.get(*key)) if one is not None]
             if key.kind == "EndpointSlice":
                 found.update(service for one in pair for service in slice_services(one))
             elif key.kind in POLICY_KINDS:
@@ -235,10 +236,10 @@ class Feeds:
             self._roots.pop(node, None)
 
     def _fleets_of(self, node: Node) -> frozenset[str]:
-        if node.kind == "Gateway":
-            served = self._gateways.get(node)
-            return frozenset(served.fleets if served and _serves(self._graph.gateways.get(node)) else ())
-        route = self._graph.routes.get(node.route if isinstance(node, Filters) else node)
+        if isinstance(node, Key) and node.kind == "Gateway":
+            own = self._gateways.get(node)
+            return frozenset(own.fleets if own and _serves(self._graph.gateways.get(node)) else ())
+        route = self._graph.routes.get(node.route if isinstance(node, Filters) else node)  # type: ignore[arg-type]  # none: no route
         owners = {parent.gateway for parent in route.parents if parent.accepted} if route else set()
         served = [one for owner in owners if (one := self._gateways.get(owner)) and _serves(self._graph.gateways.get(owner))]
         barred = {fleet for one in served if not one.filters for fleet in one.fleets} if isinstance(node, Filters) else set()
@@ -295,7 +296,7 @@ class Feeds:
         if node.kind == "Service":
             policies = [policy for kind in POLICY_KINDS for policy in self._resources.policies(node, kind)]
             return frozenset(one.key for one in (*self._resources.slices(node), *policies))
-        resource = self._resources.get(*node)
+        resource: Any = self._resources.get(*node)
         if resource is None:
             return frozenset()
         if node.kind == "Gateway":
@@ -365,7 +366,7 @@ class Feeds:
         else:
             yield from self._to(owner, ref, "Service")
 
-    def _of_route(self, key: Key, route: Resource) -> Iterable[Node]:
+    def _of_route(self, key: Key, route: Any) -> Iterable[Node]:
         for ref in named(route)[0]:
             yield from self._to_backend(route, ref)
         node = self._graph.routes.get(key)
@@ -376,7 +377,7 @@ class Feeds:
     def _extensions(self, node: Filters) -> Iterable[Key]:
         route = self._graph.routes.get(node.route)
         for rule in route.rules if route else ():
-            yield from (each.extension.key for each in rule.targets() if getattr(each, "extension", None))
+            yield from (one.key for each in rule.targets() if (one := getattr(each, "extension", None)))
 
     def _to(self, owner: Resource, ref, kind: str) -> Iterable[Node]:
         """Yield what a reference leads to: what it names, or the permission to name it."""
@@ -423,14 +424,15 @@ class _Fleet:
 
     def settled(self, get: Callable[[Key], Resource | None], changed: set[Key], bundle: str) -> Feed | None:
         """Return the feed that says what is there now, None where it says the same as before."""
-        edits: dict[Key, Resource | None] = {}
+        edits: dict[Key, Any] = {}
         moved: set[Key] = set()  # Gateways that are others, or elsewhere
         for key in self.touched | {key for key in changed if key in self.counts}:
             before = self.feed.objects.get(key)
             now = get(key) if key in self.counts else None
             if before is not now and self._amend(before, now):
                 edits[key] = now
-                moved.update([key] if key.kind == "Gateway" else led_gateways(now or before) if is_front(key) else [])
+                one: Any = now or before
+                moved.update([key] if key.kind == "Gateway" else led_gateways(one) if is_front(key) else [])
         self.touched = set()
         if not edits and not self._new and bundle == self.feed.bundle:
             return None
@@ -438,7 +440,7 @@ class _Fleet:
         number = self.feed.number + 1
         objects, marks = self.feed.objects.changed(edits), self.feed.marks
         if moved:
-            marks = {key: mark for key, mark in (marks | dict.fromkeys(moved, number)).items() if key in objects}
+            marks = {key: mark for key, mark in {**marks, **dict.fromkeys(moved, number)}.items() if key in objects}
         version = (self._sum + _number(bundle.encode())) % (1 << 8 * _VERSION_BYTES)
         self.feed = Feed(version.to_bytes(_VERSION_BYTES, "big").hex(), bundle, number, objects, tuple(edits), marks)
         return self.feed
@@ -464,7 +466,9 @@ def _serves(node: GatewayNode | None) -> bool:
 def _selects(graph: Graph | None, key: Key) -> frozenset[str]:
     """Return the listeners of a Gateway that choose routes by the labels of their namespaces."""
     gateway = graph.gateways.get(key) if graph else None
-    return frozenset(one for one in gateway.listeners if _by_labels(graph.listeners[one])) if gateway else frozenset()
+    if graph is None or gateway is None:
+        return frozenset()
+    return frozenset(one for one in gateway.listeners if _by_labels(graph.listeners[one]))
 
 
 def _by_labels(listener: ListenerNode) -> bool:

@@ -154,13 +154,13 @@ def plan(graph: Graph, site: Site, records: Records, known: Known, spoilt: Spoil
     fleets: dict[Place, Fleet] = {}
     needs: dict[Key, Need] = {}
     members: dict[str, list[Key]] = {name: [] for name in classes}
-    for key, node in sorted(graph.gateways.items()):
-        class_name = node.resource.spec.gateway_class_name
+    for key, gateway in sorted(graph.gateways.items()):
+        class_name = gateway.resource.spec.gateway_class_name
         there = (key, label_value(class_name)) in records.names
-        if class_name not in classes or not (node.accepted or there):
+        if class_name not in classes or not (gateway.accepted or there):
             continue
         with apart(key, spoilt):
-            known.needs[key] = _need(node, graph, classes[class_name], shared[class_name], records, known, taken)
+            known.needs[key] = _need(gateway, graph, classes[class_name], shared[class_name], records, known, taken)
         need = known.needs.get(key)
         if need is None or need.node.resource.spec.gateway_class_name != class_name:
             continue

@@ -19,7 +19,15 @@ from typing import Any
 import msgspec
 
 from gwfast import limits
-from gwfast.config.model import EXPERIMENTAL_GROUP, GATEWAY_GROUP, Gateway, GatewayParametersSpec, Key, ServiceTemplate
+from gwfast.config.model import (
+    EXPERIMENTAL_GROUP,
+    GATEWAY_GROUP,
+    Autoscaling,
+    Gateway,
+    GatewayParametersSpec,
+    Key,
+    ServiceTemplate,
+)
 from gwfast.controller import scopes
 from gwfast.controller.fleet import (
     CONTROLLER,
@@ -139,16 +147,22 @@ def _finished(made: Object, parameters: GatewayParametersSpec, labels: Mapping[s
     return result
 
 
+def _asked(of: Fleet | Need) -> GatewayParametersSpec:
+    """Return the parameters, which are there: of what has none everything stays as it is."""
+    assert of.parameters is not None
+    return of.parameters
+
+
 # ---- A fleet
 
 
 def for_fleet(fleet: Fleet, site: Site, owner: Owner, gateway: Gateway | None, authority: str) -> list[Object]:
     """Return the objects of a fleet. gateway: whose alone it is. authority: PEM, that data planes believe the stream by."""
-    parameters = fleet.parameters
+    parameters = _asked(fleet)
     labels = (gateway_labels(site, gateway) if gateway else _ours(site, fleet.class_name)) | {FLEET: fleet.name}
     face = _Face(fleet.namespace, labels, infrastructure(gateway), owner)
     account = parameters.service_account.annotations if parameters.service_account else None
-    found = [
+    found: list[Object] = [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": face.metadata(f"{fleet.name}-ca"), "data": {CA_FILE: authority}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": face.metadata(fleet.name, None, account),
          "automountServiceAccountToken": False},
@@ -159,7 +173,7 @@ def for_fleet(fleet: Fleet, site: Site, owner: Owner, gateway: Gateway | None, a
     if parameters.autoscaling:
         found.append({
             "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": face.metadata(fleet.name),
-            "spec": _autoscaling(fleet)})
+            "spec": _autoscaling(fleet, parameters.autoscaling)})
     finished = [_finished(each, parameters, labels) for each in found]
     return finished if gateway else [*finished, _headless(fleet, face)]
 
@@ -177,8 +191,7 @@ def _given(value: msgspec.Struct) -> Object:
     return {name: each for name, each in msgspec.to_builtins(value).items() if each is not None}
 
 
-def _autoscaling(fleet: Fleet) -> Object:
-    given = fleet.parameters.autoscaling
+def _autoscaling(fleet: Fleet, given: Autoscaling) -> Object:
     cpu = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": CPU_PERCENT}}}
     return {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": fleet.name},
@@ -198,7 +211,7 @@ def _headless(fleet: Fleet, face: _Face) -> Object:
 
 
 def _deployment(fleet: Fleet, site: Site, face: _Face) -> Object:
-    given = fleet.parameters
+    given = _asked(fleet)
     pod = given.pod
     meta = {"labels": {**((pod and pod.labels) or {}), **face.given[0], **face.labels, **selector(fleet)}}
     if annotations := {**((pod and pod.annotations) or {}), **face.given[1]}:
@@ -216,7 +229,7 @@ def _deployment(fleet: Fleet, site: Site, face: _Face) -> Object:
 
 
 def _pod(fleet: Fleet, site: Site) -> Object:
-    given = fleet.parameters
+    given = _asked(fleet)
     pull = given.image.pull_secrets if given.image and given.image.pull_secrets is not None else site.pull_secrets
     drain = seconds((given.options or {}).get("drain-timeout", f"{limits.DRAIN_TIMEOUT}"))
     spec = {
@@ -235,7 +248,7 @@ def _pod(fleet: Fleet, site: Site) -> Object:
             {"name": "tmp", "emptyDir": {}},
         ],
     }
-    optional = {
+    optional: Object = {
         "affinity": given.affinity, "tolerations": list(given.tolerations or ()), "nodeSelector": given.node_selector,
         "priorityClassName": given.priority_class_name, "imagePullSecrets": [{"name": name} for name in pull],
     }
@@ -253,7 +266,7 @@ def _pod_security(given: GatewayParametersSpec) -> Object:
 
 def _spread(fleet: Fleet) -> list[Object]:
     pods = {"labelSelector": {"matchLabels": selector(fleet)}, "matchLabelKeys": ["pod-template-hash"]}
-    given = fleet.parameters.topology_spread_constraints
+    given = _asked(fleet).topology_spread_constraints
     if given is None:
         given = ({"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"},)
     return [each if "labelSelector" in each else each | pods for each in given]
@@ -274,15 +287,16 @@ def image(given: GatewayParametersSpec, site: Site) -> str:
 
 def admin_port(fleet: Fleet) -> int:
     """Return where the data planes of a fleet have their admin."""
-    if fleet.parameters.admin_port is not None:
-        return fleet.parameters.admin_port
-    if not fleet.parameters.host_network:
+    given = _asked(fleet)
+    if given.admin_port is not None:
+        return given.admin_port
+    if not given.host_network:
         return ADMIN_PORT
     return HOST_ADMIN_PORTS[identity("/".join(fleet.place)) % len(HOST_ADMIN_PORTS)]
 
 
 def _container(fleet: Fleet, site: Site) -> Object:
-    given = fleet.parameters
+    given = _asked(fleet)
     pull = (given.image and given.image.pull_policy) or site.pull_policy
     capabilities = {"drop": ["ALL"], **({"add": ["NET_BIND_SERVICE"]} if given.host_network else {})}
     own = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.{field}"}}}
@@ -316,7 +330,7 @@ def _probe(path: str, *, period: int, failures: int, timeout: int) -> Object:
 
 def for_gateway(need: Need, site: Site, owner: Owner, targets: Mapping[Wanted, int], fleet: Fleet) -> Object:
     """Return the Service of a Gateway. One on shared data planes selects nothing: its EndpointSlices are mirrored."""
-    gateway, given = need.node.resource, need.parameters
+    gateway, given = need.node.resource, _asked(need)
     labels = gateway_labels(site, gateway)
     face = _Face(gateway.metadata.namespace, labels, infrastructure(gateway), owner)
     template = given.service or ServiceTemplate()

@@ -58,8 +58,8 @@ class Ports:
                     free = said is not None and FIRST <= said <= LAST and (said, wanted[1]) not in self._owners
                     if said is None or moved and said != target and free:
                         self._free(gateway, wanted)
-        for gateway, said in recorded.items():
-            self.read(gateway, said)
+        for gateway, all_said in recorded.items():
+            self.read(gateway, all_said)
         return {gateway: dict(self._targets.get(gateway, {})) for gateway in recorded}
 
     def adopt(self, recorded: Mapping[Key, Mapping[Wanted, int]]) -> None:

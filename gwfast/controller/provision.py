@@ -74,7 +74,7 @@ class Provisioner:
             Reflector(client, collection(kind, place), Sink(kind, self.take, self.look), label_selector=_selector(kind, site),
                       log=log)
             for kind in PATHS for place in places]
-        self._graph: Graph | None = None
+        self._graph: Graph = None  # type: ignore[assignment]  # there from the first graph on
         self._known = Known()
         self._assigner = Assigner(client, site, uid_of, log, self._look_at_once, may, certain)
         self._foreign: set[Place] = set()

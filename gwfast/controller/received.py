@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from gwfast.config.load import Loaded, without_collector
-from gwfast.config.model import Key
+from gwfast.config.model import Key, Resource
 from gwfast.config.store import Store, same
 from gwfast.controller import wire
 from gwfast.errors import Problem, Source
@@ -68,12 +68,13 @@ class Received:
                 self._put(key, text)
 
     def _put(self, key: Key, text: bytes) -> None:
+        resource: Resource | None
         try:
             resource, wrong = wire.decode(text)
         except Exception as error:  # also a bug of ours: what it makes fail is this object alone
             resource, wrong = None, f"{type(error).__name__}: {error}"
         if resource is not None and resource.key != key:
-            resource, wrong = None, f"it is {resource.key}"
+            wrong, resource = f"it is {resource.key}", None
         self.undecodable.pop(key, None)
         if resource is None:
             if wrong:

@@ -184,7 +184,8 @@ class Keeper:
 
     async def _write(self, key: Key, one: _Record) -> None:
         """Write what is wanted behind what was seen last; where that is not what there is any more, see that."""
-        wanted, body = one.wanted, {"apiVersion": "v1", "kind": "ConfigMap"}
+        wanted = one.wanted or {}
+        body: dict[str, object] = {"apiVersion": "v1", "kind": "ConfigMap"}
         try:
             if one.version:
                 before = one.data or {}

@@ -38,7 +38,8 @@ def room_of(fleet: Fleet) -> int:
 
 def leaving(comes: Peer, there: Iterable[Peer], room: int, most: int) -> list[Peer]:
     """Return whose streams end when one comes; Full. there: all, the oldest first; room: of its fleet, most: of all."""
-    found, rest = [], []
+    found: list[Peer] = []
+    rest: list[Peer] = []
     for peer in there:
         (found if peer.pod_uid and (peer.fleet, peer.pod_uid) == (comes.fleet, comes.pod_uid) else rest).append(peer)
     of_fleet = [peer for peer in rest if peer.fleet == comes.fleet]

@@ -118,7 +118,7 @@ class Brain:
         self._bundle = ""
         self._amid = False  # a reading has begun and did not end
         self._asked: tuple[Mapping[Key, Served], list[str]] = {}, []  # of feeds, the last time
-        self.graph: Graph | None = None
+        self.graph: Graph = None  # type: ignore[assignment]  # there once read
         self.problems: list[Problem] = []
 
     def read(self, changed: set[str] | None) -> Graph:
@@ -189,7 +189,7 @@ class Controller:
         self._source = KubernetesSource(client, where.server, namespaces=options.watch_namespaces,
                                         controller_name=options.controller_name, log=log)
         self._aside = BackgroundThread(loop, "pipeline")
-        self._brain = Brain(self._source, options, lambda *what: loop.call_soon_threadsafe(self._failed, *what))
+        self._brain = Brain(self._source, options, self._failed_there)
         self._authority = Authority(client, options.namespace, (options.host,), log, self._certified)
         self._server = StreamServer(Reviewer(client), log, self._heard)
         site = Site(controller_name=options.controller_name, namespace=options.namespace, image=options.image, url=options.url,
@@ -248,8 +248,8 @@ class Controller:
         return True
 
     def _ended(self, task: asyncio.Task) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            self._log.bug("a part of the controller ended", task.exception())
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.bug("a part of the controller ended", error)
             self._stopping.set()
 
     async def _end(self, tasks: list[asyncio.Task]) -> None:
@@ -294,6 +294,9 @@ class Controller:
             if self._loop.time() - collected > COLLECT:
                 collected = self._loop.time()
                 await self._aside.run(_collect)
+
+    def _failed_there(self, words: str, error: Exception) -> None:
+        self._loop.call_soon_threadsafe(self._failed, words, error)
 
     def _failed(self, words: str, error: Exception) -> None:
         self._bugs += 1

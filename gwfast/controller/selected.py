@@ -16,6 +16,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -24,7 +25,7 @@ from gwfast.controller.apply import Applier, Sink, collection
 from gwfast.controller.fleet import CONTROLLER, PROGRAM, Place
 from gwfast.controller.objects import Object, Owner, key_of
 from gwfast.controller.owners import Owners
-from gwfast.graph.model import Graph, PolicyNode
+from gwfast.graph.model import Graph
 from gwfast.graph.refs import BACKEND
 from gwfast.identity import label_value
 from gwfast.kubernetes.client import Client
@@ -57,6 +58,8 @@ def owner_of(found: Object) -> tuple[str, str]:
 
 def service(backend: XBackend, label: str, owner: Owner, name: str) -> Object:
     """Return the Service that finds the Pods of an XBackend."""
+    selector = backend.spec.endpoint_selector
+    assert selector is not None  # else there is no Service to make
     number, labels = backend.spec.number, {
         "app.kubernetes.io/name": PROGRAM, "app.kubernetes.io/managed-by": PROGRAM, CONTROLLER: label,
         BACKEND: label_value(backend.metadata.name)}
@@ -65,7 +68,7 @@ def service(backend: XBackend, label: str, owner: Owner, name: str) -> Object:
         "metadata": {"name": name, "generateName": _prefix(backend.metadata.name), "namespace": backend.metadata.namespace,
                      "labels": labels, "ownerReferences": [owner.reference()]},
         "spec": {"type": "ClusterIP", "clusterIP": "None", "ipFamilyPolicy": "PreferDualStack",
-                 "selector": dict(backend.spec.endpoint_selector.match_labels),
+                 "selector": dict(selector.match_labels),
                  "ports": [{"port": number, "protocol": "TCP", "targetPort": number}]},
     }
 
@@ -87,7 +90,7 @@ class Selectors:
     def look(self, graph: Graph, owned: Mapping[Key, Object], foreign: Collection[Place] = ()) -> Selected:
         """Return what should be there, by what is there."""
         found = Selected()
-        nodes = {key: node for key, node in graph.policies.items() if key.kind == KIND}
+        nodes: dict[Key, Any] = {key: node for key, node in graph.policies.items() if key.kind == KIND}
         there = _by_owner(owned) if nodes else {}
         chosen: dict[tuple[Key, str], str] = {}
         for key, node in nodes.items():
@@ -114,7 +117,7 @@ class Selectors:
             name = _prefix(key.name) + "".join(secrets.choice(LETTERS) for _ in range(RANDOM))
         return name
 
-    def _made(self, node: PolicyNode, owner: Owner, name: str, owned: Mapping[Key, Object]) -> Object:
+    def _made(self, node: Any, owner: Owner, name: str, owned: Mapping[Key, Object]) -> Object:
         made = service(node.resource, self._label, owner, name)
         if (owned.get(key_of(made), {}).get("spec") or {}).get("publishNotReadyAddresses"):
             made["spec"]["publishNotReadyAddresses"] = False  # somebody's: a Pod that is not ready would be sent requests

@@ -48,7 +48,7 @@ class ControllerSource:
         self._pod = os.environ.get("POD_NAME") or os.environ.get("HOSTNAME", "")
         self._copy = Copy(state_dir, lambda words, place: log.warning(words, place=place)) if state_dir else None
         self._kept: Kept | None = None  # of the copy, until somebody knows better
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # there from the start on
         self._changed: Callable[[set[str] | None], None] = lambda _: None
         self._task: asyncio.Task | None = None
         self._saying: asyncio.Task | None = None
@@ -154,14 +154,15 @@ class ControllerSource:
         """Follow a link until it ends, or until there is one to who leads, which is returned; NoLink."""
         self._link, self._batch = made, Batch()
         self._moved.clear()
-        reading, pinging, moved = (asyncio.ensure_future(each) for each in (
-            self._read(made, backoff), self._ping(made), self._moved.wait()))
+        reading, pinging = asyncio.ensure_future(self._read(made, backoff)), asyncio.ensure_future(self._ping(made))
+        moved = asyncio.ensure_future(self._moved.wait())
         try:
             await asyncio.wait({reading, pinging, moved}, return_when=asyncio.FIRST_COMPLETED)
             if moved.done():
                 mover, self._mover = self._mover, None
-                return mover.result()
-            return (reading if reading.done() else pinging).result()
+                return mover.result() if mover is not None else None
+            (reading if reading.done() else pinging).result()
+            return None
         finally:
             self._link = None
             made.close()

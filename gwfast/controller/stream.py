@@ -58,7 +58,7 @@ class StreamServer:
         self._rooms: Mapping[str, int] = {}
         self._streams: dict[_Stream, None] = {}  # the oldest first
         self._left: list[Peer] = []  # whose streams have ended a moment ago
-        self._door: Door | None = None
+        self._door: Door = None  # type: ignore[assignment]  # there once it listens
         self._context: ssl.SSLContext | None = None
         self._changes: asyncio.TimerHandle | None = None
         self._changed_at = float("-inf")
@@ -202,7 +202,7 @@ class StreamServer:
             stream.cut()
 
     async def _tell(self, connection: h11.Connection, reader, writer, peer: Peer, version: str) -> None:
-        stream = _Stream(self, connection, reader, writer, peer, self._tracks[peer.fleet])
+        stream = _Stream(self, connection, reader, writer, peer, self._tracks[peer.fleet])  # type: ignore[index]  # see _check
         self._streams[stream] = None
         self._log.info("a data plane listens", fleet=peer.fleet, pod=peer.pod, address=peer.address)
         self.said()

@@ -26,7 +26,7 @@ class Turns:
         except asyncio.CancelledError:
             if not turn.cancelled():
                 self.give()  # it came while we were told to give up
-            elif turn in (waiting := self._waiting.get(address, ())):
+            elif turn in (waiting := self._waiting.get(address, deque())):
                 waiting.remove(turn)
                 if not waiting:
                     del self._waiting[address]

@@ -21,6 +21,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -107,7 +108,7 @@ def is_front(key: Key) -> bool:
     return key.kind == "Service" and key.name.startswith(_FRONT)
 
 
-def front(gateway: Key, ports: Iterable[tuple[int, str, int]]) -> Service:
+def front(gateway: Key, ports: Iterable[tuple[int, Any, int]]) -> Service:
     """Return what says where a Gateway listens: (port, transport, target port)s."""
     key = front_key(gateway)
     return Service(

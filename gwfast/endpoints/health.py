@@ -48,7 +48,9 @@ class Health:
             return {}
         places = {place for endpoints in self._watched.values() for place in endpoints.values()}
         cells = {slot: (left, total) for slot, left, total in self._ejected(places)}
-        found, out, failing = {}, {}, set()
+        found: dict[str, Standing] = {}
+        out: dict[tuple[str, str], int] = {}
+        failing: set[tuple[str, str]] = set()
         for key, endpoints in self._watched.items():
             gone = {where: cells[slot] for where, (slot, _) in endpoints.items() if slot in cells}
             unhealthy = {where: self._unhealthy[place] for where, place in endpoints.items() if place in self._unhealthy}

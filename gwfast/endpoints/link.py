@@ -10,11 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from gwfast import limits
 from gwfast.graph.model import Active
+
+if TYPE_CHECKING:
+    from gwfast.tls.records import Tap  # and OpenSSL with it
 
 AGENT = "gwfast-probe"
 RESULTS = ("passed", "refused", "late", "tls", "broken", "status", "unable")  # late: as whoever asked says
@@ -46,10 +50,11 @@ class Link:
 
     def __init__(self, loop, ip: str, port: int):
         found = socket.getaddrinfo(ip, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        family, *_, self._address = found[0]
+        family = found[0][0]
+        self._address = found[0][4]
         self._loop = loop
         self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._tap = None
+        self._tap: Tap | None = None
         self._got = 0
         self.chosen = ""
 
@@ -120,4 +125,5 @@ class Link:
 
 def words(error: OSError) -> str:
     """Say what went wrong, without what uvloop adds."""
-    return os.strerror(error.errno) if (error.errno or 0) > 0 else str(error)
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else str(error)

@@ -84,7 +84,7 @@ def _ends(connection, event: h2.events.Event, answer: _Answer) -> bool:
     """Take in what an event says; return whether the answer is complete."""
     match event:
         case h2.events.ResponseReceived() | h2.events.TrailersReceived():
-            answer.fields.update(event.headers)
+            answer.fields.update(event.headers)  # type: ignore[arg-type]  # header_encoding: they are str
         case h2.events.DataReceived():
             answer.body += event.data[:MESSAGE_BYTES - len(answer.body)]
             connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)

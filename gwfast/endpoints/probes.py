@@ -74,7 +74,7 @@ class Watch:
         self.asked = False  # ever
         self.began = self.until = 0.0  # of the last probe, by the loop's clock and by that of probes
         self.stopped = False
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle = None  # type: ignore[assignment]  # there while it is probed, and after
         self.task: asyncio.Task | None = None
 
     def hear(self, why: str) -> None:
@@ -112,8 +112,10 @@ class Prober:
             self._stop(watch)
         before, self._at, self._wanted = self._at, {}, wanted
         for subject, places in wanted.items():
-            watch = self._watches.get(subject)
-            if watch is None:
+            known = self._watches.get(subject)
+            if known is not None:
+                watch = known
+            else:
                 watch = self._watches[subject] = Watch(subject, next((left[place] for place in places if place in left), ""))
                 self._due.append(watch)
             watch.places = tuple(places)
@@ -170,7 +172,7 @@ class Prober:
         left = watch.until - self._clock.now()
         if left > LATE:
             watch.timer = self._loop.call_later(left, self._expire, watch)
-        else:
+        elif watch.task is not None:
             watch.task.cancel()
 
     def _ended(self, watch: Watch, task: asyncio.Task) -> None:

@@ -7,7 +7,7 @@ Rules:
 - a slot that is given to another identity gets another `generation`; workers reset state that carries a different one
 """
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gwfast import limits
 
@@ -28,11 +28,11 @@ class _Slots:
     def __init__(self, first: int = 0, bound: int | None = None):
         self.size = first
         self.bound = bound
-        self.places: dict[object, Place] = {}
+        self.places: dict[Any, Place] = {}
         self._held: dict[object, int] = {}
         self._free: dict[int, deque[int]] = {}  # by length of the range
         self._generations = 0
-        self._holders: dict[int, object] | None = {}  # None: somebody came or went
+        self._holders: dict[int, Any] | None = {}  # None: somebody came or went
         self.shared: dict[object, int] = {}  # identities beyond the bound, counted by how many hold them
 
     def take_or_share(self, identity) -> int:
@@ -52,6 +52,12 @@ class _Slots:
             self.shared[identity] = held - 1
         else:
             del self.shared[identity]
+
+    def taken(self, identity, length: int = 1) -> Place:
+        """As take(), where there is no bound."""
+        place = self.take(identity, length)
+        assert place is not None
+        return place
 
     def take(self, identity, length: int = 1) -> Place | None:
         place = self.places.get(identity)
@@ -88,7 +94,7 @@ class _Slots:
         self._holders = None
 
     @property
-    def holders(self) -> dict[int, object]:
+    def holders(self) -> dict[int, Any]:
         """Who holds each first slot; the same dict until that changes."""
         if self._holders is None:
             self._holders = {place.slot: identity for identity, place in self.places.items()}
@@ -127,7 +133,7 @@ class Registry:
 
     def take_endpoint(self, ip: str, port: int, dialect: str) -> Place:
         """Return the slot and generation of an endpoint's state in every worker; `dialect` is a Backend's."""
-        return self._endpoints.take((ip, port, dialect))
+        return self._endpoints.taken((ip, port, dialect))
 
     def drop_endpoint(self, ip: str, port: int, dialect: str) -> None:
         self._endpoints.drop((ip, port, dialect))
@@ -153,7 +159,7 @@ class Registry:
 
     def take_pick(self, rule_id: str, weights: tuple[int, ...]) -> Place:
         """Return where the selector state of a rule with these weights lies: one slot, then one a weight."""
-        return self._picks.take((rule_id, weights), len(weights) + 1)
+        return self._picks.taken((rule_id, weights), len(weights) + 1)
 
     def drop_pick(self, rule_id: str, weights: tuple[int, ...]) -> None:
         self._picks.drop((rule_id, weights), len(weights) + 1)

@@ -75,8 +75,8 @@ class Resolver:
             each.awaited = True
         if waits:
             _, late = await asyncio.wait(waits, timeout=timeout)
-            for each in late:
-                each.cancel()
+            for wait in late:
+                wait.cancel()
 
     def addresses(self, hosts: Iterable[str]) -> Addresses:
         """Return the addresses of the first of these names that has some, sorted."""

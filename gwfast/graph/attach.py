@@ -70,7 +70,7 @@ class Attacher:
     stay in use where their Secrets and ConfigMaps break.
     """
 
-    def __init__(self, options: GraphOptions = _DEFAULTS, refuse_regex: Callable[[str], str] | None = None, *,
+    def __init__(self, options: GraphOptions = _DEFAULTS, refuse_regex: Callable[[str], str | None] | None = None, *,
                  keeps: bool = False):
         self._options = options
         self._resources = self.resources = Resources()

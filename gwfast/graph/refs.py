@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from gwfast.config.model import (BackendPolicy, BackendTLSPolicy, EndpointSlice, Key, PythonFilter, ReferenceGrant, Resource,
                                  Service, XBackendTrafficPolicy)
@@ -96,11 +97,11 @@ class Resources:
         for entry in _permissions(before) if before else ():
             counts[entry] -= 1
 
-    def of(self, kind: str) -> dict[Key, Resource]:
+    def of(self, kind: str) -> dict[Key, Any]:
         """Return the resources of a kind, by key."""
         return self._kinds.get(kind, {})
 
-    def get(self, kind: str, namespace: str, name: str) -> Resource | None:
+    def get(self, kind: str, namespace: str, name: str) -> Any:
         kinds = self._kinds.get(kind)
         return kinds.get((kind, namespace, name)) if kinds else None
 

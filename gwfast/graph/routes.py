@@ -143,7 +143,7 @@ class Judge:
 
     def __init__(
         self, parents: Parents, backends: Backends, resources: Resources, options: GraphOptions,
-        refuse_regex: Callable[[str], str] | None = None,
+        refuse_regex: Callable[[str], str | None] | None = None,
     ):
         self.parents = parents
         self.lost: set[tuple[str, Key]] = set()

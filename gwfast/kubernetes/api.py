@@ -64,7 +64,9 @@ class Kind(msgspec.Struct, frozen=True):
     @property
     def read_as(self) -> versions.Version:
         """How config reads it."""
-        return versions.lookup(self.api_version, self.name)
+        read_as = versions.lookup(self.api_version, self.name)
+        assert read_as is not None  # else it were no Kind
+        return read_as
 
     def collection(self, namespace: str = "") -> str:
         """Return the path of all objects, or of those of a namespace."""
@@ -96,7 +98,8 @@ def _kind(group: str, version: str, resource: "_Resource", status: bool) -> Kind
 
 
 NAMES: frozenset[Name2] = frozenset(
-    (api.rpartition("/")[0], name) for api, name in versions.known() if versions.lookup(api, name).kind.in_clusters)
+    (api.rpartition("/")[0], name) for api, name in versions.known()
+    if (found := versions.lookup(api, name)) is not None and found.kind.in_clusters)
 GROUPS = frozenset(group for group, _ in NAMES)
 CORE = tuple(Kind(group, name, "v1", plural(name), kind.namespaced, name)
              for (group, name), kind in m.KINDS.items() if group == "")

@@ -19,7 +19,7 @@ import string
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from platform import machine
 from urllib.parse import quote
@@ -115,9 +115,10 @@ class Client:
             if wait is None or tried == limits.API_RETRIES or asyncio.get_running_loop().time() + wait >= deadline:
                 raise answer
             await asyncio.sleep(wait)
+        raise AssertionError("the last try returns or raises")
 
     async def watch(self, path: str, *, accept: str = "application/json",
-                    silent: float | None = None) -> AsyncIterator[bytes]:
+                    silent: float | None = None) -> AsyncGenerator[bytes]:
         """Yield a line for each event until the server ends the answer; ApiError, Unreachable. Close it (contextlib.aclosing).
 
         One that says nothing for `silent` seconds (API_SILENT) is Unreachable.

@@ -39,7 +39,8 @@ class Connection:
         """Send a request, return the head of its answer; Idle, Malformed, OSError."""
         if body or method not in ("GET", "DELETE"):
             fields = [*fields, ("Content-Length", str(len(body)).encode())]
-        request = h11.Request(method=method, target=target, headers=[("Host", self._host), *fields])
+        headers = [(b"Host", self._host.encode("ascii")), *((name.encode("ascii"), value) for name, value in fields)]
+        request = h11.Request(method=method, target=target, headers=headers)
         data = self._h11.send(request) + self._h11.send(h11.Data(data=body)) + self._h11.send(h11.EndOfMessage())
         self._heard = False
         try:
@@ -93,12 +94,13 @@ async def connect(access: Access, credentials: Credentials) -> Connection:
     context = credentials.context()
     generation = credentials.generation
     proxy = urlsplit(access.proxy) if access.proxy else None
-    stream = await (_dial(proxy.hostname, proxy.port or 80) if proxy else _dial(url.hostname, port))
+    name = url.hostname or ""
+    stream = await (_dial(proxy.hostname or "", proxy.port or 80) if proxy else _dial(name, port))
     try:
         if proxy:
-            await _tunnel(stream, f"{_bracketed(url.hostname)}:{port}", proxy)
+            await _tunnel(stream, f"{_bracketed(name)}:{port}", proxy)
         if context is not None:
-            await stream.start_tls(context, access.server_name or url.hostname)
+            await stream.start_tls(context, access.server_name or name)
     except ValueError as error:
         stream.abort()
         raise Malformed(f"tls-server-name: {error}") from None
@@ -133,10 +135,10 @@ async def _dial(host: str, port: int) -> Stream:
 
 async def _tunnel(stream: Stream, authority: str, proxy) -> None:
     """Ask a proxy for a way to the server (CONNECT)."""
-    fields = [("Host", authority)]
+    fields = [(b"Host", authority.encode("ascii"))]
     if proxy.username is not None:
         basic = base64.b64encode(f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode())
-        fields.append(("Proxy-Authorization", b"Basic " + basic))
+        fields.append((b"Proxy-Authorization", b"Basic " + basic))
     state = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
     await stream.write(state.send(h11.Request(method="CONNECT", target=authority, headers=fields)))
     try:

@@ -11,6 +11,7 @@ import binascii
 import ipaddress
 import os
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -207,10 +208,11 @@ class _Context:
         words = named.context or _Words()
         self.namespace = words.namespace or "default"
         self.cluster_file, self.cluster = self._follow(read, "clusters", "cluster", words.cluster)
+        self.user: _User
         self.user_file, self.user = self._follow(read, "users", "user", words.user) if words.user else (file, _User())
         self.at_cluster, self.at_user = f"cluster {words.cluster!r}", f"user {words.user!r}"
 
-    def _follow(self, read: _Read, kind: str, word: str, name: str) -> tuple[str, _Cluster | _User]:
+    def _follow(self, read: _Read, kind: str, word: str, name: str) -> tuple[str, Any]:
         found = _find(read, kind, name)
         if found is None:
             raise UsageError(f"{self.place}: {word}: {f'there is no {word} {name!r}' if name else 'is required'}")

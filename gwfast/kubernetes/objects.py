@@ -93,6 +93,7 @@ class Objects:
 
     def _keep(self, key: m.Key, item: Item) -> None:
         before, now = self.resources.get(key), item.resource
+        assert now is not None
         if before is None or now.metadata.generation != before.metadata.generation or not same(before, now):
             self._store.put(key, now, item.selection)
 

@@ -66,7 +66,7 @@ class Patience:
         what = _hash(wanted)
         before = self._written.pop(key, None)
         again = before is not None and before.what == what and now - before.at <= FORGOTTEN
-        self._written[key] = _Written(what, now, before.undone + 1 if again else 0)
+        self._written[key] = _Written(what, now, before.undone + 1 if before is not None and again else 0)
         for old, written in list(islice(self._written.items(), 2)):  # two go for one that comes
             if now - written.at > FORGOTTEN:
                 del self._written[old]

@@ -62,7 +62,8 @@ class _Credential(msgspec.Struct, rename="camel"):
 async def ask(access: Access) -> Issued:
     """Run the plugin of an Access; NoCredentials."""
     plugin = access.exec
-    output = await _run(plugin, os.environ | dict(plugin.env) | {"KUBERNETES_EXEC_INFO": _told(access)})
+    assert plugin is not None
+    output = await _run(plugin, os.environ | dict(plugin.env) | {"KUBERNETES_EXEC_INFO": _told(access, plugin)})
     try:
         credential = msgspec.json.decode(output, type=_Credential)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -79,18 +80,18 @@ async def ask(access: Access) -> Issued:
         raise _wrong(plugin, "its token cannot be sent")
     expires = status.expiration_timestamp
     return Issued(status.token.encode(), status.client_certificate_data.encode(), status.client_key_data.encode(),
-                  expires and expires.timestamp())
+                  expires.timestamp() if expires else None)
 
 
-def _told(access: Access) -> str:
+def _told(access: Access, plugin: Exec) -> str:
     """Make KUBERNETES_EXEC_INFO."""
     spec: dict[str, object] = {"interactive": False}
-    if access.exec.cluster_info:
+    if plugin.cluster_info:
         cluster = {"server": access.server, "tls-server-name": access.server_name, "insecure-skip-tls-verify": access.insecure,
                    "certificate-authority-data": base64.b64encode(access.authority.read()).decode(), "proxy-url": access.proxy,
-                   "config": access.exec.config}
+                   "config": plugin.config}
         spec["cluster"] = {name: value for name, value in cluster.items() if value}
-    return msgspec.json.encode({"apiVersion": access.exec.api_version, "kind": "ExecCredential", "spec": spec}).decode()
+    return msgspec.json.encode({"apiVersion": plugin.api_version, "kind": "ExecCredential", "spec": spec}).decode()
 
 
 async def _run(plugin: Exec, environment: dict[str, str]) -> bytes:
@@ -118,9 +119,10 @@ async def _run(plugin: Exec, environment: dict[str, str]) -> bytes:
     return output
 
 
-async def _all(reader: asyncio.StreamReader) -> bytes:
+async def _all(reader: asyncio.StreamReader | None) -> bytes:
     """Read to the end, and keep a little more than OUTPUT_BYTES at most."""
     kept = bytearray()
+    assert reader is not None  # a pipe was asked for
     while data := await reader.read(65536):
         if len(kept) <= OUTPUT_BYTES:
             kept += data
@@ -133,7 +135,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
-    process._transport.close()
+    process._transport.close()  # type: ignore[attr-defined]  # nothing public closes its pipes
 
 
 def _wrong(plugin: Exec, text: str) -> NoCredentials:

@@ -19,7 +19,7 @@ def proxy_for(server: str) -> str:
     port = url.port or (443 if url.scheme == "https" else 80)
     variable = f"{url.scheme.upper()}_PROXY"
     proxy = _variable(variable)
-    if not proxy or _excepted(url.hostname, port):
+    if not proxy or _excepted(url.hostname or "", port):
         return ""
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     if problem := url_problem(proxy, ("http",), credentials=True):

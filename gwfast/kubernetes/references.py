@@ -6,6 +6,7 @@ Rules:
 """
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from gwfast.config import model as m
 
@@ -70,7 +71,7 @@ class References:
                     yield from _of_tls(resource.spec.tls)
             case m.ListenerSet():
                 ref = resource.spec.parent_ref
-                gateway = resources.get(m.Key("Gateway", ref.namespace or resource.metadata.namespace, ref.name))
+                gateway: Any = resources.get(m.Key("Gateway", ref.namespace or resource.metadata.namespace, ref.name))
                 if gateway is not None and self._ours(gateway, resources):
                     yield from _of_listeners(resource.spec.listeners)
             case m.BackendTLSPolicy():
@@ -82,7 +83,7 @@ class References:
                 yield m.LocalObjectReference(group="", kind="ConfigMap", name=name)
 
     def _ours(self, gateway: m.Gateway, resources: Resources) -> bool:
-        named = resources.get(m.Key("GatewayClass", "", gateway.spec.gateway_class_name))
+        named: Any = resources.get(m.Key("GatewayClass", "", gateway.spec.gateway_class_name))
         return not self._controller_name or named is not None and named.spec.controller_name == self._controller_name
 
 

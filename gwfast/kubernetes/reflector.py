@@ -297,7 +297,7 @@ class _Status(msgspec.Struct):
     details: _Details | None = None
 
 
-_ITEM, _PAGE, _EVENT = (msgspec.json.Decoder(kind) for kind in (_Item, _Page, _Event))
+_ITEM, _PAGE, _EVENT = msgspec.json.Decoder(_Item), msgspec.json.Decoder(_Page), msgspec.json.Decoder(_Event)
 _VOID = Seen("", "")
 
 

@@ -47,9 +47,15 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
 class Source(Objects, Protocol):
     """What a reporter has to know of a source (gwfast.kubernetes.source)."""
 
-    bundles: str
-    channel: str
     status_changed: Callable[[Key], None] | None
+
+    @property
+    def bundles(self) -> str:
+        """The versions of the API's CRDs."""
+
+    @property
+    def channel(self) -> str:
+        """Theirs."""
 
 
 class Maker(Protocol):
@@ -74,7 +80,8 @@ class Reporter:
                  make: Callable[[Callable[[], bool], Callable[[], None]], Maker] | None = None):
         """make(leads, changed): returns the Maker of this process; it is asked for with the first XBackend."""
         self._source = source
-        self._make, self._maker = make, None
+        self._make = make
+        self._maker: Maker | None = None
         self._server = server
         self._graph: Graph | None = None
         self._unbound: tuple[Unbound, ...] = ()

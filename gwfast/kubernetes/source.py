@@ -21,6 +21,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from gwfast.config import model as m
 from gwfast.config.load import Loaded, without_collector
@@ -64,7 +65,7 @@ class KubernetesSource:
         self._feeds: dict[Name2, Feed] = {}
         self._referred: dict[str, Referred] = {}
         self._tasks: list[asyncio.Task] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # there from the start on
         self._changed: Callable[[set[str] | None], None] = lambda _: None
         self._timer: asyncio.TimerHandle | None = None
         self._first = 0.0  # event of those that wait to be told
@@ -151,7 +152,8 @@ class KubernetesSource:
 
     def metrics(self) -> list[Family]:
         """Return what is counted of the API server, and of each kind."""
-        answers = [(f'{{method="{method}",code="{code}"}}', n) for (method, code), n in sorted(self._client.answers.items())]
+        answers: list[tuple[str, float]] = [
+            (f'{{method="{method}",code="{code}"}}', n) for (method, code), n in sorted(self._client.answers.items())]
         lists = [(feed.kind, feed.reflectors, sum(len(each.known) for each in feed.reflectors)) for feed in self._feeds.values()]
         lists += [(each.kind, tuple(each.reflectors), each.size) for each in self._referred.values()]
         rows = [(f'{{group="{kind.group}",kind="{kind.name}"}}', reflectors, size)
@@ -186,9 +188,10 @@ class KubernetesSource:
         for kind in CORE:
             if kind.name in REFERRED_KINDS:
                 self._referred[kind.name] = Referred(
-                    self._client, kind, self._namespaces, lambda name, raw, kind=kind: self._put(kind, name, None, raw, None),
+                    self._client, kind, self._namespaces, self._put_into(kind),
                     self._moved, self._log)
-        self._tasks = [loop.create_task(each.run()) for each in (self._discovery, *self._referred.values())]
+        parts: list[Any] = [self._discovery, *self._referred.values()]
+        self._tasks = [loop.create_task(each.run()) for each in parts]
         self._look()
 
     def look_again(self, unread: Iterable[tuple[str, str]]) -> None:
@@ -222,6 +225,9 @@ class KubernetesSource:
             self._of_kind.setdefault(feed.kind.kind, []).append(feed)
         self._news = True  # the bundle may be another one
         self._note()
+
+    def _put_into(self, kind: Kind) -> Callable[[Name, bytes | None], None]:
+        return lambda name, raw: self._put(kind, name, None, raw, None)
 
     def _put(self, kind: Kind, name: Name, seen: Seen | None, raw: bytes | None, before: Seen | None) -> None:
         """Take an object that came, changed or went (`raw` is None)."""
@@ -361,7 +367,7 @@ class _Seen(Mapping):
         feed = _feed_of(self._of_kind, key)
         if feed is None:
             raise KeyError(key)
-        return feed.seen(key[1:])
+        return feed.seen(key[1:])  # type: ignore[return-value]  # None: not there now
 
     def __iter__(self) -> Iterator[m.Key]:
         found = {m.Key(feed.kind.kind, *name): None for feed in self._feeds.values() for name in feed.names()}

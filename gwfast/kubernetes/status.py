@@ -111,7 +111,7 @@ class StatusWriter:
         self._narrowed = narrowed
         self.stats = stats or StatusStats()
         self._bucket = Bucket(rate, burst)
-        self._view: View | None = None
+        self._view: View = None  # type: ignore[assignment]  # there once there is something to say
         self._leading = False
         self._first: dict[Key, None] = {}  # keys that wait: classes, Gateways, ListenerSets
         self._rest: dict[Key, None] = {}
@@ -473,7 +473,8 @@ class StatusWriter:
 
 def _nodes(view: View, key: Key) -> Mapping[Key, Any]:
     graph = view.graph
-    return {"GatewayClass": graph.classes, "Gateway": graph.gateways}.get(key.kind, graph.listener_sets)
+    kinds: dict[str, Mapping[Key, Any]] = {"GatewayClass": graph.classes, "Gateway": graph.gateways}
+    return kinds.get(key.kind, graph.listener_sets)
 
 
 def _object(status: bytes) -> dict[str, Any]:

@@ -20,10 +20,11 @@ class Stream(asyncio.Protocol):
     """One connection. `ended` tells that nothing can be sent on it any more."""
 
     def __init__(self):
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # there from connection_made on
         self._held = bytearray()  # what came in clear
         self._tls: ssl.SSLObject | None = None
-        self._incoming = self._outgoing = None
+        self._incoming: ssl.MemoryBIO = None  # type: ignore[assignment]  # there where _tls is
+        self._outgoing: ssl.MemoryBIO = None  # type: ignore[assignment]  # and this
         self._reader: asyncio.Future | None = None
         self._writer: asyncio.Future | None = None
         self._paused = False  # nothing more is read from the network

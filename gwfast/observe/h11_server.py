@@ -42,7 +42,7 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes = b""
     content_type: str = "text/plain; charset=utf-8"
     headers: tuple[tuple[str, str], ...] = ()
-    upgrade: Callable | None = None
+    upgrade: Callable[[asyncio.Transport, bytes], asyncio.BaseProtocol] | None = None
 
 
 NO_TUNNELS = Answer(405, b"no such method here\n", headers=(("Connection", "close"),))
@@ -104,9 +104,9 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: Server):
         self._server = server
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.HEAD_BYTES)
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # there from connection_made on
         self._timer: asyncio.TimerHandle | None = None
-        self._request: h11.Request | None = None
+        self._request: h11.Request = None  # type: ignore[assignment]  # there while it is answered
         self._body_bytes = 0
         self._task: asyncio.Task | None = None
 
@@ -191,7 +191,7 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         if answer.upgrade is not None:
-            self._hand_over(answer)
+            self._hand_over(answer, answer.upgrade)
             return
         self._write(answer)
         if self._h11.our_state is h11.MUST_CLOSE:
@@ -214,17 +214,17 @@ class Connection(asyncio.Protocol):
             data += self._h11.send(h11.Data(data=answer.body))
         self._transport.write(data + self._h11.send(h11.EndOfMessage()))
 
-    def _hand_over(self, answer: Answer) -> None:
+    def _hand_over(self, answer: Answer, upgrade: Callable) -> None:
         self._send(h11.InformationalResponse(status_code=101, headers=list(answer.headers),
                                              reason=_reason(101)))
         self._server.leave(self)
         first, _ = self._h11.trailing_data
-        self._transport.set_protocol(answer.upgrade(self._transport, first))
+        self._transport.set_protocol(upgrade(self._transport, first))
         self._transport.resume_reading()
 
     def _refuse(self, status: int) -> None:
         if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._request = None
+            self._request = None  # type: ignore[assignment]  # what is refused may be none
             self._write(Answer(status, _reason(status) + b"\n", headers=(("Connection", "close"),)))
         self._transport.close()
 

@@ -27,7 +27,7 @@ GRPC_STATUS = (("grpc-status", "0"),)
 class Http2Server(Server):
     """Answers with one coroutine function, in HTTP/1.1 and HTTP/2."""
 
-    def __call__(self) -> "Chooser":
+    def __call__(self) -> "Chooser":  # type: ignore[override]  # each is a protocol
         return Chooser(self)
 
 
@@ -36,7 +36,7 @@ class Chooser(asyncio.Protocol):
 
     def __init__(self, server: Http2Server):
         self._server = server
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # there from connection_made on
         self._timer: asyncio.TimerHandle | None = None
         self._first = b""
 
@@ -93,7 +93,7 @@ class Http2(asyncio.Protocol):
     def __init__(self, server: Server):
         self._server = server
         self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="latin-1"))
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # there from connection_made on
         self._timer: asyncio.TimerHandle | None = None
         self._streams: dict[int, Stream] = {}
         self._tls: dict | None = None
@@ -104,7 +104,7 @@ class Http2(asyncio.Protocol):
         if len(self._server.connections) >= self._server.most:
             transport.abort()
             return
-        self._server.connections.add(self)
+        self._server.connections.add(self)  # type: ignore[arg-type]  # it has what is asked of a Connection there
         self._h2.local_settings[h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS] = STREAMS
         self._h2.initiate_connection()
         self._flush()
@@ -142,7 +142,8 @@ class Http2(asyncio.Protocol):
     def _take(self, event) -> None:
         match event:
             case h2.events.RequestReceived():
-                self._begin(event.stream_id, Stream(event.headers, self._tls))
+                headers: list = event.headers  # of str: see header_encoding
+                self._begin(event.stream_id, Stream(headers, self._tls))
             case h2.events.DataReceived():
                 self._take_data(event)
             case h2.events.StreamEnded():

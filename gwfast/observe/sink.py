@@ -146,7 +146,7 @@ def install() -> None:
     for each in sinks():
         each.disown()
     for name, fd in (("stdout", 1), ("stderr", 2)):
-        stream = io.TextIOWrapper(Sink(fd), "utf-8", "backslashreplace", line_buffering=True)
+        stream = io.TextIOWrapper(Sink(fd), "utf-8", "backslashreplace", line_buffering=True)  # type: ignore[type-var]  # it needs no more
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 
@@ -168,10 +168,10 @@ def pump() -> int:
 def finish(seconds: float = limits.LOG_LAST) -> None:
     """Let the last lines out, as long as somebody takes them."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(getattr(stream, "buffer", None), Sink):
+        if isinstance(below := getattr(stream, "buffer", None), Sink):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
-                stream.buffer.finish(seconds)
+                below.finish(seconds)
 
 
 def open_closed() -> None:

@@ -283,7 +283,9 @@ def _anchors(system: bool, authorities: tuple[bytes, ...]):
     for pem in authorities:
         with _file(pem) as path:
             context.load_verify_locations(path)
-    context.get_cert_store().set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    store = context.get_cert_store()
+    assert store is not None
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
     return context
 
 

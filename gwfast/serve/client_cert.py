@@ -7,6 +7,7 @@ The keys, their order and the quotes are Envoy's, so that what reads its field r
 - A value is quoted where it has one of `,;=` or a space; `"` and backslash are escaped; what a field value may not have (RFC
   9110 5.5), and what is not ASCII, is percent-encoded, in quotes or not.
 """
+from collections.abc import Iterable
 from hashlib import sha256
 
 from gwfast import limits
@@ -21,7 +22,7 @@ def words(der: bytes) -> bytes:
     certificate = x509.load_der_x509_certificate(der)
     parts = [f"Hash={sha256(der).hexdigest()}", f"Subject={_value(certificate.subject.rfc4514_string(), True)}"]
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names: Iterable[x509.GeneralName] = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         names = ()
     parts += [f"URI={_value(each.value)}" for each in names if isinstance(each, x509.UniformResourceIdentifier)]

@@ -135,7 +135,7 @@ class Channel:
         self._waiting: deque[tuple[bytes, list[int]]] = deque()
         loop.add_reader(end.fileno(), self._read)
 
-    def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
+    def send(self, message: msgspec.Struct, descriptors: tuple[int, ...] = ()) -> None:
         """Send, or keep until the socket takes it; silent when the other side is gone (`closed` says so)."""
         if self._end.fileno() < 0:
             return

@@ -9,6 +9,7 @@ import heapq
 import os
 from collections.abc import Callable, Iterable, Set
 from operator import itemgetter
+from typing import Any
 
 import msgspec
 
@@ -86,7 +87,7 @@ def graph_options(options: ServeOptions) -> GraphOptions:
     data plane is told of nothing else, so of no filter in Python that may not run."""
     if options.controller:
         return GraphOptions(strict_services=True, own_addresses=True, data_plane=True)
-    ours = {}
+    ours: dict[str, Any] = {}
     if options.kubernetes:
         from gwfast.parameters import fault  # whoever reads files has none to judge
         ours = {"controller_name": options.controller_name, "strict_services": True, "filters_by_class": True,
@@ -163,13 +164,14 @@ class Imaging:
                 continue
             places = self._places(backend, endpoints)
             if len(self.watched) < limits.BACKENDS_SHOWN:
-                self.watched[endpoints.key] = {host_port(*address): tuple(place) for address, place in places.items()}
+                self.watched[endpoints.key] = {
+                    host_port(*address): (place.slot, place.generation) for address, place in places.items()}
             if policy.active is not None:
                 tls, own = backend.tls, f"{backend.name}.{backend.namespace}"
                 host = policy.active.hostname or (tls.hostname if tls else "") or own
                 for (ip, port), place in places.items():
                     subject = Subject(ip, port, backend.protocol, tls.id if tls else 0, host, policy.active)
-                    self.probed.setdefault(subject, []).append(tuple(place))
+                    self.probed.setdefault(subject, []).append((place.slot, place.generation))
 
     def _places(self, backend: Backend, endpoints: Endpoints) -> dict[tuple[str, int], Place]:
         """Return where the health of a backend's endpoints is, by address."""

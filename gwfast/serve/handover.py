@@ -114,8 +114,8 @@ class Inheritance:
 
     def __init__(self, talk: socket.socket, state: State):
         self._talk = talk
-        self._channel: control.Channel | None = None
-        self._go: asyncio.Future | None = None
+        self._channel: control.Channel = None  # type: ignore[assignment]  # there from attend() on
+        self._go: asyncio.Future = None  # type: ignore[assignment]  # there from attend() on
         self.state = state
         self.ports = [Given(each.address, each.spec_port, each.port, each.udp, tuple(map(_own, each.descriptors)))
                       for each in state.ports]

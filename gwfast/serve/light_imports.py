@@ -43,7 +43,7 @@ def _instead_of(name: str, module: ModuleType | None, *users: str) -> Iterator[N
     if name in sys.modules:
         yield
         return
-    sys.modules[name] = module
+    sys.modules[name] = module  # type: ignore[assignment]  # None: an import of it fails
     try:
         yield
     finally:

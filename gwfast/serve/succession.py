@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
 from gwfast.observe import sink
 from gwfast.observe.log import Log
@@ -36,9 +37,9 @@ class Succession:
         self._loop = loop
         self._options = options
         self._log = log
-        self.given = given
-        self.heir: Heir | None = None
-        self._keeper = None  # the socket to who keeps the place of the first of us, once we serve
+        self.given: Any = given  # Inheritance, or None: there is nobody to take over from, or that is done
+        self.heir: Heir = None  # type: ignore[assignment]  # there once one has taken over
+        self._keeper: Any = None  # the socket to who keeps the place of the first of us, once we serve
         keeps = not (given and given.keeper) and not notify.wanted()
         self.upgrades = Upgrades(loop, log, options.upgrade_timeout, self._state, self._handed, self._refused,
                                  lambda: supervisor.pool.part(PART), keeps=keeps)

@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Set
 from functools import partial
+from typing import TYPE_CHECKING
 
 from gwfast import __version__, heap
 
@@ -51,6 +52,9 @@ from gwfast.serve.spawn import ForkServer, Process
 from gwfast.serve.succession import Succession
 from gwfast.serve.systemd import Service, given_sockets
 from gwfast.serve.told import identity, located, port_problem
+
+if TYPE_CHECKING:
+    from gwfast.serve.certs import Certs  # and OpenSSL with it
 
 NAMES_WAIT = 1.5  # seconds that a table waits for the first lookup of new names
 APPLY_WAIT = 5.0  # seconds that a reload waits for the workers
@@ -94,11 +98,11 @@ class Supervisor:
         self.resolver = Resolver(loop, lambda: self._ask(set()), options.dns_refresh,
                                  allowed=elsewhere if in_cluster else lambda address: True)
         self.prober = Prober(loop, partial(counters.mark, self.counters))
-        self._certs = None  # serve.certs.Certs, once there was something to probe over TLS
+        self._certs: Certs | None = None  # once there was something to probe over TLS
         self.health = Health(partial(counters.ejected, self.counters), self.prober.unhealthy, log.warning)
         self.admin = Admin(pages(self), log.bug, PUBLIC if in_cluster else None, OWN)
         self.succession = Succession(self, loop, options, log, given)
-        self.reading: Reading | None = None
+        self.reading: Reading = None  # type: ignore[assignment]  # there once the source was read
         self._plan: Plan | None = None  # what the table serves, with
         self._idle = "the configuration is being read"  # '': something is served
         self._named: list[Endpoints] = []  # that were looked up

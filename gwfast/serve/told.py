@@ -1,4 +1,5 @@
 """What a supervisor tells of problems."""
+from gwfast.config.model import Gateway, ListenerSet
 from gwfast.errors import Problem
 from gwfast.serve.generation import Reading
 from gwfast.serve.sockets import Port
@@ -10,7 +11,8 @@ def port_problem(port: Port, reading: Reading) -> Problem:
     bind = next(bind for bind in reading.plan.binds if bind.key == port.key)
     listener = graph.listeners[bind.listeners[0].id]
     if bind.address:
-        resource, field = graph.gateways[listener.gateway].resource, "spec.addresses"
+        resource: Gateway | ListenerSet = graph.gateways[listener.gateway].resource
+        field = "spec.addresses"
     else:
         resource = (graph.gateways | graph.listener_sets)[listener.owner].resource
         names = [each.name for each in resource.spec.listeners]

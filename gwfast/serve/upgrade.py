@@ -208,7 +208,7 @@ class Program:
                 raise NotUpgraded(f"the new program ended before it served ({_words(await self._ended())}): see the log")
             case Failed(why):
                 raise NotUpgraded(why)
-            case kind():
+            case _ if isinstance(message, kind):
                 return message
         raise NotUpgraded(f"the new program says {type(message).__name__} out of turn")
 

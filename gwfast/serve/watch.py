@@ -120,7 +120,7 @@ class Watcher:
 
     def _add_folder(self, folder: str) -> None:
         try:
-            number = self._inotify.add_watch(folder, _MASK)
+            number = self._inotify.add_watch(folder, _MASK)  # type: ignore[union-attr]  # none: nobody comes here
         except OSError as error:
             if error.errno in _NO_MORE:
                 raise
@@ -135,7 +135,7 @@ class Watcher:
 
     def _read(self) -> None:
         try:
-            for event in self._inotify.read():
+            for event in self._inotify.read():  # type: ignore[union-attr]  # it is what the loop reads
                 self._take(event)
         except OSError as error:
             self._poll_instead(error)

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -38,6 +39,10 @@ from gwfast.serve.control import (
     Unlisten,
 )
 
+if TYPE_CHECKING:  # both are imported when they are needed
+    from gwfast.serve.certs import Certs
+    from gwfast.serve.extensions import Host
+
 TICK = 0.1  # seconds between two looks at the engine's timers
 REST = 0.4  # the same while there is nothing to look at: the supervisor wants to see that the loop turns (watchdog.CALM)
 TOLD_MOST = 8192  # characters of a message: it has to fit a packet
@@ -52,12 +57,12 @@ class Worker:
     def __init__(self, loop, end: socket.socket):
         self._loop = loop
         self._channel = Channel(loop, end, self.received, self.finish)
-        self._engine: Engine | None = None
-        self._certs = None  # serve.certs.Certs, once there was TLS
-        self._host = None  # serve.extensions.Host, once there was a filter in Python
+        self._engine: Engine = None  # type: ignore[assignment]  # there once it was told to start
+        self._certs: Certs | None = None  # once there was TLS
+        self._host: Host | None = None  # once there was a filter in Python
         self._drain_timeout = 0.0
         self._deadline: float | None = None
-        self._timer: asyncio.TimerHandle | None = None  # of the next tick
+        self._timer: asyncio.TimerHandle = None  # type: ignore[assignment]  # of the next tick
         self._rests = False  # until something comes that may have to be looked after
         self._dropped = 0  # messages, and lines of this process, that were counted
         self._unsent = 0  # messages that the supervisor did not take
@@ -126,7 +131,8 @@ class Worker:
             return self._certs
         from gwfast.serve.certs import Certs  # and OpenSSL with it
 
-        return Certs(*credentials, self._certs)
+        credential, = credentials
+        return Certs(credential, self._certs)
 
     def _extend(self, definitions: list[tuple[int, bytes]]) -> None:
         """Run the filters in Python that the table names."""

@@ -35,7 +35,7 @@ class Member:
     def __init__(self, index: int):
         self.index = index
         self.pid = 0
-        self.channel: control.Channel | None = None
+        self.channel: control.Channel = None  # type: ignore[assignment]  # there where pid is not 0
         self.ready = self.parted = False
         self.applied = 0
         self.settled = 0

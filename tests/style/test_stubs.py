@@ -25,9 +25,11 @@ def test_every_module_with_a_door_for_python_has_a_stub() -> None:
 
 
 @pytest.mark.skipif(os.environ.get("GWFAST_BUILD", "release") != "release", reason="signatures are the release's")
-def test_stubs_say_what_is_there() -> None:
+def test_stubs_say_what_is_there(tmp_path: Path) -> None:
+    alone = tmp_path / "mypy.ini"  # ours would follow imports, and read all of gwfast/ once more
+    alone.write_text("[mypy]\npython_version = 3.11\nfollow_imports = skip\n")
     done = subprocess.run([sys.executable, "-m", "mypy.stubtest", *map(module, STUBS),
-                           "--mypy-config-file", "pyproject.toml", "--allowlist", "tests/style/unstubbed.txt",
+                           "--mypy-config-file", str(alone), "--allowlist", "tests/style/unstubbed.txt",
                            "--ignore-unused-allowlist", "--concise"],
                           cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stdout + done.stderr
