@@ -1,26 +1,26 @@
-"""What holds for all tests: no test may fail because the machine was slow, so hypothesis has no deadline; and what needs
-the Gateway API's own manifests and the corpora (../shared beside the project) is left out, and named, where they are not.
+"""What holds for all tests: no test may fail because the machine was slow, so hypothesis has no deadline; and what was skipped
+because something is not here (upstream.py, programs) is counted at the end of a run, by what it wanted.
 
 GWFAST_EXAMPLES raises the number of examples for a deeper search.
 """
 import gc
 import os
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+import upstream
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("gwfast", deadline=None, max_examples=int(os.environ.get("GWFAST_EXAMPLES", "100")),
                           suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gwfast")
 
-TESTS = Path(__file__).parent
-SHARED = TESTS.parent.parent / "shared"
-collect_ignore = [] if SHARED.is_dir() else [
-    str(file.relative_to(TESTS)) for file in sorted(TESTS.rglob("test_*.py"))
-    if re.search(r'/ "shared["/]', text := file.read_text()) and "skipif(not" not in text]  # some skip by themselves
+NOT_FETCHED = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # the workers of xdist find what this process has fetched
+        config.stash[NOT_FETCHED] = upstream.fetch()
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +34,7 @@ def collector() -> Iterator[None]:
         gc.collect()
 
 
-def pytest_terminal_summary(terminalreporter) -> None:
-    if collect_ignore:
-        terminalreporter.write_line(f"left out, for {SHARED} is not here: {', '.join(collect_ignore)}")
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ()) if isinstance(report.longrepr, tuple)]
+    for line in upstream.wanted(reasons, terminalreporter.config.stash.get(NOT_FETCHED, "")):
+        terminalreporter.write_line(line)

@@ -107,11 +107,16 @@ def crds(channel: str = "experimental", version: str = GATEWAY_API) -> list[Path
     return sorted(kept.iterdir())
 
 
-def module_folder(name: str, version: str) -> str:
-    """Where Go keeps a module, with the Go that knows it: that of the release of this version, or else the oldest that serves."""
+def module_folder(name: str, version: str, timeout: float | None = None) -> str:
+    """Where Go keeps a module, with the Go that knows it: that of the release of this version, or else the oldest that serves.
+
+    timeout: seconds. Raises RuntimeError where it cannot be had."""
     module = RELEASES.get(version, RELEASES[GATEWAY_API]).module
-    told = subprocess.run([*go(), "mod", "download", "-json", f"{name}@{version}"], capture_output=True, text=True,
-                          cwd=PROGRAMS / module, env=environment(module))
+    try:
+        told = subprocess.run([*go(), "mod", "download", "-json", f"{name}@{version}"], capture_output=True, text=True,
+                              cwd=PROGRAMS / module, env=environment(module), timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{name} {version} did not come within {timeout:g} s") from None
     answer = json.loads(told.stdout or "{}")
     if "Dir" not in answer:
         raise RuntimeError(f"{name} {version} cannot be had: {answer.get('Error') or told.stderr.strip()}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pki
 import pytest
+import upstream
 import yaml
 
 from gwfast.config.load import load
@@ -22,7 +23,7 @@ from gwfast.show import Reading, problems
 
 HERE = Path(__file__).parent
 PAIRS = sorted(path.name.removesuffix(".in.yaml") for path in HERE.glob("*.in.yaml"))
-MANIFESTS = HERE.parents[2] / "shared/gateway-api/conformance"
+MANIFESTS = upstream.folder("conformance")
 BASE = "base-manifests.yaml"
 ROUTING = sorted(path.name.removesuffix(".out.yaml") for path in (HERE / "conformance").glob("*.out.yaml"))
 
@@ -61,7 +62,7 @@ def test_pair(name, compare, monkeypatch, tmp_path):
     compare(HERE / f"{name}.out.yaml", outcome(loaded, GraphOptions()))
 
 
-@pytest.mark.skipif(not MANIFESTS.exists(), reason="the conformance manifests are not there")
+@upstream.needs("conformance")
 @pytest.mark.parametrize("name", ROUTING)
 def test_conformance_manifest(name, compare, monkeypatch):
     monkeypatch.chdir(MANIFESTS)

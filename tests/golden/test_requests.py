@@ -5,10 +5,10 @@ Written from the manifests and the one line that spec 2.3 has on each test, not 
 'closed'. `explain` answers them; it reads a plan without the table.
 """
 from functools import cache
-from pathlib import Path
 
 import pki
 import pytest
+import upstream
 
 from gwfast.config.load import load
 from gwfast.graph.attach import Attacher
@@ -16,9 +16,9 @@ from gwfast.graph.model import GraphOptions
 from gwfast.plan.build import build
 from gwfast.plan.explain import binds_for, explain, read_request
 
-MANIFESTS = Path(__file__).parents[3] / "shared/gateway-api/conformance"
+MANIFESTS = upstream.folder("conformance")
 NAMESPACE = "gateway-conformance-infra"
-pytestmark = pytest.mark.skipif(not MANIFESTS.exists(), reason="the conformance manifests are not there")
+pytestmark = upstream.needs("conformance")
 
 CASES = {
     ("httproute-exact-path-matching", "same-namespace"): """

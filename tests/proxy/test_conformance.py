@@ -9,13 +9,15 @@ import socket
 from pathlib import Path
 
 import pytest
+import upstream
 import yaml
 from conformance_cases import CASES
 from proxy_backend import Backend
 from proxy_gateway import Gateway, free_port, listener, resource, route, until, write
 from proxy_wire import Message, Stream
 
-MANIFESTS = Path(__file__).parents[2] / ".." / "shared" / "gateway-api" / "conformance"
+MANIFESTS = upstream.folder("conformance")
+pytestmark = upstream.needs("conformance")
 PORTS = (80, 8080, 8090)
 MARKER = "127.0.0.99"  # the address of a Gateway that says which manifest is served
 

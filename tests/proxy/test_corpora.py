@@ -8,18 +8,18 @@ import json
 import selectors
 import socket
 import time
-from pathlib import Path
 
 import pytest
+import upstream
 from proxy_wire import Closed, Dirty, Stream
 
-CORPORA = Path(__file__).parents[2] / ".." / "shared" / "corpora"
+pytestmark = upstream.needs("corpora")
 NAMES = ["aws_desync_guardian", "gunicorn", "http11probe", "llhttp", "picohttpparser", "smuggler"]
 AT_ONCE = 64
 
 
 def cases(name: str) -> list[dict]:
-    found = json.loads((CORPORA / f"{name}.json").read_text())["cases"]
+    found = json.loads((upstream.CORPORA / f"{name}.json").read_text())["cases"]
     whole = [{"payload": case["steps"][0]["parts"][0]["payload"], **case} if "steps" in case else case for case in found]
     return [case for case in whole if case.get("payload")]
 

@@ -12,11 +12,10 @@ A namespace that is not given is NAMESPACE. The status comes from `conditions`, 
 condition of every resource must carry the resource's generation.
 """
 import datetime
-from pathlib import Path
 
 import msgspec
 import pki
-import pytest
+import upstream
 import yaml
 
 from gwfast.config.load import load
@@ -24,11 +23,9 @@ from gwfast.config.model import KINDS
 from gwfast.graph.conditions import conditions
 from gwfast.graph.model import GraphOptions
 
-SHARED = Path(__file__).parents[3] / "shared" / "gateway-api"
-CONFORMANCE = SHARED / "conformance"
+CONFORMANCE = upstream.folder("conformance")
 NAMESPACE = "gateway-conformance-infra"
 EVERYTHING = GraphOptions(strict_services=True, own_addresses=True)
-needs_shared = pytest.mark.skipif(not CONFORMANCE.is_dir(), reason="the Gateway API's own manifests are not here")
 
 
 def manifests(*names):

@@ -1,12 +1,11 @@
 """The project's own documents: what is valid loads without a word, what is invalid is refused for the right reason."""
-from pathlib import Path
 
 import pytest
+import upstream
 
 from gwfast.config.load import load
 
-SHARED = Path(__file__).parents[2].parent / "shared/gateway-api"
-pytestmark = pytest.mark.skipif(not SHARED.exists(), reason="the examples are not beside this checkout")
+pytestmark = upstream.needs("examples")
 
 # The suite fills these in before it applies the file.
 PLACEHOLDERS = {
@@ -80,12 +79,12 @@ INVALID = {  # file: (line, field, a part of the message) of each error
 
 
 def files(folder: str) -> list[str]:
-    return sorted(str(path.relative_to(SHARED / folder)) for path in (SHARED / folder).rglob("*.yaml"))
+    return sorted(str(path.relative_to(upstream.folder(folder))) for path in upstream.folder(folder).rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", files("invalid-examples"))
 def test_invalid_example_is_refused(name):
-    loaded = load([str(SHARED / "invalid-examples" / name)])
+    loaded = load([str(upstream.folder("invalid-examples") / name)])
     assert loaded.resources == {}
     expected = INVALID[name.removesuffix(".yaml")]
     assert [(each.source.line, each.field) for each in loaded.problems] == [case[:2] for case in expected]
@@ -98,7 +97,7 @@ VALID = [f"{folder}/{name}" for folder in ("examples", "conformance") for name i
 
 @pytest.mark.parametrize("name", VALID)
 def test_valid_document_loads(name, tmp_path):
-    text = (SHARED / name).read_text()
+    text = (upstream.HERE / upstream.OLD / name).read_text()
     for word, value in PLACEHOLDERS.items():
         text = text.replace(word, value)
     path = tmp_path / "document.yaml"

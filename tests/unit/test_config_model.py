@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import upstream
 import yaml
 from msgspec import inspect
 
@@ -11,7 +12,8 @@ from gwfast.config import model
 from gwfast.config.scalars import WORDS
 
 ROOT = Path(__file__).parents[2]
-CRDS = {6: ROOT.parent / "shared/gateway-api/crds", 7: ROOT / "build/cluster/crds/v1.7.0"}  # by minor version
+RELEASES = {6: upstream.OLD, 7: upstream.NEW}  # by minor version
+CRDS = {minor: upstream.folder("crds", release) for minor, release in RELEASES.items()}
 KINDS = {
     "BackendTLSPolicy": "backendtlspolicies", "GatewayClass": "gatewayclasses", "Gateway": "gateways",
     "GRPCRoute": "grpcroutes", "HTTPRoute": "httproutes", "ListenerSet": "listenersets",
@@ -126,8 +128,7 @@ def pattern_differences(crd: str, ours: str, path: str):
 
 def releases(kinds):
     for release in CRDS:
-        there = all((CRDS[release] / channel).exists() for channel in ("standard", "experimental"))
-        absent = pytest.mark.skipif(not there, reason=f"the CRDs of v1.{release} are not here")
+        absent = upstream.needs("crds", RELEASES[release])
         yield from (pytest.param(release, kind, marks=absent, id=f"{kind}-1.{release}") for kind in kinds
                     if (release, kind) != (6, "XTelemetryPolicy"))
 

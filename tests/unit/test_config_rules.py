@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import upstream
 import yaml
 
 from gwfast.cli import main
@@ -13,8 +14,8 @@ from gwfast.config.load import load
 from gwfast.config.model import KINDS
 
 ROOT = Path(__file__).parents[2]
-CRDS = ROOT.parent / "shared/gateway-api/crds"  # v1.6.1
-CRDS_7 = ROOT / "build/cluster/crds/v1.7.0"
+CRDS = upstream.folder("crds")
+CRDS_7 = upstream.folder("crds", upstream.NEW)
 OWN = ROOT / "deploy/crds"
 READ = {kind: each for (group, kind), each in KINDS.items() if group not in ("", "discovery.k8s.io")}
 
@@ -498,7 +499,7 @@ def test_what_the_values_are_put_into_is_valid(kind, tmp_path):
     assert loaded.problems == [] and len(loaded.resources) == 1
 
 
-@pytest.mark.skipif(not CRDS.exists(), reason="the CRDs are not beside this checkout")
+@upstream.needs("crds")
 def test_every_rule_of_the_crds_has_a_case_and_no_case_is_without_a_rule():
     covered = {key(kind, path, message) for places, message, _, _ in RULES for kind, path in places}
     keyed = {(*place, "Duplicate value") for place in KEYED}
@@ -508,7 +509,7 @@ def test_every_rule_of_the_crds_has_a_case_and_no_case_is_without_a_rule():
     assert covered - GIVEN.keys() == set()
 
 
-@pytest.mark.skipif(not all((CRDS_7 / channel).exists() for channel in ("standard", "experimental")), reason="the CRDs of v1.7.0 are not here")
+@upstream.needs("crds", upstream.NEW)
 def test_every_rule_of_the_crds_of_1_7_has_a_case_and_no_case_is_without_a_rule():
     keyed = {(*place, "Duplicate value") for place in KEYED}
     old = {key(kind, path, message) for places, message, _, _ in RULES for kind, path in places if message in OLD}

@@ -3,13 +3,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import upstream
 import yaml
-from graph_cases import CONFORMANCE, EVERYTHING, NAMESPACE, born, check, edited, manifests, needs_shared, resources
+from graph_cases import CONFORMANCE, EVERYTHING, NAMESPACE, born, check, edited, manifests, resources
 
 from gwfast.config.model import Key, Listener
 from gwfast.graph.attach import Attacher, attach
 
-pytestmark = needs_shared
+pytestmark = upstream.needs("conformance")
 
 CASES = yaml.safe_load((Path(__file__).parent / "graph_conformance.yaml").read_text())
 
