@@ -6,9 +6,8 @@ from gwfast.engine.sys cimport *
 
 cdef extern from * nogil:
     """
-    #include <stddef.h>
-    extern ssize_t splice(int, void *, int, void *, size_t, unsigned);
-    extern int pipe2(int[2], int);
+    #include <fcntl.h>
+    #include <unistd.h>
     """
     ssize_t splice(int source, void *at, int sink, void *to, size_t n, unsigned flags)
     int pipe2(int *ends, int flags)
