@@ -97,7 +97,7 @@ def _nurse(end: socket.socket) -> None:
     """Be the fork server: fork a worker for each control socket that comes, say its process id; until the supervisor is gone."""
     libc = ctypes.CDLL(None)
     libc.prctl(worker.PR_SET_PDEATHSIG, signal.SIGTERM)
-    libc.prctl(worker.PR_SET_NAME, b"gwfast-fork-server")
+    libc.prctl(worker.PR_SET_NAME, b"gwfast-forker")
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     while True:

@@ -90,7 +90,7 @@ def test_sessions_outlive_a_certificate(two) -> None:
 
 
 def test_a_worker_is_replaced_without_the_fork_server_too(two) -> None:
-    fork_server, = (pid for pid in children(two.process.pid) if comm(pid) == "gwfast-fork-server")
+    fork_server, = (pid for pid in children(two.process.pid) if comm(pid) == "gwfast-forker")
     worker = two.workers()[0]
     for dead in (fork_server, worker):
         os.kill(dead, signal.SIGKILL)
@@ -103,7 +103,7 @@ def test_a_worker_is_replaced_without_the_fork_server_too(two) -> None:
 
 def test_nothing_is_left_when_the_gateway_ends(two) -> None:
     processes = children(two.process.pid)
-    assert sorted(map(comm, processes)) == ["gwfast-fork-server", "gwfast-worker", "gwfast-worker"]
+    assert sorted(map(comm, processes)) == ["gwfast-forker", "gwfast-worker", "gwfast-worker"]
     two.stop()
     until(lambda: not any(map(comm, processes)))
 
