@@ -12,6 +12,7 @@ Rules:
 import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import Any
 
 import msgspec
 
@@ -45,7 +46,7 @@ class PemFiles:
             self.paths = frozenset(path for written, _ in self._filled.values() for path in named(written).values())
         return changed
 
-    def _fill(self, key: Key, written: CertificateFile | None) -> bool:
+    def _fill(self, key: Key, written: Any) -> bool:
         """Read the files of a resource; whether it is another one now."""
         before = self._filled.get(key)
         if written is None:

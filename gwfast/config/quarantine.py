@@ -89,7 +89,9 @@ class Quarantine:
         """Say what is held."""
         for key, held in sorted(self._held.items(), key=lambda one: one[0]):
             stays = "its last good version serves" if held.before is not None else "it is not served"
-            yield Problem(source=(held.what or held.before).source, resource=str(key), reason=REASON,
+            one = held.what or held.before
+            assert one is not None  # something was held
+            yield Problem(source=one.source, resource=str(key), reason=REASON,
                           message=f"gwfast fails on it, which is a bug of gwfast: {held.why}; {stays}")
 
     def run(self, resources: Resources, changed: Iterable[Key] | None) -> Any:
@@ -100,7 +102,7 @@ class Quarantine:
         freed = self._free(resources)
         given = self._without_held(resources)
         anew = self._new or self._doubted or changed is None
-        self.changed = frozenset((self._given.keys() | given.keys()) if anew else {*changed, *freed} - self._held.keys())
+        self.changed = frozenset((self._given.keys() | given.keys()) if anew else {*(changed or ()), *freed} - self._held.keys())
         if not self._doubted:
             try:
                 outcome = self.stages.run(given, None if anew else self.changed)
@@ -135,7 +137,7 @@ class Quarantine:
         for key, error in search.found.items():
             known = freed.get(key)
             again = known is not None and known.what is given.get(key) and key not in search.left
-            wait = min(known.wait * 2, AGAIN_MOST) if again else AGAIN
+            wait = min(known.wait * 2, AGAIN_MOST) if known is not None and again else AGAIN
             self._held[key] = _Held(given.get(key), search.good.get(key), f"{type(error).__name__}: {error}",
                                     self._clock() + wait, wait)
             if not again:

@@ -76,7 +76,7 @@ def _concatenated(data: bytes) -> Iterator[tuple[int, bytes]]:
     except UnicodeDecodeError as error:
         raise TextError("not UTF-8", data.count(b"\n", 0, error.start)) from None
     decoder, space = json.JSONDecoder(), re.compile(r"[ \t\r\n]*")
-    while (start := space.match(text, start).end()) < len(text):
+    while (start := space.match(text, start).end()) < len(text):  # type: ignore[union-attr]  # it matches nothing, too
         try:
             _, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError) as error:

@@ -312,9 +312,10 @@ def _table() -> dict[tuple[str, str], Version]:
         table[f"{group}/v1", name] = Version(kind, "v1")
         for version in ("v1beta1", "v1alpha3", "v1alpha2", "v1alpha1"):
             old = f"{group}/{version}"
-            note = _old(old, name, f"{group}/v1 {name}")
+            told = _old(old, name, f"{group}/v1 {name}")
+            note: Finding | None = told
             if version == "v1beta1":  # still served, and the storage version of ReferenceGrant
-                note = None if name == "ReferenceGrant" else msgspec.structs.replace(note, severity="note")
+                note = None if name == "ReferenceGrant" else msgspec.structs.replace(told, severity="note")
             table[old, name] = Version(kind, version, None, note)
     table["discovery.k8s.io/v1beta1", "EndpointSlice"] = Version(m.EndpointSlice, "v1beta1")
     for version in ("v1beta1", "v1alpha1"):

@@ -16,7 +16,7 @@ Rules (spec 5.4):
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from gwfast.config.model import EXPERIMENTAL_GROUP, BackendObjectReference, Key, Resource, Service, XBackend
 from gwfast.config.model import ServicePort as Port
@@ -202,11 +202,12 @@ class Backends:
         resource = self._resources.get(*service)
         if service.kind == "XBackend":
             return self._x_target(service, resource, port, protocol, tls)
-        transport = "UDP" if protocol == "udp" else "TCP"
+        transport: Literal["UDP", "TCP"] = "UDP" if protocol == "udp" else "TCP"
         found = _port(resource, port, transport)
         policy = None if protocol == "udp" else self._policy(service, found.name if found else None)
-        names = {"namespace": service.namespace, "name": service.name, "port": port, "protocol": protocol, "tls": tls,
-                 "traffic": self._traffic_of(service, protocol), "policy": policy}
+        names: dict[str, Any] = {
+            "namespace": service.namespace, "name": service.name, "port": port, "protocol": protocol, "tls": tls,
+            "traffic": self._traffic_of(service, protocol), "policy": policy}
         dialled = found.target_port if found and isinstance(found.target_port, int) else port
         if resource is not None and resource.spec.type == "ExternalName":
             return Target(**names, source="dns", hosts=(resource.spec.external_name,), host_port=dialled)
@@ -215,14 +216,16 @@ class Backends:
             hosts = tuple(t.format(name=service.name, namespace=service.namespace) for t in self._options.dns_templates)
             return Target(**names, source="dns", hosts=hosts, host_port=dialled)
         found = found or Port(port=port, protocol=transport)
-        addresses, hosts = set(), set()
+        addresses: set[Any] = set()
+        hosts: set[Any] = set()
         for one in slices:
             (hosts if one.address_type == "FQDN" else addresses).update(ready(one, found))
         return Target(**names, source="slices", addresses=tuple(sorted(addresses)), names=tuple(sorted(hosts)))
 
     def _x_target(self, key: Key, backend: XBackend | None, port: int, protocol: str, tls: TargetTLS | None) -> Target:
-        names = {"namespace": key.namespace, "name": f"{X_BACKEND}{key.name}", "port": port, "protocol": protocol, "tls": tls,
-                 "traffic": self._traffic_of(key, protocol)}
+        names: dict[str, Any] = {
+            "namespace": key.namespace, "name": f"{X_BACKEND}{key.name}", "port": port, "protocol": protocol, "tls": tls,
+            "traffic": self._traffic_of(key, protocol)}
         if backend is None:
             return Target(**names, source="slices")
         if backend.spec.external_hostname:

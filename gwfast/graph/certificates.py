@@ -131,7 +131,8 @@ class Credentials:
 
     def _hold(self, place: Place, value: Certificate | bytes, reason: str) -> Found:
         """Take note of what is good, or is as long as nobody looks at the clock: that is for clients to decide."""
-        doubt, message, now = "", "", time.time()
+        doubt: Literal["expired", "not_yet_valid", ""] = ""
+        message, now = "", time.time()
         what = "tls.crt" if place[1].kind == "Secret" else "the certificate"
         if isinstance(value, Certificate):
             self.turns_at = min([self.turns_at, *(at for at in (value.not_before, value.not_after) if at > now)])

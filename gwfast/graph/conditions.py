@@ -306,7 +306,7 @@ _FOLLOWS = {  # told where their cause is
     "Programmed": ("Invalid", "ListenersNotValid", "ParentNotAccepted"),
     "ResolvedRefs": ("ListenersNotResolved",),
 }
-_SEVERITIES = {
+_SEVERITIES: dict[str, Literal["warning", "note"]] = {
     "NotServed": "warning", "ConfigurationChanged": "warning", "OverlappingHostnames": "note",
     "OverlappingCertificates": "note",  # one certificate for several listeners is common, and 421 deals with it
 }
@@ -344,16 +344,18 @@ def _of_rules(node: RouteNode) -> Iterator[Problem]:
         field = f"spec.rules[{rule.index}]"
         for one in rule.refused:
             yield _problem(resource, f"{field}.filters[{one.index}]", one.reason, one.message)
-        for one in rule.filter_targets:
-            if one.reason:
-                yield _problem(resource, f"{field}.filters[{one.index}].requestMirror.backendRef", one.reason, one.message)
+        for target in rule.filter_targets:
+            if target.reason:
+                at = f"{field}.filters[{target.index}].requestMirror.backendRef"
+                yield _problem(resource, at, target.reason, target.message)
         for backend in rule.backends:
             place = f"{field}.backendRefs[{backend.index}]"
             if backend.reason:
                 yield _problem(resource, place, backend.reason, backend.message)
             for one in backend.refused:
                 yield _problem(resource, f"{place}.filters[{one.index}]", one.reason, one.message)
-            for one in backend.filter_targets:
-                if one.reason:
-                    yield _problem(resource, f"{place}.filters[{one.index}].requestMirror.backendRef", one.reason, one.message)
+            for target in backend.filter_targets:
+                if target.reason:
+                    at = f"{place}.filters[{target.index}].requestMirror.backendRef"
+                    yield _problem(resource, at, target.reason, target.message)
 

@@ -43,8 +43,8 @@ class Hostnames:
     """A bag of hostnames that says in time linear in a name's labels whether it meets another one."""
 
     def __init__(self):
-        self._names = Counter()
-        self._above = Counter()
+        self._names: Counter = Counter()
+        self._above: Counter = Counter()
 
     def add(self, hostname: str, times: int = 1) -> None:
         self._names[hostname] += times

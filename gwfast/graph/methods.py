@@ -17,7 +17,7 @@ ANY_CALL = ("RegularExpression", "/.*")
 def method_path(method: GRPCMethodMatch | None) -> tuple[str, str]:
     """Return the type and the value of the path match that a method match is."""
     service, name = (method.service or "", method.method or "") if method else ("", "")
-    if not service and not name:
+    if method is None or not service and not name:
         return ANY_CALL
     if method.type == "RegularExpression":
         return ("RegularExpression", f"/{_part(_unanchored(service))}/{_part(_unanchored(name))}")

@@ -118,7 +118,8 @@ class _Block:
         self._numbers: dict[bytes, int] = {}
 
     def made(self, listeners: dict[str, ServerTLS], backends: Iterable[BackendTLS]) -> bytes:
-        listener_ids, names = {}, {}
+        listener_ids: dict[int, int] = {}
+        names: dict[int, list[int]] = {}
         for name, tls in listeners.items():
             listener_id = identity(name)
             listener_ids[listener_id] = self._listener(listener_id, tls, names)

@@ -9,6 +9,7 @@ Rules:
 - a connection that is not HTTP matches as a request for '/'
 """
 from functools import lru_cache
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -65,6 +66,7 @@ _everywhere = lru_cache(SHARED)(plan_match)  # many routes have such matches, wh
 
 
 def _call(match: GRPCRouteMatch, index: int) -> Match:
+    kind: Any
     kind, path = method_path(match.method)
     return Match(path_type=kind, path=path, headers=_headers(match.headers), index=index)
 

@@ -3,6 +3,7 @@
 Rule: what an earlier stage has told about a field, or about one below it, is not told again.
 """
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from gwfast.errors import Problem
 from gwfast.plan import dump, shadow
@@ -51,6 +52,6 @@ def of_rule(rule: Rule) -> Iterator[Problem]:
                        f"{words}: {dump.answer_words(rule.kind, 500)}", "warning")
 
 
-def _problem(rule: Rule, field: str, reason: str, message: str, severity: str) -> Problem:
+def _problem(rule: Rule, field: str, reason: str, message: str, severity: Literal["error", "warning", "note"]) -> Problem:
     return Problem(source=rule.source, resource=f"{rule.kind} {rule.namespace}/{rule.route}", field=field,
                    reason=reason, message=message, severity=severity)
