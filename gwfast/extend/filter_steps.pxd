@@ -9,6 +9,9 @@ cdef class Steps:
     cdef tuple arguments
     cdef object inner          # the iterator of that
     cdef readonly double longest
+    cdef readonly object value # start(): what was returned; else what the first step gave, until it is handed on
+    cdef bint started          # it was, and was not awaited yet
 
+    cdef object iterator(self, awaitable)
     cdef uint64_t now(self) noexcept
     cdef void over(self, uint64_t before, uint64_t began) noexcept

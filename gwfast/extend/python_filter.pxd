@@ -8,9 +8,17 @@
 #   reply -> host.respond() -> ... respond() | fail()    the response's head waits meanwhile, and its body in the kernel
 #   piece -> change(piece, last)                         each piece of its body, where somebody watches
 #
-# What is Python runs between two rounds of the engine, never in the middle of one, but for begin(), host.respond() and change().
+# A filter that waits runs between two rounds of the engine; its first step, and so most filters as a whole, within begin() or
+# host.respond(), and change() too, in the middle of one: nothing that is called there calls the engine (`deciding`).
 from libc.stdint cimport uint64_t
 from gwfast.exchange.exchange cimport Exchange, Gateway, Hold, Holds
+
+cdef enum:
+    UNDECIDED = 0
+    PASSES
+    ANSWERS
+    RESPONDS
+    FAILS
 
 cdef class PythonFilters(Holds):
     cdef Gateway gateway
@@ -26,7 +34,22 @@ cdef class PythonFilter(Hold):
     cdef public object waiter      # a future that waits for the body
     cdef bytes last                # what change() returned
     cdef uint64_t most             # bytes of body that are waited for
+    cdef readonly bint deciding    # the host runs, and has not returned yet
+    cdef bint listens              # the response is to be shown, too
+    cdef int decision              # what the host has decided meanwhile, and with what:
+    cdef int number                # PASSES: the choice; FAILS: the status
+    cdef object given_head
+    cdef object given              # PASSES, ANSWERS: the body; RESPONDS: change()
+    cdef public object context     # with variables that the filter has set: what is decided is done there; None: none
 
+    cdef int decided(self) except -1
+    cdef void carry_out(self, int decision) noexcept
+    cdef void decide(self, int decision, head, given, int number) noexcept
+    cdef void undecided(self, error) noexcept
+    cdef void let_pass(self, bytes head, bytes body, int choice) noexcept
+    cdef void reply_with(self, bytes head, bytes body) noexcept
+    cdef void reply_goes_on(self, bytes head, change) noexcept
+    cdef void fail_with(self, int status) noexcept
     cdef bint begun(self) noexcept
     cdef void ended(self) noexcept
     cdef void broken(self) noexcept

@@ -4,8 +4,11 @@ Rules
 - A PythonFilter whose exchange is over does nothing, whoever still calls it.
 - What a filter raises ends its own request at most, and is told to the host.
 - The head goes to Python as bytes and comes back so; it is parsed again, as strictly as what a client sent.
+- What the host decides within its own begin() or respond() (`deciding`) is noted there, and done when that has returned: so the
+  engine goes on with no frame of Python below it, and its clock and graveyard are those of the round.
 """
 cimport cython
+from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from gwfast.http.fault cimport FAULT_EXTENSION
@@ -13,6 +16,11 @@ from gwfast.http.head cimport FIELD_HOP, FRAMING_LENGTH, ResponseHead, Slice
 from gwfast.engine.loop cimport append, release
 from gwfast.table.layout cimport NO_BACKEND, Choice, Image, Op, Text, backend_at, choice_at, extension_at, text
 from gwfast.tls.records cimport Session
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject *)
+    int PyContext_Enter(object) except -1
+    int PyContext_Exit(object) except -1
 
 
 @cython.final
@@ -36,11 +44,55 @@ cdef class PythonFilter(Hold):
     # -- the engine's side ---------------------------------------------------------------------------------------------
 
     cdef void start(self) noexcept:
+        self.deciding = True
         try:
             self.task = self.home.host.begin(self)
-        except Exception as error:
-            self.told(error)
-            self.broken()
+            self.decided()
+        except BaseException as error:     # nobody is below who could take it
+            self.undecided(error)
+
+    cdef int decided(self) except -1:
+        """The host has returned: do what it decided, if it did."""
+        cdef int decision = self.decision
+        self.deciding, self.decision = False, UNDECIDED
+        if decision == UNDECIDED:
+            if self.task is None or self.task.done():
+                self.broken()
+            return 0
+        self.task = None
+        self.home.gateway.loop.clock()     # a filter may have taken its time
+        if self.request is not None:
+            if self.listens or Py_REFCNT(<PyObject *>self.request) > 1:
+                self.request._keep()
+            if not self.listens:
+                self.request = None
+        context, self.context = self.context, None
+        if context is None:
+            self.carry_out(decision)
+            return 0
+        PyContext_Enter(context)   # the next filter of the request sees what this one set there
+        self.carry_out(decision)
+        PyContext_Exit(context)
+        return 0
+
+    cdef void carry_out(self, int decision) noexcept:
+        head, body, self.given_head, self.given = self.given_head, self.given, None, None
+        if decision == PASSES:
+            self.let_pass(head, body, self.number)
+        elif decision == ANSWERS:
+            self.reply_with(head, body)
+        elif decision == RESPONDS:
+            self.reply_goes_on(head, body)
+        else:
+            self.fail_with(self.number)
+
+    cdef void decide(self, int decision, head, given, int number) noexcept:
+        self.decision, self.given_head, self.given, self.number = decision, head, given, number
+
+    cdef void undecided(self, error) noexcept:
+        self.deciding, self.decision = False, UNDECIDED
+        self.told(error)
+        self.broken()
 
     cdef void more(self) noexcept:
         try:
@@ -76,10 +128,11 @@ cdef class PythonFilter(Hold):
             fields = [(head.fields[i].name[:head.fields[i].name_len], head.fields[i].value[:head.fields[i].value_len])
                       for i in range(head.count) if not head.fields[i].flags & FIELD_HOP]
             length = head.content_length if head.framing == FRAMING_LENGTH else None
+            self.deciding = True
             self.task = self.home.host.respond(self, head.status, fields, length)
-        except Exception as error:
-            self.told(error)
-            self.broken()
+            self.decided()
+        except BaseException as error:
+            self.undecided(error)
 
     cdef int piece(self, const char **at, size_t *n, bint end) noexcept:
         if self.change is None:
@@ -183,9 +236,41 @@ cdef class PythonFilter(Hold):
 
         listens: its response is to be shown as well.
         """
+        self.listens = listens
+        if self.deciding:
+            self.decide(PASSES, head, body, choice)
+        elif self.begun():
+            self.let_pass(head, body, choice)
+            self.ended()
+
+    def answer(self, bytes head not None, bytes body not None) -> None:
+        """Answer the request with this head (HTTP/1.1, with the length of the body)."""
+        if self.deciding:
+            self.decide(ANSWERS, head, body, 0)
+        elif self.begun():
+            self.reply_with(head, body)
+            self.ended()
+
+    def respond(self, bytes head not None, change) -> None:
+        """Let the response go on with this head; change(piece, last), if any, is given its body."""
+        if self.deciding:
+            self.decide(RESPONDS, head, change, 0)
+        elif self.begun():
+            self.reply_goes_on(head, change)
+            self.ended()
+
+    def fail(self, int status) -> None:
+        """Answer with this status; a response that has begun is cut."""
+        if self.deciding:
+            self.decide(FAILS, None, None, status)
+        elif self.begun():
+            self.fail_with(status)
+            self.ended()
+
+    # -- what it decided -----------------------------------------------------------------------------------------------
+
+    cdef void let_pass(self, bytes head, bytes body, int choice) noexcept:
         cdef Exchange exchange = self.exchange
-        if not self.begun():
-            return
         if head is not None:
             release(&exchange.gateway.loop.pool, &exchange.request)
             append(&exchange.gateway.loop.pool, &exchange.request, <const char *>head, len(head))
@@ -195,41 +280,27 @@ cdef class PythonFilter(Hold):
             exchange.early_body = <uint32_t>len(body)
         if choice >= 0:
             exchange.prefer = <uint32_t>choice
-        if listens:
+        if self.listens:
             exchange.listen(self)
         else:
             self.exchange = None
             self.leave()
         exchange.passed()
-        self.ended()
 
-    def answer(self, bytes head not None, bytes body not None) -> None:
-        """Answer the request with this head (HTTP/1.1, with the length of the body)."""
+    cdef void reply_with(self, bytes head, bytes body) noexcept:
         cdef Exchange exchange = self.exchange
-        if not self.begun():
-            return
         if exchange.read_reply(<const char *>head, len(head)) < 0:
             self.broken()
         else:
             exchange.reply_with(<const char *>body, len(body))
-        self.ended()
 
-    def respond(self, bytes head not None, change) -> None:
-        """Let the response go on with this head; change(piece, last), if any, is given its body."""
-        cdef Exchange exchange = self.exchange
-        if not self.begun():
-            return
+    cdef void reply_goes_on(self, bytes head, change) noexcept:
         self.change = change
-        exchange.replied_to(self, <const char *>head, len(head))
-        self.ended()
+        self.exchange.replied_to(self, <const char *>head, len(head))
 
-    def fail(self, int status) -> None:
-        """Answer with this status; a response that has begun is cut."""
+    cdef void fail_with(self, int status) noexcept:
         cdef Exchange exchange = self.exchange
-        if not self.begun():
-            return
         if status == 500 or exchange.upstream is not None:
             exchange.fail(FAULT_EXTENSION)
         else:
             exchange.answer(status, FAULT_EXTENSION, NULL, 0)
-        self.ended()

@@ -11,6 +11,8 @@ Rules
 - Requests and failures of each are counted by its name in the memory of the counters, so that a worker's death loses none.
 - While a step of a filter runs, the memory of the counters says which one: a supervisor that sees this worker's loop stand still
   can tell whose it is. A step that alone took longer than `timeout` is a failure as if it had waited so long.
+- A filter begins at once, in the engine's call, and mostly ends there: no task, no timer and no parsed head is made for one that
+  does not wait (extend.filter_task). One that waits goes on as a task, with what is left of its `timeout`.
 - What a filter sets is refused where it sets it (see gwfast.sendable), and what it made of a head is looked at once more here.
 """
 from __future__ import annotations
@@ -19,15 +21,18 @@ import asyncio
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from gwfast import sendable
 from gwfast.engine.counters import Counters, place
+from gwfast.extend.filter_head import put_fields
 from gwfast.extend.filter_steps import Steps
-from gwfast.filters import TLS, BodyTooLarge, Filter, Request, Response
+from gwfast.extend.filter_task import FilterTask
+from gwfast.filters import BodyTooLarge, Filter, Request, Response
 from gwfast.plan.ir import ExtensionFilter
 from gwfast.serve.loading import make
 from gwfast.sendable import InvalidTypeError, InvalidValueError
@@ -47,11 +52,27 @@ class Blocked(TimeoutError):
     """One step of a filter, in which nothing else ran, took longer than all of it may."""
 
 
+async def _passes(request: Request) -> None:
+    """The on_request of a class that has none."""
+
+
+async def _serve(turn: FilterTask) -> None:
+    """Run what a FilterTask is given, one after the other, until one of them has waited."""
+    while not turn.used:
+        await turn
+        if turn.job is None:
+            return
+        function, arguments = turn.job
+        await function(*arguments)
+        del function, arguments
+
+
 class Version:
     """A filter as it was loaded once. Whoever begins with it enters, and leaves when it is over."""
 
     def __init__(self, loaded: Loaded, made: Any):
         self.loaded, self.made = loaded, made
+        self.on_request = getattr(made, "on_request", _passes)
         self.listens = getattr(type(made), "on_response", Filter.on_response) is not Filter.on_response
         self._inside = 0
         self._retired = False
@@ -140,6 +161,14 @@ class Loaded:
         """Return what awaits a coroutine function of the filter, and says meanwhile that it runs."""
         return Steps(self.host.counters, place(self.row, loading), function, *arguments)
 
+    async def loading(self) -> Version:
+        """Wait until it is loaded; NotLoaded where it cannot be."""
+        if self.version is None and self.ready is not None:
+            await asyncio.shield(self.ready)
+        if self.version is None:
+            raise NotLoaded("it is not loaded")
+        return self.version
+
     def check(self, steps: Steps) -> None:
         """Raise Blocked where one of these steps took longer than all of them may."""
         if steps.longest > self.definition.timeout:
@@ -201,6 +230,7 @@ class Host:
         self._texts: dict[int, bytes] = {}  # what they were loaded from
         self._kept: set[asyncio.Task] = set()  # the loop itself keeps tasks only weakly
         self._looked = 0.0
+        self._turn: FilterTask | None = None  # what the next filter runs in
 
     def use(self, definitions: list[tuple[int, bytes]]) -> None:
         """Load what a table names and is not loaded, and stop what it does not name."""
@@ -230,53 +260,72 @@ class Host:
 
     # What the engine calls
 
-    def begin(self, talk: Any) -> asyncio.Task:
-        """Show a request to its filter."""
-        return self.keep(self.loop.create_task(self._request(self._loaded[talk.id], talk)))
+    def begin(self, talk: Any) -> asyncio.Task | None:
+        """Show a request to its filter. None: what becomes of it is decided, and `talk` was told."""
+        return self._run(talk, self._request, self._loaded[talk.id], talk)
 
-    def respond(self, talk: Any, status: int, fields: list[tuple[bytes, bytes]], length: int | None) -> asyncio.Task:
-        """Show the response to it, too."""
-        return self.keep(self.loop.create_task(self._response(talk.version, talk, status, fields, length)))
+    def respond(self, talk: Any, status: int, fields: list[tuple[bytes, bytes]], length: int | None) -> asyncio.Task | None:
+        """Show the response to it, too. As begin()."""
+        return self._run(talk, self._response, talk.version, talk, status, fields, length)
 
     def wrong(self, identity: int, version: Version | None, error: BaseException) -> None:
         """Tell of what was raised in the middle of a round, also by a version of what no table names any more."""
         if loaded := version.loaded if version is not None else self._loaded.get(identity):
             loaded.wrong(error)
 
+    def _run(self, talk: Any, function: Callable[..., Any], *arguments: Any) -> asyncio.Task | None:
+        """Run what shows something to a filter: to its end, where that does not wait, else as a task."""
+        turn = self._turn
+        if turn is None or not turn.ready:
+            if turn is None or turn.parked or turn.task.done():
+                if turn is not None:
+                    turn.end()  # it would show the variables of another context
+                self._turn = FilterTask(self.loop, _serve)
+            return self.keep(self.loop.create_task(function(*arguments)))
+        self._turn = None
+        left = turn.run(function, *arguments)
+        if left is None:
+            self._turn = turn
+            return None
+        self._turn = FilterTask(self.loop, _serve)
+        if turn.used:
+            return self.keep(left)
+        talk.context = left
+        return None
+
     async def _request(self, loaded: Loaded, talk: Any) -> None:
-        head = _Head(talk.head())
-        name, secure, known, route, backends = talk.facts()
-        request = Request._of(head.method, head.path, head.query, head.host, head.fields.copy(), peer=name, route=route,
-                              backends=backends, tls=TLS(*known) if secure else None, read=lambda: self._body(loaded, talk))
-        talk.request = request
+        request = talk.request = Request._of(talk, partial(self._body, loaded, talk))
         loaded.asked()
-        limit = asyncio.timeout(loaded.definition.timeout)
+        limit = None
         try:
-            async with limit:
-                if loaded.version is None and loaded.ready is not None:
-                    await asyncio.shield(loaded.ready)
-                if loaded.version is None:
-                    raise NotLoaded("it is not loaded")
-                version = talk.version = loaded.version.enter()
-                asked = getattr(version.made, "on_request", None)
-                steps = loaded.steps(asked, request)
-                answer = await steps if asked is not None else None
+            version = loaded.version
+            steps = None if version is None else self._enter(talk, version, request)
+            if steps is None or not steps.start():
+                request._keep()
+                limit = asyncio.timeout(loaded.definition.timeout - (steps.longest if steps else 0))
+                async with limit:
+                    if steps is None:
+                        version = await loaded.loading()
+                        steps = self._enter(talk, version, request)
+                    answer = await steps
+            else:
+                answer = steps.value
             loaded.check(steps)
             if answer is not None:
                 talk.answer(*_answer(answer))
                 return
-            choice = sendable.place_of(request.backend, request.backends)
+            choice = sendable.place_of(request.backend, request.backends) if request.backend else -1
             body = request._body if request._read is None and request._body is not None else None
             if body is not None and not talk.whole:
                 raise InvalidValueError("replace_body() needs the whole body to be there: await request.body() first")
-            if talk.before_routes:  # which listener it came to is decided (gateway_types.go, ListenerFilters)
-                request.host = head.host
-            changed = head.written(request, body)
+            if talk.before_routes and request._came is not None:  # which listener it came to is decided (gateway_types.go,
+                request.host = request._came.host                 # ListenerFilters)
+            changed = request._written(body)
         except BodyTooLarge:
             talk.fail(413)
             return
         except FAILURES as error:
-            loaded.wrong(error, reason="timeout" if limit.expired() else "")
+            loaded.wrong(error, reason="timeout" if limit is not None and limit.expired() else "")
             if not loaded.definition.open:
                 talk.fail(500)
             else:
@@ -284,8 +333,14 @@ class Host:
             return
         talk.pass_on(changed, body, choice, version.listens)
 
+    def _enter(self, talk: Any, version: Version, request: Request) -> Steps:
+        talk.version = version.enter()
+        return version.loaded.steps(version.on_request, request)
+
     async def _body(self, loaded: Loaded, talk: Any) -> bytes:
         most = loaded.definition.max_body
+        if talk.deciding and not talk.whole:  # in the middle of a round of the engine: no more can come in there
+            await asyncio.sleep(0)
         if not talk.body(most):
             talk.waiter = self.loop.create_future()
             await talk.waiter
@@ -298,15 +353,17 @@ class Host:
         names = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
         plain = [field for field in names if field[0].lower() not in ("content-length", "transfer-encoding")]
         response = Response._of(status, plain.copy())
-        limit = asyncio.timeout(version.loaded.definition.timeout)
+        limit = None
         steps = version.loaded.steps(version.made.on_response, talk.request, response)
         try:
-            async with limit:
-                await steps
+            if not steps.start():
+                limit = asyncio.timeout(version.loaded.definition.timeout - steps.longest)
+                async with limit:
+                    await steps
             version.loaded.check(steps)
             head = _response_head(response, names, length)
         except FAILURES as error:
-            version.loaded.wrong(error, reason="timeout" if limit.expired() else "")
+            version.loaded.wrong(error, reason="timeout" if limit is not None and limit.expired() else "")
             if not version.loaded.definition.open:
                 talk.fail(500)
                 return
@@ -315,70 +372,29 @@ class Host:
         talk.respond(head, _change(version.loaded, response) if response._observers or response._transforms else None)
 
 
-class _Head:
-    """A request's head, taken apart."""
-
-    def __init__(self, raw: bytes):
-        first, *lines = raw.decode("latin-1").split("\r\n")[:-2]
-        self.method, self.target, _ = first.split(" ")
-        self.path, mark, query = self.target.partition("?")
-        self.query, self._mark = query, mark
-        self.host, self.fields, self._hop = "", [], []
-        for line in lines:
-            name, value = line.split(":", 1)
-            value = value.strip(" \t")
-            if name.lower() == "host":
-                self.host = value
-            elif name.lower() in _HOP:
-                self._hop.append((name, value))
-            else:
-                self.fields.append((name, value))
-
-    def written(self, request: Request, body: bytes | None) -> bytes | None:
-        """Return the head that `request` has become; None where it is what it was."""
-        same = ((request.method, request.path, request.query, request.host) == (self.method, self.path, self.query, self.host)
-                and request.headers.items() == self.fields)
-        if same and body is None:
-            return None
-        for check, value in ((sendable.method, request.method), (sendable.path, request.path), (sendable.query, request.query),
-                             (sendable.host, request.host)):
-            check(value)
-        hop = self._hop
-        if body is not None:
-            hop = [field for field in hop if field[0].lower() not in ("content-length", "transfer-encoding")]
-            hop.append(("Content-Length", str(len(body))))
-        target = request.path + ("?" + request.query if request.query or self._mark and request.query == self.query else "")
-        lines = [f"{request.method} {target} HTTP/1.1", f"Host: {request.host}", *_lines(request.headers.items(), self.fields),
-                 *(f"{name}: {value}" for name, value in hop)]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-
-def _lines(fields: list[tuple[str, str]], came: Iterable[tuple[str, str]] = ()) -> list[str]:
-    """Return the lines of fields. What is none of those that came is looked at once more: it is the last chance."""
-    known = frozenset(came)
-    for each in fields:
-        if each not in known:
-            sendable.field(*each)
-    return [f"{name}: {value}" for name, value in fields]
+def _head(status: int, fields: list[tuple[str, str]], came: list[tuple[str, str]], more: list[tuple[str, str]]) -> bytes:
+    """Return the head of a response: these fields, looked at where they are none of those that came, and `more`."""
+    parts = [f"HTTP/1.1 {sendable.status(status)} -\r\n"]
+    put_fields(parts, fields, came)
+    parts += [f"{name}: {value}\r\n" for name, value in more]
+    return ("".join(parts) + "\r\n").encode("latin-1")
 
 
 def _answer(answer: object) -> tuple[bytes, bytes]:
     if not isinstance(answer, Response):
         raise InvalidTypeError(f"on_request returns a Response or None, not {type(answer).__name__}: {answer!r:.80}")
     body = bytes(answer.body)
-    lines = [f"HTTP/1.1 {sendable.status(answer.status)} -", *_lines(answer.headers.items()), f"Content-Length: {len(body)}"]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"), body
+    return _head(answer.status, answer.headers._fields, [], [("Content-Length", str(len(body)))]), body
 
 
 def _response_head(response: Response, names: list[tuple[str, str]], length: int | None) -> bytes:
-    lines = [f"HTTP/1.1 {sendable.status(response.status)} -", *_lines(response.headers.items(), names)]
     if response._transforms:
-        lines.append("Transfer-Encoding: chunked")
+        more = [("Transfer-Encoding", "chunked")]
     elif length is not None:
-        lines.append(f"Content-Length: {length}")
+        more = [("Content-Length", str(length))]
     else:
-        lines += [f"{name}: {value}" for name, value in names if name.lower() == "content-length"]  # of what has no body
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        more = [field for field in names if field[0].lower() == "content-length"]  # of what has no body
+    return _head(response.status, response.headers._fields, names, more)
 
 
 def _change(loaded: Loaded, response: Response) -> Callable[[bytes, bool], bytes]:

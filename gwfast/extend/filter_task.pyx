@@ -1,0 +1,136 @@
+"""A task for filters that do not wait (see filter_task.pxd).
+
+Rules
+- The FilterTask is itself what its task awaits between two requests: it has what asyncio asks of a future, and keeps the function
+  with which a future would resume the task.
+- It is parked only while its task is as good as new: nobody has kept a reference to the task, a callback on it, a name, a
+  cancellation or a context variable. A task that was touched ends, so that who waits for its end hears of it.
+- It is used only where a new task would begin with the same context variables.
+"""
+cimport cython
+from cpython.ref cimport PyObject
+
+from asyncio import current_task
+from asyncio.tasks import _enter_task, _leave_task
+from contextvars import copy_context
+from weakref import getweakrefcount
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject *)
+    int PyContext_Enter(object) except -1
+    int PyContext_Exit(object) except -1
+
+
+cdef bint has(context, dict variables):
+    """Whether these are its variables, and their values the same objects."""
+    if len(context) != len(variables):
+        return False
+    for variable, value in variables.items():
+        if context.get(variable, variables) is not value:
+            return False
+    return True
+
+
+@cython.final
+cdef class FilterTask:
+    """serve(self): the coroutine of the task; it awaits this, and runs `job`, until that is None or it is `used`."""
+
+    def __init__(self, loop, serve):
+        self.loop, self.context = loop, copy_context()
+        self.variables = dict(self.context.items())
+        self.task = loop.create_task(serve(self), context=self.context)
+        self.task._log_destroy_pending = False  # it is parked for as long as the worker lives
+        self.name = self.task.get_name()
+
+    # -- what a task asks of what it awaits ----------------------------------------------------------------------------
+
+    def __await__(self):
+        self.asked = False
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.asked:
+            raise StopIteration
+        self.asked = self._asyncio_future_blocking = True
+        return self
+
+    def get_loop(self):
+        return self.loop
+
+    def add_done_callback(self, callback, *, context=None):
+        self.resume = callback
+
+    def cancel(self, msg=None):
+        """The task keeps the cancellation until it is resumed."""
+        return False
+
+    def result(self):
+        return None
+
+    # -- what the host does with it ------------------------------------------------------------------------------------
+
+    @property
+    def parked(self) -> bool:
+        """Whether it waits for something to run."""
+        return self.resume is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is parked, and what a new task would be here."""
+        if self.resume is None or not has(copy_context(), self.variables):
+            return False
+        if self.references == 0:
+            self.note()
+        return True
+
+    def run(self, function, *arguments):
+        """Run a coroutine function to its end, or until it waits: return the task then, else None.
+
+        Returns the context where the function has set a variable in it, instead of None.
+        """
+        self.job = function, arguments
+        self.step()
+        self.job = None
+        if self.resume is None:
+            self.used = True
+            return self.task
+        if self.untouched():
+            return None
+        changed = None if has(self.context, self.variables) else self.context
+        self.end()
+        return changed
+
+    def end(self) -> None:
+        """Let the task end, which is parked or will be."""
+        self.job = None
+        if self.resume is None:
+            self.task.cancel()
+        else:
+            self.step()
+            self.resume = None
+
+    cdef object step(self):
+        """Resume the task until it is parked again, waits or has ended; it is the current one meanwhile."""
+        resume, self.resume = self.resume, None
+        current = current_task(self.loop)
+        if current is not None:
+            _leave_task(self.loop, current)
+        PyContext_Enter(self.context)
+        try:
+            resume(self)
+        finally:
+            PyContext_Exit(self.context)
+            if current is not None:
+                _enter_task(self.loop, current)
+        return None
+
+    cdef void note(self):
+        self.references, self.weak = Py_REFCNT(<PyObject *>self.task), getweakrefcount(self.task)
+
+    cdef bint untouched(self):
+        return (Py_REFCNT(<PyObject *>self.task) == self.references and not self.task._callbacks and not self.task.cancelling()
+                and getweakrefcount(self.task) == self.weak and self.task.get_name() is self.name
+                and has(self.context, self.variables))
