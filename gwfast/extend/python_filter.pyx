@@ -197,12 +197,15 @@ cdef class PythonFilter(Hold):
         """Return (client's address, whether over TLS, (what is told of its certificate, version, cipher, SNI), route, names of
         the rule's backends: none where one of them was chosen already)."""
         cdef Exchange exchange = self.exchange
-        cdef const Image *image = exchange.table.image
+        cdef const Image *image
         cdef const Choice *choice
-        cdef Session session = exchange.client.session()
-        cdef Slice address = exchange.client_address()
+        cdef Session session
+        cdef Slice address
         cdef Text name
         cdef uint32_t i
+        if exchange is None:
+            raise RuntimeError("the exchange is over: nobody knows what it was")
+        image, session, address = exchange.table.image, exchange.client.session(), exchange.client_address()
         names = []
         for i in range(exchange.rule.choices.count + exchange.rule.idle if exchange.hold_at < exchange.ops.count[0] else 0):
             choice = choice_at(image, exchange.rule.choices.first + i)

@@ -38,6 +38,7 @@ from gwfast.serve.loading import make
 from gwfast.sendable import InvalidTypeError, InvalidValueError
 
 FAILURES = (Exception, SystemExit)  # sys.exit() of one filter is not the end of a worker that serves others
+OF_REQUESTS = (*FAILURES, asyncio.CancelledError)  # one that cancels itself has failed
 TOLD = 10.0
 LOOKED = 1.0  # seconds between two looks at files
 _definition = msgspec.json.Decoder(ExtensionFilter).decode
@@ -295,6 +296,8 @@ class Host:
 
     async def _request(self, loaded: Loaded, talk: Any) -> None:
         request = talk.request = Request._of(talk, partial(self._body, loaded, talk))
+        if not talk.deciding:
+            request._keep()
         loaded.asked()
         limit = None
         try:
@@ -324,7 +327,9 @@ class Host:
         except BodyTooLarge:
             talk.fail(413)
             return
-        except FAILURES as error:
+        except OF_REQUESTS as error:
+            if talk.over:  # it was cancelled, for nobody waits for it any more
+                raise
             loaded.wrong(error, reason="timeout" if limit is not None and limit.expired() else "")
             if not loaded.definition.open:
                 talk.fail(500)
@@ -362,7 +367,9 @@ class Host:
                     await steps
             version.loaded.check(steps)
             head = _response_head(response, names, length)
-        except FAILURES as error:
+        except OF_REQUESTS as error:
+            if talk.over:
+                raise
             version.loaded.wrong(error, reason="timeout" if limit is not None and limit.expired() else "")
             if not version.loaded.definition.open:
                 talk.fail(500)
