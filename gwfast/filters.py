@@ -218,6 +218,9 @@ class Request:
     # _raw: the head that nobody has looked at; _came: that head, taken apart; _shown: whom to ask for the facts
     __slots__ = ("_backend", "_backends", "_body", "_came", "_headers", "_host", "_method", "_path", "_peer", "_query", "_raw",
                  "_read", "_route", "_shown", "_tls", "state")
+    _raw: bytes | None
+    _came: FilterHead | None
+    _shown: Shown | None
 
     def __init__(self, method: str, path: str, query: str = "", host: str = "", headers: Fields = (), *,
                  peer: str = "", tls: TLS | None = None, route: str = "", backends: tuple[str, ...] = (),
@@ -244,12 +247,14 @@ class Request:
         self._body: bytes | None = None
 
     def _take_head(self) -> None:
+        assert self._raw is not None
         came = self._came = FilterHead(self._raw)
         self._raw = None
         self._method, self._path, self._query, self._host = came.method, came.path, came.query, came.host
         self._headers = Headers._of(came.fields.copy())
 
     def _take_facts(self) -> None:
+        assert self._shown is not None
         self._peer, secure, known, self._route, self._backends = self._shown.facts()
         self._tls = TLS(*known) if secure else None
         self._shown = None
@@ -265,7 +270,7 @@ class Request:
             if body is None:
                 return None
             self._take_head()
-        return self._came.written(self, body)
+        return None if self._came is None else self._came.written(self, body)
 
     path = _of_head("_path", sendable.path, "As it was sent, without the query.")
     query = _of_head("_query", sendable.query, "'' where there is none.")

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any, final
 
@@ -9,7 +9,7 @@ class FilterTask:
     job: tuple[Callable[..., Awaitable[None]], tuple] | None
     used: bool
     def __init__(self, loop: asyncio.AbstractEventLoop, serve: Callable[[FilterTask], Coroutine[Any, Any, None]]) -> None: ...
-    def __await__(self) -> Iterator[Any]: ...
+    def __await__(self) -> Generator[Any, Any, Any]: ...
     @property
     def parked(self) -> bool: ...
     @property

@@ -289,7 +289,7 @@ class Host:
             self._turn = turn
             return None
         self._turn = FilterTask(self.loop, _serve)
-        if turn.used:
+        if isinstance(left, asyncio.Task):
             return self.keep(left)
         talk.context = left
         return None
@@ -317,18 +317,12 @@ class Host:
             if answer is not None:
                 talk.answer(*_answer(answer))
                 return
-            choice = sendable.place_of(request.backend, request.backends) if request.backend else -1
-            body = request._body if request._read is None and request._body is not None else None
-            if body is not None and not talk.whole:
-                raise InvalidValueError("replace_body() needs the whole body to be there: await request.body() first")
-            if talk.before_routes and request._came is not None:  # which listener it came to is decided (gateway_types.go,
-                request.host = request._came.host                 # ListenerFilters)
-            changed = request._written(body)
+            changes = self._changes(talk, request)
         except BodyTooLarge:
             talk.fail(413)
             return
         except OF_REQUESTS as error:
-            if talk.over:  # it was cancelled, for nobody waits for it any more
+            if talk.over and isinstance(error, asyncio.CancelledError):  # nobody waits for it any more
                 raise
             loaded.wrong(error, reason="timeout" if limit is not None and limit.expired() else "")
             if not loaded.definition.open:
@@ -336,7 +330,17 @@ class Host:
             else:
                 talk.pass_on(None, None, -1, False)
             return
-        talk.pass_on(changed, body, choice, version.listens)
+        talk.pass_on(*changes, talk.version.listens)
+
+    def _changes(self, talk: Any, request: Request) -> tuple[bytes | None, bytes | None, int]:
+        """Return the head and the body that it sends instead (None: as they are), and the place of the backend that it chose."""
+        choice = sendable.place_of(request.backend, request.backends) if request.backend else -1
+        body = request._body if request._read is None and request._body is not None else None
+        if body is not None and not talk.whole:
+            raise InvalidValueError("replace_body() needs the whole body to be there: await request.body() first")
+        if talk.before_routes and request._came is not None:  # which listener it came to is decided (gateway_types.go,
+            request.host = request._came.host                 # ListenerFilters)
+        return request._written(body), body, choice
 
     def _enter(self, talk: Any, version: Version, request: Request) -> Steps:
         talk.version = version.enter()
@@ -368,7 +372,7 @@ class Host:
             version.loaded.check(steps)
             head = _response_head(response, names, length)
         except OF_REQUESTS as error:
-            if talk.over:
+            if talk.over and isinstance(error, asyncio.CancelledError):
                 raise
             version.loaded.wrong(error, reason="timeout" if limit is not None and limit.expired() else "")
             if not version.loaded.definition.open:
