@@ -30,7 +30,6 @@ from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 from gwfast import sendable
-from gwfast.extend.filter_head import FilterHead
 from gwfast.grammar import SINGLE
 from gwfast.sendable import InvalidTypeError, InvalidValueError
 
@@ -168,11 +167,21 @@ class TLS(NamedTuple):
     name: str = ""
 
 
+class Came(Protocol):
+    """A request's head, taken apart (extend.filter_head.FilterHead)."""
+
+    method: str
+    path: str
+    query: str
+    host: str
+    fields: list[tuple[str, str]]
+
+    def written(self, request: Request, body: bytes | None) -> bytes | None:
+        """Return the head that it has become; None where it is what it was."""
+
+
 class Shown(Protocol):
     """Where a request comes from: its engine (extend.python_filter.PythonFilter)."""
-
-    def head(self) -> bytes:
-        """Return the head as it would go to a backend."""
 
     def facts(self) -> tuple[str, bool, tuple[str, ...], str, tuple[str, ...]]:
         """Return the client's address, whether it is over TLS, what TLS says, the route, the rule's backends."""
@@ -215,11 +224,11 @@ class Request:
     state: for the filter's own, from on_request to on_response.
     """
 
-    # _raw: the head that nobody has looked at; _came: that head, taken apart; _shown: whom to ask for the facts
+    # _raw: what takes the head apart that nobody has looked at; _came: that head, taken apart; _shown: whom to ask for the facts
     __slots__ = ("_backend", "_backends", "_body", "_came", "_headers", "_host", "_method", "_path", "_peer", "_query", "_raw",
                  "_read", "_route", "_shown", "_tls", "state")
-    _raw: bytes | None
-    _came: FilterHead | None
+    _raw: Callable[[], Came] | None
+    _came: Came | None
     _shown: Shown | None
 
     def __init__(self, method: str, path: str, query: str = "", host: str = "", headers: Fields = (), *,
@@ -233,10 +242,10 @@ class Request:
         self._begin(read)
 
     @classmethod
-    def _of(cls, shown: Shown, read: Callable[[], Awaitable[bytes]]) -> Request:
+    def _of(cls, head: Callable[[], Came], shown: Shown, read: Callable[[], Awaitable[bytes]]) -> Request:
         """One that came: what it says is what it should be."""
         made = cls.__new__(cls)
-        made._raw, made._came, made._shown = shown.head(), None, shown
+        made._raw, made._came, made._shown = head, None, shown
         made._begin(read)
         return made
 
@@ -248,7 +257,7 @@ class Request:
 
     def _take_head(self) -> None:
         assert self._raw is not None
-        came = self._came = FilterHead(self._raw)
+        came = self._came = self._raw()
         self._raw = None
         self._method, self._path, self._query, self._host = came.method, came.path, came.query, came.host
         self._headers = Headers._of(came.fields.copy())

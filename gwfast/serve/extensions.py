@@ -29,7 +29,7 @@ import msgspec
 
 from gwfast import sendable
 from gwfast.engine.counters import Counters, place
-from gwfast.extend.filter_head import put_fields
+from gwfast.extend.filter_head import FilterHead, put_fields
 from gwfast.extend.filter_steps import Steps
 from gwfast.extend.filter_task import FilterTask
 from gwfast.filters import BodyTooLarge, Filter, Request, Response
@@ -295,7 +295,7 @@ class Host:
         return None
 
     async def _request(self, loaded: Loaded, talk: Any) -> None:
-        request = talk.request = Request._of(talk, partial(self._body, loaded, talk))
+        request = talk.request = Request._of(partial(FilterHead, talk.head()), talk, partial(self._body, loaded, talk))
         if not talk.deciding:
             request._keep()
         loaded.asked()
