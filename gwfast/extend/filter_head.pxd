@@ -8,6 +8,6 @@ cdef class FilterHead:
     cdef list hop              # of those that the gateway keeps for itself
     cdef bint mark             # there was a '?'
 
-    cdef void take_line(self, const char *at, Py_ssize_t n)
-    cdef void take_field(self, const char *at, Py_ssize_t n)
-    cdef bint same(self, request, list fields)
+    cdef int take_line(self, const char *at, Py_ssize_t n) except -1
+    cdef int take_field(self, const char *at, Py_ssize_t n) except -1
+    cdef int same(self, request, list fields) except -1

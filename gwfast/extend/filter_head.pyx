@@ -32,12 +32,13 @@ cdef class FilterHead:
             self.take_field(at, line - at - 1)
             at = line + 1
 
-    cdef void take_line(self, const char *at, Py_ssize_t n):
+    cdef int take_line(self, const char *at, Py_ssize_t n) except -1:
         self.method, target, _ = PyUnicode_DecodeLatin1(at, n, NULL).split(" ")
         self.path, mark, self.query = target.partition("?")
         self.mark = bool(mark)
+        return 0
 
-    cdef void take_field(self, const char *at, Py_ssize_t n):
+    cdef int take_field(self, const char *at, Py_ssize_t n) except -1:
         cdef const char *colon = <const char *>memchr(at, 58, n)
         cdef const char *value
         cdef const char *end = at + n
@@ -59,6 +60,7 @@ cdef class FilterHead:
             self.hop.append(field)
         else:
             self.fields.append(field)
+        return 0
 
     def written(self, request, bytes body):
         """Return the head that `request` has become; None where it is what it was."""
@@ -78,7 +80,7 @@ cdef class FilterHead:
         parts.append("\r\n" if body is None else f"Content-Length: {len(body)}\r\n\r\n")
         return "".join(parts).encode("latin-1")
 
-    cdef bint same(self, request, list fields):
+    cdef int same(self, request, list fields) except -1:
         return (fields == self.fields and request.path == self.path and request.method == self.method
                 and request.query == self.query and request.host == self.host)
 

@@ -2,9 +2,9 @@
 #
 #   made -> (its first turn on the loop) parked -> run(): the filter has ended, parked again | the filter waits: used up
 #
-# asyncio resumes a task on a later turn of its loop; this one is resumed where it is needed, within the call of the engine. What a
-# filter sees is a task like any other: current_task(), timeouts, task groups, context variables. A task whose filter waits goes
-# on as the task of that request alone, and ends with it.
+# asyncio resumes a task on a later turn of its loop; this one is resumed where it is needed, within the call of the engine. What
+# a filter sees is a task like any other: current_task(), timeouts, task groups, context variables. A task whose filter waits
+# goes on as the task of that request alone, and ends with it.
 cdef class FilterTask:
     cdef object loop
     cdef object context        # contextvars.Context of the task
@@ -19,6 +19,6 @@ cdef class FilterTask:
     cdef bint asked            # the task awaits this
     cdef public bint _asyncio_future_blocking
 
-    cdef void note(self)
-    cdef bint untouched(self)
+    cdef int note(self) except -1
+    cdef int untouched(self) except -1
     cdef object step(self)

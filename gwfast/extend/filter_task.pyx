@@ -21,7 +21,7 @@ cdef extern from "Python.h":
     int PyContext_Exit(object) except -1
 
 
-cdef bint has(context, dict variables):
+cdef int has(context, dict variables) except -1:
     """Whether these are its variables, and their values the same objects."""
     if len(context) != len(variables):
         return False
@@ -127,10 +127,11 @@ cdef class FilterTask:
                 _enter_task(self.loop, current)
         return None
 
-    cdef void note(self):
+    cdef int note(self) except -1:
         self.references, self.weak = Py_REFCNT(<PyObject *>self.task), getweakrefcount(self.task)
+        return 0
 
-    cdef bint untouched(self):
+    cdef int untouched(self) except -1:
         return (Py_REFCNT(<PyObject *>self.task) == self.references and not self.task._callbacks and not self.task.cancelling()
                 and getweakrefcount(self.task) == self.weak and self.task.get_name() is self.name
                 and has(self.context, self.variables))

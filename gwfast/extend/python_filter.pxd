@@ -11,6 +11,7 @@
 # A filter that waits runs between two rounds of the engine; its first step, and so most filters as a whole, within begin() or
 # host.respond(), and change() too, in the middle of one: nothing that is called there calls the engine (`deciding`).
 from libc.stdint cimport uint64_t
+from gwfast.engine.loop cimport Buf
 from gwfast.exchange.exchange cimport Exchange, Gateway, Hold, Holds
 
 cdef enum:
@@ -47,6 +48,7 @@ cdef class PythonFilter(Hold):
     cdef void decide(self, int decision, head, given, int number) noexcept
     cdef void undecided(self, error) noexcept
     cdef void let_pass(self, bytes head, bytes body, int choice) noexcept
+    cdef int replace(self, Buf *buf, bytes by) noexcept
     cdef void reply_with(self, bytes head, bytes body) noexcept
     cdef void reply_goes_on(self, bytes head, change) noexcept
     cdef void fail_with(self, int status) noexcept

@@ -11,7 +11,7 @@ cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
-from gwfast.http.fault cimport FAULT_EXTENSION
+from gwfast.http.fault cimport FAULT_EXTENSION, FAULT_INTERNAL
 from gwfast.http.head cimport FIELD_HOP, FRAMING_LENGTH, ResponseHead, Slice
 from gwfast.engine.loop cimport append, release
 from gwfast.table.layout cimport NO_BACKEND, Choice, Image, Op, Text, backend_at, choice_at, extension_at, text
@@ -274,12 +274,10 @@ cdef class PythonFilter(Hold):
 
     cdef void let_pass(self, bytes head, bytes body, int choice) noexcept:
         cdef Exchange exchange = self.exchange
-        if head is not None:
-            release(&exchange.gateway.loop.pool, &exchange.request)
-            append(&exchange.gateway.loop.pool, &exchange.request, <const char *>head, len(head))
+        if self.replace(&exchange.request, head) < 0 or self.replace(&exchange.early, body) < 0:
+            exchange.fail(FAULT_INTERNAL)
+            return
         if body is not None:
-            release(&exchange.gateway.loop.pool, &exchange.early)
-            append(&exchange.gateway.loop.pool, &exchange.early, <const char *>body, len(body))
             exchange.early_body = <uint32_t>len(body)
         if choice >= 0:
             exchange.prefer = <uint32_t>choice
@@ -289,6 +287,13 @@ cdef class PythonFilter(Hold):
             self.exchange = None
             self.leave()
         exchange.passed()
+
+    cdef int replace(self, Buf *buf, bytes by) noexcept:
+        """Let these bytes be what waits there; None: it stays. -1: no memory."""
+        if by is None:
+            return 0
+        release(&self.home.gateway.loop.pool, buf)
+        return append(&self.home.gateway.loop.pool, buf, <const char *>by, len(by))
 
     cdef void reply_with(self, bytes head, bytes body) noexcept:
         cdef Exchange exchange = self.exchange

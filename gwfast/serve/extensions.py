@@ -110,6 +110,7 @@ class Loaded:
         self.host, self.definition = host, definition
         self.name = definition.name
         self.row = host.counters.filter_row(self.name)
+        self.place = place(self.row, False)
         self.version: Version | None = None
         self.ready: asyncio.Task | None = None
         self._gone = False
@@ -344,7 +345,7 @@ class Host:
 
     def _enter(self, talk: Any, version: Version, request: Request) -> Steps:
         talk.version = version.enter()
-        return version.loaded.steps(version.on_request, request)
+        return Steps(self.counters, version.loaded.place, version.on_request, request)
 
     async def _body(self, loaded: Loaded, talk: Any) -> bytes:
         most = loaded.definition.max_body
