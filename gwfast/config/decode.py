@@ -67,6 +67,8 @@ def decode(value: object, kind: type[Resource]) -> tuple[Resource | None, list[F
 
 def only_known(value: dict[str, object], kind: type[Resource]) -> bool:
     """Whether there is no unknown field where a decoder does not look: in metadata, and in Kubernetes' own kinds."""
+    if any(name.startswith("-") for name in value):  # as the fields that only gwfast itself writes
+        return False
     metadata = value.get("metadata")
     if isinstance(metadata, dict) and not metadata.keys() <= _METADATA:
         return False
@@ -84,7 +86,7 @@ def _type(kind: type) -> inspect.Type:
 
 @cache
 def _fields(kind: type) -> dict[str, inspect.Type]:
-    fields = {field.encode_name: field.type for field in _type(kind).fields}
+    fields = {field.encode_name: field.type for field in _type(kind).fields if field.encode_name[0] != "-"}  # not ours alone
     return fields | {"kind": inspect.StrType()} if issubclass(kind, Resource) else fields
 
 

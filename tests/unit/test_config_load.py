@@ -1,6 +1,7 @@
 # ruff: noqa: UP031  YAML in its flow style is full of braces
 """Loading again and again: what is the same object, what changed, what keeps its last good version, and where."""
 import io
+import json
 import os
 import pathlib
 import socket
@@ -806,3 +807,16 @@ def test_a_file_that_grows_while_it_is_read_keeps_what_it_held(tmp_path, monkeyp
     monkeypatch.undo()
     loaded = loader.load({str(path)})
     assert path_of(loaded.resources[key("a")]) == "/half" and not loaded.problems
+
+
+@pytest.mark.parametrize("field", ["-source", "-fault", "-content", "-unread"])
+@pytest.mark.parametrize("name, write", [("a.yaml", lambda document: json.dumps(document, indent=1)), ("a.json", json.dumps)])
+def test_what_gwfast_alone_says_of_a_resource_cannot_be_written(tmp_path, name, write, field):
+    """Where a resource is from, and what a file held that it names, are no fields of a document."""
+    document = {"apiVersion": "gwfast.dev/v1alpha1", "kind": "CertificateFile", "metadata": {"name": "c"},
+                "spec": {"certificate": "/a.pem", "key": "/b.pem"},
+                field: {"-source": {"file": "elsewhere.yaml", "line": 7}, "-fault": ["a", "b"]}.get(field, {"/a.pem": "Zm9v"})}
+    (tmp_path / name).write_text(write(document))
+    found = load([str(tmp_path)])
+    assert [(each.field, each.reason) for each in found.problems] == [(field, "UnknownField")]
+    assert found.problems[0].source.file == str(tmp_path / name)
