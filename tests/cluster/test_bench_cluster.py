@@ -4,12 +4,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import binaries
 import msgspec
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_cluster_mode_is_measured(tmp_path):
+    if why := binaries.missing():
+        pytest.skip(why)
     figures = tmp_path / "figures"
     done = subprocess.run(
         [sys.executable, "-m", "bench", "cluster", "one-process", "--routes", "3", "--rounds", "2", "--json", str(figures)],
