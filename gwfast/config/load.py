@@ -198,8 +198,11 @@ class Loader:
 
     def _decide(self, key: m.Key) -> None:
         """Choose which of the items that claim a key is served."""
-        items = sorted(self._claims.get(key, ()), key=lambda item: (item.file.order, item.line))
-        current = self._good.get(key)
+        items, current = self._claims.get(key, ()), self._good.get(key)
+        if len(items) == 1 and items[0].resource and current is None and key not in self._rivals and key not in self._held:
+            self._replace(key, items[0], None)  # nearly every key of a first load: as what follows would have it
+            return
+        items = sorted(items, key=lambda item: (item.file.order, item.line))
         self._refused.pop(key, None)
         self._rivals.discard(key)
         if not items:

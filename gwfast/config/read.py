@@ -343,7 +343,7 @@ def _key(metadata: Any, kind: type[m.Resource]) -> m.Key | None:
 
 
 def _located(findings: list[Finding], locate: Locate) -> tuple[tuple[int, Finding], ...]:
-    return tuple((locate(finding.field), finding) for finding in findings)
+    return tuple([(locate(finding.field), finding) for finding in findings]) if findings else ()
 
 
 def _finished(
@@ -390,20 +390,26 @@ class _Shared(dict):
 _shared = _Shared()
 
 
-def _share(struct: msgspec.Struct, *names: str) -> None:
-    for name in names:
-        if value := getattr(struct, name, ()):
-            force_setattr(struct, name, _shared[value])
+def _share(struct: msgspec.Struct, name: str) -> None:
+    if value := getattr(struct, name, ()):
+        force_setattr(struct, name, _shared[value])
 
 
 def _route(route: m.HTTPRoute | m.GRPCRoute | m.TLSRoute | m.TCPRoute | m.UDPRoute) -> None:
     _share(route.spec, "parent_refs")
     for rule in route.spec.rules:
-        _share(rule, "backend_refs", "filters")
-        for match in getattr(rule, "matches", ()):
-            _share(match, "headers", "query_params")
+        _share(rule, "backend_refs")
+        if not isinstance(rule, _MATCHING):
+            continue
+        if rule.filters:
+            _share(rule, "filters")
+        for match in rule.matches:
+            if match.headers:
+                _share(match, "headers")
+            _share(match, "query_params")
 
 
+_MATCHING = (m.HTTPRouteRule, m.GRPCRouteRule)  # the rules that have matches and filters
 _ROUTES = (m.HTTPRoute, m.GRPCRoute, m.TLSRoute, m.TCPRoute, m.UDPRoute)
 _API_VERSIONS = {kind: f"{group}/{kind.version}".lstrip("/") for (group, _), kind in m.KINDS.items()}
 _COMPLETE = {m.Secret: _secret, m.Namespace: _namespace, m.Service: versions.app_protocol}

@@ -25,6 +25,8 @@ Findings = Iterator[Finding]
 def check(resource: m.Resource, version: str = "v1", release: int = since.NEWEST) -> list[Finding]:
     """Check a decoded resource; `version` is the one that it was written in, `release` the minor version of the Gateway API whose
     words hold (0: any)."""
+    if type(resource) is m.HTTPRoute and is_plain(resource):
+        return []
     spec, rules = getattr(resource, "spec", resource), _RULES.get(type(resource))
     return [*(rules(spec, version) if rules else ()), *since.check(resource, release)]
 
@@ -320,6 +322,25 @@ def _match_count(rules: tuple, path: str) -> Findings:
             "While 16 rules and 64 matches per rule are allowed, the total number of matches across all rules in a "
             "route must be less than 128",
         )
+
+
+def is_plain(route: m.HTTPRoute) -> bool:
+    """Whether no rule of this module, nor of `since`, has anything to say of a route, as one sees at a glance: it has one parent,
+    and one rule of plain paths and Services. Most routes are so."""
+    spec = route.spec
+    if len(spec.parent_refs) > 1 or len(spec.rules) != 1:
+        return False
+    rule = spec.rules[0]
+    if rule.filters or rule.timeouts or rule.retry or rule.session_persistence:
+        return False
+    for ref in rule.backend_refs:
+        if ref.port is None or ref.group or ref.filters:
+            return False
+    for match in rule.matches:
+        if match.headers or match.query_params or match.path.type == "RegularExpression" or (
+                not match.path.value or not _PLAIN_PATH.fullmatch(match.path.value)):
+            return False
+    return True
 
 
 def _http_route(spec: m.HTTPRouteSpec, version: str) -> Findings:

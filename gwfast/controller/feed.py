@@ -35,7 +35,7 @@ from gwfast.graph.backends import backend_key
 from gwfast.graph.certificates import authority_key, is_bundle
 from gwfast.graph.model import POLICY_KINDS, ROUTE_KINDS, GatewayNode, Graph, ListenerNode, RouteNode
 from gwfast.graph.refs import Resources, code_maps, led_gateways, policy_services, slice_services
-from gwfast.graph.routes import named
+from gwfast.graph.named import named
 from gwfast.graph.xbackends import finding, selects
 from gwfast.identity import digest
 from gwfast.sharing import Shards, changes

@@ -46,14 +46,16 @@ from gwfast.graph.model import (
     Route,
     RouteNode,
 )
+from gwfast.graph.named import service_refs
 from gwfast.graph.policies import judge_policies, policy_of, protection, traffic
 from gwfast.graph.refs import Resources, policy_services, slice_services
-from gwfast.graph.routes import Judge, Parents, parent_key, service_refs
+from gwfast.graph.routes import Judge, Parents, parent_key
 from gwfast.graph.telemetry import judge_telemetry
 from gwfast.graph.xbackends import backend_tls, judge_backends, named_secrets
 from gwfast.sharing import Shards, changed, find, interned
 
 
+_NONE: frozenset[Key] = frozenset()
 _route_key = attrgetter("route.key")
 _DEFAULTS = GraphOptions()
 
@@ -122,6 +124,7 @@ class Attacher:
 
     def _attach(self, resources: Mapping[Key, Resource], changed: Iterable[Key] | None) -> Graph:
         changes = self._resources.update(resources, changed)
+        self._judge.begin()
         stale = dict.fromkeys(self._survey_again(changes)) | dict.fromkeys(self._refer_again(changes))
         for key, (before, now) in changes.items():
             if key.kind in ROUTE_KINDS:
@@ -143,7 +146,8 @@ class Attacher:
     def _survey_again(self, changes: dict) -> Iterable[Key]:
         """Look at Gateways and listeners again if they may have changed; return the routes that this may change."""
         turned = time.time() >= self._credentials.turns_at
-        if not turned and not any(map(self._is_infrastructure, changes.values())):
+        others = (pair for key, pair in changes.items() if key.kind not in ROUTE_KINDS)  # no route is one
+        if not turned and not any(map(self._is_infrastructure, others)):
             return ()
         for key, (_, now) in changes.items():
             if now is None:
@@ -229,12 +233,12 @@ class Attacher:
 
     def _register(self, key: Key, before: Route | None, now: Route | None) -> None:
         for found, refs in ((self._users, service_refs), (self._children, _parents)):
-            old, new = refs(before) if before else set(), refs(now) if now else set()
-            for one in old - new:
+            old, new = refs(before) if before else _NONE, refs(now) if now else _NONE
+            for one in old - new if old else ():
                 found[one].pop(key, None)
                 if not found[one]:
                     del found[one]
-            for one in new - old:
+            for one in new - old if old else new:
                 found.setdefault(one, {})[key] = None
 
     # ---- Routes
@@ -454,7 +458,9 @@ def _faces(found: Survey, resources: Resources, barred: Callable[[Key], str]) ->
 
 
 def _parents(route: Route) -> set[Key]:
-    return {parent_key(ref, route) for ref in route.spec.parent_refs} - {None}
+    found = {parent_key(ref, route) for ref in route.spec.parent_refs}
+    found.discard(None)
+    return found
 
 
 def _both_kinds(attachments: Sequence[Attachment]) -> bool:

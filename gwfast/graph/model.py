@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
 from typing import Literal
 
 import msgspec
@@ -271,7 +270,11 @@ class RuleNode(Node, frozen=True):
 
     def targets(self) -> Iterable[BackendNode | FilterTarget]:
         """Return everything that it leads to: its backends, and where filters lead."""
-        return chain(self.backends, self.filter_targets, *(each.filter_targets for each in self.backends if each.filter_targets))
+        led = self.filter_targets
+        for each in self.backends:
+            if each.filter_targets:
+                led += each.filter_targets
+        return self.backends + led if led else self.backends
 
 
 class ParentNode(Node, frozen=True):

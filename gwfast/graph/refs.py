@@ -23,7 +23,7 @@ from typing import Any
 
 from gwfast.config.model import (BackendPolicy, BackendTLSPolicy, EndpointSlice, Key, PythonFilter, ReferenceGrant, Resource,
                                  Service, XBackendTrafficPolicy)
-from gwfast.graph.model import POLICY_KINDS, age
+from gwfast.graph.model import POLICY_KINDS, ROUTE_KINDS, age
 from gwfast.identity import label_value
 
 Selector = tuple[str, frozenset[tuple[str, str]]]  # namespace, labels
@@ -75,6 +75,8 @@ class Resources:
             del kind[key]
         else:
             kind[key] = now
+        if key.kind in ROUTE_KINDS:
+            return  # most resources are routes, which are in no index here
         if key.kind == "ReferenceGrant":
             self._count_permissions(key.namespace, before, now)
             _move(self._granting, key, before, now, lambda grant: [key.namespace])

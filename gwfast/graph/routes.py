@@ -21,16 +21,15 @@ from gwfast import limits
 from gwfast.config.model import (
     GATEWAY_GROUP,
     OWN_GROUP,
-    BackendObjectReference,
     GRPCRouteMatch,
+    HTTPRouteMatch,
     HTTPRouteRule,
     Key,
-    LocalObjectReference,
     ParentReference,
     PythonFilter,
 )
 from gwfast.graph import extensions
-from gwfast.graph.backends import Backends, Resolved, backend_key
+from gwfast.graph.backends import Backends, Resolved
 from gwfast.graph.gateways import Survey
 from gwfast.graph.hostnames import matching
 from gwfast.graph.listeners import Fault, condition
@@ -128,6 +127,11 @@ class Parents:
         return self._resources.allows(node.resource.allowed_routes.namespaces, node.owner.namespace, namespace)
 
 
+# By the identity of backendRefs (which many routes share), kind and namespace of the route: these references, all of which lead
+# somewhere, and what they come to. For as long as the resources stay what they are.
+Led = dict[tuple[int, str, str], tuple[tuple, tuple[BackendNode, ...]]]
+
+
 class Judgement(NamedTuple):
     """A route as it was judged. places: listener id -> hostnames, also where another route has won the listener.
     fine: it is served as it is written wherever it wants to attach."""
@@ -147,14 +151,20 @@ class Judge:
     ):
         self.parents = parents
         self.lost: set[tuple[str, Key]] = set()
+        self._led: Led = {}
         self._backends = backends
         self._resources = resources
         self._options = options
         self._refuse_regex = refuse_regex
 
+    def begin(self) -> None:
+        """Forget what held of the resources as they were: they may be others now."""
+        self._led.clear()
+
     def judge(self, key: Key, route: Route) -> Judgement:
         """Judge one route, known by `key`; parentRefs that name nothing which is served here leave no ParentNode."""
-        rules = _Rules(route, self._backends, self._options, self._refuse_regex, self._resources, self._barred(route))
+        rules = _Rules(route, self._backends, self._options, self._refuse_regex, self._resources, self._barred(route),
+                       self._led)
         notes = rules.notes
         if not route.spec.parent_refs:
             message = "a route without parentRefs attaches to nothing"
@@ -174,7 +184,7 @@ class Judge:
             if rules.refused is None:
                 places.update(place.listeners)
         node = RouteNode(key=key, resource=route, parents=interned(*parents), rules=rules.nodes)
-        as_written = all(parent.conditions == rules.as_written for parent in parents)
+        as_written = all([parent.conditions is rules.as_written or parent.conditions == rules.as_written for parent in parents])
         return Judgement(node, places, tuple(notes), as_written)
 
     def _barred(self, route: Route) -> str:
@@ -238,10 +248,16 @@ def _fine_backend(index: int, weight: int, target: str, traffic: TargetTraffic |
     return BackendNode(index=index, weight=weight, target=target, traffic=traffic)
 
 
+def _is_fine(node: BackendNode) -> bool:
+    """Whether there is nothing to say of a backendRef, and no filter of its own: it is as _fine_backend() makes them."""
+    return bool(node.target) and not (node.refused or node.passed or node.filter_targets)
+
+
 class _Rules:
     """The rules of a route while they are being judged."""
 
-    def __init__(self, route: Route, backends: Backends, options: GraphOptions, refuse_regex, resources: Resources, barred: str):
+    def __init__(self, route: Route, backends: Backends, options: GraphOptions, refuse_regex, resources: Resources, barred: str,
+                 led: Led):
         self.notes: list[Note] = []
         self.refused: Fault | None = None  # Accepted=False for every parent
         self._route = route
@@ -250,6 +266,7 @@ class _Rules:
         self._refuse_regex = refuse_regex
         self._resources = resources
         self._barred = barred
+        self._led = led
         self._unresolved: Fault | None = None  # ResolvedRefs=False
         self._partial: Fault | None = None  # PartiallyInvalid=True
         self.as_written = _as_written(route.metadata.generation)
@@ -272,7 +289,7 @@ class _Rules:
 
     def _rule(self, index: int, rule) -> RuleNode:
         field = f"spec.rules[{index}]"
-        backends = interned(*[self._backend(field, i, ref) for i, ref in enumerate(rule.backend_refs)])
+        backends = self._judged_backends(field, rule.backend_refs)
         if not self._filtered:
             return RuleNode(index=index, rule=rule, backends=backends)
         refused = self._refuse(field, rule.filters) if rule.filters else ()
@@ -281,6 +298,18 @@ class _Rules:
         rule = self._with_attempts(rule)
         return RuleNode(index=index, rule=rule, backends=backends, refused=refused, filter_targets=filter_targets,
                         dropped=dropped)
+
+    def _judged_backends(self, field: str, refs) -> tuple[BackendNode, ...]:
+        """Judge the backendRefs of a rule; those that led somewhere for a route of the same kind and namespace still do."""
+        question = (id(refs), self._route.kind, self._route.metadata.namespace)
+        if (known := self._led.get(question)) is not None:
+            return known[1]
+        backends = interned(*[self._backend(field, i, ref) for i, ref in enumerate(refs)])
+        if all(_is_fine(each) for each in backends):
+            if len(self._led) >= SHARED:
+                self._led.clear()
+            self._led[question] = (refs, backends)
+        return backends
 
     def _with_attempts(self, rule):
         """Say how often a rule tries again that leaves it to the API."""
@@ -300,7 +329,7 @@ class _Rules:
         filters = ref.filters if self._filtered else ()
         refused = self._refuse(f"{field}.backendRefs[{index}]", filters) if filters else ()
         filter_targets = self._lead(f"{field}.backendRefs[{index}]", filters) if filters else ()
-        if target and not refused and not passed and not filter_targets:
+        if target and not (refused or passed or filter_targets):
             return _fine_backend(index, ref.weight, target, traffic)
         return BackendNode(
             index=index, weight=ref.weight, target=target, passed=passed, traffic=traffic, status=status, reason=reason,
@@ -406,6 +435,9 @@ class _Rules:
 
     def _bad_expression(self, rule) -> tuple[str, str, str] | None:
         for index, match in enumerate(rule.matches):
+            if isinstance(match, HTTPRouteMatch) and match.path.type != "RegularExpression" and not (
+                    match.headers or match.query_params):
+                continue  # nearly every one
             for place, expression in _expressions(match):
                 if message := self._refuse_regex(expression):
                     return "UnsupportedValue", message, f".matches[{index}].{place}"
@@ -450,32 +482,3 @@ def _expressions(match):
         for index, one in enumerate(getattr(match, name, ())):
             if one.type == "RegularExpression":
                 yield f"{'queryParams' if name == 'query_params' else name}[{index}].value", one.value
-
-
-def service_refs(route: Route) -> set[Key]:
-    """Return the Services and XBackends that a route names, also in filters, whether or not it may; and its filters in Python."""
-    namespace = route.metadata.namespace
-    refs, extensions = named(route)
-    found = {backend_key(ref, namespace) for ref in refs}
-    return found | {Key("PythonFilter", namespace, ref.name) for ref in extensions}
-
-
-def named(route: Route) -> tuple[list[BackendObjectReference], list[LocalObjectReference]]:
-    """Return every reference of a route to a backend, also in filters, and those to filters that are resources."""
-    refs: list[BackendObjectReference] = []
-    extensions = []
-    filtered = route.kind in ("HTTPRoute", "GRPCRoute")
-    for rule in route.spec.rules:
-        refs += rule.backend_refs
-        if filtered:
-            filters = [*rule.filters, *(one for ref in rule.backend_refs for one in ref.filters)]
-            refs += [ref for one in filters if (ref := _filter_backend(one)) is not None]
-            extensions += [one.extension_ref for one in filters if one.extension_ref is not None]
-    return refs, extensions
-
-
-def _filter_backend(one):
-    if one.request_mirror is not None:
-        return one.request_mirror.backend_ref
-    auth = getattr(one, "external_auth", None)
-    return auth.backend_ref if auth is not None else None

@@ -16,7 +16,6 @@ Rules:
 """
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
 from operator import attrgetter, is_
@@ -25,21 +24,22 @@ from typing import NamedTuple
 from msgspec import Struct, field, msgpack
 from msgspec.structs import replace
 
+from gwfast.config.load import without_collector
 from gwfast.config.model import GRPCRouteFilter, HTTPRouteFilter, Key
-from gwfast.graph.model import (Attachment, BackendNode, Certificate, FrontNode, Graph, FilterTarget, ListenerNode, ListenerTLS,
-                                Refused, RouteNode, RuleNode, Target, over_tls)
-from gwfast.plan import ir, precedence
+from gwfast.graph.model import (Attachment, BackendNode, Certificate, FrontNode, Graph, FilterTarget, ListenerNode, Refused,
+                                RouteNode, RuleNode, Target, over_tls)
+from gwfast.plan import precedence
 from gwfast.plan.filters import crosses, plan_filters
-from gwfast.plan.ir import (AnswerFilter, Backend, BackendTLS, Bind, Endpoints, Entry, Filter, Listener, Plan, RetryBudget, Rule,
-                            ServerTLS, SessionPersistence, WeightedBackend)
+from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Endpoints, Entry, Filter, Listener, Plan, RetryBudget, Rule,
+                            SessionPersistence, WeightedBackend)
 from gwfast.plan.matches import calls, plan_matches, preflights
 from gwfast.plan.order import Order
 from gwfast.plan.policies import plan_budget, plan_retry, plan_session, plan_timeouts
-from gwfast.plan.problems import of_rule
+from gwfast.plan.problems import is_plain, of_rule
+from gwfast.plan.tls import backend_tls, server_tls
 from gwfast.sharing import SHARED, changed, changes, difference, find, interned
 
 TRANSPORTS = {"HTTP": "http", "HTTPS": "tls", "TLS": "tls", "TCP": "tcp", "UDP": "udp"}
-ALPN = {"http": ("h2", "http/1.1"), "ws": ("http/1.1",), "h2c": ("h2",), "tcp": ()}  # by what is spoken to the backend
 _key = attrgetter("key")
 
 class _Spot(NamedTuple):
@@ -65,7 +65,7 @@ class _Way(NamedTuple):
 
     def of(self, node: RouteNode) -> "_Way":
         """Return what of it matters to a route."""
-        return self if node.kind == "GRPCRoute" else self._replace(shared=False)
+        return self if not self.shared or node.kind == "GRPCRoute" else self._replace(shared=False)
 
     def place(self, node: BackendNode | FilterTarget) -> Place:
         """Return where a backendRef or a filter leads; '' where it is refused."""
@@ -86,6 +86,8 @@ class _Route(Struct, gc=False):
     users: int
 
 
+# Where equal rules lead, by the identity of their nodes and of what is written: for as long as one listener's routes are planned.
+_Shares = dict[tuple[int, int], tuple[WeightedBackend, ...]]
 _RouteKey = Key | tuple[Key, _Way]  # with the way where it matters
 
 
@@ -121,6 +123,7 @@ class Builder:
         """How many entries the last plan has, those of a listener once for each of its addresses."""
         return sum(table.order.entries * len(table.node.addresses) for table in self._tables.values())
 
+    @without_collector()
     def build(self, graph: Graph) -> Plan:
         """Return the plan of `graph`; objects that say the same as in the last plan are the same."""
         renewed_targets, self._targets = changes(self._targets, graph.targets), graph.targets
@@ -173,7 +176,7 @@ class Builder:
         self._reattach(table, _oldest(node.attachments) if mode in ("tcp", "udp") else node.attachments)
         was = table.listener
         front = self._front(table, node)
-        tls = was.tls if table.node and table.node.tls is node.tls else _kept(was.tls, _server_tls(node))
+        tls = was.tls if table.node and table.node.tls is node.tls else _kept(was.tls, server_tls(node))
         table.node = node
         if (was.hostname, was.mode) != (node.hostname, mode) or was.tls is not tls or was.front is not front or (
                 was.hosts is not table.order.hosts):
@@ -201,8 +204,9 @@ class Builder:
         new: dict[str, list[Entry]] = {}
         released = [_route_key(each.route, table.way.of(each.route)) for each in gone
                     if table.attached.pop(id(each), None) is not None]
+        shares: _Shares = {}
         for each in come:
-            entries = table.attached[id(each)] = self._planned(each.route, table.way)
+            entries = table.attached[id(each)] = self._planned(each.route, table.way, shares)
             for hostname in each.hostnames:
                 new.setdefault(hostname, []).extend(entries)
         for key in released:
@@ -212,7 +216,7 @@ class Builder:
 
     # routes
 
-    def _planned(self, node: RouteNode, way: _Way) -> tuple[Entry, ...]:
+    def _planned(self, node: RouteNode, way: _Way, shares: _Shares) -> tuple[Entry, ...]:
         way = way.of(node)
         key = _route_key(node, way)
         known = self._routes.get(key)
@@ -221,8 +225,10 @@ class Builder:
             return known.entries
         for place in _places(node, way):
             self._use(place)
-        other = known or self._routes.get(_route_key(node, way._replace(shared=not way.shared)))
-        entries = _entries(node, way, self._backends, other.entries if other else ())
+        other = known
+        if other is None and node.kind == "GRPCRoute":
+            other = self._routes.get(_route_key(node, way._replace(shared=not way.shared)))
+        entries = _entries(node, way, self._backends, other.entries if other else (), shares)
         self._routes[key] = _Route(node, entries, known.users + 1 if known else 1)
         self._judge(key, entries)
         for place in _places(known.node, way) if known else ():
@@ -230,10 +236,11 @@ class Builder:
         return entries
 
     def _judge(self, key: _RouteKey, entries: tuple[Entry, ...]) -> None:
-        rules = {entry.rule.index: entry.rule for entry in entries}.values()
         self._troubled.pop(key, None)
-        if troubled := tuple(rule for rule in rules if any(of_rule(rule))):
-            self._troubled[key] = troubled
+        if not all([is_plain(entry.rule) for entry in entries]):
+            rules = {entry.rule.index: entry.rule for entry in entries}.values()
+            if troubled := tuple(rule for rule in rules if any(of_rule(rule))):
+                self._troubled[key] = troubled
 
     def _release(self, key: _RouteKey, way: _Way) -> None:
         route = self._routes[key]
@@ -251,7 +258,7 @@ class Builder:
         if place not in self._backends:
             target, certificate = (place, None) if isinstance(place, str) else place
             port = self._targets[target]
-            tls = _backend_tls(port, certificate) if port.tls else None
+            tls = backend_tls(port, certificate) if port.tls else None
             backend = self._backends[place] = Backend(
                 namespace=port.namespace, name=port.name, port=port.port, protocol=port.protocol, tls=tls,
                 **_said(port))
@@ -345,26 +352,18 @@ def _oldest(attachments: Sequence[Attachment]) -> tuple[Attachment, ...]:
     return (min(attachments, key=lambda each: each.route.age),) if attachments else ()
 
 
-def _server_tls(node: ListenerNode) -> ServerTLS | None:
-    tls: ListenerTLS | None = node.tls
-    if tls is None or tls.mode == "Passthrough":
-        return None
-    return ServerTLS(certificates=tuple(map(_certificate, tls.certificates)), min_version=tls.min_version,
-                     ciphers=tls.ciphers, client_ca=tls.client_ca, client_mode=tls.client_mode,
-                     alpn=node.protocol == "HTTPS")
-
-
-def _certificate(found: Certificate) -> ir.Certificate:
-    return ir.Certificate(chain=found.chain, key=found.key, names=found.names, not_after=found.not_after)
-
-
 # ---- Routes
 
 
 def _route_key(node: RouteNode, way: _Way) -> _RouteKey:
     """What a planned route is known by. `way` is what matters to it."""
-    tells = way.shared or any(each.passed or over_tls(each.target) for rule in node.rules for each in rule.targets())
-    return (node.key, way) if tells else node.key
+    if way.shared:
+        return node.key, way
+    for rule in node.rules:
+        for each in rule.targets():
+            if each.passed or over_tls(each.target):
+                return node.key, way
+    return node.key
 
 
 def _places(node: RouteNode, way: _Way) -> set[Place]:
@@ -385,14 +384,8 @@ def _said(target: Target) -> dict[str, RetryBudget | SessionPersistence | None]:
             "session": plan_session(traffic.session if traffic else None)}
 
 
-def _backend_tls(target: Target, certificate: Certificate | None) -> BackendTLS:
-    tls = target.tls
-    return BackendTLS(ca=tls.ca, system=tls.system, hostname=tls.hostname, sans=tls.sans, alpn=ALPN[target.protocol],
-                      certificate=_certificate(certificate) if (certificate := tls.certificate or certificate) else None)
-
-
 def _entries(node: RouteNode, way: _Way, backends: Mapping[Place, Backend],
-             before: tuple[Entry, ...]) -> tuple[Entry, ...]:
+             before: tuple[Entry, ...], shares: _Shares) -> tuple[Entry, ...]:
     """Return the entries of a route; those that say what they said `before` are the same objects."""
     last_rules = {entry.rule.index: entry.rule for entry in before}
     last_entries = {(entry.rule.index, entry.match.index, entry.match.method): entry for entry in before}
@@ -400,12 +393,15 @@ def _entries(node: RouteNode, way: _Way, backends: Mapping[Place, Backend],
     for rule_node in node.rules:
         if rule_node.dropped:
             continue
-        rule = _kept(last_rules.get(rule_node.index), _rule(node, rule_node, way, backends))
+        rule = _kept(last_rules.get(rule_node.index), _rule(node, rule_node, way, backends, shares))
         matches = plan_matches(rule_node.rule)
         if crosses(rule):
             matches += preflights(matches)
         if way.shared and node.kind == "GRPCRoute":
             matches += calls(matches)
+        if not before:
+            entries += [Entry(match=match, rule=rule) for match in matches]
+            continue
         for match in matches:
             last = last_entries.get((rule.index, match.index, match.method))
             unchanged = last and last.rule is rule and _says(last.match) == _says(match)
@@ -413,17 +409,24 @@ def _entries(node: RouteNode, way: _Way, backends: Mapping[Place, Backend],
     return tuple(entries)
 
 
-def _rule(node: RouteNode, rule: RuleNode, way: _Way, backends: Mapping[Place, Backend]) -> Rule:
+def _rule(node: RouteNode, rule: RuleNode, way: _Way, backends: Mapping[Place, Backend], shares: _Shares) -> Rule:
     metadata, source, written = node.resource.metadata, node.resource.source, rule.rule
     filtered = node.kind in ("HTTPRoute", "GRPCRoute")
-    filters = _filters(written.filters, rule.refused, _filter_targets(rule, way, backends)) if filtered else ()
-    weighted = [_weighted(each, written.backend_refs[each.index].filters if filtered else (),
-                          backends.get(way.place(each)), _filter_targets(each, way, backends)) for each in rule.backends]
+    filters = () if not filtered or not written.filters else (
+        _filters(written.filters, rule.refused, _filter_targets(rule, way, backends)))
+    key = id(rule.backends), id(written.backend_refs)
+    weighted = shares.get(key)
+    if weighted is None:
+        if len(shares) >= SHARED:
+            shares.clear()
+        weighted = shares[key] = interned(*[
+            _weighted(each, written.backend_refs[each.index].filters if filtered else (),
+                      backends.get(way.place(each)), _filter_targets(each, way, backends)) for each in rule.backends])
     return Rule(kind=node.key.kind, namespace=metadata.namespace, route=metadata.name, index=rule.index,
                 name=written.name or "", filters=filters,
                 timeouts=plan_timeouts(getattr(written, "timeouts", None)), retry=plan_retry(getattr(written, "retry", None)),
                 session=plan_session(getattr(written, "session_persistence", None)),
-                source=source, backends=interned(*weighted), created=_instant(metadata.creation_timestamp))
+                source=source, backends=weighted, created=precedence.instant(metadata.creation_timestamp))
 
 
 def _front_rule(node: ListenerNode, way: _Way, backends: Mapping[Place, Backend]) -> Rule:
@@ -466,11 +469,6 @@ def _filters(written: tuple[HTTPRouteFilter | GRPCRouteFilter, ...], refused: tu
 @lru_cache(SHARED)
 def _plain_filters(written: tuple[HTTPRouteFilter | GRPCRouteFilter, ...]) -> tuple[Filter, ...]:
     return tuple([each for each in plan_filters(written, {}) if each is not None])
-
-
-@lru_cache(SHARED)
-def _instant(moment: datetime | None) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else ""
 
 
 def _present(pairs: list[tuple], which: int) -> list:

@@ -54,8 +54,11 @@ def mirrors(rule: Rule) -> list[MirrorFilter]:
 
 def crosses(rule: Rule) -> bool:
     """Return whether a rule, or a backendRef of it, has a CORS filter."""
-    return any(isinstance(one, CorsFilter) for filters in (rule.filters, *(each.filters for each in rule.backends))
-               for one in filters)
+    for filters in (rule.filters, *[each.filters for each in rule.backends]):
+        for one in filters:
+            if isinstance(one, CorsFilter):
+                return True
+    return False
 
 
 def _one(each: Any) -> Filter:

@@ -10,10 +10,13 @@ Rules:
 - methods of gRPC are paths of which the same order is that of spec 5.6: service, then method (graph.methods)
 - a route without creationTimestamp counts as younger than any that has one, and as old as the others without
 """
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 from gwfast.graph.methods import ANY_CALL
 from gwfast.plan.ir import Entry
+from gwfast.sharing import SHARED
 
 PATH_RANK = {"Exact": 0, "RegularExpression": 1, "PathPrefix": 2}
 EVERY = (-1, 1)  # the Key.path of what takes every call
@@ -73,6 +76,12 @@ def entry_key(entry: Entry) -> Key:
         rule.index,
         match.index,
     )
+
+
+@lru_cache(SHARED)
+def instant(moment: datetime | None) -> str:
+    """Return a creationTimestamp as entry_key() has it: in order, '' for none."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else ""
 
 
 def host_key(hostname: str) -> tuple[int, int, str]:

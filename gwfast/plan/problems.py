@@ -36,6 +36,16 @@ def answers(each: Filter) -> bool:
     return isinstance(each, RedirectFilter | AnswerFilter)
 
 
+def is_plain(rule: Rule) -> bool:
+    """Whether a rule has backends, all of them with a weight, and no filters: of_rule() has nothing to say of such a rule."""
+    if rule.filters or not rule.backends:
+        return False
+    for each in rule.backends:  # not all(): nearly every rule is looked at, and is plain
+        if each.filters or not each.weight:
+            return False
+    return True
+
+
 def of_rule(rule: Rule) -> Iterator[Problem]:
     """Yield what is wrong with one rule."""
     path = f"spec.rules[{rule.index}]"

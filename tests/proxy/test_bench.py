@@ -86,11 +86,11 @@ def test_cases_and_contenders_are_listed():
 
 
 def test_what_was_measured_is_shown_again(tmp_path):
-    figures, page = tmp_path / "figures", tmp_path / "page.html"
+    figures = tmp_path / "figures"
     done = bench("small", "--rounds", "1", "--seconds", "0.1", "--connections", "4", "--against", "", "--json", str(figures))
     assert done.returncode == 0 and "gwfast" in done.stdout, done.stdout + done.stderr
-    again = bench("--from", str(figures), "--html", str(page))
-    assert again.returncode == 0 and "CPU us/request" in again.stdout and page.read_text().startswith("<!"), again.stderr
+    again = bench("--from", str(figures))
+    assert again.returncode == 0 and "CPU us/request" in again.stdout, again.stderr
     apart = bench("--from", str(figures), "--beside", str(figures))
     assert apart.returncode == 0, apart.stderr
 

@@ -1,0 +1,26 @@
+"""TLS from the graph to the plan: what a listener shows to clients, and how a backend is spoken to and believed."""
+from gwfast.graph.model import Certificate, ListenerNode, Target
+from gwfast.plan import ir
+
+ALPN = {"http": ("h2", "http/1.1"), "ws": ("http/1.1",), "h2c": ("h2",), "tcp": ()}  # by what is spoken to the backend
+
+
+def server_tls(node: ListenerNode) -> ir.ServerTLS | None:
+    """Return the TLS of a listener; None where it has none, or leaves it to the backends."""
+    tls = node.tls
+    if tls is None or tls.mode == "Passthrough":
+        return None
+    return ir.ServerTLS(certificates=tuple(map(_certificate, tls.certificates)), min_version=tls.min_version,
+                        ciphers=tls.ciphers, client_ca=tls.client_ca, client_mode=tls.client_mode,
+                        alpn=node.protocol == "HTTPS")
+
+
+def backend_tls(target: Target, certificate: Certificate | None) -> ir.BackendTLS:
+    """Return the TLS to a target that has some. `certificate`: what the Gateway shows where a policy says nothing of its own."""
+    tls, shown = target.tls, target.tls.certificate or certificate
+    return ir.BackendTLS(ca=tls.ca, system=tls.system, hostname=tls.hostname, sans=tls.sans, alpn=ALPN[target.protocol],
+                         certificate=_certificate(shown) if shown else None)
+
+
+def _certificate(found: Certificate) -> ir.Certificate:
+    return ir.Certificate(chain=found.chain, key=found.key, names=found.names, not_after=found.not_after)
