@@ -1,5 +1,6 @@
 """What a route names in its rules, whether or not it may and whether or not it is there."""
-from gwfast.config.model import BackendObjectReference, Key, LocalObjectReference
+from gwfast.config.model import (BackendObjectReference, GRPCRouteFilter, GRPCRouteRule, HTTPRouteFilter, HTTPRouteRule, Key,
+                                 LocalObjectReference)
 from gwfast.graph.backends import backend_key
 from gwfast.graph.model import Route
 
@@ -18,19 +19,18 @@ def named(route: Route) -> tuple[list[BackendObjectReference], list[LocalObjectR
     """Return every reference of a route to a backend, also in filters, and those to filters that are resources."""
     refs: list[BackendObjectReference] = []
     extensions = []
-    filtered = route.kind in ("HTTPRoute", "GRPCRoute")
     for rule in route.spec.rules:
         refs += rule.backend_refs
-        if filtered:
-            filters = [*rule.filters]
-            for ref in rule.backend_refs:
-                filters += ref.filters
+        if isinstance(rule, (HTTPRouteRule, GRPCRouteRule)):
+            filters: list[HTTPRouteFilter | GRPCRouteFilter] = [*rule.filters]
+            for each in rule.backend_refs:
+                filters += each.filters
             refs += [ref for one in filters if (ref := _filter_backend(one)) is not None]
             extensions += [one.extension_ref for one in filters if one.extension_ref is not None]
     return refs, extensions
 
 
-def _filter_backend(one):
+def _filter_backend(one: HTTPRouteFilter | GRPCRouteFilter) -> BackendObjectReference | None:
     if one.request_mirror is not None:
         return one.request_mirror.backend_ref
     auth = getattr(one, "external_auth", None)

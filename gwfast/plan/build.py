@@ -258,7 +258,7 @@ class Builder:
         if place not in self._backends:
             target, certificate = (place, None) if isinstance(place, str) else place
             port = self._targets[target]
-            tls = backend_tls(port, certificate) if port.tls else None
+            tls = backend_tls(port.tls, port.protocol, certificate) if port.tls else None
             backend = self._backends[place] = Backend(
                 namespace=port.namespace, name=port.name, port=port.port, protocol=port.protocol, tls=tls,
                 **_said(port))

@@ -1,8 +1,9 @@
 """TLS from the graph to the plan: what a listener shows to clients, and how a backend is spoken to and believed."""
-from gwfast.graph.model import Certificate, ListenerNode, Target
+from gwfast.graph.model import Certificate, ListenerNode, TargetTLS
 from gwfast.plan import ir
 
-ALPN = {"http": ("h2", "http/1.1"), "ws": ("http/1.1",), "h2c": ("h2",), "tcp": ()}  # by what is spoken to the backend
+# By what is spoken to the backend.
+ALPN: dict[str, tuple[str, ...]] = {"http": ("h2", "http/1.1"), "ws": ("http/1.1",), "h2c": ("h2",), "tcp": ()}
 
 
 def server_tls(node: ListenerNode) -> ir.ServerTLS | None:
@@ -15,10 +16,10 @@ def server_tls(node: ListenerNode) -> ir.ServerTLS | None:
                         alpn=node.protocol == "HTTPS")
 
 
-def backend_tls(target: Target, certificate: Certificate | None) -> ir.BackendTLS:
-    """Return the TLS to a target that has some. `certificate`: what the Gateway shows where a policy says nothing of its own."""
-    tls, shown = target.tls, target.tls.certificate or certificate
-    return ir.BackendTLS(ca=tls.ca, system=tls.system, hostname=tls.hostname, sans=tls.sans, alpn=ALPN[target.protocol],
+def backend_tls(tls: TargetTLS, protocol: str, certificate: Certificate | None) -> ir.BackendTLS:
+    """Return the TLS to a target. `certificate`: what the Gateway shows where a policy says nothing of its own."""
+    shown = tls.certificate or certificate
+    return ir.BackendTLS(ca=tls.ca, system=tls.system, hostname=tls.hostname, sans=tls.sans, alpn=ALPN[protocol],
                          certificate=_certificate(shown) if shown else None)
 
 
