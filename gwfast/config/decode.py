@@ -67,7 +67,7 @@ def decode(value: object, kind: type[Resource]) -> tuple[Resource | None, list[F
 
 def only_known(value: dict[str, object], kind: type[Resource]) -> bool:
     """Whether there is no unknown field where a decoder does not look: in metadata, and in Kubernetes' own kinds."""
-    if any(name.startswith("-") for name in value):  # as the fields that only gwfast itself writes
+    if not _ours(kind).isdisjoint(value):
         return False
     metadata = value.get("metadata")
     if isinstance(metadata, dict) and not metadata.keys() <= _METADATA:
@@ -77,6 +77,12 @@ def only_known(value: dict[str, object], kind: type[Resource]) -> bool:
     findings: list[Finding] = []
     _pruned(value, _type(kind), "", findings)
     return not findings
+
+
+@cache
+def _ours(kind: type[Resource]) -> frozenset[str]:
+    """Return the fields of a kind that gwfast alone writes."""
+    return frozenset(field.encode_name for field in msgspec.structs.fields(kind) if field.encode_name[0] == "-")
 
 
 @cache
