@@ -83,7 +83,8 @@ class Statuses:
         for pair in changes(old.listeners, new.listeners).values():
             found |= dict.fromkeys(node.owner for node in pair if node is not None)
         found |= dict.fromkeys(_reassigned(before, now))
-        found |= dict.fromkeys(key for key in before.faults.keys() | now.faults.keys() if before.faults.get(key) != now.faults.get(key))
+        found |= dict.fromkeys(key for key in before.faults.keys() | now.faults.keys()
+                               if before.faults.get(key) != now.faults.get(key))
         found |= dict.fromkeys(changes(old.routes, new.routes))
         return found | dict.fromkeys(changes(old.policies, new.policies))
 
