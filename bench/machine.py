@@ -81,7 +81,7 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def until(true, seconds: float = 20.0, every: float = 0.01):
+def until(true, seconds: float = 60.0, every: float = 0.01):
     """Wait until `true()` is true and return what it gave; TimeoutError after `seconds`."""
     end = time.monotonic() + seconds
     while True:
