@@ -92,7 +92,7 @@ def _type(kind: type) -> inspect.Type:
 
 @cache
 def _fields(kind: type) -> dict[str, inspect.Type]:
-    fields = {field.encode_name: field.type for field in _type(kind).fields if field.encode_name[0] != "-"}  # not ours alone
+    fields = {field.encode_name: field.type for field in _type(kind).fields if field.encode_name not in _ours(kind)}
     return fields | {"kind": inspect.StrType()} if issubclass(kind, Resource) else fields
 
 

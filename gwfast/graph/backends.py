@@ -111,13 +111,7 @@ class Backends:
         if fault:
             return Resolved(reason="UnsupportedProtocol", message=f"{key}: {fault}")
         clear = f"{key.namespace}/{X_BACKEND}{key.name}:{backend.spec.number}/{spoken}"
-        tls, traffic = self._x_tls(backend), self._traffic_of(key, spoken)
-        if tls is None:
-            return Resolved(clear, 0, traffic=traffic)
-        passed = clear if kind == "TLSRoute" else ""
-        if isinstance(tls, Refusal):
-            return Resolved(reason=tls.reason, message=tls.message, passed=passed)
-        return Resolved(f"{clear}@{tls.digest}", 0, passed=passed, traffic=traffic)
+        return _reached(clear, self._x_tls(backend), self._traffic_of(key, spoken), kind)
 
     def _resolve_port(self, namespace: str, name: str, port: int, service: Service | None, kind: str) -> Resolved:
         udp = kind == "UDPRoute"
@@ -132,13 +126,7 @@ class Backends:
         if fault:
             return Resolved(reason="UnsupportedProtocol", message=f"port {port} of Service {namespace}/{name}: {fault}")
         clear = f"{namespace}/{name}:{port}/{protocol}"
-        traffic = self._traffic_of(Key("Service", namespace, name), protocol)
-        if tls is None:
-            return Resolved(clear, 0, traffic=traffic)
-        passed = clear if kind == "TLSRoute" else ""
-        if isinstance(tls, Refusal):
-            return Resolved(reason=tls.reason, message=tls.message, passed=passed)
-        return Resolved(f"{clear}@{tls.digest}", 0, passed=passed, traffic=traffic)
+        return _reached(clear, tls, self._traffic_of(Key("Service", namespace, name), protocol), kind)
 
     def _traffic_of(self, service: Key, protocol: str) -> TargetTraffic | None:
         if protocol in _OTHERS.values():
@@ -254,6 +242,16 @@ class Backends:
             self.notes[key] = said
         else:
             self.notes.pop(key, None)
+
+
+def _reached(clear: str, tls: TargetTLS | Refusal | None, traffic: TargetTraffic | None, kind: str) -> Resolved:
+    """Return what routes of a kind reach at a target in clear that is spoken to over this TLS, None for none."""
+    if tls is None:
+        return Resolved(clear, 0, traffic=traffic)
+    passed = clear if kind == "TLSRoute" else ""
+    if isinstance(tls, Refusal):
+        return Resolved(reason=tls.reason, message=tls.message, passed=passed)
+    return Resolved(f"{clear}@{tls.digest}", 0, passed=passed, traffic=traffic)
 
 
 def _port(service: Service | None, port: int, transport: str) -> Port | None:
