@@ -70,10 +70,11 @@ class Terminals:
 
 
 def programs(folder: Path) -> None:
-    """Make the programs that lines name, in bin/: they have the modules that this one has."""
+    """Make the programs that lines name, in bin/: they have the modules and the sanitizers' runtimes that this one has."""
     (folder / "bin").mkdir()
+    preload = f"LD_PRELOAD={shlex.quote(os.environ['LD_PRELOAD'])} " if "LD_PRELOAD" in os.environ else ""
     for name, program in (("python", [sys.executable]), ("gwfast", PROGRAM)):
-        (folder / "bin" / name).write_text(f'#!/bin/sh\nexec {shlex.join(program)} "$@"\n')
+        (folder / "bin" / name).write_text(f'#!/bin/sh\n{preload}exec {shlex.join(program)} "$@"\n')
         (folder / "bin" / name).chmod(0o755)
 
 
