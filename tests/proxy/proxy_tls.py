@@ -15,7 +15,7 @@ sys.path.append(str(ROOT / "examples"))
 from make_certificates import Authority, config_map, make, secret  # noqa: E402
 
 HOST = "shop.example"
-__all__ = ["HOST", "ROOT", "Authority", "authority", "backend_tls", "config_map", "frees_memory", "https", "make", "needs", "plain_environment",
+__all__ = ["HOST", "ROOT", "SANITIZED", "Authority", "authority", "backend_tls", "config_map", "frees_memory", "https", "make", "needs", "plain_environment",
            "secret", "shell", "trusting"]
 
 
@@ -51,8 +51,10 @@ def needs(tool: str):
     return pytest.mark.skipif(shutil.which(tool) is None, reason=f"{tool} is not here")
 
 
+SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")  # ci/sanitize
+
 # For tests that look at how much memory a gateway has.
-frees_memory = pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="a sanitizer keeps what was freed")
+frees_memory = pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps what was freed")
 
 
 def plain_environment(**more: str) -> dict[str, str]:

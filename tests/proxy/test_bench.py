@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from proxy_tls import SANITIZED
 
 from bench import kinds, tools
 from bench.cases import CASES
@@ -19,6 +20,7 @@ from bench.run import NEEDED
 from bench.scenes import paths
 from bench.stage import Figure, Options
 
+pytestmark = pytest.mark.skipif(SANITIZED, reason="figures of a sanitized build say nothing, and valgrind cannot run one")
 ROOT = Path(__file__).parents[2]
 OPTIONS = Options(contenders=("gwfast",), rounds=1, seconds=0.1, connections=4, patience=120)
 FEW = {"scene": partial(paths, 5)}
