@@ -204,7 +204,8 @@ def assigned(need: Need, service: Object | None, fleet: Fleet, slices: Slices, e
     if lacking:
         return _wanting("NoResources", lacking, _addresses(need, service, fleet, slices)[:ADDRESSES_MOST] if service else ())
     if service is None:
-        return _wanting("Pending" if error else "AddressNotAssigned", error or "its Service is being made")
+        made = _wanting("Pending" if error else "AddressNotAssigned", error or "its Service is being made")
+        return replace(made, coming=bool(need.ports) and not error)
     gateway = need.node.resource
     there, own = _addresses(need, service, fleet, slices), frozenset(_cluster_ips(service))
     if scopes.asked(gateway):
@@ -218,7 +219,8 @@ def assigned(need: Need, service: Object | None, fleet: Fleet, slices: Slices, e
         message = f"{message}: {error}" if error else message
         return replace(_wanting("AddressNotUsable", message, shown), lacks=message, cluster=own)
     if not shown:
-        return _wanting("AddressNotAssigned", error or f"its Service {need.service} has no address yet")
+        waits = _wanting("AddressNotAssigned", error or f"its Service {need.service} has no address yet")
+        return replace(waits, coming=not error)
     return replace(_wanting("Pending", error, shown) if error else Assigned(addresses=shown), cluster=own)
 
 

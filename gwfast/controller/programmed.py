@@ -4,8 +4,9 @@
 
 Rules:
 - A Gateway is ready where it got its address and its data planes serve it as it is now (standing).
-- That one was changed a moment ago and its data planes are about to follow is nothing that anybody should read in a status:
-  PATIENCE. Nobody waits longer for it than LONGEST, whatever changes meanwhile.
+- That one was made or changed a moment ago, and is about to get its address or to be followed by its data planes, is nothing that
+  anybody should read in a status: PATIENCE. A status less is written then, while the API server has the Gateway's Service to
+  make. Nobody waits longer for it than LONGEST, whatever changes meanwhile.
 - Who has just begun to lead waits GRACE for the data planes of Gateways that are programmed, as their statuses say.
 """
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gwfast.controller.standing import Standing
 from gwfast.kubernetes.statuses import Assigned
 
 PATIENCE, LONGEST = 0.5, 1.5  # seconds: a round of a data plane takes milliseconds
+MAKING = -1  # in the place of a mark: its address is still coming
 GRACE = 10.0  # data planes come back within STREAM_BACKOFF_MOST, and a little
 
 
@@ -32,7 +34,7 @@ class Programmed:
         self._was = was
         self._again = again
         self._grace = 0.0  # until when
-        self._behind: dict[Key, tuple[int, float]] = {}  # Gateways that data planes do not serve yet: mark, and since when
+        self._behind: dict[Key, tuple[int, float]] = {}  # Gateways that are not served yet: mark, and since when
         self._put_off = 0.0  # since when nothing was said
         self._timer = None
 
@@ -46,7 +48,7 @@ class Programmed:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        wait = max(self._graced(found, standing, now), self._patient(standing, now))
+        wait = max(self._graced(found, standing, now), self._patient(found, standing, now))
         if wait > 0:
             self._timer = self._loop.call_later(wait, self._again)
             return None
@@ -64,9 +66,10 @@ class Programmed:
             return 0.0
         return self._grace - now
 
-    def _patient(self, standing: Mapping[Key, Standing], now: float) -> float:
-        """Return how long to wait for data planes that are about to follow."""
+    def _patient(self, found: Mapping[Key, Assigned], standing: Mapping[Key, Standing], now: float) -> float:
+        """Return how long to wait for addresses that are about to come, and for data planes that are about to follow."""
         behind = {key: one.mark for key, one in standing.items() if one.behind}
+        behind |= {key: MAKING for key, one in found.items() if one.coming}
         self._behind = {key: (mark, since) for key, mark in behind.items()
                         for since in [self._behind[key][1] if self._behind.get(key, (None,))[0] == mark else now]}
         left = max((since + PATIENCE - now for _, since in self._behind.values()), default=0.0)

@@ -52,7 +52,7 @@ from gwfast.kubernetes.publish import of_machine
 from gwfast.kubernetes.reporter import lease_name
 from gwfast.kubernetes.source import KubernetesSource
 from gwfast.kubernetes.status import StatusStats, StatusWriter
-from gwfast.kubernetes.statuses import Statuses, View
+from gwfast.kubernetes.statuses import WAITING, Statuses, View
 from gwfast.observe import processes
 from gwfast.observe.admin import Admin
 from gwfast.observe.h11_server import Answer
@@ -68,6 +68,7 @@ LEADER_LOST = 10.0  # that a leader that cannot renew its Lease goes on to tell 
 PROBLEMS = 100  # that one round writes to the log
 COLLECT = 30.0  # seconds between two looks for cycles
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+COMING = replace(WAITING, coming=True)  # of a Gateway that the provisioner has not looked at yet
 
 
 class ControllerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,13 +165,13 @@ def _filtered(gateways: Mapping[Key, Served], attacher: Attacher) -> dict[Key, S
 
 def served(fleets: Mapping[Place, Fleet], targets: Mapping[Key, Mapping[Wanted, int]]) -> dict[Key, Served]:
     """Return whose each Gateway is, and where it listens. A port that two Gateways of a fleet are said to have is the first's.
-    One that moves is two fleets', with the same ports."""
+    One that moves is two fleets', with the same ports. One that has no target port listens nowhere: nobody is told of it yet."""
     found: dict[Key, Served] = {}
     for fleet in fleets.values():
         taken: set[tuple[str, int]] = set()
-        for key in fleet.gateways:
+        for key in filter(targets.get, fleet.gateways):
             ports = []
-            for (port, transport), target in sorted(targets.get(key, {}).items()):
+            for (port, transport), target in sorted(targets[key].items()):
                 if (transport, target) not in taken:
                     taken.add((transport, target))
                     ports.append((port, transport, target))
@@ -213,6 +214,7 @@ class Controller:
         self._stopping = asyncio.Event()
         self._writes = False  # the writer was told to
         self._told = False  # fleets were told what there is
+        self._fed: tuple | None = None  # of which Gateways and fleets that was the last time; None: it may not have been
         self._rounds_failed = self._bugs = 0
         self._problems: frozenset[Problem] = frozenset()  # that were told
 
@@ -306,7 +308,9 @@ class Controller:
         news = None
         if changed is None or changed:
             if self._told:
-                self._graph, news = await self._aside.run(self._brain.advance, changed, *self._served())
+                asked, self._fed = self._served(), None
+                self._graph, news = await self._aside.run(self._brain.advance, changed, *asked)
+                self._fed = asked
                 self._server.publish(news)
             else:
                 self._graph = await self._aside.run(self._brain.read, changed)
@@ -317,13 +321,18 @@ class Controller:
         self._say()
 
     async def _feed(self) -> None:
-        """Tell fleets what there is, once it is known which there are."""
+        """Tell fleets what there is, once it is known which there are, and where they are others than before."""
         if not self._provisioner.synced:
             return
         if not self._told and not self._source.certain:  # what may not be listed is not gone
             self._loop.call_later(CERTAIN_LOOK, self._ask, set())
             return
-        news = await self._aside.run(self._brain.feed, *self._served())
+        asked = self._served()
+        if self._told and asked == self._fed:
+            return
+        self._fed = None
+        news = await self._aside.run(self._brain.feed, *asked)
+        self._fed = asked
         if news or not self._told:
             self._told = True
             self._server.publish(news)
@@ -386,7 +395,8 @@ class Controller:
         """Let the writer know what there is to say, once it is known what data planes serve."""
         if self._graph is None or not self._told:
             return
-        assigned = self._programmed.assigned(self._provisioner.assigned)
+        new = {key: COMING for key, node in self._graph.gateways.items() if node.accepted and key not in self._provisioner.assigned}
+        assigned = self._programmed.assigned({**self._provisioner.assigned, **new})
         if assigned is None:
             return  # a moment later
         self._writer.follow(View(graph=self._graph, assigned=assigned, bundle=self._source.bundles, channel=self._source.channel,
@@ -479,5 +489,3 @@ def address_of(holder: str) -> str:
 async def control(where: Access, options: ControllerOptions, log: Log) -> int:
     """Run a controller on this event loop until a signal ends it; return the exit status."""
     return await Controller(where, options, log).run()
-
-

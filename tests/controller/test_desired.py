@@ -205,7 +205,9 @@ def test_a_gateways_own_service_type_gives_it_no_address():
 def test_an_address_that_cannot_be_had_says_why():
     plan = planned(CLASS + GATEWAY % ("g", ""))
     need, fleet = plan.needs[G], plan.fleets["gwfast-system", "gwfast-gwfast"]
-    assert assigned(need, None, fleet, Slices({})).reason == "AddressNotAssigned"
+    made = assigned(need, None, fleet, Slices({}))
+    assert made.reason == "AddressNotAssigned" and made.coming == bool(need.ports)
+    assert not assigned(need, None, fleet, Slices({}), "it is refused").coming, "not in a moment"
     found = assigned(need, None, fleet, Slices({}), "403 Forbidden: no")
     assert (found.ready, found.reason, found.message) == (False, "Pending", "403 Forbidden: no")
     service = {"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"}}

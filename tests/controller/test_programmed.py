@@ -139,3 +139,17 @@ def test_what_got_no_address_is_said_as_it_is():
     world.programmed.begin()
     got = {G: Assigned(ready=False, reason="AddressNotAssigned", message="none")}
     assert world.programmed.assigned(got) == got
+
+
+def test_an_address_that_is_about_to_come_is_waited_for():
+    """Once, for a moment: a status less is written. What does not come is said then, and what changed beside it."""
+    world, coming = World(), {G: Assigned(ready=False, reason="AddressNotAssigned", message="none", coming=True)}
+    assert world.programmed.assigned(coming) is None
+    world.loop.turn(PATIENCE / 2)
+    assert world.again == 0 and world.programmed.assigned(coming) is None
+    world.stands = {G: Standing(ready=True, serving=1)}
+    assert world.programmed.assigned(GOT) == GOT
+    assert world.programmed.assigned(coming) is None
+    world.loop.turn(PATIENCE)
+    assert world.again == 1 and world.programmed.assigned(coming) == coming
+    assert world.programmed.assigned(coming) == coming, "nobody waits for it again"

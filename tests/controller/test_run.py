@@ -37,13 +37,15 @@ def test_a_port_that_two_gateways_are_said_to_have_is_the_first_ones():
 
 
 def test_a_gateway_that_moves_is_of_two_fleets_with_the_same_ports():
-    found = served(fleets(fleet("x", A, B), fleet("y", A)), {A: {(80, "TCP"): 10080}, B: {}})
-    assert found == {A: Served("sys/x", ((80, "TCP", 10080),), also="sys/y"), B: Served("sys/x")}
+    found = served(fleets(fleet("x", A, B), fleet("y", A)), {A: {(80, "TCP"): 10080}, B: {(80, "TCP"): 10081}})
+    assert found == {A: Served("sys/x", ((80, "TCP", 10080),), also="sys/y"), B: Served("sys/x", ((80, "TCP", 10081),))}
     assert found[A].fleets == ("sys/x", "sys/y") and found[B].fleets == ("sys/x",)
 
 
-def test_a_gateway_without_ports_is_of_its_fleet_all_the_same():
-    assert served(fleets(fleet("x", A)), {}) == {A: Served("sys/x")}
+def test_nobody_is_told_of_a_gateway_that_listens_nowhere_yet():
+    targets = {A: {}, B: {(80, "TCP"): 10081}}
+    assert served(fleets(fleet("x", A)), {}) == {}
+    assert served(fleets(fleet("x", A, B)), targets) == {B: Served("sys/x", ((80, "TCP", 10081),))}
 
 
 @pytest.mark.parametrize("name", ["pod-1", "my_host"])
