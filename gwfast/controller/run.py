@@ -395,8 +395,9 @@ class Controller:
         """Let the writer know what there is to say, once it is known what data planes serve."""
         if self._graph is None or not self._told:
             return
-        new = {key: COMING for key, node in self._graph.gateways.items() if node.accepted and key not in self._provisioner.assigned}
-        assigned = self._programmed.assigned({**self._provisioner.assigned, **new})
+        known = self._provisioner.assigned
+        new = {key: COMING for key, node in self._graph.gateways.items() if node.accepted and key not in known}
+        assigned = self._programmed.assigned({**known, **new})
         if assigned is None:
             return  # a moment later
         self._writer.follow(View(graph=self._graph, assigned=assigned, bundle=self._source.bundles, channel=self._source.channel,
