@@ -114,7 +114,7 @@ def test_nobody_is_told_of_a_cluster_whose_gateways_may_not_be_listed():
                             advance=lambda changed, *given: ("another graph", {"sys/x": "news"}))
     one = SimpleNamespace(
         _aside=SimpleNamespace(run=run), _brain=brain, _feed=lambda: Controller._feed(one), _served=lambda: Controller._served(one),
-        _provisioner=SimpleNamespace(follow=lambda graph: None, synced=True, fleets={}, targets={}), _told=False, _graph=None,
+        _provisioner=SimpleNamespace(follow=lambda graph: None, synced=True, fleets={}, targets={}), _told=False, _graph=None, _fed=None,
         _server=SimpleNamespace(publish=told.append, expect=lambda rooms: None), _source=SimpleNamespace(certain=False), _say=lambda: None,
         _ask=None, _tell=lambda problems: None,
         _loop=SimpleNamespace(call_later=lambda seconds, ask, changed: later.append(changed)))
@@ -124,6 +124,10 @@ def test_nobody_is_told_of_a_cluster_whose_gateways_may_not_be_listed():
     asyncio.run(Controller._round(one, later.pop()))
     assert told == [{"sys/x": "feed"}] and one._told
     one._source.certain = False       # what is known by then stays known
+    asyncio.run(Controller._round(one, set()))
+    assert len(told) == 1, "they know that already"
+    one._provisioner.targets = {A: {(80, "TCP"): 10080}}
+    one._provisioner.fleets = fleets(fleet("x", A))
     asyncio.run(Controller._round(one, set()))
     assert len(told) == 2
     asyncio.run(Controller._round(one, {"something"}))
