@@ -10,23 +10,14 @@ Rules:
 import re
 from collections.abc import Iterator
 from functools import cache, lru_cache
-from typing import Literal
 
 import msgspec
 from msgspec import inspect
 
 from gwfast import limits
+from gwfast.config.findings import Finding
 from gwfast.config.model import ObjectMeta, Resource
 from gwfast.config.scalars import WORDS
-
-
-class Finding(msgspec.Struct, frozen=True, gc=False):
-    """A problem before it has a place: the field and what is wrong with it."""
-
-    field: str
-    message: str
-    severity: Literal["error", "warning", "note"] = "error"
-    reason: str = "Invalid"
 
 
 _METADATA = {field.encode_name for field in msgspec.structs.fields(ObjectMeta)} | ObjectMeta.others

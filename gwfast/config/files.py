@@ -19,7 +19,7 @@ from typing import BinaryIO
 from gwfast import limits
 from gwfast.config import model as m
 from gwfast.config import text
-from gwfast.config.decode import Finding
+from gwfast.config.findings import Finding
 from gwfast.config.read import Item, digest, read
 from gwfast.errors import Problem, Source
 

@@ -21,8 +21,7 @@ from contextlib import contextmanager
 import msgspec
 
 from gwfast.config import model as m
-from gwfast.config import validate
-from gwfast.config.decode import Finding
+from gwfast.config.findings import Finding
 from gwfast.config.files import File, Walk, alone, gone, matters, signature
 from gwfast.config.pem import PemFiles
 from gwfast.config.read import Item
@@ -231,7 +230,7 @@ class Loader:
             new.metadata.generation = max(1, new.metadata.generation)
         elif same(current, new) and new.metadata.generation <= current.metadata.generation:
             item.resource = new = current
-        elif refused := validate.check_change(current, new):
+        elif refused := list(new.validate_update(current)):
             self._refused[key] = refused
             self._failed.add(item.file.path)
             return

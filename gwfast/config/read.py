@@ -17,8 +17,9 @@ from msgspec.structs import force_setattr
 
 from gwfast.config import model as m
 from gwfast.config import text as t
-from gwfast.config import validate, versions
-from gwfast.config.decode import Finding, decode, decoder, only_known
+from gwfast.config import versions
+from gwfast.config.decode import decode, decoder, only_known
+from gwfast.config.findings import Finding
 from gwfast.config.unknown import unknown
 
 if TYPE_CHECKING:
@@ -350,7 +351,7 @@ def _finished(
     resource: m.Resource, findings: list[Finding], version: versions.Version, selection: versions.Selection | None,
     line: int, locate: Locate, release: int = versions.NEWEST,
 ) -> Item:
-    findings += validate.check(resource, version.version, release)
+    findings += resource.validate(version.version, release)
     metadata = resource.metadata
     metadata.namespace = _shared[metadata.namespace or "default"] if resource.namespaced else ""
     metadata.labels, metadata.annotations = metadata.labels or m.NO_LABELS, metadata.annotations or m.NO_LABELS

@@ -5,6 +5,8 @@ Rules:
   (`([-a-z0-9]*[a-z0-9])?` becomes `(-+[a-z0-9]+)*`), and ends in \Z: in Python `$` lets a last newline pass.
 - Every pattern has words in WORDS, so that a message says what is allowed and not only the expression.
 """
+import ipaddress
+import re
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -85,3 +87,18 @@ LabelValue = Annotated[str, Meta(max_length=63, pattern=LABEL_VALUE)]
 HTTPMethod = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
 MatchType = Literal["Exact", "RegularExpression"]
 GatewayDefaultScope = Literal["All", "None"]
+
+
+def seconds(duration: str) -> float:
+    """Convert a Duration (GEP-2257) such as '1m30s' to seconds."""
+    units = {"h": 3600, "m": 60, "s": 1, "ms": 0.001}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)(ms|h|m|s)", duration))
+
+
+def is_ip(value: str) -> bool:
+    """Whether a text is an IP address, as the function isIP of CEL has it: without a zone."""
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return "%" not in value

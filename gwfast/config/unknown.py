@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from gwfast.config import model as m
 from gwfast.config import versions
-from gwfast.config.decode import Finding
+from gwfast.config.findings import Finding
 
 _NEAR = 0.8  # how alike two names are, of 1: one letter of five is another
 _NEAR_GROUP = 0.85

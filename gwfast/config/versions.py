@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 
 from gwfast.config import model as m
-from gwfast.config.decode import Finding
+from gwfast.config.findings import Finding
+from gwfast.config.model import NEWEST
 
 Value = dict[str, Any]
-NEWEST = 7  # minor version of the Gateway API whose words hold where nobody says another one: files
 OLD_GROUP = "networking.x-k8s.io"
 APP_PROTOCOL = "networking.x-k8s.io/app-protocol"
 

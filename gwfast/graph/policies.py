@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 from gwfast.config.model import (ActiveHealthCheck, BackendPolicy, BackendTLSPolicy, BackendTLSPolicyValidation, GRPCHealthCheck,
                                  HTTPHealthCheck, Key, Resource, XBackendTrafficPolicy)
-from gwfast.config.validate import seconds
+from gwfast.config.scalars import seconds
 from gwfast.graph import extensions
 from gwfast.graph.certificates import Credentials, Refusal
 from gwfast.graph.listeners import Fault, condition

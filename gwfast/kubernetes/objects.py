@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from gwfast.config import model as m
-from gwfast.config.decode import Finding
+from gwfast.config.findings import Finding
 from gwfast.config.load import Loaded
 from gwfast.config.quarantine import REASON
 from gwfast.config.read import Item, read_object

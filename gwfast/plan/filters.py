@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gwfast.config.model import PythonFilter
-from gwfast.config.validate import seconds
+from gwfast.config.scalars import seconds
 from gwfast.graph.model import FilterTarget
 from gwfast.grammar import FRAMING, SINGLE, is_token
 from gwfast.plan.ir import (AnswerFilter, AuthorizeFilter, Backend, CorsFilter, ExtensionFilter, Filter, HeaderFilter,

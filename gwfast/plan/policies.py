@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from gwfast.config.model import HTTPRouteRetry, HTTPRouteTimeouts, RetryConstraint
 from gwfast.config.model import SessionPersistence as Written
-from gwfast.config.validate import seconds
+from gwfast.config.scalars import seconds
 from gwfast.plan.ir import Retry, RetryBudget, SessionPersistence, Timeouts
 from gwfast.sharing import SHARED
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gwfast.config import model as m
-from gwfast.config import since, validate
+from gwfast.config.model.http_route import check_http_route, is_plain
 from gwfast.config.read import read
 from gwfast.graph.attach import attach
 from gwfast.graph.hostnames import covers, matching
@@ -63,8 +63,8 @@ def test_nothing_is_wrong_with_a_plain_route(spec):
         route = msgspec.convert(resource("HTTPRoute", "a", "r", spec), m.HTTPRoute)
     except msgspec.ValidationError:
         return
-    if validate.is_plain(route):
-        assert not [*validate._http_route(route.spec, "v1"), *since.check(route, since.NEWEST)]
+    if is_plain(route.spec):
+        assert not [*check_http_route(route.spec, m.NEWEST)]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b"]), specs), min_size=1, max_size=6))

@@ -24,9 +24,7 @@ LONG = {
     "gwfast/engine/loop.pyx": "the loop, what it turns, and the buffers of both",
     "gwfast/table/writer.pyx": "the one place that writes the table's layout",
     "gwfast/table/index.pyx": "one host's index, the twin of _match",
-    "gwfast/config/model.py": "one struct for each Go type of the API",
     "gwfast/_match.pyx": "names, paths and candidates are one walk, and the table that can be asked walks it",
-    "gwfast/config/validate.py": "one rule for each CEL rule of the CRDs",
 }
 
 # Written in pieces, so that this file does not find itself.

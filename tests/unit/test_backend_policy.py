@@ -3,7 +3,6 @@ import msgspec
 import pytest
 
 from gwfast.config import model
-from gwfast.config.validate import check
 from gwfast.endpoints.health import Health, Standing
 
 
@@ -21,7 +20,7 @@ from gwfast.endpoints.health import Health, Standing
 def test_fields_together(spec, fields):
     spec["targetRefs"] = [{"group": "", "kind": "Service", "name": "s"}]
     policy = msgspec.convert({"kind": "BackendPolicy", "metadata": {"name": "p"}, "spec": spec}, model.BackendPolicy)
-    assert [each.field for each in check(policy)] == fields
+    assert [each.field for each in policy.validate()] == fields
 
 
 def test_each_change_is_told_once():

@@ -8,7 +8,7 @@ import yaml
 
 from gwfast.config.decode import decode
 from gwfast.config.model import EXPERIMENTAL_GROUP, GATEWAY_GROUP, KINDS
-from gwfast.config.validate import check, seconds
+from gwfast.config.scalars import seconds
 
 BACKEND = "{name: s, port: 80}"
 HTTP = "rules: [{%s}]"
@@ -63,7 +63,7 @@ def findings(kind: str, spec: str, version: str = "v1"):
         value["spec"].pop("hostnames", None)
     group = EXPERIMENTAL_GROUP if kind == TRAFFIC else GATEWAY_GROUP
     resource, found = decode(copy.deepcopy(value), KINDS[group, kind])
-    return found + (check(resource, version) if resource else [])
+    return found + ([*resource.validate(version)] if resource else [])
 
 
 @pytest.mark.parametrize("kind, spec, field, message", CASES, ids=[f"{c[0]}-{c[2]}-{c[3][:48]}" for c in CASES])
