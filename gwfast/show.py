@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from gwfast.config.load import Loaded
+from gwfast.config.source import Loaded
 from gwfast.config.locate import locate
 from gwfast.config.model import Key, PythonFilter, Resource
 from gwfast.errors import Problem, Source, UsageError

@@ -12,35 +12,19 @@ Rules:
   anywhere is removed.
 - Nothing is raised for what files say: every problem is in `Loaded.problems`.
 """
-import gc
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
-from contextlib import contextmanager
 
-import msgspec
-
+from gwfast.collector import without_collector
 from gwfast.config import model as m
 from gwfast.config.findings import Finding
 from gwfast.config.files import File, Walk, alone, gone, matters, signature
 from gwfast.config.pem import PemFiles
 from gwfast.config.read import Item
+from gwfast.config.source import Loaded
 from gwfast.config.store import Store, content, same
 from gwfast.errors import Problem, Source
-
-
-class Loaded(msgspec.Struct, kw_only=True):
-    """What the files say now, and which resources are new, changed or gone since the last time."""
-
-    resources: dict[m.Key, m.Resource]
-    problems: list[Problem]
-    unreadable: tuple[tuple[str, str], ...] = ()  # absolute paths, and why: to be looked at again
-    added: frozenset[m.Key] = frozenset()
-    changed: frozenset[m.Key] = frozenset()
-    removed: frozenset[m.Key] = frozenset()
-    bundle: str = ""  # version of the Gateway API that the source holds, such as '1.6.1'; '' where that is ours
-    named: frozenset[str] = frozenset()  # absolute paths of files that the resources name, to be watched as the paths are
-    failed: int = 0  # files, folders and objects that were looked at and hold something new that is wrong, or cannot be read
 
 
 def load(paths: Iterable[str]) -> Loaded:
@@ -308,15 +292,3 @@ def _obstacle(path: str, obstacles: Set[str]) -> str:
 
 def _troubled(item: Item) -> bool:
     return bool(item.findings) or item.note is not None
-
-
-@contextmanager
-def without_collector() -> Iterator[None]:
-    """Keep the garbage collector out of a bulk load: nothing that it makes is part of a cycle."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -13,8 +13,10 @@ Rules:
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
+import msgspec
+
 from gwfast import errors
-from gwfast.config.load import Loaded
+from gwfast.config.model import Key, Resource
 
 BRIEF = 32  # changes that are a moment's work together: some 10 ms
 BRIEF_KINDS = frozenset(("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", "EndpointSlice"))
@@ -23,6 +25,20 @@ BRIEF_KINDS = frozenset(("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPR
 def brief(kinds: Collection[str]) -> bool:
     """Whether changes of objects of these kinds, one for each object, are a moment's work together."""
     return len(kinds) <= BRIEF and BRIEF_KINDS.issuperset(kinds)
+
+
+class Loaded(msgspec.Struct, kw_only=True):
+    """What a source says now, and which resources are new, changed or gone since the last time."""
+
+    resources: dict[Key, Resource]
+    problems: list[errors.Problem]
+    unreadable: tuple[tuple[str, str], ...] = ()  # absolute paths, and why: to be looked at again
+    added: frozenset[Key] = frozenset()
+    changed: frozenset[Key] = frozenset()
+    removed: frozenset[Key] = frozenset()
+    bundle: str = ""  # version of the Gateway API that the source holds, such as '1.6.1'; '' where that is ours
+    named: frozenset[str] = frozenset()  # absolute paths of files that the resources name, to be watched as the paths are
+    failed: int = 0  # files, folders and objects that were looked at and hold something new that is wrong, or cannot be read
 
 
 class Source(Protocol):

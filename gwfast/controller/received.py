@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gwfast.config.load import Loaded, without_collector
+from gwfast.collector import without_collector
+from gwfast.config.source import Loaded
 from gwfast.config.model import Key, Resource
 from gwfast.config.store import Store, same
 from gwfast.controller import wire

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from gwfast import limits
 from gwfast.backoff import Backoff
-from gwfast.config.load import Loaded
+from gwfast.config.source import Loaded
 from gwfast.config.source import brief
 from gwfast.controller import wire
 from gwfast.controller.copy import Copy, Kept

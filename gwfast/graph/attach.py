@@ -23,7 +23,7 @@ from operator import attrgetter
 
 from msgspec.structs import astuple, replace
 
-from gwfast.config.load import without_collector
+from gwfast.collector import without_collector
 from gwfast.config.model import Key, Resource
 from gwfast.graph import extensions
 from gwfast.graph.backends import Backends

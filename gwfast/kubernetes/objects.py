@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from gwfast.config import model as m
 from gwfast.config.findings import Finding
-from gwfast.config.load import Loaded
+from gwfast.config.source import Loaded
 from gwfast.config.quarantine import REASON
 from gwfast.config.read import Item, read_object
 from gwfast.config.store import Changes, Store, same

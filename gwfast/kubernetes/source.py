@@ -24,7 +24,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from gwfast.config import model as m
-from gwfast.config.load import Loaded, without_collector
+from gwfast.collector import without_collector
+from gwfast.config.source import Loaded
 from gwfast.config.source import brief
 from gwfast.config.versions import release
 from gwfast.errors import Problem, Source

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from msgspec import Struct, field, msgpack
 from msgspec.structs import replace
 
-from gwfast.config.load import without_collector
+from gwfast.collector import without_collector
 from gwfast.config.model import GRPCRouteFilter, HTTPRouteFilter, Key
 from gwfast.graph.model import (Attachment, BackendNode, Certificate, FrontNode, Graph, FilterTarget, ListenerNode, Refused,
                                 RouteNode, RuleNode, Target, over_tls)

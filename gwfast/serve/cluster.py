@@ -5,7 +5,7 @@
 import asyncio
 from collections.abc import Callable
 
-from gwfast.config.load import Loaded
+from gwfast.config.source import Loaded
 from gwfast.errors import Source, UsageError
 from gwfast.kubernetes.access import Access
 from gwfast.kubernetes.client import ApiError, Client, Unreachable

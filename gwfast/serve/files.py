@@ -6,7 +6,8 @@ Rule: what `watch` tells are absolute paths, which is what `load` wants to hear.
 from collections.abc import Callable, Iterable
 
 from gwfast.config import composer  # noqa: F401 - what is wrong with PyYAML is told at the start
-from gwfast.config.load import Loaded, Loader
+from gwfast.config.load import Loader
+from gwfast.config.source import Loaded
 from gwfast.errors import Source as Place
 from gwfast.serve.watch import Watcher
 

@@ -17,7 +17,7 @@ from failing import Bug, failing, steps
 from feed_world import FLEETS, start
 
 from gwfast import limits
-from gwfast.config.load import Loaded
+from gwfast.config.source import Loaded
 from gwfast.config.model import Key, ObjectMeta, Service
 from gwfast.controller import authority
 from gwfast.controller import desired as wanted

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from feed_world import FLEETS, start
 
-from gwfast.config.load import Loaded
+from gwfast.config.source import Loaded
 from gwfast.config.model import Key
 from gwfast.controller.feed import Served
 from gwfast.controller.fleet import Fleet

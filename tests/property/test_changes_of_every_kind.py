@@ -13,7 +13,7 @@ from gwfast.table.inspect import binds, rules
 from gwfast.table.verify import verify
 from gwfast._match import Table
 from gwfast.config import model as m
-from gwfast.config.load import Loaded
+from gwfast.config.source import Loaded
 from gwfast.endpoints.registry import Registry
 from gwfast.errors import Source
 from gwfast.graph import conditions

@@ -14,7 +14,7 @@ from failing import Bug, failing, steps
 from graph_cases import resources
 
 from gwfast.config import quarantine
-from gwfast.config.load import Loaded
+from gwfast.config.source import Loaded
 from gwfast.config.model import Key, ObjectMeta, Service, ServiceSpec
 from gwfast.config.quarantine import Quarantine
 from gwfast.errors import Source
