@@ -84,7 +84,7 @@ class _Composer(CParser):
     def resolve(self, kind: type, value: object, implicit: object) -> None:
         return None
 
-    def descend_resolver(self, node: object, index: object) -> None:
+    def descend_resolver(self, node: yaml.Node, index: object) -> None:
         self.depth += 1
         if self.depth > limits.DOCUMENT_DEPTH:
             raise TextError(f"nested deeper than {limits.DOCUMENT_DEPTH} levels", node.start_mark.line)
@@ -128,7 +128,8 @@ class _Builder:
         return self.mapping(node, depth)
 
     def mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, object]:
-        value, merged = {}, {}
+        value: dict[str, object] = {}
+        merged: dict[str, object] = {}
         for name, child in node.value:
             if type(name) is not yaml.ScalarNode:
                 raise TextError("a mapping's key must be a string", name.start_mark.line)
@@ -147,7 +148,7 @@ class _Builder:
 
     def merge(self, node: yaml.Node, depth: int) -> dict[str, object]:
         value = self.value(node, depth + 1)
-        merged = {}
+        merged: dict[str, object] = {}
         for mapping in reversed(value if isinstance(value, list) else [value]):
             if not isinstance(mapping, dict):
                 raise TextError("'<<' merges mappings only", node.start_mark.line)
@@ -165,7 +166,7 @@ def _tagged(node: yaml.ScalarNode) -> object:
             return base64.b64decode("".join(node.value.split()), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
             raise TextError("!!binary is not base64 of text", node.start_mark.line) from None
-    types = {"int": int, "float": (int, float), "bool": bool, "null": type(None)}
+    types: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "null": (type(None),)}
     if tag not in types:
         raise TextError(f"tag {node.tag} is not allowed", node.start_mark.line)
     if not isinstance(value, types[tag]) or (tag != "bool" and isinstance(value, bool)):

@@ -8,7 +8,7 @@ Rules:
 - A message says what is allowed in the API's words; the field is a path such as 'spec.rules[0].name'.
 """
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sized
 from functools import cache, lru_cache
 
 import msgspec
@@ -30,7 +30,7 @@ _NAMES = {
 
 
 @cache
-def decoder(kind: type[Resource]) -> msgspec.json.Decoder:
+def decoder(kind: type[Resource]) -> msgspec.json.Decoder[Resource]:
     return msgspec.json.Decoder(kind)
 
 
@@ -71,7 +71,7 @@ def only_known(value: dict[str, object], kind: type[Resource]) -> bool:
 
 
 @cache
-def _ours(kind: type[Resource]) -> frozenset[str]:
+def _ours(kind: type[msgspec.Struct]) -> frozenset[str]:
     """Return the fields of a kind that gwfast alone writes."""
     return frozenset(field.encode_name for field in msgspec.structs.fields(kind) if field.encode_name[0] == "-")
 
@@ -82,62 +82,82 @@ def _type(kind: type) -> inspect.Type:
 
 
 @cache
-def _fields(kind: type) -> dict[str, inspect.Type]:
-    fields = {field.encode_name: field.type for field in _type(kind).fields if field.encode_name not in _ours(kind)}
+def _fields(kind: type[msgspec.Struct]) -> dict[str, inspect.Type]:
+    fields: dict[str, inspect.Type] = {
+        field.encode_name: field.type for field in _structure(_type(kind)).fields if field.encode_name not in _ours(kind)}
     return fields | {"kind": inspect.StrType()} if issubclass(kind, Resource) else fields
 
 
 @lru_cache(1000)
-def _meant(name: str, kind: type) -> str:
+def _meant(name: str, kind: type[msgspec.Struct]) -> str:
     from difflib import get_close_matches  # rarely needed
     near = get_close_matches(name[:100], [*_fields(kind), *getattr(kind, "others", ())], 1)
     return f", did you mean {near[0]}?" if near else ""
 
 
-def _inner(kind: inspect.Type, container: type) -> inspect.Type | None:
-    """Find the alternative of a type that a mapping or a list can be."""
-    wanted = (inspect.StructType, inspect.DictType) if container is dict else inspect.VarTupleType
-    alternatives = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-    return next((each for each in alternatives if isinstance(each, wanted)), None)
+def _alternatives(kind: inspect.Type | None) -> tuple[inspect.Type, ...]:
+    return kind.types if isinstance(kind, inspect.UnionType) else (kind,) if kind else ()
+
+
+def _mapping(kind: inspect.Type | None) -> inspect.StructType | inspect.DictType | None:
+    """Find the alternative of a type that a mapping can be."""
+    return next((each for each in _alternatives(kind) if isinstance(each, (inspect.StructType, inspect.DictType))), None)
+
+
+def _item(kind: inspect.Type | None) -> inspect.Type | None:
+    """Find the type of the items of a list that is of this type."""
+    return next((each.item_type for each in _alternatives(kind) if isinstance(each, inspect.VarTupleType)), None)
+
+
+def _value(kind: inspect.StructType | inspect.DictType | None, name: str) -> inspect.Type | None:
+    """Find the type of a value in a mapping of this type."""
+    if isinstance(kind, inspect.StructType):
+        return _fields(kind.cls).get(name)
+    return kind.value_type if kind else None
+
+
+def _structure(kind: inspect.Type | None) -> inspect.StructType:
+    found = _mapping(kind)
+    assert isinstance(found, inspect.StructType), kind
+    return found
 
 
 def _pruned(value: object, kind: inspect.Type | None, path: str, findings: list[Finding]) -> object:
-    inner = _inner(kind, type(value)) if kind and isinstance(value, (dict, list)) else None
     if isinstance(value, list):
-        item = inner.item_type if inner else None
+        item = _item(kind)
         return [_pruned(child, item, f"{path}[{index}]", findings) for index, child in enumerate(value)]
     if not isinstance(value, dict):
         if isinstance(kind, inspect.BytesType) and isinstance(value, str):
             return "".join(value.split())  # base64 in Kubernetes may be wrapped
         return value
-    pruned = {}
+    pruned, inner = {}, _mapping(kind)
     for name, child in value.items():
-        at = f"{path}.{name}" if path else name
         if child is None:
             continue
-        if isinstance(inner, inspect.StructType):
-            fields = _fields(inner.cls)
-            if name not in fields:
-                others = getattr(inner.cls, "others", None)
-                if inner.cls.__struct_config__.forbid_unknown_fields or others is not None and name not in others:
-                    findings.append(Finding(at, f"unknown field{_meant(name, inner.cls)}", reason="UnknownField"))
-                continue
-            pruned[name] = _pruned(child, fields[name], at, findings)
+        at = f"{path}.{name}" if path else name
+        if isinstance(inner, inspect.StructType) and name not in _fields(inner.cls):
+            findings += _unknown_field(name, at, inner.cls)
         else:
-            pruned[name] = _pruned(child, inner.value_type if inner else None, at, findings)
+            pruned[name] = _pruned(child, _value(inner, name), at, findings)
     return pruned
+
+
+def _unknown_field(name: str, path: str, kind: type[msgspec.Struct]) -> Iterator[Finding]:
+    others: frozenset[str] | None = getattr(kind, "others", None)
+    if kind.__struct_config__.forbid_unknown_fields or others is not None and name not in others:
+        yield Finding(path, f"unknown field{_meant(name, kind)}", reason="UnknownField")
 
 
 def _explain(error: msgspec.ValidationError, value: object, kind: inspect.Type) -> list[tuple[str, str]]:
     """Say what an error is about: paths in the value, and words. What is missing in one mapping is said at once."""
-    message, place = _PLACE.fullmatch(str(error)).groups()
-    path = (place or "").lstrip(".").replace("[...]", "")
+    said = _PLACE.fullmatch(str(error))
+    message, place = (said[1], said[2] or "") if said else (str(error), "")
+    path = place.lstrip(".").replace("[...]", "")
     given, at = _at(path, value, kind)
-    if message.startswith("Object missing required field"):
-        missing = [field.encode_name for field in _inner(at, dict).fields
-                   if field.required and field.encode_name not in given]
+    if message.startswith("Object missing required field") and isinstance(given, dict):
+        missing = [field.encode_name for field in _structure(at).fields if field.required and field.encode_name not in given]
         return [(f"{path}.{name}" if path else name, "is required") for name in missing]
-    if (place or "").endswith("[...]"):  # a mapping of strings: msgspec does not say which
+    if place.endswith("[...]") and isinstance(given, dict):  # a mapping of strings: msgspec does not say which
         path += next((f".{name}" for name, each in given.items() if not isinstance(each, str)), "")
         given, at = _at(path, value, kind)
     return [(path, _words(message, given, at))]
@@ -146,11 +166,8 @@ def _explain(error: msgspec.ValidationError, value: object, kind: inspect.Type) 
 def _at(path: str, value: object, kind: inspect.Type | None) -> tuple[object, inspect.Type | None]:
     """Find the value at a path and the type that it should have."""
     for container, step in _steps(path, value):
-        kind, value = kind and _inner(kind, type(container)), container[step]
-        if isinstance(kind, inspect.StructType):
-            kind = _fields(kind.cls).get(step)
-        elif kind:
-            kind = kind.item_type if isinstance(container, list) else kind.value_type
+        kind = _item(kind) if isinstance(container, list) else _value(_mapping(kind), str(step))
+        value = _child(container, step)
     return value, kind
 
 
@@ -161,39 +178,45 @@ def _words(message: str, given: object, kind: inspect.Type | None) -> str:
         quote = "; quote it" if match[1].startswith("str") and isinstance(given, (bool, int, float)) else ""
         return f"must be {wanted}, not {_NAMES.get(match[2], match[2])}{quote}"
     if message.startswith("Invalid enum value"):
-        alternatives = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-        allowed = [value for each in alternatives if isinstance(each, inspect.LiteralType) for value in each.values]
+        allowed = [value for each in _alternatives(kind) if isinstance(each, inspect.LiteralType) for value in each.values]
         return f"{shown} is not allowed, must be one of {', '.join(map(str, allowed))}"
     if match := re.fullmatch(r"(?s)Expected `str` matching regex (.*)", message):
         pattern = next((pattern for pattern in WORDS if repr(pattern) == match[1]), None)
         return f"{shown} is not allowed, must be {WORDS[pattern] if pattern else match[1]}"
     if match := re.fullmatch(r"Expected `(\w+)` of length (>=|<=) (\d+)", message):
         unit = {"str": "characters", "array": "items", "object": "entries"}.get(match[1], "bytes")
-        return f"must have at {'least' if match[2] == '>=' else 'most'} {match[3]} {unit}, has {len(given)}"
+        has = len(given) if isinstance(given, Sized) else 0
+        return f"must have at {'least' if match[2] == '>=' else 'most'} {match[3]} {unit}, has {has}"
     if match := re.fullmatch(r"Expected `\w+` (>=|<=) (\d+)(?:\.0)?", message):
         return f"{shown} is not allowed, must be at {'least' if match[1] == '>=' else 'most'} {match[2]}"
     return message[0].lower() + message[1:].replace("`", "")
 
 
-def _steps(path: str, value: object) -> Iterator[tuple[dict | list, str | int]]:
+def _steps(path: str, value: object) -> Iterator[tuple[dict[str, object] | list[object], str | int]]:
     """Yield each container on the way along a path, as far as there is one, and the step taken from it."""
     for name, index in _STEP.findall(path):
         step = name or int(index)
         if not isinstance(value, (dict, list)) or (isinstance(value, dict) and step not in value):
             return
         yield value, step
-        value = value[step]
+        value = _child(value, step)
+
+
+def _child(container: dict[str, object] | list[object], step: str | int) -> object:
+    return container[int(step)] if isinstance(container, list) else container[str(step)]
+
+
+def _written(index: int, gaps: Iterable[int]) -> int:
+    """Give an index in a list from which items were taken out as the index in the list as it was written."""
+    for gap in sorted(gaps):
+        index += gap <= index
+    return index
 
 
 def _original(path: str, value: object, gaps: dict[int, list[int]]) -> str:
     """Give a path in a value from which list items were taken out as the path in the value as it was written."""
-    indices = []
-    for container, step in _steps(path, value):
-        if isinstance(container, list):
-            for gap in sorted(gaps.get(id(container), ())):
-                step += gap <= step
-            indices.append(step)
-    written = iter(indices)
+    written = iter([_written(int(step), gaps.get(id(container), ())) for container, step in _steps(path, value)
+                    if isinstance(container, list)])
     return re.sub(r"\[\d+\]", lambda match: f"[{next(written, match[0][1:-1])}]", path)
 
 
@@ -205,9 +228,8 @@ def _take_out(path: str, value: object, gaps: dict[int, list[int]]) -> bool:
     container, step = steps[-1]
     if isinstance(container, list):
         taken = gaps.setdefault(id(container), [])
-        original = step
-        for gap in sorted(taken):
-            original += gap <= original
-        taken.append(original)
-    del container[step]
+        taken.append(_written(int(step), taken))
+        del container[int(step)]
+    else:
+        del container[str(step)]
     return True

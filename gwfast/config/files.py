@@ -43,7 +43,9 @@ class File:
         self.index = index
         self.explicit = explicit  # named by the user: when it is gone, that is a problem
         self.signature: int | None = None
-        self.forget()
+        self.items: tuple[Item, ...] = ()
+        self.broken = False
+        self.obstacle = ""  # why it cannot be read
 
     @property
     def order(self) -> tuple[int, str]:
@@ -64,7 +66,7 @@ class File:
                 return []
             item = Item(0, findings=((0, Finding("", f"cannot be read: {why}", reason="Unreadable")),))
             self.items, moved, self.obstacle = (item,), [item], why
-            item.line, item.file = 1, self
+            item.line, item.held_by = 1, self
         else:
             moved, self.obstacle = self._parse(data), ""
         self.broken = any(item.broken for item in self.items)
@@ -72,9 +74,7 @@ class File:
 
     def forget(self) -> None:
         """Drop what the file held: it is gone."""
-        self.items: tuple[Item, ...] = ()
-        self.broken = False
-        self.obstacle = ""  # why it cannot be read
+        self.items, self.broken, self.obstacle = (), False, ""
 
     def _data(self) -> bytes:
         if self.path == "-":
@@ -107,8 +107,8 @@ class File:
             now[name] = items
             for item in items:
                 item.document = name
-                if item.line != line + item.offset or item.file is not self:
-                    item.line, item.file = line + item.offset, self
+                if item.line != line + item.offset or item.held_by is not self:
+                    item.line, item.held_by = line + item.offset, self
                     moved.append(item)
         self.items = tuple(item for items in now.values() for item in items)
         return moved

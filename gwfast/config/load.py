@@ -85,7 +85,7 @@ class Loader:
                 stale.append((file, False))
             if not now:
                 blind.add(path)
-        held = Counter()
+        held: Counter[str] = Counter()
         for path, file in self._files.items():
             if path in found:
                 continue
@@ -175,17 +175,17 @@ class Loader:
         """Keep `source` true where text around an unchanged resource moved."""
         if item.resource is not None:
             item.resource.source = Source(item.file.path, item.line)
-            self._store.move(item.key)
+            self._store.move(item.resource.key)
 
     # ---- Resources
 
     def _decide(self, key: m.Key) -> None:
         """Choose which of the items that claim a key is served."""
-        items, current = self._claims.get(key, ()), self._good.get(key)
-        if len(items) == 1 and items[0].resource and current is None and key not in self._rivals and key not in self._held:
-            self._replace(key, items[0], None)  # nearly every key of a first load: as what follows would have it
+        claims, current = self._claims.get(key, ()), self._good.get(key)
+        if len(claims) == 1 and claims[0].resource and current is None and key not in self._rivals and key not in self._held:
+            self._replace(key, claims[0], claims[0].resource, None)  # as what follows would: nearly every key of a first load
             return
-        items = sorted(items, key=lambda item: (item.file.order, item.line))
+        items = sorted(claims, key=lambda item: (item.file.order, item.line))
         self._refused.pop(key, None)
         self._rivals.discard(key)
         if not items:
@@ -199,7 +199,7 @@ class Loader:
         self._claims[key] = tuple(items)
         first = items[0] if items[0].resource or current else next((each for each in items if each.resource), None)
         if first and first.resource and first.resource is not current:
-            self._replace(key, first, current)
+            self._replace(key, first, first.resource, current)
         self._move(first or items[0])
         if len(items) > 1 or key in self._refused:
             self._rivals.add(key)
@@ -208,8 +208,7 @@ class Loader:
         """Find the item that is served; None where none of those that are written is."""
         return next((item for item in self._claims[key] if item.resource and item.resource is self._good.get(key)), None)
 
-    def _replace(self, key: m.Key, item: Item, current: m.Resource | None) -> None:
-        new = item.resource
+    def _replace(self, key: m.Key, item: Item, new: m.Resource, current: m.Resource | None) -> None:
         if current is None:
             new.metadata.generation = max(1, new.metadata.generation)
         elif same(current, new) and new.metadata.generation <= current.metadata.generation:

@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -21,9 +21,21 @@ from gwfast.config import versions
 from gwfast.config.decode import decode, decoder, only_known
 from gwfast.config.findings import Finding
 from gwfast.config.unknown import unknown
+from gwfast.errors import Problem
 
 if TYPE_CHECKING:
     import yaml
+
+
+class Holder(Protocol):
+    """The file that an item stands in."""
+
+    path: str
+
+    @property
+    def order(self) -> tuple[int, str]: ...  # what files sort by
+
+    def problem(self, line: int, finding: Finding, key: m.Key | None, more: str = "") -> Problem: ...
 
 
 class Item(msgspec.Struct):
@@ -41,7 +53,13 @@ class Item(msgspec.Struct):
     digest: int = 0
     document: int = 0  # its digest; kept up to date by the file, with
     line: int = 0
-    file: object = None  # a file holds its items: the one cycle here, so items are tracked by the collector
+    held_by: Holder | None = None  # a file holds its items: the one cycle here, so items are tracked by the collector
+
+    @property
+    def file(self) -> Holder:
+        """The file that it stands in; an object of an API server stands in none, and is not asked."""
+        assert self.held_by is not None
+        return self.held_by
 
     @property
     def broken(self) -> bool:
@@ -140,7 +158,7 @@ def _json_item(raw: bytes, line: int, head: _Head) -> Item:
 
     value = t.json_value(raw)
     version = _lookup(head)
-    if version and not version.convert and only_known(value, version.kind):
+    if version and not version.convert and isinstance(value, dict) and only_known(value, version.kind):
         try:
             resource = decoder(version.kind).decode(raw)
         except msgspec.ValidationError:
@@ -191,7 +209,8 @@ def _odd_object(raw: bytes, version: versions.Version, release: int) -> Item:
 def _shell(raw: bytes, version: versions.Version, item: Item) -> m.Resource | None:
     """Return a route that is wrong as who it is, where it wants to be, and what is wrong; None for what cannot be that."""
     fault = next((finding for _, finding in item.findings if finding.severity == "error"), None)
-    if version.kind not in _ROUTES or version.convert or fault is None:
+    kind = next((each for each in _ROUTES if each is version.kind), None)
+    if kind is None or version.convert or fault is None:
         return None
     try:
         value = msgspec.json.decode(raw)
@@ -200,8 +219,8 @@ def _shell(raw: bytes, version: versions.Version, item: Item) -> m.Resource | No
         refs = msgspec.convert(value["spec"].get("parentRefs") or (), tuple[m.ParentReference, ...])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
         return None
-    spec = version.kind.__annotations__["spec"](parent_refs=refs, rules=())
-    return version.kind(metadata=metadata, spec=spec, fault=(fault.field, fault.message))
+    spec = kind.__annotations__["spec"](parent_refs=refs, rules=())
+    return kind(metadata=metadata, spec=spec, fault=(fault.field, fault.message))
 
 
 def _newer(finding: Finding) -> Finding:
@@ -360,21 +379,10 @@ def _finished(
         return Item(line, key, None, _located(findings, locate), version.finding)
     resource.api_version = _API_VERSIONS[type(resource)]
     resource.status = None
-    complete = _COMPLETE.get(type(resource))
-    if complete:
-        complete(resource)
+    resource.complete()
+    if isinstance(resource, _ROUTES):
+        _share_parts(resource)
     return Item(line, key, resource, _located(findings, locate), version.finding, selection)
-
-
-def _secret(secret: m.Secret) -> None:
-    if secret.string_data:
-        secret.data = secret.data | {name: text.encode() for name, text in secret.string_data.items()}
-        secret.string_data = {}
-
-
-def _namespace(namespace: m.Namespace) -> None:
-    """Every namespace carries its name as a label (kubernetes.io/metadata.name)."""
-    namespace.metadata.labels = namespace.metadata.labels | {"kubernetes.io/metadata.name": namespace.metadata.name}
 
 
 class _Shared(dict):
@@ -396,7 +404,7 @@ def _share(struct: msgspec.Struct, name: str) -> None:
         force_setattr(struct, name, _shared[value])
 
 
-def _route(route: m.HTTPRoute | m.GRPCRoute | m.TLSRoute | m.TCPRoute | m.UDPRoute) -> None:
+def _share_parts(route: m.Route) -> None:
     _share(route.spec, "parent_refs")
     for rule in route.spec.rules:
         _share(rule, "backend_refs")
@@ -411,7 +419,5 @@ def _route(route: m.HTTPRoute | m.GRPCRoute | m.TLSRoute | m.TCPRoute | m.UDPRou
 
 
 _MATCHING = (m.HTTPRouteRule, m.GRPCRouteRule)  # the rules that have matches and filters
-_ROUTES = (m.HTTPRoute, m.GRPCRoute, m.TLSRoute, m.TCPRoute, m.UDPRoute)
+_ROUTES: tuple[type[m.Route], ...] = get_args(m.Route)
 _API_VERSIONS = {kind: f"{group}/{kind.version}".lstrip("/") for (group, _), kind in m.KINDS.items()}
-_COMPLETE = {m.Secret: _secret, m.Namespace: _namespace, m.Service: versions.app_protocol}
-_COMPLETE |= dict.fromkeys(_ROUTES, _route)

@@ -28,7 +28,7 @@ class Store:
         self.written: dict[m.Key, m.Resource] = {}
         self.served: dict[m.Key, m.Resource] = {}
         self._selections: dict[m.Key, versions.Selection] = {}
-        self._attached: dict[m.Key, tuple[m.Resource, m.Resource]] = {}  # old routes: as written, with parentRefs
+        self._attached: dict[m.Key, tuple[m.Resource, m.Route]] = {}  # old routes: as written, with parentRefs
         self._touched: set[m.Key] = set()
 
     def put(self, key: m.Key, resource: m.Resource, selection: versions.Selection | None = None) -> None:
@@ -57,7 +57,9 @@ class Store:
         if self._selections or self._attached:
             now |= {key: self.written.get(key) for key in self._attached} | self._old_routes()
         self._touched = set()
-        added, changed, removed = set(), set(), set()
+        added: set[m.Key] = set()
+        changed: set[m.Key] = set()
+        removed: set[m.Key] = set()
         for key, resource in now.items():
             before = self.served.get(key)
             if resource is None:
@@ -68,18 +70,22 @@ class Store:
                 (changed if before else added).add(key)
         return Changes(frozenset(added), frozenset(changed), frozenset(removed))
 
-    def _old_routes(self) -> dict[m.Key, m.Resource]:
+    def _old_routes(self) -> dict[m.Key, m.Route]:
         """Give routes of networking.x-k8s.io the parentRefs of the Gateways that select them."""
         routes = {}
         for key, refs in versions.attached(self.written, self._selections).items():
             written = self.written[key]
-            known, resource = self._attached.get(key, (None, None))
-            if known is not written or resource.spec.parent_refs != refs:
-                spec = msgspec.structs.replace(written.spec, parent_refs=refs)
-                resource = msgspec.structs.replace(written, spec=spec)
-            routes[key] = (written, resource)
+            known, served = self._attached.get(key, (None, None))
+            if isinstance(written, m.Route) and (known is not written or served is None or served.spec.parent_refs != refs):
+                served = _with_parents(written, refs)
+            if served is not None:
+                routes[key] = (written, served)
         self._attached = routes
-        return {key: resource for key, (_, resource) in routes.items()}
+        return {key: served for key, (_, served) in routes.items()}
+
+
+def _with_parents(route: m.Route, refs: tuple[m.ParentReference, ...]) -> m.Route:
+    return msgspec.structs.replace(route, spec=msgspec.structs.replace(route.spec, parent_refs=refs))
 
 
 def content(resource: m.Resource) -> tuple:

@@ -20,7 +20,6 @@ from gwfast.config.model import NEWEST
 
 Value = dict[str, Any]
 OLD_GROUP = "networking.x-k8s.io"
-APP_PROTOCOL = "networking.x-k8s.io/app-protocol"
 
 
 class RouteSelection(msgspec.Struct, frozen=True, gc=False):
@@ -282,17 +281,6 @@ def _listener_set(value: Value, findings: list[Finding]) -> None:
     for listener in _mappings(value, "spec", "listeners"):
         if not listener.get("port") and listener.get("protocol") in defaults:
             listener["port"] = defaults[listener["protocol"]]
-
-
-def app_protocol(service: m.Service) -> None:
-    """Apply the old annotation for a Service's protocol to the ports that have no appProtocol."""
-    protocol = service.metadata.annotations.get(APP_PROTOCOL)
-    if protocol:
-        ports = tuple(
-            port if port.app_protocol else msgspec.structs.replace(port, app_protocol=protocol)
-            for port in service.spec.ports
-        )
-        service.spec = msgspec.structs.replace(service.spec, ports=ports)
 
 
 # ---- The table

@@ -78,6 +78,7 @@ from gwfast.config.model.x_telemetry_policy import (
     ParentBasedSampling, TelemetryAttribute, TracingConfig, TracingProvider, XTelemetryPolicy, XTelemetryPolicySpec,
 )
 
+Route = HTTPRoute | GRPCRoute | TLSRoute | TCPRoute | UDPRoute
 KINDS: dict[tuple[str, str], type[Resource]] = {
     (kind.group, kind.kind): kind
     for kind in (

@@ -11,6 +11,10 @@ class Namespace(CoreResource, kw_only=True):
     namespaced: ClassVar[bool] = False
     others: ClassVar[frozenset[str]] = words("spec")
 
+    def complete(self) -> None:
+        """Give the namespace its name as a label, which every namespace carries."""
+        self.metadata.labels = self.metadata.labels | {"kubernetes.io/metadata.name": self.metadata.name}
+
 
 class Secret(CoreResource, kw_only=True):
     """`data` is decoded from base64 and holds `stringData` too."""
@@ -20,6 +24,12 @@ class Secret(CoreResource, kw_only=True):
     type: str = "Opaque"
     data: dict[str, bytes] = field(default_factory=dict)
     string_data: dict[str, str] = field(default_factory=lambda: NO_LABELS)
+
+    def complete(self) -> None:
+        """Move `stringData` into `data`."""
+        if self.string_data:
+            self.data = self.data | {name: text.encode() for name, text in self.string_data.items()}
+            self.string_data = {}
 
 
 class ConfigMap(CoreResource, kw_only=True):

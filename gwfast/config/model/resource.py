@@ -98,6 +98,9 @@ class Resource(
         or 0, where nothing shall be wrong that any release let in."""
         return ()
 
+    def complete(self) -> None:
+        """Add what an API server adds to a valid resource when it stores it."""
+
     def validate_update(self, old: Self) -> Findings:
         """Yield what is wrong with this as a change of an existing resource."""
         return ()

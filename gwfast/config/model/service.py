@@ -3,10 +3,13 @@ import re
 from typing import ClassVar, Literal
 
 from msgspec import field
+from msgspec.structs import replace
 
 from gwfast.config.findings import Finding, Findings
 from gwfast.config.model.resource import NEWEST, NO_LABELS, CoreResource, OpenType, words
 from gwfast.config.scalars import Port
+
+APP_PROTOCOL = "networking.x-k8s.io/app-protocol"  # of a Service, in the first releases of the Gateway API
 
 
 class ServicePort(OpenType, kw_only=True, frozen=True):
@@ -35,6 +38,12 @@ class ServiceSpec(OpenType, kw_only=True, frozen=True):
 class Service(CoreResource, kw_only=True):
     kind: ClassVar[str] = "Service"
     spec: ServiceSpec = ServiceSpec()
+
+    def complete(self) -> None:
+        """Give the ports that have no appProtocol the one of the annotation that came before it."""
+        if protocol := self.metadata.annotations.get(APP_PROTOCOL):
+            ports = tuple([port if port.app_protocol else replace(port, app_protocol=protocol) for port in self.spec.ports])
+            self.spec = replace(self.spec, ports=ports)
 
     def validate(self, version: str = "v1", release: int = NEWEST) -> Findings:
         """A targetPort that is a string is the name of a container's port, never a number."""
