@@ -173,9 +173,9 @@ class Loader:
 
     def _move(self, item: Item) -> None:
         """Keep `source` true where text around an unchanged resource moved."""
-        if item.resource is not None:
+        if item.resource is not None and item.key is not None:
             item.resource.source = Source(item.file.path, item.line)
-            self._store.move(item.resource.key)
+            self._store.move(item.key)
 
     # ---- Resources
 

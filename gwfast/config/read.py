@@ -399,23 +399,20 @@ class _Shared(dict):
 _shared = _Shared()
 
 
-def _share(struct: msgspec.Struct, name: str) -> None:
-    if value := getattr(struct, name, ()):
-        force_setattr(struct, name, _shared[value])
-
-
 def _share_parts(route: m.Route) -> None:
-    _share(route.spec, "parent_refs")
+    """Let a route's lists be those of other routes, where they are equal."""
+    force_setattr(route.spec, "parent_refs", _shared[route.spec.parent_refs])
     for rule in route.spec.rules:
-        _share(rule, "backend_refs")
+        force_setattr(rule, "backend_refs", _shared[rule.backend_refs])
         if not isinstance(rule, _MATCHING):
             continue
         if rule.filters:
-            _share(rule, "filters")
+            force_setattr(rule, "filters", _shared[rule.filters])
         for match in rule.matches:
             if match.headers:
-                _share(match, "headers")
-            _share(match, "query_params")
+                force_setattr(match, "headers", _shared[match.headers])
+            if isinstance(match, m.HTTPRouteMatch) and match.query_params:
+                force_setattr(match, "query_params", _shared[match.query_params])
 
 
 _MATCHING = (m.HTTPRouteRule, m.GRPCRouteRule)  # the rules that have matches and filters
