@@ -36,8 +36,8 @@ LOOKUP_THREADS = "16"  # of libuv, which resolves names in them; its default is 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal ends it."""
-    from gwfast import heap
-    heap.share()
+    from gwfast import linux
+    linux.share_heap()
     options = serve_options(arguments)
     check_paths(options.paths, options.kubernetes, options.controller)
     where = None
@@ -146,12 +146,12 @@ def controller(arguments: argparse.Namespace) -> int:
 
     import uvloop
 
-    from gwfast import heap
+    from gwfast import linux
     from gwfast.controller import link, run as running
     from gwfast.kubernetes import kubeconfig
     from gwfast.observe.log import Log
     from gwfast.serve import start
-    heap.share()
+    linux.share_heap()
     given, cluster, lease = (take(arguments, table) for table in (CONTROLLER, CLUSTER, ELECTION))
     for name in ("url", "image"):
         if not given[name]:

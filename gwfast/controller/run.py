@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 from msgspec.structs import replace
 
-from gwfast import __version__, heap
+from gwfast import __version__, linux
 from gwfast.config.model import Key
 from gwfast.config.quarantine import NOBODYS, Quarantine, Resources
 from gwfast import parameters
@@ -471,7 +471,7 @@ def _collect() -> None:
     """Find cycles in what is new: what was there the last time stays. What rounds needed goes back."""
     gc.collect()
     gc.freeze()
-    heap.trim()
+    linux.trim_heap()
 
 
 def identity(server: str, port: int) -> str:

@@ -5,6 +5,7 @@ never blocks: what the socket does not take waits in memory. The end of the othe
 Who receives descriptors owns them; who sends them keeps its own.
 """
 import os
+import signal
 import socket
 from array import array
 from collections import deque
@@ -14,6 +15,7 @@ import msgspec
 from gwfast.serve.options import EngineOptions
 
 PACKET = 64 * 1024
+DUMP = signal.SIGURG  # writes a worker's stack: what nobody handles is ignored, so it harms no process that has not said so yet
 _ROOM = socket.CMSG_SPACE(8 * array("i").itemsize)  # for descriptors beside a packet
 
 

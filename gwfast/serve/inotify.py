@@ -1,11 +1,12 @@
-"""inotify(7), what the watcher needs of it: the C library's three calls and the layout of an event.
+"""inotify(7), what the watcher needs of it: its queue and the layout of an event.
 
     struct inotify_event    int wd | u32 mask | u32 cookie | u32 len | char name[len], padded with zeros
 """
-import ctypes
 import os
 import struct
 from typing import NamedTuple
+
+from gwfast import linux
 
 MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x40, 0x80, 0x100, 0x200
 ATTRIB, CLOSE_WRITE = 0x4, 0x8
@@ -27,15 +28,14 @@ class INotify:
     """One queue of events. OSError from whatever the kernel refuses."""
 
     def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._fd = self._call(self._libc.inotify_init1, os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fd = linux.inotify_init(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def fileno(self) -> int:
         return self._fd
 
     def add_watch(self, path: str, mask: int) -> int:
         """Watch a path, or change what is watched of it; return its watch."""
-        return self._call(self._libc.inotify_add_watch, self._fd, os.fsencode(path), ctypes.c_uint32(mask))
+        return linux.inotify_add_watch(self._fd, os.fsencode(path), mask)
 
     def read(self) -> list[Event]:
         """Return the events that have come."""
@@ -53,11 +53,3 @@ class INotify:
 
     def close(self) -> None:
         os.close(self._fd)
-
-    @staticmethod
-    def _call(function, *arguments) -> int:
-        result = function(*arguments)
-        if result < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-        return result

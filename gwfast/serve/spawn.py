@@ -6,11 +6,10 @@
     another()   without a fork server: by now nothing here can fork cleanly, so it has an interpreter of its own
 
 Both give a Process: a child of this process, and our end of its control socket. Who forks for the fork server ends at once, and
-its child becomes ours (PR_SET_CHILD_SUBREAPER), so that we are told how it ends. A fork server that stays costs some 3 MiB;
+its child becomes ours (linux.adopt_orphans), so that we are told how it ends. A fork server that stays costs some 3 MiB;
 that is for gateways that have ticket keys to share.
 """
 import contextlib
-import ctypes
 import errno
 import gc
 import os
@@ -24,11 +23,11 @@ import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
+from gwfast import linux
 from gwfast.observe import sink
 from gwfast.serve import worker
 from gwfast.serve.control import pair
 
-PR_SET_CHILD_SUBREAPER = 36
 PATIENCE = 1.0  # seconds for a fork; then the fork server counts as gone
 
 
@@ -43,7 +42,7 @@ class ForkServer:
     """Where workers are forked, to its end with this process."""
 
     def __init__(self) -> None:
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+        linux.adopt_orphans()
         gc.collect()
         gc.freeze()  # what all of them share stays untouched by everybody's collector
         self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -95,11 +94,11 @@ def another() -> Process:
 
 def _nurse(end: socket.socket) -> None:
     """Be the fork server: fork a worker for each control socket that comes, say its process id; until the supervisor is gone."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(worker.PR_SET_PDEATHSIG, signal.SIGTERM)
-    libc.prctl(worker.PR_SET_NAME, b"gwfast-forker")
+    linux.end_with_parent(signal.SIGTERM)
+    linux.name_process(b"gwfast-forker")
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
+    linux.forget_files()
     while True:
         data, descriptors, _, _ = socket.recv_fds(end, 1, 1)
         if not data:

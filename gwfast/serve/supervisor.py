@@ -26,7 +26,7 @@ from collections.abc import Iterator, Set
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gwfast import __version__, heap
+from gwfast import __version__, linux
 
 from gwfast.engine import counters
 from gwfast.config.source import Source
@@ -229,6 +229,7 @@ class Supervisor:
                     waiter.set_result(None)
             if not self._collected:
                 self._collect()
+                linux.forget_files()
                 self.background.be_nice()  # until now there was no traffic to be nice to
 
     def _collect(self) -> None:
@@ -241,7 +242,7 @@ class Supervisor:
             gc.collect()
         if self._collected != self._changes:
             gc.freeze()
-            heap.trim()
+            linux.trim_heap()
         self._collected = self._changes
         self._loop.call_later(COLLECT, self._collect)
 

@@ -26,14 +26,15 @@ from gwfast import limits
 from gwfast.engine.counters import Pulse
 from gwfast.observe.log import Log
 from gwfast.observe.metrics import Stats
-from gwfast.serve import worker
+from gwfast.serve import control
 
 EVERY = 0.25  # seconds between two looks
 CALM = 0.5  # the same while every worker turns; longer than an idle one takes for that (worker.REST)
 RAN = 0.03  # seconds on a CPU after which a loop has turned, however much there was to do
 DUMP_WAIT = 0.2  # seconds until it is there
 STACK_BYTES = 8192
-LOOP = f'  File "{worker.__file__}"'  # whose frames, and those above, are the same in every stack
+WORKER = os.path.join(os.path.dirname(__file__), "worker.py")
+LOOP = f'  File "{WORKER}"'  # whose frames, and those above, are the same in every stack
 STATES = {"R": "running", "S": "waiting", "D": "waiting for a device", "T": "stopped", "t": "in a debugger"}
 
 
@@ -151,7 +152,7 @@ class Watchdog:
             facts["filter"] = running[0] or "one beyond those that are counted"
             facts["in"] = "load" if running[1] else "request"
         with contextlib.suppress(ProcessLookupError):
-            os.kill(member.pid, worker.DUMP)
+            os.kill(member.pid, control.DUMP)
         self._loop.call_later(DUMP_WAIT, self._tell, member, facts)
 
     def _tell(self, member, facts: dict) -> None:

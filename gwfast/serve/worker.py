@@ -7,7 +7,6 @@ control socket; everything else comes over it. Rules:
 - the terminal's signals are the supervisor's business, TERM alone drains.
 """
 import asyncio
-import ctypes
 import faulthandler
 import gc
 import os
@@ -18,10 +17,11 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from gwfast import limits
+from gwfast import limits, linux
 from gwfast.engine.engine import Engine
 from gwfast.observe import sink
 from gwfast.serve.control import (
+    DUMP,
     Abort,
     Applied,
     Channel,
@@ -46,9 +46,6 @@ if TYPE_CHECKING:  # both are imported when they are needed
 TICK = 0.1  # seconds between two looks at the engine's timers
 REST = 0.4  # the same while there is nothing to look at: the supervisor wants to see that the loop turns (watchdog.CALM)
 TOLD_MOST = 8192  # characters of a message: it has to fit a packet
-DUMP = signal.SIGURG  # writes the stack: what nobody handles is ignored, so it harms no process that has not said so yet
-PR_SET_PDEATHSIG = 1
-PR_SET_NAME = 15
 
 
 class Worker:
@@ -120,6 +117,7 @@ class Worker:
         self._timer = self._loop.call_later(TICK, self._tick)
         gc.collect()
         gc.freeze()
+        linux.forget_files()
         self._channel.send(Ready())
 
     def _secured(self, credentials: list[int]):
@@ -191,9 +189,8 @@ class Worker:
 
 def main(end: socket.socket) -> None:
     """Serve until told to end."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    libc.prctl(PR_SET_NAME, b"gwfast-worker")
+    linux.end_with_parent(signal.SIGTERM)
+    linux.name_process(b"gwfast-worker")
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     loop = uvloop.new_event_loop()

@@ -8,7 +8,7 @@ PACKAGE = ROOT / "gwfast"
 
 # From the bottom up; a module may import from its own layer and from those below it.
 LAYERS = [
-    r"gwfast|backoff|collector|crowd|errors|filters|grammar|heap|identity|limits|lines|sendable|sharing",
+    r"gwfast|backoff|collector|crowd|errors|filters|grammar|identity|limits|lines|linux|sendable|sharing",
     r"config(\..*)?",
     r"graph(\..*)?",
     r"plan(\.(?!image).*)?",

@@ -24,7 +24,7 @@ print(*(each for each in sys.modules if each in {0!r}))
 print(*{{line.split("/")[-1].split(".")[0] for line in open("/proc/self/maps") if "libssl" in line or "libcrypto" in line}})
 """
 SECOND_OPENSSL = ("ssl", "_ssl", "_hashlib")
-NEVER = (*SECOND_OPENSSL, "shutil", "bz2", "lzma", "http.client", "tempfile", "difflib")
+NEVER = (*SECOND_OPENSSL, "shutil", "bz2", "lzma", "http.client", "tempfile", "difflib", "ctypes")
 
 
 def told(code: str) -> list[list[str]]:
