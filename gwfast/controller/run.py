@@ -57,6 +57,7 @@ from gwfast.observe import processes
 from gwfast.observe.admin import Admin
 from gwfast.observe.h11_server import Answer
 from gwfast.observe.log import Log
+from gwfast.observe.families import CONTROLLER
 from gwfast.observe.metrics import text_of
 from gwfast.plan import regex
 from gwfast.serve.background import BackgroundThread
@@ -439,32 +440,24 @@ class Controller:
     async def _metrics(self) -> Answer:
         peers, stats = self._server.peers, self.stats
         found = [
-            ("ready", "gauge", "Whether data planes can be told what to serve.", float(not self.unready)),
-            ("leader", "gauge", "Whether this replica writes.", float(self._election.leads)),
-            ("data_planes", "gauge", "Data planes that listen here.", len(peers)),
-            ("data_planes_refused_total", "counter", "Requests for a stream that got none.", self._server.refused),
-            ("data_planes_lines_total", "counter", "Lines that data planes were told: objects, and others.",
-             self._server.lines),
-            ("data_planes_bytes_total", "counter", "Bytes of these lines, before TLS.", self._server.bytes),
-            ("gateways", "gauge", "Gateways of this controller's classes.", len(self._graph.gateways) if self._graph else 0),
-            ("routes", "gauge", "Routes.", len(self._graph.routes) if self._graph else 0),
-            ("objects_written_total", "counter", "Objects of data planes that were written.", self._provisioner.writes),
-            ("status_writes_total", "counter", "Statuses of objects that were written.", stats.writes),
-            ("status_failures_total", "counter", "Writes of statuses that failed.", stats.failures),
-            ("status_waiting", "gauge", "Objects whose status waits to be compared or written.", stats.waiting),
-            ("rounds_failed_total", "counter", "Changes that made no graph.", self._rounds_failed),
-            ("controller_bugs_total", "counter", "Errors that should not happen; the log has their tracebacks.", self._bugs),
+            ("ready", float(not self.unready)),
+            ("leader", float(self._election.leads)),
+            ("data_planes", len(peers)),
+            ("data_planes_refused_total", self._server.refused),
+            ("data_planes_lines_total", self._server.lines),
+            ("data_planes_bytes_total", self._server.bytes),
+            ("gateways", len(self._graph.gateways) if self._graph else 0),
+            ("routes", len(self._graph.routes) if self._graph else 0),
+            ("objects_written_total", self._provisioner.writes),
+            ("status_writes_total", stats.writes),
+            ("status_failures_total", stats.failures),
+            ("status_waiting", stats.waiting),
+            ("rounds_failed_total", self._rounds_failed),
+            ("controller_bugs_total", self._bugs),
         ]
-        text = "".join(f"# HELP gwfast_{name} {words}\n# TYPE gwfast_{name} {kind}\ngwfast_{name} {value:g}\n"
-                       for name, kind, words, value in found)
-        return Answer(200, (text + text_of(self._source.metrics()) + _process()).encode(), CONTENT_TYPE)
-
-
-def _process() -> str:
-    one = processes.read({"controller": os.getpid()}).get("controller")
-    if one is None:
-        return ""
-    return "".join(f"process_{name} {value:g}\n" for name, value in msgspec.structs.asdict(one).items())
+        text = text_of(((name, [("", float(value))]) for name, value in found), described=CONTROLLER)
+        text += text_of(self._source.metrics(), processes.read({"controller": os.getpid()}))
+        return Answer(200, text.encode(), CONTENT_TYPE)
 
 
 def _collect() -> None:

@@ -284,9 +284,9 @@ class Answers:
             problems.append(wire.Problem(message=why, gateway=f"{gateway.namespace}/{gateway.name}", resource=identity))
         self._source.serves(problems)
 
-    def metrics(self) -> Iterable[tuple[str, str, str, float]]:
-        """Return name, type, help and value of what is counted."""
-        return [("controller_connected", "gauge", "Whether the controller is followed.", float(self._source.linked))]
+    def metrics(self) -> Iterable[tuple[str, float]]:
+        """Return name and value of what is counted."""
+        return [("controller_connected", float(self._source.linked))]
 
     async def close(self) -> None:
         """End: this data plane drains, and does not count any more."""

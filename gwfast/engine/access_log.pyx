@@ -170,36 +170,36 @@ cdef class AccessLog:
         put(out, self.loop.stamp, 19)
         thousandths(out, (self.loop.now_us + self.loop.wall_us) // 1000 % 1000)
         say(out, b'Z"')
-        member(out, "client", record.client)
-        member(out, "method", record.method)
-        member(out, "host", record.host)
-        member(out, "target", record.target)
+        member(out, "client", record.client)                   # the client's address; of a trusted proxy, the one that it names
+        member(out, "method", record.method)                   # the method
+        member(out, "host", record.host)                       # the Host, or the name in the ClientHello
+        member(out, "target", record.target)                   # the path and query, as the client sent them
         if record.method.n:
             say(out, b',"protocol":"HTTP/2.0"' if record.minor == 2 else b',"protocol":"HTTP/1.1"' if record.minor
                 else b',"protocol":"HTTP/1.0"')
-        number(out, "status", record.status)
+        number(out, "status", record.status)                   # the status that the client got; 0: none
         say(out, b',"flags":"')
         say(out, record.flags)
         say(out, b'"')
-        word(out, "reason", record.reason)
-        millis(out, "duration_ms", record.duration_us)
+        word(out, "reason", record.reason)                     # why it is a bad_request
+        millis(out, "duration_ms", record.duration_us)         # from the first byte of the request to the end of its response
         if record.upstream_us:
-            millis(out, "upstream_ms", record.upstream_us)
-        number(out, "bytes_in", record.bytes_in)
-        number(out, "bytes_out", record.bytes_out)
-        member(out, "listener", record.listener)
+            millis(out, "upstream_ms", record.upstream_us)     # the same until the head of the backend's response
+        number(out, "bytes_in", record.bytes_in)               # bytes of the request's body
+        number(out, "bytes_out", record.bytes_out)             # bytes of the response's body
+        member(out, "listener", record.listener)               # the listener: namespace/Gateway/name
         if record.route.n:
-            member(out, "route", record.route)
-            number(out, "rule", record.rule)
-        member(out, "backend", record.backend)
-        member(out, "endpoint", record.endpoint)
+            member(out, "route", record.route)                 # the route: kind/namespace/name
+            number(out, "rule", record.rule)                   # the number of the rule in its route, from 0
+        member(out, "backend", record.backend)                 # the backend that was chosen
+        member(out, "endpoint", record.endpoint)               # the address and port that the request went to
         if record.attempts > 1:
-            number(out, "attempts", record.attempts)
-        member(out, "request_id", record.request_id)
-        member(out, "referer", record.referer)
-        member(out, "user_agent", record.agent)
-        word(out, "tls_version", record.tls_version)
-        word(out, "tls_cipher", record.tls_cipher)
+            number(out, "attempts", record.attempts)           # how many endpoints were tried, where it was more than one
+        member(out, "request_id", record.request_id)           # X-Request-ID of the request
+        member(out, "referer", record.referer)                 # Referer of the request
+        member(out, "user_agent", record.agent)                # User-Agent of the request
+        word(out, "tls_version", record.tls_version)           # the version of the client's TLS
+        word(out, "tls_cipher", record.tls_cipher)             # the cipher of the client's TLS
         say(out, b"}")
 
     cdef void common(self, Out *out, const Record *record) noexcept:

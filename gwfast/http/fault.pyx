@@ -1,55 +1,55 @@
-"""The failure table (see fault.pxd)."""
+"""The failure table (see fault.pxd). What stands behind a row is what docs/ says of its word."""
 from gwfast.http.head cimport BAD_EXPECTATION, BAD_FIELDS_LARGE, BAD_METHOD, BAD_TARGET_LONG, BAD_VERSION, WHYS
 
 cdef extern from * nogil:
     """
     static const struct { unsigned short status; const char *word; } gwfast_faults[] = {
-        {200, "-"},
-        {400, "bad_request"},
-        {414, "target_too_long"},
-        {431, "fields_too_large"},
-        {505, "version"},
-        {405, "method"},
-        {417, "expectation"},
-        {408, "head_timeout"},
-        {408, "body_timeout"},
-        {400, "bad_body"},
-        {0, "client_gone"},
-        {0, "send_timeout"},
-        {404, "no_route"},
-        {400, "ambiguous_path"},
-        {500, "invalid_backend"},
-        {500, "filter"},
-        {503, "no_endpoint"},
-        {503, "connect_failed"},
-        {503, "connect_timeout"},
-        {502, "upstream_reset"},
-        {502, "upstream_malformed"},
-        {504, "upstream_timeout"},
-        {0, "upstream_cut"},
-        {0, "proxy_header"},
-        {500, "internal"},
-        {503, "draining"},
-        {421, "misdirected"},
-        {0, "tls_hello"},
-        {0, "tls_handshake"},
-        {0, "idle"},
-        {502, "upstream_tls"},
-        {502, "upstream_tls_name"},
-        {502, "upstream_tls_expired"},
-        {502, "upstream_tls_untrusted"},
-        {504, "request_timeout"},
-        {403, "denied"},
-        {403, "authorizer_failed"},
-        {413, "body_too_large"},
-        {500, "extension"},
-        {503, "retry_budget"},
-        {503, "queue_full"},
-        {503, "queue_timeout"},
-        {0, "stream_idle"},
-        {400, "bad_chunk"},
-        {400, "bad_trailer"},
-        {0, "upstream_trailers_too_large"},
+        {200, "-"},                           /* Nothing went wrong. */
+        {400, "bad_request"},                 /* The request is not valid HTTP; `reason` says why. */
+        {414, "target_too_long"},             /* The request line is longer than `--max-field-bytes`. */
+        {431, "fields_too_large"},            /* The head is beyond `--max-header-bytes`, `--max-fields` and the like. */
+        {505, "version"},                     /* The version of HTTP is not served. */
+        {405, "method"},                      /* The method is not served, as CONNECT is not. */
+        {417, "expectation"},                 /* The request has an Expect field that is not `100-continue`. */
+        {408, "head_timeout"},                /* The head was not whole within `--head-timeout`. */
+        {408, "body_timeout"},                /* The next part of the body did not come within `--body-timeout`. */
+        {400, "bad_body"},                    /* The body has another length than the head says. */
+        {0, "client_gone"},                   /* The client went away before it had its response. */
+        {0, "send_timeout"},                  /* The client took nothing for `--send-timeout`. */
+        {404, "no_route"},                    /* No rule matches the request. */
+        {400, "ambiguous_path"},              /* The path leads to another rule when %2F is read as a slash. */
+        {500, "invalid_backend"},             /* The rule has no backend that is valid: a reference does not resolve. */
+        {500, "filter"},                      /* A filter of the rule cannot be carried out. */
+        {503, "no_endpoint"},                 /* The backend has no endpoint. */
+        {503, "connect_failed"},              /* No endpoint of the backend could be connected to. */
+        {503, "connect_timeout"},             /* No connection to the backend was open within `--connect-timeout`. */
+        {502, "upstream_reset"},              /* The backend closed the connection before its response began. */
+        {502, "upstream_malformed"},          /* The response of the backend is not valid HTTP, or its head is too large. */
+        {504, "upstream_timeout"},            /* The response of the backend did not begin in time. */
+        {0, "upstream_cut"},                  /* The response of the backend ended before it was whole. */
+        {0, "proxy_header"},                  /* The connection does not begin with a header of the PROXY protocol. */
+        {500, "internal"},                    /* A bug of gwfast ended the request. */
+        {503, "draining"},                    /* The gateway ends, and took no more requests. */
+        {421, "misdirected"},                 /* The host belongs to another listener than the connection's TLS. */
+        {0, "tls_hello"},                     /* The connection did not begin with a TLS ClientHello that a listener can take. */
+        {0, "tls_handshake"},                 /* The TLS handshake with the client failed. */
+        {0, "idle"},                          /* The connection was idle for too long. */
+        {502, "upstream_tls"},                /* The TLS handshake with the backend failed. */
+        {502, "upstream_tls_name"},           /* The certificate of the backend has another name than is asked for. */
+        {502, "upstream_tls_expired"},        /* The certificate of the backend has expired, or is not valid yet. */
+        {502, "upstream_tls_untrusted"},      /* No authority of the BackendTLSPolicy signed the certificate of the backend. */
+        {504, "request_timeout"},             /* The request took longer than `timeouts.request` of its rule. */
+        {403, "denied"},                      /* An authorizer denied the request. */
+        {403, "authorizer_failed"},           /* The authorizer could not be asked, or its answer could not be used. */
+        {413, "body_too_large"},              /* The body is larger than an authorizer or a filter in Python may read. */
+        {500, "extension"},                   /* A filter in Python failed. */
+        {503, "retry_budget"},                /* The request was not tried again, because the budget of retries was used up. */
+        {503, "queue_full"},                  /* Too many requests wait for an endpoint of the backend already. */
+        {503, "queue_timeout"},               /* No endpoint took the request within `pendingTimeout`. */
+        {0, "stream_idle"},                   /* The response had begun, and no byte moved for `--stream-idle-timeout`. */
+        {400, "bad_chunk"},                   /* A chunk of the request's body is not valid. */
+        {400, "bad_trailer"},                 /* The trailers of the request are not valid. */
+        {0, "upstream_trailers_too_large"},   /* The trailers of the backend are larger than a head may be. */
     };
     static const char *const gwfast_whys[] = {      /* by Why */
         0, "bad_line_end", "bad_method", "bad_target", "bad_version", "bad_header_name", "bad_header_value", "folded_header",

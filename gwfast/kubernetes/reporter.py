@@ -113,17 +113,17 @@ class Reporter:
             self._maker.follow(graph)
         self._say()
 
-    def metrics(self) -> list[tuple[str, str, str, float]]:
-        """Return name, type, help and value of what is counted."""
+    def metrics(self) -> list[tuple[str, float]]:
+        """Return name and value of what is counted."""
         stats = self.stats
         return [
-            ("leader", "gauge", "Whether this replica writes status: 1, and 0 where another one does.", int(self.leads)),
-            ("status_writes_total", "counter", "Statuses of objects that were written.", stats.writes),
-            ("status_write_seconds_total", "counter", "Seconds that writing them took, all together.", round(stats.seconds, 6)),
-            ("status_conflicts_total", "counter", "Writes that were made again because the object had changed.", stats.conflicts),
-            ("status_failures_total", "counter", "Writes of statuses that failed.", stats.failures),
-            ("status_undone_total", "counter", "Statuses that were written again because somebody undid them.", stats.undone),
-            ("status_waiting", "gauge", "Objects whose status waits to be compared or written.", stats.waiting),
+            ("leader", int(self.leads)),
+            ("status_writes_total", stats.writes),
+            ("status_write_seconds_total", round(stats.seconds, 6)),
+            ("status_conflicts_total", stats.conflicts),
+            ("status_failures_total", stats.failures),
+            ("status_undone_total", stats.undone),
+            ("status_waiting", stats.waiting),
         ]
 
     async def close(self) -> None:

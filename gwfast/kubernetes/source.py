@@ -160,24 +160,16 @@ class KubernetesSource:
         rows = [(f'{{group="{kind.group}",kind="{kind.name}"}}', reflectors, size)
                 for kind, reflectors, size in sorted(lists, key=lambda one: one[0].names)]
         return [
-            ("kubernetes_up", "gauge", "Whether the API server answered the last time: 1 or 0.",
-             [("", int(self._client.reached))]),
-            ("kubernetes_requests_total", "counter", "Answers of the API server, those to watches too, by method and status.",
-             answers),
-            ("kubernetes_unanswered_total", "counter", "Requests and watches that the API server did not answer.",
-             [("", self._client.unanswered)]),
-            ("kubernetes_bugs_total", "counter", "Objects that could not be read for a bug; the log has their tracebacks.",
-             [("", self._bugs)]),
-            ("kubernetes_objects", "gauge", "Objects of a kind; Secrets and ConfigMaps: those that are referred to.",
-             [(labels, size) for labels, _, size in rows]),
-            ("kubernetes_watching", "gauge", "Whether a kind is watched: 1, and 0 while it is listed, cannot be had or may not.",
-             [(labels, int(all(each.state == "watching" for each in reflectors))) for labels, reflectors, _ in rows]),
-            ("kubernetes_lists_total", "counter", "Lists of a kind that were complete.",
-             [(labels, sum(each.lists for each in reflectors)) for labels, reflectors, _ in rows]),
-            ("kubernetes_watches_total", "counter", "Watches of a kind that were begun.",
-             [(labels, sum(each.watches for each in reflectors)) for labels, reflectors, _ in rows]),
-            ("kubernetes_changes_total", "counter", "Objects of a kind that came, changed (their status included) or went.",
-             [(labels, sum(each.changes for each in reflectors)) for labels, reflectors, _ in rows]),
+            ("kubernetes_up", [("", int(self._client.reached))]),
+            ("kubernetes_requests_total", answers),
+            ("kubernetes_unanswered_total", [("", self._client.unanswered)]),
+            ("kubernetes_bugs_total", [("", self._bugs)]),
+            ("kubernetes_objects", [(labels, size) for labels, _, size in rows]),
+            ("kubernetes_watching", [
+                (labels, int(all(each.state == "watching" for each in reflectors))) for labels, reflectors, _ in rows]),
+            ("kubernetes_lists_total", [(labels, sum(each.lists for each in reflectors)) for labels, reflectors, _ in rows]),
+            ("kubernetes_watches_total", [(labels, sum(each.watches for each in reflectors)) for labels, reflectors, _ in rows]),
+            ("kubernetes_changes_total", [(labels, sum(each.changes for each in reflectors)) for labels, reflectors, _ in rows]),
         ]
 
     # ---- Source, on the event loop

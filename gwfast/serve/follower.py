@@ -12,8 +12,8 @@ class Follower(Protocol):
         """Take note of a graph that the workers serve now, but for listeners of which an address cannot be bound: id, the
         address ('': all) and why."""
 
-    def metrics(self) -> Iterable[tuple[str, str, str, float]]:
-        """Return name, type, help and value of what it counts."""
+    def metrics(self) -> Iterable[tuple[str, float]]:
+        """Return name and value of what it counts."""
 
     async def close(self) -> None:
         """End: the gateway drains."""

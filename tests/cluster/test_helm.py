@@ -1,5 +1,5 @@
 """helm against a real API server: what the chart makes is what the kinds' schemas say, an upgrade to the next version keeps what Gateways
-have, and what deploy/README.md says of uninstalling works in the order that it says.
+have, and what docs/kubernetes.md says of uninstalling works in the order that it says.
 """
 import os
 import re
@@ -91,7 +91,7 @@ def test_an_upgrade_keeps_what_gateways_have(cluster: Cluster, tmp_path: Path) -
 
 def uninstalling(way: str) -> list[list[str]]:
     """The commands of the README for one of the two ways to install."""
-    section = (DEPLOY / "README.md").read_text().partition("## Uninstall")[2]
+    section = (DEPLOY.parent / "docs/kubernetes.md").read_text().partition("## Uninstall")[2]
     gateways, plain, chart = re.findall(r"(?m)(?:^    .+\n)+", section)
     lines = (gateways + (chart if way == "helm" else plain)).splitlines()
     return [line.partition("#")[0].split() for line in lines]

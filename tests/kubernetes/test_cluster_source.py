@@ -314,7 +314,7 @@ def test_what_is_counted():
             await until(lambda: reader.loads)
 
             def counted() -> dict[str, float]:
-                return {name + labels: value for name, _, _, samples in source.metrics() for labels, value in samples}
+                return {name + labels: value for name, samples in source.metrics() for labels, value in samples}
             routes = '{group="gateway.networking.k8s.io",kind="HTTPRoute"}'
             await until(lambda: counted()[f"kubernetes_watching{routes}"] == 1)
             before = counted()

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted(f for folder in ("gwfast", "bench", "ci", "examples", "tests")
+SOURCES = sorted(f for folder in ("gwfast", "bench", "ci", "docs", "examples", "tests")
                  for f in (ROOT / folder).rglob("*") if f.suffix in (".py", ".pyx", ".pxd", ".pyi", ".c", ".h", ".sh", ".yaml"))
-PRODUCT = [f for f in SOURCES if f.relative_to(ROOT).parts[0] in ("gwfast", "bench", "ci", "examples")]
+PRODUCT = [f for f in SOURCES if f.relative_to(ROOT).parts[0] in ("gwfast", "bench", "ci", "docs", "examples")]
 
 FILE_LINES, FUNCTION_LINES = 500, 60
 # What is longer, and why that is right.

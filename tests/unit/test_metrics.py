@@ -10,9 +10,11 @@ import pytest
 from gwfast import limits
 
 from gwfast.engine import counters
+from gwfast.endpoints.health import Standing
 from gwfast.endpoints.registry import Registry
 from gwfast.observe import processes
-from gwfast.observe.metrics import HELP, Stats, render, text_of
+from gwfast.observe.families import CONTROLLER, GATEWAY, PROCESS
+from gwfast.observe.metrics import Stats, render, text_of
 from gwfast.observe.routes import RouteCounts
 
 SAMPLE = re.compile(r'((?:gwfast|process)_[a-z0-9_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (-?[0-9.e+-]+)')
@@ -197,7 +199,35 @@ def test_what_the_counters_give_is_what_is_rendered():
 
 
 def test_every_counter_of_the_engine_says_what_it_is():
-    assert set(counters.read(counters.create(1, 2))["global"]) == set(HELP)
+    assert not [name for name in counters.read(counters.create(1, 2))["global"] if name not in GATEWAY and f"{name}_total" not in GATEWAY]
+
+
+@pytest.mark.parametrize("described, prefix", [(GATEWAY, "gwfast_"), (CONTROLLER, "gwfast_"), (PROCESS, "")])
+def test_every_family_can_be_linted(described, prefix):
+    for name, (kind, labels, said) in described.items():
+        lint(prefix + name, said, kind)
+        assert re.fullmatch(r"([a-z]+( [a-z]+)*)?", labels)
+
+
+def test_what_is_rendered_is_described_and_what_is_described_is_rendered():
+    """Those of a cluster and of a controller come from elsewhere: tests/kubernetes and tests/controller have them."""
+    health = {"n/a:80/http": Standing(2, {}, {})}
+    counted = COUNTERS | {"global": counters.read(counters.create(1, 2))["global"], "filters": {"n/f": {"requests": 1, "unloaded": 0, "load": 2}}}
+    text = render(counted, Stats(certificates={("n", "s"): 1.0}), health, {"failed": 1}, processes.read({"worker": os.getpid()})).decode()
+    rendered = set(re.findall(r"(?m)^# TYPE (\S+)", text))
+    assert rendered <= {f"gwfast_{name}" for name in GATEWAY} | PROCESS.keys()
+    elsewhere = {f"gwfast_{name}" for name in GATEWAY if name.startswith(("kubernetes_", "status_", "leader", "controller_"))}
+    assert ({f"gwfast_{name}" for name in GATEWAY} | PROCESS.keys()) - rendered == elsewhere
+    for name, labels in re.findall(r"(?m)^(\w+)\{(.*)\} ", text):
+        of = re.sub(r"_(bucket|sum|count)$", "", name) if name not in rendered else name
+        told = (GATEWAY | PROCESS)[of.removeprefix("gwfast_")][1].split()
+        assert [label for label in re.findall(r'(\w+)="', labels) if label != "le"] == told, name
+
+
+def test_the_controllers_families_have_their_types():
+    said = text_of([("data_planes", [("", 3.0)])], processes.read({"controller": os.getpid()}), CONTROLLER)
+    assert said.startswith("# HELP gwfast_data_planes Data planes that listen here.\n# TYPE gwfast_data_planes gauge\ngwfast_data_planes 3.0\n")
+    assert 'process_cpu_seconds_total{process="controller"} ' in said and "# TYPE process_open_fds gauge\n" in said
 
 
 # What the slots counted, each by a number, at the times that `assign` names them; then what the routes counted.
@@ -279,8 +309,9 @@ def test_routes_and_backends_beyond_the_bound_share_a_row_and_are_counted():
 
 
 def test_families_by_themselves():
-    families = [("kubernetes_up", "gauge", "Up.", [("", 1)]), ("kubernetes_objects", "gauge", "Objects.", [('{kind="A"}', 2)])]
-    assert text_of(families) == (
+    families = [("kubernetes_up", [("", 1)]), ("kubernetes_objects", [('{kind="A"}', 2)])]
+    described = {"kubernetes_up": ("gauge", "", "Up."), "kubernetes_objects": ("gauge", "kind", "Objects.")}
+    assert text_of(families, described=described) == (
         "# HELP gwfast_kubernetes_up Up.\n# TYPE gwfast_kubernetes_up gauge\ngwfast_kubernetes_up 1\n"
         '# HELP gwfast_kubernetes_objects Objects.\n# TYPE gwfast_kubernetes_objects gauge\ngwfast_kubernetes_objects{kind="A"} 2\n')
     assert text_of(()) == ""

@@ -1,0 +1,5 @@
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs/site"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "proxy"))
