@@ -33,8 +33,9 @@ CASES: dict[str, Case] = {each.name: each for each in (
                scene=partial(features, without={}, filters={"filters": FILTERS}, timeouts={"timeouts": TIMEOUTS},
                              retry={"retry": RETRY}, both={"timeouts": TIMEOUTS, "retry": RETRY}, health={}),
                rounds=31, seconds=0.4),
-    Throughput(name="python", about="a rule with a filter in Python that does nothing, beside one without", alone=True,
-               scene=partial(features, without={}, empty={"filters": PYTHON}), rounds=7),
+    Throughput(name="python", about="filters in Python: one that does nothing, one that reads a field and sets one; beside a "
+               "rule without", alone=True, scene=partial(features, without={}, empty={"filters": PYTHON["empty"]},
+                                                         tenant={"filters": PYTHON["tenant"]}), rounds=7),
     Late(name="late", about="a 504 at the limit of its rule, nothing else to do"),
     Throughput(name="connect", about="a connection for every request", close=True),
     *(Throughput(name=f"down-{name}", about=f"bodies of {name} to clients", size=size)

@@ -50,6 +50,15 @@ def to_without(point: str) -> Callable[[Run], list[float]]:
     return lambda run: run.ratios("features", "CPU", ("gwfast", point), ("gwfast", "without"))
 
 
+def beyond_without(point: str) -> Callable[[Run], list[float]]:
+    """What a filter in Python takes beyond a rule without one, in microseconds."""
+    def values(run: Run) -> list[float]:
+        found = [run.values("python", "gwfast", "CPU", each) for each in (point, "without")]
+        return [more - less for more, less in zip(*found, strict=False)]
+
+    return values
+
+
 def beside_better(case: str, measure: str, others: tuple[str, ...]) -> Callable[[Run], list[float]]:
     """gwfast's to the better of others': of him whose median is lowest."""
     def values(run: Run) -> list[float]:
@@ -70,6 +79,8 @@ GOALS = (
     *(Goal(f"CPU time with {name} that do not fire, to none", 1.03, "", to_without(point))
       for point, name in (("timeouts", "timeouts"), ("retry", "retries"), ("both", "timeouts and retries"),
                           ("health", "a policy of health"))),
+    Goal("CPU time of a filter in Python that does nothing", 5, "us", beyond_without("empty")),
+    Goal("CPU time of a filter in Python that reads a field and sets one", 8, "us", beyond_without("tenant")),
     Goal("504 behind its time at idle, latest", 10, "ms", of("late", "late"), judge=max),
     Goal("504 at idle, other answers", 0, "", of("late", "errors"), judge=max),
     Goal("p99 at 60 % of nginx's highest rate, to nginx", 1.0, "", beside("latency", "p99", "nginx")),

@@ -42,7 +42,8 @@ FILTERS = (
 SIDE = ir.Backend(namespace="bench", name="beside", port=80)
 MIRROR = ir.MirrorFilter(backend=SIDE)
 AUTHORIZE = ir.AuthorizeFilter(backend=SIDE, headers=("authorization",), answers=("x-user",))
-PYTHON = ir.ExtensionFilter(name="bench/empty", module="bench.empty", class_name="Empty")
+PYTHON = {name: ir.ExtensionFilter(name=f"bench/{name.lower()}", module="bench.filters", class_name=name)
+          for name in ("Empty", "Tenant")}
 CORS = ir.CorsFilter(origins=("https://www.example.com",), methods=("GET", "PUT"), headers=("Content-Type",), max_age=600)
 TIMEOUTS = ir.Timeouts(request=30.0, backend_request=10.0)
 RETRY = ir.Retry(codes=(502, 503), attempts=2, backoff=0.1)
@@ -187,5 +188,6 @@ OPERATIONS: dict[str, Make] = {
 
 # What an event loop runs in Python is counted whole, client and backend included: what the first takes beyond the second.
 BEYOND: dict[str, tuple[Make, Make]] = {
-    "exchange, empty filter in Python": (exchange(filters=(PYTHON,), loop=True), exchange(loop=True)),
+    "exchange, empty filter in Python": (exchange(filters=(PYTHON["Empty"],), loop=True), exchange(loop=True)),
+    "exchange, filter in Python that reads and sets": (exchange(filters=(PYTHON["Tenant"],), loop=True), exchange(loop=True)),
 }

@@ -81,7 +81,8 @@ FILTERS = [
     {"type": "CORS", "cors": {"allowOrigins": ["https://www.example.com"], "allowMethods": ["GET", "PUT"]}},
 ]
 TIMEOUTS = {"request": "30s", "backendRequest": "10s"}
-PYTHON = [{"type": "ExtensionRef", "extensionRef": {"group": "gwfast.dev", "kind": "PythonFilter", "name": "empty"}}]
+PYTHON = {name: [{"type": "ExtensionRef", "extensionRef": {"group": "gwfast.dev", "kind": "PythonFilter", "name": name}}]
+          for name in ("empty", "tenant")}
 RETRY = {"codes": [502, 503], "attempts": 2, "backoff": "100ms"}
 
 
@@ -89,11 +90,13 @@ def features(**rules: dict) -> Scene:
     """A route for each of the rules, by what it has beside its backend; the same is asked of all, by a page of another
     origin."""
     fields = (("User-Agent", "curl/8.5.0"), ("Accept", "*/*"), ("Origin", "https://www.example.com"))
-    empty = resource("gwfast.dev/v1alpha1", "PythonFilter", "empty", spec={"module": "bench.empty", "class": "Empty"})
+    extensions = [resource("gwfast.dev/v1alpha1", "PythonFilter", name, spec={"module": "bench.filters", "class": name.title()})
+                  for name in PYTHON]
     watched = resource("gwfast.dev/v1alpha1", "BackendPolicy", "rest", spec={
         "targetRefs": [{"group": "", "kind": "Service", "name": "rest"}], "healthCheck": {"passive": {}}})
     to = {name: "rest" if name == "health" else "first" for name in rules}      # the one whose endpoints are watched
-    return Scene(routes=[route(name, to[name], prefix(f"/{name}"), **rule) for name, rule in rules.items()] + [empty, watched],
+    routes = [route(name, to[name], prefix(f"/{name}"), **rule) for name, rule in rules.items()]
+    return Scene(routes=[*routes, *extensions, watched],
                  asks={name: Ask(to=to[name], path=f"/{name}/items", headers=fields) for name in rules},
                  nobody=Ask(to="", path="/"))
 

@@ -10,8 +10,11 @@ cdef class Steps:
     cdef object inner          # the iterator of that
     cdef readonly double longest
     cdef readonly object value # start(): what was returned; else what the first step gave, until it is handed on
+    cdef readonly bint ended   # start() was the last step, too
+    cdef readonly bint begun   # start() was called
     cdef bint started          # it was, and was not awaited yet
 
+    cdef bint begin(self) except -1
     cdef object iterator(self, awaitable)
     cdef uint64_t now(self) noexcept
     cdef void over(self, uint64_t before, uint64_t began) noexcept

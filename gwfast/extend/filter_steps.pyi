@@ -6,6 +6,8 @@ from gwfast.engine.counters import Counters
 @final
 class Steps:
     longest: float
+    ended: bool
+    begun: bool
     value: Any
     def __init__(self, counters: Counters, place: int, function: Callable[..., Any], *arguments: Any) -> None: ...
     def start(self) -> bool: ...

@@ -31,10 +31,13 @@ cdef class Steps:
 
     def start(self) -> bool:
         """Make the first step; say whether it was the last, too: then `value` is what was returned."""
+        return self.begin()
+
+    cdef bint begin(self) except -1:
         cdef uint64_t began = self.now(), before = self.counters.totals.running
         cdef int ended
         cdef PyObject *given = NULL
-        self.counters.totals.running = self.place
+        self.begun, self.counters.totals.running = True, self.place
         try:
             awaitable = self.function(*self.arguments)
             if not PyCoro_CheckExact(awaitable):
@@ -45,6 +48,7 @@ cdef class Steps:
         self.value = <object>given
         Py_XDECREF(given)
         if ended == PYGEN_RETURN:
+            self.ended = True
             return True
         self.inner = awaitable.__await__() if PyCoro_CheckExact(awaitable) else awaitable
         self.started = True

@@ -1,10 +1,13 @@
 # A task that runs the filters of one request after the other, as long as none of them waits.
 #
-#   made -> (its first turn on the loop) parked -> run(): the filter has ended, parked again | the filter waits: used up
+#   made -> (its first turn on the loop) parked -> first(): the filter has ended, park() | it waits: go_on(), used up
 #
-# asyncio resumes a task on a later turn of its loop; this one is resumed where it is needed, within the call of the engine. What
-# a filter sees is a task like any other: current_task(), timeouts, task groups, context variables. A task whose filter waits
-# goes on as the task of that request alone, and ends with it.
+# asyncio resumes a task on a later turn of its loop. A filter's first step is made where it is needed, within the call of the
+# engine, while this task is the current one; it is resumed only where that step was not the last. What a filter sees is a task
+# like any other: current_task(), timeouts, task groups, context variables. A task whose filter waits goes on as the task of that
+# request alone, and ends with it.
+from gwfast.extend.filter_steps cimport Steps
+
 cdef class FilterTask:
     cdef object loop
     cdef object context        # contextvars.Context of the task
@@ -19,6 +22,10 @@ cdef class FilterTask:
     cdef bint asked            # the task awaits this
     cdef public bint _asyncio_future_blocking
 
+    cdef bint is_ready(self) except -1
+    cdef bint begin(self, Steps steps) except -1
+    cdef object enter(self)
+    cdef int leave(self, current) except -1
     cdef int note(self) except -1
     cdef int untouched(self) except -1
     cdef object step(self)

@@ -15,8 +15,11 @@ from asyncio.tasks import _enter_task, _leave_task
 from contextvars import copy_context
 from weakref import getweakrefcount
 
+from gwfast.extend.filter_steps cimport Steps
+
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *)
+    object PyContext_CopyCurrent()
     int PyContext_Enter(object) except -1
     int PyContext_Exit(object) except -1
 
@@ -33,7 +36,7 @@ cdef int has(context, dict variables) except -1:
 
 @cython.final
 cdef class FilterTask:
-    """serve(self): the coroutine of the task; it awaits this, and runs `job`, until that is None or it is `used`."""
+    """serve(self): the coroutine of the task; it awaits this, and runs `job`; None: it ends."""
 
     def __init__(self, loop, serve):
         self.loop, self.context = loop, copy_context()
@@ -80,28 +83,45 @@ cdef class FilterTask:
     @property
     def ready(self) -> bool:
         """Whether it is parked, and what a new task would be here."""
-        if self.resume is None or not has(copy_context(), self.variables):
+        return self.is_ready()
+
+    cdef bint is_ready(self) except -1:
+        if self.resume is None or not has(PyContext_CopyCurrent(), self.variables):
             return False
         if self.references == 0:
             self.note()
         return True
 
-    def run(self, function, *arguments):
-        """Run a coroutine function to its end, or until it waits: return the task then, else None.
+    def first(self, Steps steps not None) -> bool:
+        """Make the first step of what is to run; say whether it was the last. Raises what that raised."""
+        return self.begin(steps)
 
-        Returns the context where the function has set a variable in it, instead of None.
+    cdef bint begin(self, Steps steps) except -1:
+        current = self.enter()
+        _enter_task(self.loop, self.task)
+        try:
+            return steps.begin()
+        finally:
+            _leave_task(self.loop, self.task)
+            self.leave(current)
+
+    def park(self):
+        """Be parked again behind a first step that was the last, or end where it was touched.
+
+        Returns the context where the step has set a variable in it, else None.
         """
-        self.job = function, arguments
-        self.step()
-        self.job = None
-        if self.resume is None:
-            self.used = True
-            return self.task
         if self.untouched():
             return None
         changed = None if has(self.context, self.variables) else self.context
         self.end()
         return changed
+
+    def go_on(self, function, *arguments):
+        """Let the task run a coroutine function, behind a first step that was not the last; return it."""
+        self.job, self.used = (function, arguments), True
+        self.step()
+        self.job = None
+        return self.task
 
     def end(self) -> None:
         """Let the task end, which is parked or will be."""
@@ -113,19 +133,28 @@ cdef class FilterTask:
             self.resume = None
 
     cdef object step(self):
-        """Resume the task until it is parked again, waits or has ended; it is the current one meanwhile."""
+        """Resume the task until it is parked again, waits or has ended."""
         resume, self.resume = self.resume, None
+        current = self.enter()
+        try:
+            resume(self)
+        finally:
+            self.leave(current)
+        return None
+
+    cdef object enter(self):
+        """Let no task be the current one, in the context of this; return the one that was."""
         current = current_task(self.loop)
         if current is not None:
             _leave_task(self.loop, current)
         PyContext_Enter(self.context)
-        try:
-            resume(self)
-        finally:
-            PyContext_Exit(self.context)
-            if current is not None:
-                _enter_task(self.loop, current)
-        return None
+        return current
+
+    cdef int leave(self, current) except -1:
+        PyContext_Exit(self.context)
+        if current is not None:
+            _enter_task(self.loop, current)
+        return 0
 
     cdef int note(self) except -1:
         self.references, self.weak = Py_REFCNT(<PyObject *>self.task), getweakrefcount(self.task)

@@ -13,6 +13,9 @@
 from libc.stdint cimport uint64_t
 from gwfast.engine.loop cimport Buf
 from gwfast.exchange.exchange cimport Exchange, Gateway, Hold, Holds
+from gwfast.extend.filter_request cimport FilterRequest
+from gwfast.extend.filter_version cimport FilterVersion
+from gwfast.http.head cimport ResponseHead
 
 cdef enum:
     UNDECIDED = 0
@@ -28,8 +31,8 @@ cdef class PythonFilters(Holds):
 cdef class PythonFilter(Hold):
     cdef PythonFilters home
     cdef readonly uint64_t id      # of the filter
-    cdef public object request     # what on_request was shown, for on_response
-    cdef public object version     # serve.extensions.Version that it has entered; None: none, or left
+    cdef public FilterRequest request  # what on_request was shown, for on_response
+    cdef public FilterVersion version  # what it has entered; None: none, or left
     cdef public object task        # what runs for it: cancelled where the exchange ends
     cdef public object change      # change(piece, last) -> bytes; None: nobody watches
     cdef public object waiter      # a future that waits for the body
@@ -43,7 +46,10 @@ cdef class PythonFilter(Hold):
     cdef object given              # PASSES, ANSWERS: the body; RESPONDS: change()
     cdef public object context     # with variables that the filter has set: what is decided is done there; None: none
 
+    cpdef bytes head(self)
+    cpdef object pass_on(self, bytes head, bytes body, int choice, bint listens)
     cdef int decided(self) except -1
+    cdef tuple reply_lines(self, const ResponseHead *head)
     cdef void carry_out(self, int decision) noexcept
     cdef void decide(self, int decision, head, given, int number) noexcept
     cdef void undecided(self, error) noexcept

@@ -12,7 +12,10 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from gwfast.http.fault cimport FAULT_EXTENSION, FAULT_INTERNAL
-from gwfast.http.head cimport FIELD_HOP, FRAMING_LENGTH, ResponseHead, Slice
+from gwfast.extend.filter_headers cimport Headers
+from gwfast.extend.filter_version cimport FilterVersion
+from gwfast.http.head cimport (FIELD_CONTENT_LENGTH, FIELD_HOP, FIELD_TRANSFER_ENCODING, FRAMING_LENGTH, Field, ResponseHead,
+                               Slice)
 from gwfast.engine.loop cimport append, release
 from gwfast.table.layout cimport NO_BACKEND, Choice, Image, Op, Text, backend_at, choice_at, extension_at, text
 from gwfast.tls.records cimport Session
@@ -63,7 +66,7 @@ cdef class PythonFilter(Hold):
         self.home.gateway.loop.clock()     # a filter may have taken its time
         if self.request is not None:
             if self.listens or Py_REFCNT(<PyObject *>self.request) > 1:
-                self.request._keep()
+                self.request.keep()
             if not self.listens:
                 self.request = None
         context, self.context = self.context, None
@@ -114,7 +117,8 @@ cdef class PythonFilter(Hold):
         self.leave()
 
     cdef void leave(self) noexcept:
-        version, self.version = self.version, None
+        cdef FilterVersion version = self.version
+        self.version = None
         try:
             if version is not None:
                 version.leave()
@@ -122,17 +126,28 @@ cdef class PythonFilter(Hold):
             self.told(error)
 
     cdef void reply(self) noexcept:
-        cdef ResponseHead *head = &self.exchange.gateway.reply
-        cdef uint32_t i
         try:
-            fields = [(head.fields[i].name[:head.fields[i].name_len], head.fields[i].value[:head.fields[i].value_len])
-                      for i in range(head.count) if not head.fields[i].flags & FIELD_HOP]
-            length = head.content_length if head.framing == FRAMING_LENGTH else None
+            lines, more = self.reply_lines(&self.exchange.gateway.reply)
             self.deciding = True
-            self.task = self.home.host.respond(self, head.status, fields, length)
+            self.task = self.home.host.respond(self, self.exchange.gateway.reply.status, lines, more)
             self.decided()
         except BaseException as error:
             self.undecided(error)
+
+    cdef tuple reply_lines(self, const ResponseHead *head):
+        """Return the fields of a response as filters see them, and what says how long it is."""
+        cdef Headers fields = Headers.__new__(Headers)
+        cdef Headers more = Headers.__new__(Headers)
+        cdef const Field *field
+        cdef uint32_t i
+        for i in range(head.count):
+            field = &head.fields[i]
+            if field.flags & FIELD_HOP or field.id == FIELD_TRANSFER_ENCODING:
+                continue
+            (more if field.id == FIELD_CONTENT_LENGTH else fields).put(field.name, field.name_len, field.value, field.value_len)
+        if head.framing == FRAMING_LENGTH:
+            return fields._lines(), b"Content-Length: %d\r\n" % head.content_length
+        return fields._lines(), more._lines()
 
     cdef int piece(self, const char **at, size_t *n, bint end) noexcept:
         if self.change is None:
@@ -189,7 +204,7 @@ cdef class PythonFilter(Hold):
         """Whether the request has come as a whole."""
         return self.exchange is not None and self.exchange.requested
 
-    def head(self) -> bytes:
+    cpdef bytes head(self):
         """Return the request's head as it would go to a backend."""
         return self.exchange.request.base[self.exchange.request.start:self.exchange.request.end]
 
@@ -234,7 +249,7 @@ cdef class PythonFilter(Hold):
             return b""
         return self.exchange.early.base[self.exchange.early.start:self.exchange.early.start + self.exchange.early_body]
 
-    def pass_on(self, bytes head, bytes body, int choice, bint listens) -> None:
+    cpdef object pass_on(self, bytes head, bytes body, int choice, bint listens):
         """Let the request go on: with this head and this body (None: as they are), to this choice of the rule (-1: by weight).
 
         listens: its response is to be shown as well.

@@ -22,27 +22,28 @@ import os
 import time
 import traceback
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import msgspec
 
-from gwfast import sendable
 from gwfast.engine.counters import Counters, place
-from gwfast.extend.filter_head import FilterHead, put_fields
+from gwfast.extend.filter_host import FAILURES as OF_REQUESTS
+from gwfast.extend.filter_host import FilterHost
 from gwfast.extend.filter_steps import Steps
 from gwfast.extend.filter_task import FilterTask
-from gwfast.filters import BodyTooLarge, Filter, Request, Response
+from gwfast.extend.filter_version import FilterEntry, FilterVersion
+from gwfast.filters import BodyTooLarge, Filter, Headers, Request, Response
 from gwfast.plan.ir import ExtensionFilter
 from gwfast.serve.loading import make
 from gwfast.sendable import InvalidTypeError, InvalidValueError
 
 FAILURES = (Exception, SystemExit)  # sys.exit() of one filter is not the end of a worker that serves others
-OF_REQUESTS = (*FAILURES, asyncio.CancelledError)  # one that cancels itself has failed
 TOLD = 10.0
 LOOKED = 1.0  # seconds between two looks at files
 _definition = msgspec.json.Decoder(ExtensionFilter).decode
-_HOP = ("connection", "content-length", "host", "te", "transfer-encoding", "upgrade")
+
+
+Came = tuple[int, bytes, bytes]  # of a response: its status, its fields, the lines that say how long it is
 
 
 class NotLoaded(RuntimeError):
@@ -58,41 +59,29 @@ async def _passes(request: Request) -> None:
 
 
 async def _serve(turn: FilterTask) -> None:
-    """Run what a FilterTask is given, one after the other, until one of them has waited."""
-    while not turn.used:
+    """Wait for what a FilterTask goes on with, and run that."""
+    try:
         await turn
-        if turn.job is None:
-            return
+    except asyncio.CancelledError as cancelled:  # by the first step of the filter: it is for what that waits for
+        task = asyncio.current_task()
+        if turn.job is None or task is None:
+            raise
+        task.uncancel()
+        task.cancel(*cancelled.args)
+    if turn.job is not None:
         function, arguments = turn.job
         await function(*arguments)
-        del function, arguments
 
 
-class Version:
+class Version(FilterVersion):
     """A filter as it was loaded once. Whoever begins with it enters, and leaves when it is over."""
 
     def __init__(self, loaded: Loaded, made: Any):
-        self.loaded, self.made = loaded, made
-        self.on_request = getattr(made, "on_request", _passes)
-        self.listens = getattr(type(made), "on_response", Filter.on_response) is not Filter.on_response
-        self._inside = 0
-        self._retired = False
+        listens = getattr(type(made), "on_response", Filter.on_response) is not Filter.on_response
+        super().__init__(loaded, made, getattr(made, "on_request", _passes), listens)
 
-    def enter(self) -> Version:
-        self._inside += 1
-        return self
-
-    def leave(self) -> None:
-        self._inside -= 1
-        self._end()
-
-    def retire(self) -> None:
-        """Nobody begins with it any more."""
-        self._retired = True
-        self._end()
-
-    def _end(self) -> None:
-        if self._retired and not self._inside and hasattr(self.made, "stop"):
+    def end(self) -> None:
+        if hasattr(self.made, "stop"):
             host = self.loaded.host
             host.keep(host.loop.create_task(self._stop()))
 
@@ -103,15 +92,15 @@ class Version:
             self.loaded.wrong(error, "did not stop well", "stop")
 
 
-class Loaded:
+class Loaded(FilterEntry):
     """A filter, or why there is none."""
 
     def __init__(self, host: Host, definition: ExtensionFilter):
         self.host, self.definition = host, definition
         self.name = definition.name
+        self.timeout, self.open, self.max_body = definition.timeout, definition.open, definition.max_body
         self.row = host.counters.filter_row(self.name)
         self.place = place(self.row, False)
-        self.version: Version | None = None
         self.ready: asyncio.Task | None = None
         self._gone = False
         self._loads = 0
@@ -163,7 +152,7 @@ class Loaded:
         """Return what awaits a coroutine function of the filter, and says meanwhile that it runs."""
         return Steps(self.host.counters, place(self.row, loading), function, *arguments)
 
-    async def loading(self) -> Version:
+    async def loading(self) -> FilterVersion:
         """Wait until it is loaded; NotLoaded where it cannot be."""
         if self.version is None and self.ready is not None:
             await asyncio.shield(self.ready)
@@ -171,10 +160,21 @@ class Loaded:
             raise NotLoaded("it is not loaded")
         return self.version
 
-    def check(self, steps: Steps) -> None:
-        """Raise Blocked where one of these steps took longer than all of them may."""
-        if steps.longest > self.definition.timeout:
-            raise Blocked(f"it blocked its worker for {steps.longest:.1f} s: await what waits, and compute in threads")
+    def blocked(self, seconds: float) -> None:
+        """Raise Blocked: one of its steps took so long, which is more than all of them may."""
+        raise Blocked(f"it blocked its worker for {seconds:.1f} s: await what waits, and compute in threads")
+
+    async def body_of(self, talk: Any) -> bytes:
+        """Read the body of a request."""
+        if talk.deciding and not talk.whole:  # in the middle of a round of the engine: no more can come in there
+            await asyncio.sleep(0)
+        if not talk.body(self.max_body):
+            talk.waiter = self.host.loop.create_future()
+            await talk.waiter
+        body = talk.taken()
+        if len(body) > self.max_body:
+            raise BodyTooLarge(f"more than {self.max_body} bytes")
+        return body
 
     def run(self, function: Callable[..., Any], *arguments: Any, loading: bool = False) -> Any:
         """Call a function of the filter, and say meanwhile that it runs."""
@@ -199,10 +199,6 @@ class Loaded:
         if state not in (self._seen, ()):
             self.load()
 
-    def asked(self) -> None:
-        """Count a request that it is shown."""
-        self.host.counters.count_filter(self.row, "requests")
-
     def _failed(self, error: BaseException, what: str, last: bool = True) -> None:
         if last and not self._gone:
             self.host.counters.unloaded(self.row, True)
@@ -210,7 +206,8 @@ class Loaded:
 
     def wrong(self, error: BaseException, what: str = "failed", reason: str = "") -> None:
         """Count what went wrong and tell it, the first time with its traceback."""
-        kinds = {NotLoaded: "not_loaded", InvalidTypeError: "invalid", InvalidValueError: "invalid", Blocked: "timeout"}
+        kinds: dict[type[BaseException], str] = {
+            NotLoaded: "not_loaded", InvalidTypeError: "invalid", InvalidValueError: "invalid", Blocked: "timeout"}
         self.host.counters.count_filter(self.row, reason or kinds.get(type(error), "exception"))
         now = time.monotonic()
         if self._told and now - self._told < TOLD:
@@ -223,28 +220,27 @@ class Loaded:
         self.host.tell(f"PythonFilter {self.name} {what}{more}: {''.join(lines).strip()}")
 
 
-class Host:
-    """Runs filters for an engine (`extend.python_filter.Extensions.host`). tell(text) takes what people should know."""
+class Host(FilterHost):
+    """Runs filters for an engine (`extend.python_filter.PythonFilters.host`). tell(text) takes what people should know."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[str], None], counters: Counters):
-        self.loop, self.tell, self.counters = loop, tell, counters
-        self._loaded: dict[int, Loaded] = {}
+        super().__init__(loop, counters, _serve, Request)
+        self.tell = tell
         self._texts: dict[int, bytes] = {}  # what they were loaded from
         self._kept: set[asyncio.Task] = set()  # the loop itself keeps tasks only weakly
         self._looked = 0.0
-        self._turn: FilterTask | None = None  # what the next filter runs in
 
     def use(self, definitions: list[tuple[int, bytes]]) -> None:
         """Load what a table names and is not loaded, and stop what it does not name."""
         wanted = dict(definitions)
-        for known in self._loaded.keys() - wanted.keys():
-            self._loaded.pop(known).stop()
+        for known in self.entries.keys() - wanted.keys():
+            self.entries.pop(known).stop()
             del self._texts[known]
         for each, definition in wanted.items():
-            if each not in self._loaded:
-                self._loaded[each] = Loaded(self, _definition(definition))
+            if each not in self.entries:
+                self.entries[each] = Loaded(self, _definition(definition))
             elif self._texts[each] != definition:  # an id stands for all but the code
-                self._loaded[each].exchange(_definition(definition))
+                self.entries[each].exchange(_definition(definition))
             self._texts[each] = definition
 
     def look(self) -> None:
@@ -252,7 +248,7 @@ class Host:
         now = time.monotonic()
         if now - self._looked >= LOOKED:
             self._looked = now
-            for each in self._loaded.values():
+            for each in self.entries.values():
                 each.look()
 
     def keep(self, task: asyncio.Task) -> asyncio.Task:
@@ -260,153 +256,102 @@ class Host:
         task.add_done_callback(self._kept.discard)
         return task
 
-    # What the engine calls
-
-    def begin(self, talk: Any) -> asyncio.Task | None:
-        """Show a request to its filter. None: what becomes of it is decided, and `talk` was told."""
-        return self._run(talk, self._request, self._loaded[talk.id], talk)
-
-    def respond(self, talk: Any, status: int, fields: list[tuple[bytes, bytes]], length: int | None) -> asyncio.Task | None:
-        """Show the response to it, too. As begin()."""
-        return self._run(talk, self._response, talk.version, talk, status, fields, length)
-
-    def wrong(self, identity: int, version: Version | None, error: BaseException) -> None:
+    def wrong(self, identity: int, version: FilterVersion | None, error: BaseException) -> None:
         """Tell of what was raised in the middle of a round, also by a version of what no table names any more."""
-        if loaded := version.loaded if version is not None else self._loaded.get(identity):
+        if loaded := version.loaded if version is not None else self.entries.get(identity):
             loaded.wrong(error)
 
-    def _run(self, talk: Any, function: Callable[..., Any], *arguments: Any) -> asyncio.Task | None:
-        """Run what shows something to a filter: to its end, where that does not wait, else as a task."""
-        turn = self._turn
-        if turn is None or not turn.ready:
-            if turn is None or turn.parked or turn.task.done():
-                if turn is not None:
-                    turn.end()  # it would show the variables of another context
-                self._turn = FilterTask(self.loop, _serve)
-            return self.keep(self.loop.create_task(function(*arguments)))
-        self._turn = None
-        left = turn.run(function, *arguments)
-        if left is None:
-            self._turn = turn
-            return None
-        self._turn = FilterTask(self.loop, _serve)
-        if isinstance(left, asyncio.Task):
-            return self.keep(left)
-        talk.context = left
-        return None
+    # -- requests ------------------------------------------------------------------------------------------------------
 
-    async def _request(self, loaded: Loaded, talk: Any) -> None:
-        request = talk.request = Request._of(partial(FilterHead, talk.head()), talk, partial(self._body, loaded, talk))
-        if not talk.deciding:
-            request._keep()
-        loaded.asked()
-        limit = None
+    async def _request(self, loaded: Loaded, talk: Any, request: Request, steps: Steps | None) -> None:
+        """Go on with a filter that waits; `steps` None: nothing was done yet, perhaps because it is not loaded."""
+        request._keep()
+        limit = answer = None
         try:
-            version = loaded.version
-            steps = None if version is None else self._enter(talk, version, request)
-            if steps is None or not steps.start():
-                request._keep()
-                limit = asyncio.timeout(loaded.definition.timeout - (steps.longest if steps else 0))
+            if steps is None and loaded.version is not None:
+                steps = self.enter(talk, loaded.version, request)
+                steps.start()
+            if steps is not None and steps.ended:
+                answer = steps.value
+            else:
+                limit = asyncio.timeout(loaded.timeout - (steps.longest if steps else 0))
                 async with limit:
                     if steps is None:
-                        version = await loaded.loading()
-                        steps = self._enter(talk, version, request)
+                        steps = self.enter(talk, await loaded.loading(), request)
                     answer = await steps
-            else:
-                answer = steps.value
-            loaded.check(steps)
-            if answer is not None:
-                talk.answer(*_answer(answer))
-                return
-            changes = self._changes(talk, request)
-        except BodyTooLarge:
-            talk.fail(413)
-            return
         except OF_REQUESTS as error:
             if talk.over and isinstance(error, asyncio.CancelledError):  # nobody waits for it any more
                 raise
-            loaded.wrong(error, reason="timeout" if limit is not None and limit.expired() else "")
-            if not loaded.definition.open:
-                talk.fail(500)
-            else:
-                talk.pass_on(None, None, -1, False)
+            self.failed(loaded, talk, error, limit)
             return
-        talk.pass_on(*changes, talk.version.listens)
+        self.decide(loaded, talk, request, steps, answer)
 
-    def _changes(self, talk: Any, request: Request) -> tuple[bytes | None, bytes | None, int]:
-        """Return the head and the body that it sends instead (None: as they are), and the place of the backend that it chose."""
-        choice = sendable.place_of(request.backend, request.backends) if request.backend else -1
-        body = request._body if request._read is None and request._body is not None else None
-        if body is not None and not talk.whole:
-            raise InvalidValueError("replace_body() needs the whole body to be there: await request.body() first")
-        if talk.before_routes and request._came is not None:  # which listener it came to is decided (gateway_types.go,
-            request.host = request._came.host                 # ListenerFilters)
-        return request._written(body), body, choice
+    def failed(self, loaded: Loaded, talk: Any, error: BaseException, limit: asyncio.Timeout | None = None) -> None:
+        """Do what becomes of a request whose filter has failed."""
+        if isinstance(error, BodyTooLarge):
+            talk.fail(413)
+            return
+        loaded.wrong(error, reason="timeout" if limit is not None and limit.expired() else "")
+        if loaded.open:
+            talk.pass_on(None, None, -1, False)
+        else:
+            talk.fail(500)
 
-    def _enter(self, talk: Any, version: Version, request: Request) -> Steps:
-        talk.version = version.enter()
-        return Steps(self.counters, version.loaded.place, version.on_request, request)
+    def answered(self, answer: object) -> tuple[bytes, bytes]:
+        """Return the head and the body of a filter's own answer."""
+        if not isinstance(answer, Response):
+            raise InvalidTypeError(f"on_request returns a Response or None, not {type(answer).__name__}: {answer!r:.80}")
+        body = bytes(answer.body)
+        return _head(answer, b"Content-Length: %d\r\n" % len(body)), body
 
-    async def _body(self, loaded: Loaded, talk: Any) -> bytes:
-        most = loaded.definition.max_body
-        if talk.deciding and not talk.whole:  # in the middle of a round of the engine: no more can come in there
-            await asyncio.sleep(0)
-        if not talk.body(most):
-            talk.waiter = self.loop.create_future()
-            await talk.waiter
-        body = talk.taken()
-        if len(body) > most:
-            raise BodyTooLarge(f"more than {most} bytes")
-        return body
+    # -- responses -----------------------------------------------------------------------------------------------------
 
-    async def _response(self, version: Version, talk: Any, status: int, fields: list, length: int | None) -> None:
-        names = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
-        plain = [field for field in names if field[0].lower() not in ("content-length", "transfer-encoding")]
-        response = Response._of(status, plain.copy())
+    def response(self, status: int, lines: bytes) -> Response:
+        """Return what a filter is shown of a response."""
+        return Response._of(status, Headers._of(lines))
+
+    async def _response(self, loaded: Loaded, talk: Any, response: Response, steps: Steps, came: Came) -> None:
+        """As _request(): `steps` may not have begun."""
         limit = None
-        steps = version.loaded.steps(version.made.on_response, talk.request, response)
         try:
-            if not steps.start():
-                limit = asyncio.timeout(version.loaded.definition.timeout - steps.longest)
+            if not steps.begun:
+                steps.start()
+            if not steps.ended:
+                limit = asyncio.timeout(loaded.timeout - steps.longest)
                 async with limit:
                     await steps
-            version.loaded.check(steps)
-            head = _response_head(response, names, length)
         except OF_REQUESTS as error:
             if talk.over and isinstance(error, asyncio.CancelledError):
                 raise
-            version.loaded.wrong(error, reason="timeout" if limit is not None and limit.expired() else "")
-            if not version.loaded.definition.open:
-                talk.fail(500)
-                return
-            response = Response._of(status, plain)
-            head = _response_head(response, names, length)
-        talk.respond(head, _change(version.loaded, response) if response._observers or response._transforms else None)
+            self.response_failed(loaded, talk, error, came, limit)
+            return
+        self.decide_response(loaded, talk, response, steps, came)
+
+    def decide_response(self, loaded: Loaded, talk: Any, response: Response, steps: Steps, came: Came) -> None:
+        """Let a response go on as the filter, which has ended, has left it."""
+        try:
+            if steps.longest > loaded.timeout:
+                loaded.blocked(steps.longest)
+            changes = response._observers or response._transforms
+            head = _head(response, b"Transfer-Encoding: chunked\r\n" if response._transforms else came[2])
+            talk.respond(head, _change(loaded, response) if changes else None)
+        except OF_REQUESTS as error:
+            self.response_failed(loaded, talk, error, came)
+
+    def response_failed(self, loaded: Loaded, talk: Any, error: BaseException, came: Came,
+                        limit: asyncio.Timeout | None = None) -> None:
+        """Do what becomes of a response whose filter has failed."""
+        loaded.wrong(error, reason="timeout" if limit is not None and limit.expired() else "")
+        if loaded.open:
+            status, lines, more = came
+            talk.respond(_head(self.response(status, lines), more), None)
+        else:
+            talk.fail(500)
 
 
-def _head(status: int, fields: list[tuple[str, str]], came: list[tuple[str, str]], more: list[tuple[str, str]]) -> bytes:
-    """Return the head of a response: these fields, looked at where they are none of those that came, and `more`."""
-    parts = [f"HTTP/1.1 {sendable.status(status)} -\r\n"]
-    put_fields(parts, fields, came)
-    parts += [f"{name}: {value}\r\n" for name, value in more]
-    return ("".join(parts) + "\r\n").encode("latin-1")
-
-
-def _answer(answer: object) -> tuple[bytes, bytes]:
-    if not isinstance(answer, Response):
-        raise InvalidTypeError(f"on_request returns a Response or None, not {type(answer).__name__}: {answer!r:.80}")
-    body = bytes(answer.body)
-    return _head(answer.status, answer.headers._fields, [], [("Content-Length", str(len(body)))]), body
-
-
-def _response_head(response: Response, names: list[tuple[str, str]], length: int | None) -> bytes:
-    if response._transforms:
-        more = [("Transfer-Encoding", "chunked")]
-    elif length is not None:
-        more = [("Content-Length", str(length))]
-    else:
-        more = [field for field in names if field[0].lower() == "content-length"]  # of what has no body
-    return _head(response.status, response.headers._fields, names, more)
+def _head(response: Response, more: bytes) -> bytes:
+    """Return the head of a response, with these lines behind its own."""
+    return b"HTTP/1.1 %d -\r\n%b%b\r\n" % (response.status, response.headers._lines(), more)
 
 
 def _change(loaded: Loaded, response: Response) -> Callable[[bytes, bool], bytes]:

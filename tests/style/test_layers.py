@@ -8,11 +8,11 @@ PACKAGE = ROOT / "gwfast"
 
 # From the bottom up; a module may import from its own layer and from those below it.
 LAYERS = [
-    r"gwfast|backoff|collector|crowd|errors|filters|grammar|identity|limits|lines|linux|sendable|sharing",
+    r"gwfast|backoff|collector|crowd|errors|grammar|identity|limits|lines|linux|sendable|sharing",
     r"config(\..*)?",
     r"graph(\..*)?",
     r"plan(\.(?!image).*)?",
-    r"(_match|_pick|http|http1|http2|tls|table|engine|upstream|exchange|extend|l4)(\..*)?",  # the compiled stages
+    r"(_match|_pick|http|http1|http2|tls|table|engine|upstream|exchange|extend|l4)(\..*)?|filters",  # the compiled stages
     r"plan\.image",  # the door to the compiled image writer
     r"endpoints(\..*)?",
     r"observe(\..*)?|serve\.options",

@@ -1,11 +1,14 @@
 """A FilterTask runs what does not wait at once, in a task that looks like one of its own; what waits goes on as that task."""
 import asyncio
 import contextvars
+import os
 import weakref
 
 import pytest
 import uvloop
 
+from gwfast.engine import counters
+from gwfast.extend.filter_steps import Steps
 from gwfast.extend.filter_task import FilterTask
 from gwfast.serve.extensions import _serve
 
@@ -20,8 +23,34 @@ def run(main) -> None:
     asyncio.run(limited())
 
 
-async def parked() -> FilterTask:
-    made = FilterTask(asyncio.get_running_loop(), _serve)
+class Turn:
+    """A FilterTask that is parked, and what a host does with it."""
+
+    def __init__(self):
+        self.memory = counters.create(1, 4)
+        self.counters = counters.Counters(self.memory, 0)
+        self.turn = FilterTask(asyncio.get_running_loop(), _serve)
+
+    def run(self, function, *arguments):
+        """Run a coroutine function to its end, or until it waits: return the task then, else what park() does."""
+        steps = Steps(self.counters, counters.place(0), function, *arguments)
+        if self.turn.first(steps):
+            return self.turn.park()
+        return self.turn.go_on(awaits, steps)
+
+    def __getattr__(self, name):
+        return getattr(self.turn, name)
+
+    def __del__(self):
+        os.close(self.memory)
+
+
+async def awaits(steps):
+    await steps
+
+
+async def parked() -> Turn:
+    made = Turn()
     while not made.ready:
         await asyncio.sleep(0)
     return made
@@ -106,8 +135,16 @@ async def shields():
     assert await asyncio.shield(asyncio.ensure_future(asyncio.sleep(0.001, 3))) == 3
 
 
+async def cancels_and_waits():
+    asyncio.current_task().cancel("enough")
+    with pytest.raises(asyncio.CancelledError, match="enough"):
+        await asyncio.sleep(3600)
+    assert asyncio.current_task().uncancel() == 0
+    await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("late", [False, True], ids=["in its first step", "later"])
-@pytest.mark.parametrize("what", [within_timeout, expires, waits_for, gathers, groups, shields])
+@pytest.mark.parametrize("what", [within_timeout, expires, waits_for, gathers, groups, shields, cancels_and_waits])
 def test_what_asyncio_has_works_in_it(what, late):
     async def main():
         async def step():
