@@ -245,8 +245,8 @@ def log_fields(source: str) -> list[tuple[str, str]]:
 
 def faults(source: str) -> list[tuple[str, int, str]]:
     """(word, status, meaning) of each row of the failure table, in its order."""
-    meanings = dict(re.findall(r'\{\d+, "([^"]+)"\}, +/\* (.*?) \*/', source))
-    return [(word, status, meanings.get(word, "")) for word, status in fault.table()]
+    meanings = dict(re.findall(r'\{\d+, \w+, \w+, "([^"]+)"\}, +/\* (.*?) \*/', source))
+    return [(word, status, meanings.get(word, "")) for word, status, *_ in fault.table()]
 
 
 def access_log() -> str:

@@ -41,12 +41,12 @@ async def _ask(link: Link, subject: Subject) -> None:
     if link.chosen != "h2" and not wanted:
         status = await _status(link, subject)
     else:
-        from gwfast.endpoints import probe2  # whoever asks in HTTP/1.1 alone does not have h2 in memory
+        from gwfast.endpoints import http2_probe  # whoever asks in HTTP/1.1 alone does not have h2 in memory
 
         if subject.check.type == "GRPC":
-            await probe2.check(link, subject)
+            await http2_probe.check(link, subject)
             return
-        status = await probe2.status(link, subject)
+        status = await http2_probe.status(link, subject)
     if status not in subject.check.statuses:
         raise Failed("status", f"it answered {status}")
 

@@ -24,11 +24,11 @@
 # - A body with a length that fills whole reads, between two sockets in clear, goes by splice(2) but for its last part.
 # - finish() is the last thing that happens to an exchange: callers return at once.
 #
-# A rule with ops that hold a request (RULE_HOLDS) has a chain before the launch:
+# A rule with request filters (RULE_REQUEST_FILTERS) has a chain before the launch:
 #   begin                     the ops before the first of them are applied, and the head is written to `request`
-#   launch                    its Hold is asked; body bytes wait in `early` meanwhile, `keep` of them at most
-#   passed                    `request`, as its Hold left it, is read again; the ops that follow are applied; the next is asked,
-#                             or a backend is chosen and the request sent
+#   launch                    the filter is asked; body bytes wait in `early` meanwhile, `keep` of them at most
+#   filter_passed             `request`, as the filter left it, is read again; the ops that follow are applied; the next is
+#                             asked, or a backend is chosen and the request sent
 # Those of the backendRef follow in the same way, once it is chosen. Those of the listener (Listener.front) come before all of it,
 # as the ops of a rule that has no backends (`prerouting`): the rule is chosen for what they made of the request.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -53,7 +53,7 @@ cdef enum:
     FACTS = 6
     NONE = 0xFFFFFFFF
     FOREVER_MS = 1000000000    # 11 days
-    REFLECT = 0xFFFFFFFE   # in `hold_at`: nobody holds it, but mirrors get it at the launch
+    SEND_MIRRORS = 0xFFFFFFFE  # in `filter_at`: no filter is left, but mirrors get the request at the launch
 
 cdef class MappedTable:          # a mapped image; unmapped with its last request
     cdef const Image *image
@@ -74,8 +74,8 @@ cdef class Gateway:        # what every connection of a worker shares
     cdef ResponseHead reply    # of the response that is being read
     cdef HeadLimits limits
     cdef Exchange spare        # exchanges to use again
-    cdef Holds authorizers     # of OP_AUTHORIZE
-    cdef Holds extensions      # of OP_EXTENSION
+    cdef RequestFilters authorizers    # of OP_AUTHORIZE
+    cdef RequestFilters extensions     # of OP_EXTENSION
     cdef Subrequests calls           # of OP_MIRROR
     cdef bytes session_key     # of the tokens of sessions, TOKEN_KEY bytes
     cdef Networks trusted      # whose X-Forwarded-* are believed
@@ -91,20 +91,21 @@ cdef class Gateway:        # what every connection of a worker shares
 cdef class Alarm(Peer):        # what an exchange has on the wheel
     cdef Exchange exchange     # None while it has no deadline: the exchange keeps its alarm
 
-cdef class Hold:               # keeps one request from its backend: asks an authorizer, runs a filter in Python
+cdef class RequestFilter:      # keeps one request from its backend: asks an authorizer, runs a filter in Python
     cdef Exchange exchange     # None once it is over
 
-    # May at once let the request pass (exchange.passed) or end the exchange.
+    # May at once let the request pass (exchange.filter_passed) or end the exchange.
     cdef void start(self) noexcept
     cdef void more(self) noexcept        # more of the body came into exchange.early, or all of it
     cdef void drop(self) noexcept        # the exchange is over: nobody may be called any more
-    # Of those that listen to the response (Exchange.listen): its head is gateway.reply, to be followed by exchange.replied_to();
-    # a piece of its body, which may be exchanged for another that lives until the next one. -1: the response is cut.
-    cdef void reply(self) noexcept
-    cdef int piece(self, const char **at, size_t *n, bint end) noexcept
+    # Of those that are shown the response too (Exchange.add_response_filter): its head is gateway.reply, to be followed by
+    # exchange.response_filtered(); then each part of its body, which may be exchanged for another that lives until the
+    # next one. -1: the response is cut.
+    cdef void on_response(self) noexcept
+    cdef int body_part(self, const char **at, size_t *n, bint end) noexcept
 
-cdef class Holds:              # makes those of one kind
-    cdef Hold hold(self, Exchange exchange, const Op *op)      # None: cannot be asked, which is 500
+cdef class RequestFilters:     # makes those of one kind
+    cdef RequestFilter filter(self, Exchange exchange, const Op *op)     # None: cannot be asked, which is 500
 
 cdef class Downstream(Peer):   # the client's side of an exchange
     cdef Gateway gateway
@@ -142,15 +143,15 @@ cdef class Exchange(Waiter):
     cdef const Choice *choice
     cdef const Backend *backend
     cdef Ops ops
-    cdef Buf said              # what a CORS filter and its session say to it: lines of `ops`
+    cdef Buf added             # what a CORS filter and its session say to it: lines of `ops`
     cdef Remembered session    # that it belongs to
-    cdef Hold hold             # who is asked now
+    cdef RequestFilter request_filter      # who is asked now
     cdef Subrequest mirrors          # that get a copy of it, linked by `next`
     cdef Source source         # where the peer is trusted: of whom it speaks
     cdef Found found           # where a rule holds its requests: what was found, and
     cdef const Bind *bound     # on which bind
-    cdef uint32_t hold_at      # the op that is asked, among `ops`; NONE: none
-    cdef uint32_t prefer       # the choice of a Hold or of its session, among the rule's; NONE: pick
+    cdef uint32_t filter_at    # the op that is asked, among `ops`; NONE: none
+    cdef uint32_t prefer       # the choice of a RequestFilter or of its session, among the rule's; NONE: pick
     cdef uint32_t keep         # bytes of body that may wait before the launch
     cdef const Policy *policy  # what the rule says of time and of trying again; NULL: nothing
     cdef Alarm alarm
@@ -163,8 +164,8 @@ cdef class Exchange(Waiter):
     cdef bint waits_for_session    # 's endpoint alone
     cdef const Endpoint *granted   # by a queue; NULL: none
     cdef bint keeping          # all of the body so far is in `early`, also what was sent: a policy or a stream may want it again
-    cdef list interest         # Holds that listen to the response; the last one is asked first. None: nobody
-    cdef uint32_t heard        # how many of them were asked
+    cdef list response_filters     # those that are shown the response; the last one is asked first. None: there are none
+    cdef uint32_t response_filters_asked
     cdef Buf answer_head       # the response's head as they left it
     cdef Buf kept              # of a stream: what has come of its body while they are asked
     cdef bint kept_end
@@ -201,7 +202,7 @@ cdef class Exchange(Waiter):
     cdef bint fresh            # it goes on a connection that nobody has used yet
     cdef bint streamed         # more than `request` and `early` went to the upstream
     cdef bint launched
-    cdef bint owes             # a Hold, mirrors, a session, a policy, or a buffer in `said`: to be given back
+    cdef bint extended         # a filter, mirrors, a session, a policy, or a buffer in `added`: to be given back
     cdef bint replied          # the final head went to the client
     cdef uint8_t resent        # how often, unnoticed by the client
     cdef bint keep_upstream
@@ -228,30 +229,30 @@ cdef class Exchange(Waiter):
     cdef bint awaits_another(self) noexcept
     cdef void schedule(self) noexcept    # the alarm, for the next of its deadlines
     cdef void late(self) noexcept
-    # True: it will be tried again, or has been answered in the place of what came. unheard: nobody answered.
-    cdef bint retry(self, int status, bint unheard) noexcept
+    # True: it will be tried again, or has been answered in the place of what came. unanswered: nobody answered.
+    cdef bint retry(self, int status, bint unanswered) noexcept
     cdef const Endpoint *session_endpoint(self) noexcept   # where its session wants it; NULL: anywhere
     cdef void renew_session(self) noexcept     # the response says where it came to, where that is another endpoint
     cdef void judge(self) noexcept       # what its end says of the endpoint's health
     cdef void ask(self) noexcept
-    cdef void ask_hold(self) noexcept
-    cdef void passed(self) noexcept      # by its Hold: the request goes on
-    # By its Hold: the answer is gateway.reply with these n bytes.
+    cdef void ask_filter(self) noexcept
+    cdef void filter_passed(self) noexcept   # by its filter: the request goes on
+    # By its filter: the answer is gateway.reply with these n bytes.
     cdef void reply_with(self, const char *at, size_t n) noexcept
     cdef int read_reply(self, const char *head, size_t n) noexcept     # into gateway.reply; -1: it is not one
-    cdef void listen(self, Hold hold) noexcept
-    cdef void hold_reply(self) noexcept
-    cdef bint is_held(self) noexcept
-    cdef void replied_to(self, Hold hold, const char *head, size_t n) noexcept
+    cdef void add_response_filter(self, RequestFilter filter) noexcept
+    cdef void ask_response_filter(self) noexcept
+    cdef bint response_filters_wait(self) noexcept
+    cdef void response_filtered(self, RequestFilter filter, const char *head, size_t n) noexcept
     cdef void resume_reply(self) noexcept
-    cdef int watch(self, const char **at, size_t *n, bint end) noexcept
-    cdef int hold_next(self, const Found *found, const Bind *bind, uint32_t since) noexcept
-    cdef int cross(self, const Op *ops, uint32_t count) noexcept
+    cdef int filter_body(self, const char **at, size_t *n, bint end) noexcept
+    cdef int apply_ops(self, const Found *found, const Bind *bind, uint32_t since) noexcept
+    cdef int apply_cors(self, const Op *ops, uint32_t count) noexcept
     cdef int filter_first(self, Found *found, const Bind *bind) noexcept
     cdef int route(self, const Bind *bind, uint32_t since) noexcept
-    cdef int hold_until(self, uint32_t until, const Found *found, const Bind *bind, uint32_t since) noexcept
-    cdef void reflect(self) noexcept     # sends copies of the request to its mirrors
-    cdef void mirror(self, const char *at, size_t n, bint end, bint trailers) noexcept
+    cdef int apply_until(self, uint32_t until, const Found *found, const Bind *bind, uint32_t since) noexcept
+    cdef void send_mirrors(self) noexcept      # copies of the request
+    cdef void mirror_body(self, const char *at, size_t n, bint end, bint trailers) noexcept
     cdef void answer_op(self, const Op *op, const Found *found, const Bind *bind) noexcept
     cdef void attempt(self) noexcept
     cdef const Endpoint *begin_attempt(self) noexcept
@@ -287,7 +288,7 @@ cdef class Exchange(Waiter):
     cdef void reply_ended(self) noexcept
     cdef int carry_reply(self, int *reads) noexcept
     cdef void upstream_eof(self, bint reset) noexcept
-    cdef int end_watch(self) noexcept
+    cdef int end_body_filters(self) noexcept
     cdef void close_half(self) noexcept
     cdef void record(self) noexcept
     cdef void settle(self) noexcept

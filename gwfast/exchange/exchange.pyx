@@ -17,7 +17,7 @@ from gwfast.http.header_writer cimport (Forward, Front, Out, answer_size, answer
                                         total, write_location, write_request)
 from gwfast.http.forwarded cimport forwarded_host, read_source
 from gwfast.http.head cimport *
-from gwfast.upstream.endpoint_state cimport health_fine
+from gwfast.upstream.endpoint_state cimport health_succeeded
 from gwfast.http1.parser cimport parse_request, parse_response
 from gwfast.engine.access_log cimport say_tls
 from gwfast.engine.loop cimport (LARGE, READ, Peer, Pool, READ_AGAIN, READ_BROKEN, READS, append, consume, release, reserve,
@@ -145,8 +145,8 @@ cdef class Downstream(Peer):
         pass
 
 
-# The first op from `since` on that holds the request, or how many there are.
-cdef uint32_t next_hold(const Ops *ops, uint32_t since) noexcept nogil:
+# The first op from `since` on that is a request filter (RequestFilter), or how many there are.
+cdef uint32_t next_filter(const Ops *ops, uint32_t since) noexcept nogil:
     while since < total(ops) and nth(ops, since).kind != OP_AUTHORIZE and nth(ops, since).kind != OP_EXTENSION:
         since += 1
     return since
@@ -173,17 +173,8 @@ cdef class Alarm(Peer):
             self.exchange.late()
 
 
-# Faults that are the backend's, so that another attempt may end better; and of them those without any answer.
-cdef inline bint may_pass(int fault) noexcept nogil:
-    return (FAULT_CONNECT <= fault <= FAULT_UPSTREAM_TIMEOUT) or (FAULT_UPSTREAM_TLS <= fault <= FAULT_UPSTREAM_UNTRUSTED)
-
-
-cdef inline bint unheard(int fault) noexcept nogil:
-    return fault != FAULT_UPSTREAM_BAD and fault != FAULT_UPSTREAM_TIMEOUT
-
-
 @cython.no_gc
-cdef class Hold:
+cdef class RequestFilter:
     cdef void start(self) noexcept:
         pass
 
@@ -193,21 +184,21 @@ cdef class Hold:
     cdef void drop(self) noexcept:
         self.exchange = None
 
-    cdef void reply(self) noexcept:
+    cdef void on_response(self) noexcept:
         pass
 
-    cdef int piece(self, const char **at, size_t *n, bint end) noexcept:
+    cdef int body_part(self, const char **at, size_t *n, bint end) noexcept:
         return 0
 
 
 @cython.no_gc
-cdef class Holds:
-    cdef Hold hold(self, Exchange exchange, const Op *op):
+cdef class RequestFilters:
+    cdef RequestFilter filter(self, Exchange exchange, const Op *op):
         return None
 
 
 # Whether a connection over TLS ended with a FIN alone, as many peers do that have said all in their own protocol: no reset.
-cdef bint said_nothing(Peer peer) noexcept:
+cdef bint ended_by_fin(Peer peer) noexcept:
     cdef tcp_info now
     cdef socklen_t n = sizeof(now)
     return peer.fd >= 0 and peer.tls is not None and (
@@ -229,7 +220,7 @@ cdef inline int choose(Exchange self, const Found *found, uint32_t prefer) noexc
     return 0
 
 
-cdef inline int go_on(Exchange self, const Found *found, const Bind *bind, uint32_t since, uint32_t prefer) noexcept:
+cdef inline int choose_backend(Exchange self, const Found *found, const Bind *bind, uint32_t since, uint32_t prefer) noexcept:
     """Behind the rule's first ops, `since` of them: choose a backend (NONE: pick it) and write the head for it. As begin()."""
     cdef const Image *image = self.table.image
     cdef Ops rest
@@ -246,11 +237,11 @@ cdef inline int go_on(Exchange self, const Found *found, const Bind *bind, uint3
         if self.choice.ops.count:
             self.ops.first[1] = rest.first[1] = op_at(image, self.choice.ops.first)
             self.ops.count[1] = rest.count[1] = self.choice.ops.count
-            if found.rule.flags & RULE_CORS and self.cross(self.ops.first[1], self.ops.count[1]) != 0:
+            if found.rule.flags & RULE_CORS and self.apply_cors(self.ops.first[1], self.ops.count[1]) != 0:
                 return 1
     if op == NULL and self.ops.count[1]:
-        if found.rule.flags & RULE_HOLDS and next_hold(&self.ops, since) < total(&self.ops):
-            return self.hold_until(next_hold(&self.ops, since), found, bind, since)
+        if found.rule.flags & RULE_REQUEST_FILTERS and next_filter(&self.ops, since) < total(&self.ops):
+            return self.apply_until(next_filter(&self.ops, since), found, bind, since)
         op = answering(ops)
     if op != NULL:
         self.answer_op(op, found, bind)
@@ -280,19 +271,19 @@ cdef inline int enter(Exchange self, const Found *found, const Bind *bind, int r
         return 1
     self.rule = found.rule
     set_ops(&self.ops, image, found.rule.ops.first, found.rule.ops.count)
-    if found.rule.flags & (RULE_POLICY | RULE_HOLDS | RULE_CORS | RULE_MIRRORS | RULE_SESSIONS):
-        self.ops.said_n = 0
+    if found.rule.flags & (RULE_POLICY | RULE_REQUEST_FILTERS | RULE_CORS | RULE_MIRRORS | RULE_SESSIONS):
+        self.ops.added_n = 0
         if found.rule.flags & RULE_POLICY:
             self.begin_policy()
-        if found.rule.flags & RULE_CORS and self.cross(self.ops.first[0], self.ops.count[0]) != 0:
+        if found.rule.flags & RULE_CORS and self.apply_cors(self.ops.first[0], self.ops.count[0]) != 0:
             return 1
-        if found.rule.flags & RULE_HOLDS:
+        if found.rule.flags & RULE_REQUEST_FILTERS:
             self.found, self.bound = found[0], bind
         if found.rule.flags & RULE_SESSIONS:
             self.prefer = remember(&self.session, image, found.rule, &self.gateway.head, self.gateway.session_key,
                                    &self.gateway.loop.pool)
-        return self.hold_next(found, bind, 0)
-    return go_on(self, found, bind, 0, NONE)
+        return self.apply_ops(found, bind, 0)
+    return choose_backend(self, found, bind, 0, NONE)
 
 
 cdef inline void await_more(Exchange self) noexcept:
@@ -358,7 +349,7 @@ cdef inline void await_reply(Exchange self) noexcept:
 @cython.no_gc
 cdef class Exchange(Waiter):
     def __cinit__(self):
-        self.hold_at = self.prefer = NONE
+        self.filter_at = self.prefer = NONE
         self.chosen = self.avoid = NO_BACKEND
         self.keep = READ
 
@@ -400,7 +391,7 @@ cdef class Exchange(Waiter):
             return self.filter_first(&found, bind)
         return enter(self, &found, bind, result)
 
-    cdef int cross(self, const Op *ops, uint32_t count) noexcept:
+    cdef int apply_cors(self, const Op *ops, uint32_t count) noexcept:
         """Where there is an OP_CORS among these: keep what it says to the request for the response; a preflight is
         answered, unless the rule has an answer of its own. As begin()."""
         cdef Gateway gateway = self.gateway
@@ -412,18 +403,18 @@ cdef class Exchange(Waiter):
             return 0
         cors = cors_at(self.table.image, ops[count - 1].hash)
         read_asking(&asking, &gateway.head)
-        self.owes = True
-        self.said.start = self.said.end = 0
-        if reserve(&gateway.loop.pool, &self.said, cors_room(cors, &asking, &gateway.head)) < 0:
-            self.ops.said_n = 0
+        self.extended = True
+        self.added.start = self.added.end = 0
+        if reserve(&gateway.loop.pool, &self.added, cors_room(cors, &asking, &gateway.head)) < 0:
+            self.ops.added_n = 0
             self.fail(FAULT_INTERNAL)
             return 1
-        out.at = self.said.base
-        out.end = out.at + self.said.cap
+        out.at = self.added.base
+        out.end = out.at + self.added.cap
         out.full = False
         write_cors(&out, self.table.image, cors, &asking, &gateway.head)
-        self.ops.said = self.said.base
-        self.ops.said_n = self.said.end = <uint32_t>(out.at - self.said.base)
+        self.ops.added = self.added.base
+        self.ops.added_n = self.added.end = <uint32_t>(out.at - self.added.base)
         if not is_preflight(&asking, &gateway.head):
             return 0
         own = answering(&self.ops)
@@ -536,25 +527,25 @@ cdef class Exchange(Waiter):
             if append(&self.gateway.loop.pool, &self.facts, parts[i].at, parts[i].n) == 0:
                 self.facts_n[i] = parts[i].n
 
-    # -- the chain of those who hold it --------------------------------------------------------------------------------
+    # -- request filters -----------------------------------------------------------------------------------------------
 
-    cdef int hold_next(self, const Found *found, const Bind *bind, uint32_t since) noexcept:
-        """Apply the ops from `since` to the next that holds the request, or to the end. As begin()."""
-        cdef uint32_t until = next_hold(&self.ops, since)
-        self.owes = True
+    cdef int apply_ops(self, const Found *found, const Bind *bind, uint32_t since) noexcept:
+        """Apply the ops from `since` to the next request filter, or to the end. As begin()."""
+        cdef uint32_t until = next_filter(&self.ops, since)
+        self.extended = True
         if until < self.ops.count[0]:
-            return self.hold_until(until, found, bind, since)
+            return self.apply_until(until, found, bind, since)
         if self.prerouting:
             return self.route(bind, since)
-        self.hold_at = NONE
-        if go_on(self, found, bind, since, self.prefer) != 0:
+        self.filter_at = NONE
+        if choose_backend(self, found, bind, since, self.prefer) != 0:
             return 1
         if found.rule.flags & RULE_SESSIONS and self.choice.persistence and (
                 self.session.by != persistence_at(self.table.image, self.choice.persistence - 1)):
             look_for(&self.session, self.table.image, persistence_at(self.table.image, self.choice.persistence - 1),
                      &self.gateway.head, self.gateway.session_key, &self.gateway.loop.pool)
-        if self.hold_at == NONE and found.rule.flags & RULE_MIRRORS and not self.upgrade:
-            self.hold_at = REFLECT
+        if self.filter_at == NONE and found.rule.flags & RULE_MIRRORS and not self.upgrade:
+            self.filter_at = SEND_MIRRORS
         return 0
 
     cdef int filter_first(self, Found *found, const Bind *bind) noexcept:
@@ -562,11 +553,11 @@ cdef class Exchange(Waiter):
         cdef const Image *image = self.table.image
         self.rule = found.rule = rule_at(image, found.listener.front - 1)
         found.prefix_len = found.prefix = 0
-        self.ops.said_n = 0
+        self.ops.added_n = 0
         set_ops(&self.ops, image, self.rule.ops.first, self.rule.ops.count)
         self.found, self.bound = found[0], bind
         self.prerouting = True
-        return self.hold_next(found, bind, 0)
+        return self.apply_ops(found, bind, 0)
 
     cdef int route(self, const Bind *bind, uint32_t since) noexcept:
         """They let it pass, the ops from `since` on are left: choose a rule for the request in gateway.head. As begin()."""
@@ -579,13 +570,13 @@ cdef class Exchange(Waiter):
             self.answer_op(op, &self.found, bind)
             return 1
         self.prerouting = False
-        self.hold_at = NONE
+        self.filter_at = NONE
         self.rule = NULL
         self.gateway.head.stated = True        # what the gateway says of the client was written before they were asked
         return enter(self, &found, bind, find(self.table.image, bind, &self.gateway.head, &found))
 
-    cdef int hold_until(self, uint32_t until, const Found *found, const Bind *bind, uint32_t since) noexcept:
-        """Apply the ops from `since` up to the one that holds. As begin()."""
+    cdef int apply_until(self, uint32_t until, const Found *found, const Bind *bind, uint32_t since) noexcept:
+        """Apply the ops from `since` up to the next request filter. As begin()."""
         cdef Ops part = self.ops
         cdef const Op *op
         part.count[0] = min(until, part.count[0])
@@ -598,40 +589,40 @@ cdef class Exchange(Waiter):
         if self.prepare(&part, found) < 0:
             self.fail(FAULT_INTERNAL)
             return 1
-        self.hold_at = until
+        self.filter_at = until
         return 0
 
     cdef void ask(self) noexcept:
-        if self.hold_at == REFLECT:
-            self.hold_at = NONE
-            self.reflect()
+        if self.filter_at == SEND_MIRRORS:
+            self.filter_at = NONE
+            self.send_mirrors()
             self.launch()
             return
-        self.ask_hold()
+        self.ask_filter()
 
-    cdef void ask_hold(self) noexcept:
-        cdef const Op *op = nth(&self.ops, self.hold_at)
-        cdef Holds holds = self.gateway.authorizers if op.kind == OP_AUTHORIZE else self.gateway.extensions
-        cdef Hold hold = None if holds is None else holds.hold(self, op)
-        if hold is None:
+    cdef void ask_filter(self) noexcept:
+        cdef const Op *op = nth(&self.ops, self.filter_at)
+        cdef RequestFilters filters = self.gateway.authorizers if op.kind == OP_AUTHORIZE else self.gateway.extensions
+        cdef RequestFilter filter = None if filters is None else filters.filter(self, op)
+        if filter is None:
             self.answer(500, FAULT_FILTER, NULL, 0)
             return
-        self.hold = hold
-        self.owes = True
-        hold.start()
+        self.request_filter = filter
+        self.extended = True
+        filter.start()
 
-    cdef void passed(self) noexcept:
+    cdef void filter_passed(self) noexcept:
         cdef Gateway gateway = self.gateway
         cdef RequestHead *head = &gateway.head
         cdef Buf written = self.request
         cdef HeadLimits most = any_head(waiting(&written))
         cdef int result
-        self.hold = None
+        self.request_filter = None
         memset(&self.request, 0, sizeof(Buf))
         if parse_request(written.base + written.start, waiting(&written), 0, &most, head) == <int>waiting(&written):
             self.chunked = head.framing == FRAMING_CHUNKED
             self.method_id = head.method_id    # HEAD is never made, nor unmade: the client's request says the same of bodies
-            result = self.hold_next(&self.found, self.bound, self.hold_at + 1)
+            result = self.apply_ops(&self.found, self.bound, self.filter_at + 1)
         else:
             self.fail(FAULT_INTERNAL)
             result = 1
@@ -639,7 +630,7 @@ cdef class Exchange(Waiter):
         if result == 0:
             self.launch()
 
-    cdef void reflect(self) noexcept:
+    cdef void send_mirrors(self) noexcept:
         cdef const Image *image = self.table.image
         cdef uint32_t trailers = waiting(&self.early) - self.early_body
         cdef const Mirror *one
@@ -654,11 +645,11 @@ cdef class Exchange(Waiter):
             call = self.gateway.calls.call()
             call.next = self.mirrors
             self.mirrors = call
-            self.owes = True
+            self.extended = True
             if call.begin(self.table, image, backend_at(image, one.backend), &self.request, self.method_id, self.chunked) == 0:
                 call.start(self.early.base + self.early.start, self.early_body, trailers, self.requested)
 
-    cdef void mirror(self, const char *at, size_t n, bint end, bint trailers) noexcept:
+    cdef void mirror_body(self, const char *at, size_t n, bint end, bint trailers) noexcept:
         """A part of the body, or its trailers, for the mirrors too."""
         cdef Subrequest call = self.mirrors
         while call is not None:
@@ -672,42 +663,44 @@ cdef class Exchange(Waiter):
         cdef HeadLimits most = any_head(<uint32_t>n + 1)
         return 0 if parse_response(head, <uint32_t>n, 0, &most, self.method_id, &self.gateway.reply) == <int>n else -1
 
-    cdef void listen(self, Hold hold) noexcept:
+    cdef void add_response_filter(self, RequestFilter filter) noexcept:
         try:
-            if self.interest is None:
-                self.interest = []
-            self.interest.append(hold)
-            self.owes = True
+            if self.response_filters is None:
+                self.response_filters = []
+            self.response_filters.append(filter)
+            self.extended = True
         except MemoryError:
             pass
 
-    cdef void hold_reply(self) noexcept:
-        """Ask those that listen; the response's head is gateway.reply."""
-        cdef Hold hold = <Hold>self.interest[len(self.interest) - 1 - self.heard]      # the list may go while it is asked
+    cdef void ask_response_filter(self) noexcept:
+        """Ask the response filter that is next; the response's head is gateway.reply."""
+        cdef Py_ssize_t last = len(self.response_filters) - 1
+        # a reference of its own: the list may go while it is asked
+        cdef RequestFilter filter = <RequestFilter>self.response_filters[last - self.response_filters_asked]
         self.paused = True
         self.gateway.loop.arm(self.upstream, 0)
-        hold.reply()
+        filter.on_response()
 
-    cdef void replied_to(self, Hold hold, const char *head, size_t n) noexcept:
+    cdef void response_filtered(self, RequestFilter filter, const char *head, size_t n) noexcept:
         release(&self.gateway.loop.pool, &self.answer_head)
         if append(&self.gateway.loop.pool, &self.answer_head, head, n) < 0 or self.read_reply(self.answer_head.base, n) < 0 or (
                 self.opens_nothing()):
             self.fail(FAULT_EXTENSION)
             return
-        self.heard += 1
-        if self.heard < <uint32_t>len(self.interest):
-            self.hold_reply()
+        self.response_filters_asked += 1
+        if self.response_filters_asked < <uint32_t>len(self.response_filters):
+            self.ask_response_filter()
         elif self.at_once:
             self.paused = False
             await_more(self)
         else:
             self.resume_reply()
 
-    cdef bint is_held(self) noexcept:
-        """Ask those that listen, in the middle of a read: whether they take their time, or have ended it."""
+    cdef bint response_filters_wait(self) noexcept:
+        """Ask the response filters, in the middle of a read: whether they take their time, or have ended it."""
         cdef uint32_t serial = self.serial
         self.at_once = True
-        self.hold_reply()
+        self.ask_response_filter()
         if self.serial != serial:
             return True
         self.at_once = False
@@ -736,10 +729,10 @@ cdef class Exchange(Waiter):
         if self.serial == serial and self.upstream is upstream:
             upstream.pull()
 
-    cdef int watch(self, const char **at, size_t *n, bint end) noexcept:
+    cdef int filter_body(self, const char **at, size_t *n, bint end) noexcept:
         cdef Py_ssize_t i
-        for i in range(len(self.interest) - 1, -1, -1):
-            if (<Hold>self.interest[i]).piece(at, n, end) < 0:
+        for i in range(len(self.response_filters) - 1, -1, -1):
+            if (<RequestFilter>self.response_filters[i]).body_part(at, n, end) < 0:
                 return -1
         return 0
 
@@ -766,8 +759,8 @@ cdef class Exchange(Waiter):
                 self.fail(FAULT_INTERNAL)
                 return
             self.early_body = waiting(&self.early)
-            if self.hold is not None:
-                self.hold.more()
+            if self.request_filter is not None:
+                self.request_filter.more()
             return
         if (self.keeping and not self.replied and self.early_body + n <= RETRY_BODY
                 and append(&self.gateway.loop.pool, &self.early, at, n) == 0):
@@ -780,7 +773,7 @@ cdef class Exchange(Waiter):
             self.streamed = True
         # A broken pipe is not the end: the upstream may have answered before it closed, and its end is announced.
         if self.mirrors is not None:
-            self.mirror(at, n, end, False)
+            self.mirror_body(at, n, end, False)
         if self.upstream is not None:
             self.upstream.send_body(at, n, end)
             if (end or self.replied) and self.upstream is not None:
@@ -810,13 +803,13 @@ cdef class Exchange(Waiter):
             if append(&self.gateway.loop.pool, &self.early, at, n) < 0:
                 self.fail(FAULT_INTERNAL)
                 return
-            if self.hold is not None:
-                self.hold.more()
+            if self.request_filter is not None:
+                self.request_filter.more()
             return
         if not self.keeping or self.replied or append(&self.gateway.loop.pool, &self.early, at, n) < 0:
             self.streamed = True
         if self.mirrors is not None:
-            self.mirror(at, n, True, True)
+            self.mirror_body(at, n, True, True)
         if self.upstream is not None:
             self.upstream.send_trailers(at, n)
             if self.upstream is not None:
@@ -827,7 +820,7 @@ cdef class Exchange(Waiter):
     # -- what its rule says of time, and of trying again ---------------------------------------------------------------
 
     cdef void begin_policy(self) noexcept:
-        self.owes = True
+        self.extended = True
         self.policy = policy_at(self.table.image, self.rule.policy)
         self.keeping = self.policy.attempts > 0
         self.set_alarm()
@@ -877,13 +870,13 @@ cdef class Exchange(Waiter):
         else:
             self.schedule()
 
-    cdef bint retry(self, int status, bint unheard) noexcept:
+    cdef bint retry(self, int status, bint unanswered) noexcept:
         cdef const Policy *policy = self.policy
         cdef uint32_t code = <uint32_t>(status - 400)
         cdef uint64_t wait
         if self.retries >= policy.attempts or self.replied or self.informed or self.streamed:
             return False
-        if not unheard and not (code < CODES and policy.codes[code // 64] >> code % 64 & 1):
+        if not unanswered and not (code < CODES and policy.codes[code // 64] >> code % 64 & 1):
             return False
         # Twice as long each time, half as much again by chance: those that failed together do not come back together.
         wait = <uint64_t>policy.backoff_ms * min(<uint64_t>1 << min(self.retries, 8), <uint64_t>GROWTH)
@@ -897,7 +890,7 @@ cdef class Exchange(Waiter):
                 self.answer(503, FAULT_RETRY_BUDGET, NULL, 0)
                 return True
             return False
-        if self.state != NULL and self.backend.flags and (unheard or status >= 500):
+        if self.state != NULL and self.backend.flags and (unanswered or status >= 500):
             self.gateway.upstreams.failed(self.state, self.image, self.backend)
         self.retries += 1
         self.gateway.counters.totals.upstream_retries += 1
@@ -911,7 +904,7 @@ cdef class Exchange(Waiter):
         return True
 
     cdef void launch(self) noexcept:
-        if self.hold_at != NONE:
+        if self.filter_at != NONE:
             self.ask()
             return
         self.launched = True
@@ -923,7 +916,7 @@ cdef class Exchange(Waiter):
         cdef const Endpoint *endpoint = NULL
         cdef Upstream upstream
         while not self.attempts or (self.attempts < most(self) and self.attempts < self.backend.endpoints.count):
-            if self.owes:
+            if self.extended:
                 endpoint = self.begin_attempt()
                 if self.waits_for_session:
                     self.line_up()
@@ -973,7 +966,7 @@ cdef class Exchange(Waiter):
         if not self.was_good or most(self) < 2 or now >= until or (
                 self.request_until and now + LOOK_MS >= self.request_until):
             return False
-        self.replaced_until, self.owes = until, True
+        self.replaced_until, self.extended = until, True
         self.set_alarm()
         self.avoid = NO_BACKEND
         self.attempts = 0
@@ -1011,7 +1004,7 @@ cdef class Exchange(Waiter):
         if self.attempt_until:
             self.attempt_until = 0
             self.schedule()
-        self.owes = True
+        self.extended = True
         if self.gateway.upstreams.wait(self, self.backend, self.waits_for_session) < 0:
             self.fail(FAULT_QUEUE_FULL)
 
@@ -1055,9 +1048,9 @@ cdef class Exchange(Waiter):
             return
         if say_session(&self.session, self.table.image, self.backend,
                        endpoint_at(image, self.backend.endpoints.first + self.chosen), self.secure(), gateway.session_key,
-                       &gateway.loop.pool, &self.said) == 0:
-            self.ops.said = self.said.base
-            self.ops.said_n = waiting(&self.said)
+                       &gateway.loop.pool, &self.added) == 0:
+            self.ops.added = self.added.base
+            self.ops.added_n = waiting(&self.added)
 
     cdef void transmit(self) noexcept:
         cdef Upstream upstream = self.upstream
@@ -1076,7 +1069,7 @@ cdef class Exchange(Waiter):
             return
         # Half sent, a backend of HTTP/2 may say that it has not looked at it (RFC 9113 8.7), and any connection may end.
         if upstream.fd < 0 or idempotent(self.method_id):
-            self.keeping = self.owes = True
+            self.keeping = self.extended = True
         self.client.resume()
 
     cdef void upstream_open(self) noexcept:
@@ -1124,7 +1117,7 @@ cdef class Exchange(Waiter):
         cdef Upstream upstream = self.upstream
         if upstream is not None:
             self.upstream = None
-            if self.tunnel and self.fault and not said_nothing(self.client):
+            if self.tunnel and self.fault and not ended_by_fin(self.client):
                 upstream.abort()   # what was cut stays cut on the other side (RFC 9113 8.5)
             else:
                 upstream.close()
@@ -1184,7 +1177,7 @@ cdef class Exchange(Waiter):
         self.chosen = self.avoid = place_of(table.image, backend, failed)
         self.image, self.backend, self.newer = table.image, backend, table     # `failed` may have gone with the one before
         self.attempts = 0
-        self.owes = True
+        self.extended = True
 
     cdef bint came_too_late(self, bint reset) noexcept:
         """Whether the connection had been ended before the request came, so that nobody has looked at it."""
@@ -1265,8 +1258,9 @@ cdef class Exchange(Waiter):
         """A body fills whole reads: let the rest go to the client past us, as long as it may. -1: the connection has no more."""
         cdef Upstream upstream = self.upstream
         cdef ssize_t n
-        while (self.body.left > TAKE and not self.tunnel and self.body.framing == FRAMING_LENGTH and self.interest is None
-               and upstream.readable and self.client.out.base == NULL and reads[0] < READS and joined(upstream, self.client)):
+        while (self.body.left > TAKE and not self.tunnel and self.body.framing == FRAMING_LENGTH
+               and self.response_filters is None and upstream.readable and self.client.out.base == NULL and reads[0] < READS
+               and joined(upstream, self.client)):
             reads[0] += 1
             n = carry(upstream, self.client, TAKE)
             if n <= 0:
@@ -1281,7 +1275,7 @@ cdef class Exchange(Waiter):
         return 0
 
     cdef void upstream_eof(self, bint reset) noexcept:
-        if self.tunnel and reset and said_nothing(self.upstream):
+        if self.tunnel and reset and ended_by_fin(self.upstream):
             self.fault = FAULT_UPSTREAM_CUT
             self.finish(False)
         elif self.tunnel and reset:
@@ -1331,7 +1325,7 @@ cdef class Exchange(Waiter):
                 break
             if not self.inform():
                 return n
-        if self.owes:
+        if self.extended:
             if self.opens_nothing():
                 self.fail(FAULT_UPSTREAM_BAD)
                 return n
@@ -1342,7 +1336,7 @@ cdef class Exchange(Waiter):
             return n
         body_start(&self.body, head.framing, head.content_length, True)
         self.keep_upstream = head.keep_alive and head.framing != FRAMING_CLOSE
-        if self.owes and self.interest is not None and self.is_held():
+        if self.extended and self.response_filters is not None and self.response_filters_wait():
             return used            # the rest waits with the upstream
         return used + self.take_body(at + used, n - used, True)
 
@@ -1395,12 +1389,12 @@ cdef class Exchange(Waiter):
         cdef const char *left
         cdef size_t left_n
         cdef int result = 0
-        if self.owes:
+        if self.extended:
             if first and self.session.by != NULL:
                 self.renew_session()
-            if self.interest is not None:
+            if self.response_filters is not None:
                 left, left_n = at, n
-                if self.watch(&left, &left_n, end) < 0:
+                if self.filter_body(&left, &left_n, end) < 0:
                     self.fail(FAULT_EXTENSION)
                     return -1
                 at, n = left, left_n
@@ -1417,7 +1411,7 @@ cdef class Exchange(Waiter):
         return result
 
     cdef void upstream_reply(self, const char *at, size_t n, bint end) noexcept:
-        if self.owes and self.opens_nothing():
+        if self.extended and self.opens_nothing():
             self.fail(FAULT_UPSTREAM_BAD)
         elif self.gateway.reply.status == 101:
             self.switch(at, n)
@@ -1425,12 +1419,12 @@ cdef class Exchange(Waiter):
             self.inform()
         elif self.policy == NULL or not self.retry(self.gateway.reply.status, False):
             self.keep_upstream = True
-            if self.interest is not None:
+            if self.response_filters is not None:
                 self.kept_end = end
                 if append(&self.gateway.loop.pool, &self.kept, at, n) < 0:
                     self.fail(FAULT_INTERNAL)
                 else:
-                    self.hold_reply()
+                    self.ask_response_filter()
             elif self.pass_reply(True, at, n, end) == 0:
                 self.reply_goes_on(end)
 
@@ -1444,13 +1438,13 @@ cdef class Exchange(Waiter):
         elif self.pass_reply(False, at, n, end) == 0:
             self.reply_goes_on(end)
 
-    cdef int end_watch(self) noexcept:
+    cdef int end_body_filters(self) noexcept:
         """Trailers come: the body is over, and those that watch it may have a last word."""
         cdef const char *last = NULL
         cdef size_t n = 0
-        if self.interest is None:
+        if self.response_filters is None:
             return 0
-        if self.watch(&last, &n, True) < 0:
+        if self.filter_body(&last, &n, True) < 0:
             self.fail(FAULT_EXTENSION)
             return -1
         if n and self.client.data(last, n, False) < 0:
@@ -1459,7 +1453,7 @@ cdef class Exchange(Waiter):
         return 0
 
     cdef void upstream_trailers(self, const char *at, size_t n) noexcept:
-        if self.end_watch() < 0:
+        if self.end_body_filters() < 0:
             return
         if self.client.trailers(at, n) < 0:
             self.client_gone()
@@ -1505,7 +1499,7 @@ cdef class Exchange(Waiter):
             return n
         if <size_t>result < n:
             self.keep_upstream = False
-        if self.end_watch() < 0:
+        if self.end_body_filters() < 0:
             return n
         if self.client.trailers(at, kept) < 0:
             self.client_gone()
@@ -1564,15 +1558,16 @@ cdef class Exchange(Waiter):
         self.finish(False)
 
     cdef void fail(self, int fault) noexcept:
-        cdef int status = fault_row(fault).status
-        if self.policy != NULL and self.launched and may_pass(fault) and self.retry(status, unheard(fault)):
+        cdef const FaultRow *row = fault_row(fault)
+        if (row.retried != RETRIED_NEVER and self.policy != NULL and self.launched
+                and self.retry(row.status, row.retried == RETRIED_UNANSWERED)):
             return
-        if self.replied or status == 0:
+        if self.replied or row.status == 0:
             self.fault = fault
             self.client.abort()
             self.finish(False)
         else:
-            self.answer(status, fault, NULL, 0)
+            self.answer(row.status, fault, NULL, 0)
 
     cdef void answer(self, int status, int fault, const char *location, size_t n) noexcept:
         """Answer instead of an upstream."""
@@ -1599,7 +1594,7 @@ cdef class Exchange(Waiter):
                        gateway.loop.now_us - self.started_us, self.replied_us - self.started_us | 1 if self.replied_us else 0)
         if gateway.log.format:
             self.record()
-        if self.owes:
+        if self.extended:
             self.settle()
         if self.state != NULL:
             if self.replied:
@@ -1625,41 +1620,41 @@ cdef class Exchange(Waiter):
         client.done(keep)
 
     cdef void judge(self) noexcept:
-        cdef bint bad = may_pass(self.fault) or self.fault == FAULT_UPSTREAM_CUT or (
+        cdef bint bad = fault_row(self.fault).side == SIDE_UPSTREAM or (
             self.fault == FAULT_REQUEST_TIMEOUT and self.requested) or (not self.fault and self.status >= 500)
         if bad:
             self.gateway.upstreams.failed(self.state, self.image, self.backend)
         elif not self.fault:
-            health_fine(self.state.health)
+            health_succeeded(self.state.health)
 
     cdef void settle(self) noexcept:
         cdef Subrequest call
-        self.owes = self.waits_for_session = self.keeping = self.prerouting = False
+        self.extended = self.waits_for_session = self.keeping = self.prerouting = False
         self.granted = NULL
         if self.queue != NULL:
             self.gateway.upstreams.leave(self)
-        self.hold_at = self.prefer = NONE
+        self.filter_at = self.prefer = NONE
         self.keep = READ
         while self.mirrors is not None:
             call = self.mirrors
             self.mirrors = call.next
             call.let_go()
-        if self.hold is not None:
-            self.hold.drop()
-            self.hold = None
+        if self.request_filter is not None:
+            self.request_filter.drop()
+            self.request_filter = None
         if self.policy != NULL or self.replaced_until:
             self.end_policy()
-        release(&self.gateway.loop.pool, &self.said)
+        release(&self.gateway.loop.pool, &self.added)
         if self.session.by != NULL:
             release(&self.gateway.loop.pool, &self.session.others)
             self.session.by, self.session.known = NULL, False
-        if self.interest is not None:
-            for hold in self.interest:
-                (<Hold>hold).drop()
-            self.interest = None
+        if self.response_filters is not None:
+            for filter in self.response_filters:
+                (<RequestFilter>filter).drop()
+            self.response_filters = None
             release(&self.gateway.loop.pool, &self.answer_head)
             release(&self.gateway.loop.pool, &self.kept)
-            self.heard = 0
+            self.response_filters_asked = 0
             self.paused = self.at_once = False
 
     cdef void reset(self) noexcept:
@@ -1673,7 +1668,7 @@ cdef class Exchange(Waiter):
         self.bytes_in = self.bytes_out = self.replied_us = self.id[0] = self.id[1] = 0
         self.status = 0
         self.fault = self.connect_fault = self.resent = self.tried = 0
-        self.requested = self.streamed = self.launched = self.owes = self.replied = self.fresh = False
+        self.requested = self.streamed = self.launched = self.extended = self.replied = self.fresh = False
         self.was_good = False
         self.keep_upstream = self.tunnel = self.client_ended = self.upstream_ended = False
 

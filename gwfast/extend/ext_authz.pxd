@@ -2,32 +2,32 @@
 # check_response).
 #
 #   Authorizers     makes and keeps Authorizations; gateway.authorizers
-#   Authorization   the Hold of one request: collects the body if it is to be shown, asks, lets pass or denies
+#   Authorization   the filter of one request: collects the body if it is to be shown, asks, lets pass or denies
 #   Question        the Call it asks with; gives what the authorizer says to its Authorization
 #
 #   start -> (more: until the body is there) -> ask -> got_head: 200 makes the new head, else what is denied with is kept
 #         -> finished: the request goes on with the new head, or the client gets the authorizer's answer
 #
 # Over gRPC what is answered is a message, read in finished (judge). Where that has something for the response, the Authorization
-# keeps it and listens (Exchange.listen), and its reply() makes the response's new head.
+# keeps it and is shown the response (Exchange.add_response_filter): its on_response() makes the response's new head.
 #
 # Whatever goes wrong is 403 (fails closed). An Authorization and its Question let go of each other before either is used again.
 from libc.stdint cimport uint32_t
 from gwfast.extend.subrequest cimport Subrequest, Subrequests
-from gwfast.exchange.exchange cimport Exchange, Gateway, Hold, Holds
+from gwfast.exchange.exchange cimport Exchange, Gateway, RequestFilter, RequestFilters
 from gwfast.extend.check_request cimport CheckRequest
 from gwfast.engine.loop cimport Buf
 from gwfast.table.layout cimport Authorizer, Image, Op
 from gwfast.extend.check_response cimport CheckResponse
 
-cdef class Authorizers(Holds):
+cdef class Authorizers(RequestFilters):
     cdef Subrequests calls
     cdef Authorization spare
     cdef CheckResponse verdict       # what was read last
     cdef Question question(self)
     cdef void forget(self) noexcept      # all that refer to it
 
-cdef class Authorization(Hold):
+cdef class Authorization(RequestFilter):
     cdef Authorization next_spare
     cdef Authorizers home
     cdef Question question     # that is under way; None: not yet, or answered

@@ -38,8 +38,8 @@ cdef enum:
 
 @cython.final
 @cython.no_gc
-cdef class Authorizers(Holds):
-    cdef Hold hold(self, Exchange exchange, const Op *op):
+cdef class Authorizers(RequestFilters):
+    cdef RequestFilter filter(self, Exchange exchange, const Op *op):
         cdef Authorization made = self.spare
         if made is None:
             made = Authorization.__new__(Authorization)
@@ -112,7 +112,7 @@ cdef inline void begin_response(Out *out, Buf *buf, uint64_t status, const char 
 
 @cython.final
 @cython.no_gc
-cdef class Authorization(Hold):
+cdef class Authorization(RequestFilter):
     cdef void start(self) noexcept:
         self.exchange.keep = max(self.exchange.keep, self.rule.max_body + 1)
         self.more()
@@ -320,10 +320,10 @@ cdef class Authorization(Hold):
             exchange.request = self.made
             memset(&self.made, 0, sizeof(Buf))
             if self.rule.grpc and changes_response(&self.home.verdict):
-                exchange.listen(self)
+                exchange.add_response_filter(self)
             else:
                 self.store()
-            exchange.passed()
+            exchange.filter_passed()
 
     cdef int judge(self) noexcept:
         """Read the answer of a call. -1: it is none."""
@@ -370,7 +370,7 @@ cdef class Authorization(Hold):
         self.body.end = self.body.start + verdict.body.n
         return -1 if out.full else 0
 
-    cdef void reply(self) noexcept:
+    cdef void on_response(self) noexcept:
         """The backend answers: what the authorizer says to the client goes with that."""
         cdef Exchange exchange = self.exchange
         cdef ResponseHead *reply = &exchange.gateway.reply
@@ -390,7 +390,7 @@ cdef class Authorization(Hold):
         put_changes(&out, verdict, PLACE_RESPONSE, reply.fields, reply.count)
         say(&out, b"\r\n")
         self.made.end = <uint32_t>(out.at - self.made.base)
-        exchange.replied_to(self, self.made.base, waiting(&self.made))
+        exchange.response_filtered(self, self.made.base, waiting(&self.made))
 
     cdef void deny(self) noexcept:
         cdef Exchange exchange = self.exchange

@@ -1,18 +1,18 @@
-# Filters in Python (gwfast.filters): the Hold of a request that one looks at, and what it may do with it.
+# Filters in Python (gwfast.filters): the filter of one request, and what it may do with it.
 #
-#   PythonFilters    makes Conversations; gateway.extensions. `host` (serve.extensions.Host) runs what is Python
-#   PythonFilter  one request and one filter: the Hold while on_request runs, and where on_response is wanted, kept by its
-#                 exchange (`interest`) until the end
+#   PythonFilters makes them; gateway.extensions. `host` (serve.extensions.Host) runs what is Python
+#   PythonFilter  one request and one filter: asked while on_request runs, and where on_response is wanted, kept by its
+#                 exchange (`response_filters`) until the end
 #
-#   start -> host.begin() -> ... pass_on() | answer() | fail()
-#   reply -> host.respond() -> ... respond() | fail()    the response's head waits meanwhile, and its body in the kernel
-#   piece -> change(piece, last)                         each piece of its body, where somebody watches
+#   start       -> host.begin() -> ... pass_on() | answer() | fail()
+#   on_response -> host.respond() -> ... respond() | fail()    the response's head waits meanwhile, and its body in the kernel
+#   body_part   -> change(piece, last)                         each piece of its body, where somebody watches
 #
 # A filter that waits runs between two rounds of the engine; its first step, and so most filters as a whole, within begin() or
 # host.respond(), and change() too, in the middle of one: nothing that is called there calls the engine (`deciding`).
 from libc.stdint cimport uint64_t
 from gwfast.engine.loop cimport Buf
-from gwfast.exchange.exchange cimport Exchange, Gateway, Hold, Holds
+from gwfast.exchange.exchange cimport Exchange, Gateway, RequestFilter, RequestFilters
 from gwfast.extend.filter_request cimport FilterRequest
 from gwfast.extend.filter_version cimport FilterVersion
 from gwfast.http.head cimport ResponseHead
@@ -24,11 +24,11 @@ cdef enum:
     RESPONDS
     FAILS
 
-cdef class PythonFilters(Holds):
+cdef class PythonFilters(RequestFilters):
     cdef Gateway gateway
     cdef public object host        # None: no filter can be asked
 
-cdef class PythonFilter(Hold):
+cdef class PythonFilter(RequestFilter):
     cdef PythonFilters home
     cdef readonly uint64_t id      # of the filter
     cdef public FilterRequest request  # what on_request was shown, for on_response

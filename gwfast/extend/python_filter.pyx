@@ -28,8 +28,8 @@ cdef extern from "Python.h":
 
 @cython.final
 @cython.no_gc
-cdef class PythonFilters(Holds):
-    cdef Hold hold(self, Exchange exchange, const Op *op):
+cdef class PythonFilters(RequestFilters):
+    cdef RequestFilter filter(self, Exchange exchange, const Op *op):
         cdef PythonFilter made
         if self.host is None:
             return None
@@ -41,7 +41,7 @@ cdef class PythonFilters(Holds):
 
 
 @cython.final
-cdef class PythonFilter(Hold):
+cdef class PythonFilter(RequestFilter):
     """One request on its way through one filter."""
 
     # -- the engine's side ---------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ cdef class PythonFilter(Hold):
         except Exception as error:
             self.told(error)
 
-    cdef void reply(self) noexcept:
+    cdef void on_response(self) noexcept:
         try:
             lines, more = self.reply_lines(&self.exchange.gateway.reply)
             self.deciding = True
@@ -149,7 +149,7 @@ cdef class PythonFilter(Hold):
             return fields._lines(), b"Content-Length: %d\r\n" % head.content_length
         return fields._lines(), more._lines()
 
-    cdef int piece(self, const char **at, size_t *n, bint end) noexcept:
+    cdef int body_part(self, const char **at, size_t *n, bint end) noexcept:
         if self.change is None:
             return 0
         try:
@@ -222,7 +222,7 @@ cdef class PythonFilter(Hold):
             raise RuntimeError("the exchange is over: nobody knows what it was")
         image, session, address = exchange.table.image, exchange.client.session(), exchange.client_address()
         names = []
-        for i in range(exchange.rule.choices.count + exchange.rule.idle if exchange.hold_at < exchange.ops.count[0] else 0):
+        for i in range(exchange.rule.choices.count + exchange.rule.idle if exchange.filter_at < exchange.ops.count[0] else 0):
             choice = choice_at(image, exchange.rule.choices.first + i)
             if choice.backend == NO_BACKEND:
                 names.append("")
@@ -297,11 +297,11 @@ cdef class PythonFilter(Hold):
         if choice >= 0:
             exchange.prefer = <uint32_t>choice
         if self.listens:
-            exchange.listen(self)
+            exchange.add_response_filter(self)
         else:
             self.exchange = None
             self.leave()
-        exchange.passed()
+        exchange.filter_passed()
 
     cdef int replace(self, Buf *buf, bytes by) noexcept:
         """Let these bytes be what waits there; None: it stays. -1: no memory."""
@@ -319,7 +319,7 @@ cdef class PythonFilter(Hold):
 
     cdef void reply_goes_on(self, bytes head, change) noexcept:
         self.change = change
-        self.exchange.replied_to(self, <const char *>head, len(head))
+        self.exchange.response_filtered(self, <const char *>head, len(head))
 
     cdef void fail_with(self, int status) noexcept:
         cdef Exchange exchange = self.exchange

@@ -6,7 +6,7 @@ from libc.string cimport memset
 
 from gwfast.http.body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start
 from gwfast.http.head cimport FRAMING_CLOSE, PARTIAL, ResponseHead, idempotent
-from gwfast.upstream.endpoint_state cimport health_fine
+from gwfast.upstream.endpoint_state cimport health_succeeded
 from gwfast.http1.parser cimport parse_response
 from gwfast.engine.loop cimport READ, READ_AGAIN, READS, Loop, append, consume, release, waiting
 from gwfast.engine.sys cimport *
@@ -435,7 +435,7 @@ cdef class Subrequest(Waiter):
             if self.bad:
                 upstreams.failed(self.state, self.image, self.backend)
             elif end == CALL_ANSWERED:
-                health_fine(self.state.health)
+                health_succeeded(self.state.health)
         self.upstream = None
         if self.before != NULL:
             (<Subrequest>self.before).after = self.after

@@ -2,10 +2,12 @@
 #
 #   fault      the row's number
 #   status     what the client gets
-#   side       whose fault it is: the client's, the configuration's, the upstream's, ours
+#   side       whose fault it is; that of an endpoint counts against its health
+#   retried    whether another attempt may end better, and on which condition
 #   word       for the log's `flags` and the metric's label
 #
-# A fault is an int on the hot path and becomes a status, a word and a counter here and nowhere else.
+# A fault is an int on the hot path and becomes a status, a word and a counter here and nowhere else. A new one has its name below
+# and its row in fault.pyx, at the same place: the compiler refuses the one without the other.
 from libc.stdint cimport uint8_t, uint16_t
 
 cdef enum:
@@ -57,11 +59,25 @@ cdef enum:
     FAULT_UPSTREAM_TRAILERS    # of a backend, beyond what a head may have
     FAULTS
 
-cdef struct Row:
+cdef enum Side:
+    SIDE_NOBODY
+    SIDE_CLIENT            # also: what it asked for is not there, or not for it
+    SIDE_CONFIGURATION
+    SIDE_UPSTREAM          # an endpoint's
+    SIDE_GATEWAY           # ours, and that of whom we ask
+
+cdef enum Retried:
+    RETRIED_NEVER
+    RETRIED_BY_STATUS      # as if an endpoint had answered with the row's status: where the rule's `retry` names that code
+    RETRIED_UNANSWERED     # in any case: no endpoint has answered anything
+
+cdef struct FaultRow:
     uint16_t status        # 0: nothing can be answered any more
+    uint8_t side           # Side
+    uint8_t retried        # Retried
     const char *word
 
-cdef const Row *fault_row(int fault) noexcept nogil
+cdef const FaultRow *fault_row(int fault) noexcept nogil
 cdef int fault_of_tls(long verdict) noexcept nogil      # why a backend is not believed, by X509_V_ERR_*
 cdef int fault_of_parse(int result) noexcept nogil      # from what http1/parser returns
 cdef const char *why_word(int why) noexcept nogil      # of a Why: the log's `reason` of a bad_request; NULL: there is none

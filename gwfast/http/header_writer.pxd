@@ -32,8 +32,8 @@ cdef struct Ops:           # the rule's filters, then the backendRef's
     const Image *image
     const Op *first[2]
     uint32_t count[2]
-    const char *said       # lines that an OP_CORS or OP_SESSION among them adds to the response; only there where there is one
-    uint32_t said_n
+    const char *added      # lines that an OP_CORS or OP_SESSION among them adds to the response; only there where there is one
+    uint32_t added_n
 
 cdef inline uint32_t total(const Ops *ops) noexcept nogil:
     return ops.count[0] + ops.count[1]

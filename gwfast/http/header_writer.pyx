@@ -73,7 +73,7 @@ cdef const Op *answering(const Ops *ops) noexcept nogil:
 cdef inline bint replaces(const Op *op, const Ops *ops, bint response) noexcept nogil:
     if not response:
         return op.kind == OP_REQUEST_SET or op.kind == OP_REQUEST_REMOVE or op.kind == OP_REQUEST_COOKIE
-    return op.kind == OP_RESPONSE_SET or op.kind == OP_RESPONSE_REMOVE or (op.kind == OP_SESSION and ops.said_n != 0)
+    return op.kind == OP_RESPONSE_SET or op.kind == OP_RESPONSE_REMOVE or (op.kind == OP_SESSION and ops.added_n != 0)
 
 
 # Which names an op sets or removes: a bit for each hash, so that most fields need no second look.
@@ -151,7 +151,7 @@ cdef void put_cookies(Out *out, const Ops *ops, const RequestHead *head, uint32_
 # head: of a request; NULL for a response.
 cdef void put_ops(Out *out, const Ops *ops, bint response, uint64_t named, const RequestHead *head) noexcept nogil:
     cdef uint32_t i
-    cdef bint said = False     # of a rule's and a backendRef's, the latter's lines are all there are
+    cdef bint added = False     # of a rule's and a backendRef's, the latter's lines are all there are
     cdef const Op *op
     for i in range(total(ops)):
         op = nth(ops, i)
@@ -163,9 +163,9 @@ cdef void put_ops(Out *out, const Ops *ops, bint response, uint64_t named, const
         elif op.kind == OP_REQUEST_COOKIE and not response:
             if not overridden(ops, i + 1, False, op.hash, text(ops.image, op.name), op.name.n):
                 put_cookies(out, ops, head, i)
-        elif response and (op.kind == OP_CORS or op.kind == OP_SESSION) and not said:
-            put(out, ops.said, ops.said_n)
-            said = True
+        elif response and (op.kind == OP_CORS or op.kind == OP_SESSION) and not added:
+            put(out, ops.added, ops.added_n)
+            added = True
 
 
 cdef void copy_fields(Out *out, const Ops *ops, bint response, uint64_t named, const Field *fields, uint32_t count,

@@ -24,7 +24,7 @@ from gwfast.http.fault cimport FAULT_BAD_REQUEST, FAULT_DRAINING, FAULT_NO_RULE,
 from gwfast.http2.frames cimport *
 from gwfast.http.head cimport (BAD_FIELDS_LARGE, BAD_TARGET_LONG, FIELD_UNDERSCORE, FRAMING_LENGTH, METHOD_HEAD, WHY_NONE,
                                Field, RequestHead)
-from gwfast.http2.head cimport MALFORMED, list_most, read_head2, read_trailers2
+from gwfast.http2.head cimport MALFORMED, list_most, read_http2_head, read_http2_trailers
 from gwfast.http2.hpack cimport (HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, HPACK_OK, FieldBlock, DynamicTable,
                                  block_start, hpack_decode, table_bytes, table_fold, table_start, table_unfold)
 from gwfast.http2.hpack_encoder cimport Encoding, encoding_bytes, encoding_limit, encoding_start
@@ -546,7 +546,7 @@ cdef class Http2Connection(Http2Output):
         elif stream.remote_ended:
             self.spend_reset()
             stream.reset(STREAM_CLOSED)
-        elif not ended or self.block_error or result == HPACK_LARGE or not read_trailers2(block.fields, block.count) or (
+        elif not ended or self.block_error or result == HPACK_LARGE or not read_http2_trailers(block.fields, block.count) or (
                 stream.sized and stream.left):
             self.spend_reset()
             stream.refuse_body()
@@ -564,7 +564,7 @@ cdef class Http2Connection(Http2Output):
             return
         if result == HPACK_OK:
             websocket_key(self.loop.random(), self.loop.random(), key)
-            result = read_head2(&self.gateway.head, count, &self.gateway.limits, self.loop.output, end, ended, key)
+            result = read_http2_head(&self.gateway.head, count, &self.gateway.limits, self.loop.output, end, ended, key)
         if result == MALFORMED or self.block_error:
             self.gateway.log.refusal(self.address, self.address_n, self.tls, 2, FAULT_BAD_REQUEST,
                                      self.gateway.head.why if result == MALFORMED else WHY_NONE, 0)
@@ -630,7 +630,7 @@ cdef class Http2Connection(Http2Output):
         if exchange.begin(stream, bind) != 0 or stream.exchange is None:
             return
         if stream.upgrade:
-            exchange.owes = True       # a look at the response: opens_nothing()
+            exchange.extended = True       # a look at the response: opens_nothing()
         if head.expect:
             stream.send_continue()
         self.pend(stream)

@@ -11,12 +11,12 @@ cdef enum:
 # Judges what was decoded into head.fields (`count` of them, their lines from `lines` to `end`; as many bytes again lie
 # free behind `end`) and fills in the rest of the head. 0, BAD_* (answered with its status) or MALFORMED.
 # `ended`: no body follows. `key`: 24 characters for the Sec-WebSocket-Key of an extended CONNECT.
-cdef int read_head2(RequestHead *head, uint32_t count, const HeadLimits *limits, const char *lines, char *end, bint ended,
+cdef int read_http2_head(RequestHead *head, uint32_t count, const HeadLimits *limits, const char *lines, char *end, bint ended,
                     const char *key) noexcept nogil
 # How much a field list may have before it is looked at, as RFC 9113 6.5.2 counts: no list within the limits has more.
 cdef inline uint32_t list_most(const HeadLimits *limits) noexcept nogil:
     return limits.head + LIST_OVERHEAD * room_of(limits)
 # Trailers: whether they may be passed on; flags those that may not (RFC 9113 8.1, RFC 9110 6.5.1).
-cdef bint read_trailers2(Field *fields, uint32_t count) noexcept nogil
+cdef bint read_http2_trailers(Field *fields, uint32_t count) noexcept nogil
 # Those of a response: fields that do not belong there are flagged FIELD_HOP, not refused. False: malformed (RFC 9113 8.2).
-cdef bint sift_trailers2(Field *fields, uint32_t count) noexcept nogil
+cdef bint sift_http2_trailers(Field *fields, uint32_t count) noexcept nogil

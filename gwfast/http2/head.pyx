@@ -247,7 +247,7 @@ cdef int take_framing(RequestHead *head, const Notes *notes, bint ended) noexcep
     return 0
 
 
-cdef int read_head2(RequestHead *head, uint32_t count, const HeadLimits *limits, const char *lines, char *end, bint ended,
+cdef int read_http2_head(RequestHead *head, uint32_t count, const HeadLimits *limits, const char *lines, char *end, bint ended,
                     const char *key) noexcept nogil:
     cdef Pseudos known = Pseudos(Slice(NULL, 0), Slice(NULL, 0), Slice(NULL, 0), Slice(NULL, 0), Slice(NULL, 0))
     cdef Notes notes
@@ -301,7 +301,7 @@ cdef int read_head2(RequestHead *head, uint32_t count, const HeadLimits *limits,
     return result
 
 
-cdef bint read_trailers2(Field *fields, uint32_t count) noexcept nogil:
+cdef bint read_http2_trailers(Field *fields, uint32_t count) noexcept nogil:
     cdef uint32_t i
     for i in range(count):
         if fields[i].flags & UNFIT or fields[i].id >= PSEUDO_OTHER:
@@ -311,7 +311,7 @@ cdef bint read_trailers2(Field *fields, uint32_t count) noexcept nogil:
     return True
 
 
-cdef bint sift_trailers2(Field *fields, uint32_t count) noexcept nogil:
+cdef bint sift_http2_trailers(Field *fields, uint32_t count) noexcept nogil:
     cdef uint32_t i
     for i in range(count):
         if fields[i].flags & UNFIT or fields[i].id >= PSEUDO_OTHER or is_of_connection(&fields[i]):

@@ -73,7 +73,7 @@ cdef void add_ops(Block *block, const Ops *ops, uint64_t named) noexcept nogil:
     for i in range(total(ops)):
         op = nth(ops, i)
         if (op.kind == OP_CORS or op.kind == OP_SESSION) and not said:
-            add_lines(block, ops.said, ops.said_n)
+            add_lines(block, ops.added, ops.added_n)
             said = True
         if op.kind != OP_RESPONSE_SET and op.kind != OP_RESPONSE_ADD:
             continue

@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from gwfast.http.fault cimport (FAULT_CLIENT_GONE, FAULT_CONNECT, FAULT_CONNECT_TIMEOUT, FAULT_DRAINING, FAULT_IDLE,
                                 FAULT_INTERNAL, FAULT_NONE, FAULT_UPSTREAM_CUT)
-from gwfast.upstream.endpoint_state cimport health_fine
+from gwfast.upstream.endpoint_state cimport health_succeeded
 from gwfast.engine.linger cimport let_arrive
 from gwfast.engine.loop cimport READ_AGAIN, READ_END, READS, Peer, append, release, waiting
 from gwfast.l4.splice cimport SINK_BROKEN, SINK_ENDED, TAKE, carry, joined
@@ -90,7 +90,7 @@ cdef class Relay(Client):
     cdef void opened(self) noexcept:
         self.ready = True
         if self.flow.backend.flags:
-            health_fine(self.flow.state.health)
+            health_succeeded(self.flow.state.health)
         self.flow.fault = FAULT_NONE
         if self.first.base != NULL:
             if self.upstream.send(self.first.base + self.first.start, waiting(&self.first)) < 0:

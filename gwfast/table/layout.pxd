@@ -122,7 +122,7 @@ cdef enum RuleFlag:
     RULE_NEEDS_REQUEST = 2    # has ops on the request
     RULE_ANSWERS = 4          # an OP_REDIRECT or OP_ANSWER among its ops ends the request here
     RULE_GRPC = 8             # of a GRPCRoute: what fails is said in gRPC's words
-    RULE_HOLDS = 16           # an OP_AUTHORIZE or OP_EXTENSION among its ops
+    RULE_REQUEST_FILTERS = 16 # an OP_AUTHORIZE or OP_EXTENSION among its ops
     RULE_CORS = 32            # an OP_CORS among its ops or those of its backendRefs
     RULE_POLICY = 64          # says something of time, or of trying again
     RULE_NAMES = 256          # somebody may choose a backend by its name: those of weight 0 are written

@@ -34,10 +34,10 @@ from gwfast.table.layout cimport (AUTH_ANY, AUTH_NONE, AUTH_VALID, BACKEND_ACTIV
                                   OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET,
                                   OP_RESPONSE_ADD, OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL,
                                   OP_REQUEST_COOKIE, OP_REWRITE_PATH_PREFIX, OP_SESSION, PERSISTENCE_HEADER, PROTO_H2C,
-                                  PROTO_HTTP, PROTO_TCP, PROTO_UDP, PROTO_WS, RULE_ANSWERS, RULE_CORS, RULE_GRPC, RULE_HOLDS,
-                                  RULE_MIRRORS, RULE_NAMES, RULE_NEEDS_REQUEST, RULE_NEEDS_RESPONSE, RULE_POLICY, RULE_SESSIONS,
-                                  Authorizer, Backend, Bind, Choice, Cors, Endpoint, Extension, Listener, Mirror, Op, Origin,
-                                  Persistence, Policy, Predicate, Redirect, Rule, Span, Text, image_magic)
+                                  PROTO_HTTP, PROTO_TCP, PROTO_UDP, PROTO_WS, RULE_ANSWERS, RULE_CORS, RULE_GRPC, RULE_MIRRORS,
+                                  RULE_NAMES, RULE_NEEDS_REQUEST, RULE_NEEDS_RESPONSE, RULE_POLICY, RULE_REQUEST_FILTERS,
+                                  RULE_SESSIONS, Authorizer, Backend, Bind, Choice, Cors, Endpoint, Extension, Listener,
+                                  Mirror, Op, Origin, Persistence, Policy, Predicate, Redirect, Rule, Span, Text, image_magic)
 from gwfast.table.layout cimport Image as Header
 
 from gwfast import limits
@@ -709,10 +709,10 @@ cdef class Writer:
                 flags[0] |= RULE_NEEDS_REQUEST
             elif isinstance(item, ir.AuthorizeFilter):
                 self.put_op(OP_AUTHORIZE, self.write_authorizer(item, block), "", "")
-                flags[0] |= RULE_HOLDS
+                flags[0] |= RULE_REQUEST_FILTERS
             elif isinstance(item, ir.ExtensionFilter):
                 self.put_op(OP_EXTENSION, self.write_extension(item, block), "", "")
-                flags[0] |= RULE_HOLDS | RULE_NAMES
+                flags[0] |= RULE_REQUEST_FILTERS | RULE_NAMES
             elif isinstance(item, ir.MirrorFilter):
                 if item.numerator:
                     self.put_op(OP_MIRROR, self.write_mirror(item, block), "", "")

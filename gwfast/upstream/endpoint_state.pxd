@@ -76,6 +76,6 @@ cdef uint32_t warmth(const Health *health, uint64_t window, uint64_t now) noexce
 cdef inline bint is_out(const Health *health, uint64_t now) noexcept nogil:
     return health != NULL and (health.ejected_until > now or health.unhealthy == health.generation)
 
-cdef inline void health_fine(Health *health) noexcept nogil:
+cdef inline void health_succeeded(Health *health) noexcept nogil:
     if health != NULL and health.failures:     # read first: the line stays shared while all is well
         health.failures = 0

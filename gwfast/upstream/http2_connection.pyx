@@ -17,14 +17,14 @@ from gwfast.http1.chunked cimport keep_trailers
 from gwfast.http.fault cimport FAULT_CONNECT, FAULT_CONNECT_TIMEOUT
 from gwfast.http2.frames cimport *
 from gwfast.http.head cimport *
-from gwfast.http2.head cimport list_most, sift_trailers2
+from gwfast.http2.head cimport list_most, sift_http2_trailers
 from gwfast.http2.hpack cimport (HEADER_TABLE_BYTES, HPACK_BAD, HPACK_CALM, HPACK_LARGE, FieldBlock, DynamicTable, arena_bytes,
                                  block_start, hpack_decode, table_bytes, table_start)
 from gwfast.http2.hpack_encoder cimport Encoding, encoding_bytes, encoding_limit, encoding_start
 from gwfast.engine.loop cimport READ, READ_AGAIN, READ_BROKEN, READS, Peer, append, release, waiting
 from gwfast.engine.sys cimport *
 from gwfast.upstream.http2_stream cimport NOTHING
-from gwfast.upstream.transcode cimport read_response2
+from gwfast.upstream.transcode cimport read_http2_response
 from gwfast.upstream.pool cimport BUSY, Waiter, discard, keep_ticket
 
 cdef enum:
@@ -77,7 +77,7 @@ cdef class UpstreamHttp2Connection(UpstreamHttp2Output):
         self.home = home
         self.loop = home.loop
         self.state = state
-        self.born_ms = self.heard_ms = home.loop.now_ms
+        self.born_ms = self.received_ms = home.loop.now_ms
         self.window, self.credit = FIRST_WINDOW, WINDOW
         self.unread, self.next_id = NOTHING, 1
         self.most = state.streams if state.streams else STREAMS
@@ -299,7 +299,7 @@ cdef class UpstreamHttp2Connection(UpstreamHttp2Output):
                     self.unread, self.hangup = self.first_unread(n == READ_BROKEN), True
                     self.gone()
                 return
-            self.heard_ms = self.loop.now_ms
+            self.received_ms = self.loop.now_ms
             if left:
                 memcpy(room, self.input.base + self.input.start, left)
                 release(&self.loop.pool, &self.input)
@@ -438,7 +438,7 @@ cdef class UpstreamHttp2Connection(UpstreamHttp2Output):
             self.bad(stream, PROTOCOL_ERROR)
         elif stream.replied:
             self.take_trailers(stream, block.count)
-        elif read_response2(self.home.reply, block.count, self.home.limits, stream.asked.head_only, end) < 0:
+        elif read_http2_response(self.home.reply, block.count, self.home.limits, stream.asked.head_only, end) < 0:
             self.bad(stream, PROTOCOL_ERROR)
         elif self.home.reply.status < 200:
             stream.waiter.upstream_reply(NULL, 0, False)
@@ -462,7 +462,7 @@ cdef class UpstreamHttp2Connection(UpstreamHttp2Output):
     cdef void take_trailers(self, UpstreamStream stream, uint32_t count) noexcept:
         cdef Field *fields = self.home.reply.fields
         cdef uint32_t n
-        if not sift_trailers2(fields, count) or (stream.sized and stream.left):
+        if not sift_http2_trailers(fields, count) or (stream.sized and stream.left):
             self.bad(stream, PROTOCOL_ERROR)
             return
         stream.ended = True

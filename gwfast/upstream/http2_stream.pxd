@@ -32,7 +32,7 @@ cdef class UpstreamHttp2Output(Peer):
     cdef Encoding *encoder
     cdef Buf gather        # frames that leave when the round is over
     cdef int64_t window    # bytes that the peer takes
-    cdef uint64_t heard_ms # when it said something
+    cdef uint64_t received_ms      # when its peer last sent anything
     cdef uint64_t given    # bytes that left `gather`
     cdef uint64_t unread   # once it has ended: what was sent from this byte on nobody has looked at
     cdef uint32_t next_id

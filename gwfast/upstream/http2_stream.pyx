@@ -401,7 +401,7 @@ cdef class UpstreamStream(Upstream):
         self.waiter.upstream_drained()
 
     cdef void on_deadline(self) noexcept:
-        if self.connection is not None and self.id and self.connection.heard_ms < self.asked_ms:
+        if self.connection is not None and self.id and self.connection.received_ms < self.asked_ms:
             self.connection.leave()       # it has not said a word since: others had better not wait there
         self.waiter.upstream_late()
 

@@ -127,7 +127,7 @@ cdef class Upstreams:
     cdef void suspect(self, State *state) noexcept    # it could not be connected to
     cdef void failed(self, State *state, const Image *image, const Backend *backend) noexcept    # as its policy counts
     cdef void done(self, State *state) noexcept   # a request that this endpoint was chosen for is over
-    cdef void done_odd(self, State *state) noexcept
+    cdef void done_special(self, State *state) noexcept
     # Of a backend with a policy: whether endpoint i is there and not out.
     cdef bint serves(self, const Image *image, const Backend *backend, uint32_t i) noexcept
     # As choose(), for those that cannot wait for a turn: whatever place there is is theirs.

@@ -72,14 +72,14 @@ cdef class Upstream(Peer):
     cdef void on_events(self, uint32_t events) noexcept:
         cdef Waiter waiter = self.waiter
         cdef int fault
-        cdef bint heard = events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR) != 0
+        cdef bint has_input = events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR) != 0
         if events & EPOLLRDHUP:
             self.hangup = True
         if self.status == IDLE:
-            if heard and not is_quiet(self):
+            if has_input and not is_quiet(self):
                 self.close()   # nobody asked: it was closed, or says what it should not
             return
-        if heard:
+        if has_input:
             self.readable = True
         if self.status == CONNECTING:
             if events & (EPOLLERR | EPOLLHUP):
@@ -106,7 +106,7 @@ cdef class Upstream(Peer):
             if self.flush() == 1:
                 waiter.upstream_drained()
             # a broken pipe shows when the answer is read: it may have been sent before the break
-        if heard and self.waiter is waiter and not self.closed:
+        if has_input and self.waiter is waiter and not self.closed:
             waiter.upstream_readable()
 
     cdef int secure(self) noexcept:
@@ -403,9 +403,9 @@ cdef class Upstreams:
         invariant(state.outstanding > 0)
         state.outstanding -= 1
         if state.special:
-            self.done_odd(state)
+            self.done_special(state)
 
-    cdef void done_odd(self, State *state) noexcept:
+    cdef void done_special(self, State *state) noexcept:
         if state.retired and state.connections == 0 and state.outstanding == 0:
             discard(state)
 

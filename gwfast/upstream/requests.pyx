@@ -195,13 +195,13 @@ cdef class Pools(UpstreamHttp2Connections):
                 places_left(state.health, state.places, state.counted - state.outstanding)
         state.counted = state.outstanding
 
-    cdef void done_odd(self, State *state) noexcept:
+    cdef void done_special(self, State *state) noexcept:
         if state.limited:
             self.recount(state)
             self.queues.look()
             if self.others(state):
                 self.queues.call()
-        Upstreams.done_odd(self, state)
+        Upstreams.done_special(self, state)
 
     cdef const Endpoint *choose_now(self, const Image *image, const Backend *backend, uint32_t avoid, uint32_t *chosen) noexcept:
         cdef const Endpoint *endpoint

@@ -21,4 +21,5 @@ cdef int32_t encode_request(Encoding *encoding, const char *head, uint32_t n, bi
 # Judges what was decoded into head.fields (`count` of them) and fills in the rest of the head: 0, BAD_FIELDS_LARGE or MALFORMED
 # (of http2/head).
 # `ended`: no body follows.
-cdef int read_response2(ResponseHead *head, uint32_t count, const HeadLimits *limits, bint head_only, bint ended) noexcept nogil
+cdef int read_http2_response(ResponseHead *head, uint32_t count, const HeadLimits *limits, bint head_only,
+                             bint ended) noexcept nogil

@@ -154,7 +154,8 @@ cdef bint is_within(const ResponseHead *head, const HeadLimits *limits) noexcept
     return head.count <= limits.count and size <= limits.head
 
 
-cdef int read_response2(ResponseHead *head, uint32_t count, const HeadLimits *limits, bint head_only, bint ended) noexcept nogil:
+cdef int read_http2_response(ResponseHead *head, uint32_t count, const HeadLimits *limits, bint head_only,
+                             bint ended) noexcept nogil:
     cdef Notes notes
     cdef Field *field
     cdef uint32_t i

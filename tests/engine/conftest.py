@@ -2,7 +2,7 @@
 import functools
 
 import pytest
-from backend2 import Backend2
+from http2_backend import Http2Backend
 from scripted import Backend, Running, one_rule
 
 
@@ -34,12 +34,12 @@ def start():
 
 
 @pytest.fixture
-def start2(start):
+def start_http2(start):
     """A backend of HTTP/2 with this handler, and an engine in front of it."""
     made = []
 
     def begin(handler, settings=None, make_plan=None, **options):
-        made.append(Backend2(handler, settings))
+        made.append(Http2Backend(handler, settings))
         plan = make_plan or functools.partial(one_rule, protocol="h2c")
         return start([("127.0.0.1", made[-1].port)], plan, **options), made[-1]
 

@@ -3,7 +3,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from backend2 import Backend2
+from http2_backend import Http2Backend
 from http2_client import Http2
 from protobuf import frame, message, path, read
 from scripted import head, one_rule
@@ -59,7 +59,7 @@ def begin(start, backend):
         async def keep(request):
             asks.append(request)
             await handler(request)
-        made.append(Backend2(keep, None))
+        made.append(Http2Backend(keep, None))
 
         def plan(addresses) -> ir.Plan:
             base = one_rule(addresses, filters=(ir.AuthorizeFilter(backend=AUTHORIZER, **({"grpc": True} | given)), *after))

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from backend2 import Backend2
+from http2_backend import Http2Backend
 from http2_client import Http2
 from msgspec import structs
 from scripted import Backend, head, one_rule, readable, rest
-from test_upstream2_ends import arrived
+from test_http2_upstream_ends import arrived
 
 from gwfast import limits
 from gwfast.graph.model import Passive, TargetPolicy
@@ -560,9 +560,9 @@ class Ends:
 @pytest.mark.parametrize("client", ["HTTP/1.1", "HTTP/2"])
 @pytest.mark.parametrize(("method", "times", "status"), [
     ("GET", 1, 200), ("GET", 2, 200), ("GET", 3, 502), ("PUT", 2, 200), ("POST", 1, 502), ("DELETE", 1, 200)])
-def test_a_connection_of_http2_that_ends(start2, method, times, status, client):
+def test_a_connection_of_http2_that_ends(start_http2, method, times, status, client):
     handler, body = Ends(times), b"body" if method in ("PUT", "POST") else b""
-    engine, backend = start2(handler)
+    engine, backend = start_http2(handler)
     if client == "HTTP/2":
         asking = Http2(engine.connect())
         stream = asking.ask(method=method, body=body)
@@ -598,11 +598,11 @@ def test_clients_of_http2(start, backend, case, end):
     assert client.head(stream)[b":status"] == (b"502" if case == "POST" else b"200")
 
 
-def test_a_stream_that_is_reset_by_who_is_there_is_answered_so(start2):
+def test_a_stream_that_is_reset_by_who_is_there_is_answered_so(start_http2):
     """INTERNAL_ERROR on a connection that lives is that backend's answer."""
     async def handler(asked):
         asked.rst(2)
-    engine, backend = start2(handler)
+    engine, backend = start_http2(handler)
     client = engine.connect()
     client.sendall(request("GET"))
     assert head(client).startswith(b"HTTP/1.1 502 ")
@@ -663,7 +663,7 @@ def test_a_mirror_is_sent_its_copy_again(start, backend, other, method, whole):
 
 
 def test_an_authorizer_over_http2_whose_connection_ends(start, backend):
-    aside, grpc = Backend2(Ends(1)), structs.replace(ASIDE, protocol="h2c")
+    aside, grpc = Http2Backend(Ends(1)), structs.replace(ASIDE, protocol="h2c")
 
     def plan(addresses) -> ir.Plan:
         made = one_rule(addresses, filters=(ir.AuthorizeFilter(backend=grpc),))

@@ -31,10 +31,10 @@ def ask(engine, version: str, *fields: tuple[str, str], path="/", method="GET"):
     client = Http2(engine.connect())
     stream = client.ask(path, method=method, fields=[(name.lower(), value) for name, value in fields])
 
-    def answer2():
+    def answer_http2():
         got = client.head(stream)
         return int(got[b":status"]), got.get(b"location", b"").decode()
-    return answer2
+    return answer_http2
 
 
 def seen(upstream) -> list[tuple[str, str]]:

@@ -60,7 +60,7 @@ def test_the_backend_hears_of_it(start, backend, asks, leave, begun):
     assert engine.count("client_gone") == 1
 
 
-def test_a_backend_of_http2_hears_of_it(start2):
+def test_a_backend_of_http2_hears_of_it(start_http2):
     came, told = threading.Event(), threading.Event()
 
     async def handler(request):
@@ -72,7 +72,7 @@ def test_a_backend_of_http2_hears_of_it(start2):
         assert request.reset == 8          # CANCEL
         told.set()
 
-    engine, _ = start2(handler)
+    engine, _ = start_http2(handler)
     client = engine.connect()
     client.sendall(GET % b"")
     assert came.wait(5)

@@ -7,7 +7,7 @@ import threading
 import h2.settings
 import hpack
 import pytest
-from backend2 import Backend2
+from http2_backend import Http2Backend
 from http2_client import Ended, Frames, Http2
 from scripted import head, one_rule
 
@@ -28,7 +28,7 @@ class Servers:
         self.got: list[Pairs] = []
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         threading.Thread(target=self.accept, daemon=True).start()
-        self.other = Backend2(self.answer2)
+        self.other = Http2Backend(self.answer_http2)
         self.ports = {"http": self.listener.getsockname()[1], "h2c": self.other.port}
 
     def accept(self):
@@ -50,7 +50,7 @@ class Servers:
                     self.got.append([(name.lower(), value) for name, _, value in (line.partition(": ") for line in lines[1:])])
                     connection.sendall(b"HTTP/1.1 200 OK\r\n" + lines_of(self.fields) + b"content-length: 0\r\n\r\n")
 
-    async def answer2(self, request):
+    async def answer_http2(self, request):
         encoder = request.connection.h2.encoder        # which takes seconds for what it codes by Huffman
         encoder.encode = functools.partial(hpack.Encoder.encode, encoder, huffman=False)
         self.got.append([(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.pairs])
@@ -85,7 +85,7 @@ def engine(request, servers, most, start):
                  **dict(zip(names, most, strict=True)))
 
 
-def ask1(engine, path: str, fields: Pairs) -> tuple[int, Pairs]:
+def ask_http1(engine, path: str, fields: Pairs) -> tuple[int, Pairs]:
     """Status and fields of the response, over HTTP/1.1."""
     connection = engine.connect()
     crumbs = [value for name, value in fields if name == "cookie"]
@@ -100,7 +100,7 @@ def ask1(engine, path: str, fields: Pairs) -> tuple[int, Pairs]:
     return int(lines[0].split()[1]), [tuple(line.lower().split(": ", 1)) for line in lines[1:]]
 
 
-def ask2(engine, path: str, fields: Pairs) -> tuple[int | str, Pairs]:
+def ask_http2(engine, path: str, fields: Pairs) -> tuple[int | str, Pairs]:
     client = Frames(engine.connect())
     got = client.reply(client.ask(path=path, fields=fields))
     status = got[0][1]
@@ -151,7 +151,7 @@ def filled(left: int, most) -> Pairs:
 REQUESTS = {request_line: 414, a_field: 431, a_cookie: 431, many_crumbs: 431, fields_in_all: 431, bytes_in_all: 431}
 
 
-@pytest.mark.parametrize("ask", [ask1, ask2], ids=["HTTP/1.1", "HTTP/2"])
+@pytest.mark.parametrize("ask", [ask_http1, ask_http2], ids=["HTTP/1.1", "HTTP/2"])
 @pytest.mark.parametrize("kind", REQUESTS, ids=lambda kind: kind.__name__)
 def test_requests(engine, servers, most, kind, ask):
     for delta in NEAR:
@@ -179,7 +179,7 @@ def response_of_bytes(most, delta) -> Pairs:
     return filled(most[0] - len("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n") + delta, most)
 
 
-@pytest.mark.parametrize("ask", [ask1, ask2], ids=["HTTP/1.1", "HTTP/2"])
+@pytest.mark.parametrize("ask", [ask_http1, ask_http2], ids=["HTTP/1.1", "HTTP/2"])
 @pytest.mark.parametrize("kind", [response_of_a_field, response_of_fields, response_of_bytes], ids=lambda kind: kind.__name__)
 def test_responses(engine, servers, most, kind, ask):
     for delta in NEAR:
@@ -204,7 +204,7 @@ def test_the_setting_is_true(engine, most):
         each = min((said - pseudo) // count - 32, most[1] - 4)
         fields = [(f"x{i:04}", "v" * (each - 5)) for i in range(count)]
         assert pseudo + sum(len(name) + len(value) + 32 for name, value in fields) <= said
-        assert ask2(engine, "/", fields)[0] == 200
+        assert ask_http2(engine, "/", fields)[0] == 200
     assert int(client.head(client.ask("/", fields=[(f"x{i}", "v" * 500) for i in range(said // 500 + 1)]))[b":status"]) == 431
 
 
@@ -229,7 +229,7 @@ def test_a_browser_with_many_cookies(engine, most):
 @pytest.mark.parametrize("between", [[], [("x", "y")]], ids=["together", "apart"])
 def test_crumbs_become_one_field(engine, servers, crumbs, cookie, between):
     fields = [pair for crumb in crumbs for pair in (("cookie", crumb), *between)]
-    assert ask2(engine, "/", fields)[0] == 200
+    assert ask_http2(engine, "/", fields)[0] == 200
     assert [value for name, value in servers.got[-1] if name == "cookie"] == [cookie]
 
 
@@ -244,7 +244,7 @@ def test_a_crumb_that_is_malformed(engine, crumb):
 @pytest.mark.parametrize("engine", ["http"], indirect=True)
 @pytest.mark.parametrize("most", [DEFAULTS, LARGEST], indirect=True, ids=["default", "largest"])
 @pytest.mark.parametrize("longer", [1.01, 1.5, 2.5])
-@pytest.mark.parametrize("ask", [ask1, ask2], ids=["HTTP/1.1", "HTTP/2"])
+@pytest.mark.parametrize("ask", [ask_http1, ask_http2], ids=["HTTP/1.1", "HTTP/2"])
 def test_a_target_that_is_far_too_long_is_414(engine, most, longer, ask):
     assert ask(engine, "/" + "p" * int(most[1] * longer), [("x", "y")])[0] == 414
 
@@ -280,9 +280,9 @@ def test_a_request_without_an_end_ends_the_connection(engine, most):
 def test_a_response_that_is_much_too_large_ends_nothing_else(engine, servers, most, times):
     for _ in range(2):
         servers.fields = overlong(most, times)
-        assert ask1(engine, "/", [])[0] == 502
+        assert ask_http1(engine, "/", [])[0] == 502
         servers.fields = [("x-kept", "one"), ("x-late", "two")]
-        status, fields = ask1(engine, "/", [])
+        status, fields = ask_http1(engine, "/", [])
         assert status == 200 and set(servers.fields) <= set(fields)
     assert engine.count("upstream_connects") == 1
 

@@ -158,8 +158,8 @@ def reset(stream: int) -> bytes:
     return raw_frame(RST_STREAM, 0, stream, CANCEL.to_bytes(4, "big"))
 
 
-def test_cancels_of_begun_responses_are_ordinary(start2):
-    engine, _ = start2(begins)
+def test_cancels_of_begun_responses_are_ordinary(start_http2):
+    engine, _ = start_http2(begins)
     client = Frames(engine.connect())
     for _ in range(25):
         streams = [client.ask(path="/part") for _ in range(60)]
@@ -170,9 +170,9 @@ def test_cancels_of_begun_responses_are_ordinary(start2):
     assert engine.count("http2_floods") == 0
 
 
-def test_cancels_after_a_while_are_ordinary(start2):
+def test_cancels_after_a_while_are_ordinary(start_http2):
     """Deadlines of gRPC calls, long polls: each held its place among the streams for as long as many a response takes."""
-    engine, backend = start2(begins)
+    engine, backend = start_http2(begins)
     client = Frames(engine.connect())
     for i in range(1, 16):
         streams = [client.ask(path="/none") for _ in range(90)]
@@ -184,9 +184,9 @@ def test_cancels_after_a_while_are_ordinary(start2):
     assert engine.count("http2_floods") == 0
 
 
-def test_cancels_beside_as_many_responses_are_ordinary(start2):
+def test_cancels_beside_as_many_responses_are_ordinary(start_http2):
     """A hedged call, a search as somebody types: what backends served pays for what they did in vain."""
-    engine, _ = start2(begins)
+    engine, _ = start_http2(begins)
     client = Frames(engine.connect())
     for _ in range(40):
         served, cancelled = zip(*[(client.ask(path="/whole"), client.ask(path="/none")) for _ in range(40)], strict=True)
@@ -196,9 +196,9 @@ def test_cancels_beside_as_many_responses_are_ordinary(start2):
     assert engine.count("http2_floods") == 0
 
 
-def test_cancels_at_once_are_bounded(start2):
+def test_cancels_at_once_are_bounded(start_http2):
     """Each of them in the moment in which its backend has it: no more of these than the budget has."""
-    engine, backend = start2(begins)
+    engine, backend = start_http2(begins)
     client = Frames(engine.connect())
     slow, began = 0, time.monotonic()
     with pytest.raises((Ended, OSError)):
@@ -219,7 +219,7 @@ def test_cancels_at_once_are_bounded(start2):
 
 @pytest.mark.parametrize("extra", [raw_frame(UNKNOWN, 0, 0, b"grease"), raw_frame(DATA, 0, 1), raw_frame(PING, 0, 0, b"estimate")],
                          ids=["unknown", "empty DATA", "PING"])
-def test_a_backends_data_explains_its_glitches(start2, extra):
+def test_a_backends_data_explains_its_glitches(start_http2, extra):
     async def mixed(request):
         await request.head(200)
         for _ in range(2500):
@@ -227,7 +227,7 @@ def test_a_backends_data_explains_its_glitches(start2, extra):
             request.connection.raw(extra)
         await request.data(b"", end=True)
 
-    engine, backend = start2(mixed)
+    engine, backend = start_http2(mixed)
     client = Frames(engine.connect())
     stream = client.ask()
     client.until(DATA, [stream], END_STREAM)

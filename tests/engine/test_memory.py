@@ -182,7 +182,7 @@ def test_http2_client(start, served, pause, rule):
 
 @pytest.mark.parametrize("pause", [False, True], ids=["at once", "in pieces"])
 @pytest.mark.parametrize("framing", ["length", "chunks"])
-def test_http2_backend(start2, framing, pause):
+def test_http2_backend(start_http2, framing, pause):
     whole: list[bytes] = []
 
     async def echo(request):
@@ -191,7 +191,7 @@ def test_http2_backend(start2, framing, pause):
             whole.append(request.body)
             await request.answer(request.body)
 
-    engine, _ = start2(echo)
+    engine, _ = start_http2(echo)
     here(engine)
     assert scarce(engine, lambda: plain(engine, framing, pause), whole, (200, BODY)) > 0
     assert plain(engine, framing, pause) == (200, BODY)

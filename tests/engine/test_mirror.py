@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from backend2 import Backend2
+from http2_backend import Http2Backend
 from scripted import Backend, head, one_rule
 from test_exchange import FORWARDED, asked, expect
 
@@ -297,7 +297,7 @@ def test_a_mirror_that_speaks_http2(begin, backend):
         await request.ended.wait()
         seen.append(request.body)
         await request.answer(b"y" * 100_000)
-    mirror = Backend2(handler)
+    mirror = Http2Backend(handler)
     engine = begin({"one": mirror.port}, protocol="h2c")
     client, upstream = engine.connect(), None
     for n in range(1, 4):

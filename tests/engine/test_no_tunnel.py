@@ -56,13 +56,13 @@ def test_a_client_of_http1_gets_the_page(start, backend):
 
 @pytest.mark.parametrize(("settings", "ends"), [({}, False), ({}, True), (TUNNELS, True)],
                          ids=["knows no tunnels", "knows no tunnels, at once", "ends at once"])
-def test_a_backend_of_http2_that_makes_no_tunnel(start2, settings, ends):
+def test_a_backend_of_http2_that_makes_no_tunnel(start_http2, settings, ends):
     async def handler(request):
         await request.head(200, end=ends)
         if not ends:
             await request.data(b"hello", end=True)
 
-    engine, _ = start2(handler, settings)
+    engine, _ = start_http2(handler, settings)
     client, stream = dial(engine)
     assert client.head(stream)[b":status"] == b"502"
     assert client.over(stream) == "ended"

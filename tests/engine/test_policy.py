@@ -342,13 +342,13 @@ def test_a_storm_of_retries_has_a_budget(start, backend, budget, percent, rate):
 # -- HTTP/2 --------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_stream_is_tried_again_and_its_body_with_it(start2):
+def test_a_stream_is_tried_again_and_its_body_with_it(start_http2):
     async def handler(request):
         await request.ended.wait()
         seen.append(request.body)
         await request.answer(b"ok", 503 if len(seen) < 3 else 200)
     seen = []
-    running, _ = start2(handler, make_plan=functools.partial(one_rule, protocol="h2c", retry=FAST))
+    running, _ = start_http2(handler, make_plan=functools.partial(one_rule, protocol="h2c", retry=FAST))
     client = running.connect()
     client.sendall(post(b"x" * 30_000))
     assert head(client).startswith(b"HTTP/1.1 200 ") and exactly(client, 2) == b"ok"
@@ -356,12 +356,12 @@ def test_a_stream_is_tried_again_and_its_body_with_it(start2):
 
 
 @pytest.mark.parametrize(("said", "word"), [(timeouts(0.3), "request_timeout"), (timeouts(backend=0.3), "upstream_timeout")], ids=str)
-def test_a_stream_that_is_late_is_reset(start2, said, word):
+def test_a_stream_that_is_late_is_reset(start_http2, said, word):
     async def handler(request):
         requests.append(request)
         await request.ended.wait()
     requests = []
-    running, _ = start2(handler, make_plan=functools.partial(one_rule, protocol="h2c", timeouts=said))
+    running, _ = start_http2(handler, make_plan=functools.partial(one_rule, protocol="h2c", timeouts=said))
     client = running.connect()
     client.sendall(GET)
     assert head(client).startswith(b"HTTP/1.1 504 ")

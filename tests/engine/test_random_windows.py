@@ -13,13 +13,13 @@ import threading
 import h2.events
 import h2.exceptions
 import pytest
-from backend2 import Backend2
+from http2_backend import Http2Backend
 from h2.connection import ConnectionState
 from h2.settings import SettingCodes
 from http2_client import Http2
 from scripted import Backend, one_rule, readable, shadowed
 from test_random_faults import SHORT, accept, ask, content, quietly, under_changes
-from test_random_upstream2 import handler, settings
+from test_random_http2_upstream import handler, settings
 
 SEEDS = min(int(os.environ.get("GWFAST_SEEDS", "12")), 10_000)
 CLIENTS = 8
@@ -110,7 +110,7 @@ def test_nothing_is_mixed_up_and_nothing_is_left(start, seed):
     rng = random.Random(seed)
     failures = []
     secure, protocol, mirrored = rng.random() < 0.5, rng.choice(("http", "h2c")), rng.choice((None, "http", "h2c"))
-    news = [Backend2(handler(random.Random(f"{seed} {n}"), failures), settings(rng)) for n in range(2)]
+    news = [Http2Backend(handler(random.Random(f"{seed} {n}"), failures), settings(rng)) for n in range(2)]
     olds = [Backend() for _ in range(2)]
     for each in olds:
         each.socket.settimeout(None)

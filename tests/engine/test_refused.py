@@ -2,7 +2,7 @@
 import threading
 
 import pytest
-from backend2 import Backend2
+from http2_backend import Http2Backend
 from http2_client import Http2
 from scripted import head, one_rule
 
@@ -51,9 +51,9 @@ class Refuses:
 
 @pytest.mark.parametrize("how", [refuse, goaway])
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
-def test_a_body_that_was_sent_in_part_is_sent_again(start2, how, chunked):
+def test_a_body_that_was_sent_in_part_is_sent_again(start_http2, how, chunked):
     backend = Refuses(1, how)
-    engine, _ = start2(backend)
+    engine, _ = start_http2(backend)
     client = engine.connect()
     body = bytes(range(256)) * (limits.RETRY_BODY_BYTES // 256)
     pieces = [body[:10], body[10:30000], body[30000:]]
@@ -74,9 +74,9 @@ def test_a_body_that_was_sent_in_part_is_sent_again(start2, how, chunked):
     assert engine.count("upstream_retries") == 1
 
 
-def test_a_body_is_sent_again_for_a_client_of_http2(start2):
+def test_a_body_is_sent_again_for_a_client_of_http2(start_http2):
     backend = Refuses(1)
-    engine, _ = start2(backend)
+    engine, _ = start_http2(backend)
     client = Http2(engine.connect())
     stream = client.ask(method="POST", body=b"one", end=False)
     assert backend.refused.acquire(timeout=5)
@@ -85,9 +85,9 @@ def test_a_body_is_sent_again_for_a_client_of_http2(start2):
     assert client.over(stream) == "ended" and client.body(stream) == b"one and two"
 
 
-def test_what_is_not_kept_is_not_sent_again(start2):
+def test_what_is_not_kept_is_not_sent_again(start_http2):
     size = limits.RETRY_BODY_BYTES + 1
-    engine, backend = start2(Refuses(1, after=size))
+    engine, backend = start_http2(Refuses(1, after=size))
     client = engine.connect()
     client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (size + 1))
     engine.wait("upstream_connects", 1)
@@ -113,9 +113,9 @@ def test_what_nobody_may_want_again_is_not_kept(start, backend):
 
 
 @pytest.mark.parametrize(("times", "status"), [(1, 200), (2, 200), (3, 502)])
-def test_two_refusals_are_borne(start2, times, status):
+def test_two_refusals_are_borne(start_http2, times, status):
     backend = Refuses(times)
-    engine, made = start2(backend)
+    engine, made = start_http2(backend)
     client = engine.connect()
     client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
     engine.wait("upstream_connects", 1)
@@ -125,12 +125,12 @@ def test_two_refusals_are_borne(start2, times, status):
     assert len(made.connections) == min(times + 1, 3)
 
 
-def test_who_refuses_everything_is_left_for_another(start2):
+def test_who_refuses_everything_is_left_for_another(start_http2):
     """Whichever of the two is asked first."""
-    one = Backend2(Refuses(1 << 30, after=0))
-    two = Backend2(Refuses(0))
+    one = Http2Backend(Refuses(1 << 30, after=0))
+    two = Http2Backend(Refuses(0))
     try:
-        engine, _ = start2(Refuses(0), make_plan=lambda _: one_rule([("127.0.0.1", one.port), ("127.0.0.1", two.port)], protocol="h2c"))
+        engine, _ = start_http2(Refuses(0), make_plan=lambda _: one_rule([("127.0.0.1", one.port), ("127.0.0.1", two.port)], protocol="h2c"))
         for _ in range(12):
             client = engine.connect()
             client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
@@ -148,7 +148,7 @@ AUTHORIZER = ir.Backend(namespace="default", name="auth", port=80, protocol="h2c
 @pytest.mark.parametrize("kind", ["mirror", "authorizer"])
 def test_mirrors_and_authorizers_may_refuse_too(start, backend, kind, times):
     handler = Refuses(times, after=0)
-    aside = Backend2(handler)
+    aside = Http2Backend(handler)
     some = (ir.MirrorFilter(backend=AUTHORIZER) if kind == "mirror" else ir.AuthorizeFilter(backend=AUTHORIZER),)
 
     def plan(addresses) -> ir.Plan:
@@ -174,7 +174,7 @@ def test_mirrors_and_authorizers_may_refuse_too(start, backend, kind, times):
 def test_a_mirror_may_refuse_a_part(start, backend):
     """What it was sent of a body that still comes is kept for another connection, as a backend's is."""
     handler = Refuses(1)
-    aside = Backend2(handler)
+    aside = Http2Backend(handler)
 
     def plan(addresses) -> ir.Plan:
         made = one_rule(addresses, filters=(ir.MirrorFilter(backend=AUTHORIZER),))

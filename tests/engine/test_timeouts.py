@@ -211,7 +211,7 @@ def test_a_client_that_listens_need_not_speak(start, backend, trickles):
 
 
 @pytest.mark.parametrize("trickles", [False, True], ids=["silent", "trickling"])
-def test_a_client_of_http2_that_listens_need_not_speak(start2, trickles):
+def test_a_client_of_http2_that_listens_need_not_speak(start_http2, trickles):
     async def handler(request):
         await request.head(200)
         for _ in range(12):
@@ -219,7 +219,7 @@ def test_a_client_of_http2_that_listens_need_not_speak(start2, trickles):
             await asyncio.sleep(SHORT / 2)
         await request.data(b"", end=True)
 
-    engine, _ = start2(handler, body_timeout=SHORT)
+    engine, _ = start_http2(handler, body_timeout=SHORT)
     client = Http2(engine.connect())
     stream = client.ask(method="POST", body=b"x", end=False)
     while len(client.body(stream)) < 12:
@@ -241,7 +241,7 @@ def test_silence_both_ways_is_cut_and_said(start, backend, asks):
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["request open", "request complete"])
-def test_silence_both_ways_is_cut_over_http2(start2, ends):
+def test_silence_both_ways_is_cut_over_http2(start_http2, ends):
     async def handler(request):
         await request.head(200)
         await request.data(b"y")
@@ -249,7 +249,7 @@ def test_silence_both_ways_is_cut_over_http2(start2, ends):
         request.ended.clear()
         await request.ended.wait()
 
-    engine, backend = start2(handler, stream_idle_timeout=SHORT)
+    engine, backend = start_http2(handler, stream_idle_timeout=SHORT)
     client = Http2(engine.connect())
     stream = client.ask(method="POST", body=b"x", end=ends)
     assert client.over(stream) == 2        # INTERNAL_ERROR: never a clean end
@@ -283,7 +283,7 @@ def test_a_rule_that_says_how_long_has_no_other_limit(start, backend, said):
     assert engine.count("stream_idle") == 0
 
 
-def test_a_rule_that_says_how_long_has_no_other_limit_over_http2(start2):
+def test_a_rule_that_says_how_long_has_no_other_limit_over_http2(start_http2):
     async def handler(request):
         await request.head(200)
         await request.data(b"y")
@@ -291,7 +291,7 @@ def test_a_rule_that_says_how_long_has_no_other_limit_over_http2(start2):
         await request.data(b"z", end=True)
 
     plan = functools.partial(one_rule, protocol="h2c", timeouts=ir.Timeouts(request=0))
-    engine, _ = start2(handler, make_plan=plan, stream_idle_timeout=SHORT)
+    engine, _ = start_http2(handler, make_plan=plan, stream_idle_timeout=SHORT)
     client = Http2(engine.connect())
     stream = client.ask()
     assert client.over(stream) == "ended" and client.body(stream) == b"yz"
@@ -311,7 +311,7 @@ def test_the_log_says_that_a_stream_was_idle(start, backend, tmp_path):
         until(lambda: b'"stream_idle"' in (tmp_path / "log").read_bytes())
 
 
-def test_a_tunnel_over_http2_is_timed_as_a_tunnel(start2):
+def test_a_tunnel_over_http2_is_timed_as_a_tunnel(start_http2):
     """Nobody says anything for longer than a response may take; what its backend says then keeps it."""
     async def handler(request):
         await request.head(200)
@@ -320,7 +320,7 @@ def test_a_tunnel_over_http2_is_timed_as_a_tunnel(start2):
             await request.data(b"y")
         await request.data(b"", end=True)
 
-    engine, _ = start2(handler, {8: 1}, response_timeout=SHORT, tunnel_idle_timeout=3 * SHORT)
+    engine, _ = start_http2(handler, {8: 1}, response_timeout=SHORT, tunnel_idle_timeout=3 * SHORT)
     client = engine.connect()
     client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
                    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")

@@ -118,8 +118,8 @@ def test_a_reset_of_http1_is_one_for_a_client_of_http2(start, backend):
     assert isinstance(client.over(stream), int)
 
 
-def test_resets_of_tunnels_over_http2_backends(start2):
-    engine, backend = start2(silent, TUNNELS)
+def test_resets_of_tunnels_over_http2_backends(start_http2):
+    engine, backend = start_http2(silent, TUNNELS)
     client = engine.connect()
     client.sendall(UPGRADE % b"GET")
     assert head(client).startswith(b"HTTP/1.1 101 ")

@@ -7,7 +7,7 @@ import socket
 import threading
 
 import pytest
-from backend2 import Backend2
+from http2_backend import Http2Backend
 from h2.settings import SettingCodes
 from http2_client import Http2, raw_frame
 from scripted import head, one_rule, readable, shadowed
@@ -53,9 +53,9 @@ def windows():
 @pytest.mark.parametrize("secure", [False, True], ids=["clear", "tls"])
 @pytest.mark.parametrize("window", windows())
 @pytest.mark.parametrize("end", ENDS)
-def test_what_waits_for_a_window_is_sent_when_it_opens(start2, end, window, secure):
+def test_what_waits_for_a_window_is_sent_when_it_opens(start_http2, end, window, secure):
     waits = threading.Event()
-    engine, backend = start2(handler(end, waits), make_plan=functools.partial(one_rule, protocol="h2c", front_tls=secure))
+    engine, backend = start_http2(handler(end, waits), make_plan=functools.partial(one_rule, protocol="h2c", front_tls=secure))
     client = Http2(engine.connect_tls() if secure else engine.connect(),
                    settings={SettingCodes.INITIAL_WINDOW_SIZE: window}, acknowledge=False)
     stream = client.ask()
@@ -78,7 +78,7 @@ def test_what_waits_for_a_window_is_sent_when_it_opens(start2, end, window, secu
 @pytest.mark.parametrize("secure", [False, True], ids=["clear", "tls"])
 @pytest.mark.parametrize("end", ["data", "trailers"])
 @pytest.mark.parametrize("pause", [0, 1])
-def test_a_slow_reader_of_http1_gets_all_of_it(start2, end, secure, pause):
+def test_a_slow_reader_of_http1_gets_all_of_it(start_http2, end, secure, pause):
     """More than sockets hold: the last part waits in a stream until the client has read what is before it."""
     size = 8 << 20
 
@@ -89,7 +89,7 @@ def test_a_slow_reader_of_http1_gets_all_of_it(start2, end, secure, pause):
         if end == "trailers":
             await request.trail((b"after", b"wards"))
 
-    engine, _ = start2(serve, make_plan=functools.partial(one_rule, protocol="h2c", front_tls=secure))
+    engine, _ = start_http2(serve, make_plan=functools.partial(one_rule, protocol="h2c", front_tls=secure))
     client = engine.connect_tls("http/1.1") if secure else engine.connect()
     client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert head(client).startswith(b"HTTP/1.1 200 ")
@@ -169,7 +169,7 @@ def test_a_mirror_whose_connection_goes_away_when_its_client_is_gone(start, back
         else:
             request.rst(7 if how == "refuse" else 2)
 
-    mirror = Backend2(serve)
+    mirror = Http2Backend(serve)
     engine = start([("127.0.0.1", backend.port)], functools.partial(shadowed, shadows=[("127.0.0.1", mirror.port)], protocol="h2c"))
     client = engine.connect()
     upstream = None
@@ -193,7 +193,7 @@ def test_a_mirror_whose_connection_goes_away_when_its_client_is_gone(start, back
 
 
 @pytest.mark.parametrize("answered", [False, True], ids=["passed on", "answered"])
-def test_a_response_that_grows_beyond_all_bounds_ends_its_connection_alone(start2, answered):
+def test_a_response_that_grows_beyond_all_bounds_ends_its_connection_alone(start_http2, answered):
     """Filters of a rule may add 64 fields of 4 KiB: more than a worker writes at once."""
     large = ir.HeaderFilter(on="response", add=tuple((f"x-{n}", "v" * 4096) for n in range(64)))
     filters = (large, ir.AnswerFilter(status=500, reason="")) if answered else (large,)
@@ -205,7 +205,7 @@ def test_a_response_that_grows_beyond_all_bounds_ends_its_connection_alone(start
     def plan(addresses):
         return one_rule(addresses, protocol="h2c", filters=filters)
 
-    engine, _ = start2(serve, make_plan=plan)
+    engine, _ = start_http2(serve, make_plan=plan)
     for _ in range(3):
         client = Http2(engine.connect())
         streams = [client.ask() for _ in range(3)]

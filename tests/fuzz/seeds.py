@@ -38,8 +38,8 @@ def frames():
     yield b"\x0e" + test_wire_frames.BEGIN + test_wire_frames.OPEN + test_wire_frames.GOES_ON * 9
 
 
-def head2():
-    """Yield inputs of _fuzz_head2.pyx."""
+def http2_head():
+    """Yield inputs of _fuzz_http2_head.pyx."""
     get = ((":method", "GET"), (":scheme", "https"), (":path", "/a/../b%2Fc?q=1"), (":authority", "a.test:8443"))
     post = ((":method", "POST"), *get[1:])
     lists = (
@@ -95,7 +95,7 @@ def heads():
 
 
 if __name__ == "__main__":
-    for target in (http1, hpack, frames, head2, hello, verdict):
+    for target in (http1, hpack, frames, http2_head, hello, verdict):
         folder = Path(sys.argv[1]) / target.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for data in target():

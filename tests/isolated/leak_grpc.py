@@ -2,13 +2,13 @@
 import sys
 
 from measure import steady
-from world2 import Backend2World, Http2, world_of
+from http2_world import Http2BackendWorld, Http2, world_of
 
 GRPC = ((b"content-type", b"application/grpc"), (b"te", b"trailers"))
 
 
 def main() -> None:
-    world = world_of(False, "h2c", Backend2World)
+    world = world_of(False, "h2c", Http2BackendWorld)
 
     def turn(n: int) -> None:
         client = Http2(world, world.connect(), b"http")

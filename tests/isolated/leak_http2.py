@@ -6,7 +6,7 @@ import struct
 import sys
 
 from measure import steady
-from world2 import GOAWAY, HEADERS, PREFACE, SETTINGS, Http2, Secure, client_context, frame, world_of
+from http2_world import GOAWAY, HEADERS, PREFACE, SETTINGS, Http2, Secure, client_context, frame, world_of
 
 BROKEN = (b"", PREFACE[:10], PREFACE, PREFACE + frame(SETTINGS, 0, 0) + frame(HEADERS, 0, 1, b"\x82"),
           PREFACE + frame(SETTINGS, 0, 0) + frame(HEADERS, 5, 1, b"\xff\xff\xff\xff\xff\xff"), PREFACE + frame(SETTINGS, 0, 1))

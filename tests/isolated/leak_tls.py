@@ -7,7 +7,7 @@ import ssl
 import sys
 
 from measure import steady
-from world2 import NAME, Secure, client_context, world_of
+from http2_world import NAME, Secure, client_context, world_of
 
 GET = b"GET /length HTTP/1.1\r\nHost: %s\r\n\r\n" % NAME.encode()
 POST = b"POST /body HTTP/1.1\r\nHost: %s\r\nContent-Length: 4\r\n\r\nENDS" % NAME.encode()

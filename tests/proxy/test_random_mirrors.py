@@ -18,7 +18,7 @@ from proxy_gateway import Gateway, free_port, gateway, route, rule, service, unt
 from proxy_wire import Closed, Fields, Message, Stream
 
 sys.path.append(str(Path(__file__).parents[1] / "engine"))
-from backend2 import Backend2  # noqa: E402
+from http2_backend import Http2Backend  # noqa: E402
 from http2_client import Http2  # noqa: E402
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
@@ -100,7 +100,7 @@ WAYS = st.one_of(st.sampled_from([*HEALTHY]), st.sampled_from([*WILD]))
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Iterator[tuple[Gateway, Backend, dict[str, Backend], Backend2]]:
+def world(tmp_path_factory) -> Iterator[tuple[Gateway, Backend, dict[str, Backend], Http2Backend]]:
     folder = tmp_path_factory.mktemp("mirrors") / "conf"
     folder.mkdir()
     app, mirrors = Backend("app"), {name: Backend(name) for name in MIRRORS}
@@ -108,7 +108,7 @@ def world(tmp_path_factory) -> Iterator[tuple[Gateway, Backend, dict[str, Backen
     async def keep(request) -> None:
         await request.ended.wait()
         await request.answer(b"y" * 1000, 200 + len(request.body) % 300)
-    second = Backend2(keep)
+    second = Http2Backend(keep)
     second_service = service("second", mirrors["one"])
     second_service[0]["spec"]["ports"][0]["appProtocol"] = "kubernetes.io/h2c"
     second_service[1]["ports"][0]["port"] = second.port
@@ -140,10 +140,10 @@ def behave(mirror: Backend, target: str, way: str) -> None:
 
 def ask(gw: Gateway, target: str, request: Request, second: bool) -> tuple[int, bytes]:
     """Send it, in pieces; status and body of what the client gets."""
-    return (ask2 if second else ask1)(gw, target, request)
+    return (ask_http2 if second else ask_http1)(gw, target, request)
 
 
-def ask1(gw: Gateway, target: str, request: Request) -> tuple[int, bytes]:
+def ask_http1(gw: Gateway, target: str, request: Request) -> tuple[int, bytes]:
     stream, size = gw.connect(), sum(map(len, request.pieces))
     framing = "Transfer-Encoding: chunked" if request.chunked else f"Content-Length: {size}"
     lines = "".join(f"{name}: {value}\r\n" for name, value in request.fields)
@@ -160,7 +160,7 @@ def ask1(gw: Gateway, target: str, request: Request) -> tuple[int, bytes]:
     return answer.status, answer.body
 
 
-def ask2(gw: Gateway, target: str, request: Request) -> tuple[int, bytes]:
+def ask_http2(gw: Gateway, target: str, request: Request) -> tuple[int, bytes]:
     with socket.create_connection(("127.0.0.1", gw.port), 10) as sock:
         client, size = Http2(sock), sum(map(len, request.pieces))
         fields = (*request.fields, *(() if request.chunked else (("content-length", str(size)),)))

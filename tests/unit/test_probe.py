@@ -11,7 +11,7 @@ from probe_servers import OK, run, says, serving, subject
 
 from gwfast.endpoints.link import RESULTS, Failed, Subject
 from gwfast.endpoints.probe import probe
-from gwfast.endpoints.probe2 import serving_status
+from gwfast.endpoints.http2_probe import serving_status
 from gwfast.observe.h2_server import Http2Server
 from gwfast.observe.h11_server import Answer
 

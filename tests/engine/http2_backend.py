@@ -146,7 +146,7 @@ class Connection:
             self.backend.failures.append(repr(error))
 
 
-class Backend2:
+class Http2Backend:
     """Listens at once; `handler(request)` is a coroutine function; `settings` are those that h2 knows by number."""
 
     def __init__(self, handler, settings=None, tls=None):

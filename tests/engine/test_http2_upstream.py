@@ -59,8 +59,8 @@ def post(body: bytes, chunked=False, path=b"/x") -> bytes:
     return b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (path, len(body), body)
 
 
-def test_what_the_backend_is_asked(start2):
-    engine, backend = start2(echo)
+def test_what_the_backend_is_asked(start_http2):
+    engine, backend = start_http2(echo)
     client = engine.connect()
     client.sendall(b"POST /x?y=%20 HTTP/1.1\r\nHost: a:80\r\nKeep-Alive: 5\r\nConnection: x-hop\r\nX-Hop: 1\r\nTE: trailers\r\n"
                    b"Upgrade: x\r\nCookie: a=b; c=d\r\nX-Up: OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -74,8 +74,8 @@ def test_what_the_backend_is_asked(start2):
     assert request.body == b"abc" and request.trailers == {b"x-sum": b"1"}
 
 
-def test_one_connection_for_all(start2):
-    engine, backend = start2(echo)
+def test_one_connection_for_all(start_http2):
+    engine, backend = start_http2(echo)
     clients = [engine.connect() for _ in range(20)]
     for n, client in enumerate(clients * 3):
         assert exchange(client, post(b"%d" % n))[1] == b"%d" % n
@@ -86,8 +86,8 @@ def test_one_connection_for_all(start2):
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("settings", [{}, {SettingCodes.INITIAL_WINDOW_SIZE: 1000}, {SettingCodes.MAX_FRAME_SIZE: 1 << 20},
                                       {SettingCodes.HEADER_TABLE_SIZE: 0}], ids=repr)
-def test_large_bodies_both_ways(start2, settings, chunked):
-    engine, _ = start2(echo, settings)
+def test_large_bodies_both_ways(start_http2, settings, chunked):
+    engine, _ = start_http2(echo, settings)
     client = engine.connect()
     for _ in range(2):
         assert exchange(client, post(BODY, chunked))[1] == BODY
@@ -130,8 +130,8 @@ async def various(request):
     (b"GET", b"/trailers", b"200 OK", b"Date: @\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n"),
     (b"GET", b"/only-trailers", b"200 OK", b"grpc-status: 12\r\nDate: @\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
 ])
-def test_what_the_client_gets(start2, method, path, status, gets):
-    engine, backend = start2(various)
+def test_what_the_client_gets(start_http2, method, path, status, gets):
+    engine, backend = start_http2(various)
     client = engine.connect()
     for _ in range(2):
         client.sendall(b"%s %s HTTP/1.1\r\nHost: a\r\n\r\n" % (method, path))
@@ -143,12 +143,12 @@ def test_what_the_client_gets(start2, method, path, status, gets):
     assert engine.count("upstream_connects") == 1
 
 
-def test_many_at_once_share_what_there_is(start2):
+def test_many_at_once_share_what_there_is(start_http2):
     """As many streams as the backend allows, then another connection."""
     async def slow(request):
         await asyncio.sleep(0.3)
         await request.answer(b"ok")
-    engine, backend = start2(slow, {SettingCodes.MAX_CONCURRENT_STREAMS: 4})
+    engine, backend = start_http2(slow, {SettingCodes.MAX_CONCURRENT_STREAMS: 4})
     clients = [engine.connect() for _ in range(10)]
     for client in clients:
         client.sendall(GET)
@@ -158,7 +158,7 @@ def test_many_at_once_share_what_there_is(start2):
     assert engine.count("upstream_retries") == 0
 
 
-def test_a_refused_stream_goes_elsewhere(start2):
+def test_a_refused_stream_goes_elsewhere(start_http2):
     refused = []
 
     async def handler(request):
@@ -168,12 +168,12 @@ def test_a_refused_stream_goes_elsewhere(start2):
             request.rst(7)
         else:
             await request.answer(request.body)
-    engine, backend = start2(handler)
+    engine, backend = start_http2(handler)
     assert exchange(engine.connect(), post(b"abc"))[1] == b"abc"
     assert engine.count("upstream_retries") == 1 and len(backend.connections) == 2
 
 
-def test_goaway_moves_what_was_not_seen(start2):
+def test_goaway_moves_what_was_not_seen(start_http2):
     async def handler(request):
         await request.ended.wait()
         connection = request.connection
@@ -187,7 +187,7 @@ def test_goaway_moves_what_was_not_seen(start2):
             pass                                         # never looked at
         else:
             await request.answer(request.body)
-    engine, backend = start2(handler)
+    engine, backend = start_http2(handler)
     first = engine.connect()
     first.sendall(post(b"", path=b"/first"))
     engine.wait("requests_open", 1)
@@ -206,14 +206,14 @@ def test_goaway_moves_what_was_not_seen(start2):
 
 
 @pytest.mark.parametrize("after", [0, 1000])
-def test_a_reset_is_visible(start2, after):
+def test_a_reset_is_visible(start_http2, after):
     async def handler(request):
         if after:
             await request.head(200, (b"content-length", b"5000"))
             await request.data(b"x" * after)
             await asyncio.sleep(0.1)
         request.rst(2)
-    engine, _ = start2(handler)
+    engine, _ = start_http2(handler)
     client = engine.connect()
     client.sendall(GET)
     got = rest(client) if after else head(client)
@@ -222,14 +222,14 @@ def test_a_reset_is_visible(start2, after):
     assert engine.count("upstream_open") == 1
 
 
-def test_a_dead_connection_is_replaced_unnoticed(start2):
+def test_a_dead_connection_is_replaced_unnoticed(start_http2):
     """It served a request before; the next one finds it dead without a byte."""
     async def handler(request):
         if len(request.connection.backend.requests) in (2, 4):
             request.connection.writer.transport.abort()
         else:
             await request.answer(b"ok")
-    engine, backend = start2(handler)
+    engine, backend = start_http2(handler)
     client = engine.connect()
     for _ in range(2):
         assert exchange(client, GET)[1] == b"ok"
@@ -238,11 +238,11 @@ def test_a_dead_connection_is_replaced_unnoticed(start2):
     assert head(client).startswith(b"HTTP/1.1 502 ")     # not idempotent
 
 
-def test_a_client_that_leaves_cancels(start2):
+def test_a_client_that_leaves_cancels(start_http2):
     async def handler(request):
         await asyncio.wait_for(request.ended.wait(), 5)
         await asyncio.sleep(30)
-    engine, backend = start2(handler)
+    engine, backend = start_http2(handler)
     client = engine.connect()
     client.sendall(GET)
     engine.wait("upstream_connects", 1)
@@ -258,7 +258,7 @@ def test_a_client_that_leaves_cancels(start2):
     engine.wait("upstream_idle", 1)
 
 
-def test_windows_that_shrink(start2):
+def test_windows_that_shrink(start_http2):
     """SETTINGS that take windows away while a body is under way: less than nothing is left, then it goes on."""
     async def handler(request):
         connection = request.connection
@@ -272,11 +272,11 @@ def test_windows_that_shrink(start2):
         connection.flush()
         await request.ended.wait()
         await request.answer(request.body)
-    engine, _ = start2(handler)
+    engine, _ = start_http2(handler)
     assert exchange(engine.connect(), post(BODY))[1] == BODY
 
 
-def test_a_slow_client_holds_only_its_own_back(start2):
+def test_a_slow_client_holds_only_its_own_back(start_http2):
     sent = []
 
     async def handler(request):
@@ -288,7 +288,7 @@ def test_a_slow_client_holds_only_its_own_back(start2):
             await request.data(b"", end=True)
         else:
             await request.answer(b"ok")
-    engine, _ = start2(handler)
+    engine, _ = start_http2(handler)
     slow = socket.socket()
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
     slow.settimeout(10)
@@ -311,7 +311,7 @@ def test_a_slow_client_holds_only_its_own_back(start2):
     assert engine.count("upstream_connects") == 1
 
 
-def test_a_slow_backend_holds_its_client_back(start2):
+def test_a_slow_backend_holds_its_client_back(start_http2):
     async def handler(request):
         request.connection.consume = False
         await asyncio.sleep(0.5)
@@ -321,15 +321,15 @@ def test_a_slow_backend_holds_its_client_back(start2):
         request.connection.flush()
         await request.ended.wait()
         await request.answer(request.body)
-    engine, _ = start2(handler)
+    engine, _ = start_http2(handler)
     assert exchange(engine.connect(), post(BODY * 4))[1] == BODY * 4
 
 
-def test_an_early_answer_stops_the_upload(start2):
+def test_an_early_answer_stops_the_upload(start_http2):
     async def handler(request):
         request.connection.consume = False
         await request.answer(b"enough", 413)
-    engine, backend = start2(handler)
+    engine, backend = start_http2(handler)
     client = engine.connect()
     client.sendall(post(BODY)[:100_000])
     assert head(client).startswith(b"HTTP/1.1 413 ")
@@ -337,8 +337,8 @@ def test_an_early_answer_stops_the_upload(start2):
     engine.wait("upstream_idle", 1)
 
 
-def test_idle_connections_end(start2):
-    engine, backend = start2(echo, pool_idle=0.2)
+def test_idle_connections_end(start_http2):
+    engine, backend = start_http2(echo, pool_idle=0.2)
     assert exchange(engine.connect(), post(b"a"))[1] == b"a"
     engine.wait("upstream_idle", 1)
     engine.wait("upstream_open", 0)
@@ -346,8 +346,8 @@ def test_idle_connections_end(start2):
     assert exchange(engine.connect(), post(b"b"))[1] == b"b"
 
 
-def test_old_connections_take_no_more(start2):
-    engine, backend = start2(echo, pool_age=0.1)
+def test_old_connections_take_no_more(start_http2):
+    engine, backend = start_http2(echo, pool_age=0.1)
     client = engine.connect()
     for _ in range(3):
         assert exchange(client, post(b"a"))[1] == b"a"
@@ -356,8 +356,8 @@ def test_old_connections_take_no_more(start2):
     engine.wait("upstream_open", 1)
 
 
-def test_a_table_without_it_ends_the_connection(start2):
-    engine, backend = start2(echo)
+def test_a_table_without_it_ends_the_connection(start_http2):
+    engine, backend = start_http2(echo)
     client = engine.connect()
     assert exchange(client, post(b"a"))[1] == b"a"
     for ports in ((1,), (1, 2)):                         # its slot is given to the second
@@ -495,14 +495,14 @@ def test_bad_responses_are_502_or_cut(start, backend, said):
     engine.wait("upstream_open", 0)
 
 
-def test_trailers_that_must_not_be_are_left_out(start2):
+def test_trailers_that_must_not_be_are_left_out(start_http2):
     async def handler(request):
         await request.head(200)
         await request.data(b"ok")
         await request.trail((b"content-length", b"9"), (b"x-sum", b"1"), (b"set-cookie", b"a=b"), (b"trailer", b"x"), (b"host", b"a"),
                             (b"x-last", b"2"))
 
-    engine, _ = start2(handler)
+    engine, _ = start_http2(handler)
     client = engine.connect()
     client.sendall(post(b""))
     head(client)
@@ -515,7 +515,7 @@ def test_trailers_that_must_not_be_are_left_out(start2):
 
 
 @pytest.mark.parametrize("sends", [False, True], ids=["downloads", "uploads"])
-def test_a_backend_that_measures_its_bandwidth_is_no_flood(start2, sends):
+def test_a_backend_that_measures_its_bandwidth_is_no_flood(start_http2, sends):
     """As grpc-go does: a PING for each time that DATA comes, also of a server that is uploaded to."""
     size = 40_000_000
 
@@ -537,7 +537,7 @@ def test_a_backend_that_measures_its_bandwidth_is_no_flood(start2, sends):
         if sends:
             await request.answer(b"ok")
 
-    engine, backend = start2(handler)
+    engine, backend = start_http2(handler)
     client = engine.connect()
     if sends:
         sender = threading.Thread(target=lambda: client.sendall(

@@ -9,7 +9,7 @@ import os
 import random
 
 import pytest
-from backend2 import Backend2
+from http2_backend import Http2Backend
 from h2.settings import SettingCodes
 from scripted import one_rule
 from test_random_faults import SHORT, ask, content, quietly, under_changes
@@ -95,7 +95,7 @@ def handler(rng, failures):
 def test_nothing_is_mixed_up_and_nothing_is_left(start, seed):
     rng = random.Random(seed)
     failures = []
-    backends = [Backend2(handler(random.Random(f"{seed} {n}"), failures), settings(rng)) for n in range(2)]
+    backends = [Http2Backend(handler(random.Random(f"{seed} {n}"), failures), settings(rng)) for n in range(2)]
     addresses = [("127.0.0.1", backend.port) for backend in backends]
 
     def plan(chosen):

@@ -154,7 +154,7 @@ class Http2:
         self.socket.send(b"".join(frame(RST_STREAM, 0, n, struct.pack(">I", 8)) for n in numbers))
 
 
-class Backend2World(World):
+class Http2BackendWorld(World):
     """Its backend speaks HTTP/2 in clear and answers as gRPC does: by what the first DATA of a stream says."""
 
     def accept(self, listening) -> None:

@@ -8,7 +8,7 @@ import threading
 import pytest
 from h2.settings import SettingCodes
 from scripted import head, one_rule, rest
-from test_upstream2 import GET, block, exchange, frame
+from test_http2_upstream import GET, block, exchange, frame
 
 OPENING = (b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")    # of RFC 6455 1.3
@@ -33,8 +33,8 @@ async def upper(request):
     await request.data(b"", end=True)
 
 
-def test_a_websocket_is_an_extended_connect(start2):
-    engine, backend = start2(upper, TUNNELS)
+def test_a_websocket_is_an_extended_connect(start_http2):
+    engine, backend = start_http2(upper, TUNNELS)
     client = engine.connect()
     client.sendall(OPENING)
     got = head(client)
@@ -60,8 +60,8 @@ def test_a_websocket_is_an_extended_connect(start2):
     engine.wait("upstream_idle", 1)
 
 
-def test_a_websocket_that_is_refused(start2):
-    engine, backend = start2(upper, TUNNELS)
+def test_a_websocket_that_is_refused(start_http2):
+    engine, backend = start_http2(upper, TUNNELS)
     client = engine.connect()
     got, body = exchange(client, OPENING.replace(b"/chat", b"/no"))
     assert got.startswith(b"HTTP/1.1 403 ") and body == b"no"
@@ -71,8 +71,8 @@ def test_a_websocket_that_is_refused(start2):
 
 @pytest.mark.parametrize(("settings", "asked"), [({}, OPENING), (TUNNELS, OPENING.replace(b"websocket", b"other"))],
                          ids=["no tunnels", "another upgrade"])
-def test_an_upgrade_that_cannot_be_is_a_request_without(start2, settings, asked):
-    engine, backend = start2(upper, settings)
+def test_an_upgrade_that_cannot_be_is_a_request_without(start_http2, settings, asked):
+    engine, backend = start_http2(upper, settings)
     got, body = exchange(engine.connect(), asked)
     assert got.startswith(b"HTTP/1.1 426 ") and body == b"none"
 

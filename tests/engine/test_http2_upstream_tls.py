@@ -8,9 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from backend2 import Backend2
+from http2_backend import Http2Backend
 from scripted import head, one_rule
-from test_upstream2 import BODY, GET, echo, exchange, post
+from test_http2_upstream import BODY, GET, echo, exchange, post
 
 from gwfast.plan import ir
 from gwfast.plan.credentials import Credentials
@@ -38,7 +38,7 @@ def start_tls(start, authority, tmp_path):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tmp_path / "pair.pem")
         context.set_alpn_protocols(alpn)
-        made.append(Backend2(handler, tls=context))
+        made.append(Http2Backend(handler, tls=context))
         tls = ir.BackendTLS(ca=(authority.pem,), hostname=NAME, alpn=offered)
         plan = functools.partial(one_rule, protocol=protocol, tls=tls)
         engine = start([("127.0.0.1", made[-1].port)], plan)

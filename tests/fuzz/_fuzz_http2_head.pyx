@@ -2,14 +2,14 @@
 
 Rules: of the first byte, bit 0 says that no body follows, bit 1 that the rest is a field block; else it is text, a field on
 each line, its name and value with a tab between, and is coded first. The lines lie in a block of the exact size that
-read_head2() may use. What is taken is written as HTTP/1.1, which our parser of that must read as the same single request.
+read_http2_head() may use. What is taken is written as HTTP/1.1, which our parser of that must read as the same single request.
 """
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdio cimport fprintf, snprintf, stderr
 from libc.stdlib cimport abort, free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 from gwfast.http.head cimport *
-from gwfast.http2.head cimport MALFORMED, WEBSOCKET_LINES, list_most, read_head2, read_trailers2
+from gwfast.http2.head cimport MALFORMED, WEBSOCKET_LINES, list_most, read_http2_head, read_http2_trailers
 from gwfast.http2.hpack cimport *
 from gwfast.http1.parser cimport parse_request
 
@@ -195,8 +195,8 @@ cdef void take(const uint8_t *code, uint32_t n, bint ended) noexcept nogil:
         held = block.at - arena
         room = 2 * held + WEBSOCKET_LINES
         lines = settle(&head, block.count, arena, held, room)
-        read_trailers2(head.fields, block.count)
-        result = read_head2(&head, block.count, &limits, lines, lines + held, ended, b"AAAAAAAAAAAAAAAAAAAAAA==")
+        read_http2_trailers(head.fields, block.count)
+        result = read_http2_head(&head, block.count, &limits, lines, lines + held, ended, b"AAAAAAAAAAAAAAAAAAAAAA==")
         must(BAD_EXPECTATION <= result <= 0 or result == MALFORMED, b"result")
         if result == 0:
             check_fields(&head, lines, room)
