@@ -1620,8 +1620,9 @@ cdef class Exchange(Waiter):
         client.done(keep)
 
     cdef void judge(self) noexcept:
-        cdef bint bad = fault_row(self.fault).side == SIDE_UPSTREAM or (
-            self.fault == FAULT_REQUEST_TIMEOUT and self.requested) or (not self.fault and self.status >= 500)
+        cdef bint bad = self.status >= 500
+        if self.fault:
+            bad = fault_row(self.fault).side == SIDE_UPSTREAM or (self.fault == FAULT_REQUEST_TIMEOUT and self.requested)
         if bad:
             self.gateway.upstreams.failed(self.state, self.image, self.backend)
         elif not self.fault:

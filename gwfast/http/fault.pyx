@@ -41,7 +41,7 @@ cdef extern from * nogil:
         {502, UPSTREAM, UNANSWERED, "upstream_tls"}, /* The TLS handshake with the backend failed. */
         {502, UPSTREAM, UNANSWERED, "upstream_tls_name"}, /* The backend's certificate has another name than is asked for. */
         {502, UPSTREAM, UNANSWERED, "upstream_tls_expired"}, /* The backend's certificate has expired, or is not valid yet. */
-        {502, UPSTREAM, UNANSWERED, "upstream_tls_untrusted"}, /* No authority of the BackendTLSPolicy signed the backend's certificate. */
+        {502, UPSTREAM, UNANSWERED, "upstream_tls_untrusted"}, /* No authority that is trusted signed the certificate. */
         {504, GATEWAY, NEVER, "request_timeout"},   /* The request took longer than `timeouts.request` of its rule. */
         {403, CLIENT, NEVER, "denied"},             /* An authorizer denied the request. */
         {403, GATEWAY, NEVER, "authorizer_failed"}, /* The authorizer could not be asked, or its answer could not be used. */
