@@ -49,7 +49,7 @@ def records(owned: Owned, foreign: set[Place], left: Iterable[Place] = (),
             acknowledged: Callable[[Place, Key], bool] = lambda place, gateway: True) -> Records:
     """Return what the objects that are there say: names, who has data planes of its own, and where Services lead to.
 
-    left: Services that led to shared data planes a moment ago."""
+    left: Services that lead to shared data planes in a moment, or did a moment ago."""
     found = Records(foreign=set(foreign), mirrored=set(left), acknowledged=acknowledged)
     for key, each in owned.items():
         if key.kind in ("Service", "Deployment") and (gateway := owner_of(each)):
@@ -67,6 +67,11 @@ def records(owned: Owned, foreign: set[Place], left: Iterable[Place] = (),
             if any(map(_ready, each.get("endpoints") or ())):
                 (found.shared if mirrored else found.own).add(place)
     return found
+
+
+def mirrored_places(made: Owned) -> set[Place]:
+    """Return the Services that lead to shared data planes, by the objects that should be there."""
+    return {(key.namespace, _labels(each)[SERVICE_NAME]) for key, each in made.items() if key.kind == "EndpointSlice"}
 
 
 def _ready(endpoint: Object) -> bool:
@@ -122,6 +127,11 @@ class Slices:
     def of(self, place: Place, keeper: str) -> list[Object]:
         return self._found.get((*place, keeper), [])
 
+    def pods(self, place: Place) -> frozenset[str]:
+        """Return the uids of the Pods behind a Service that Kubernetes takes for ready."""
+        found = (each for one in self.of(place, KUBERNETES) for each in one.get("endpoints") or () if _ready(each))
+        return frozenset(uid for each in found if (uid := (each.get("targetRef") or {}).get("uid")))
+
     def serve(self, place: Place, keeper: str) -> bool:
         """Whether a ready endpoint is in them."""
         return any(_ready(each) for found in self.of(place, keeper) for each in found.get("endpoints") or ())
@@ -163,9 +173,22 @@ def doomed(plan: Plan, wanted: Mapping[Key, Object], owned: Owned, slices: Slice
     for key, each in owned.items():
         if key in wanted or key in kept or each["metadata"].get("deletionTimestamp") or selected.owner_of(each)[0]:
             continue
-        if key.kind != "EndpointSlice" or _slice_is_over(key, each, plan, needs, slices, spoilt):
+        if key.kind == "EndpointSlice":
+            over = _slice_is_over(key, each, plan, needs, slices, spoilt)
+        else:
+            place = key.namespace, key.name.removesuffix("-ca") if key.kind == "ConfigMap" else key.name
+            moved = place in needs and needs[place].fleet != place
+            over = not moved or not _is_led_to(place, owned, slices)
+        if over:
             gone.add(key)
     return gone
+
+
+def _is_led_to(place: Place, owned: Owned, slices: Slices) -> bool:
+    """Whether a Service still leads to the data planes that have its name: they serve a Gateway that moves to shared ones, and
+    end once it is known that nobody is led to them any more."""
+    service = owned.get(Key("Service", *place))
+    return bool(service and (service.get("spec") or {}).get("selector")) or slices.serve(place, KUBERNETES)
 
 
 def _kept(plan: Plan, spoilt: Collection[Place | Key]) -> set[Key]:

@@ -197,6 +197,7 @@ def _places(key: Key, dedicated: bool, own: Place, shared: Place, records: Recor
 
     To data planes of its own: the Service selects them, and keeps the endpoints of the shared ones until its own are ready.
     Back: once the shared ones have acknowledged the Gateway their endpoints are there as well; then its own may go, and drain.
+    Endpoints that are there stay, whatever is heard of their data planes: there may be no others any more.
     What has been done of it is read from what is there. On the network of nodes data planes listen on other ports, so who
     moves there or from there is not served by both.
     """
@@ -205,10 +206,10 @@ def _places(key: Key, dedicated: bool, own: Place, shared: Place, records: Recor
         return own, shared if moves else None, shared if moves and own not in records.own else None
     if key not in records.dedicated or key in records.host_network:
         return shared, None, shared
-    acknowledged = records.acknowledged(shared, key)
-    if acknowledged and own in records.shared:
+    acknowledged, there = records.acknowledged(shared, key), own in records.shared
+    if there and (acknowledged or own not in records.own):
         return shared, None, shared
-    return own, shared, shared if acknowledged else None
+    return own, shared, shared if acknowledged or there else None
 
 
 @contextmanager

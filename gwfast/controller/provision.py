@@ -43,7 +43,8 @@ REST_TIMES = 10  # as long as a look took: the loop has streams and statuses to 
 class Provisioner:
     """What a controller makes. `uid_of` tells an object's uid ('' where it is not known), `authority` the PEM of the stream's.
 
-    acknowledged: whether the data planes of a fleet say that they serve a Gateway; look() where that may have changed.
+    acknowledged: whether the data planes of a fleet say that they serve a Gateway, those of some Pods (uids) among them; look()
+    where that may have changed.
     namespaces: those that are watched, besides its own; none: all of them. may: whether this one may write at this moment, by the
     Lease. certain: whether all that decides over what goes (classes, Gateways, their parameters) is watched at this moment.
     routed: whether routes and XBackends are, too.
@@ -52,7 +53,7 @@ class Provisioner:
     def __init__(self, client: Client, site: Site, uid_of: Callable[[Key], str], authority: Callable[[], str], log,
                  changed: Callable[[], None] = lambda: None, namespaces: Iterable[str] = (),
                  may: Callable[[], bool] = lambda: True, certain: Callable[[], bool] = lambda: True,
-                 acknowledged: Callable[[Place, Key], bool] = lambda place, gateway: True,
+                 acknowledged: Callable[[Place, Key, frozenset[str]], bool] = lambda place, gateway, pods: True,
                  routed: Callable[[], bool] = lambda: True):
         self.moves = False  # a Gateway moves between the data planes of its class and its own
         self._acknowledged = acknowledged
@@ -107,6 +108,7 @@ class Provisioner:
         self._leads = leads
         self._assigner.lead(leads)
         if not leads:
+            self._made = {}
             self._applier.lead(False)
         self._look_at_once()  # the applier leads once it has heard what is wanted now
 
@@ -148,10 +150,10 @@ class Provisioner:
             return
         owned = self._applier.owned
         spoilt: Spoilt = {}
-        records = self._records(owned)
+        slices = wanted.Slices(owned)
+        records = self._records(owned, slices)
         planned = plan(self._graph, self._site, records, self._known, spoilt)
         self.moves = any(need.also for need in planned.needs.values())
-        slices = wanted.Slices(owned)
         classes = [key.name for key in self._graph.classes]
         targets = self._assigner.assign(planned, records.names, owned, classes)
         if self._leads:
@@ -182,11 +184,13 @@ class Provisioner:
         """Return why XBackends have no Pods."""
         return faults(self._graph, {self._of[key]: words for key, words in self._errors.items() if key in self._of})
 
-    def _records(self, owned: Mapping[Key, Object]) -> Records:
-        """Return what is there, and for a while what was: that endpoints are no more has to be known everywhere first."""
+    def _records(self, owned: Mapping[Key, Object], slices: wanted.Slices) -> Records:
+        """Return what is there, and for a while what was: that endpoints are no more has to be known everywhere first. What is
+        being written may be there any moment."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        found = wanted.records(owned, self._foreign, acknowledged=self._acknowledged)
+        found = wanted.records(owned, self._foreign, wanted.mirrored_places(self._made),
+                               lambda place, gateway: self._acknowledged(place, gateway, slices.pods(place)))
         left = {place: until for place, until in self._left.items() if until > now or place in found.mirrored}
         self._left = left | dict.fromkeys(found.mirrored, now + DRAIN_DELAY)
         if lingering := left.keys() - found.mirrored:

@@ -24,13 +24,14 @@ class Batch(msgspec.Struct):
     whole: bool = False
     version: str = ""
     bundle: str = ""
+    number: int = 0  # of the SYNC behind it, on the link that there is
 
     def add(self, later: Batch) -> None:
         """Take what came later."""
         if later.whole:
             self.objects, self.whole = {}, True
         self.objects |= later.objects
-        self.version, self.bundle = later.version, later.bundle
+        self.version, self.bundle, self.number = later.version, later.bundle, later.number
 
     def lines(self) -> Iterator[bytes]:
         """Yield what says the same on the wire."""

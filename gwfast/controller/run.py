@@ -198,7 +198,7 @@ class Controller:
                     pull_policy=options.pull_policy, pull_secrets=options.pull_secrets)
         self._provisioner = Provisioner(client, site, self._source.uid_of, lambda: self._authority.bundle, log, self._provisioned,
                                         options.watch_namespaces, lambda: self._election.leads, lambda: self._source.certain,
-                                        lambda place, gateway: self._server.serves("/".join(place), gateway),
+                                        self._acknowledged,
                                         lambda: self._source.routed)
         lease = options.lease[0] or options.namespace, options.lease[1] or lease_name(options.controller_name)
         self._me = identity(where.server, options.listen[1])
@@ -215,6 +215,7 @@ class Controller:
         self._stopping = asyncio.Event()
         self._writes = False  # the writer was told to
         self._told = False  # fleets were told what there is
+        self._meant: Mapping[Key, Served] = {}  # whose Gateways are, as fleets were told last or are being told
         self._fed: tuple | None = None  # of which Gateways and fleets that was the last time; None: it may not have been
         self._rounds_failed = self._bugs = 0
         self._problems: frozenset[Problem] = frozenset()  # that were told
@@ -342,7 +343,13 @@ class Controller:
         """Return whose each Gateway is, and all fleets, of which no more data planes are expected than they have."""
         fleets = self._provisioner.fleets
         self._server.expect({"/".join(place): room_of(fleet) for place, fleet in fleets.items()})
-        return served(fleets, self._provisioner.targets), ["/".join(place) for place in fleets]
+        self._meant = served(fleets, self._provisioner.targets)
+        return self._meant, ["/".join(place) for place in fleets]
+
+    def _acknowledged(self, place: Place, gateway: Key, pods: frozenset[str]) -> bool:
+        """Whether a fleet says that it serves a Gateway, and is not about to be told otherwise."""
+        fleet = "/".join(place)
+        return gateway in self._meant and fleet in self._meant[gateway].fleets and self._server.serves(fleet, gateway, pods)
 
     def _tell(self, problems: list[Problem]) -> None:
         """Log each problem of the cluster once, when it comes; what is wrong with an object that has a status is there."""

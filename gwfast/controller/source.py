@@ -10,7 +10,8 @@ Rules:
 - The first load() waits for a controller, and begins with the last good copy where none answers within STREAM_FIRST.
 - An object that is not understood keeps its last good version, and the controller is told.
 - Another controller is asked as soon as one is said to lead; the link to the one before stays until that one answers.
-- What is served is said anew on each link: a controller that has just begun to lead knows it before it writes.
+- What is served is said anew on each link: a controller that has just begun to lead knows it before it writes. It is said
+  with the number of the last SYNC of that link that is served: a version that has gone and come back is another one.
 """
 from __future__ import annotations
 
@@ -57,7 +58,10 @@ class ControllerSource:
         self._link: Link | None = None
         self._mover: asyncio.Task | None = None  # connects to who leads
         self._moved = asyncio.Event()
-        self._said = b""  # what is served
+        self._served: tuple[wire.Problem, ...] | None = None  # what cannot be, of all else; None: nothing serves yet
+        self._said = b""  # of that, on the link that there is
+        self._number = 0  # of the last SYNC of this link, as far as it was loaded
+        self._handed = self._loaded = self._answered = 0  # batches: over to be loaded, that were, and that the workers serve
         self._words = ""  # of the last failure
         self._closed = False
         self._whole = threading.Event()  # there is something to load, or no more to wait for
@@ -153,6 +157,8 @@ class ControllerSource:
     async def _listen(self, made: Link, backoff: Backoff) -> Link | None:
         """Follow a link until it ends, or until there is one to who leads, which is returned; NoLink."""
         self._link, self._batch = made, Batch()
+        self._take_number(0)  # those of another controller mean nothing here
+        self._said = b""
         self._moved.clear()
         reading, pinging = asyncio.ensure_future(self._read(made, backoff)), asyncio.ensure_future(self._ping(made))
         moved = asyncio.ensure_future(self._moved.wait())
@@ -170,8 +176,7 @@ class ControllerSource:
             await _cancelled(reading, pinging, moved)
 
     async def _read(self, made: Link, backoff: Backoff) -> None:
-        if self._said:
-            await made.say(self._said)
+        self._say_again()
         async for text in made.lines():
             try:
                 line = wire.parse(text)
@@ -196,7 +201,7 @@ class ControllerSource:
                 self._batch.objects[line.key] = None
             case "SYNC":
                 batch, self._batch = self._batch, Batch()
-                batch.version, batch.bundle = line.version, line.bundle
+                batch.version, batch.bundle, batch.number = line.version, line.bundle, line.number
                 self._synced(batch)
             case "LEADER":
                 self._seek(line.address)
@@ -226,12 +231,23 @@ class ControllerSource:
             first.add(batch)
             batch = first
         elif batch.version == self._version and not batch.whole and not batch.objects:
-            return  # nothing is new
+            self._take_number(batch.number)  # nothing else is new
+            self._say_again()
+            return
         self._hand_over(batch)
+
+    def _take_number(self, number: int) -> None:
+        """Take note that what came last is what this SYNC says."""
+        with self._lock:
+            if self._pending is not None:
+                self._pending.number = number
+            else:
+                self._number = number
 
     def _hand_over(self, batch: Batch) -> None:
         self._version = batch.version
         with self._lock:
+            self._handed += 1
             if self._pending is None:
                 self._pending = batch
             else:
@@ -245,7 +261,8 @@ class ControllerSource:
         """Decode what came since the last time. The first time: wait until the controller, or the copy, has said all."""
         self._whole.wait()
         with self._lock:
-            batch, self._pending = self._pending, None
+            batch, self._pending, self._loaded = self._pending, None, self._handed
+            self._number = batch.number if batch is not None else self._number
         loaded = self._received.take(batch)
         if batch is not None and self._copy is not None and not self._closed:
             self._copy.keep(batch.lines(), loaded.resources, batch.version, batch.bundle, batch.whole)
@@ -257,15 +274,27 @@ class ControllerSource:
         """Tell the controller that the workers serve what was loaded last, but for these."""
         undecodable = [wire.Problem(message=wrong, resource=str(key))
                        for key, wrong in sorted(self._received.undecodable.items())]
-        told = tuple(replace(each, message=each.message[:limits.STREAM_PROBLEM_CHARS])
-                     for each in [*problems, *undecodable][:limits.STREAM_PROBLEMS])
-        said = wire.say("SERVED", version=self._received.version, problems=told)
-        if self._received.version and said != self._said:
-            self._said = said
-            if self._link is not None:
-                self._saying = asyncio.ensure_future(self._say(self._link, said))
+        self._served = tuple(replace(each, message=each.message[:limits.STREAM_PROBLEM_CHARS])
+                             for each in [*problems, *undecodable][:limits.STREAM_PROBLEMS])
+        self._answered = self._loaded
+        if self._number or self._answered == self._handed:
+            self._say()
 
-    async def _say(self, made: Link, said: bytes) -> None:
+    def _say_again(self) -> None:
+        """Say what is served where that is all that came."""
+        if self._served is not None and self._answered == self._handed:
+            self._say()
+
+    def _say(self) -> None:
+        """Say what is served, where that was not said."""
+        if self._link is None or self._served is None or not self._received.version:
+            return
+        said = wire.say("SERVED", version=self._received.version, number=self._number, problems=self._served)
+        if said != self._said:
+            self._said = said
+            self._saying = asyncio.ensure_future(self._tell_served(self._link, said))
+
+    async def _tell_served(self, made: Link, said: bytes) -> None:
         with contextlib.suppress(NoLink):  # who reads finds out
             await made.say(said)
 

@@ -23,7 +23,7 @@ import contextlib
 import os
 import random
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import h11
 import msgspec
@@ -120,12 +120,14 @@ class StreamServer:
         return standing({fleet: track.feed.marks for fleet, track in (self._tracks or {}).items()},
                         [*self.peers, *self._left])
 
-    def serves(self, fleet: str, gateway: Key) -> bool:
-        """Return whether the data planes of a fleet serve a Gateway as it is now, all that serve anything."""
+    def serves(self, fleet: str, gateway: Key, pods: Iterable[str] = ()) -> bool:
+        """Return whether the data planes of a fleet serve a Gateway as it is now, all that serve anything, and these Pods (uids):
+        one that does not listen here at this moment has not said so."""
         track = (self._tracks or {}).get(fleet)
         marks = {gateway: track.feed.marks[gateway]} if track is not None and gateway in track.feed.marks else {}
-        found = standing({fleet: marks}, [*self.peers, *self._left]).get(gateway)
-        return found is not None and found.ready
+        peers = [*self.peers, *self._left]
+        found = standing({fleet: marks}, peers).get(gateway)
+        return found is not None and found.ready and {one.pod_uid for one in peers if one.number >= found.mark}.issuperset(pods)
 
     async def close(self) -> None:
         """End everything."""
@@ -260,6 +262,7 @@ class _Stream:
         self._track = track
         self._news = asyncio.Event()
         self._over = False
+        self._told = track.feed.number  # the newest that was told, or that who comes may have had already
         self.peer = peer
 
     def wake(self, gone: bool = False) -> None:
@@ -272,10 +275,11 @@ class _Stream:
         self.wake(gone=True)
         self._writer.transport.abort()
 
-    def serves(self, version: str, problems: tuple[wire.Problem, ...] = ()) -> None:
-        """Take note of what is served there."""
-        number = self._track.number(version)
-        if number:
+    def serves(self, version: str, number: int, problems: tuple[wire.Problem, ...] = ()) -> None:
+        """Take note of what is served there. number: which SYNC that answers, 0 where that is not said. Nobody serves what was
+        not told: a version that was told before, and has come back since, is not the one that was said now."""
+        number = number if 0 < number <= self._told else self._track.number(version)
+        if 0 < number <= self._told:
             self.peer.number, self.peer.problems = number, problems[:limits.STREAM_PROBLEMS]
 
     async def run(self, version: str) -> None:
@@ -297,19 +301,19 @@ class _Stream:
                 await listening
 
     async def _speak(self, version: str, listening: asyncio.Future) -> None:
-        leader = ""
-        first = True
+        leader, number = "", -1
         while not self._over and not listening.done():
             self._news.clear()
             if self._server.leader != leader:
                 leader = self._server.leader
                 await self._send(wire.say("LEADER", address=leader))
-            if first or self._track.feed.version != version:
-                version, pieces = self._track.feed.version, self._track.news(version)
+            if self._track.feed.number != number:
+                pieces = self._track.news(version)
+                version, number = self._track.feed.version, self._track.feed.number
+                self._told = max(self._told, number)
                 for piece in pieces:
                     await self._send(piece)
                 self._server.told()
-                first = False
                 continue
             await self._wait(listening)
 
@@ -367,7 +371,7 @@ class _Stream:
             return
         if line.type == "SERVED":
             before = self.peer.number, self.peer.problems
-            self.serves(line.version, line.problems)
+            self.serves(line.version, line.number, line.problems)
             if (self.peer.number, self.peer.problems) != before:
                 self._server.said()
 

@@ -69,7 +69,7 @@ class Track:
             yield SNAPSHOT
         for key, resource in pairs:
             yield gone(key) if resource is None else self._line(key, resource)
-        yield say("SYNC", version=feed.version, bundle=feed.bundle)
+        yield say("SYNC", version=feed.version, bundle=feed.bundle, number=feed.number)
 
     def _line(self, key: Key, resource: Resource) -> bytes:
         known = self._lines.get(key)

@@ -1,16 +1,19 @@
 """What a controller and its data planes say to each other: lines of JSON.
 
     controller ──> data plane                                 data plane ──> controller
-      {"type":"LEADER","address":"10.0.0.7:9443"}               {"type":"SERVED","version":"3f…","problems":[…]}
+      {"type":"LEADER","address":"10.0.0.7:9443"}               {"type":"SERVED","version":"3f…","number":7,"problems":[…]}
       {"type":"SNAPSHOT"}                                       {"type":"PING"}
       {"type":"PUT","kind":"HTTPRoute","namespace":"a","name":"b","object":{"kind":"HTTPRoute",…}}
       {"type":"GONE","kind":"Service","namespace":"a","name":"b"}
-      {"type":"SYNC","version":"3f…","bundle":"1.6.1"}
+      {"type":"SYNC","version":"3f…","bundle":"1.6.1","number":7}
       {"type":"PING"}
 
 What lies between two SYNCs is applied at once: PUT and GONE change what was there; behind a SNAPSHOT they are everything, and
 what is not among them is gone. SYNC names what there is now (feed.Feed.version), and the version of the Gateway API that
 it was judged by. LEADER says who else has to hear what is served, '' is the speaker.
+
+What goes and comes back has the version that it had: `number` tells the two apart. A data plane says that of the last SYNC of
+this stream which its workers serve all of; without one its word counts for the version alone.
 
 Rules:
 - Where a Gateway listens is a Service with an annotation (graph.refs.GATEWAY_NAME) and a name that none in a cluster has.
@@ -59,6 +62,7 @@ class Line(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     version: str = ""
     bundle: str = ""
     address: str = ""
+    number: int = 0
     problems: tuple[Problem, ...] = ()
 
     @property

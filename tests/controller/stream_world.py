@@ -125,6 +125,8 @@ class DataPlane:
         self.round_done = asyncio.Event()
         self.hold = asyncio.Event()
         self.hold.set()
+        self.rest = asyncio.Event()  # before it loads
+        self.rest.set()
         self.unbound = ()
 
     async def __aenter__(self):
@@ -151,6 +153,7 @@ class DataPlane:
             self.round_done.set()
             await self.asked.wait()
             self.asked.clear()
+            await self.rest.wait()
 
     async def until(self, wanted):
         """Wait until `wanted` is true of the resources."""
@@ -158,6 +161,12 @@ class DataPlane:
             while not wanted(self.resources):
                 self.round_done.clear()
                 await self.round_done.wait()
+
+    async def told(self, controller):
+        """Wait until all that a controller says now has come."""
+        async with asyncio.timeout(DEADLINE):
+            while max(self.source._number, getattr(self.source._pending, "number", 0)) != controller.feed.number:
+                await asyncio.sleep(0.001)
 
     async def has(self, controller):
         """Wait until it has what a controller says now."""

@@ -102,8 +102,7 @@ def test_what_is_not_understood_keeps_its_last_good_version_and_is_told():
         assert ports(loaded) == {"a": 80, "b": 82}
         assert [(one.resource, one.reason) for one in loaded.problems] == [("Service ns/a", "Invalid")]
         source.serves([])
-        said = wire.parse(source._said)
-        assert (said.version, [one.resource for one in said.problems]) == ("2", ["Service ns/a"])
+        assert (loaded.bundle, [one.resource for one in source._served]) == ("", ["Service ns/a"])
         await listen(source, chunked([put(service("a").key, encode(service("a", 83))), say("SYNC", version="3")]))
         assert ports(source.load(None))["a"] == 83 and not source.load(None).problems
     asyncio.run(run())

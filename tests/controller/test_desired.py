@@ -121,6 +121,25 @@ def test_who_moves_to_data_planes_of_its_own_is_served_by_the_others_until_they_
     assert gone == (set() if left else {Key("EndpointSlice", "shop", "g-gwfast-old")})
 
 
+def test_who_moves_back_keeps_its_own_data_planes_until_nobody_is_led_to_them():
+    """By the Service, which selects them still, or by endpoints that Kubernetes made of them: only then may they end."""
+    _, _, own = make(CLASS + GATEWAY % ("g", OWN) + DEDICATED % "")
+    plan, _, made = make(CLASS + GATEWAY % ("g", ""))
+    old = {Key(kind, "shop", "g-gwfast") for kind in ("Deployment", "ServiceAccount", "PodDisruptionBudget")}
+    old.add(Key("ConfigMap", "shop", "g-gwfast-ca"))
+    service, endpoints = Key("Service", "shop", "g-gwfast"), slice_of("shop", "g-gwfast", endpoint("10.0.0.2"))
+    for led, slices, goes in ((True, [endpoints], False), (True, [], False), (False, [endpoints], False), (False, [], True)):
+        owned = there(own if led else own | {service: made[service]}, *slices, slice_of("shop", "g-gwfast", endpoint("10.0.0.1"), keeper=OURS, name="new"))
+        gone = {key for key in doomed(plan, made, owned, Slices(owned)) if key.kind != "EndpointSlice"}
+        assert gone == (old if goes else set()), (led, slices)
+
+
+def test_pods_that_kubernetes_takes_for_ready():
+    ready = slice_of("sys", "f", endpoint("10.0.0.1", targetRef={"kind": "Pod", "uid": "a"}), endpoint("10.0.0.2", ready=False, targetRef={"uid": "b"}))
+    slices = Slices(there({}, ready, slice_of("sys", "f", endpoint("10.0.0.3"), name="other"), slice_of("sys", "g", endpoint("10.0.0.4", targetRef={"uid": "c"}))))
+    assert slices.pods(("sys", "f")) == {"a"} and slices.pods(("sys", "none")) == frozenset()
+
+
 def test_records():
     _, targets, made = make(CLASS + GATEWAY % ("g", "") + GATEWAY % ("h", OWN) + DEDICATED % "")
     found = wanted.records(made, {("a", "b")})

@@ -137,7 +137,8 @@ MOVES = [
     ("back, and the shared ones know it", BACK, "deployment own acknowledged", PLACE, SHARED, SHARED),
     ("back, and the shared ones are no longer ready", BACK, "deployment own mirrored acknowledged", PLACE, SHARED, SHARED),
     ("back, and its endpoints are there", BACK, "deployment own mirrored shared acknowledged", SHARED, None, SHARED),
-    ("back, behind a new leader", BACK, "deployment own mirrored shared", PLACE, SHARED, None),
+    ("back, behind a new leader", BACK, "deployment own mirrored shared", PLACE, SHARED, SHARED),
+    ("back, and its own are no endpoints any more", BACK, "deployment mirrored shared", SHARED, None, SHARED),
     ("back from the network of nodes", BACK, "deployment own host", SHARED, None, SHARED),
 ]
 

@@ -97,7 +97,7 @@ def test_a_change_costs_what_changed_times_those_that_need_it(tmp_path, monkeypa
                 del encoded[:]
                 made.say("ns/fleet", changed)
                 heard = await made.served()
-                lines = wire.put(changed.key, wire.encode(changed)), wire.say("SYNC", version=f"ns/fleet {2 + number}", bundle="1.7.0")
+                lines = wire.put(changed.key, wire.encode(changed)), wire.say("SYNC", version=f"ns/fleet {2 + number}", bundle="1.7.0", number=2 + number)
                 assert heard == [Counter({"PUT": 1, "SYNC": 1})] * need + [Counter()] * (PLANES - need)
                 assert counted() == (2 * need, sum(map(len, lines)) * need)
                 assert encoded == [changed], "it is encoded once, whoever hears of it"

@@ -133,6 +133,26 @@ spec: {dedicated: true}
     run(test)
 
 
+def test_endpoints_that_are_being_written_lead_to_shared_data_planes_already():
+    """Who changes its mind a moment later moves from there: they serve on until it is known that nobody is led to them."""
+    async def test(world):
+        world.provisioner.lead(True)
+        source, there = endpoints(module.wanted.KUBERNETES)
+        there["metadata"] |= {"name": "gwfast-gwfast-a", "namespace": "gwfast-system"}
+        there["metadata"]["labels"]["kubernetes.io/service-name"] = "gwfast-gwfast"
+        there |= {"addressType": "IPv4", "ports": []}
+        world.provisioner.take(Key("EndpointSlice", "gwfast-system", "gwfast-gwfast-a"), there)
+        world.follow(CLASS + GATEWAY % ("victim", OLD))
+        mirrored = Key("EndpointSlice", "victim", "g-gwfast-a")
+        await world.until(lambda: mirrored in world.provisioner._made)
+        world.provisioner._applier._owned.pop(mirrored, None)  # the answer is on its way
+        records = world.provisioner._records(world.provisioner._applier.owned, module.wanted.Slices({}))
+        assert records.mirrored == {("victim", "g-gwfast")} and not records.shared
+        world.provisioner.lead(False)
+        assert not module.wanted.mirrored_places(world.provisioner._made)
+    run(test)
+
+
 def test_a_gateway_for_which_no_target_is_left_is_told(monkeypatch):
     monkeypatch.setattr(limits, "TARGETS_PER_NAMESPACE", 0)
 

@@ -42,6 +42,22 @@ def test_a_gateway_that_moves_is_of_two_fleets_with_the_same_ports():
     assert found[A].fleets == ("sys/x", "sys/y") and found[B].fleets == ("sys/x",)
 
 
+def test_what_a_fleet_is_about_to_be_told_counts_before_what_it_says():
+    """It says that it serves a Gateway, and is being told that it does not any more: nobody is to be led there."""
+    says = []
+    one = SimpleNamespace(_server=SimpleNamespace(expect=lambda rooms: None, serves=lambda *asked: says.append(asked) or True),
+                          _provisioner=SimpleNamespace(fleets=fleets(fleet("x", A)), targets={A: {(80, "TCP"): 10080}}), _meant={})
+
+    def acknowledged(name):
+        return Controller._acknowledged(one, ("sys", name), A, frozenset({"pod"}))
+    assert not acknowledged("x") and not says
+    Controller._served(one)
+    assert acknowledged("x") and says == [("sys/x", A, frozenset({"pod"}))] and not acknowledged("y")
+    one._provisioner.fleets = fleets(fleet("x"), fleet("y", A))
+    Controller._served(one)
+    assert not acknowledged("x") and acknowledged("y")
+
+
 def test_nobody_is_told_of_a_gateway_that_listens_nowhere_yet():
     targets = {A: {}, B: {(80, "TCP"): 10081}}
     assert served(fleets(fleet("x", A)), {}) == {}

@@ -25,7 +25,7 @@ from gwfast import limits
 from gwfast.controller import wire
 from gwfast.controller.link import Link, NoLink, link
 from gwfast.controller.stream import StreamServer, _Stream
-from gwfast.controller.track import KEYS_LEAST
+from gwfast.controller.track import KEYS_LEAST, Track
 from gwfast.controller.wire import Problem
 
 
@@ -60,6 +60,54 @@ async def test_a_gateway_is_ready_where_it_is_served_as_it_is_now(pki, tmp_path)
         controller.say(gateway(2))
         assert not controller.server.standing()[GATEWAY].ready and controller.server.standing()[GATEWAY].behind == 1
         plane.hold.set()
+        await controller.standing(ready=True)
+    await controller.server.close()
+
+
+@run
+async def test_what_has_gone_and_come_back_is_served_once_that_is_said(pki, tmp_path):
+    """It has the version that it had. What was said of that one before is no answer, and the same words are one."""
+    for event in ("rest", "hold"):  # it has not looked at what goes, or does not serve that yet
+        controller = Controller(pki)
+        await controller.start()
+        controller.say(gateway())
+        async with DataPlane(tmp_path, controller.port, ca=pki["ca.crt"]) as plane:
+            await controller.standing(ready=True)
+            getattr(plane, event).clear()
+            before = controller.feed.version
+            controller.say(gone=[GATEWAY])
+            await plane.told(controller)
+            controller.say(gateway())
+            await plane.told(controller)
+            assert controller.feed.version == before and not controller.server.standing()[GATEWAY].ready
+            getattr(plane, event).set()
+            await controller.standing(ready=True)
+        await controller.server.close()
+
+
+@run
+async def test_a_pod_that_does_not_listen_at_this_moment_has_not_acknowledged(pki, tmp_path):
+    controller = Controller(pki)
+    await controller.start()
+    controller.say(gateway())
+    async with DataPlane(tmp_path, controller.port, ca=pki["ca.crt"], token=controller.reviews.of_pod("one")):
+        await controller.standing(ready=True)
+        assert controller.server.serves("ns/fleet", GATEWAY) and controller.server.serves("ns/fleet", GATEWAY, ["uid-of-one"])
+        assert not controller.server.serves("ns/fleet", GATEWAY, ["uid-of-one", "uid-of-two"])
+        assert not controller.server.serves("ns/other", GATEWAY) and not controller.server.serves("ns/fleet", GATEWAY._replace(name="h"))
+    await controller.server.close()
+
+
+@run
+async def test_what_comes_back_before_anybody_was_told_of_its_end_is_asked_for_anew(pki, tmp_path):
+    controller = Controller(pki)
+    await controller.start()
+    controller.say(gateway())
+    async with DataPlane(tmp_path, controller.port, ca=pki["ca.crt"]):
+        await controller.standing(ready=True)
+        controller.say(gone=[GATEWAY])
+        controller.say(gateway())
+        assert not controller.server.standing()[GATEWAY].ready
         await controller.standing(ready=True)
     await controller.server.close()
 
@@ -429,7 +477,7 @@ async def test_who_sends_crumbs_keeps_nobody_waiting_and_has_no_more_than_a_line
     connection.receive_data(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
     connection.next_event()
     crumbs = _Crumbs()
-    stream = _Stream(StreamServer(None, Log()), connection, crumbs, None, None, None)
+    stream = _Stream(StreamServer(None, Log()), connection, crumbs, None, None, Track())
     _, turns = await _turns_beside(stream._listen())
     assert crumbs.reads == limits.STREAM_SAID_BYTES // 1000 + 1
     assert turns > limits.STREAM_SAID_BYTES // 1000  # each read has some
@@ -442,7 +490,7 @@ async def test_many_lines_in_one_piece_keep_nobody_waiting(pki):
     connection.next_event()
     crumbs = _Crumbs()
     crumbs.pieces = iter([b"8000\r\n" + b"\n" * 0x8000 + b"\r\n", b""])
-    stream = _Stream(StreamServer(None, Log()), connection, crumbs, None, None, None)
+    stream = _Stream(StreamServer(None, Log()), connection, crumbs, None, None, Track())
     _, turns = await _turns_beside(stream._listen())
     assert turns > 100
 
