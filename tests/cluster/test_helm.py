@@ -90,15 +90,15 @@ def test_an_upgrade_keeps_what_gateways_have(cluster: Cluster, tmp_path: Path) -
 
 
 def uninstalling(way: str) -> list[list[str]]:
-    """The commands of the README for one of the two ways to install."""
+    """The commands of the page for one of the two ways to install."""
     section = (DEPLOY.parent / "docs/kubernetes.md").read_text().partition("## Uninstall")[2]
-    gateways, plain, chart = re.findall(r"(?m)(?:^    .+\n)+", section)
-    lines = (gateways + (chart if way == "helm" else plain)).splitlines()
+    gateways, plain, chart = re.findall(r"(?s)```console\n(.*?)```", section)
+    lines = [line.removeprefix("$ ") for line in (gateways + (chart if way == "helm" else plain)).splitlines()]
     return [line.partition("#")[0].split() for line in lines]
 
 
 @pytest.mark.parametrize("way", ["install.yaml", pytest.param("helm", marks=needs_helm)])
-def test_nothing_is_left_behind_what_the_readme_says_of_uninstalling(cluster: Cluster, way: str) -> None:
+def test_nothing_is_left_behind_what_the_page_says_of_uninstalling(cluster: Cluster, way: str) -> None:
     if way == "helm":
         helm(cluster, "install", "gwfast", CHART, "--namespace", SYSTEM, "--create-namespace", "--wait")
     else:
