@@ -334,8 +334,10 @@ def parser(verb_wanted: str = "") -> Parser:
     add_options(verb.add_argument_group("traffic"), TRAFFIC)
     verb.set_defaults(run=run)
     if verb_wanted not in QUICK:
+        from gwfast.ingress import verbs as ingress
         from gwfast.show import add_parsers
         add_parsers(verbs, common, graph_options, look)
+        ingress.add_parsers(verbs)
     verb = verbs.add_parser("controller", help="decide for a cluster, and make data planes", allow_abbrev=False,
                             epilog=ENDS["controller"])
     add_options(verb, (*(one for one in CLUSTER if one.flag != "--kubernetes"), *ELECTION, *CONTROLLER, ADMIN, *LOGGING))

@@ -20,6 +20,7 @@ LAYERS = [
     r"kubernetes(\..*)?",
     r"serve(\..*)?",
     r"controller(\..*)?",
+    r"ingress(\..*)?",
     r"show|echo",
     r"cli",
     r"__main__",

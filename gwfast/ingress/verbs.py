@@ -1,0 +1,133 @@
+"""The verbs for users of ingress-nginx: convert, compare.
+
+Rules:
+- convert writes resources to standard output and its report to standard error; with --output, resources go to files, one each, and the
+  report to standard output.
+- Nothing is written over that a conversion has not written: a folder with other files in it is refused.
+"""
+import argparse
+import os
+import sys
+from typing import Any
+
+import yaml
+
+from gwfast.errors import UsageError
+from gwfast.ingress.annotations.table import Options, Spec
+from gwfast.ingress.convert import Result, convert
+from gwfast.ingress.read import read
+from gwfast.ingress.report import FORMATS, render
+from gwfast.kinds import object_name
+
+ENDS = {
+    "convert": "Exit status: 0 nothing is lost, 1 something is reduced, 2 something is lost or cannot be read, or the command line is "
+               "wrong.",
+    "compare": "Exit status: 0 every request gets the same, 1 some do not, 2 the command line is wrong.",
+}
+SUBDOMAIN_MOST = 253
+
+
+def add_parsers(subparsers: Any) -> None:
+    """Add convert and compare."""
+    parser = subparsers.add_parser("convert", help="turn Ingresses of ingress-nginx into Gateway API", allow_abbrev=False,
+                                   epilog=ENDS["convert"])
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="file or folder with Ingresses, IngressClasses, Services, Secrets "
+                        "and ConfigMaps, YAML or JSON; '-': standard input")
+    parser.add_argument("--output", metavar="DIR", help="write a file for each resource here (all to standard output)")
+    parser.add_argument("--report", choices=FORMATS, default="text", help="what became of each annotation and option: on standard "
+                        "error, with --output on standard output (text)")
+    add_options(parser)
+    parser.set_defaults(run=run_convert)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says how Ingresses are converted."""
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--faithful", action="store_true", help="keep nginx's quirks: regular expressions of whole hosts, without case "
+                       "and end (this is the default)")
+    modes.add_argument("--clean", action="store_true", help="take paths as they are written, and list what differs")
+    parser.add_argument("--annotations-prefix", metavar="PREFIX", default="nginx.ingress.kubernetes.io",
+                        help="of the annotations (nginx.ingress.kubernetes.io)")
+    parser.add_argument("--ingress-class", metavar="NAME", default="", help="convert Ingresses of this class (those of IngressClasses "
+                        "of k8s.io/ingress-nginx, else nginx)")
+    parser.add_argument("--gateway-class", metavar="NAME", default="gwfast", help="of the Gateway (gwfast)")
+    parser.add_argument("--gateway", metavar="NAMESPACE/NAME", help="of the Gateway (ingress-nginx, where the first Ingress is)")
+    parser.add_argument("--default-ssl-certificate", metavar="NAMESPACE/NAME", help="the Secret for hosts without one of their own")
+    parser.add_argument("--standard-only", action="store_true", help="no kinds and fields but those of the API's standard channel")
+
+
+def options_of(arguments: argparse.Namespace) -> Options:
+    """Turn what a command line says into options of a conversion."""
+    names = {}
+    for name in ("gateway", "default_ssl_certificate"):
+        if text := getattr(arguments, name):
+            try:
+                names[name] = object_name(text)
+            except ValueError as error:
+                raise UsageError(f"--{name.replace('_', '-')} {text!r}: {error}") from None
+    prefix = arguments.annotations_prefix.rstrip("/")
+    if not prefix:
+        raise UsageError("--annotations-prefix: it is empty")
+    return Options(faithful=not arguments.clean, standard_only=arguments.standard_only, prefix=prefix,
+                   ingress_class=arguments.ingress_class, gateway_class=arguments.gateway_class,
+                   gateway=names.get("gateway", ("", "ingress-nginx")), default_certificate=names.get("default_ssl_certificate"))
+
+
+def checked(paths: list[str]) -> list[str]:
+    """Return paths that are there. Raise UsageError for one that is not."""
+    for path in paths:
+        if path != "-" and not os.path.exists(path):
+            raise UsageError(f"no such file or folder: {path}")
+    return paths
+
+
+def run_convert(arguments: argparse.Namespace) -> int:
+    """Print resources and what became of everything; the exit status is that of the worst."""
+    options = options_of(arguments)
+    result = convert(read(checked(arguments.paths)), options)
+    if arguments.output:
+        write(result.resources, arguments.output)
+        sys.stdout.write(render(result.report, arguments.report))
+    else:
+        sys.stdout.write(dumped(result))
+        sys.stdout.flush()
+        sys.stderr.write(render(result.report, arguments.report))
+    return result.report.status
+
+
+def dumped(result: Result) -> str:
+    """Return the resources as one text."""
+    return "---\n".join(text_of(each) for each in result.resources)
+
+
+def text_of(resource: Spec) -> str:
+    return yaml.dump(resource, Dumper=Plain, sort_keys=False, default_flow_style=False, width=120, allow_unicode=True)
+
+
+class Plain(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Writes what is there twice, twice: a rule may be in two routes."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def file_name(resource: Spec) -> str:
+    metadata = resource["metadata"]
+    return f"{metadata['namespace']}-{resource['kind'].lower()}-{metadata['name']}.yaml"
+
+
+def write(resources: list[Spec], folder: str) -> None:
+    """Write each resource into a file of its own. Raise UsageError where the folder has what would be served beside them."""
+    files = {file_name(each): text_of(each) for each in resources}
+    try:
+        there = [name for name in os.listdir(folder) if name.endswith((".yaml", ".yml", ".json"))]
+    except FileNotFoundError:
+        os.makedirs(folder)
+        there = []
+    except NotADirectoryError:
+        raise UsageError(f"--output {folder}: it is no folder") from None
+    if strange := sorted(set(there) - files.keys()):
+        raise UsageError(f"--output {folder}: {strange[0]} is there, which is not of this conversion: take an empty folder")
+    for name, text in files.items():
+        with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+            file.write(text)
