@@ -31,17 +31,18 @@ HSTS_AGE = "31536000"
 
 # What tunes nginx's own memory, processes, hashes, buffers and Lua, or what people see of nginx alone.
 TUNING = """allow-backend-server-header allow-cross-namespace-resources allow-snippet-annotations annotations-risk-level
-annotation-value-word-blocklist access-log-params error-log-path error-log-level client-header-buffer-size client-body-buffer-size
-disable-ipv6-dns ignore-invalid-headers http2-max-requests enable-multi-accept max-worker-open-files map-hash-bucket-size
-nginx-status-ipv4-whitelist nginx-status-ipv6-whitelist server-name-hash-max-size server-name-hash-bucket-size
-proxy-headers-hash-max-size proxy-headers-hash-bucket-size reuse-port server-tokens ssl-ecdh-curve ssl-dh-param ssl-session-cache
-ssl-session-cache-size ssl-session-ticket-key ssl-session-timeout ssl-buffer-size enable-aio-write geoip2-autoreload-in-minutes
-use-http2 worker-cpu-affinity enable-serial-reloads variables-hash-bucket-size variables-hash-max-size upstream-keepalive-connections
+annotation-value-word-blocklist access-log-params error-log-path error-log-level client-header-buffer-size
+client-body-buffer-size disable-ipv6-dns ignore-invalid-headers http2-max-requests enable-multi-accept
+max-worker-open-files map-hash-bucket-size nginx-status-ipv4-whitelist nginx-status-ipv6-whitelist
+server-name-hash-max-size server-name-hash-bucket-size proxy-headers-hash-max-size proxy-headers-hash-bucket-size
+reuse-port server-tokens ssl-ecdh-curve ssl-dh-param ssl-session-cache ssl-session-cache-size ssl-session-ticket-key
+ssl-session-timeout ssl-buffer-size enable-aio-write geoip2-autoreload-in-minutes use-http2 worker-cpu-affinity
+enable-serial-reloads variables-hash-bucket-size variables-hash-max-size upstream-keepalive-connections
 upstream-keepalive-time upstream-keepalive-timeout upstream-keepalive-requests limit-conn-zone-variable lua-shared-dicts
 proxy-buffers-number proxy-buffer-size proxy-busy-buffers-size proxy-buffering default-type debug-connections
 strict-validate-path-type grpc-buffer-size-kb enable-access-log-for-default-backend global-allowed-response-headers
-log-format-escape-none log-format-stream stream-access-log-path proxy-ssl-location-only enable-ocsp log-format-escape-json
-generate-request-id use-geoip proxy-protocol-header-timeout proxy-stream-responses""".split()
+log-format-escape-none log-format-stream stream-access-log-path proxy-ssl-location-only enable-ocsp
+log-format-escape-json generate-request-id use-geoip proxy-protocol-header-timeout proxy-stream-responses""".split()
 # What is an option of `gwfast run`, with the flag.
 FLAGS = {
     "client-header-timeout": "--head-timeout",

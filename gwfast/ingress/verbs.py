@@ -1,12 +1,14 @@
 """The verbs for users of ingress-nginx: convert, compare.
 
 Rules:
-- convert writes resources to standard output and its report to standard error; with --output, resources go to files, one each, and the
-  report to standard output.
+- convert writes resources to standard output and its report to standard error; with --output, resources go to files, one
+  each, and the report to standard output.
 - Nothing is written over that a conversion has not written: a folder with other files in it is refused.
 """
 import argparse
+import json
 import os
+import shlex
 import sys
 from typing import Any
 
@@ -20,40 +22,60 @@ from gwfast.ingress.report import FORMATS, render
 from gwfast.kinds import object_name
 
 ENDS = {
-    "convert": "Exit status: 0 nothing is lost, 1 something is reduced, 2 something is lost or cannot be read, or the command line is "
-               "wrong.",
+    "convert": "Exit status: 0 nothing is lost, 1 something is reduced, 2 something is lost or cannot be read, or the command "
+    "line is wrong.",
     "compare": "Exit status: 0 every request gets the same, 1 some do not, 2 the command line is wrong.",
 }
-SUBDOMAIN_MOST = 253
 
 
 def add_parsers(subparsers: Any) -> None:
     """Add convert and compare."""
     parser = subparsers.add_parser("convert", help="turn Ingresses of ingress-nginx into Gateway API", allow_abbrev=False,
                                    epilog=ENDS["convert"])
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="file or folder with Ingresses, IngressClasses, Services, Secrets "
-                        "and ConfigMaps, YAML or JSON; '-': standard input")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="file or folder with Ingresses, IngressClasses, Services, Secrets "
+        "Secrets and ConfigMaps, YAML or JSON; '-': standard input",
+    )
     parser.add_argument("--output", metavar="DIR", help="write a file for each resource here (all to standard output)")
-    parser.add_argument("--report", choices=FORMATS, default="text", help="what became of each annotation and option: on standard "
-                        "error, with --output on standard output (text)")
+    parser.add_argument(
+        "--report",
+        choices=FORMATS,
+        default="text",
+        help="what became of each annotation and option: on standard error, with --output on standard output (text)",
+    )
     add_options(parser)
     parser.set_defaults(run=run_convert)
+    add_compare(subparsers)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what says how Ingresses are converted."""
     modes = parser.add_mutually_exclusive_group()
-    modes.add_argument("--faithful", action="store_true", help="keep nginx's quirks: regular expressions of whole hosts, without case "
-                       "and end (this is the default)")
+    modes.add_argument(
+        "--faithful",
+        action="store_true",
+        help="keep nginx's quirks: regular expressions of whole hosts, without case and end (this is the default)",
+    )
     modes.add_argument("--clean", action="store_true", help="take paths as they are written, and list what differs")
     parser.add_argument("--annotations-prefix", metavar="PREFIX", default="nginx.ingress.kubernetes.io",
                         help="of the annotations (nginx.ingress.kubernetes.io)")
-    parser.add_argument("--ingress-class", metavar="NAME", default="", help="convert Ingresses of this class (those of IngressClasses "
-                        "of k8s.io/ingress-nginx, else nginx)")
+    parser.add_argument(
+        "--ingress-class",
+        metavar="NAME",
+        default="",
+        help="convert Ingresses of this class (those of IngressClasses of k8s.io/ingress-nginx, else nginx)",
+    )
     parser.add_argument("--gateway-class", metavar="NAME", default="gwfast", help="of the Gateway (gwfast)")
     parser.add_argument("--gateway", metavar="NAMESPACE/NAME", help="of the Gateway (ingress-nginx, where the first Ingress is)")
-    parser.add_argument("--default-ssl-certificate", metavar="NAMESPACE/NAME", help="the Secret for hosts without one of their own")
-    parser.add_argument("--standard-only", action="store_true", help="no kinds and fields but those of the API's standard channel")
+    parser.add_argument(
+        "--default-ssl-certificate", metavar="NAMESPACE/NAME", help="the Secret for hosts without one of their own"
+    )
+    parser.add_argument(
+        "--standard-only", action="store_true", help="no kinds and fields but those of the API's standard channel"
+    )
 
 
 def options_of(arguments: argparse.Namespace) -> Options:
@@ -131,3 +153,72 @@ def write(resources: list[Spec], folder: str) -> None:
     for name, text in files.items():
         with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
             file.write(text)
+
+
+# ---- compare
+
+
+def add_compare(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "compare",
+        help="ask requests of nginx, as it would be, and of what serves now",
+        allow_abbrev=False,
+        epilog=ENDS["compare"],
+    )
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="what serves now, as `gwfast run` reads it (what `gwfast convert` makes of the Ingresses)",
+    )
+    parser.add_argument("--ingress", action="append", required=True, metavar="PATH", help="the Ingresses; may be repeated")
+    parser.add_argument(
+        "--requests",
+        required=True,
+        metavar="FILE",
+        help="lines METHOD URL -H 'NAME: VALUE' ..., or an access log in "
+        "nginx's combined or ingress-nginx's own format; '-': standard input",
+    )
+    parser.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of lines of a log; may be repeated (every host of the Ingresses that fits)",
+    )
+    parser.add_argument("--all", action="store_true", help="print what is the same, too")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="(text)")
+    add_options(parser)
+    parser.set_defaults(run=run_compare)
+
+
+def run_compare(arguments: argparse.Namespace) -> int:
+    """Print every request that gets another answer; exit status 1 if there is one."""
+    from gwfast.config.load import load
+    from gwfast.ingress import compare as comparing
+    options = options_of(arguments)
+    facts = read(checked(arguments.ingress))
+    result = convert(facts, options)
+    if arguments.paths:
+        plan = comparing.planned(load(checked(arguments.paths)).resources)
+    else:
+        plan = comparing.plan_of(result.resources, facts)
+    with sys.stdin if arguments.requests == "-" else open(checked([arguments.requests])[0], encoding="utf-8",
+                                                          errors="replace") as lines:
+        try:
+            asked = list(comparing.questions(lines, result.site, tuple(host.lower() for host in arguments.host)))
+        except UsageError as error:
+            raise UsageError(f"{arguments.requests}: {error}") from None
+    found = [comparing.compare(result.site, plan, each) for each in asked]
+    shown = [one for one in found if arguments.all or not one.same]
+    different = sum(not one.same for one in found)
+    if arguments.output == "json":
+        json.dump({"asked": len(found), "different": different, "requests": comparing.data(shown)}, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        for one in shown:
+            fields = "".join(f" -H {shlex.quote(each)}" for each in one.question.headers)
+            print(f"{arguments.requests}:{one.question.line}: {'same' if one.same else 'differs'}: "
+                  f"{one.question.method} {one.question.url}{fields}\n  nginx:  {one.nginx}\n  gwfast: {one.gwfast}")
+        print(f"{len(found)} request{'' if len(found) == 1 else 's'}, {different} different")
+    return 1 if different else 0
