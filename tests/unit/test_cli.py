@@ -220,7 +220,7 @@ def test_verbs_are_told_in_the_order_of_their_use(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     told = re.findall(r"^    ([a-z]+)", capsys.readouterr().out, re.M)
-    assert told == ["run", "check", "routes", "explain", "controller", "reload", "upgrade", "healthcheck", "echo"]
+    assert told == ["run", "check", "routes", "explain", "convert", "compare", "controller", "reload", "upgrade", "healthcheck", "echo"]
 
 
 def test_echo_says_in_one_line_that_a_port_is_taken(capsys):
