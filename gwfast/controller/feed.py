@@ -294,8 +294,7 @@ class Feeds:
         if isinstance(node, Filters):
             return frozenset(self._extensions(node))
         if node.kind == "Service":
-            policies = [policy for kind in POLICY_KINDS for policy in self._resources.policies(node, kind)]
-            return frozenset(one.key for one in (*self._resources.slices(node), *policies))
+            return frozenset((*(one.key for one in self._resources.slices(node)), *self._resources.policy_keys(node)))
         resource: Any = self._resources.get(*node)
         if resource is None:
             return frozenset()

@@ -24,7 +24,7 @@ from operator import attrgetter
 from msgspec.structs import astuple, replace
 
 from gwfast.collector import without_collector
-from gwfast.config.model import Key, Resource
+from gwfast.config.model import EndpointSlice, Key, Resource
 from gwfast.graph import extensions
 from gwfast.graph.backends import Backends
 from gwfast.graph.certificates import Credentials
@@ -35,11 +35,16 @@ from gwfast.graph.model import (
     FILTER_KIND,
     POLICY_KINDS,
     ROUTE_KINDS,
+    ROUTES,
     TELEMETRY_KIND,
     Attachment,
+    Condition,
+    GatewayClassNode,
+    GatewayNode,
     Graph,
     GraphOptions,
     ListenerNode,
+    ListenerSetNode,
     Node,
     Note,
     PolicyNode,
@@ -48,7 +53,7 @@ from gwfast.graph.model import (
 )
 from gwfast.graph.named import service_refs
 from gwfast.graph.policies import judge_policies, policy_of, protection, traffic
-from gwfast.graph.refs import Resources, policy_services, slice_services
+from gwfast.graph.refs import POLICIES, Change, Resources, policy_services, slice_services
 from gwfast.graph.routes import Judge, Parents, parent_key
 from gwfast.graph.telemetry import judge_telemetry
 from gwfast.graph.xbackends import backend_tls, judge_backends, named_secrets
@@ -126,9 +131,9 @@ class Attacher:
         changes = self._resources.update(resources, changed)
         self._judge.begin()
         stale = dict.fromkeys(self._survey_again(changes)) | dict.fromkeys(self._refer_again(changes))
-        for key, (before, now) in changes.items():
+        for key, change in changes.items():
             if key.kind in ROUTE_KINDS:
-                self._register(key, before, now)
+                self._register(key, change)
                 stale[key] = None
         for key in stale:
             self._judge_again(key)
@@ -143,7 +148,7 @@ class Attacher:
 
     # ---- What a change reaches
 
-    def _survey_again(self, changes: dict) -> Iterable[Key]:
+    def _survey_again(self, changes: Mapping[Key, Change]) -> Iterable[Key]:
         """Look at Gateways and listeners again if they may have changed; return the routes that this may change."""
         turned = time.time() >= self._credentials.turns_at
         others = (pair for key, pair in changes.items() if key.kind not in ROUTE_KINDS)  # no route is one
@@ -173,16 +178,16 @@ class Attacher:
         return chain((key for owner in owners for key in self._children.get(owner, ())),
                      (key for key in self._routes if key.namespace in namespaces) if namespaces else ())
 
-    def _is_infrastructure(self, pair: tuple[Resource | None, Resource | None]) -> bool:
-        one = pair[1] or pair[0]
-        if is_infrastructure(one) or self._fronts.refers((one.key,)):
+    def _is_infrastructure(self, change: Change) -> bool:
+        one = change[1] or change[0]
+        if one is not None and (is_infrastructure(one) or self._fronts.refers((one.key,))):
             return True
-        return one.key.kind in POLICY_KINDS and any(self._fronts.refers(policy_services(each)) for each in pair if each)
+        return any(isinstance(each, POLICIES) and self._fronts.refers(policy_services(each)) for each in change)
 
-    def _refer_again(self, changes: dict) -> Iterable[Key]:
+    def _refer_again(self, changes: Mapping[Key, Change]) -> Iterable[Key]:
         """Refresh endpoints; return the routes whose references may have changed."""
         services, namespaces = set(), set()
-        for key, pair in changes.items():
+        for key, change in changes.items():
             if key.kind == "Service":
                 services.add(key)
                 self._backends.refresh(key)
@@ -194,11 +199,11 @@ class Attacher:
                 services.update(self._x_backends_with(key))
             elif key.kind == "EndpointSlice":
                 self._backends.refresh_selectors(key.namespace)
-                for service in {service for one in pair if one for service in slice_services(one)}:
+                for service in {service for one in change if isinstance(one, EndpointSlice) for service in slice_services(one)}:
                     self._backends.refresh(service)
             elif key.kind in POLICY_KINDS:
                 self._policies_stale = True
-                named = {service for one in pair if one for service in policy_services(one)}
+                named = {service for one in change if isinstance(one, POLICIES) for service in policy_services(one)}
                 if key.kind != "BackendPolicy":  # routes do not know of it
                     services |= named
                 for service in named if key.kind != "BackendTLSPolicy" else ():
@@ -231,9 +236,12 @@ class Attacher:
         return [backend.key for backend in self._resources.of("XBackend").values()
                 if any(key.namespace == namespace != backend.metadata.namespace for key in named_secrets(backend))]
 
-    def _register(self, key: Key, before: Route | None, now: Route | None) -> None:
+    def _register(self, key: Key, change: Change) -> None:
+        """Take note of what a route names, and forget what it does not name any more."""
+        before, now = change
         for found, refs in ((self._users, service_refs), (self._children, _parents)):
-            old, new = refs(before) if before else _NONE, refs(now) if now else _NONE
+            old = refs(before) if isinstance(before, ROUTES) else _NONE
+            new = refs(now) if isinstance(now, ROUTES) else _NONE
             for one in old - new if old else ():
                 found[one].pop(key, None)
                 if not found[one]:
@@ -309,8 +317,7 @@ class Attacher:
         if self._policies and not self._policies_stale:
             services = {service for node in (before, now) if node for service in service_refs(node.resource)}
             self._policies_stale = any(
-                service.kind in (FILTER_KIND, "XBackend") or self._resources.policies(service, kind)
-                for service in services for kind in POLICY_KINDS)
+                service.kind in (FILTER_KIND, "XBackend") or self._resources.policy_keys(service) for service in services)
         for node, act in ((now, self._backends.hold), (before, self._backends.release)):
             for rule in node.rules if node else ():
                 for backend in rule.targets():
@@ -329,7 +336,7 @@ class Attacher:
             shared = {identity for identity in reshaped if _share(self._attachments.get(identity, ()))}
             self._shared = self._shared - reshaped | shared
             return ()
-        found = set()
+        found: set[Key] = set()
         for identity in reshaped:
             before = self._lost.get(identity, frozenset())
             now = _losers(self._attachments.get(identity, ()))
@@ -438,8 +445,10 @@ def _reuse_each(before: tuple, now: tuple) -> tuple:
 
 def _faulty(found: Survey) -> Iterable[tuple]:
     """Yield (resource, conditions) of everything but routes of which a condition says that something is wrong."""
+    nodes: list[GatewayClassNode | GatewayNode | ListenerSetNode]
     nodes = [*found.classes.values(), *found.gateways.values(), *found.listener_sets.values()]
-    owners = found.gateways | found.listener_sets
+    owners: dict[Key, GatewayNode | ListenerSetNode] = {**found.gateways, **found.listener_sets}
+    pairs: list[tuple[Resource, tuple[Condition, ...]]]
     pairs = [(node.resource, node.conditions) for node in nodes]
     pairs += [(owners[node.owner].resource, node.conditions) for node in found.listeners.values()]
     return (pair for pair in pairs if any(one.field for one in pair[1]))
@@ -458,9 +467,7 @@ def _faces(found: Survey, resources: Resources, barred: Callable[[Key], str]) ->
 
 
 def _parents(route: Route) -> set[Key]:
-    found = {parent_key(ref, route) for ref in route.spec.parent_refs}
-    found.discard(None)
-    return found
+    return {parent for ref in route.spec.parent_refs if (parent := parent_key(ref, route))}
 
 
 def _both_kinds(attachments: Sequence[Attachment]) -> bool:

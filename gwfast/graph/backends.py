@@ -153,12 +153,19 @@ class Backends:
             tls = None
             if service.kind == "XBackend":
                 self._x_held.setdefault(service.namespace, set()).add(service)
-                tls = self._x_tls(self._resources.get(*service)) if over_tls(key) else None
-            elif over_tls(key):  # as the reference was resolved, a moment ago
-                found = _port(self._resources.get(*service), port, "TCP")
-                tls = self._protection(service, found.name if found else None)
+            if over_tls(key):  # as the reference was resolved, a moment ago
+                tls = self._tls(service, port)
             self.targets[key] = self.renewed[key] = self._target(service, port, protocol, tls)
             self._note(key)
+
+    def _tls(self, service: Key, port: int) -> TargetTLS | None:
+        resource = self._resources.get(*service)
+        if service.kind == "XBackend":
+            found = self._x_tls(resource)
+        else:
+            known = _port(resource, port, "TCP")
+            found = self._protection(service, known.name if known else None)
+        return found if isinstance(found, TargetTLS) else None
 
     def release(self, key: str) -> None:
         self._uses[key] -= 1
@@ -204,11 +211,11 @@ class Backends:
             hosts = tuple(t.format(name=service.name, namespace=service.namespace) for t in self._options.dns_templates)
             return Target(**names, source="dns", hosts=hosts, host_port=dialled)
         found = found or Port(port=port, protocol=transport)
-        addresses: set[Any] = set()
-        hosts: set[Any] = set()
+        addresses: set[tuple[str, int]] = set()
+        looked_up: set[tuple[str, int]] = set()
         for one in slices:
-            (hosts if one.address_type == "FQDN" else addresses).update(ready(one, found))
-        return Target(**names, source="slices", addresses=tuple(sorted(addresses)), names=tuple(sorted(hosts)))
+            (looked_up if one.address_type == "FQDN" else addresses).update(ready(one, found))
+        return Target(**names, source="slices", addresses=tuple(sorted(addresses)), names=tuple(sorted(looked_up)))
 
     def _x_target(self, key: Key, backend: XBackend | None, port: int, protocol: str, tls: TargetTLS | None) -> Target:
         names: dict[str, Any] = {

@@ -16,7 +16,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from gwfast.config.model import (CERTIFICATES_GROUP, OWN_GROUP, CertificateFile, ClusterTrustBundle, ConfigMap, Key,
                                  LocalObjectReference, ObjectReference, Resource, Secret)
@@ -32,21 +32,25 @@ class Refusal(NamedTuple):
     message: str
 
 
-class Found(NamedTuple):
+T = TypeVar("T", Certificate, bytes)
+
+
+class Found(NamedTuple, Generic[T]):
     """What a reference leads to (None: nothing that can be used), and what is wrong with it (None: nothing is). Both are there
     where it serves all the same."""
 
-    value: Certificate | bytes | None
+    value: T | None
     wrong: Refusal | None = None
 
 
+Reference = SecretReference | ObjectReference | LocalObjectReference
 Place = tuple[Key, Key, Callable]  # who refers to what, and what it has to be: a CertificateFile may be both
 
 
 class _Held(NamedTuple):
     """What a reference led to last, and why that is in doubt ('': it is not)."""
 
-    value: Certificate | bytes
+    value: Any  # what the check that is named in its Place returns
     doubt: Doubt | Literal[""]
 
 
@@ -61,13 +65,13 @@ class Credentials:
         self._resources = resources
         self._keeps = keeps
         self._files = files
-        self._checked: dict[Key, tuple[Resource, dict[Callable, object]]] = {}
+        self._checked: dict[Key, tuple[Resource, dict[Callable, Any]]] = {}  # what each check returned
         self._held: dict[str, dict[Place, _Held]] = defaultdict(dict)  # by the kind that refers
         self._asked: set[Place] = set()
         self._doubts: dict[str, dict[Key, Doubt]] = {}  # by the same kinds
         self.turns_at = math.inf  # when a certificate will begin or cease to be valid
 
-    def certificate(self, ref: SecretReference, owner: Resource, invalid: str) -> Found:
+    def certificate(self, ref: SecretReference, owner: Resource, invalid: str) -> Found[Certificate]:
         """Return the Certificate that a certificateRef of `owner` names; `invalid` is the reason for all but a missing grant."""
         if is_file(ref):
             return self._find(ref, owner, certificate_of_files, invalid) if self._files else _of_a_machine(ref, invalid)
@@ -75,7 +79,7 @@ class Credentials:
             return Found(None, Refusal(invalid, f"certificates are Secrets, not {ref.group}/{ref.kind}"))
         return self._find(ref, owner, certificate, invalid)
 
-    def authorities(self, ref: ObjectReference | LocalObjectReference, owner: Resource, kind_reason: str) -> Found:
+    def authorities(self, ref: ObjectReference | LocalObjectReference, owner: Resource, kind_reason: str) -> Found[bytes]:
         """Return the PEM that a caCertificateRef of `owner` names; `kind_reason` is the one for a wrong kind."""
         if is_bundle(ref):
             return self._find(ref, owner, authorities_of_cluster, "InvalidCACertificateRef")
@@ -103,7 +107,7 @@ class Credentials:
             held = self._held[kind] = {place: one for place, one in self._held[kind].items() if place in self._asked}
             self._doubts[kind] = {key: one.doubt for (_, key, _), one in held.items() if one.doubt}
 
-    def _find(self, ref, owner: Resource, check: Callable, reason: str) -> Found:
+    def _find(self, ref: Reference, owner: Resource, check: Callable[[Any], T | str], reason: str) -> Found[T]:
         key = authority_key(ref, owner.metadata.namespace)
         place = (owner.key, key, check)
         self._asked.add(place)
@@ -129,10 +133,11 @@ class Credentials:
         self._held[owner.kind][place] = _Held(held.value, "kept")
         return Found(held.value, Refusal(reason, f"{message}; what was there before serves on"))
 
-    def _hold(self, place: Place, value: Certificate | bytes, reason: str) -> Found:
+    def _hold(self, place: Place, value: T, reason: str) -> Found[T]:
         """Take note of what is good, or is as long as nobody looks at the clock: that is for clients to decide."""
         doubt: Literal["expired", "not_yet_valid", ""] = ""
-        message, now = "", time.time()
+        message = ""
+        now: float = time.time()
         what = "tls.crt" if place[1].kind == "Secret" else "the certificate"
         if isinstance(value, Certificate):
             self.turns_at = min([self.turns_at, *(at for at in (value.not_before, value.not_after) if at > now)])
@@ -143,14 +148,15 @@ class Credentials:
         self._held[place[0].kind][place] = _Held(value, doubt)
         return Found(value, Refusal(reason, f"{place[1]}: {message}; it is served all the same") if doubt else None)
 
-    def _check(self, resource: Resource, check):
+    def _check(self, resource: Resource, check: Callable[[Any], T | str]) -> T | str:
         key = resource.key
         known = self._checked.get(key)
         if known is None or known[0] is not resource:
             known = self._checked[key] = (resource, {})
         if check not in known[1]:
             known[1][check] = check(resource)
-        return known[1][check]
+        found: T | str = known[1][check]
+        return found
 
 
 def certificate(secret: Secret) -> Certificate | str:
@@ -207,22 +213,22 @@ def _weakness(key, name: str) -> str:
     return "" if known else f"{name} is of a kind that TLS has no use for"
 
 
-def is_bundle(ref) -> bool:
+def is_bundle(ref: Reference) -> bool:
     """Whether a caCertificateRef names a ClusterTrustBundle, which is in no namespace."""
     return (ref.group, ref.kind) == (CERTIFICATES_GROUP, "ClusterTrustBundle")
 
 
-def is_file(ref) -> bool:
+def is_file(ref: Reference) -> bool:
     """Whether a reference names a CertificateFile."""
     return (ref.group, ref.kind) == (OWN_GROUP, CertificateFile.kind)
 
 
-def _of_a_machine(ref, reason: str) -> Found:
+def _of_a_machine(ref: Reference, reason: str) -> Found[T]:
     return Found(None, Refusal(reason, f"CertificateFile {ref.name} would be files of the Pod that gwfast runs in: in a cluster "
                                "certificates are in Secrets, authorities in ConfigMaps"))
 
 
-def authority_key(ref, namespace: str) -> Key:
+def authority_key(ref: Reference, namespace: str) -> Key:
     """Return what a reference to a certificate or to authorities names, of a resource in `namespace`."""
     return Key(ref.kind, "" if is_bundle(ref) else getattr(ref, "namespace", None) or namespace, ref.name)
 

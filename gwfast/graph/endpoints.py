@@ -58,17 +58,18 @@ def endpoints_note(target: Target, service: Service | None, port: Port | None, s
         return _stray(target, service, without)
     field = f"spec.ports[{service.spec.ports.index(port)}]" if service and port else "ports"
     nothing = _NOTHING.get(target.protocol, "requests for it get 503")
-    return _say(service or slices[0], field, "warning",
+    return _say(service or slices[0], field,
                 f"{_port_words(target, wanted)} has no endpoint: {_why(slices, without, wanted)}: {nothing}")
 
 
 def _stray(target: Target, service: Service | None, without: list[EndpointSlice]) -> Note | None:
     """Return a warning for a slice that beside others has endpoints for no port of the Service."""
-    for one in without if service else ():
+    if service is None:
+        return None
+    for one in without:
         if one.endpoints and not any(slice_port(one, port) for port in service.spec.ports):
             whose = f"Service {target.namespace}/{target.name}"
-            return _say(one, "ports", "warning",
-                        f"its endpoints get nothing, no port of {whose} is one of its ports: {_ports(one)}")
+            return _say(one, "ports", f"its endpoints get nothing, no port of {whose} is one of its ports: {_ports(one)}")
     return None
 
 
@@ -95,12 +96,14 @@ def _ports(endpoints: EndpointSlice) -> str:
 
 def _named_port(target: Target, service: Service | None, port: Port | None) -> Note | None:
     """A name of a container's port means something to who makes EndpointSlices, and to nobody else."""
-    if not target.hosts or port is None or not isinstance(port.target_port, str) or service.spec.type == "ExternalName":
+    if service is None or port is None or not target.hosts:
         return None
-    return _say(service, f"spec.ports[{service.spec.ports.index(port)}].targetPort", "warning",
+    if not isinstance(port.target_port, str) or service.spec.type == "ExternalName":
+        return None
+    return _say(service, f"spec.ports[{service.spec.ports.index(port)}].targetPort",
                 f"{port.target_port} is a name, and without an EndpointSlice nothing says which number it is: {port.port}, the "
                 "Service's own, is dialled", "NamedPort")
 
 
-def _say(resource: Service | EndpointSlice, field: str, severity: str, message: str, reason: str = "NoEndpoints") -> Note:
-    return Note(resource=resource, field=field, reason=reason, message=message, severity=severity)
+def _say(resource: Service | EndpointSlice, field: str, message: str, reason: str = "NoEndpoints") -> Note:
+    return Note(resource=resource, field=field, reason=reason, message=message)

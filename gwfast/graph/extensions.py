@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gwfast.config.model import Gateway, PythonFilter, Resource
+from gwfast.config.model import ConfigMap, Gateway, PythonFilter, Resource
 from gwfast.graph import parameters
 from gwfast.graph.listeners import Fault
 from gwfast.graph.model import GraphOptions
@@ -39,16 +39,21 @@ def fault(written: PythonFilter, resources: Resources, options: GraphOptions) ->
     if spec.file and options.filters_by_class:
         message = f"{written.key} names a file, and in a cluster there is none: a module of the image or a configMap is needed"
         return Fault("Invalid", message, "spec.file")
-    for key in code_maps(written):
-        found = resources.get(*key)
-        if found is None:
-            return Fault("Invalid", f"{written.key}: there is no {key}", "spec.configMap.name")
-        if spec.config_map.key not in found.data:
-            return Fault("Invalid", f"{written.key}: {key} has no {spec.config_map.key} in its data", "spec.configMap.key")
+    if spec.config_map is None:
+        return None
+    [key] = code_maps(written)
+    found = resources.get(*key)
+    if found is None:
+        return Fault("Invalid", f"{written.key}: there is no {key}", "spec.configMap.name")
+    if spec.config_map.key not in found.data:
+        return Fault("Invalid", f"{written.key}: {key} has no {spec.config_map.key} in its data", "spec.configMap.key")
     return None
 
 
 def code(written: PythonFilter, get: Callable[[str, str, str], Resource | None]) -> str:
     """Return the code that a ConfigMap has for a filter; '' where it names none, or one that is not there."""
-    maps = [found for key in code_maps(written) if (found := get(*key))]
-    return maps[0].data.get(written.spec.config_map.key, "") if maps else ""
+    if written.spec.config_map is None:
+        return ""
+    [key] = code_maps(written)
+    found = get(*key)
+    return found.data.get(written.spec.config_map.key, "") if isinstance(found, ConfigMap) else ""

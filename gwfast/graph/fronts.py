@@ -79,14 +79,14 @@ class Fronts:
 
     def _lead(self, gateway: Gateway, owner: Gateway | ListenerSet, one: ListenerFilter,
               index: int) -> FilterTarget | tuple[str, str]:
-        if one.type == "ExternalAuth":
-            auth = one.external_auth
+        if (auth := one.external_auth) is not None:
             self._use(gateway, backend_key(auth.backend_ref, owner.metadata.namespace))
             found = self._backends.resolve(auth.backend_ref, owner, auth.protocol == "GRPC")
             if not found.target:
                 return found.reason or "InvalidListenerFilterRef", f"ExternalAuth.backendRef: {found.message}"
             return FilterTarget(index=index, target=found.target, passed=found.passed, traffic=found.traffic)
         ref, namespace = one.extension_ref, owner.metadata.namespace
+        assert ref is not None  # a filter has what its type names
         if (ref.group, ref.kind) != (OWN_GROUP, "PythonFilter"):
             return "InvalidKind", f"filters of kind {ref.group}/{ref.kind} are not known here; {OWN_GROUP}/PythonFilter would be"
         self._use(gateway, Key("PythonFilter", namespace, ref.name))

@@ -14,11 +14,13 @@ from ipaddress import ip_address
 
 import msgspec
 
-from gwfast.config.model import GATEWAY_GROUP, Gateway, Key, Listener, ListenerSet, Resource, Service
+from gwfast.config.model import (GATEWAY_GROUP, Gateway, Key, Listener, ListenerNamespaces, ListenerSet, Resource,
+                                 RouteNamespaces, Service)
 from gwfast.graph import parameters
 from gwfast.graph.certificates import Credentials, Found
 from gwfast.graph.listeners import Draft, Fault, claim, condition, examine, overlap, settle
 from gwfast.graph.model import (
+    Certificate,
     Condition,
     FrontNode,
     GatewayClassNode,
@@ -64,7 +66,7 @@ class _Gateway:
         self.unusable: Fault | None = None  # Programmed=False
         self.kept = self.serves_on = False
         self.addresses: tuple[str, ...] = ("",)
-        self.client_certificate: Found | None = None
+        self.client_certificate: Found[Certificate] | None = None
         self.drafts = [Draft(resource, resource, i, listener) for i, listener in enumerate(resource.spec.listeners)]
         self.sets = [_Set(one, resource, _set_fault(resource, one, resources)) for one in listener_sets]
 
@@ -132,7 +134,7 @@ def why_idle(found: Survey, resources: Resources, options: GraphOptions) -> str:
         more = f" and {len(there) - NAMED} more" if len(there) > NAMED else ""
         return f"no Gateway {' and '.join(wanted) or 'is of a class that is served here'}, there is {', '.join(names)}{more}"
     key, gateway = min(found.gateways.items())
-    nodes = [*(found.listeners[identity] for identity in gateway.listeners), gateway]
+    nodes: list[ListenerNode | GatewayNode] = [*(found.listeners[identity] for identity in gateway.listeners), gateway]
     faults = [one.message for node in nodes for one in node.conditions if one.type == "Programmed" and one.message]
     return f"no listener of {key} can be served" + (f": {faults[0]}" if faults else "")
 
@@ -250,6 +252,7 @@ def _note_selectors(judged: _Gateway, notes: list[Note]) -> None:
     """A selector that is not there, or that Kubernetes would not take, selects nothing. The listener stays, so that what is
     asked of it does not reach another one."""
     allowed = judged.resource.spec.allowed_listeners
+    asked: list[tuple[Gateway | ListenerSet, str, RouteNamespaces | ListenerNamespaces]]
     asked = [(judged.resource, "spec.allowedListeners.namespaces", allowed.namespaces)] if allowed else []
     asked += [(draft.owner, f"{draft.field}.allowedRoutes.namespaces", draft.listener.allowed_routes.namespaces)
               for draft in judged.merged]
@@ -310,7 +313,7 @@ def _record(judged: _Gateway, resources: Resources, result: Survey) -> None:
     )
 
 
-def _record_listeners(drafts: list[Draft], resources: Resources, result: Survey):
+def _record_listeners(drafts: list[Draft], resources: Resources, result: Survey) -> dict[str, ListenerNode]:
     nodes = {}
     for draft in drafts:
         node = draft.node(_identity(draft, resources))
@@ -380,7 +383,8 @@ def _gateway_conditions(judged: _Gateway, own: dict[str, ListenerNode], usable: 
     fault = judged.refused or _listeners_fault(own)
     valid = any(map(_valid, own.values()))
     accepted = _accepted(fault, valid, generation)
-    if judged.refused or accepted.status == "False":
+    unusable: Fault | None
+    if fault is not None and (judged.refused or accepted.status == "False"):
         unusable = Fault("Invalid", fault.message, fault.field)
     else:
         unusable = judged.unusable or (None if usable else _programmed(None, list(own.values()), valid))
@@ -417,4 +421,4 @@ def is_infrastructure(resource: Resource) -> bool:
     return resource.kind in (
         "GatewayClass", "Gateway", "ListenerSet", "Namespace", "Secret", "ConfigMap", "ClusterTrustBundle", "ReferenceGrant",
         "GatewayParameters", "CertificateFile",
-    ) or resource.kind == "Service" and bool(led_gateways(resource))
+    ) or isinstance(resource, Service) and bool(led_gateways(resource))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from gwfast.config.model import (
     GATEWAY_GROUP,
@@ -24,10 +24,11 @@ from gwfast.config.model import (
     Listener,
     ListenerSet,
     ListenerTLSConfig,
+    SecretObjectReference,
 )
 from gwfast.graph.certificates import Credentials, ciphers_fault
 from gwfast.graph.hostnames import Hostnames
-from gwfast.graph.model import Certificate, Condition, FrontNode, ListenerNode, ListenerTLS
+from gwfast.graph.model import Certificate, Condition, FrontNode, ListenerNode, ListenerTLS, Status
 
 _KINDS = {
     "HTTP": ("HTTPRoute", "GRPCRoute"),
@@ -112,10 +113,10 @@ class Draft:
         )
 
 
-def condition(type: str, fault: Fault | None, generation: int, when_wrong: str = "False", when_right: str = "") -> Condition:
+def condition(type: str, fault: Fault | None, generation: int, when_wrong: Status = "False", when_right: str = "") -> Condition:
     """Return a condition that holds unless there is a fault; its reason is then `when_right`, or the type's own name."""
     if fault is None:
-        right = "False" if when_wrong == "True" else "True"
+        right: Status = "False" if when_wrong == "True" else "True"
         return Condition(type=type, status=right, reason=when_right or type, observed_generation=generation)
     return Condition(
         type=type, status=when_wrong, reason=fault.reason, message=fault.message, field=fault.field,
@@ -158,39 +159,40 @@ def _examine_kinds(draft: Draft) -> None:
 
 def _examine_tls(draft: Draft, credentials: Credentials) -> None:
     config = draft.listener.tls or ListenerTLSConfig()
-    options = _options(draft, config.options)
+    version, ciphers = _options(draft, config.options)
     if config.mode == "Passthrough":
         draft.tls = ListenerTLS(mode=config.mode)
         return
     certificates = _certificates(draft, config.certificate_refs, credentials)
     validation, field = _validation(draft.gateway, draft.listener.port)
     if draft.protocol != "HTTPS" or validation is None:
-        draft.tls = ListenerTLS(certificates=certificates, **options)
+        draft.tls = ListenerTLS(certificates=certificates, min_version=version, ciphers=ciphers)
         return
     authorities = _authorities(draft, validation, field, credentials)
     draft.tls = ListenerTLS(
-        certificates=certificates, client_ca=authorities, client_mode=validation.mode, **options
+        certificates=certificates, client_ca=authorities, client_mode=validation.mode, min_version=version, ciphers=ciphers,
     )
 
 
-def _options(draft: Draft, written: dict[str, str]) -> dict[str, str]:
-    """Return what tls.options say: an option that is not known, or not understood, refuses the listener, because
-    whoever wrote it relies on it."""
-    found = {}
+def _options(draft: Draft, written: dict[str, str]) -> tuple[Literal["1.2", "1.3"], str]:
+    """Return the least version and the ciphers that tls.options say: an option that is not known, or not understood, refuses the
+    listener, because whoever wrote it relies on it."""
+    version: Literal["1.2", "1.3"] = "1.2"
+    ciphers = ""
     for name, value in written.items():
         wrong = f"the option {name} is not known here"
         if name == TLS_MIN_VERSION:
-            found["min_version"] = value
+            version = "1.3" if value == "1.3" else "1.2"
             wrong = "" if value in ("1.2", "1.3") else f"{name} is {value!r}, 1.2 or 1.3 is needed"
         elif name == TLS_CIPHERS:
-            found["ciphers"] = value
+            ciphers = value
             wrong = ciphers_fault(value)
         if wrong and draft.refused is None:
             draft.refused = Fault("UnsupportedValue", wrong, f"{draft.field}.tls.options[{name}]")
-    return {} if draft.refused else found
+    return ("1.2", "") if draft.refused else (version, ciphers)
 
 
-def _certificates(draft: Draft, refs, credentials: Credentials) -> tuple:
+def _certificates(draft: Draft, refs: tuple[SecretObjectReference, ...], credentials: Credentials) -> tuple[Certificate, ...]:
     certificates = []
     for index, ref in enumerate(refs):
         found = credentials.certificate(ref, draft.owner, "InvalidCertificateRef")
@@ -203,7 +205,7 @@ def _certificates(draft: Draft, refs, credentials: Credentials) -> tuple:
             "InvalidCertificateRef", "a listener that terminates TLS needs a certificate",
             f"{draft.field}.tls.certificateRefs",
         )
-    if not certificates:
+    if not certificates and draft.unresolved:
         draft.unusable = Fault("Invalid", draft.unresolved.message, draft.unresolved.field)
     return tuple(one for _, one in sorted(certificates, key=itemgetter(0)))  # of one name the first serves: better a good one
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -31,9 +31,7 @@ from gwfast.config.model import (
     GatewayClass,
     GatewayParameters,
     GatewayParametersSpec,
-    GRPCRoute,
     GRPCRouteRule,
-    HTTPRoute,
     HTTPRouteRule,
     Key,
     Listener,
@@ -44,12 +42,10 @@ from gwfast.config.model import (
     PythonFilter,
     Resource,
     RetryConstraint,
+    Route,
     SessionPersistence,
-    TCPRoute,
     TCPRouteRule,
-    TLSRoute,
     TLSRouteRule,
-    UDPRoute,
     UDPRouteRule,
     XBackend,
     XBackendTrafficPolicy,
@@ -57,11 +53,12 @@ from gwfast.config.model import (
 )
 from gwfast.identity import digest
 
+Status = Literal["True", "False", "Unknown"]  # of a condition
 Doubt = Literal["expired", "not_yet_valid", "kept"]  # kept: what it held when it was good serves
-Route = HTTPRoute | GRPCRoute | TLSRoute | TCPRoute | UDPRoute
 POLICY_KINDS = ("BackendTLSPolicy", "XBackendTrafficPolicy", "BackendPolicy")
 FILTER_KIND = "PythonFilter"  # has a status as policies have
 TELEMETRY_KIND = "XTelemetryPolicy"  # is for Gateways, where POLICY_KINDS are for backends
+ROUTES: tuple[type[Route], ...] = get_args(Route)
 ROUTE_KINDS = ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute")
 
 
@@ -111,7 +108,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     condition says that something is wrong; it is for people and does not enter a cluster's status."""
 
     type: str
-    status: Literal["True", "False", "Unknown"]
+    status: Status
     reason: str
     message: str = ""
     observed_generation: int = 1

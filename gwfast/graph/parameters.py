@@ -53,6 +53,7 @@ def gateway_fault(gateway: Gateway, resources: Resources, options: GraphOptions,
     if not _known(ref):
         return _unknown(ref, _GATEWAY_FIELD)
     own = of_gateway(gateway, resources)
+    fault: Fault | None
     if own is None:
         fault = _missing(gateway.metadata.namespace, ref.name, _GATEWAY_FIELD)
     else:
@@ -84,7 +85,7 @@ def _missing(namespace: str, name: str, field: str) -> Fault:
 def _wrong(named: GatewayParameters, options: GraphOptions, of_its_class: GatewayParameters | None, own: GatewayParameters | None,
            field: str) -> Fault | None:
     judge = options.parameters_fault
-    found = judge(of_its_class and of_its_class.spec, own and own.spec) if judge else None
+    found = judge(of_its_class.spec if of_its_class else None, own.spec if own else None) if judge else None
     if found is None:
         return None
     return Fault("InvalidParameters", f"{named.key} {found[0]}: {found[1]}", field)

@@ -10,19 +10,23 @@ Rules:
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from gwfast.config.model import (ActiveHealthCheck, BackendPolicy, BackendTLSPolicy, BackendTLSPolicyValidation, GRPCHealthCheck,
-                                 HTTPHealthCheck, Key, Resource, XBackendTrafficPolicy)
+                                 HTTPHealthCheck, Key, LocalPolicyTargetReference, LocalPolicyTargetReferenceWithSectionName,
+                                 Resource, XBackendTrafficPolicy)
 from gwfast.config.scalars import seconds
 from gwfast.graph import extensions
 from gwfast.graph.certificates import Credentials, Refusal
 from gwfast.graph.listeners import Fault, condition
-from gwfast.graph.model import (FILTER_KIND, POLICY_KINDS, Active, AncestorNode, GraphOptions, Passive, PolicyNode, TargetPolicy,
-                                TargetTLS, TargetTraffic)
+from gwfast.graph.model import (FILTER_KIND, POLICY_KINDS, Active, AncestorNode, Condition, GraphOptions, Passive, PolicyNode,
+                                TargetPolicy, TargetTLS, TargetTraffic)
 from gwfast.graph.refs import Policy, Resources, policy_services
 from gwfast.graph.sessions import session_fault
 
+TargetRef = LocalPolicyTargetReference | LocalPolicyTargetReferenceWithSectionName
+AnyPolicy = TypeVar("AnyPolicy", bound=Policy)
 
 
 def protection(
@@ -33,7 +37,7 @@ def protection(
 
     port: its name, '' for one without a name; None where the Service is not among the resources.
     """
-    policies = resources.policies(service)
+    policies = resources.policies(service, BackendTLSPolicy)
     if not policies:
         return None
     if port is None and any(ref.section_name for policy in policies for ref in _refs(policy, service)):
@@ -48,7 +52,7 @@ def protection(
 
 def traffic(service: Key, resources: Resources) -> TargetTraffic | None:
     """Return what an XBackendTrafficPolicy says of requests to a Service; None where none says anything."""
-    policy = _winner(resources.policies(service, "XBackendTrafficPolicy"), service, None)
+    policy = _winner(resources.policies(service, XBackendTrafficPolicy), service, None)
     if policy is None or (policy.spec.retry_constraint, policy.spec.session_persistence) == (None, None):
         return None
     if session_fault(policy.spec.session_persistence):
@@ -63,7 +67,7 @@ def _session_fault(policy: XBackendTrafficPolicy) -> Fault | None:
 
 def policy_of(service: Key, port: str | None, resources: Resources) -> TargetPolicy | None:
     """Return what a BackendPolicy says of the port of a Service; `port` as in protection()."""
-    policies = resources.policies(service, "BackendPolicy")
+    policies = resources.policies(service, BackendPolicy)
     policy = (_winner(policies, service, port) if port else None) or _winner(policies, service, None)
     return _target_policy(policy) if policy else None
 
@@ -104,7 +108,8 @@ def judge_policies(
     """Judge every policy and filter; `gateways_of` says which Gateways have an accepted route that names a Service or filter,
     `barred` why one runs no filters in Python ('': it does)."""
     nodes = {}
-    for key, policy in (item for kind in POLICY_KINDS for item in resources.of(kind).items()):
+    policies: Iterator[tuple[Key, Policy]] = (item for kind in POLICY_KINDS for item in resources.of(kind).items())
+    for key, policy in policies:
         node = _judge(policy, resources, options, credentials)
         gateways = dict.fromkeys(gateway for service in policy_services(policy) for gateway in gateways_of(service))
         ancestors = [AncestorNode(gateway=gateway, conditions=node.conditions) for gateway in sorted(gateways)]
@@ -128,7 +133,7 @@ def _judge(policy: Policy, resources: Resources, options: GraphOptions, credenti
     refused = _target_fault(policy, resources, options)
     if not isinstance(policy, BackendTLSPolicy):  # refers to nothing but its targets
         refused = refused or (_session_fault(policy) if isinstance(policy, XBackendTrafficPolicy) else None)
-        conditions = (condition("Accepted", refused, generation),)
+        conditions: tuple[Condition, ...] = (condition("Accepted", refused, generation),)
     else:
         unresolved, invalid, _ = _validation(policy, credentials)
         refused = refused or invalid
@@ -168,7 +173,8 @@ def validation(validation: BackendTLSPolicyValidation, owner: Resource, credenti
 
 
 def _target_fault(policy: Policy, resources: Resources, options: GraphOptions) -> Fault | None:
-    for index, ref in enumerate(policy.spec.target_refs):
+    refs: Sequence[TargetRef] = policy.spec.target_refs
+    for index, ref in enumerate(refs):
         field = f"spec.targetRefs[{index}]"
         if (ref.group, ref.kind) != ("", "Service"):
             return Fault("TargetNotFound", f"targets are Services, not {ref.group}/{ref.kind}", field)
@@ -178,18 +184,27 @@ def _target_fault(policy: Policy, resources: Resources, options: GraphOptions) -
             return Fault("TargetNotFound", f"there is no {key}", field)
         if service and ref.section_name and ref.section_name not in [port.name for port in service.spec.ports]:
             return Fault("TargetNotFound", f"Service {ref.name} has no port called {ref.section_name}", field)
-        winner = _winner(resources.policies(key, policy.kind), key, ref.section_name)
-        if winner is not policy:
+        winner = _winner(_rivals(policy, key, resources), key, ref.section_name)
+        if winner is not None and winner is not policy:
             return Fault("Conflicted", f"{winner.key} is older and has the same target", field)
     return None
 
 
-def _winner(policies: list[Policy], service: Key, section: str | None) -> Policy | None:
+def _rivals(policy: Policy, service: Key, resources: Resources) -> Sequence[Policy]:
+    """Return the policies of a kind that name a Service, the oldest first."""
+    if isinstance(policy, BackendTLSPolicy):
+        return resources.policies(service, BackendTLSPolicy)
+    if isinstance(policy, XBackendTrafficPolicy):
+        return resources.policies(service, XBackendTrafficPolicy)
+    return resources.policies(service, BackendPolicy)
+
+
+def _winner(policies: Sequence[AnyPolicy], service: Key, section: str | None) -> AnyPolicy | None:
     """Return the first of the policies that is for this port (None: for the whole Service)."""
     wanted = (policy for policy in policies if any(ref.section_name == section for ref in _refs(policy, service)))
     return next(wanted, None)
 
 
-def _refs(policy: Policy, service: Key):
-    refs = policy.spec.target_refs
+def _refs(policy: Policy, service: Key) -> Iterator[TargetRef]:
+    refs: Sequence[TargetRef] = policy.spec.target_refs
     return (ref for ref in refs if (ref.group, ref.kind, ref.name) == ("", "Service", service.name))

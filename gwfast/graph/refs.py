@@ -18,16 +18,21 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar, get_args
 
-from gwfast.config.model import (BackendPolicy, BackendTLSPolicy, EndpointSlice, Key, PythonFilter, ReferenceGrant, Resource,
-                                 Service, XBackendTrafficPolicy)
+from gwfast.config.model import (BackendPolicy, BackendTLSPolicy, EndpointSlice, Key, ListenerNamespaces, PythonFilter,
+                                 ReferenceGrant, Resource, RouteNamespaces, Service, XBackendTrafficPolicy)
 from gwfast.graph.model import POLICY_KINDS, ROUTE_KINDS, age
 from gwfast.identity import label_value
 
 Selector = tuple[str, frozenset[tuple[str, str]]]  # namespace, labels
 Policy = BackendTLSPolicy | XBackendTrafficPolicy | BackendPolicy
+POLICIES: tuple[type[Policy], ...] = get_args(Policy)
+P = TypeVar("P", BackendTLSPolicy, XBackendTrafficPolicy, BackendPolicy)
+R = TypeVar("R", bound=Resource)
+Place = TypeVar("Place", bound=Hashable)
+Permission = tuple[str, str, str, str, str, str | None]  # group, kind, namespace of who refers; group, kind, name of what
 
 SERVICE_NAME = "kubernetes.io/service-name"
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
@@ -35,12 +40,15 @@ BACKEND = "gwfast.dev/backend"  # label of a Service that was made to find the P
 GATEWAY_NAME = "gwfast.dev/gateway"  # annotation of a Service: the Gateway of its namespace that it leads to
 
 
+Change = tuple[Resource | None, Resource | None]  # before, now
+
+
 class Resources:
     """The resources of one configuration, kept up to date change by change."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._kinds: dict[str, dict[Key, Resource]] = {}
-        self._grants: dict[str, Counter[tuple]] = {}
+        self._grants: dict[str, Counter[Permission]] = {}
         self._granting: dict[str, dict[Key, ReferenceGrant]] = {}
         self._slices: dict[Key, dict[Key, EndpointSlice]] = {}
         self._policies: dict[str, dict[Key, dict[Key, Policy]]] = {kind: {} for kind in POLICY_KINDS}
@@ -50,7 +58,7 @@ class Resources:
         self._selecting: dict[Selector, dict[Key, Service]] = {}
         self._made: dict[tuple[str, str], dict[Key, Service]] = {}  # by namespace and label
 
-    def update(self, resources: Mapping[Key, Resource], keys: Iterable[Key] | None) -> dict[Key, tuple]:
+    def update(self, resources: Mapping[Key, Resource], keys: Iterable[Key] | None) -> dict[Key, Change]:
         """Take over what changed and return {key: (before, now)}; None stands for no resource.
 
         keys: where to look for changes; None compares everything by identity.
@@ -77,21 +85,24 @@ class Resources:
             kind[key] = now
         if key.kind in ROUTE_KINDS:
             return  # most resources are routes, which are in no index here
+        change = before, now
         if key.kind == "ReferenceGrant":
-            self._count_permissions(key.namespace, before, now)
-            _move(self._granting, key, before, now, lambda grant: [key.namespace])
+            grants = _of_kind(change, ReferenceGrant)
+            self._count_permissions(key.namespace, *grants)
+            _move(self._granting, key, grants, lambda grant: [key.namespace])
         elif key.kind == "EndpointSlice":
-            _move(self._slices, key, before, now, slice_services)
+            _move(self._slices, key, _of_kind(change, EndpointSlice), slice_services)
         elif key.kind == "Service":
-            _move(self._fronts, key, before, now, led_gateways)
-            _move(self._selecting, key, before, now, _selector)
-            _move(self._made, key, before, now, _made_for)
+            services = _of_kind(change, Service)
+            _move(self._fronts, key, services, led_gateways)
+            _move(self._selecting, key, services, _selector)
+            _move(self._made, key, services, _made_for)
         elif key.kind == "PythonFilter":
-            _move(self._coded, key, before, now, code_maps)
+            _move(self._coded, key, _of_kind(change, PythonFilter), code_maps)
         elif key.kind in self._policies:
-            _move(self._policies[key.kind], key, before, now, policy_services)
+            _move(self._policies[key.kind], key, _of_kind(change, *POLICIES), policy_services)
             if key.kind == "BackendTLSPolicy":
-                _move(self._trusting, key, before, now, _authorities)
+                _move(self._trusting, key, _of_kind(change, BackendTLSPolicy), _authorities)
 
     def _count_permissions(self, namespace: str, before: ReferenceGrant | None, now: ReferenceGrant | None) -> None:
         counts = self._grants.setdefault(namespace, Counter())
@@ -105,14 +116,17 @@ class Resources:
 
     def get(self, kind: str, namespace: str, name: str) -> Any:
         kinds = self._kinds.get(kind)
-        return kinds.get((kind, namespace, name)) if kinds else None
+        # A tuple finds what an equal Key does, and costs less to make.
+        return kinds.get((kind, namespace, name)) if kinds else None  # type: ignore[call-overload]
 
     def permits(self, source: tuple[str, str, str], target: tuple[str, str], namespace: str, name: str) -> bool:
         """Return whether (group, kind, namespace) may refer to the (group, kind) called `name` in `namespace`."""
         if source[2] == namespace:
             return True
         counts = self._grants.get(namespace)
-        return bool(counts) and (counts[(*source, *target, None)] > 0 or counts[(*source, *target, name)] > 0)
+        if not counts:
+            return False
+        return counts[(*source, *target, None)] > 0 or counts[(*source, *target, name)] > 0
 
     def grants(self, source: tuple[str, str, str], target: tuple[str, str], namespace: str, name: str) -> list[ReferenceGrant]:
         """Return the grants by which `permits` says so, where it needs any."""
@@ -122,10 +136,16 @@ class Resources:
     def slices(self, service: Key) -> Iterable[EndpointSlice]:
         return self._slices.get(service, {}).values()
 
-    def policies(self, service: Key, kind: str = "BackendTLSPolicy") -> list[Policy]:
+    def policies(self, service: Key, kind: type[P]) -> list[P]:
         """Return the policies of a kind that name a Service, the oldest first."""
-        found = self._policies[kind].get(service)
-        return sorted(found.values(), key=lambda policy: age(policy.metadata)) if found else []
+        found = self._policies[kind.kind].get(service)
+        if not found:
+            return []
+        return sorted((policy for policy in found.values() if isinstance(policy, kind)), key=lambda policy: age(policy.metadata))
+
+    def policy_keys(self, service: Key) -> list[Key]:
+        """Return the policies of every kind that name a Service."""
+        return [key for found in self._policies.values() for key in found.get(service, ())]
 
     def trusting(self, config_map: Key) -> Iterable[BackendTLSPolicy]:
         return self._trusting.get(config_map, {}).values()
@@ -152,7 +172,7 @@ class Resources:
         own = resource.metadata.labels if resource else {}
         return {NAMESPACE_NAME: namespace, **own}
 
-    def allows(self, namespaces, owner: str, namespace: str) -> bool:
+    def allows(self, namespaces: RouteNamespaces | ListenerNamespaces, owner: str, namespace: str) -> bool:
         """Return whether `namespaces`, of routes or of listeners, of a resource in `owner` takes `namespace`."""
         match namespaces.from_:
             case "All":
@@ -164,7 +184,7 @@ class Resources:
         return False
 
 
-def _permissions(grant: ReferenceGrant):
+def _permissions(grant: ReferenceGrant) -> Iterator[Permission]:
     for source in grant.spec.from_:
         for target in grant.spec.to:
             yield (source.group, source.kind, source.namespace, target.group, target.kind, target.name)
@@ -209,10 +229,20 @@ def _authorities(policy: BackendTLSPolicy) -> list[Key]:
     return [Key(ref.kind, "" if ref.kind == "ClusterTrustBundle" else policy.metadata.namespace, ref.name) for ref in refs]
 
 
-def _move(index, key, before, now, services) -> None:
-    for service in dict.fromkeys(services(before)) if before else ():
-        index[service].pop(key, None)
-        if not index[service]:
-            del index[service]
-    for service in dict.fromkeys(services(now)) if now else ():
-        index.setdefault(service, {})[key] = now
+def _of_kind(change: Change, *kinds: type[R]) -> tuple[R | None, R | None]:
+    """Return a change as one of resources of these kinds."""
+    before, now = change
+    return before if isinstance(before, kinds) else None, now if isinstance(now, kinds) else None
+
+
+def _move(index: dict[Place, dict[Key, R]], key: Key, change: tuple[R | None, R | None],
+          places: Callable[[R], Iterable[Place]]) -> None:
+    """Take a resource out of the places in an index that it had before a change, and put it into those that it has now."""
+    before, now = change
+    for place in dict.fromkeys(places(before)) if before else ():
+        index[place].pop(key, None)
+        if not index[place]:
+            del index[place]
+    if now:
+        for place in dict.fromkeys(places(now)):
+            index.setdefault(place, {})[key] = now

@@ -27,6 +27,8 @@ from gwfast.config.model import (
     Key,
     ParentReference,
     PythonFilter,
+    TCPRoute,
+    UDPRoute,
 )
 from gwfast.graph import extensions
 from gwfast.graph.backends import Backends, Resolved
@@ -51,8 +53,6 @@ from gwfast.graph.model import (
 from gwfast.graph.refs import Resources
 from gwfast.graph.sessions import session_fault
 from gwfast.sharing import SHARED, interned
-
-_WITHOUT_HOSTNAMES = ("TCPRoute", "UDPRoute")
 
 
 def parent_key(ref: ParentReference, route: Route) -> Key | None:
@@ -100,7 +100,7 @@ class Parents:
         listeners, fault = answer
         if fault is not None:
             return Place({}, fault)
-        if route.kind in _WITHOUT_HOSTNAMES:
+        if isinstance(route, (TCPRoute, UDPRoute)):  # without hostnames
             return Place({node.id: interned("") for node in listeners})
         hostnames = route.spec.hostnames
         shared = {node.id: names for node in listeners if (names := matching(node.hostname, hostnames))}
@@ -176,7 +176,7 @@ class Judge:
         for index, ref in enumerate(route.spec.parent_refs):
             parent = parent_key(ref, route)
             gateway = self.parents.gateway(parent) if parent else None
-            if gateway is None:
+            if parent is None or gateway is None:
                 notes += self._missing_parent(route, index, ref, parent)
                 continue
             place = self.parents.place(ref, parent, route)
@@ -356,8 +356,8 @@ class _Rules:
         return self._backends.resolve(one.external_auth.backend_ref, self._route, one.external_auth.protocol == "GRPC")
 
     def _refuse_one(self, field: str, index: int, one) -> Refused:
-        if one.type == "ExtensionRef":
-            reason, message = self._no_extension(one.extension_ref)
+        if one.type == "ExtensionRef" and (wrong := self._no_extension(one.extension_ref)):
+            reason, message = wrong
             self._unresolved = self._unresolved or Fault(reason, message, f"{field}.extensionRef")
         else:
             reason, message = "UnsupportedValue", self._why_not(field, one)

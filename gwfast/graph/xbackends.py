@@ -52,7 +52,7 @@ def _tls(backend: XBackend, credentials: Credentials) -> tuple[Fault | None, Tar
     if spec.client_certificate_ref is None:
         return invalid, tls
     found = credentials.certificate(spec.client_certificate_ref, backend, "InvalidClientCertificateRef")
-    if found.value is None:
+    if found.value is None and found.wrong is not None:
         return invalid or Fault("Invalid", found.wrong.message, "spec.tls.clientCertificateRef"), tls
     return invalid, TargetTLS(ca=tls.ca, system=tls.system, hostname=tls.hostname, sans=tls.sans, certificate=found.value)
 
