@@ -10,7 +10,6 @@ Rules:
 """
 import sys
 from array import array
-from os.path import commonprefix
 from typing import NamedTuple
 
 POSITIONS = 2_000  # bytes after repetitions are written out; bounds the time to build
@@ -34,7 +33,7 @@ class Automaton(NamedTuple):
     width: int  # number of classes
     table: bytes
     literal: bytes  # every match begins with this
-    count: int = 0
+    count: int = 0  # type: ignore[assignment]  # the layout's word; nobody counts in a tuple of these
     start: int = 0
     accept: int = 0
     places: int = 0
@@ -187,6 +186,12 @@ def _undetermined(positions: _Positions, literal: bytes) -> Automaton:
     return Automaton(bytes(kinds[mask] for mask in leading), len(kinds), table, literal, places=len(positions.follow))
 
 
+def _common(texts: list[bytes]) -> bytes:
+    """Return what all texts begin with."""
+    first, last = min(texts), max(texts)
+    return next((first[:i] for i, byte in enumerate(first) if last[i:i + 1] != bytes([byte])), first)
+
+
 def _literal(node) -> tuple[bytes, bool]:
     """Return what every match of `node` begins with, and whether that is all of every match."""
     if node[0] == "set":
@@ -196,7 +201,7 @@ def _literal(node) -> tuple[bytes, bool]:
         return (_literal(node[1])[0] if node[2] else b""), False
     parts = [_literal(item) for item in node[1]]
     if node[0] == "alt":
-        return commonprefix([part for part, _ in parts]), False
+        return _common([part for part, _ in parts]), False
     literal = b""
     for part, whole in parts:
         literal += part

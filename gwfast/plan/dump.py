@@ -330,7 +330,8 @@ def traffic_words(backend: Backend, rule: Rule | None = None) -> list[str]:
     words = _budget_words(backend.retry_budget)
     if backend.session is None or (rule is not None and rule.session is not None):
         return words
-    return words + _session_words(backend.session, sessions_of(rule, backend).name if rule else backend.session.name)
+    sessions = sessions_of(rule, backend) if rule else None
+    return words + _session_words(backend.session, sessions.name if sessions else backend.session.name)
 
 
 def _session_words(session: SessionPersistence, name: str) -> list[str]:
@@ -355,7 +356,7 @@ def _path_words(path: PathModifier | None) -> list[str]:
 
 def backend_words(backend: Backend) -> str:
     """Name a backend: 'namespace/name:port', and what is spoken with it if that is not plain HTTP."""
-    words = [] if backend.protocol == "http" else ["HTTP/2" if backend.protocol == "h2c" else backend.protocol]
+    words: list[str] = [] if backend.protocol == "http" else ["HTTP/2" if backend.protocol == "h2c" else backend.protocol]
     words += [f"TLS as {backend.tls.hostname}"] if backend.tls else []
     name = f"{backend.namespace}/{backend.name}:{backend.port}"
     return f"{name} ({', '.join(words)})" if words else name

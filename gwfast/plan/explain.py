@@ -127,10 +127,10 @@ def explain(bind: Bind, request: Request) -> Explanation:
     result = Explanation(request=request, bind=bind)
     if request.scheme not in SPOKEN[bind.transport]:
         return _ended(result, 400, f"port {bind.port} speaks {SPOKEN[bind.transport][0]}")
-    if bind.transport != "http" and not _connected(result):
+    if bind.transport != "http" and not _connected(result, bind):
         return result
-    if bind.transport in ("tcp", "udp") or result.listener and result.listener.mode in ("terminate", "passthrough"):
-        return _routed(result)
+    if result.listener and result.listener.mode in ("terminate", "passthrough", "tcp", "udp"):
+        return _routed(result, bind, result.listener)
     listener = _listener(bind, request.host)
     name = request.host or "a request without Host"
     if listener is None:
@@ -138,12 +138,12 @@ def explain(bind: Bind, request: Request) -> Explanation:
     if result.listener not in (None, listener):
         return _ended(result, 421, f"{name} belongs to listener {listener.id}, the connection does not")
     result.listener = listener
-    return _requested(result)
+    return _requested(result, bind, listener)
 
 
-def _connected(result: Explanation) -> bool:
+def _connected(result: Explanation, bind: Bind) -> bool:
     """Find the listener of a connection by its SNI, '' where there is none; say whether there is more to come."""
-    bind, request = result.bind, result.request
+    request = result.request
     name = request.address or request.host
     sni = "" if _IP.fullmatch(name) or bind.transport != "tls" else name
     result.listener = _listener(bind, sni)
@@ -170,23 +170,23 @@ def _certificate(listener: Listener, sni: str) -> Certificate | None:
     return max(named, key=lambda pair: pair[0])[1] if named else next(iter(listener.tls.certificates), None)
 
 
-def _routed(result: Explanation) -> Explanation:
+def _routed(result: Explanation, bind: Bind, listener: Listener) -> Explanation:
     """Follow a connection that is not HTTP: matched as a request for '/' at its name."""
     request = result.request
     name = request.address or request.host
-    candidates = _candidates(result.listener, "" if _IP.fullmatch(name) else name)
+    candidates = _candidates(listener, "" if _IP.fullmatch(name) else name)
     result.request = msgspec.structs.replace(request, path="/", query="")
     _choose(result, candidates, result.request, "/")
     if result.entry is None:
         return _ended(result, 0, f"no route of this listener takes {name}")
-    result.shares = shares(result.entry, request, result.bind)
+    result.shares = shares(result.entry, request, bind)
     return result
 
 
-def _requested(result: Explanation) -> Explanation:
+def _requested(result: Explanation, bind: Bind, listener: Listener) -> Explanation:
     """Follow a request through its listener."""
     request = result.request
-    candidates = _candidates(result.listener, request.host)
+    candidates = _candidates(listener, request.host)
     path = normal_path(request.path)
     asked = stated(request)
     _choose(result, candidates, asked, path)
@@ -197,7 +197,7 @@ def _requested(result: Explanation) -> Explanation:
     if result.entry is None:
         return _ended(result, 404, "no rule matches" if candidates else
                       f"no route of this listener takes {request.host or 'a request without Host'}")
-    result.shares = shares(result.entry, request, result.bind)
+    result.shares = shares(result.entry, request, bind)
     return result
 
 
@@ -215,7 +215,7 @@ def _choose(result: Explanation, candidates: list[tuple[Host, Entry]], asked: Re
         failed = failures(entry.match, asked, path)
         if failed:
             result.losers.append(Loser(entry=entry, host=host.hostname, matched=False, why=failed))
-        elif result.entry is None:
+        elif result.entry is None or result.host is None:
             result.host, result.entry = host, entry
         else:
             why = (reason(result.entry, entry) if host is result.host else

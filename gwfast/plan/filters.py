@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from gwfast.config.model import PythonFilter
 from gwfast.config.scalars import seconds
@@ -32,8 +32,16 @@ def plan_filters(filters: Iterable[Any],
                  filter_targets: Mapping[int, Backend | FilterTarget] = MappingProxyType({})) -> tuple[Filter | None, ...]:
     """Return the plan's filters for those of one rule or one backendRef, None for a mirror that leads nowhere. `filter_targets`
     are the backends that they lead to, by their place."""
-    return tuple(_LEADS[each.type](each, filter_targets.get(i)) if each.type in _LEADS else _one(each)
-                 for i, each in enumerate(filters))
+    return tuple(_planned(each, filter_targets.get(i)) for i, each in enumerate(filters))
+
+
+def _planned(each: Any, target: Backend | FilterTarget | None) -> Filter | None:
+    if each.type == "ExtensionRef":
+        return _extension(each, target if isinstance(target, FilterTarget) else None)
+    backend = target if isinstance(target, Backend) else None
+    if each.type == "RequestMirror":
+        return _mirror(each, backend)
+    return _authorize(each, backend) if each.type == "ExternalAuth" else _one(each)
 
 
 def _mirror(each: Any, backend: Backend | None) -> Filter | None:
@@ -68,7 +76,7 @@ def _one(each: Any) -> Filter:
     return make(each)
 
 
-def _headers(on: str, attribute: str, each: Any) -> Filter:
+def _headers(on: Literal["request", "response"], attribute: str, each: Any) -> Filter:
     body = getattr(each, attribute)
     taken: set[str] = set()
     first = partial(_first, taken)
@@ -113,7 +121,7 @@ def _authorize(each: Any, backend: Backend | None) -> Filter:
 
 
 def _extension(each: Any, written: FilterTarget | None) -> Filter:
-    if written is None:            # the graph has told why
+    if written is None or written.extension is None:  # the graph has told why
         return AnswerFilter(status=500, reason="the extension is not there")
     return plan_extension(written.extension, written.code)
 
@@ -162,7 +170,6 @@ def _path(path: Any) -> PathModifier | None:
     return PathModifier(type=path.type, value=quoted_path(value or ""))
 
 
-_LEADS = {"RequestMirror": _mirror, "ExternalAuth": _authorize, "ExtensionRef": _extension}
 _SERVED: dict[str, Callable[[Any], Filter]] = {
     "RequestHeaderModifier": partial(_headers, "request", "request_header_modifier"),
     "ResponseHeaderModifier": partial(_headers, "response", "response_header_modifier"),

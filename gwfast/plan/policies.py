@@ -37,8 +37,8 @@ def plan_budget(written: RetryConstraint | None) -> RetryBudget | None:
     if written is None:
         return None
     rate = written.min_retry_rate
-    return RetryBudget(percent=written.budget.percent, interval=_seconds(written.budget.interval),
-                       minimum=rate.count or 10, minimum_interval=_seconds(rate.interval or "1s"))
+    return RetryBudget(percent=written.budget.percent, interval=_rounded(written.budget.interval),
+                       minimum=rate.count or 10, minimum_interval=_rounded(rate.interval or "1s"))
 
 
 @lru_cache(SHARED)
@@ -51,4 +51,8 @@ def plan_session(written: Written | None) -> SessionPersistence | None:
 
 
 def _seconds(written: str | None) -> float | None:
-    return None if written is None else round(seconds(written), 3)
+    return None if written is None else _rounded(written)
+
+
+def _rounded(written: str) -> float:
+    return round(seconds(written), 3)

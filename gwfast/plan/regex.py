@@ -323,13 +323,14 @@ def _utf8_of(ranges):
 
 def _merged(branches):
     """Return one tree of sequences of byte ranges; those that end alike share their end."""
-    single, by_end = 0, {}
+    single = 0
+    by_end: dict[tuple[int, int], list[list[tuple[int, int]]]] = {}
     for *before, (low, high) in branches:
         if before:
             by_end.setdefault((low, high), []).append(before)
         else:
             single |= (1 << high + 1) - (1 << low)
-    nodes = [("set", single)] if single or not by_end else []
+    nodes: list[tuple] = [("set", single)] if single or not by_end else []
     nodes += [("cat", (_merged(before), ("set", (1 << high + 1) - (1 << low))))
               for (low, high), before in by_end.items()]
     return nodes[0] if len(nodes) == 1 else ("alt", tuple(nodes))

@@ -40,10 +40,9 @@ def sessions_of(rule: Rule, backend: Backend | None) -> Sessions | None:
     if rule.kind not in ("HTTPRoute", "GRPCRoute"):
         return None
     if rule.session is not None:
-        made_of = rule.known_as
+        session, made_of = rule.session, rule.known_as
     elif backend is not None and backend.session is not None:
-        made_of = f"{rule.known_as} {backend.namespace}/{backend.name}:{backend.port}"
+        session, made_of = backend.session, f"{rule.known_as} {backend.namespace}/{backend.name}:{backend.port}"
     else:
         return None
-    session = rule.session or backend.session
     return Sessions(session, identity(rule.known_as), session.name or f"gwfast-{identity(made_of):016x}")

@@ -99,7 +99,8 @@ def _items(pattern: str) -> tuple[tuple[tuple, bool], ...]:
 @lru_cache(maxsize=10_000)
 def _text(pattern: str) -> tuple:
     """Return the longest text, its letters perhaps of either case, that what `pattern` matches must have."""
-    best, run = (), ()
+    best: tuple = ()
+    run: tuple = ()
     for item in _flat(_visible(regex.tree(pattern)) or ANY):
         run = (*run, item) if item[0] == "set" and item[1].bit_count() <= 2 else ()
         best = max(best, run, key=len)
@@ -129,7 +130,7 @@ def _endings(items: tuple) -> list[tuple[tuple, bool]]:
     found, left = [], [(items, False)]
     while left:
         items, opened = left.pop()
-        last = items[-1] if items else ANY
+        last: tuple = items[-1] if items else ANY
         if items and last[0] == "rep" and last[1] == ANY and last[3] is None:
             left.append((items[:-1] + (ANY,) * last[2], True))
         elif last[0] == "rep" and last[2:] == (0, 1):
@@ -158,7 +159,10 @@ class _Positions:
     """Every byte of the items has a position; 0 is the place before the first byte."""
 
     def __init__(self):
-        self.masks, self.follow, self.ends, self.opens = [0], [[]], [()], [()]
+        self.masks: list[int] = [0]
+        self.follow: list[list[int]] = [[]]
+        self.ends: list[tuple[int, ...]] = [()]
+        self.opens: list[tuple[int, ...]] = [()]
         self.root, self.places, self.links = _Branch(), 1, 0
 
     def add(self, number: int, ways) -> None:
@@ -215,7 +219,9 @@ class _Positions:
             yield empty or number >= least, first, last
 
     def sequence(self, parts):
-        empty, first, last = True, [], []
+        empty = True
+        first: list[int] = []
+        last: list[int] = []
         for part_empty, part_first, part_last in parts:
             self.link(last, part_first)
             if empty:
