@@ -16,31 +16,29 @@ Rules:
 """
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from itertools import chain
 from operator import attrgetter, is_
 from typing import NamedTuple
 
-from msgspec import Struct, field, msgpack
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from gwfast.collector import without_collector
-from gwfast.config.model import GRPCRouteFilter, HTTPRouteFilter, Key
-from gwfast.graph.model import (Attachment, BackendNode, Certificate, FrontNode, Graph, FilterTarget, ListenerNode, Refused,
-                                RouteNode, RuleNode, Target, over_tls)
+from gwfast.graph.model import Attachment, Graph, ListenerNode, RouteNode, Target, over_tls
 from gwfast.plan import precedence
-from gwfast.plan.filters import crosses, plan_filters
-from gwfast.plan.ir import (AnswerFilter, Backend, Bind, Endpoints, Entry, Filter, Listener, Plan, RetryBudget, Rule,
-                            SessionPersistence, WeightedBackend)
-from gwfast.plan.matches import calls, plan_matches, preflights
+from gwfast.plan.ir import (Backend, Bind, Endpoints, Entry, Listener, Mode, Plan, RetryBudget, Rule, SessionPersistence,
+                            Transport)
 from gwfast.plan.order import Order
-from gwfast.plan.policies import plan_budget, plan_retry, plan_session, plan_timeouts
+from gwfast.plan.policies import plan_budget, plan_session
 from gwfast.plan.problems import is_plain, of_rule
+from gwfast.plan.rules import (Place, RouteContext, RouteKey, Shares, entries_of, front_rule, kept, places_of, route_key,
+                               target_of)
 from gwfast.plan.tls import backend_tls, server_tls
-from gwfast.sharing import SHARED, changed, changes, difference, find, interned
+from gwfast.sharing import changed, changes, difference, find
 
-TRANSPORTS = {"HTTP": "http", "HTTPS": "tls", "TLS": "tls", "TCP": "tcp", "UDP": "udp"}
+TRANSPORTS: dict[str, Transport] = {"HTTP": "http", "HTTPS": "tls", "TLS": "tls", "TCP": "tcp", "UDP": "udp"}
 _key = attrgetter("key")
+
 
 class _Spot(NamedTuple):
     """What makes a bind: listeners of one spot share it."""
@@ -52,33 +50,12 @@ class _Spot(NamedTuple):
     target_port: int
 
 
-Place = str | tuple[str, Certificate]  # a target's key, and the certificate that it is shown
-
-
-class _Way(NamedTuple):
-    """How the routes of a listener lead to backends that speak TLS, and whether it has a host of both
-    HTTPRoutes and GRPCRoutes."""
-
-    passthrough: bool = False
-    certificate: Certificate | None = None
-    shared: bool = False
-
-    def of(self, node: RouteNode) -> "_Way":
-        """Return what of it matters to a route."""
-        return self if not self.shared or node.kind == "GRPCRoute" else self._replace(shared=False)
-
-    def place(self, node: BackendNode | FilterTarget) -> Place:
-        """Return where a backendRef or a filter leads; '' where it is refused."""
-        target = node.passed if self.passthrough and node.passed else node.target
-        return (target, self.certificate) if self.certificate and over_tls(target) else target
-
-
 def build(graph: Graph) -> Plan:
     """Return what will run."""
     return Builder().build(graph)
 
 
-class _Route(Struct, gc=False):
+class _PlannedRoute(Struct, gc=False):
     """A planned route, and on how many listeners it is."""
 
     node: RouteNode
@@ -86,17 +63,12 @@ class _Route(Struct, gc=False):
     users: int
 
 
-# Where equal rules lead, by the identity of their nodes and of what is written: for as long as one listener's routes are planned.
-_Shares = dict[tuple[int, int], tuple[WeightedBackend, ...]]
-_RouteKey = Key | tuple[Key, _Way]  # with the way where it matters
-
-
-class _Table(Struct):
+class _PlannedListener(Struct):
     """A planned listener: what is attached, the entries of each attachment by its identity, and all of them in order."""
 
+    node: ListenerNode  # that it was made of last
     listener: Listener
-    node: ListenerNode | None = None
-    way: _Way = _Way()
+    context: RouteContext = RouteContext()
     attachments: Sequence[Attachment] = ()
     attached: dict[int, tuple[Entry, ...]] = {}
     order: Order = field(default_factory=Order)
@@ -107,13 +79,13 @@ class Builder:
     """Builds one plan after the other, each from what the one before left unchanged."""
 
     def __init__(self) -> None:
-        self._routes: dict[_RouteKey, _Route] = {}
-        self._tables: dict[str, _Table] = {}
+        self._routes: dict[RouteKey, _PlannedRoute] = {}
+        self._planned: dict[str, _PlannedListener] = {}
         self._uses: Counter[Place] = Counter()
         self._backends: dict[Place, Backend] = {}
         self._certified: dict[str, set[Place]] = {}  # target -> places that are shown a certificate
         self._stale: dict[str, Place] = {}  # by key, backends that came or went since the last plan
-        self._troubled: dict[_RouteKey, tuple[Rule, ...]] = {}
+        self._troubled: dict[RouteKey, tuple[Rule, ...]] = {}
         self._listeners: Mapping[str, ListenerNode] = {}  # of the last graph
         self._targets: Mapping[str, Target] = {}
         self._plan = Plan()
@@ -121,7 +93,7 @@ class Builder:
     @property
     def entries(self) -> int:
         """How many entries the last plan has, those of a listener once for each of its addresses."""
-        return sum(table.order.entries * len(table.node.addresses) for table in self._tables.values())
+        return sum(planned.order.entries * len(planned.node.addresses) for planned in self._planned.values())
 
     @without_collector()
     def build(self, graph: Graph) -> Plan:
@@ -148,7 +120,7 @@ class Builder:
         moved, renewed = False, {}
         for name, (before, now) in found.items():
             if before is not None and before.served and (now is None or not now.served):
-                gone = self._tables.pop(name)
+                gone = self._planned.pop(name)
                 self._reattach(gone, ())
                 for place in gone.places:
                     self._unuse(place)
@@ -156,99 +128,101 @@ class Builder:
         for name, (before, now) in found.items():
             if now is not None and now.served:
                 moved |= before is None or not before.served or _face(before) != _face(now)
-                table = self._tables.get(name)
-                was = table.listener if table else None
+                planned = self._planned.get(name)
+                was = planned.listener if planned else None
                 listener = self._update(name, now)
                 if listener is not was:
                     renewed[id(was)] = listener
         return moved, renewed
 
     def _update(self, name: str, node: ListenerNode) -> Listener:
-        table = self._tables.get(name)
-        if table is None:
-            table = self._tables[name] = _Table(Listener(id=name))
-        mode, way = _mode(node), _Way(_mode(node) == "passthrough", node.client_certificate, node.shared)
-        if way != table.way:
-            same_but = way._replace(shared=table.way.shared) == table.way
-            stay = tuple(one for one in table.attachments if same_but and one.route.kind != "GRPCRoute")
-            self._reattach(table, stay)
-            table.way = way
-        self._reattach(table, _oldest(node.attachments) if mode in ("tcp", "udp") else node.attachments)
-        was = table.listener
-        front = self._front(table, node)
-        tls = was.tls if table.node and table.node.tls is node.tls else _kept(was.tls, server_tls(node))
-        table.node = node
+        planned = self._planned.get(name)
+        new = planned is None
+        if planned is None:
+            planned = self._planned[name] = _PlannedListener(node, Listener(id=name))
+        mode, context = _mode(node), RouteContext(_mode(node) == "passthrough", node.client_certificate, node.shared)
+        if context != planned.context:
+            same_but = context._replace(shared=planned.context.shared) == planned.context
+            stay = tuple(one for one in planned.attachments if same_but and one.route.kind != "GRPCRoute")
+            self._reattach(planned, stay)
+            planned.context = context
+        self._reattach(planned, _oldest(node.attachments) if mode in ("tcp", "udp") else node.attachments)
+        was = planned.listener
+        front = self._front(planned, node)
+        tls = was.tls if not new and planned.node.tls is node.tls else kept(was.tls, server_tls(node))
+        planned.node = node
         if (was.hostname, was.mode) != (node.hostname, mode) or was.tls is not tls or was.front is not front or (
-                was.hosts is not table.order.hosts):
-            table.listener = Listener(id=name, hostname=node.hostname, mode=mode, tls=tls, front=front, hosts=table.order.hosts)
-        return table.listener
+                was.hosts is not planned.order.hosts):
+            planned.listener = Listener(
+                id=name, hostname=node.hostname, mode=mode, tls=tls, front=front, hosts=planned.order.hosts)
+        return planned.listener
 
-    def _front(self, table: _Table, node: ListenerNode) -> Rule | None:
+    def _front(self, planned: _PlannedListener, node: ListenerNode) -> Rule | None:
         """Return the filters of a listener as a rule without backends, and hold what they lead to."""
-        places = {table.way.place(each) for each in node.front.filter_targets} - {""} if node.front else set()
+        places = {planned.context.place(each) for each in node.front.filter_targets} - {""} if node.front else set()
         for place in places:
             self._use(place)
-        for place in table.places:
+        for place in planned.places:
             self._unuse(place)
-        table.places = places
-        return _kept(table.listener.front, _front_rule(node, table.way, self._backends)) if node.front else None
+        planned.places = places
+        return kept(planned.listener.front, front_rule(node, node.front, planned.context, self._backends)) if node.front else None
 
-    def _reattach(self, table: _Table, attachments: Sequence[Attachment]) -> None:
-        """Bring the entries of `table` to what is attached now."""
-        gone, come = difference(table.attachments, attachments)
+    def _reattach(self, planned: _PlannedListener, attachments: Sequence[Attachment]) -> None:
+        """Bring the entries of `planned` to what is attached now."""
+        gone, come = difference(planned.attachments, attachments)
         left: dict[str, list[Entry]] = {}
         for each in gone:
-            entries = table.attached.get(id(each), ())
+            entries = planned.attached.get(id(each), ())
             for hostname in each.hostnames:
                 left.setdefault(hostname, []).extend(entries)
         new: dict[str, list[Entry]] = {}
-        released = [_route_key(each.route, table.way.of(each.route)) for each in gone
-                    if table.attached.pop(id(each), None) is not None]
-        shares: _Shares = {}
+        released = [route_key(each.route, planned.context.of(each.route)) for each in gone
+                    if planned.attached.pop(id(each), None) is not None]
+        shares: Shares = {}
         for each in come:
-            entries = table.attached[id(each)] = self._planned(each.route, table.way, shares)
+            entries = planned.attached[id(each)] = self._plan_route(each.route, planned.context, shares)
             for hostname in each.hostnames:
                 new.setdefault(hostname, []).extend(entries)
         for key in released:
-            self._release(key, table.way)
-        table.order.change(left, new)
-        table.attachments = attachments
+            self._release(key, planned.context)
+        planned.order.change(left, new)
+        planned.attachments = attachments
 
     # routes
 
-    def _planned(self, node: RouteNode, way: _Way, shares: _Shares) -> tuple[Entry, ...]:
-        way = way.of(node)
-        key = _route_key(node, way)
+    def _plan_route(self, node: RouteNode, context: RouteContext, shares: Shares) -> tuple[Entry, ...]:
+        context = context.of(node)
+        key = route_key(node, context)
         known = self._routes.get(key)
         if known is not None and known.node is node:
             known.users += 1
             return known.entries
-        for place in _places(node, way):
+        for place in places_of(node, context):
             self._use(place)
         other = known
         if other is None and node.kind == "GRPCRoute":
-            other = self._routes.get(_route_key(node, way._replace(shared=not way.shared)))
-        entries = _entries(node, way, self._backends, other.entries if other else (), shares)
-        self._routes[key] = _Route(node, entries, known.users + 1 if known else 1)
+            other = self._routes.get(route_key(node, context._replace(shared=not context.shared)))
+        entries = entries_of(node, context, self._backends, other.entries if other else (), shares)
+        self._routes[key] = _PlannedRoute(node, entries, known.users + 1 if known else 1)
         self._judge(key, entries)
-        for place in _places(known.node, way) if known else ():
+        for place in places_of(known.node, context) if known else ():
             self._unuse(place)
         return entries
 
-    def _judge(self, key: _RouteKey, entries: tuple[Entry, ...]) -> None:
+    def _judge(self, key: RouteKey, entries: tuple[Entry, ...]) -> None:
         self._troubled.pop(key, None)
         if not all([is_plain(entry.rule) for entry in entries]):
             rules = {entry.rule.index: entry.rule for entry in entries}.values()
             if troubled := tuple(rule for rule in rules if any(of_rule(rule))):
                 self._troubled[key] = troubled
 
-    def _release(self, key: _RouteKey, way: _Way) -> None:
+    def _release(self, key: RouteKey, context: RouteContext) -> None:
         route = self._routes[key]
         route.users -= 1
         if not route.users:
             del self._routes[key]
             self._troubled.pop(key, None)
-            for place in _places(route.node, way):
+            for place in places_of(route.node, context):
                 self._unuse(place)
 
     # backends
@@ -259,10 +233,11 @@ class Builder:
             target, certificate = (place, None) if isinstance(place, str) else place
             port = self._targets[target]
             tls = backend_tls(port.tls, port.protocol, certificate) if port.tls else None
+            budget, session = _traffic(port)
             backend = self._backends[place] = Backend(
                 namespace=port.namespace, name=port.name, port=port.port, protocol=port.protocol, tls=tls,
-                **_said(port))
-            self._stale[place if tls is None else backend.key] = place
+                retry_budget=budget, session=session)
+            self._stale[target if tls is None else backend.key] = place
             if tls is not None:
                 self._certified.setdefault(target, set()).add(place)
 
@@ -273,7 +248,8 @@ class Builder:
                 continue
             for place in self._certified.get(key, (key,)):
                 if place in self._backends:
-                    self._backends[place] = replace(self._backends[place], **_said(now))
+                    budget, session = _traffic(now)
+                    self._backends[place] = replace(self._backends[place], retry_budget=budget, session=session)
 
     def _unuse(self, place: Place) -> None:
         self._uses[place] -= 1
@@ -282,7 +258,7 @@ class Builder:
             del self._uses[place]
             self._stale[backend.key] = place
             if backend.tls is not None:
-                target = _target(place)
+                target = target_of(place)
                 self._certified[target].discard(place)
                 for other in self._certified[target]:  # Secrets that hold the same certificate make the same backend
                     if self._backends[other].key == backend.key:
@@ -304,8 +280,8 @@ class Builder:
             old, made, backend = find(endpoints, key, _key), None, self._backends.get(place)
             left.append((find(backends, key, _key), old))
             if backend is not None:
-                now = self._targets[_target(place)]
-                made = _kept(old, Endpoints(key=key, source=now.source, addresses=now.addresses, names=now.names,
+                now = self._targets[target_of(place)]
+                made = kept(old, Endpoints(key=key, source=now.source, addresses=now.addresses, names=now.names,
                                             hosts=now.hosts, host_port=now.host_port, policy=now.policy))
             new.append((backend, made))
         return (changed(backends, _present(left, 0), _present(new, 0), _key),
@@ -315,9 +291,9 @@ class Builder:
 
     def _bound(self) -> tuple[Bind, ...]:
         groups: dict[_Spot, list[ListenerNode]] = {}
-        for table in self._tables.values():
-            for address in table.node.addresses:
-                groups.setdefault(_spot(table.node, address), []).append(table.node)
+        for planned in self._planned.values():
+            for address in planned.node.addresses:
+                groups.setdefault(_spot(planned.node, address), []).append(planned.node)
         last = {_Spot(bind.address, bind.port, bind.transport == "udp", bind.gateway, bind.target_port): bind
                 for bind in self._plan.binds}
         return tuple(self._bind(spot, groups[spot], last.get(spot)) for spot in sorted(groups))
@@ -326,7 +302,7 @@ class Builder:
         nodes = sorted(nodes, key=lambda node: (precedence.host_key(node.hostname), node.id))
         bind = Bind(address=spot.address, port=spot.port, transport=TRANSPORTS[nodes[0].protocol],
                     gateway=spot.gateway, target_port=spot.target_port, proxy_protocol=any(node.proxy_protocol for node in nodes),
-                    listeners=tuple(self._tables[node.id].listener for node in nodes))
+                    listeners=tuple(self._planned[node.id].listener for node in nodes))
         if last and (last.transport, last.proxy_protocol) == (bind.transport, bind.proxy_protocol) and (
                 same(last.listeners, bind.listeners)):
             return last
@@ -344,131 +320,23 @@ class Builder:
 # ---- Listeners
 
 
-def _mode(node: ListenerNode) -> str:
-    return node.tls.mode.lower() if node.protocol == "TLS" else node.protocol.lower()
+_MODES: dict[str, Mode] = {"HTTP": "http", "HTTPS": "https", "TCP": "tcp", "UDP": "udp"}
+
+
+def _mode(node: ListenerNode) -> Mode:
+    if node.protocol == "TLS":
+        return "passthrough" if node.tls and node.tls.mode == "Passthrough" else "terminate"
+    return _MODES[node.protocol]
 
 
 def _oldest(attachments: Sequence[Attachment]) -> tuple[Attachment, ...]:
     return (min(attachments, key=lambda each: each.route.age),) if attachments else ()
 
 
-# ---- Routes
-
-
-def _route_key(node: RouteNode, way: _Way) -> _RouteKey:
-    """What a planned route is known by. `way` is what matters to it."""
-    if way.shared:
-        return node.key, way
-    for rule in node.rules:
-        for each in rule.targets():
-            if each.passed or over_tls(each.target):
-                return node.key, way
-    return node.key
-
-
-def _places(node: RouteNode, way: _Way) -> set[Place]:
-    """Where a planned route leads."""
-    places = {way.place(each) for rule in node.rules if not rule.dropped for each in rule.targets()}
-    places.discard("")
-    return places
-
-
-def _target(place: Place) -> str:
-    return place if isinstance(place, str) else place[0]
-
-
-def _said(target: Target) -> dict[str, RetryBudget | SessionPersistence | None]:
-    """What a policy says of requests to a target, as the fields of its Backend."""
-    traffic = target.traffic
-    return {"retry_budget": plan_budget(traffic.retry if traffic else None),
-            "session": plan_session(traffic.session if traffic else None)}
-
-
-def _entries(node: RouteNode, way: _Way, backends: Mapping[Place, Backend],
-             before: tuple[Entry, ...], shares: _Shares) -> tuple[Entry, ...]:
-    """Return the entries of a route; those that say what they said `before` are the same objects."""
-    last_rules = {entry.rule.index: entry.rule for entry in before}
-    last_entries = {(entry.rule.index, entry.match.index, entry.match.method): entry for entry in before}
-    entries = []
-    for rule_node in node.rules:
-        if rule_node.dropped:
-            continue
-        rule = _kept(last_rules.get(rule_node.index), _rule(node, rule_node, way, backends, shares))
-        matches = plan_matches(rule_node.rule)
-        if crosses(rule):
-            matches += preflights(matches)
-        if way.shared and node.kind == "GRPCRoute":
-            matches += calls(matches)
-        if not before:
-            entries += [Entry(match=match, rule=rule) for match in matches]
-            continue
-        for match in matches:
-            last = last_entries.get((rule.index, match.index, match.method))
-            unchanged = last and last.rule is rule and _says(last.match) == _says(match)
-            entries.append(last if unchanged else Entry(match=match, rule=rule))
-    return tuple(entries)
-
-
-def _rule(node: RouteNode, rule: RuleNode, way: _Way, backends: Mapping[Place, Backend], shares: _Shares) -> Rule:
-    metadata, source, written = node.resource.metadata, node.resource.source, rule.rule
-    filtered = node.kind in ("HTTPRoute", "GRPCRoute")
-    filters = () if not filtered or not written.filters else (
-        _filters(written.filters, rule.refused, _filter_targets(rule, way, backends)))
-    key = id(rule.backends), id(written.backend_refs)
-    weighted = shares.get(key)
-    if weighted is None:
-        if len(shares) >= SHARED:
-            shares.clear()
-        weighted = shares[key] = interned(*[
-            _weighted(each, written.backend_refs[each.index].filters if filtered else (),
-                      backends.get(way.place(each)), _filter_targets(each, way, backends)) for each in rule.backends])
-    return Rule(kind=node.key.kind, namespace=metadata.namespace, route=metadata.name, index=rule.index,
-                name=written.name or "", filters=filters,
-                timeouts=plan_timeouts(getattr(written, "timeouts", None)), retry=plan_retry(getattr(written, "retry", None)),
-                session=plan_session(getattr(written, "session_persistence", None)),
-                source=source, backends=weighted, created=precedence.instant(metadata.creation_timestamp))
-
-
-def _front_rule(node: ListenerNode, way: _Way, backends: Mapping[Place, Backend]) -> Rule:
-    front, owner = node.front, node.owner
-    return Rule(kind=owner.kind, namespace=owner.namespace, route=owner.name, index=0, name=node.name,
-                filters=_filters(front.filters, front.refused, _filter_targets(front, way, backends)))
-
-
-def _filter_targets(node: RuleNode | BackendNode | FrontNode, way: _Way, backends: Mapping) -> dict[int, Backend | FilterTarget]:
-    """Return the backends (or filters in Python) that filters of a rule or backendRef lead to, by the place of the filter."""
-    return {each.index: each if each.extension else backends[way.place(each)] for each in node.filter_targets
-            if each.extension or each.target} if node.filter_targets else {}
-
-
-def _weighted(node: BackendNode, written: tuple, backend: Backend | None,
-              filter_targets: Mapping[int, Backend | FilterTarget]) -> WeightedBackend:
-    filters = _filters(written, node.refused, filter_targets)
-    if backend is None:
-        return WeightedBackend(weight=node.weight, status=node.status or 500, filters=filters)
-    if not filters:
-        return _plain(node.weight, backend)
-    return WeightedBackend(weight=node.weight, backend=backend, filters=filters)
-
-
-@lru_cache(SHARED)
-def _plain(weight: int, backend: Backend) -> WeightedBackend:
-    return WeightedBackend(weight=weight, backend=backend)
-
-
-def _filters(written: tuple[HTTPRouteFilter | GRPCRouteFilter, ...], refused: tuple[Refused, ...],
-             filter_targets: Mapping[int, Backend | FilterTarget]) -> tuple[Filter, ...]:
-    if not filter_targets and not refused:
-        return _plain_filters(written)
-    filters = plan_filters(written, filter_targets)
-    answers = {each.index: AnswerFilter(status=each.status, reason=f"{each.message or each.type} ({each.reason})")
-               for each in refused}
-    return tuple(one for i, each in enumerate(filters) if (one := answers.get(i, each)) is not None)
-
-
-@lru_cache(SHARED)
-def _plain_filters(written: tuple[HTTPRouteFilter | GRPCRouteFilter, ...]) -> tuple[Filter, ...]:
-    return tuple([each for each in plan_filters(written, {}) if each is not None])
+def _traffic(target: Target) -> tuple[RetryBudget | None, SessionPersistence | None]:
+    """Return what a policy says of requests to a target: how many may be retries, and its sessions."""
+    said = target.traffic
+    return plan_budget(said.retry if said else None), plan_session(said.session if said else None)
 
 
 def _present(pairs: list[tuple], which: int) -> list:
@@ -488,11 +356,3 @@ def _face(node: ListenerNode) -> tuple:
 def same(a: tuple, b: tuple) -> bool:
     """Say whether two tuples have the same objects in the same order."""
     return len(a) == len(b) and all(map(is_, a, b))
-
-
-def _kept(last, now):
-    """Return `last` if it says what `now` says."""
-    return last if last is not None and _says(last) == _says(now) else now
-
-
-_says = msgpack.encode

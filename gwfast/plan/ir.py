@@ -32,6 +32,8 @@ from gwfast.graph.model import TargetPolicy
 from gwfast.identity import digest, identity
 
 NOWHERE = Source("", 0)
+Mode = Literal["http", "https", "terminate", "passthrough", "tcp", "udp"]  # of a listener
+Transport = Literal["http", "tls", "tcp", "udp"]  # of a bind
 
 
 class _Node(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
@@ -352,7 +354,7 @@ class Listener(_Node, frozen=True):
 
     id: str
     hostname: str = ""
-    mode: Literal["http", "https", "terminate", "passthrough", "tcp", "udp"] = "http"
+    mode: Mode = "http"
     tls: ServerTLS | None = None
     front: Rule | None = None
     hosts: Sequence[Host] = ()
@@ -366,7 +368,7 @@ class Bind(_Node, frozen=True):
 
     address: str
     port: int
-    transport: Literal["http", "tls", "tcp", "udp"] = "http"
+    transport: Transport = "http"
     proxy_protocol: bool = False
     gateway: str = ""
     target_port: int = 0
