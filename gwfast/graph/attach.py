@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from gwfast.collector import without_collector
 from gwfast.config.model import EndpointSlice, Key, Resource
@@ -30,7 +30,6 @@ from gwfast.graph.backends import Backends
 from gwfast.graph.certificates import Credentials
 from gwfast.graph.fronts import Fronts
 from gwfast.graph.gateways import Survey, is_infrastructure, survey, why_idle
-from gwfast.graph.hostnames import Hostnames
 from gwfast.graph.model import (
     FILTER_KIND,
     POLICY_KINDS,
@@ -45,7 +44,6 @@ from gwfast.graph.model import (
     GraphOptions,
     ListenerNode,
     ListenerSetNode,
-    Node,
     Note,
     PolicyNode,
     Route,
@@ -54,11 +52,13 @@ from gwfast.graph.model import (
 from gwfast.graph.named import service_refs
 from gwfast.graph.policies import judge_policies, policy_of, protection, traffic
 from gwfast.graph.refs import POLICIES, Change, Resources, policy_services, slice_services
-from gwfast.graph.routes import Judge, Parents, parent_key
+from gwfast.graph.parents import Parents, parent_key
+from gwfast.graph.reuse import reuse_all, reuse_route
+from gwfast.graph.routes import Judge
+from gwfast.graph.shared_hosts import losers, share_host
 from gwfast.graph.telemetry import judge_telemetry
 from gwfast.graph.xbackends import backend_tls, judge_backends, named_secrets
 from gwfast.sharing import Shards, changed, find, interned
-
 
 _NONE: frozenset[Key] = frozenset()
 _route_key = attrgetter("route.key")
@@ -163,10 +163,10 @@ class Attacher:
             served = {key for key, node in self._survey.gateways.items() if node.accepted or node.kept}
             found = survey(self._resources, self._options, self._credentials, self._fronts.judge, served)
             self._fronts.end()
-        found.listeners = _reuse_all(self._survey.listeners, found.listeners)
-        found.gateways = _reuse_all(self._survey.gateways, found.gateways)
-        found.listener_sets = _reuse_all(self._survey.listener_sets, found.listener_sets)
-        found.classes = _reuse_all(self._survey.classes, found.classes)
+        found.listeners = reuse_all(self._survey.listeners, found.listeners)
+        found.gateways = reuse_all(self._survey.gateways, found.gateways)
+        found.listener_sets = reuse_all(self._survey.listener_sets, found.listener_sets)
+        found.classes = reuse_all(self._survey.classes, found.classes)
         parents = self._judge.parents = Parents(found, self._resources, self._options)
         faces = _faces(found, self._resources, parents.barred)
         owners = {key for key in faces.keys() | self._faces.keys() if faces.get(key) != self._faces.get(key)}
@@ -186,39 +186,14 @@ class Attacher:
 
     def _refer_again(self, changes: Mapping[Key, Change]) -> Iterable[Key]:
         """Refresh endpoints; return the routes whose references may have changed."""
-        services, namespaces = set(), set()
+        services: set[Key] = set()
+        namespaces: set[str] = set()
         for key, change in changes.items():
-            if key.kind == "Service":
-                services.add(key)
-                self._backends.refresh(key)
-                self._backends.refresh_selectors(key.namespace)
-            elif key.kind == "XBackend":
-                services.add(key)
-                self._backends.refresh(key)
-            elif key.kind == "Secret":
-                services.update(self._x_backends_with(key))
-            elif key.kind == "EndpointSlice":
-                self._backends.refresh_selectors(key.namespace)
-                for service in {service for one in change if isinstance(one, EndpointSlice) for service in slice_services(one)}:
-                    self._backends.refresh(service)
-            elif key.kind in POLICY_KINDS:
-                self._policies_stale = True
-                named = {service for one in change if isinstance(one, POLICIES) for service in policy_services(one)}
-                if key.kind != "BackendPolicy":  # routes do not know of it
-                    services |= named
-                for service in named if key.kind != "BackendTLSPolicy" else ():
-                    self._backends.refresh(service)
-            elif key.kind in ("ConfigMap", "ClusterTrustBundle", "CertificateFile"):
-                services.update(service for one in self._resources.trusting(key) for service in policy_services(one))
-                services.update(self._resources.coded(key))
-                services.update(self._x_backends_with(key))
-            elif key.kind == FILTER_KIND:
-                services.add(key)
-            elif key.kind == TELEMETRY_KIND:
-                self._policies_stale = True
-            elif key.kind == "ReferenceGrant":
+            if key.kind in ROUTE_KINDS:
+                continue
+            services |= self._reached(key, change)
+            if key.kind == "ReferenceGrant":
                 namespaces.add(key.namespace)
-                services.update(self._x_backends_into(key.namespace))
         self._policies_stale |= bool(services) or bool(namespaces and self._resources.of(TELEMETRY_KIND))
         routes = {route for service in services for route in self._users.get(service, ())}
         if namespaces:
@@ -226,6 +201,39 @@ class Attacher:
                 if service.namespace in namespaces:
                     routes.update(route for route in users if route.namespace != service.namespace)
         return sorted(routes)
+
+    def _reached(self, key: Key, change: Change) -> set[Key]:
+        """Refresh the endpoints that a change reaches; return the Services, XBackends and filters that are others to routes."""
+        if key.kind in ("Service", "XBackend"):
+            self._backends.refresh(key)
+            if key.kind == "Service":
+                self._backends.refresh_selectors(key.namespace)
+            return {key}
+        if key.kind == "EndpointSlice":
+            self._backends.refresh_selectors(key.namespace)
+            for service in {service for one in change if isinstance(one, EndpointSlice) for service in slice_services(one)}:
+                self._backends.refresh(service)
+        elif key.kind in POLICY_KINDS:
+            return self._targeted(key.kind, change)
+        elif key.kind in ("Secret", "ConfigMap", "ClusterTrustBundle", "CertificateFile"):
+            return {service for one in self._resources.trusting(key) for service in policy_services(one)}.union(
+                self._resources.coded(key), self._x_backends_with(key))
+        elif key.kind == FILTER_KIND:
+            return {key}
+        elif key.kind == TELEMETRY_KIND:
+            self._policies_stale = True
+        elif key.kind == "ReferenceGrant":
+            return set(self._x_backends_into(key.namespace))
+        return set()
+
+    def _targeted(self, kind: str, change: Change) -> set[Key]:
+        """Refresh the targets of a policy that changed; return those that are others to routes."""
+        self._policies_stale = True
+        named = {service for one in change if isinstance(one, POLICIES) for service in policy_services(one)}
+        if kind != "BackendTLSPolicy":
+            for service in named:
+                self._backends.refresh(service)
+        return named if kind != "BackendPolicy" else set()  # routes do not know of a BackendPolicy
 
     def _x_backends_with(self, key: Key) -> list[Key]:
         """Return the XBackends that have a certificate or authorities from a Secret or ConfigMap."""
@@ -238,10 +246,10 @@ class Attacher:
 
     def _register(self, key: Key, change: Change) -> None:
         """Take note of what a route names, and forget what it does not name any more."""
-        before, now = change
+        before = change[0] if isinstance(change[0], ROUTES) else None
+        now = change[1] if isinstance(change[1], ROUTES) else None
         for found, refs in ((self._users, service_refs), (self._children, _parents)):
-            old = refs(before) if isinstance(before, ROUTES) else _NONE
-            new = refs(now) if isinstance(now, ROUTES) else _NONE
+            old, new = refs(before) if before else _NONE, refs(now) if now else _NONE
             for one in old - new if old else ():
                 found[one].pop(key, None)
                 if not found[one]:
@@ -259,7 +267,7 @@ class Attacher:
             self._remove(key, before)
             return
         node, places, notes, as_written = self._judge.judge(key, resource)
-        node = _reuse_route(before, node)
+        node = reuse_route(before, node)
         if notes:
             self._notes[key] = notes
         else:
@@ -333,13 +341,13 @@ class Attacher:
         Up to 1.6 the API let one kind have a hostname of a listener (grpcroute_types.go:126-137); what followed lets both."""
         reshaped, self._reshaped = self._reshaped, set()
         if not self._options.one_kind_a_host:
-            shared = {identity for identity in reshaped if _share(self._attachments.get(identity, ()))}
+            shared = {identity for identity in reshaped if share_host(self._attachments.get(identity, ()))}
             self._shared = self._shared - reshaped | shared
             return ()
         found: set[Key] = set()
         for identity in reshaped:
             before = self._lost.get(identity, frozenset())
-            now = _losers(self._attachments.get(identity, ()))
+            now = losers(self._attachments.get(identity, ()))
             if now == before:
                 continue
             found |= now ^ before
@@ -380,7 +388,7 @@ class Attacher:
         if self._resources.of(TELEMETRY_KIND):
             nodes = judge_telemetry(self._resources, self._survey.gateways, self._backends.resolve)
             found |= {node.key: node for node in nodes}
-        return _reuse_all(self._policies, found)
+        return reuse_all(self._policies, found)
 
     def barred(self, gateway: Key) -> str:
         """Return why routes of a Gateway may not run filters in Python; '' if they may."""
@@ -405,42 +413,7 @@ class Attacher:
         )
 
 
-# ---- What stays the same
-
-
-def _same(a, b) -> bool:
-    """Return whether two nodes, or tuples of them, say the same; resources are the same only if they are one."""
-    if a is b:
-        return True
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, Node):
-        a, b = astuple(a), astuple(b)
-    elif not (isinstance(a, tuple) and a and isinstance(a[0], Node)):
-        return a == b
-    return len(a) == len(b) and all(map(_same, a, b))
-
-
-def _reuse_all(old: dict, new: dict) -> dict:
-    return {key: before if _same(before := old.get(key), node) else node for key, node in new.items()}
-
-
-def _reuse_route(before: RouteNode | None, node: RouteNode) -> RouteNode:
-    """Keep the route, or those of its rules and parents, that came out as they were."""
-    if before is None:
-        return node
-    parents = _reuse_each(before.parents, node.parents)
-    rules = _reuse_each(before.rules, node.rules)
-    if before.resource is node.resource and parents is before.parents and rules is before.rules:
-        return before
-    return replace(node, parents=parents, rules=rules)
-
-
-def _reuse_each(before: tuple, now: tuple) -> tuple:
-    if _same(before, now):
-        return before
-    paired = zip(before, now, strict=False)
-    return tuple(old if _same(old, new) else new for old, new in paired) + now[len(before):]
+# ---- What is seen of everything but routes
 
 
 def _faulty(found: Survey) -> Iterable[tuple]:
@@ -468,36 +441,3 @@ def _faces(found: Survey, resources: Resources, barred: Callable[[Key], str]) ->
 
 def _parents(route: Route) -> set[Key]:
     return {parent for ref in route.spec.parent_refs if (parent := parent_key(ref, route))}
-
-
-def _both_kinds(attachments: Sequence[Attachment]) -> bool:
-    """Whether there are GRPCRoutes, which are first in the order of keys, and HTTPRoutes: no listener takes further kinds too."""
-    return bool(attachments) and (attachments[0].route.kind, attachments[-1].route.kind) == ("GRPCRoute", "HTTPRoute")
-
-
-def _share(attachments: Sequence[Attachment]) -> bool:
-    """Whether an HTTPRoute and a GRPCRoute have a host in common."""
-    if not _both_kinds(attachments):
-        return False
-    hosts = Hostnames()
-    for one in attachments:
-        if one.route.kind == "GRPCRoute":
-            hosts.update(one.hostnames)
-        elif any(map(hosts.meets, one.hostnames)):
-            return True
-    return False
-
-
-def _losers(attachments: Sequence[Attachment]) -> frozenset[Key]:
-    """Return the routes that an older route of the other kind leaves no place for on a listener."""
-    if not _both_kinds(attachments):
-        return frozenset()
-    hosts = {"HTTPRoute": Hostnames(), "GRPCRoute": Hostnames()}
-    lost = set()
-    for one in sorted(attachments, key=lambda one: (one.route.age, one.route.kind)):
-        other = hosts["GRPCRoute" if one.route.kind == "HTTPRoute" else "HTTPRoute"]
-        if any(other.meets(hostname) for hostname in one.hostnames):
-            lost.add(one.route.key)
-        else:
-            hosts[one.route.kind].update(one.hostnames)
-    return frozenset(lost)

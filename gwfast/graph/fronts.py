@@ -19,7 +19,7 @@ from gwfast.graph.backends import Backends, backend_key
 from gwfast.graph.listeners import Fault
 from gwfast.graph.model import FrontNode, GraphOptions, FilterTarget, Refused
 from gwfast.graph.refs import Resources
-from gwfast.graph.routes import body_fault
+from gwfast.graph.rules import body_fault
 
 
 class Fronts:
@@ -63,7 +63,7 @@ class Fronts:
         filter_targets, refused, invalid, unresolved = [], [], None, None
         for index, one in enumerate(requests):
             at = f"{field}.filters.requests[{index}]"
-            if words := body_fault(one):
+            if words := body_fault(one.external_auth):
                 invalid = invalid or Fault("InvalidListenerFilter", f"filters.requests[{index}]: {words}", at)
                 continue
             found = self._lead(gateway, owner, one, index)

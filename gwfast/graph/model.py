@@ -267,11 +267,11 @@ class RuleNode(Node, frozen=True):
 
     def targets(self) -> Iterable[BackendNode | FilterTarget]:
         """Return everything that it leads to: its backends, and where filters lead."""
-        led = self.filter_targets
+        filters = self.filter_targets
         for each in self.backends:
             if each.filter_targets:
-                led += each.filter_targets
-        return self.backends + led if led else self.backends
+                filters += each.filter_targets
+        return self.backends + filters if filters else self.backends
 
 
 class ParentNode(Node, frozen=True):
