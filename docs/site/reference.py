@@ -106,7 +106,8 @@ def own_kinds() -> str:
                          f"{described(schema.get('description'), kind)}\n\n"
                          + table(("field", "type", "meaning"), rows) + _rules(schema["properties"]["spec"], "spec"))
             for name, inner in schema["properties"].items():
-                list(_crd_fields(kind, inner, name, False))  # all of them have to be described
+                if name != "metadata":  # which an API server lets nobody describe
+                    list(_crd_fields(kind, inner, name, False))  # all of them have to be described
     return page("Kinds of gwfast.dev", *parts)
 
 

@@ -94,3 +94,13 @@ def test_struct_says_what_the_crd_says(file):
     assert list(differences(version["schema"]["openAPIV3Schema"]["properties"]["spec"], spec, "spec")) == []
     assert (crd["spec"]["group"], version["name"]) == (kind.group, kind.version)
     assert crd["metadata"]["name"] == f"{names['plural']}.{kind.group}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_metadata_is_an_object_and_nothing_else(file):
+    """An API server refuses a definition that says more of it than how its name looks, a description too."""
+    definition = yaml.safe_load(file.read_text())
+    for version in definition["spec"]["versions"]:
+        found = version["schema"]["openAPIV3Schema"]["properties"].get("metadata", {"type": "object"})
+        assert found.keys() <= {"type", "properties"} and found["type"] == "object"
+        assert found.get("properties", {}).keys() <= {"name", "generateName"}
