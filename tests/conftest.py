@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-import upstream
+from support import upstream
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("gwfast", deadline=None, max_examples=int(os.environ.get("GWFAST_EXAMPLES", "100")),

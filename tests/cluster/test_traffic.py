@@ -14,7 +14,7 @@ import yaml
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from pki import pair
+from support.pki import pair
 
 from cluster import FROZEN, Cluster, Failed
 from node.network import NODE_IP

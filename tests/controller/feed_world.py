@@ -1,5 +1,5 @@
 """A small cluster for the tests of feeds: Gateways of two tenants, what they need, and what is none of their business."""
-import pki
+from support import pki
 from hypothesis import strategies as st
 
 from gwfast.config import model as m

@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 import feed_world
 from controller_cases import SITE, OPTIONS as GRAPH, resources
-from failing import Bug, failing, steps
+from support.failing import Bug, failing, steps
 from feed_world import FLEETS, start
 
 from gwfast import limits

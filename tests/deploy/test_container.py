@@ -16,7 +16,7 @@ from gwfast.cli import main
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests/proxy"))
-from proxy_network import listening, own_network  # noqa: E402
+from support.network import listening, own_network  # noqa: E402
 
 COMPOSE = ROOT / "deploy/compose"
 STAGE = re.split(r"(?m)^FROM ", (ROOT / "Dockerfile").read_text().replace("\\\n", " "))[-1]

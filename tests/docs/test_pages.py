@@ -9,8 +9,8 @@ import pytest
 import yaml
 from not_run import NOT_RUN
 from pages import Shown, Typed, Written, is_printed, steps
-from proxy_network import listening, own_network
-from proxy_terminals import PATIENCE, RUNNING, Terminals, programs
+from support.network import listening, own_network
+from support.terminals import PATIENCE, RUNNING, Terminals, programs
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(file for file in [*(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md",

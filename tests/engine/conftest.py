@@ -2,8 +2,8 @@
 import functools
 
 import pytest
-from http2_backend import Http2Backend
-from scripted import Backend, Running, one_rule
+from support.http2_backend import Http2Backend
+from support.scripted import Backend, Running, one_rule
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from http2_client import Http2
-from scripted import head, one_rule, readable
+from support.http2_client import Http2
+from support.scripted import head, one_rule, readable
 from test_exchange import FORWARDED, asked, expect, refused
 
 from gwfast import limits

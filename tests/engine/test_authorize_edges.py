@@ -1,7 +1,7 @@
 """ExternalAuth where HTTP has corners: 100-continue, HEAD, HTTP/2 bodies and trailers, odd statuses, heads that are too large, CORS."""
 import pytest
-from http2_client import Http2
-from scripted import head
+from support.http2_client import Http2
+from support.scripted import head
 from test_authorize import ASKED, AUTHORIZER, BODY, FAILED, FIELDS, GET, OK, SENT, YES, begin  # noqa: F401
 from test_exchange import FORWARDED, asked, expect
 

@@ -3,10 +3,10 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from http2_backend import Http2Backend
-from http2_client import Http2
-from protobuf import frame, message, path, read
-from scripted import head, one_rule
+from support.http2_backend import Http2Backend
+from support.http2_client import Http2
+from support.protobuf import frame, message, path, read
+from support.scripted import head, one_rule
 from test_exchange import FORWARDED, expect, refused
 
 from gwfast import limits

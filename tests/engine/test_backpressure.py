@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from scripted import head, rest
+from support.scripted import head, rest
 
 SIZE = 6 << 20
 BODY = b"".join(b"%015d\n" % n for n in range(SIZE // 16))

@@ -3,7 +3,7 @@ import os
 import socket
 
 import pytest
-from scripted import head, rest
+from support.scripted import head, rest
 from test_backpressure import BODY, SIZE, narrow, sender, take
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from msgspec import structs
-from scripted import Backend, head, one_rule
+from support.scripted import Backend, head, one_rule
 from test_authorize import FAILED, OK, YES
 from test_exchange import asked, expect
 

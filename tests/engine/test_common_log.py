@@ -1,7 +1,7 @@
 """The access log in the combined form of the common log format, line by line."""
 import re
 
-from scripted import head, rest
+from support.scripted import head, rest
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

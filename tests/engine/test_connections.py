@@ -11,7 +11,7 @@ import threading
 import tty
 
 import pytest
-from scripted import head, one_rule, rest
+from support.scripted import head, one_rule, rest
 
 from gwfast.plan import ir
 

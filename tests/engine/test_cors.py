@@ -2,8 +2,8 @@
 from typing import NamedTuple
 
 import pytest
-from http2_client import Http2
-from scripted import head, one_rule
+from support.http2_client import Http2
+from support.scripted import head, one_rule
 
 from gwfast.plan import ir
 

@@ -4,7 +4,7 @@ import struct
 import threading
 
 import pytest
-from scripted import head, rest
+from support.scripted import head, rest
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from http2_backend import Http2Backend
-from http2_client import Http2
+from support.http2_backend import Http2Backend
+from support.http2_client import Http2
 from msgspec import structs
-from scripted import Backend, head, one_rule, readable, rest
+from support.scripted import Backend, head, one_rule, readable, rest
 from test_http2_upstream_ends import arrived
 
 from gwfast import limits

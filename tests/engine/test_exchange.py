@@ -4,7 +4,7 @@ import socket
 from typing import NamedTuple
 
 import pytest
-from scripted import one_rule, readable, rest
+from support.scripted import one_rule, readable, rest
 
 from gwfast import limits
 from gwfast.http1.chunked import chunks_of

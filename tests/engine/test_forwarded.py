@@ -4,8 +4,8 @@ import json
 import os
 
 import pytest
-from http2_client import Http2
-from scripted import head, readable
+from support.http2_client import Http2
+from support.scripted import head, readable
 
 from gwfast import limits
 from gwfast.plan import ir

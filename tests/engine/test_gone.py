@@ -7,8 +7,8 @@ import threading
 
 import h2.events
 import pytest
-from http2_client import Http2
-from scripted import head, one_rule, readable, rest
+from support.http2_client import Http2
+from support.scripted import head, one_rule, readable, rest
 
 from gwfast.plan import ir
 

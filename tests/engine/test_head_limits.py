@@ -7,9 +7,9 @@ import threading
 import h2.settings
 import hpack
 import pytest
-from http2_backend import Http2Backend
-from http2_client import Ended, Frames, Http2
-from scripted import head, one_rule
+from support.http2_backend import Http2Backend
+from support.http2_client import Ended, Frames, Http2
+from support.scripted import head, one_rule
 
 from gwfast import limits
 

@@ -2,8 +2,8 @@
 import h2.events
 import h2.settings
 import pytest
-from http2_client import Http2, raw_frame
-from scripted import head
+from support.http2_client import Http2, raw_frame
+from support.scripted import head
 
 PRIORITY, RST_STREAM = 2, 3
 PROTOCOL_ERROR, INTERNAL_ERROR, FRAME_SIZE_ERROR, CANCEL = 1, 2, 6, 8

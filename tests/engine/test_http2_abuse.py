@@ -7,8 +7,8 @@ from pathlib import Path
 
 import hpack
 import pytest
-from http2_client import raw_frame
-from scripted import head
+from support.http2_client import raw_frame
+from support.scripted import head
 
 from gwfast import limits
 

@@ -3,8 +3,8 @@ backend, and those that are served reach it as exactly one request."""
 import h11
 import hpack
 import pytest
-from http2_client import Http2, raw_frame
-from scripted import head
+from support.http2_client import Http2, raw_frame
+from support.scripted import head
 
 PROTOCOL_ERROR = 1
 BASE = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/")]

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from http2_client import (
+from support.http2_client import (
     DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM, UNKNOWN, WINDOW_UPDATE, Ended, Frames, goodbye, raw_frame)
 
 from gwfast import limits

@@ -8,8 +8,8 @@ import threading
 import h2.events
 import pytest
 from h2.settings import SettingCodes
-from http2_client import Http2
-from scripted import head, one_rule, rest
+from support.http2_client import Http2
+from support.scripted import head, one_rule, rest
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
 BODY = b"".join(b"%015d\n" % n for n in range(1 << 16))

@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from http2_backend import Http2Backend
-from scripted import head, one_rule
+from support.http2_backend import Http2Backend
+from support.scripted import head, one_rule
 from test_http2_upstream import BODY, GET, echo, exchange, post
 
 from gwfast.plan import ir

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 from msgspec import structs
-from scripted import head, one_rule, readable
+from support.scripted import head, one_rule, readable
 
 from gwfast.engine import counters
 from gwfast.graph.model import Active, TargetPolicy

@@ -9,8 +9,8 @@ import threading
 
 import h2.events
 import pytest
-from http2_client import Http2
-from scripted import Running, head, one_rule, rest
+from support.http2_client import Http2
+from support.scripted import Running, head, one_rule, rest
 
 from gwfast.plan import ir
 

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from http2_backend import Http2Backend
-from scripted import Backend, head, one_rule
+from support.http2_backend import Http2Backend
+from support.scripted import Backend, head, one_rule
 from test_exchange import FORWARDED, asked, expect
 
 from gwfast import limits

@@ -1,8 +1,8 @@
 """WebSockets of clients of HTTP/2 (RFC 8441) to backends that make no tunnel: a 2xx of theirs must not open one."""
 
 import pytest
-from http2_client import Http2
-from scripted import head, one_rule, rest
+from support.http2_client import Http2
+from support.scripted import head, one_rule, rest
 
 from gwfast.plan import ir
 

@@ -1,7 +1,7 @@
 """Fields that a message has once: what filters set or add is never beside what the gateway or the backend says."""
 import pytest
-from http2_client import Http2
-from scripted import head, one_rule
+from support.http2_client import Http2
+from support.scripted import head, one_rule
 
 from gwfast.config.model import HTTPHeader, HTTPHeaderFilter, HTTPRouteFilter
 from gwfast.grammar import FRAMING, SINGLE

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from msgspec import structs
-from scripted import Backend, head, one_rule, readable, rest
+from support.scripted import Backend, head, one_rule, readable, rest
 
 from gwfast.plan import ir
 

@@ -11,7 +11,7 @@ import threading
 
 import h11
 import pytest
-from scripted import one_rule
+from support.scripted import one_rule
 
 SEEDS = min(int(os.environ.get("GWFAST_SEEDS", "10")), 1000)
 CLIENTS = 12

@@ -11,7 +11,7 @@ import threading
 import h2.events
 import h2.settings
 import pytest
-from http2_client import Http2
+from support.http2_client import Http2
 from test_random_traffic import serve
 
 SEEDS = int(os.environ.get("GWFAST_SEEDS", "25"))

@@ -9,9 +9,9 @@ import os
 import random
 
 import pytest
-from http2_backend import Http2Backend
+from support.http2_backend import Http2Backend
 from h2.settings import SettingCodes
-from scripted import one_rule
+from support.scripted import one_rule
 from test_random_faults import SHORT, ask, content, quietly, under_changes
 
 SEEDS = min(int(os.environ.get("GWFAST_SEEDS", "8")), 1000)

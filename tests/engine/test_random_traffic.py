@@ -8,7 +8,7 @@ import threading
 
 import h11
 import pytest
-from scripted import Backend
+from support.scripted import Backend
 
 SEEDS = int(os.environ.get("GWFAST_SEEDS", "25"))
 SIZES = (0, 1, 7, 100, 4096, 8193, 33000, 70001, 300000)

@@ -13,11 +13,11 @@ import threading
 import h2.events
 import h2.exceptions
 import pytest
-from http2_backend import Http2Backend
+from support.http2_backend import Http2Backend
 from h2.connection import ConnectionState
 from h2.settings import SettingCodes
-from http2_client import Http2
-from scripted import Backend, one_rule, readable, shadowed
+from support.http2_client import Http2
+from support.scripted import Backend, one_rule, readable, shadowed
 from test_random_faults import SHORT, accept, ask, content, quietly, under_changes
 from test_random_http2_upstream import handler, settings
 

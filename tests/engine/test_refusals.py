@@ -4,8 +4,8 @@ import time
 from datetime import datetime
 
 import pytest
-from http2_client import Http2, raw_frame
-from scripted import head, rest
+from support.http2_client import Http2, raw_frame
+from support.scripted import head, rest
 
 from gwfast.http import fault
 

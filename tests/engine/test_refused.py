@@ -2,9 +2,9 @@
 import threading
 
 import pytest
-from http2_backend import Http2Backend
-from http2_client import Http2
-from scripted import head, one_rule
+from support.http2_backend import Http2Backend
+from support.http2_client import Http2
+from support.scripted import head, one_rule
 
 from gwfast import limits
 from gwfast.plan import ir

@@ -7,7 +7,7 @@ import struct
 import threading
 
 import pytest
-from scripted import one_rule, rest
+from support.scripted import one_rule, rest
 
 from gwfast.plan import ir
 

@@ -3,7 +3,7 @@ from threading import Event
 from time import monotonic
 
 import pytest
-from scripted import head
+from support.scripted import head
 from test_pool import served
 
 DEADLINE = 60.0  # for what has to happen, on a machine that is busy with other things

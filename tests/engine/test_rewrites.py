@@ -1,6 +1,6 @@
 """ReplacePrefixMatch changes the prefix and nothing else: what is behind it goes on as it was sent, and `explain` says the same."""
 import pytest
-from scripted import head
+from support.scripted import head
 from test_forwarded import ask
 
 from gwfast.plan import ir

@@ -4,7 +4,7 @@ import resource
 import socket
 
 import pytest
-from scripted import Running, head, one_rule, readable, rest
+from support.scripted import Running, head, one_rule, readable, rest
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 NOTHING = b"HTTP/1.1 204 No Content\r\n\r\n"

@@ -5,8 +5,8 @@ import socket
 import time
 
 import pytest
-from http2_client import Http2
-from scripted import head, one_rule, rest
+from support.http2_client import Http2
+from support.scripted import head, one_rule, rest
 
 from gwfast.plan import ir
 

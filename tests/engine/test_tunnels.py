@@ -4,8 +4,8 @@ import struct
 import threading
 
 import pytest
-from http2_client import Http2
-from scripted import head, rest
+from support.http2_client import Http2
+from support.scripted import head, rest
 
 UPGRADE = b"%s / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"

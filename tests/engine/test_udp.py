@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from msgspec import structs
-from scripted import Running
+from support.scripted import Running
 from test_relay import tcp_plan
 
 from gwfast.engine import counters

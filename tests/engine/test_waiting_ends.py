@@ -7,10 +7,10 @@ import socket
 import threading
 
 import pytest
-from http2_backend import Http2Backend
+from support.http2_backend import Http2Backend
 from h2.settings import SettingCodes
-from http2_client import Http2, raw_frame
-from scripted import head, one_rule, readable, shadowed
+from support.http2_client import Http2, raw_frame
+from support.scripted import head, one_rule, readable, shadowed
 
 from gwfast.plan import ir
 

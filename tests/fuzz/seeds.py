@@ -11,7 +11,7 @@ import test_wire_hello
 import test_wire_hpack
 import test_wire_requests
 import test_wire_responses
-from protobuf import frame, message
+from support.protobuf import frame, message
 
 REQUEST, RESPONSE, CHUNKS, TRAILERS = range(4)
 

@@ -1,5 +1,5 @@
 """NAME.in.yaml -> NAME.out.yaml: the problems, every condition, and the plan. The pairs are the project's spec.
-Certificates are written as words in quotes ("CERTIFICATE a.example"), see tests/pki.py.
+Certificates are written as words in quotes ("CERTIFICATE a.example"), see tests/support/pki.py.
 
 `pytest tests/golden --regenerate` writes the outputs anew: each line of the diff is to be held against the API's spec.
 conformance/NAME.out.yaml does the same for the manifests of the API's conformance suite, one plan per Gateway.
@@ -7,9 +7,9 @@ conformance/NAME.out.yaml does the same for the manifests of the API's conforman
 from itertools import chain
 from pathlib import Path
 
-import pki
+from support import pki
 import pytest
-import upstream
+from support import upstream
 import yaml
 
 from gwfast.config.load import load

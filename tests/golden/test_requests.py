@@ -6,9 +6,9 @@ Written from the manifests and the one line that spec 2.3 has on each test, not 
 """
 from functools import cache
 
-import pki
+from support import pki
 import pytest
-import upstream
+from support import upstream
 
 from gwfast.config.load import load
 from gwfast.graph.attach import Attacher

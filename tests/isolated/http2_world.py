@@ -4,7 +4,7 @@ import struct
 import sys
 from pathlib import Path
 
-from scripted import one_rule
+from support.scripted import one_rule
 from world import World
 
 from gwfast.plan import ir
@@ -12,7 +12,7 @@ from gwfast.plan.credentials import Credentials
 from gwfast.serve.certs import Certs
 
 sys.path.append(str(Path(__file__).parents[1]))
-from issuer import Issuer  # noqa: E402
+from support.issuer import Issuer  # noqa: E402
 
 NAME = "a.test"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

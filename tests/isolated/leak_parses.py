@@ -1,6 +1,6 @@
 """Doors of the pure stages, good input and bad, over and over; tables made of images, asked, and dropped."""
 from measure import steady
-from scripted import one_rule
+from support.scripted import one_rule
 
 from gwfast import _match, _pick
 

@@ -2,7 +2,7 @@
 import os
 
 from measure import steady
-from scripted import one_rule
+from support.scripted import one_rule
 from world import LENGTH, World
 
 from gwfast.plan import ir

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-PATHS = (HERE.parents[1], HERE, HERE.parent / "engine")
+PATHS = (HERE.parents[1], HERE, HERE.parent, HERE.parent / "engine")
 
 pytestmark = pytest.mark.skipif(os.environ.get("GWFAST_BUILD") == "asan", reason="the sanitizer's malloc counts nothing")
 

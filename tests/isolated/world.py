@@ -4,7 +4,7 @@ import selectors
 import socket
 import struct
 
-from scripted import Running, one_rule
+from support.scripted import Running, one_rule
 
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEND\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nEND\n\r\n0\r\nX-Sum: 1\r\n\r\n"

@@ -6,7 +6,7 @@ import tempfile
 from contextlib import aclosing
 
 import pytest
-from pki import EXPIRED, pair
+from support.pki import EXPIRED, pair
 from servers import Exchange, run, serving, until
 
 from gwfast import limits

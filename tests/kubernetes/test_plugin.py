@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
-from pki import pair
+from support.pki import pair
 from servers import Exchange, run, serving, until
 from test_api_tls import serial, server_context, whoami
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("unit", ""))
 
-import pki
+from support import pki
 from graph_cases import edited, resources
 
 from gwfast.config.load import load

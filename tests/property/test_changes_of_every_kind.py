@@ -5,7 +5,7 @@ import mmap
 import os
 from datetime import UTC, datetime
 
-import pki
+from support import pki
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

@@ -1,7 +1,7 @@
 """The messages of ext_authz against protobuf as it is written down, encoded and decoded here by hand."""
 from hypothesis import given
 from hypothesis import strategies as st
-from protobuf import frame, message, path, read
+from support.protobuf import frame, message, path, read
 
 from gwfast.extend import check_request, check_response
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from proxy_backend import Backend
-from proxy_gateway import Gateway, free_port, gateway, route, rule, service, write
+from support.backend import Backend
+from support.gateway import Gateway, free_port, gateway, route, rule, service, write
 
 # Subprocesses run the same tree as the tests, also where that is a copy built in another mode, but for a program that is installed.
 if "GWFAST_PROGRAM" not in os.environ:

@@ -7,8 +7,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from proxy_gateway import free_port, gateway, resource, route, rule, service, until
-from proxy_tls import Authority, authority, backend_tls, config_map
+from support.gateway import free_port, gateway, resource, route, rule, service, until
+from support.tls import Authority, authority, backend_tls, config_map
 
 OWN = "gwfast.dev/v1alpha1"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

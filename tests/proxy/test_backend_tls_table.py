@@ -8,10 +8,10 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from proxy_backend import Backend
-from proxy_gateway import Gateway, free_port, gateway, resource, route, rule, write
-from proxy_tls import authority, backend_tls, config_map
-from proxy_wire import Message
+from support.backend import Backend
+from support.gateway import Gateway, free_port, gateway, resource, route, rule, write
+from support.tls import authority, backend_tls, config_map
+from support.wire import Message
 
 RIGHT, WRONG = "backend.example", "other.example"
 

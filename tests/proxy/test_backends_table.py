@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
-from proxy_backend import Backend
-from proxy_gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
-from proxy_wire import Message
+from support.backend import Backend
+from support.gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
+from support.wire import Message
 from test_conformance import holds
 
 from gwfast.config.model import EXPERIMENTAL_GROUP

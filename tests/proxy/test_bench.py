@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from proxy_tls import SANITIZED
+from support.tls import SANITIZED
 
 from bench import kinds, tools
 from bench.cases import CASES

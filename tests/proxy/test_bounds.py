@@ -5,8 +5,8 @@ import threading
 import time
 
 import pytest
-from proxy_backend import wait
-from proxy_gateway import free_port, gateway, route, rule, service, until
+from support.backend import wait
+from support.gateway import free_port, gateway, route, rule, service, until
 
 MOST = (64 if os.environ.get("GWFAST_BUILD") == "asan" else 8) << 20  # the sanitizer keeps what was freed for a while
 GET = b"GET %s HTTP/1.1\r\nHost: any.example\r\n\r\n"

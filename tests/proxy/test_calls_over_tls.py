@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from proxy_backend import Backend
-from proxy_gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
-from proxy_tls import Authority, authority, backend_tls, config_map
+from support.backend import Backend
+from support.gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
+from support.tls import Authority, authority, backend_tls, config_map
 
 from gwfast.echo import tls_context
 from gwfast.observe.h2_server import Http2Server

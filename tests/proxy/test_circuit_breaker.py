@@ -7,9 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from proxy_gateway import free_port, gateway, resource, route, rule, service, until
-from proxy_tls import needs, shell
-from proxy_wire import Closed
+from support.gateway import free_port, gateway, resource, route, rule, service, until
+from support.tls import needs, shell
+from support.wire import Closed
 
 OWN = "gwfast.dev/v1alpha1"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("OpenSSL", reason="TLS is not installed")
 
-from issuer import Issuer
-from proxy_gateway import Gateway, free_port, gateway, resource, route, rule, service, write
-from proxy_wire import TIMEOUT
+from support.issuer import Issuer
+from support.gateway import Gateway, free_port, gateway, resource, route, rule, service, write
+from support.wire import TIMEOUT
 
 FIELD = "x-forwarded-client-cert"
 

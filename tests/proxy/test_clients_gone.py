@@ -7,9 +7,9 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from proxy_gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
-from proxy_tls import HOST, authority, https, secret
-from proxy_wire import TIMEOUT
+from support.gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
+from support.tls import HOST, authority, https, secret
+from support.wire import TIMEOUT
 
 GONE = 'gwfast_faults_total{fault="client_gone"}'
 SLEEPS = '''

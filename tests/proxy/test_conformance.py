@@ -9,12 +9,12 @@ import socket
 from pathlib import Path
 
 import pytest
-import upstream
+from support import upstream
 import yaml
 from conformance_cases import CASES
-from proxy_backend import Backend
-from proxy_gateway import Gateway, free_port, listener, resource, route, until, write
-from proxy_wire import Message, Stream
+from support.backend import Backend
+from support.gateway import Gateway, free_port, listener, resource, route, until, write
+from support.wire import Message, Stream
 
 MANIFESTS = upstream.folder("conformance")
 pytestmark = upstream.needs("conformance")

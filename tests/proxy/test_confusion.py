@@ -3,9 +3,9 @@ import json
 import threading
 
 import pytest
-from proxy_backend import Backend
-from proxy_gateway import Gateway, free_port, gateway, route, rule, service, until, write
-from proxy_wire import chunked
+from support.backend import Backend
+from support.gateway import Gateway, free_port, gateway, route, rule, service, until, write
+from support.wire import chunked
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a.example\r\n\r\n"
 

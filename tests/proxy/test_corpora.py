@@ -1,6 +1,6 @@
 """The corpora of malformed and odd requests against a running gateway: nothing dirty reaches the backend.
 
-The backend reads as strictly as RFC 9112 does (proxy_wire); whatever it cannot take is an error of the gateway. Each
+The backend reads as strictly as RFC 9112 does (support.wire); whatever it cannot take is an error of the gateway. Each
 payload is sent on a connection of its own, then the client half-closes.
 """
 import base64
@@ -10,8 +10,8 @@ import socket
 import time
 
 import pytest
-import upstream
-from proxy_wire import Closed, Dirty, Stream
+from support import upstream
+from support.wire import Closed, Dirty, Stream
 
 pytestmark = upstream.needs("corpora")
 NAMES = ["aws_desync_guardian", "gunicorn", "http11probe", "llhttp", "picohttpparser", "smuggler"]

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from proxy_gateway import PROGRAM, Gateway, free_port
-from proxy_network import listening, own_network
-from proxy_tls import ROOT, make, needs, shell, trusting
+from support.gateway import PROGRAM, Gateway, free_port
+from support.network import listening, own_network
+from support.tls import ROOT, make, needs, shell, trusting
 
 DEMO = ROOT / "examples" / "demo"
 PORTS = {"stable": 3001, "beta": 3002, "canary": 3003}
@@ -21,7 +21,7 @@ PORTS = {"stable": 3001, "beta": 3002, "canary": 3003}
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """The demo's files with the ports of our backends in the place of the echo backends'."""
-    from proxy_backend import Backend
+    from support.backend import Backend
     backends = {name: Backend(name) for name in PORTS}
     folder = tmp_path_factory.mktemp("demo") / "conf"
     folder.mkdir()

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from proxy_network import listening, own_network
-from proxy_terminals import PATIENCE, RUNNING, Ports, Terminals, lines, programs
-from proxy_tls import ROOT
+from support.network import listening, own_network
+from support.terminals import PATIENCE, RUNNING, Ports, Terminals, lines, programs
+from support.tls import ROOT
 
 EXAMPLES = ROOT / "examples"
 FOLDERS = sorted(file.parent.name for file in EXAMPLES.glob("*/README.md"))

@@ -8,10 +8,10 @@ import pytest
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc  # noqa: E402
-from protobuf import message, path, read  # noqa: E402
-from proxy_backend import Backend  # noqa: E402
-from proxy_gateway import Gateway, free_port, gateway, resource, route, rule, service, write  # noqa: E402
-from proxy_tls import authority, backend_tls, config_map  # noqa: E402
+from support.protobuf import message, path, read  # noqa: E402
+from support.backend import Backend  # noqa: E402
+from support.gateway import Gateway, free_port, gateway, resource, route, rule, service, write  # noqa: E402
+from support.tls import authority, backend_tls, config_map  # noqa: E402
 
 
 def option(name: str, value: str, append: bool = False) -> bytes:

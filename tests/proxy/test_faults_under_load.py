@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from proxy_gateway import Gateway, free_port, gateway, resource, route, rule, until
-from proxy_tls import frees_memory, needs, plain_environment
+from support.gateway import Gateway, free_port, gateway, resource, route, rule, until
+from support.tls import frees_memory, needs, plain_environment
 
 from gwfast import limits
 from gwfast.config.model import EXPERIMENTAL_GROUP

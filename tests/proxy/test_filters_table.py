@@ -13,8 +13,8 @@ import yaml
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc  # noqa: E402
-from proxy_backend import Backend  # noqa: E402
-from proxy_gateway import Gateway, free_port, gateway, resource, route, service, write  # noqa: E402
+from support.backend import Backend  # noqa: E402
+from support.gateway import Gateway, free_port, gateway, resource, route, service, write  # noqa: E402
 from test_conformance import holds  # noqa: E402
 from test_grpc import Backend as GrpcBackend  # noqa: E402
 from test_grpc import service as grpc_service  # noqa: E402

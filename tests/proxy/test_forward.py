@@ -3,8 +3,8 @@ import json
 import threading
 
 import pytest
-from proxy_backend import drain, half_close, trickle, wait
-from proxy_wire import chunked
+from support.backend import drain, half_close, trickle, wait
+from support.wire import chunked
 
 GET = b"GET %s HTTP/1.1\r\nHost: any.example\r\n\r\n"
 

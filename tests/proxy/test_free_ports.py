@@ -4,13 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from proxy_ports import SIZE, free_port
+from support.ports import SIZE, free_port
 
-SCRIPT = "from proxy_ports import SIZE, free_port; print(*(free_port() for _ in range(SIZE // 2)), flush=True); input()"
+SCRIPT = "from support.ports import SIZE, free_port; print(*(free_port() for _ in range(SIZE // 2)), flush=True); input()"
 
 
 def test_no_port_is_given_to_two_processes() -> None:
-    others = [subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=Path(__file__).parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    others = [subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
               for _ in range(3)]
     given = [{free_port() for _ in range(SIZE // 2)}] + [set(map(int, other.stdout.readline().split())) for other in others]
     for other in others:

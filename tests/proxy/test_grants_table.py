@@ -12,9 +12,9 @@ import pytest
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc  # noqa: E402
-from proxy_gateway import Gateway, free_port, gateway, listener, resource, route, rule, service, until  # noqa: E402
-from proxy_tls import HOST, authority, config_map, https, secret, trusting  # noqa: E402
-from proxy_wire import TIMEOUT, Closed, Stream  # noqa: E402
+from support.gateway import Gateway, free_port, gateway, listener, resource, route, rule, service, until  # noqa: E402
+from support.tls import HOST, authority, config_map, https, secret, trusting  # noqa: E402
+from support.wire import TIMEOUT, Closed, Stream  # noqa: E402
 from test_grpc import Backend as GrpcBackend  # noqa: E402
 from test_grpc import service as grpc_service  # noqa: E402
 

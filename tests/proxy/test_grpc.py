@@ -11,8 +11,8 @@ import pytest
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc  # noqa: E402
-from proxy_gateway import Gateway, free_port, gateway, resource, until, write  # noqa: E402
-from proxy_tls import HOST, authority, backend_tls, config_map, https, secret  # noqa: E402
+from support.gateway import Gateway, free_port, gateway, resource, until, write  # noqa: E402
+from support.tls import HOST, authority, backend_tls, config_map, https, secret  # noqa: E402
 
 Code = grpc.StatusCode
 LARGE = 8 << 20

@@ -5,9 +5,9 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from proxy_backend import Backend
-from proxy_gateway import Gateway, free_port, gateway, route, rule, service, write
-from proxy_tls import HOST, authority, https, needs, secret, shell
+from support.backend import Backend
+from support.gateway import Gateway, free_port, gateway, route, rule, service, write
+from support.tls import HOST, authority, https, needs, secret, shell
 
 MEGABYTES = 5_000_000
 

@@ -9,8 +9,8 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from proxy_gateway import free_port, gateway, route, rule, service
-from proxy_tls import HOST, ROOT, authority, https, plain_environment, secret
+from support.gateway import free_port, gateway, route, rule, service
+from support.tls import HOST, ROOT, authority, https, plain_environment, secret
 
 CASES = 146  # of its release 2.2.1; later ones have a few more
 TOOL = os.environ.get("H2SPEC") or shutil.which("h2spec", path=f"{os.environ['PATH']}:{ROOT / 'build/tools'}")

@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("OpenSSL", reason="TLS is not installed")
 
-from issuer import Issuer
-from proxy_backend import Backend
-from proxy_gateway import API, Gateway, free_port, gateway, resource, route, rule, service, until, write
-from proxy_wire import TIMEOUT
+from support.issuer import Issuer
+from support.backend import Backend
+from support.gateway import API, Gateway, free_port, gateway, resource, route, rule, service, until, write
+from support.wire import TIMEOUT
 
 from gwfast import limits
 

@@ -2,7 +2,7 @@
 import json
 import threading
 
-from proxy_gateway import free_port, gateway, resource, route, rule, service, until
+from support.gateway import free_port, gateway, resource, route, rule, service, until
 
 OWN = "gwfast.dev/v1alpha1"
 BAD = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from proxy_gateway import Gateway, free_port, gateway, listener, resource, until
+from support.gateway import Gateway, free_port, gateway, listener, resource, until
 
 
 class Echo(socketserver.ThreadingTCPServer):

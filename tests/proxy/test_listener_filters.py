@@ -2,7 +2,7 @@
 import json
 
 import pytest
-from proxy_gateway import free_port, gateway, listener, resource, route, rule, service, until
+from support.gateway import free_port, gateway, listener, resource, route, rule, service, until
 
 FILTERS = '''
 from gwfast.filters import Filter, Response

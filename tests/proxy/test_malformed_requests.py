@@ -3,7 +3,7 @@
 The rules are RFC 9112's and RFC 9110's; the section stands beside each group.
 """
 import pytest
-from proxy_wire import chunked
+from support.wire import chunked
 
 H = "Host: a.example\r\n"
 

@@ -6,8 +6,8 @@ the backend sent behind its answer is seen by nobody.
 import threading
 
 import pytest
-from proxy_backend import cut, half_close, reset, trickle, wait
-from proxy_wire import Closed, Cut, chunked
+from support.backend import cut, half_close, reset, trickle, wait
+from support.wire import Closed, Cut, chunked
 
 OK = b"HTTP/1.1 200 OK\r\n"
 GET = b"GET %s HTTP/1.1\r\nHost: any.example\r\n\r\n"

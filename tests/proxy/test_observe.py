@@ -9,8 +9,8 @@ import h2.config
 import h2.connection
 import h2.events
 import pytest
-from proxy_gateway import free_port, gateway, route, rule, service, until
-from proxy_tls import HOST, authority, https, secret, trusting
+from support.gateway import free_port, gateway, route, rule, service, until
+from support.tls import HOST, authority, https, secret, trusting
 
 UUID = r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}"
 SPOOFED = {"x_forwarded_for": "6.6.6.6", "x_forwarded_proto": "https", "x_forwarded_host": "evil.example",

@@ -3,8 +3,8 @@ import threading
 import time
 
 import pytest
-from proxy_backend import wait
-from proxy_gateway import free_port, gateway, resource, route, rule, service, until
+from support.backend import wait
+from support.gateway import free_port, gateway, resource, route, rule, service, until
 
 from gwfast.config.model import EXPERIMENTAL_GROUP
 

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from proxy_gateway import PROGRAM, alive, free_port, gateway, listener, route, rule, service, until
+from support.gateway import PROGRAM, alive, free_port, gateway, listener, route, rule, service, until
 
 
 def held(backend, path: str) -> tuple[threading.Event, threading.Event]:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from bench import strict
-from proxy_gateway import Gateway, alive, children, comm, free_port, gateway, listener, resource, route, rule, service, until, write
-from proxy_tls import HOST, authority, https, secret
+from support.gateway import Gateway, alive, children, comm, free_port, gateway, listener, resource, route, rule, service, until, write
+from support.tls import HOST, authority, https, secret
 
 GOOD = "import sys\nfrom gwfast.cli import main\nsys.exit(main())\n"
 WITH = "import os, signal, sys\nfrom gwfast.cli import main\nfrom gwfast.serve import handover\n{}\nsys.exit(main())\n"

@@ -4,7 +4,7 @@ import socket
 import struct
 
 import pytest
-from proxy_gateway import free_port, gateway, listener, route, rule, service
+from support.gateway import free_port, gateway, listener, route, rule, service
 
 GET = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"

@@ -5,8 +5,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from proxy_backend import wait
-from proxy_gateway import Gateway, free_port, gateway, route, rule, service, until, write
+from support.backend import wait
+from support.gateway import Gateway, free_port, gateway, route, rule, service, until, write
 from test_python_filters import FILTERS as COMMON
 from test_python_filters import Noisy, extension, python_filter
 

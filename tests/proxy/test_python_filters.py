@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from proxy_backend import Backend
-from proxy_gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
-from proxy_tls import HOST, authority, https, needs, plain_environment, secret, shell
+from support.backend import Backend
+from support.gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
+from support.tls import HOST, authority, https, needs, plain_environment, secret, shell
 
 FILTERS = '''
 import asyncio

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from proxy_gateway import free_port, gateway, route, rule, service, until, write
+from support.gateway import free_port, gateway, route, rule, service, until, write
 from test_python_filters import Noisy, extension, python_filter
 
 FILTERS = '''

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from proxy_gateway import Gateway, free_port, gateway, route, rule, service, until, write
-from proxy_tls import frees_memory, needs, shell
+from support.gateway import Gateway, free_port, gateway, route, rule, service, until, write
+from support.tls import frees_memory, needs, shell
 from test_python_filters import Noisy, extension, python_filter
 
 pytestmark = needs("wrk")

@@ -13,13 +13,13 @@ from typing import NamedTuple
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from proxy_backend import Backend
-from proxy_gateway import Gateway, free_port, gateway, route, rule, service, until, write
-from proxy_wire import Closed, Fields, Message, Stream
+from support.backend import Backend
+from support.gateway import Gateway, free_port, gateway, route, rule, service, until, write
+from support.wire import Closed, Fields, Message, Stream
 
 sys.path.append(str(Path(__file__).parents[1] / "engine"))
-from http2_backend import Http2Backend  # noqa: E402
-from http2_client import Http2  # noqa: E402
+from support.http2_backend import Http2Backend  # noqa: E402
+from support.http2_client import Http2  # noqa: E402
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
 MIRRORS = ("one", "two", "three")

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from proxy_network import listening, own_network
-from proxy_terminals import Terminals, programs
-from proxy_tls import ROOT, authority, needs
+from support.network import listening, own_network
+from support.terminals import Terminals, programs
+from support.tls import ROOT, authority, needs
 
 README = (ROOT / "README.md").read_text()
 KUBECTL = shutil.which("kubectl", path=f"{ROOT / 'build/cluster/bin'}:/usr/local/bin:/usr/bin")

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from itertools import product
 
 import pytest
-from proxy_gateway import Gateway, free_port, gateway, listener, route, rule, write
-from proxy_tls import HOST, authority, https, secret, trusting
-from proxy_wire import TIMEOUT, Stream
+from support.gateway import Gateway, free_port, gateway, listener, route, rule, write
+from support.tls import HOST, authority, https, secret, trusting
+from support.wire import TIMEOUT, Stream
 
 PORTS, SCHEMES = (None, 80, 443, 8443), (None, "http", "https")
 # Where Location begins, for each of PORTS. A scheme that is named has its own port, whatever the listener's is.

@@ -10,7 +10,7 @@ import time
 
 import pytest
 import yaml
-from proxy_gateway import Gateway, free_port, gateway, listener, resource, route, rule, service, until, write
+from support.gateway import Gateway, free_port, gateway, listener, resource, route, rule, service, until, write
 
 LOAD_SECONDS = float(os.environ.get("GWFAST_LOAD_SECONDS", "3"))
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from proxy_gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
-from proxy_tls import HOST, Authority, trusting
+from support.gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
+from support.tls import HOST, Authority, trusting
 
 AUTHORITY = Authority("files")
 REF = {"group": "gwfast.dev", "kind": "CertificateFile", "name": "shop"}

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 import yaml
-from proxy_gateway import PROGRAM, Gateway, free_port, gateway, listener, resource, route, rule, service, until
-from proxy_tls import HOST, authority, https, needs, secret, shell
+from support.gateway import PROGRAM, Gateway, free_port, gateway, listener, resource, route, rule, service, until
+from support.tls import HOST, authority, https, needs, secret, shell
 
 LARGE = {"GWFAST_MAX_HEADER_BYTES": "256k", "GWFAST_MAX_FIELD_BYTES": "64k", "GWFAST_MAX_FIELDS": "1000"}
 

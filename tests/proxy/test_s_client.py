@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from proxy_backend import Backend
-from proxy_gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
-from proxy_tls import HOST, Authority, authority, config_map, https, needs, secret, shell, trusting
+from support.backend import Backend
+from support.gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
+from support.tls import HOST, Authority, authority, config_map, https, needs, secret, shell, trusting
 
 pytestmark = needs("openssl")
 GET = f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"

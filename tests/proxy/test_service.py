@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from proxy_gateway import PROGRAM, Gateway, free_port, gateway, listener, route, rule, service, until, write
+from support.gateway import PROGRAM, Gateway, free_port, gateway, listener, route, rule, service, until, write
 
 PATIENCE = 60.0  # seconds, on a machine that has much else to do
 

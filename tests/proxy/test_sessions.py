@@ -4,8 +4,8 @@ import re
 import signal
 
 import pytest
-from proxy_gateway import free_port, gateway, resource, route, rule, service, until
-from proxy_tls import HOST, authority, https, needs, secret, shell
+from support.gateway import free_port, gateway, resource, route, rule, service, until
+from support.tls import HOST, authority, https, needs, secret, shell
 
 API = "gateway.networking.x-k8s.io/v1alpha1"
 TOKEN = re.compile(r"[A-Za-z0-9_-]{64}(\.[A-Za-z0-9_-]{64}){0,7}")

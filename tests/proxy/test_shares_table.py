@@ -12,10 +12,10 @@ import pytest
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc  # noqa: E402
-from proxy_backend import Backend  # noqa: E402
-from proxy_gateway import free_port, gateway, listener, resource, service  # noqa: E402
-from proxy_tls import HOST, authority, secret, trusting  # noqa: E402
-from proxy_wire import Closed, Stream  # noqa: E402
+from support.backend import Backend  # noqa: E402
+from support.gateway import free_port, gateway, listener, resource, service  # noqa: E402
+from support.tls import HOST, authority, secret, trusting  # noqa: E402
+from support.wire import Closed, Stream  # noqa: E402
 from test_backend_tls_table import Secure  # noqa: E402
 from test_grpc import Backend as GrpcBackend  # noqa: E402
 from test_grpc import service as grpc_service  # noqa: E402

@@ -15,8 +15,8 @@ import pytest
 
 pytest.importorskip("OpenSSL", reason="TLS is not installed")
 
-from issuer import Issuer
-from proxy_gateway import PROGRAM, Gateway, children, free_port, gateway, listener, resource, route, rule, service, until, write
+from support.issuer import Issuer
+from support.gateway import PROGRAM, Gateway, children, free_port, gateway, listener, resource, route, rule, service, until, write
 
 ISSUER = Issuer()
 NOISY = """

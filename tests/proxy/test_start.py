@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from proxy_gateway import PROGRAM, Gateway, free_port, gateway, listener, route, rule, service, until, write
+from support.gateway import PROGRAM, Gateway, free_port, gateway, listener, route, rule, service, until, write
 
 from gwfast import limits
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from proxy_gateway import Gateway, free_port, gateway, route, rule, service, until
-from proxy_tls import HOST, authority, https, needs, plain_environment, secret, trusting
-from proxy_wire import TIMEOUT
+from support.gateway import Gateway, free_port, gateway, route, rule, service, until
+from support.tls import HOST, authority, https, needs, plain_environment, secret, trusting
+from support.wire import TIMEOUT
 
 SWAPS = 5
 REQUESTS = 40_000

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from proxy_gateway import children, comm, free_port, gateway, listener, resource, route, rule, service, until
-from proxy_wire import TIMEOUT
+from support.gateway import children, comm, free_port, gateway, listener, resource, route, rule, service, until
+from support.wire import TIMEOUT
 
 sys.path.append(str(Path(__file__).parents[1]))
-import pki  # noqa: E402
+from support import pki  # noqa: E402
 
 NAME = "a.example"
 

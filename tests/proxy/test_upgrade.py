@@ -1,6 +1,6 @@
 """Upgrade: the backend's 101 makes a tunnel; until then it is HTTP like everything else."""
 import pytest
-from proxy_backend import drain
+from support.backend import drain
 
 UPGRADE = (b"GET /up HTTP/1.1\r\nHost: any.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")

@@ -5,9 +5,9 @@ import threading
 import time
 
 import pytest
-from proxy_backend import wait
-from proxy_gateway import free_port, gateway, resource, route, rule, service, until
-from proxy_wire import Dirty
+from support.backend import wait
+from support.gateway import free_port, gateway, resource, route, rule, service, until
+from support.wire import Dirty
 
 
 def names(got: list) -> list[str]:
@@ -68,8 +68,8 @@ STATUSES = {
 
 @pytest.fixture(scope="module")
 def statuses(tmp_path_factory):
-    from proxy_backend import Backend
-    from proxy_gateway import Gateway, write
+    from support.backend import Backend
+    from support.gateway import Gateway, write
     good = Backend("good")
     empty = {**resource("EndpointSlice", "empty-1", api="discovery.k8s.io/v1",
                         labels={"kubernetes.io/service-name": "empty"}),

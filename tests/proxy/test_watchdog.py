@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from proxy_gateway import Gateway, alive, free_port, gateway, resource, route, rule, service, until, write
+from support.gateway import Gateway, alive, free_port, gateway, resource, route, rule, service, until, write
 
 PTRACE_SEIZE, PTRACE_DETACH, WALL = 0x4206, 17, 0x40000000
 

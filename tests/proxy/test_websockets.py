@@ -12,8 +12,8 @@ import h2.settings
 import pytest
 import websockets.sync.client
 import websockets.sync.server
-from proxy_gateway import Gateway, free_port, gateway, resource, route, rule, write
-from proxy_tls import HOST, authority, backend_tls, config_map, https, secret, trusting
+from support.gateway import Gateway, free_port, gateway, resource, route, rule, write
+from support.tls import HOST, authority, backend_tls, config_map, https, secret, trusting
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, Protocol

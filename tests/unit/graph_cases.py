@@ -14,8 +14,8 @@ condition of every resource must carry the resource's generation.
 import datetime
 
 import msgspec
-import pki
-import upstream
+from support import pki
+from support import upstream
 import yaml
 
 from gwfast.config.load import load

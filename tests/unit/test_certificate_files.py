@@ -1,7 +1,7 @@
 """CertificateFiles: what is in the files is what a Secret would hold, as it is now; and they are refused in a cluster."""
 import os
 
-import pki
+from support import pki
 import pytest
 
 from gwfast import limits

@@ -3,7 +3,7 @@ import time
 from types import SimpleNamespace
 
 import msgspec
-import pki
+from support import pki
 import pytest
 from graph_cases import EVERYTHING, check, resources
 

@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("OpenSSL", reason="TLS is not installed")
 
-import issuer
-from issuer import Issuer, again, client, meet
+from support import issuer
+from support.issuer import Issuer, again, client, meet
 from OpenSSL import SSL, _util
 
 from gwfast import limits

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("OpenSSL", reason="TLS is not installed")
 
-import pki
+from support import pki
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding

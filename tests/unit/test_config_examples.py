@@ -1,7 +1,7 @@
 """The project's own documents: what is valid loads without a word, what is invalid is refused for the right reason."""
 
 import pytest
-import upstream
+from support import upstream
 
 from gwfast.config.load import load
 

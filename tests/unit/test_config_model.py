@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import upstream
+from support import upstream
 import yaml
 from msgspec import inspect
 

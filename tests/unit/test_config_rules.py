@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-import upstream
+from support import upstream
 import yaml
 
 from gwfast.cli import main

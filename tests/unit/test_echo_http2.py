@@ -10,7 +10,7 @@ import h2.connection
 import h2.events
 import pytest
 import uvloop
-from pki import pair
+from support.pki import pair
 
 from gwfast import echo
 from gwfast.observe.h2_server import Http2Server

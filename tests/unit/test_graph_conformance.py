@@ -3,7 +3,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import upstream
+from support import upstream
 import yaml
 from graph_cases import CONFORMANCE, EVERYTHING, NAMESPACE, born, check, edited, manifests, resources
 

@@ -1,6 +1,6 @@
 """Listeners, Gateways and ListenerSets: one small configuration per case, and what its status must say."""
 import msgspec
-import pki
+from support import pki
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes

@@ -1,5 +1,5 @@
 """Routes: references, filters, Services and what stands for them; one small configuration per case."""
-import pki
+from support import pki
 import pytest
 from graph_cases import EVERYTHING, check, resources
 

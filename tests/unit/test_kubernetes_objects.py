@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from failing import Bug, failing, steps
+from support.failing import Bug, failing, steps
 
 from gwfast.config import model as m
 from gwfast.config.load import load

@@ -257,7 +257,7 @@ def tls(tmp_path_factory):
     import ssl
     from contextlib import closing
 
-    from issuer import Issuer
+    from support.issuer import Issuer
 
     from gwfast.plan.credentials import Credentials
     from gwfast.plan.ir import Backend, BackendTLS, Plan

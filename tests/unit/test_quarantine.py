@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from failing import Bug, failing, steps
+from support.failing import Bug, failing, steps
 from graph_cases import resources
 
 from gwfast.config import quarantine

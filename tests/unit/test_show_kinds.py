@@ -2,7 +2,7 @@
 """check, routes and explain for what is not HTTP in clear: TLS by SNI, gRPC, TCP and UDP, TLS to backends."""
 import json
 
-import pki
+from support import pki
 import pytest
 
 from gwfast.cli import main

@@ -1,5 +1,5 @@
 """What tests take from others: what cannot be had is said, skipped by name, and counted."""
-import upstream
+from support import upstream
 
 
 def test_what_cannot_be_had_is_said_and_skipped_by_name(monkeypatch, tmp_path):

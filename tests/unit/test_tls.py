@@ -5,7 +5,7 @@ The other end is pyOpenSSL's own Connection, or a Session that is a client.
 import subprocess
 import sys
 
-import pki
+from support import pki
 import pytest
 
 pytest.importorskip("OpenSSL", reason="TLS is not installed")

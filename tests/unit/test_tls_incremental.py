@@ -1,6 +1,6 @@
 """What a change of a certificate, an authority or a policy reaches: the rest of the graph and of the plan is the same objects."""
 import msgspec
-import pki
+from support import pki
 import pytest
 from graph_cases import EVERYTHING, resources
 

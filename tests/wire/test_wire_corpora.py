@@ -9,7 +9,7 @@ import re
 
 import h11
 import pytest
-import upstream
+from support import upstream
 from replay import replay
 
 from gwfast.http1.chunked import chunks_of, trailers_of
