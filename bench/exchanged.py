@@ -141,7 +141,8 @@ class Stage:
 
     def __init__(self, lines: Exchange):
         self.lines = lines
-        self.engine = Engine(worker=0, workers=1, counters_fd=counters.create(1, 64), options=EngineOptions())
+        log = {"access_log": "json", "access_log_fd": os.memfd_create("log")} if lines.log else {}
+        self.engine = Engine(worker=0, workers=1, counters_fd=counters.create(1, 64), options=EngineOptions(**log))
         with open(lines.image, "rb") as image:
             self.engine.swap(image.fileno())
         if lines.credentials:

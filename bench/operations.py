@@ -120,7 +120,7 @@ def named(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
 
 def exchange(answer: bytes = PLAIN, head: str = "curl", filters: tuple[ir.Filter, ...] = (), new: bool = False,
              endpoints: int = 1, health: TargetPolicy | None = None, client: Client = "http1", beside: bytes = b"",
-             loop: bool = False, **policy: ir.Timeouts | ir.Retry | ir.SessionPersistence) -> Make:
+             loop: bool = False, log: bool = False, **policy: ir.Timeouts | ir.Retry | ir.SessionPersistence) -> Make:
     """A request through the engine to a backend that gives this answer; `policy`: more of its rule. `beside`: what another
     backend answers, which a filter asks (SIDE)."""
     tls = client in ("tls", "http2 over tls")
@@ -145,7 +145,7 @@ def exchange(answer: bytes = PLAIN, head: str = "curl", filters: tuple[ir.Filter
         image = desk.image(("exchange", filters, endpoints, health, tls, *policy.items()), lambda: made)
         return Exchange(image, [each.fileno() for each in backends], [answer] * endpoints + [beside] * bool(beside), HEADS[head],
                         answer[-5:], new, client, desk.credentials(made) if tls else "", 1 + bool(beside), "session" in policy,
-                        loop)
+                        loop, log)
     return make
 
 
@@ -177,6 +177,8 @@ OPERATIONS: dict[str, Make] = {
     "exchange, two endpoints and health": exchange(endpoints=2, health=HEALTH),
     "exchange, chunks": exchange(CHUNKED),
     "exchange, 64 KB": exchange(LARGE),
+    "exchange, JSON log": exchange(log=True),
+    "exchange, browser, JSON log": exchange(head="browser", log=True),
     "exchange, new connection": exchange(new=True),
     "exchange, HTTP/2": exchange(client="http2"),
     "exchange, TLS": exchange(client="tls"),

@@ -97,6 +97,7 @@ class Exchange(msgspec.Struct, tag=True):
     asks: int = 1          # backends that are asked for each request
     session: bool = False  # the client shows the cookie that it was given first
     loop: bool = False     # an event loop turns with the engine, for filters in Python
+    log: bool = False      # each request is a line of JSON, in a file
 
     def begin(self) -> Run:
         from bench.exchanged import Stage

@@ -21,6 +21,60 @@ from gwfast.http.header_writer cimport Out, answer_size, put, put_number, say
 from gwfast.http.head cimport Slice
 from gwfast.engine.sys cimport EINTR, MSG_DONTWAIT, MSG_NOSIGNAL, POLLOUT, close, errno, poll, pollfd, send, write
 
+cdef extern from *:
+    """
+    #if defined(__SSE2__) && !defined(GWFAST_PORTABLE)
+    #include <emmintrin.h>
+    #endif
+    #include <stdint.h>
+
+    /* Of 8 bytes: whether each is printable ASCII, and no quotation mark or backslash. */
+    static inline int gw_eight_plain(uint64_t x)
+    {
+        const uint64_t ones = 0x0101010101010101ull, tops = ones << 7;
+        const uint64_t del = x ^ ones * 127, mark = x ^ ones * '"', back = x ^ ones * '\\\\';
+        const uint64_t zero = ((del - ones) & ~del) | ((mark - ones) & ~mark) | ((back - ones) & ~back);
+        return !((x | (x - ones * 32) | zero) & tops);
+    }
+
+    /* Whether all of n bytes are such. A word that is not full is read from where it ends, over what was looked at before. */
+    static inline int gw_all_plain(const char *at, uint32_t n)
+    {
+        uint64_t x = 0;
+        uint32_t a, b, i = 0;
+        if (n >= 16) {
+    #if defined(__SSE2__) && !defined(GWFAST_PORTABLE)
+            const __m128i low = _mm_set1_epi8(31), del = _mm_set1_epi8(127);
+            const __m128i mark = _mm_set1_epi8('"'), back = _mm_set1_epi8('\\\\');
+            for (;;) {
+                const __m128i v = _mm_loadu_si128((const __m128i *)(at + i));
+                const __m128i marks = _mm_or_si128(_mm_cmpeq_epi8(v, mark), _mm_cmpeq_epi8(v, back));
+                const __m128i bad = _mm_or_si128(_mm_cmpeq_epi8(v, del), marks);
+                if (_mm_movemask_epi8(_mm_andnot_si128(bad, _mm_cmpgt_epi8(v, low))) != 0xffff) return 0;
+                if (i + 16 >= n) return 1;
+                i = i + 32 <= n ? i + 16 : n - 16;
+            }
+    #endif
+        }
+        for (; i + 8 <= n; i += 8) {
+            __builtin_memcpy(&x, at + i, 8);
+            if (!gw_eight_plain(x)) return 0;
+        }
+        if (i == n) return 1;
+        if (n >= 8) __builtin_memcpy(&x, at + n - 8, 8);
+        else if (n >= 4) {
+            __builtin_memcpy(&a, at, 4);
+            __builtin_memcpy(&b, at + n - 4, 4);
+            x = a | (uint64_t)b << 32;
+        } else {
+            x = 0x2020202020202020ull;
+            while (n--) x = x << 8 | (uint8_t)at[n];
+        }
+        return gw_eight_plain(x);
+    }
+    """
+    bint all_plain "gw_all_plain"(const char *at, uint32_t n) noexcept nogil
+
 cdef enum:
     BUFFER = 131072
     BATCH = 32768
@@ -34,6 +88,9 @@ cdef void put_escaped(Out *out, Slice value, bint json) noexcept nogil:
     cdef uint32_t i, run = 0
     cdef uint8_t c
     cdef char code[6]
+    if all_plain(value.at, value.n):
+        put(out, value.at, value.n)
+        return
     for i in range(value.n):
         c = <uint8_t>value.at[i]
         if c >= 32 and c < 127 and c != 34 and c != 92:
@@ -60,7 +117,7 @@ cdef void put_escaped(Out *out, Slice value, bint json) noexcept nogil:
     put(out, value.at + run, value.n - run)
 
 
-cdef void member(Out *out, const char *name, Slice value) noexcept nogil:
+cdef inline void member(Out *out, const char *name, Slice value) noexcept nogil:
     if value.n:
         say(out, b',"')
         say(out, name)
@@ -69,14 +126,14 @@ cdef void member(Out *out, const char *name, Slice value) noexcept nogil:
         say(out, b'"')
 
 
-cdef void number(Out *out, const char *name, uint64_t value) noexcept nogil:
+cdef inline void number(Out *out, const char *name, uint64_t value) noexcept nogil:
     say(out, b',"')
     say(out, name)
     say(out, b'":')
     put_number(out, value)
 
 
-cdef void word(Out *out, const char *name, const char *value) noexcept nogil:
+cdef inline void word(Out *out, const char *name, const char *value) noexcept nogil:
     """A member whose value is a word of ours, or of the TLS library: it needs no escapes."""
     if value != NULL:
         say(out, b',"')
@@ -86,7 +143,7 @@ cdef void word(Out *out, const char *name, const char *value) noexcept nogil:
         say(out, b'"')
 
 
-cdef void thousandths(Out *out, uint64_t value) noexcept nogil:
+cdef inline void thousandths(Out *out, uint64_t value) noexcept nogil:
     cdef char rest[4]
     rest[0] = c"."
     rest[1] = <char>(48 + value // 100)
@@ -95,7 +152,7 @@ cdef void thousandths(Out *out, uint64_t value) noexcept nogil:
     put(out, rest, 4)
 
 
-cdef void millis(Out *out, const char *name, uint64_t micros) noexcept nogil:
+cdef inline void millis(Out *out, const char *name, uint64_t micros) noexcept nogil:
     number(out, name, micros // 1000)
     thousandths(out, micros % 1000)
 
