@@ -4,7 +4,7 @@
 #                     (GWFAST_FROZEN=60: the API server is frozen for a minute, not for 15 seconds)
 # make conformance   the Gateway API's own conformance suite against gwfast in such a Kubernetes; its report is conformance/*.yaml
 #                    (MODE=standard|dedicated|one-process, VERSION=1.7.0, ARGS="--run-test=NAME" and other flags of the suite)
-# make bench   gwfast beside others, on a quiet machine; the report is bench/results/report.html
+# make bench   gwfast beside others, on a quiet machine; the report is bench/results/report.html, its figures are README.md's
 # make docs    the site with all documentation: build/docs/site; `make docs-serve` shows it on http://localhost:8000
 # make cluster   a Kubernetes of this machine's own with gwfast, a Gateway and backends, ports 8080 and 6443, until Ctrl-C
 # make demo    echo backends and the gateway on examples/demo/, ports 8080 and 8443, until Ctrl-C
@@ -50,7 +50,7 @@ cluster: cluster-tools
 bench: build
 	@.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]' --no-build-isolation
 	.venv/bin/python -m bench --install
-	.venv/bin/python -m bench --json bench/results/report.jsonl --html bench/results/report.html $(ARGS)
+	.venv/bin/python -m bench --json bench/results/report.jsonl --html bench/results/report.html --readme README.md $(ARGS)
 
 docs: build
 	@ci/docs

@@ -14,6 +14,7 @@ from bench.kinds import (
     Killed,
     Late,
     Latency,
+    Logged,
     Routes,
     Start,
     Throughput,
@@ -36,6 +37,7 @@ CASES: dict[str, Case] = {each.name: each for each in (
     Throughput(name="python", about="filters in Python: one that does nothing, one that reads a field and sets one; beside a "
                "rule without", alone=True, scene=partial(features, without={}, empty={"filters": PYTHON["empty"]},
                                                          tenant={"filters": PYTHON["tenant"]}), rounds=7),
+    Logged(name="json-log", about="small requests, each a line of JSON in a file; and without", rounds=7),
     Late(name="late", about="a 504 at the limit of its rule, nothing else to do"),
     Throughput(name="connect", about="a connection for every request", close=True),
     *(Throughput(name=f"down-{name}", about=f"bodies of {name} to clients", size=size)

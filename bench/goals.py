@@ -81,6 +81,8 @@ GOALS = (
                           ("health", "a policy of health"))),
     Goal("CPU time of a filter in Python that does nothing", 5, "us", beyond_without("empty")),
     Goal("CPU time of a filter in Python that reads a field and sets one", 8, "us", beyond_without("tenant")),
+    Goal("CPU time with an access log in JSON, to none", 1.1, "",
+         lambda run: run.ratios("json-log", "CPU", ("gwfast", "on"), ("gwfast", "off"))),
     Goal("504 behind its time at idle, latest", 10, "ms", of("late", "late"), judge=max),
     Goal("504 at idle, other answers", 0, "", of("late", "errors"), judge=max),
     Goal("p99 at 60 % of nginx's highest rate, to nginx", 1.0, "", beside("latency", "p99", "nginx")),

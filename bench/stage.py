@@ -29,6 +29,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int = 0  # 0: as each case says
     seconds: float = 0.0
     connections: int = 64
+    share: float = 1.0  # of the time that cases have
     patience: float = 30.0  # seconds for a contender's first right answer
 
 
@@ -82,9 +83,9 @@ class Stage:
 
     def __init__(self, case: str, scene: Scene, options: Options, directory: Path, stack: contextlib.ExitStack, *,
                  size: int = 35, workers: int = 1, names: tuple[str, ...] = SERVICES, apart: bool = False,
-                 wire: Wire = CLEAR) -> None:
+                 wire: Wire = CLEAR, log: bool = False) -> None:
         self.case, self.scene, self.options, self.directory = case, scene, options, directory
-        self.workers, self.wire = workers, wire
+        self.workers, self.wire, self.log = workers, wire, log
         self.backends = Backends(stack, size, () if apart else names, wire.grpc)
         if apart:
             self.backends.ports = {name: free_port() for name in names}
@@ -111,7 +112,7 @@ class Stage:
         if why := kind.missing():
             self.note(name, why)
             return None
-        made = kind(self.directory / name, free_port(), self.workers, cpus("proxy", self.workers), self.wire)
+        made = kind(self.directory / name, free_port(), self.workers, cpus("proxy", self.workers), self.wire, self.log)
         try:
             made.write(self.world)
         except Unsupported as cannot:

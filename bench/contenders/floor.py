@@ -17,6 +17,8 @@ class Floor(Contender):
     def files(self, plan: Plan) -> dict[str, bytes]:
         """No files: it is told on the command line."""
         self.backend = config(plan)
+        if self.log:
+            raise Unsupported("a log")
         if self.workers != 1:
             raise Unsupported("several workers")
         if self.wire.tls or self.wire.h2 and not self.wire.grpc:

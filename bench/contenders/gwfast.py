@@ -13,13 +13,14 @@ from bench.world import World
 class Gwfast(Contender):
     name, program, package = "gwfast", sys.executable, "make build"
     reload_signal = None
+    log_name = "output"
     _seen = 0  # of the world's log
 
     @classmethod
     def version(cls) -> str:
-        """With the commit, where there is one."""
+        """With the commit and its day, where there is one."""
         here = Path(gwfast.__file__).parent
-        said = subprocess.run(["git", "-C", str(here), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+        said = subprocess.run(["git", "-C", str(here), "log", "-1", "--format=%h (%cs)"], capture_output=True, text=True)
         return f"{gwfast.__version__} {said.stdout}".strip()
 
     @property
@@ -39,4 +40,5 @@ class Gwfast(Contender):
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "gwfast", "run", str(self.folder), "--workers", str(self.workers), "--bind", "127.0.0.1",
-                "--port-map", f"{self.wire.port}:{self.port}", "--admin", f"127.0.0.1:{free_port()}", "--access-log", "off"]
+                "--port-map", f"{self.wire.port}:{self.port}", "--admin", f"127.0.0.1:{free_port()}",
+                "--access-log", "json" if self.log else "off"]

@@ -38,10 +38,13 @@ def _proxy(row: Row, found: dict) -> dict[str, Any]:
 class H2o(Contender):
     name, program, package = "h2o", "h2o", "apt-get install h2o"
     changes = False
+    released = {"2.2.5": "2018-06-01"}
 
     def files(self, plan: Plan) -> dict[str, bytes]:
+        if self.log:
+            raise Unsupported("a log in JSON")
         told = config(plan, self.directory, self.port, self.workers, self.wire)
         return {**certificates(plan), "h2o.conf": msgspec.json.encode(told)}
 
     def command(self) -> list[str]:
-        return [find("h2o"), "-c", str(self.directory / "h2o.conf")]
+        return [find(self.program), "-c", str(self.directory / "h2o.conf")]

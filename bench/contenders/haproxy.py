@@ -32,10 +32,18 @@ defaults
     option forwardfor
 frontend web
     bind 127.0.0.1:{port}{how}
-    http-request set-header X-Forwarded-Proto {scheme}
+{log}    http-request set-header X-Forwarded-Proto {scheme}
     http-request set-header X-Forwarded-Host %[req.hdr(host)]
     http-request set-header X-Request-Id %[uuid()]
 {use}{backends}{nowhere}"""
+LOG = """\
+    log stdout format raw local0
+    http-request capture req.hdr(host) len 128
+    http-request capture req.hdr(user-agent) len 256
+    log-format '{"time":"%[date,utime(%FT%TZ)]","client":"%ci","method":"%HM","host":"%[capture.req.hdr(0),json(utf8s)]",\
+"target":"%[capture.req.uri,json(utf8s)]","protocol":"%HV","status":%ST,"flags":"%ts","duration_ms":%Ta,"upstream_ms":%Tr,\
+"bytes_in":%U,"bytes_out":%B,"backend":"%b","endpoint":"%s","user_agent":"%[capture.req.hdr(1),json(utf8s)]"}'
+"""
 NOWHERE = """\
 backend nowhere
     http-request return status 404
@@ -43,7 +51,7 @@ backend nowhere
 
 
 def config(plan: Plan, directory: Path, port: int, workers: int,
-           wire: Wire = CLEAR) -> tuple[str, dict[str, str]]:
+           wire: Wire = CLEAR, log: bool = False) -> tuple[str, dict[str, str]]:
     """Return haproxy.cfg and the maps that it names, by file name."""
     maps: dict[str, list[str]] = {}
     found = list(rows(plan))
@@ -56,7 +64,7 @@ def config(plan: Plan, directory: Path, port: int, workers: int,
     how = f" ssl crt {directory}/web.pem alpn h2,http/1.1" if wire.tls else " proto h2" if wire.h2 else ""
     h2c = speak_h2c(plan)
     text = FRAME.format(workers=workers, directory=directory, port=port, how=how, use=use,
-                        scheme="https" if wire.tls else "http", nowhere="" if anything else NOWHERE,
+                        scheme="https" if wire.tls else "http", log=LOG if log else "", nowhere="" if anything else NOWHERE,
                         backends="".join(_backend(name, each, name in h2c) for name, each in services(plan).items()))
     return text, {f"{kind}.map": "".join(lines) for kind, lines in maps.items()}
 
@@ -106,11 +114,12 @@ def _backend(name: str, addresses, h2c: bool) -> str:
 class HAProxy(Contender):
     name, program, package, version_option = "haproxy", "haproxy", "apt-get install haproxy", "-v"
     reload_signal = signal.SIGUSR2
+    log_name = "output"
     settles = 0.1  # a signal that comes while the master starts anew is lost
 
     def files(self, plan: Plan) -> dict[str, bytes]:
-        text, maps = config(plan, self.directory, self.port, self.workers, self.wire)
+        text, maps = config(plan, self.directory, self.port, self.workers, self.wire, self.log)
         return certificates(plan) | {name: lines.encode() for name, lines in [*maps.items(), ("haproxy.cfg", text)]}
 
     def command(self) -> list[str]:
-        return [find("haproxy"), "-W", "-f", str(self.directory / "haproxy.cfg")]
+        return [find(self.program), "-W", "-f", str(self.directory / "haproxy.cfg")]

@@ -40,10 +40,13 @@ def _pattern(row: Row) -> str:
 class Nghttpx(Contender):
     name, program, package = "nghttpx", "nghttpx", "apt-get install nghttp2-proxy"
     nowhere = (404, 502, 503)
+    released = {"1.52.0": "2023-02-13"}
 
     def files(self, plan: Plan) -> dict[str, bytes]:
+        if self.log:
+            raise Unsupported("a log in JSON")
         text = config(plan, self.directory, self.port, self.workers, self.wire)
         return {**certificates(plan), "nghttpx.conf": text.encode()}
 
     def command(self) -> list[str]:
-        return [find("nghttpx"), f"--conf={self.directory / 'nghttpx.conf'}"]
+        return [find(self.program), f"--conf={self.directory / 'nghttpx.conf'}"]

@@ -18,7 +18,7 @@ worker_processes {workers};
 pid {directory}/nginx.pid;
 events {{ worker_connections 32768; }}
 http {{
-    access_log off;
+    {log}
     client_max_body_size 0;
     client_body_buffer_size 64k;
     proxy_buffers 8 32k; proxy_busy_buffers_size 64k;
@@ -44,13 +44,20 @@ http {{
 """
 
 
+LOG = """\
+log_format json escape=json '{{"time":"$time_iso8601","client":"$remote_addr","method":"$request_method","host":"$http_host",'
+        '"target":"$request_uri","protocol":"$server_protocol","status":$status,"duration_s":$request_time,'
+        '"upstream_s":"$upstream_response_time","bytes_in":$request_length,"bytes_out":$body_bytes_sent,'
+        '"backend":"$proxy_host","endpoint":"$upstream_addr","request_id":"$request_id","referer":"$http_referer",'
+        '"user_agent":"$http_user_agent"}}';
+    access_log {directory}/access.log json buffer=32k flush=1s;"""
 TLS = """\
     ssl_protocols TLSv1.2 TLSv1.3;
     ssl_certificate {directory}/chain.pem; ssl_certificate_key {directory}/key.pem;
 """
 
 
-def config(plan: Plan, directory: Path, port: int, workers: int, wire: Wire = CLEAR) -> str:
+def config(plan: Plan, directory: Path, port: int, workers: int, wire: Wire = CLEAR, log: bool = False) -> str:
     """Return nginx.conf."""
     maps: list[str] = []
     hosts = by_host(rows(plan))
@@ -62,6 +69,7 @@ def config(plan: Plan, directory: Path, port: int, workers: int, wire: Wire = CL
         servers += f"    server {{ {default}; return 404; }}\n"
     return FRAME.format(workers=workers, directory=directory, servers=servers, maps="".join(maps),
                         tls=TLS.format(directory=directory) if wire.tls else "",
+                        log=LOG.format(directory=directory) if log else "access_log off;",
                         upstreams="".join(map(_upstream, services(plan).items())))
 
 
@@ -106,12 +114,13 @@ def _map(variable: str, found: list[Row]) -> str:
 
 class Nginx(Contender):
     name, program, package, version_option = "nginx", "nginx", "apt-get install nginx-light", "-v"
+    released = {"1.22.1": "2022-10-19"}
 
     def files(self, plan: Plan) -> dict[str, bytes]:
         self.directory.chmod(0o755)  # its workers have another user
-        text = config(plan, self.directory, self.port, self.workers, self.wire)
+        text = config(plan, self.directory, self.port, self.workers, self.wire, self.log)
         return {**certificates(plan), "nginx.conf": text.encode()}
 
     def command(self) -> list[str]:
-        return [find("nginx"), "-p", str(self.directory), "-e", str(self.directory / "nginx.err"),
+        return [find(self.program), "-p", str(self.directory), "-e", str(self.directory / "nginx.err"),
                 "-c", str(self.directory / "nginx.conf")]

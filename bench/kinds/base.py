@@ -29,8 +29,16 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     setup: float = 4.0  # seconds until everybody is started, about
 
     def told(self, options: Options) -> "Case":
-        """The case with the rounds and seconds that were asked for."""
-        return msgspec.structs.replace(self, rounds=options.rounds or self.rounds, seconds=options.seconds or self.seconds)
+        """The case with the rounds and seconds that were asked for, or in the share of its time."""
+        own = self.shorter(options.share) if options.share < 1 else self
+        return msgspec.structs.replace(own, rounds=options.rounds or own.rounds, seconds=options.seconds or own.seconds)
+
+    def shorter(self, share: float) -> "Case":
+        """The case in about this share of its time: fewer rounds, but three, and shorter ones, but half; less of a budget."""
+        changed = {"rounds": max(min(3, self.rounds), round(self.rounds * share)), "seconds": self.seconds * max(0.5, share)}
+        if hasattr(self, "budget"):
+            changed["budget"] = self.budget * max(0.2, share)
+        return msgspec.structs.replace(self, **changed)
 
     def run(self, options: Options) -> Found:
         raise AssertionError("a kind of case says how")

@@ -11,7 +11,7 @@ from bench.contenders import Contender
 from bench.h2load import h2load
 from bench.kinds.base import WARM_UP, Case, Found
 from bench.load import Load, load
-from bench.machine import held, used
+from bench.machine import held, until, used
 from bench.scenes import Ask, Scene, features
 from bench.stage import Figure, Options, stage
 from bench.wire import CLEAR
@@ -97,6 +97,26 @@ class Routes(Throughput, frozen=True, kw_only=True):
 
     def takes(self, contenders: int) -> float:
         return self.setup + (contenders - 1) * 3 * (WARM_UP + self.rounds * (self.seconds + 0.05))
+
+
+class Logged(Throughput):
+    """Everybody with an access log in JSON, into a file, beside himself without one (the points 'on' and 'off')."""
+
+    def run(self, options: Options) -> Found:
+        with (stage(self.name, self.scene(), options, log=True) as on, stage(self.name, self.scene(), options) as off):
+            logging = on.all()
+            silent = [each for each in off.all() if each.name in {one.name for one in logging}]
+            yield from on.notes
+            ask = next(iter(on.scene.asks.values()))
+            yield from self.turns({"off": (ask, silent), "on": (ask, logging)}, options)
+            for contender in logging:
+                try:
+                    until(lambda one=contender: any(line.startswith(b"{") for line in one.lines()), 12.0, 0.1)
+                except TimeoutError:
+                    yield self.note(contender, "wrote no line of JSON")
+
+    def takes(self, contenders: int) -> float:
+        return 2 * super().takes(contenders)
 
 
 class Late(Case):

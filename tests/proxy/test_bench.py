@@ -18,7 +18,7 @@ from bench.cases import CASES
 from bench.kinds import Case
 from bench.run import NEEDED
 from bench.scenes import paths
-from bench.stage import Figure, Options
+from bench.stage import Figure, Note, Options
 
 pytestmark = pytest.mark.skipif(SANITIZED, reason="figures of a sanitized build say nothing, and valgrind cannot run one")
 ROOT = Path(__file__).parents[2]
@@ -33,6 +33,7 @@ SMALL: dict[str, tuple[str, dict]] = {  # by the name of a kind: one of its case
     "Throughput": ("small", {}),
     "Latency": ("latency-3000", {"rate": 20}),
     "Late": ("late", {}),
+    "Logged": ("json-log", {}),
     "Routes": ("path-100", {"count": 5}),
     "Handshakes": ("handshake-full", {}),
     "Volume": ("volume-down-clear", {"size": 1 << 20}),
@@ -79,6 +80,7 @@ def test_kind(kind):
     found = list(case.run(OPTIONS))
     figures = [each for each in found if isinstance(each, Figure)]
     assert figures and {each.contender for each in figures} == {"gwfast"}, found
+    assert not [each for each in found if isinstance(each, Note) and each.contender == "gwfast"], found
 
 
 def test_cases_and_contenders_are_listed():

@@ -3,12 +3,13 @@ import msgspec
 import pytest
 
 from bench import page, report
-from bench.__main__ import chosen, options, parser
+from bench.__main__ import chosen, options, parser, use
 from bench.cases import CASES
+from bench.contenders import CONTENDERS
 from bench.goals import GOALS, beside_better, judged
 from bench.kinds import Case
 from bench.load import Load
-from bench.run import Progress
+from bench.run import Progress, fitting
 from bench.stage import Figure, Note, Options
 
 ABOUT = {"at": "2026-01-01T00:00:00Z", "versions": {"gwfast": "1", "nginx": "2"},
@@ -194,3 +195,28 @@ def test_a_case_takes_longer_with_more(case):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_every_case_says_what_it_is(case):
     assert case.about and isinstance(case, Case) and type(case).run is not Case.run
+
+
+def test_a_contender_may_be_a_program_of_ones_own(tmp_path, monkeypatch):
+    program = tmp_path / "nginx"
+    program.write_text("#!/bin/sh\necho 'nginx version: nginx/1.99.1' >&2\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(CONTENDERS["nginx"], "program", "nginx")
+    use(parser().parse_args(["--program", f"nginx={program}"]).program)
+    assert CONTENDERS["nginx"].version().startswith("1.99.1 (built 2") and not CONTENDERS["nginx"].missing()
+    made = CONTENDERS["nginx"](tmp_path / "one", 7001)
+    assert made.command()[0] == str(program)
+    for wrong in ("nobody=/bin/true", "gwfast=/bin/true", "nginx=/there/is/none", "nginx", "nginx=", f"nginx={tmp_path}"):
+        with pytest.raises(ValueError, match="--program"):
+            use([wrong])
+
+
+def test_cases_fit_into_minutes():
+    told = Options(contenders=("gwfast", "floor"))
+    def seconds(share):
+        return sum(case.told(msgspec.structs.replace(told, share=share)).takes(2) for case in CASES.values())
+    assert fitting([*CASES], told, 1e9).share == 1
+    shares = [fitting([*CASES], told, seconds(1) * part).share for part in (1, 0.9, 0.75)]
+    assert shares == sorted(shares, reverse=True) and shares[-1] < 1
+    assert all(seconds(share) <= seconds(1) * part + 1e-6 for share, part in zip(shares, (1, 0.9, 0.75), strict=True))
+    assert all(case.shorter(0.01).rounds >= min(3, case.rounds) for case in CASES.values())

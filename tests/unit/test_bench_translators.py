@@ -1,4 +1,5 @@
 """The benchmarks' translators: every contender is told the same routes, and refuses what it cannot do."""
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench.contenders import CONTENDERS, Unsupported, caddy, envoy, floor, h2o, haproxy, nghttpx, nginx
+from bench.contenders import CONTENDERS, Contender, Unsupported, caddy, envoy, floor, h2o, haproxy, nghttpx, nginx, traefik
 from bench.contenders.rows import rows, services
 from bench.scenes import headers, hosts, listener_sets, paths, plain, unary
 from bench.wire import CLEAR, GRPC, H2, H2C, TLS, certificate
@@ -28,25 +29,28 @@ def scene(request):
     return request.param
 
 
-def text(name, made, wire=CLEAR) -> str:
+def text(name, made, wire=CLEAR, log=False) -> str:
     """The whole configuration of one contender, as text."""
     match name:
         case "nginx":
-            return nginx.config(made, HERE, 80, 1, wire)
+            return nginx.config(made, HERE, 80, 1, wire, log)
         case "haproxy":
-            main, maps = haproxy.config(made, HERE, 80, 1, wire)
+            main, maps = haproxy.config(made, HERE, 80, 1, wire, log)
             return main + "".join(maps.values())
         case "envoy":
-            return msgspec.json.encode([envoy.bootstrap(HERE, 80, wire), envoy.config(made, HERE)]).decode()
+            return msgspec.json.encode([envoy.bootstrap(HERE, 80, wire, log), envoy.config(made, HERE)]).decode()
         case "caddy":
-            return msgspec.json.encode(caddy.config(made, HERE, 80, 9, wire)).decode()
+            return msgspec.json.encode(caddy.config(made, HERE, 80, 9, wire, log)).decode()
+        case "traefik":
+            return msgspec.json.encode([traefik.static(HERE, 80, wire, log), traefik.config(made, HERE, wire)]).decode()
         case "nghttpx":
             return nghttpx.config(made, HERE, 80, 1, wire)
         case "h2o":
             return msgspec.json.encode(h2o.config(made, HERE, 80, 1, wire)).decode()
 
 
-TRANSLATORS = ("nginx", "haproxy", "envoy", "caddy", "nghttpx", "h2o")
+TRANSLATORS = ("nginx", "haproxy", "envoy", "caddy", "traefik", "nghttpx", "h2o")
+LOGGING = ("nginx", "haproxy", "envoy", "caddy", "traefik")
 CANNOT = {("nghttpx", "headers"), ("h2o", "headers")}
 
 
@@ -78,6 +82,8 @@ WORDS = {  # what each is told on each wire
               GRPC: ['"codec_type":"HTTP2"', '"http2_protocol_options":{}'], CLEAR: ['"codec_type":"HTTP1"']},
     "caddy": {TLS: ['"protocols":["h1","h2"]', '"tls_connection_policies":[{}]'], H2C: ['"protocols":["h1","h2c"]', '"versions":["1.1"]'],
               GRPC: ['"protocols":["h1","h2c"]', '"versions":["h2c"]'], CLEAR: ['"protocols":["h1"]', '"versions":["1.1"]']},
+    "traefik": {TLS: ['"http":{"tls":{}}', '"certFile":"/bench/chain.pem"'], H2C: ['"url":"http://127.0.0.1:7001"'],
+                GRPC: ['"url":"h2c://127.0.0.1:7001"'], CLEAR: ['"url":"http://127.0.0.1:7001"']},
     "nghttpx": {TLS: ["frontend=127.0.0.1,80\n", "private-key-file=/bench/key.pem"], H2C: ["frontend=127.0.0.1,80;no-tls\n"],
                 GRPC: ["frontend=127.0.0.1,80;no-tls\n", ";proto=h2\n"], CLEAR: ["frontend=127.0.0.1,80;no-tls\n"]},
     "h2o": {TLS: ['"certificate-file":"/bench/chain.pem"'], H2C: ['"port":80}'], CLEAR: ['"port":80}']},
@@ -131,13 +137,14 @@ def test_a_prefix_ends_where_an_element_ends(tmp_path):
     assert '"path_separated_prefix":"/api/service-000000"' in text("envoy", made)
     assert '["/api/service-000000","/api/service-000000/*"]' in text("caddy", made)
     assert ";/api/service-000000/\n" in text("nghttpx", made)
+    assert "(Path(`/api/service-000000`) || PathPrefix(`/api/service-000000/`))" in text("traefik", made)
 
 
 def test_several_endpoints(tmp_path):
     world = World(tmp_path, plain().routes, {"first": [7001, 7002]})
     made = world.plan()
     assert re.search(r"server 127.0.0.1:7001 [^;]*; server 127.0.0.1:7002 [^;]*;", text("nginx", made))
-    for name in ("haproxy", "envoy", "caddy", "nghttpx"):
+    for name in ("haproxy", "envoy", "caddy", "traefik", "nghttpx"):
         assert "7001" in text(name, made) and "7002" in text(name, made)
     with pytest.raises(Unsupported, match="several endpoints"):
         text("h2o", made)
@@ -191,4 +198,50 @@ def test_what_no_case_needs_is_refused(tmp_path):
 
 
 def test_contenders_are_called_as_their_modules():
-    assert list(CONTENDERS) == ["floor", "gwfast", "nginx", "haproxy", "envoy", "caddy", "nghttpx", "h2o"]
+    assert list(CONTENDERS) == ["floor", "gwfast", "nginx", "haproxy", "envoy", "caddy", "traefik", "nghttpx", "h2o"]
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_who_can_writes_a_log_in_json(tmp_path, name):
+    made = CONTENDERS[name](tmp_path / name, 7009, log=True)
+    world = World(tmp_path / "world", plain().routes, {"first": [7001]})
+    if name not in (*LOGGING, "gwfast"):
+        with pytest.raises(Unsupported, match="a log"):
+            made.write(world)
+        return
+    made.write(world)
+    assert made.lines() == []
+    (made.directory / made.log_name).write_bytes(b'{"a": 1}\n{"a": 2}\n')
+    assert made.lines() == [b'{"a": 1}', b'{"a": 2}']
+    if name == "gwfast":
+        command = made.command()
+        assert command[command.index("--access-log") + 1] == "json"
+
+
+@pytest.mark.parametrize("name", LOGGING)
+def test_a_log_is_there_only_where_it_is_asked_for(tmp_path, name):
+    made = plan(tmp_path, plain)
+    with_log, without = text(name, made, log=True), text(name, made)
+    words = ("/bench/access.log", "log stdout format raw")
+    assert any(word in with_log for word in words) and not any(word in without for word in words)
+    assert "user_agent" in with_log or name in ("caddy", "traefik")      # which have fields of their own
+
+
+class Versioned(Contender):
+    name, package, released = "versioned", "apt-get nothing", {"1.5.0": "2020-01-02"}
+
+
+@pytest.mark.parametrize(("says", "version"), {
+    "its day": ("versioned version 1.2.3-dev4 2026/08/21 - and more", "1.2.3-dev4 (2026-08-21)"),
+    "when it was built": ("Version: 1.2.3\nBuilt: 2026-10-15T14:33:48Z", "1.2.3 (2026-10-15)"),
+    "a version that is known": ("versioned/1.5.0", "1.5.0 (2020-01-02)"),
+    "a version that is not": ("versioned/1.6.0", "1.6.0 (built 2021-03-04)"),
+    "nothing": ("", ""),
+}.values(), ids=lambda each: each[:20])
+def test_a_version_has_its_day(tmp_path, monkeypatch, says, version):
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ncat << 'EOF'\n{says}\nEOF\n")
+    program.chmod(0o755)
+    os.utime(program, (1614816000 + 60, 1614816000 + 60))
+    monkeypatch.setattr(Versioned, "program", str(program), raising=False)
+    assert Versioned.version() == version
