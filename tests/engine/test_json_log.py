@@ -2,7 +2,7 @@
 import json
 
 import pytest
-from scripted import head
+from support.scripted import head
 
 ODD = [b'"', b"\\", b"\t", b"\x80", b"\xff", b"~", b" ", b"u"]
 
