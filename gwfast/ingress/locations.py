@@ -382,7 +382,7 @@ def choose(server: Server, uri: str) -> Location | str | None:
                 return each
         elif uri.startswith(each.path) and (best is None or len(each.path) > len(best.path)):
             best = each
-    lacks = any(each.type != "Exact" and each.path == uri + "/" for each in server.locations)
+    lacks = any(each.path == uri + "/" for each in server.locations)
     if lacks and (best is None or best.path != uri):
         return uri + "/"
     return best

@@ -46,6 +46,8 @@ class Place(Struct):
 def places(site: Site, server: Server, faithful: bool) -> list[Place]:
     """Return what becomes of each location of a server, in their order."""
     found = [Place(each) for each in server.locations if not _twin(server, each)]
+    if server.regex:  # of equal texts the first is found
+        found = list({place.location.path: place for place in reversed(found)}.values())[::-1]
     for place in found:
         if rewrites(site, place.location):
             _rewrite(site, server, place, faithful)
@@ -89,6 +91,8 @@ def _plain(server: Server, place: Place, faithful: bool) -> None:
     location, path = place.location, place.location.path
     if location.type == "Exact":
         place.matches = [exact(path)]
+        if path != "/" and path.endswith("/"):
+            _slash(server, place, path, faithful)
     elif path == "/":
         place.matches, place.prefix = [prefix("/")], "/"
     elif path.endswith("/"):
@@ -96,19 +100,26 @@ def _plain(server: Server, place: Place, faithful: bool) -> None:
         place.matches, place.prefix = [prefix(bare)], bare
         if faithful and _crowded(server, path):
             place.matches, place.prefix = [expression(re.escape(bare) + "(?:/.*)?")], None
-        if isinstance(choose(server, bare), str):
-            if faithful:
-                place.slash.append(bare)
-            else:
-                place.said.append(("path", Said(converted().outcome, f"{bare} is served, nginx redirected it to {path}")))
+        _slash(server, place, path, faithful)
     else:
         _characters(server, place, path, faithful)
+
+
+def _slash(server: Server, place: Place, path: str, faithful: bool) -> None:
+    """nginx's redirect of what lacks the '/' at the end of a location's path."""
+    if not isinstance(choose(server, path[:-1]), str):
+        return
+    if faithful:
+        place.slash.append(path[:-1])
+    else:
+        place.said.append(("path", Said(converted().outcome, f"{path[:-1]} is not redirected, nginx sent it to {path}")))
 
 
 def _characters(server: Server, place: Place, path: str, faithful: bool) -> None:
     """What is ImplementationSpecific: nginx's prefix, character by character."""
     deeper = any(each.path == path + "/" and each.type != "Exact" for each in server.locations)
-    place.matches = [exact(path) if deeper else prefix(path)]
+    whole = any(each.path == path and each.type == "Exact" for each in server.locations)
+    place.matches = ([] if whole else [exact(path)]) if deeper else [prefix(path)]
     place.prefix = None if deeper else path
     if not faithful:
         place.said.append(("path", Said(converted().outcome, f"{path} is followed by '/' or nothing, nginx took any character")))
