@@ -78,13 +78,16 @@ class Comparison(Struct, frozen=True):
                 one[0] == two[0] and abs(one[1] - two[1]) < CLOSE and locations.normal(one[2]) == locations.normal(two[2])
                 for one, two in zip(sorted(left.shares), sorted(right.shares), strict=True))
         if left.location or right.location:
-            return left.status == right.status and _place(left.location) == _place(right.location)
+            secured = self.question.url.startswith("http:") and left.location.startswith("https:")
+            return left.status == right.status and place(left.location, secured) == place(right.location, secured)
         return left.status == right.status
 
 
-def _place(url: str) -> str:
-    """Return where a Location leads, whether or not a '/' ends it."""
-    return url.rstrip("/")
+def place(url: str, secured: bool = False) -> str:
+    """Return where a Location leads: an empty path is '/', and nginx leaves out the '/' at the end of what it redirects to https."""
+    if secured:
+        return url.rstrip("/")
+    return url + "/" if re.fullmatch(r"https?://[^/?]+", url) else url
 
 
 # ---- The plan

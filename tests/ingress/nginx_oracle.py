@@ -165,7 +165,7 @@ class Config:
         return f"""daemon off; master_process off; worker_processes 1; pid {self.folder}/nginx.pid; error_log {self.folder}/error.log;
 events {{ worker_connections 512; }}
 http {{
-  access_log off; server_tokens off; merge_slashes on; port_in_redirect off; server_name_in_redirect off; proxy_http_version 1.1;
+  access_log off; server_tokens off; merge_slashes on; port_in_redirect off; absolute_redirect off; proxy_http_version 1.1;
   client_body_temp_path {self.folder}/a; proxy_temp_path {self.folder}/b; fastcgi_temp_path {self.folder}/c;
   uwsgi_temp_path {self.folder}/d; scgi_temp_path {self.folder}/e; variables_hash_max_size 2048; server_names_hash_bucket_size 128;
   map $http_x_test_scheme $pass_scheme {{ default http; https https; }}
@@ -262,7 +262,7 @@ class Nginx:
         finally:
             connection.close()
         if location := response.headers.get("Location"):
-            return Answer(response.status, location)
+            return Answer(response.status, f"{scheme}://{host}{location}" if location.startswith("/") else location)
         upstream, _, path = body.partition(" ") if response.status == 200 else ("", "", "")
         return Answer(response.status, "", upstream, path.partition("?")[0])
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ingress_cases import converted, ingress
 from nginx_oracle import NGINX, Duplicate, Nginx
 
-from gwfast.ingress.compare import Question, Told, compare, plan_of
+from gwfast.ingress.compare import Question, Told, compare, place, plan_of
 from gwfast.ingress.locations import normal
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
@@ -37,7 +37,8 @@ def same(left: Told, right: Told) -> bool:
     if left.shares or right.shares:
         return [(name, percent, normal(path)) for name, percent, path in left.shares] == [
             (name, percent, normal(path)) for name, percent, path in right.shares]
-    return (left.status, left.location.rstrip("/")) == (right.status, right.location.rstrip("/"))
+    secured = left.status == 308 and left.location.startswith("https:")
+    return (left.status, place(left.location, secured)) == (right.status, place(right.location, secured))
 
 
 def check(documents: list[dict], requests, made: bool = True) -> None:
