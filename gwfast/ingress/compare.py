@@ -84,7 +84,7 @@ class Comparison(Struct, frozen=True):
 
 
 def place(url: str, secured: bool = False) -> str:
-    """Return where a Location leads: an empty path is '/', and nginx leaves out the '/' at the end of what it redirects to https."""
+    """Return where a Location leads: an empty path is "/"; nginx leaves out the last "/" of what it redirects to https."""
     if secured:
         return url.rstrip("/")
     return url + "/" if re.fullmatch(r"https?://[^/?]+", url) else url

@@ -1,9 +1,6 @@
-"""The gateways, backends and certificates of tests/proxy, for tests that serve what was converted."""
+"""Subprocesses run the same tree as the tests, but for a program that is installed."""
 import os
-import sys
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1]
-sys.path.append(str(TESTS / "proxy"))
 if "GWFAST_PROGRAM" not in os.environ:
-    os.environ["PYTHONPATH"] = str(TESTS.parent)
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])

@@ -12,12 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pki
 import pytest
 import yaml
 from nginx_oracle import NGINX, PATIENCE, Answer, Nginx
-from proxy_backend import Backend
-from proxy_gateway import Gateway, free_port
+from support import pki
+from support.backend import Backend
+from support.gateway import Gateway, free_port
 
 from gwfast.ingress.locations import normal
 
