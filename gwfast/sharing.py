@@ -79,6 +79,8 @@ def changed(items: Sequence, gone: Collection, come: Collection, key: Callable) 
             gone, come = ([one for one in some if id(one) not in both] for some in (gone, come))
     if not gone and not come:
         return items
+    if not items and len(come) == 1:
+        return tuple(come)
     if (len(gone) + len(come)) * FEW > len(items):
         left = set(map(id, gone))
         return ordered(chain((one for one in items if id(one) not in left) if left else items, come), key)
@@ -96,7 +98,7 @@ def changed(items: Sequence, gone: Collection, come: Collection, key: Callable) 
 
 
 def _pieces(items: Sequence) -> Sequence[Sequence]:
-    return items.pieces if isinstance(items, LongSequence) else (items,) if items else ()
+    return items.pieces if type(items) is LongSequence else (items,) if items else ()
 
 
 def _home(pieces: Sequence, wanted, key: Callable) -> int:
@@ -149,7 +151,7 @@ def difference(before: Sequence, now: Sequence) -> tuple[list, list]:
 
 def items_of(items: Sequence, start: int, end: int) -> list:
     """Return items[start:end] at the cost of the pieces that they lie in."""
-    if not isinstance(items, LongSequence):
+    if type(items) is not LongSequence:  # an instance check of an abstract class costs more than the slice
         return list(items[start:end])
     found: list = []
     at = 0
@@ -166,6 +168,8 @@ def spans(before: Sequence, now: Sequence) -> list[Span]:
     """Return where two versions differ: before[a:b] has become now[c:d], all else is the same."""
     if before is now:
         return []
+    if not before:
+        return [(0, 0, 0, len(now))]
     old, new = _pieces(before), _pieces(now)
     places = {id(piece): at for at, piece in enumerate(old)} if len(old) > 1 else {}
     found: list[Span] = []
@@ -237,9 +241,13 @@ class Shards(Mapping):
 
     def changed(self, changes: Mapping) -> "Shards":
         """Return this mapping with other values for some keys; None takes a key out."""
-        changes = {key: value for key, value in changes.items() if self.get(key) is not value}
+        if self._count:
+            changes = {key: value for key, value in changes.items() if self.get(key) is not value}
         if not changes:
             return self
+        if not self._count:
+            there = {key: value for key, value in changes.items() if value is not None}
+            return Shards(there) if there else self
         count = self._count + sum((value is not None) - (key in self) for key, value in changes.items())
         if count > 2 * PIECE * len(self._dicts) or len(changes) * FEW > count:
             return Shards({key: value for key, value in chain(self.items(), changes.items())

@@ -63,19 +63,18 @@ class Resources:
 
         keys: where to look for changes; None compares everything by identity.
         """
-        changes = {}
-        for key in self._suspects(resources) if keys is None else keys:
-            before, now = self.get(*key), resources.get(key)
-            if before is not now:
-                changes[key] = (before, now)
-                self._replace(key, before, now)
+        changes: dict[Key, Change]
+        if keys is None:
+            changes = {key: (before, now) for key, now in resources.items() if (before := self.get(*key)) is not now}
+            if changes or sum(map(len, self._kinds.values())) != len(resources):
+                changes |= {key: (before, None) for kind in self._kinds.values() for key, before in kind.items()
+                            if key not in resources}
+        else:
+            pairs = ((key, self.get(*key), resources.get(key)) for key in keys)
+            changes = {key: (before, now) for key, before, now in pairs if before is not now}
+        for key, change in changes.items():
+            self._replace(key, *change)
         return changes
-
-    def _suspects(self, resources: Mapping[Key, Resource]) -> list[Key]:
-        changed = [key for key, resource in resources.items() if self.get(*key) is not resource]
-        if changed or sum(map(len, self._kinds.values())) != len(resources):
-            changed += [key for kind in self._kinds.values() for key in kind if key not in resources]
-        return changed
 
     def _replace(self, key: Key, before: Resource | None, now: Resource | None) -> None:
         kind = self._kinds.setdefault(key.kind, {})

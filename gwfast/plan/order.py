@@ -24,7 +24,7 @@ class Order:
         """Take out the entries of `gone` and put in those of `come`, both by hostname."""
         left, new = [], []
         for hostname in gone.keys() | come.keys():
-            host = find(self.hosts, host_key(hostname), _host_key)
+            host = find(self.hosts, host_key(hostname), _host_key) if self.hosts else None
             before = host.entries if host else ()
             entries = changed(before, gone.get(hostname, ()), come.get(hostname, ()), entry_key)
             if entries is before:
