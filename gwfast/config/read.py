@@ -123,7 +123,7 @@ def _json(raw: bytes, line: int, known: dict[int, Item]) -> Iterator[Item]:
     except msgspec.ValidationError:
         raise t.TextError("a resource must be a mapping with apiVersion and kind", line) from None
     if not _is_list(head.kind):
-        yield _json_item(raw, line, head)
+        yield _json_item(raw, t.json_value(raw), line, head)
         return
     try:
         items = _LIST.decode(raw).items
@@ -140,23 +140,25 @@ def _json(raw: bytes, line: int, known: dict[int, Item]) -> Iterator[Item]:
 
 def _json_child(raw: bytes, line: int, parent: _Head) -> Item:
     try:
-        item = _json_item(raw, line, _inherited(_HEAD.decode(raw), parent))
-    except msgspec.ValidationError:
-        item = _broken(line, "items must be mappings with apiVersion and kind")
+        value = t.json_value(raw)
     except t.TextError as error:
         item = _broken(line, str(error))
+    else:
+        if isinstance(value, dict):
+            item = _json_item(raw, value, line, _inherited(_Head(value.get("apiVersion"), value.get("kind")), parent))
+        else:
+            item = _broken(line, "items must be mappings with apiVersion and kind")
     item.digest = digest(raw)
     return item
 
 
-def _json_item(raw: bytes, line: int, head: _Head) -> Item:
+def _json_item(raw: bytes, value: object, line: int, head: _Head) -> Item:
     def locate(field: str) -> int:
         try:
             return line + _composer().find_line(_composer().compose(raw), field)
         except t.TextError:
             return line
 
-    value = t.json_value(raw)
     version = _lookup(head)
     if version and not version.convert and isinstance(value, dict) and only_known(value, version.kind):
         try:

@@ -90,11 +90,13 @@ def _concatenated(data: bytes) -> Iterator[tuple[int, bytes]]:
 def json_value(text: bytes) -> object:
     """Decode one JSON value in which no key may stand twice; raise TextError.
 
-    Lengths are compared first: decoding drops duplicates, so what is encoded again is shorter than the compact text.
+    Lengths are compared first: decoding drops duplicates, so what is encoded again is shorter than the compact text. A text that
+    is compact already is not made so once more.
     """
     try:
         value = msgspec.json.decode(text)
-        if len(msgspec.json.encode(value)) != len(msgspec.json.format(text, indent=-1)):
+        length = len(msgspec.json.encode(value))
+        if length != len(text) and length != len(msgspec.json.format(text, indent=-1)):
             json.loads(text, object_pairs_hook=_unique)
     except UnicodeDecodeError:
         raise TextError("not UTF-8") from None
