@@ -172,7 +172,8 @@ class _Conversion:
     def _server(self, server: Server) -> None:
         found = places(self.site, server, self.given.faithful)
         for place in found:
-            for name, said in place.said:
+            written = place.location.upstream or not place.location.default  # of a `/` that nobody wrote there is nothing to say
+            for name, said in place.said if written else ():
                 path = place.location.written or place.location.path
                 self.say(place.location.ingress, f"path {path}" if name == "path" else name, said)
         root = self._app_root(server)
