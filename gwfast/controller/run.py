@@ -22,8 +22,6 @@ import contextlib
 import gc
 import os
 import signal
-import socket
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
@@ -36,6 +34,7 @@ from gwfast import parameters
 from gwfast.controller.authority import Authority
 from gwfast.controller.feed import Feed, Feeds, Served
 from gwfast.controller.fleet import Fleet, Place, Site
+from gwfast.controller.leader import Leader, identity
 from gwfast.controller.ports import Wanted
 from gwfast.controller.programmed import Programmed
 from gwfast.controller.provision import Provisioner
@@ -48,7 +47,6 @@ from gwfast.graph.model import Graph, GraphOptions, of_bundle
 from gwfast.kubernetes.access import Access
 from gwfast.kubernetes.client import Client
 from gwfast.kubernetes.lease import Election
-from gwfast.kubernetes.publish import of_machine
 from gwfast.kubernetes.reporter import lease_name
 from gwfast.kubernetes.source import KubernetesSource
 from gwfast.kubernetes.status import StatusStats, StatusWriter
@@ -64,8 +62,6 @@ from gwfast.serve.background import BackgroundThread
 from gwfast.serve.sockets import explain
 
 CERTAIN_LOOK = 0.2  # seconds between two looks at whether Gateways and their classes are watched, before fleets are told of them
-LEADER_LOOK = 1.0  # seconds between two looks at who leads
-LEADER_LOST = 10.0  # that a leader that cannot renew its Lease goes on to tell data planes: then another one leads, if one can
 PROBLEMS = 100  # that one round writes to the log
 COLLECT = 30.0  # seconds between two looks for cycles
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -203,6 +199,7 @@ class Controller:
         lease = options.lease[0] or options.namespace, options.lease[1] or lease_name(options.controller_name)
         self._me = identity(where.server, options.listen[1])
         self._election = Election(client, *lease, self._me, self._lead, log=log)
+        self._leader = Leader(self._election, self._server)
         self.stats = StatusStats()
         self._writer = StatusWriter(client, self._source, Statuses(options.controller_name, infrastructure=True),
                                     lambda: self._election.leads, log, stats=self.stats, narrowed=bool(options.watch_namespaces))
@@ -231,7 +228,7 @@ class Controller:
         self._log.info("gwfast controller starts", version=__version__, controller=self._options.controller_name, pid=os.getpid())
         self._source.watch(self._loop, self._ask, self._log.warning)
         tasks = [self._loop.create_task(each) for each in (
-            self._rounds(), self._provisioner.run(), self._authority.run(), self._election.run(), self._follow_leader())]
+            self._rounds(), self._provisioner.run(), self._authority.run(), self._election.run(), self._leader.run())]
         self._ask(None)
         for task in tasks:
             task.add_done_callback(self._ended)
@@ -372,6 +369,7 @@ class Controller:
     # ---- Leading
 
     def _lead(self, leads: bool) -> None:
+        self._leader.look()
         self._authority.lead(leads)
         self._provisioner.lead(leads)
         if leads:
@@ -380,18 +378,6 @@ class Controller:
         elif self._writes:
             self._writes = False
             self._writer.lead(False)
-
-    async def _follow_leader(self) -> None:
-        """Send data planes to who leads, and away where this one led and has not heard of the API server since."""
-        lost, away = 0.0, False
-        while True:
-            holder, now = self._election.holder, self._loop.time()
-            lost = (lost or now) if holder == self._me and not self._election.leads else 0.0
-            if (bool(lost) and now - lost > LEADER_LOST) != away:
-                away = not away
-                self._server.withdraw(away)
-            self._server.lead("" if holder == self._me or self._election.leads else address_of(holder))
-            await asyncio.sleep(LEADER_LOOK)
 
     def _heard(self) -> None:
         """Take note that data planes say what they serve."""
@@ -472,19 +458,6 @@ def _collect() -> None:
     gc.collect()
     gc.freeze()
     linux.trim_heap()
-
-
-def identity(server: str, port: int) -> str:
-    """Return who stands for election: a host's name, where its stream is, and a number of this process, with '_' between."""
-    host = os.environ.get("POD_IP") or next((value for _, value in of_machine(server)), "127.0.0.1")
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{where}_{uuid.uuid4().hex[:8]}"
-
-
-def address_of(holder: str) -> str:
-    """Return where the stream of a leader is; '' where that is not said."""
-    parts = holder.rsplit("_", 2)  # the name of a host may have one, too
-    return parts[1] if len(parts) == 3 else ""
 
 
 async def control(where: Access, options: ControllerOptions, log: Log) -> int:

@@ -6,9 +6,10 @@
 
 Rules:
 - Clocks of machines are never compared: a Lease has expired when it was seen unchanged for its duration, by our own clock.
-- Who does not lead watches the Lease, so a renewal is seen when it is made, and one that was given back is taken at once. Of a
-  leader that died another one leads 15 s after its last renewal: no later than that after its death, and a request or two. Where
-  the Lease may not be watched it is looked at twice as often instead, and that much later it is taken.
+- Who does not lead watches the Lease, so a renewal is seen when it is made, and one that was given back is taken at once; it asks
+  only where a renewal is overdue (OVERDUE). Of a leader that died another one leads 15 s after its last renewal: no later than
+  that after its death, and a request or two. Where the Lease may not be watched it is looked at twice as often instead, and that
+  much later it is taken.
 - Who leads renews every `retry` seconds, with the version that it wrote last: one request. `leads` ends `renew` seconds after the
   begin of the last renewal that went well, by the clock of the moment it is asked: before anybody else may lead, and also
   in a process that was frozen or on a machine that slept.
@@ -30,6 +31,7 @@ from gwfast.kubernetes.reflector import Reflector
 from gwfast.kubernetes.seen import Name, Seen
 
 JITTER = 1.2  # of `retry`, for who does not lead (client-go): not all try at the same moment
+OVERDUE = 3.0  # of `retry`, since the last renewal that was seen: a watch that is cut off says nothing
 RELEASE_TIMEOUT = 3.0  # to give it back: a process that ends does not wait for an API server that is gone
 
 
@@ -62,6 +64,7 @@ class Election:
                  clock: Callable[[], float] = since_boot):
         self.identity = identity
         self.holder = ""  # who leads, as far as was seen
+        self.seen: Callable[[], None] = lambda: None  # called when that is another one
         self._client = client
         self._collection = paths.collection("coordination.k8s.io", "v1", "leases", namespace)
         self._path = paths.below(self._collection, name)
@@ -92,7 +95,8 @@ class Election:
         try:
             while True:
                 self._free.clear()
-                await self._try()
+                if self._told or self._due() <= 0:
+                    await self._try()
                 self._tell()
                 await self._rest(self._pause())
         finally:
@@ -104,11 +108,20 @@ class Election:
             async with asyncio.timeout(seconds):
                 await (asyncio.sleep(seconds) if self._told else self._free.wait())
 
+    def _due(self) -> float:
+        """Return the seconds for which who does not lead need not ask: it watches, and the leader has just renewed its Lease."""
+        if self._watch.state != "watching" or not self._lease or self.holder in ("", self.identity):
+            return 0.0
+        lasts = _spec(self._lease).lease_duration_seconds or self._duration
+        return self._seen[1] + min(OVERDUE * self._retry, lasts) - self._clock()
+
     def _pause(self) -> float:
         """Return the seconds until the next try: of who does not lead the moment that the lease expires is one. Who may not watch
         looks twice as often, to see a renewal soon after it was made."""
         if self._told:
             return self._retry
+        if (due := self._due()) > 0:
+            return due
         lasts = _spec(self._lease).lease_duration_seconds or self._duration
         left = self._seen[1] + lasts - self._clock() if self._lease else 0.0
         pause = self._retry * random.uniform(1.0, JITTER) / (1 if self._watch.state == "watching" else 2)
@@ -197,7 +210,9 @@ class Election:
         if version != self._seen[0]:
             self._seen = (version, self._clock())
         self._lease = lease
-        self.holder = spec.holder_identity or ""
+        before, self.holder = self.holder, spec.holder_identity or ""
+        if self.holder != before:
+            self.seen()
         return spec
 
     # -- what the watch says, of which only who waits has any use

@@ -10,7 +10,8 @@ from gwfast.config.source import Loaded
 from gwfast.config.model import Key
 from gwfast.controller.feed import Served
 from gwfast.controller.fleet import Fleet
-from gwfast.controller.run import Brain, Controller, ControllerOptions, address_of, identity, served
+from gwfast.controller.leader import LEADER_LOST, Leader, address_of, identity
+from gwfast.controller.run import Brain, Controller, ControllerOptions, served
 
 A, B = Key("Gateway", "a", "g"), Key("Gateway", "b", "g")
 
@@ -148,3 +149,49 @@ def test_nobody_is_told_of_a_cluster_whose_gateways_may_not_be_listed():
     assert len(told) == 2
     asyncio.run(Controller._round(one, {"something"}))
     assert told[2:] == [{"sys/x": "news"}] and one._graph == "another graph"
+
+
+def test_data_planes_are_sent_to_who_leads():
+    told = []
+    server = SimpleNamespace(lead=lambda leader: told.append(leader), withdraw=lambda away: told.append(away))
+    election = SimpleNamespace(identity="me_10.0.0.1:8443_a", holder="", leads=False)
+    leader = Leader(election, server)
+    assert election.seen == leader.look and leader._tell(1.0) is None and told == [""]
+    election.holder = "other_10.0.0.2:8443_b"
+    assert leader._tell(2.0) is None and told.pop() == "10.0.0.2:8443"
+    election.holder, election.leads = election.identity, True
+    assert leader._tell(3.0) is None and told.pop() == ""
+
+
+def test_who_led_and_cannot_renew_sends_data_planes_away_in_the_end():
+    """Not at once: nobody else may lead before. It comes back where it leads again, or another one does."""
+    told = []
+    server = SimpleNamespace(lead=lambda leader: None, withdraw=told.append)
+    election = SimpleNamespace(identity="me", holder="me", leads=False)
+    leader = Leader(election, server)
+    assert leader._tell(100.0) == LEADER_LOST and leader._tell(101.0) == LEADER_LOST - 1 and not told
+    assert leader._tell(100.0 + LEADER_LOST) is None and told == [True]
+    assert leader._tell(200.0) is None and told == [True]
+    election.leads = True
+    assert leader._tell(201.0) is None and told == [True, False]
+    election.leads = False
+    assert leader._tell(300.0) == LEADER_LOST
+    election.holder = "other"
+    assert leader._tell(301.0) is None and told == [True, False]
+
+
+def test_a_leader_is_looked_at_when_something_is_new():
+    async def test():
+        told, news = [], asyncio.Event()
+        server = SimpleNamespace(lead=lambda leader: (told.append(leader), news.set()), withdraw=told.append)
+        election = SimpleNamespace(identity="me", holder="", leads=False)
+        leader = Leader(election, server)
+        running = asyncio.create_task(leader.run())
+        await news.wait()
+        news.clear()
+        election.holder = "other_10.0.0.2:8443_b"
+        election.seen()
+        await news.wait()
+        assert told == ["", "10.0.0.2:8443"]
+        running.cancel()
+    asyncio.run(test())
