@@ -10,7 +10,7 @@ from pathlib import Path
 
 import binaries
 import pytest
-from test_harness import alive
+from support.processes import alive
 
 HERE = Path(__file__).parent
 SECONDS = 120

@@ -10,7 +10,7 @@ import h2.connection
 import h2.events
 import pytest
 import yaml
-from test_traffic import ADMIN, GATEWAY, World, served
+from support.traffic import ADMIN, GATEWAY, World, served
 
 from cluster import Cluster, Response
 

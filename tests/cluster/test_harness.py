@@ -13,6 +13,7 @@ import pytest
 from cluster import Cluster, family
 from forward import Forwards
 from node.images import Image, needed
+from support.processes import alive
 
 ECHO = "gcr.io/k8s-staging-gateway-api/echo-basic:v1.6.1"
 # Answers 200 to /healthz as long as /tmp/ready is there, and its number of requests to everything else.
@@ -425,14 +426,6 @@ frozen.freeze()
 print(sandbox.pid, sandbox.run(["sleep", "1000"]).pid, frozen.pid, flush=True)
 time.sleep(1000)
 """
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is there, and not only waits for its parent to look."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")

@@ -3,12 +3,13 @@ import json
 from collections.abc import Iterator
 
 import pytest
-import test_traffic
-from test_traffic import ADMIN, World, route
+from support import traffic
+from support.pki import pair
+from support.traffic import ADMIN, World, route
 
 from cluster import Cluster
 
-GATEWAY = test_traffic.GATEWAY + """
+GATEWAY = traffic.GATEWAY + """
   - {name: tls, protocol: TLS, port: 8443, tls: {mode: Passthrough}}
   - {name: tcp, protocol: TCP, port: 8003}
   - {name: udp, protocol: UDP, port: 8004}
@@ -46,7 +47,7 @@ SHOWN = {"BackendTLSPolicy": '"VALUE"', "BackendPolicy": '"consecutiveFailures":
 
 @pytest.fixture
 def world(cluster: Cluster, namespace: str) -> Iterator[World]:
-    yield from test_traffic.served(cluster, namespace)
+    yield from traffic.served(cluster, namespace)
 
 
 def plan(world: World) -> str:
@@ -98,7 +99,7 @@ def test_authorities_of_a_backend_follow_their_config_map(world: World):
     world.apply(GATEWAY, route(), text)
     world.cluster.wait_for(lambda: resolved(world) == "False", "the policy to miss its ConfigMap")
     world.apply(json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "authority"},
-                            "data": {"ca.crt": test_traffic.pair("x.test")[0].decode()}}))
+                            "data": {"ca.crt": pair("x.test")[0].decode()}}))
     world.cluster.wait_for(lambda: resolved(world) == "True", "the policy to have it")
     world.delete("configmap", "authority")
     world.cluster.wait_for(lambda: resolved(world) == "False", "the policy to miss it again")

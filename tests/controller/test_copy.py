@@ -5,7 +5,7 @@ import stat
 
 import pytest
 from stream_world import Controller, DataPlane, Log, gateway, service
-from test_stream import run
+from stream_world import run
 
 from gwfast.controller import copy, wire
 from gwfast.controller.copy import Copy

@@ -7,26 +7,8 @@ from gwfast.config.model import Key
 from gwfast.controller import desired as wanted
 from gwfast.controller.desired import KUBERNETES, OURS, Slices, assigned, desired, doomed, mirrors
 from gwfast.controller.fleet import Known
+from support.desired_world import CLASS, G, GATEWAY, WITH_PARAMETERS, make
 
-CLASS = """
-apiVersion: gateway.networking.k8s.io/v1
-kind: GatewayClass
-metadata: {name: gwfast}
-spec: {controllerName: gwfast.dev/gateway-controller}
-"""
-WITH_PARAMETERS = CLASS.replace("controller}", """controller, parametersRef: {group: gwfast.dev, kind: GatewayParameters, name: all, namespace: a}}
----
-apiVersion: gwfast.dev/v1alpha1
-kind: GatewayParameters
-metadata: {name: all, namespace: a}
-spec: %s""")
-GATEWAY = """
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: %s, namespace: shop}
-spec: {gatewayClassName: gwfast, listeners: [{name: a, port: 80, protocol: HTTP}, {name: d, port: 53, protocol: UDP}]%s}
-"""
 DEDICATED = """
 ---
 apiVersion: gwfast.dev/v1alpha1
@@ -35,7 +17,6 @@ metadata: {name: own, namespace: shop}
 spec: {dedicated: true%s}
 """
 OWN = ", infrastructure: {parametersRef: {group: gwfast.dev, kind: GatewayParameters, name: own}}"
-G = Key("Gateway", "shop", "g")
 
 
 def slice_of(namespace, service, *endpoints, keeper=KUBERNETES, name="xyz"):
@@ -52,11 +33,6 @@ def there(made, *slices):
     """What was made, as the API server has it, and EndpointSlices."""
     found = {key: {**each, "metadata": {**each["metadata"], "uid": f"uid-of-{key.kind}-{key.name}"}} for key, each in made.items()}
     return found | {Key("EndpointSlice", each["metadata"]["namespace"], each["metadata"]["name"]): each for each in slices}
-
-
-def make(text):
-    plan = planned(text)
-    return plan, targets_for(plan), desired(plan, SITE, uid_of, targets_for(plan), AUTHORITY)
 
 
 def test_endpoints_of_a_shared_fleet_are_mirrored():

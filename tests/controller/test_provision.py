@@ -1,10 +1,9 @@
 """The provisioner without a cluster: whose target ports are whose, what is told of them, and when it looks."""
 import asyncio
-import io
 
 import pytest
-from controller_cases import AUTHORITY, OPTIONS, SITE, Waits, resources, run_beside, uid_of
-from test_apply import Server
+from controller_cases import SITE
+from support.api_objects import Server
 
 from gwfast import limits
 from gwfast.config.model import Key
@@ -12,54 +11,7 @@ from gwfast.controller import provision as module
 from gwfast.controller.apply import path
 from gwfast.controller.owners import Owners
 from gwfast.controller.provision import Provisioner
-from gwfast.graph.attach import attach
-from gwfast.observe.log import Log
-
-CLASS = """
-apiVersion: gateway.networking.k8s.io/v1
-kind: GatewayClass
-metadata: {name: gwfast}
-spec: {controllerName: gwfast.dev/gateway-controller}
-"""
-GATEWAY = """
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: g, namespace: %s, creationTimestamp: %s}
-spec: {gatewayClassName: gwfast, listeners: [{name: a, port: 80, protocol: HTTP}]}
-"""
-OLD, NEW = '"2026-01-01T00:00:00Z"', '"2026-01-02T00:00:00Z"'
-EVIL, VICTIM = Key("Gateway", "aaa", "g"), Key("Gateway", "victim", "g")
-BOTH = CLASS + GATEWAY % ("aaa", NEW) + GATEWAY % ("victim", OLD)
-WEB = (80, "TCP")
-
-
-class World(Waits):
-    """A provisioner that knows what there is, and an API server of some lines that it writes to."""
-
-    def __init__(self, **more):
-        self.server, self.log = Server(), io.StringIO()
-        self.provisioner = Provisioner(self.server, SITE, uid_of, lambda: AUTHORITY, Log("text", "debug", self.log), **more)
-        self.provisioner._reflectors.clear()  # all that there is was listed
-
-    def follow(self, text):
-        self.provisioner.follow(attach(resources(text), OPTIONS))
-
-    def service(self, gateway, target):
-        """A Service of a Gateway, as who has rights in its namespace may write it."""
-        key = Key("Service", gateway.namespace, f"{gateway.name}-gwfast")
-        owner = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "name": gateway.name, "uid": uid_of(gateway)}
-        labels = {"gwfast.dev/controller": SITE.label, "gateway.networking.k8s.io/gateway-class-name": "gwfast"}
-        self.provisioner.take(key, {
-            "metadata": {"name": key.name, "namespace": key.namespace, "uid": "u", "labels": labels, "ownerReferences": [owner]},
-            "spec": {"ports": [{"port": 80, "protocol": "TCP", "targetPort": target}]}})
-
-    async def targets(self, expected):
-        await self.until(lambda: {key: found.get(WEB) for key, found in self.provisioner.targets.items()} == expected)
-
-
-def run(test, **more):
-    run_beside(test, lambda: World(**more), lambda world: world.provisioner)
+from support.provisioning import BOTH, CLASS, EVIL, GATEWAY, NEW, OLD, VICTIM, WEB, gateway, run
 
 
 def test_a_service_that_says_anothers_target_takes_nothing_from_it():
@@ -222,10 +174,6 @@ def test_nothing_goes_while_lists_are_missing(monkeypatch):
         certain.append(True)
         await world.until(lambda: path(service) not in world.server.objects)
     run(test, certain=lambda: bool(certain))
-
-
-def gateway(uid="uid-of-g", generation=1, class_name="gwfast", **more):
-    return {"metadata": {"name": "g", "uid": uid, "generation": generation, **more}, "spec": {"gatewayClassName": class_name}}
 
 
 CLASSES = "/apis/gateway.networking.k8s.io/v1/gatewayclasses/gwfast"

@@ -5,8 +5,8 @@ import random
 
 import pytest
 from controller_cases import SITE
-from test_apply import Server
-from test_provision import BOTH, CLASS, EVIL, GATEWAY, NEW, OLD, VICTIM, WEB, run
+from support.api_objects import Server
+from support.provisioning import BOTH, CLASS, EVIL, GATEWAY, NEW, OLD, VICTIM, WEB, run
 
 from gwfast import limits
 from gwfast.config.model import Key

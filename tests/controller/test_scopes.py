@@ -1,7 +1,7 @@
 """Routability of a Gateway's addresses (GEP-5093), entry by entry: what its Service says, and what is granted of what it has."""
 import pytest
 from controller_cases import OPTIONS, planned, resources
-from test_desired import CLASS, GATEWAY, G, WITH_PARAMETERS, make
+from support.desired_world import CLASS, GATEWAY, G, WITH_PARAMETERS, make
 
 from gwfast.config.model import Key
 from gwfast.controller.desired import Slices, assigned

@@ -6,8 +6,8 @@ import re
 
 import pytest
 from controller_cases import OPTIONS, SITE, Waits, resources, run_beside, uid_of
-from test_apply import Server
-from test_provision import World as Provisioning
+from support.api_objects import Server
+from support.provisioning import World as Provisioning
 
 from gwfast import limits
 from gwfast.config.model import Key

@@ -2,8 +2,8 @@
 import pytest
 from support.http2_client import Http2
 from support.scripted import head
-from test_authorize import ASKED, AUTHORIZER, BODY, FAILED, FIELDS, GET, OK, SENT, YES, begin  # noqa: F401
-from test_exchange import FORWARDED, asked, expect
+from support.authorizers import ASKED, BODY, FAILED, GET, OK, SENT, YES
+from support.exchanges import FORWARDED, asked, expect
 
 from gwfast import limits
 from gwfast.plan import ir

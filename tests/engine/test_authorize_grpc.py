@@ -7,7 +7,7 @@ from support.http2_backend import Http2Backend
 from support.http2_client import Http2
 from support.protobuf import frame, message, path, read
 from support.scripted import head, one_rule
-from test_exchange import FORWARDED, expect, refused
+from support.exchanges import FORWARDED, expect, refused
 
 from gwfast import limits
 from gwfast.extend.check_response import verdict

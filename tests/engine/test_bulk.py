@@ -4,7 +4,7 @@ import socket
 
 import pytest
 from support.scripted import head, rest
-from test_backpressure import BODY, SIZE, narrow, sender, take
+from support.bulk import BODY, SIZE, narrow, sender, take
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"

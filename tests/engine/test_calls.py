@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from msgspec import structs
 from support.scripted import Backend, head, one_rule
-from test_authorize import FAILED, OK, YES
-from test_exchange import asked, expect
+from support.authorizers import FAILED, OK, YES
+from support.exchanges import asked, expect
 
 from gwfast import limits
 

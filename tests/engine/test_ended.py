@@ -21,7 +21,7 @@ from support.http2_backend import Http2Backend
 from support.http2_client import Http2
 from msgspec import structs
 from support.scripted import Backend, head, one_rule, readable, rest
-from test_http2_upstream_ends import arrived
+from support.http2_upstream import arrived
 
 from gwfast import limits
 from gwfast.graph.model import Passive, TargetPolicy

@@ -1,16 +1,14 @@
 """One request and its answer, as each side sees it: what the backend is sent and what the client gets, to the byte."""
-import re
 import socket
 from typing import NamedTuple
 
 import pytest
-from support.scripted import one_rule, readable, rest
+from support.scripted import one_rule, rest
 
 from gwfast import limits
-from gwfast.http1.chunked import chunks_of
 from gwfast.plan import ir
+from support.exchanges import FORWARDED, asked, expect, refused
 
-FORWARDED = b"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\n"
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
 ASKED = b"GET /x HTTP/1.1\r\nHost: a\r\n" + FORWARDED + b"\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -18,12 +16,6 @@ GOT = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: @\r\n\r\nok"
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </s>\r\n\r\n"
 MANY = b"".join(b"X-%d: %d\r\n" % (n, n) for n in range(200))
 BACKEND = ir.Backend(namespace="default", name="echo", port=80)
-
-
-def refused(status: bytes, fields: bytes = b"") -> bytes:
-    line = status + b"\n"
-    return b"HTTP/1.1 %s\r\nDate: @\r\n%sContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (
-        status, fields, len(line), line)
 
 
 def on(what: str, **ops) -> ir.HeaderFilter:
@@ -148,43 +140,10 @@ CASES = {
 }
 
 
-def normal(data: bytes) -> bytes:
-    """A message (and the 1xx before it) with its chunks as one, and without its date."""
-    before, found = b"", re.match(rb"(HTTP/1.1 1\d\d .*?\r\n\r\n)*", data, re.S)
-    before, data = data[:found.end()], data[found.end():]
-    head, end, body = data.partition(b"\r\n\r\n")
-    if b"Transfer-Encoding: chunked" in head:
-        content, used, _ = chunks_of(body)
-        body = b"<%s>%s" % (content, body[used:])
-    return before + re.sub(rb"Date: [^\r]{29}\r\n", b"Date: @\r\n", head + end) + body
-
-
-def expect(connection: socket.socket, message: bytes) -> None:
-    """Read until this message is whole."""
-    wanted, got = normal(message), b""
-    try:
-        while normal(got) != wanted and len(got) < 2 * len(message) + 100:
-            if not (data := connection.recv(65536)):
-                break
-            got += data
-    except TimeoutError:
-        pass
-    assert normal(got) == wanted
-
-
 def send(connection: socket.socket, data: bytes, piece: int) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for at in range(0, len(data), piece):
         connection.sendall(data[at:at + piece])
-
-
-def asked(backend, last: socket.socket | None) -> socket.socket:
-    """The connection on which the next request comes: the last one, or a new one."""
-    if last is not None:
-        ready = readable(last, backend.socket, seconds=5)
-        if last in ready and last.recv(1, socket.MSG_PEEK):
-            return last
-    return backend.accept()
 
 
 @pytest.mark.parametrize("piece", [1 << 20, 1], ids=["whole", "bytes"])

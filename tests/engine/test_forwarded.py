@@ -4,37 +4,17 @@ import json
 import os
 
 import pytest
-from support.http2_client import Http2
 from support.scripted import head, readable
 
 from gwfast import limits
 from gwfast.plan import ir
+from support.exchanges import ask
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 TRUSTED = {"trusted_proxies": ("127.0.0.0/8", "10.0.0.0/8", "2001:db8::/32")}
 NAMES = ["-User", "-Email", "-Groups", "-Preferred-Username", "-Ssl", "-Scheme", "-Uri", "-Method", "-Access-Token", "-Prefix", "-Port",
          "-Client-Cert", "-By", "-Server", "-Path", "-Protocol", "-Tls-Client-Cert-Info", "-A", "-"]
 CLIENTS = ["http1", "http2"]
-
-
-def ask(engine, version: str, *fields: tuple[str, str], path="/", method="GET"):
-    """Send a request; return what waits for its answer: () -> (status, Location)."""
-    if version == "http1":
-        client = engine.connect()
-        lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
-        client.sendall(f"{method} {path} HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode())
-
-        def answer():
-            lines = head(client).decode().split("\r\n")
-            return int(lines[0].split()[1]), next((line[10:] for line in lines if line.startswith("Location: ")), "")
-        return answer
-    client = Http2(engine.connect())
-    stream = client.ask(path, method=method, fields=[(name.lower(), value) for name, value in fields])
-
-    def answer_http2():
-        got = client.head(stream)
-        return int(got[b":status"]), got.get(b"location", b"").decode()
-    return answer_http2
 
 
 def seen(upstream) -> list[tuple[str, str]]:

@@ -10,53 +10,7 @@ import pytest
 from h2.settings import SettingCodes
 from support.http2_client import Http2
 from support.scripted import head, one_rule, rest
-
-GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
-BODY = b"".join(b"%015d\n" % n for n in range(1 << 16))
-
-
-async def echo(request):
-    await request.ended.wait()
-    await request.answer(request.body)
-
-
-def exchange(client, data: bytes) -> tuple[bytes, bytes]:
-    """A request's answer: head and content (not of HEAD)."""
-    sender = threading.Thread(target=client.sendall, args=(data,))
-    sender.start()
-    got = head(client)
-    sender.join()
-    fields = dict(line.lower().split(b": ", 1) for line in got.split(b"\r\n")[1:-2])
-    if b"content-length" in fields:
-        return got, take(client, int(fields[b"content-length"]))
-    body = b""
-    while n := int(line(client), 16):
-        body += take(client, n)
-        assert line(client) == b""
-    assert line(client) == b""
-    return got, body
-
-
-def line(client) -> bytes:
-    got = b""
-    while not got.endswith(b"\r\n"):
-        got += client.recv(1)
-    return got[:-2]
-
-
-def take(client, n: int) -> bytes:
-    got = bytearray()
-    while len(got) < n and (data := client.recv(n - len(got))):
-        got += data
-    return bytes(got)
-
-
-def post(body: bytes, chunked=False, path=b"/x") -> bytes:
-    if chunked:
-        return (b"POST %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" % path
-                + b"".join(b"%x\r\n%s\r\n" % (len(part), part) for at in range(0, len(body), 50_000)
-                           if (part := body[at:at + 50_000])) + b"0\r\n\r\n")
-    return b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (path, len(body), body)
+from support.http2_upstream import BODY, GET, block, echo, exchange, frame, post, take
 
 
 def test_what_the_backend_is_asked(start_http2):
@@ -388,13 +342,6 @@ def test_a_backend_that_says_nothing(start, backend):
 
 
 # ---- what a backend must not say -------------------------------------------------------------------------------------
-
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
-
-
-def block(*pairs) -> bytes:
-    return b"".join(b"\0" + bytes((len(name),)) + name + bytes((len(value),)) + value for name, value in pairs)
 
 
 OK = (b":status", b"200")

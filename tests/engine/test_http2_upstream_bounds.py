@@ -8,7 +8,7 @@ import threading
 import pytest
 from h2.settings import SettingCodes
 from support.scripted import head, one_rule, rest
-from test_http2_upstream import GET, block, exchange, frame
+from support.http2_upstream import GET, block, exchange, frame
 
 OPENING = (b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")    # of RFC 6455 1.3

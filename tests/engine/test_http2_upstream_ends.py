@@ -1,18 +1,15 @@
 """A backend of HTTP/2 that ends its connection without a word of GOAWAY: what nobody has looked at is sent again, whatever its method
 (RFC 9110 9.2.2); what came there is not.
 """
-import fcntl
 import functools
 import socket
-import sys
-import termios
-import time
 
 import h2.config
 import h2.connection
 import h2.events
 import pytest
 from support.scripted import head, one_rule, readable
+from support.http2_upstream import arrived
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
@@ -64,14 +61,6 @@ class Server:
         """A FIN that the other side's kernel has."""
         self.socket.shutdown(socket.SHUT_WR)
         arrived(self.socket)
-
-
-def arrived(connection):
-    """Wait until the other side's kernel has all that was sent."""
-    end = time.monotonic() + 5
-    while int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder):     # SIOCOUTQ, of a socket
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.http2_backend import Http2Backend
 from support.scripted import head, one_rule
-from test_http2_upstream import BODY, GET, echo, exchange, post
+from support.http2_upstream import BODY, GET, echo, exchange, post
 
 from gwfast.plan import ir
 from gwfast.plan.credentials import Credentials

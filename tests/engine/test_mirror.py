@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from support.http2_backend import Http2Backend
 from support.scripted import Backend, head, one_rule
-from test_exchange import FORWARDED, asked, expect
+from support.exchanges import FORWARDED, asked, expect
 
 from gwfast import limits
 from gwfast.plan import ir

@@ -4,9 +4,7 @@ import struct
 
 import pytest
 from support.scripted import head, one_rule, readable, rest
-
-GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
-NOTHING = b"HTTP/1.1 204 No Content\r\n\r\n"
+from support.pools import GET, NOTHING, served
 
 
 def ask(client, upstream, n=0):
@@ -14,17 +12,6 @@ def ask(client, upstream, n=0):
     assert head(upstream).startswith(b"GET /%d " % n)
     upstream.sendall(NOTHING)
     assert head(client).startswith(b"HTTP/1.1 204 ")
-
-
-def served(engine, backend):
-    """A client and the upstream that has answered its first request and is idle now."""
-    client = engine.connect()
-    client.sendall(GET % 0)
-    upstream = backend.accept()
-    head(upstream)
-    upstream.sendall(NOTHING)
-    assert head(client).startswith(b"HTTP/1.1 204 ")
-    return client, upstream
 
 
 def closed_port():

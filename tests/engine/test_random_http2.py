@@ -12,7 +12,7 @@ import h2.events
 import h2.settings
 import pytest
 from support.http2_client import Http2
-from test_random_traffic import serve
+from support.random_traffic import serve
 
 SEEDS = int(os.environ.get("GWFAST_SEEDS", "25"))
 SIZES = (0, 1, 100, 4096, 16385, 33000, 70001, 200000)

@@ -18,8 +18,8 @@ from h2.connection import ConnectionState
 from h2.settings import SettingCodes
 from support.http2_client import Http2
 from support.scripted import Backend, one_rule, readable, shadowed
-from test_random_faults import SHORT, accept, ask, content, quietly, under_changes
-from test_random_http2_upstream import handler, settings
+from support.random_faults import SHORT, accept, ask, content, quietly, under_changes
+from support.random_http2 import handler, settings
 
 SEEDS = min(int(os.environ.get("GWFAST_SEEDS", "12")), 10_000)
 CLIENTS = 8

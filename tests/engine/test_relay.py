@@ -10,21 +10,10 @@ import pytest
 from support.scripted import one_rule, rest
 
 from gwfast.plan import ir
+from support.relays import ECHO, tcp_plan
 
 SHORT = 0.2
 BODY = os.urandom(1 << 20) * 8
-ECHO = ir.Backend(namespace="default", name="echo", port=80, protocol="tcp")
-
-
-def tcp_plan(endpoints, weights=((1, ECHO),), transport="tcp", kind="TCPRoute", **bind) -> ir.Plan:
-    """One listener, one rule. endpoints: {Backend.key: addresses}; weights: (weight, Backend or None)."""
-    backends = tuple(ir.WeightedBackend(weight=weight, backend=backend) for weight, backend in weights)
-    entry = ir.Entry(match=ir.Match(), rule=ir.Rule(kind=kind, namespace="default", route="all", index=0, backends=backends))
-    listener = ir.Listener(id="default/gateway/l4", mode=transport, hosts=(ir.Host(hostname="", entries=(entry,)),))
-    named = sorted((backend for _, backend in weights if backend), key=lambda backend: backend.key)
-    return ir.Plan(
-        binds=(ir.Bind(address="", port=80, transport=transport, listeners=(listener,), **bind),), backends=tuple(named),
-        endpoints=tuple(ir.Endpoints(key=each.key, addresses=tuple(endpoints.get(each.key, ()))) for each in named))
 
 
 def tcp(addresses) -> ir.Plan:

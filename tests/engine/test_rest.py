@@ -4,7 +4,7 @@ from time import monotonic
 
 import pytest
 from support.scripted import head
-from test_pool import served
+from support.pools import served
 
 DEADLINE = 60.0  # for what has to happen, on a machine that is busy with other things
 

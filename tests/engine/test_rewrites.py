@@ -1,7 +1,7 @@
 """ReplacePrefixMatch changes the prefix and nothing else: what is behind it goes on as it was sent, and `explain` says the same."""
 import pytest
 from support.scripted import head
-from test_forwarded import ask
+from support.exchanges import ask
 
 from gwfast.plan import ir
 from gwfast.plan.explain import explain, read_request

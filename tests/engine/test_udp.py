@@ -7,7 +7,7 @@ import threading
 import pytest
 from msgspec import structs
 from support.scripted import Running
-from test_relay import tcp_plan
+from support.relays import tcp_plan
 
 from gwfast.engine import counters
 from gwfast.graph.model import Active, TargetPolicy

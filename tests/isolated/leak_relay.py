@@ -3,7 +3,7 @@ import os
 import socket
 
 from measure import steady
-from test_relay import ECHO, tcp_plan
+from support.relays import ECHO, tcp_plan
 from world import World
 
 BULK = os.urandom(300_000)

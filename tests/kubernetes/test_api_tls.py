@@ -1,8 +1,6 @@
 """TLS to the API server, who is believed, certificates that are replaced, and proxies."""
 import asyncio
 import os
-import ssl
-import tempfile
 from contextlib import aclosing
 
 import pytest
@@ -13,30 +11,11 @@ from gwfast import limits
 from gwfast.errors import UsageError
 from gwfast.kubernetes.access import Access, Exec, Material
 from gwfast.kubernetes.client import Client, Unreachable
-
-CHAIN, KEY = pair("a.test")
-
-
-def server_context(chain: bytes = CHAIN, key: bytes = KEY, clients: bytes = b"") -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(chain + key)
-        file.flush()
-        context.load_cert_chain(file.name)
-    if clients:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        context.load_verify_locations(cadata=clients.decode())
-    return context
+from support.api_tls import CHAIN, KEY, serial, server_context, whoami
 
 
 def pem(data: bytes, field: str = "certificate-authority-data") -> Material:
     return Material(field, data)
-
-
-async def whoami(x: Exchange):
-    peer = x.writer.get_extra_info("peercert")
-    await x.answer(b"%d %s" % (x.connection, str(peer.get("serialNumber") if peer else "").encode()))
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
@@ -120,11 +99,6 @@ def test_a_server_that_never_says_anything(monkeypatch):
         listening.close()
         await client.close()
     run(test)
-
-
-def serial(chain: bytes) -> str:
-    from cryptography import x509
-    return f"{x509.load_pem_x509_certificate(chain).serial_number:02X}"
 
 
 def test_a_certificate_of_our_own_and_its_replacement(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from support.pki import pair
 from servers import Exchange, run, serving, until
-from test_api_tls import serial, server_context, whoami
+from support.api_tls import serial, server_context, whoami
 
 from gwfast import limits
 from gwfast.kubernetes.access import EXEC_VERSIONS, Access, Exec, Material

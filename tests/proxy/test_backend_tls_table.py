@@ -4,14 +4,12 @@ The backend's certificate is for backend.example; the name that it was asked for
 """
 import json
 import ssl
-import threading
 from collections.abc import Iterator
 
 import pytest
-from support.backend import Backend
 from support.gateway import Gateway, free_port, gateway, resource, route, rule, write
 from support.tls import authority, backend_tls, config_map
-from support.wire import Message
+from support.secure_backend import Secure
 
 RIGHT, WRONG = "backend.example", "other.example"
 
@@ -43,25 +41,6 @@ CASES = {
     "a CA that is not there": ([policy(RIGHT, ca="missing")], 500, None),
     "another CA": ([policy(RIGHT, ca="stranger")], 502, None),
 }
-
-
-class Secure(Backend):
-    """Speaks TLS, and says what name it was asked for."""
-
-    def __init__(self, name: str, context: ssl.SSLContext) -> None:
-        self.context, self.told = context, threading.local()
-        context.sni_callback = lambda sock, asked, _: setattr(self.told, "name", asked)
-        super().__init__(name)
-
-    def serve(self, sock) -> None:
-        try:
-            super().serve(self.context.wrap_socket(sock, server_side=True))
-        except OSError:
-            sock.close()
-
-    def echo(self, request: Message) -> bytes:
-        request.fields.append(("X-Sni", self.told.name or ""))
-        return super().echo(request)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ import pytest
 from support.backend import Backend
 from support.gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
 from support.wire import Message
-from test_conformance import holds
+from support.conformance import holds
 
 from gwfast.config.model import EXPERIMENTAL_GROUP
 

@@ -15,6 +15,7 @@ from conformance_cases import CASES
 from support.backend import Backend
 from support.gateway import Gateway, free_port, listener, resource, route, until, write
 from support.wire import Message, Stream
+from support.conformance import holds
 
 MANIFESTS = upstream.folder("conformance")
 pytestmark = upstream.needs("conformance")
@@ -137,24 +138,6 @@ def check(suite: Suite, line: str) -> str:
 def short(got: dict | None) -> str:
     """The backend's name as the table writes it."""
     return got["backend"].removeprefix("infra-backend-") if got else ""
-
-
-def holds(check: str, got: dict, response: Message) -> bool:
-    received = {}
-    for name, value in got.get("fields", ()):
-        received.setdefault(name.lower(), []).append(value)
-    name, _, value = check.partition("=")
-    if name == "to":
-        return response.fields.get("Location") == value
-    if name == "path":
-        return got["target"] == value
-    if name.startswith("<-"):
-        return response.fields.get(name[2:]) is None
-    if name.startswith("<"):
-        return ",".join(response.fields.all(name[1:])).replace(", ", ",") == value
-    if name.startswith("-"):
-        return name[1:].lower() not in received
-    return ",".join(received.get(name.lower(), ())).replace(", ", ",") == value
 
 
 @pytest.mark.parametrize("manifest", CASES)

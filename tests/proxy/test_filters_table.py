@@ -15,9 +15,9 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc  # noqa: E402
 from support.backend import Backend  # noqa: E402
 from support.gateway import Gateway, free_port, gateway, resource, route, service, write  # noqa: E402
-from test_conformance import holds  # noqa: E402
-from test_grpc import Backend as GrpcBackend  # noqa: E402
-from test_grpc import service as grpc_service  # noqa: E402
+from support.conformance import holds  # noqa: E402
+from support.grpc_backend import Backend as GrpcBackend  # noqa: E402
+from support.grpc_backend import service as grpc_service  # noqa: E402
 
 ADD = "RequestHeaderModifier: {add: [{name: X-A, value: one}]}"
 SET = "RequestHeaderModifier: {set: [{name: X-A, value: two}]}"

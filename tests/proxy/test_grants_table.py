@@ -15,8 +15,8 @@ import grpc  # noqa: E402
 from support.gateway import Gateway, free_port, gateway, listener, resource, route, rule, service, until  # noqa: E402
 from support.tls import HOST, authority, config_map, https, secret, trusting  # noqa: E402
 from support.wire import TIMEOUT, Closed, Stream  # noqa: E402
-from test_grpc import Backend as GrpcBackend  # noqa: E402
-from test_grpc import service as grpc_service  # noqa: E402
+from support.grpc_backend import Backend as GrpcBackend  # noqa: E402
+from support.grpc_backend import service as grpc_service  # noqa: E402
 
 FAR = {"name": "far", "port": 80, "namespace": "elsewhere"}
 CHAIN, KEY = authority().certificate(HOST)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from support.backend import wait
 from support.gateway import Gateway, free_port, gateway, route, rule, service, until, write
-from test_python_filters import FILTERS as COMMON
-from test_python_filters import Noisy, extension, python_filter
+from support.python_filters import FILTERS as COMMON
+from support.python_filters import Noisy, extension, python_filter
 
 FILTERS = COMMON + '''
 

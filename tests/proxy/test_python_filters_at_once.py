@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.gateway import free_port, gateway, route, rule, service, until, write
-from test_python_filters import Noisy, extension, python_filter
+from support.python_filters import Noisy, extension, python_filter
 
 FILTERS = '''
 import asyncio

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 from support.gateway import Gateway, free_port, gateway, route, rule, service, until, write
 from support.tls import frees_memory, needs, shell
-from test_python_filters import Noisy, extension, python_filter
+from support.python_filters import Noisy, extension, python_filter
 
 pytestmark = needs("wrk")
 

@@ -16,9 +16,9 @@ from support.backend import Backend  # noqa: E402
 from support.gateway import free_port, gateway, listener, resource, service  # noqa: E402
 from support.tls import HOST, authority, secret, trusting  # noqa: E402
 from support.wire import Closed, Stream  # noqa: E402
-from test_backend_tls_table import Secure  # noqa: E402
-from test_grpc import Backend as GrpcBackend  # noqa: E402
-from test_grpc import service as grpc_service  # noqa: E402
+from support.secure_backend import Secure  # noqa: E402
+from support.grpc_backend import Backend as GrpcBackend  # noqa: E402
+from support.grpc_backend import service as grpc_service  # noqa: E402
 
 GOOD = {"name": "good", "port": 80}
 ELSEWHERE, EMPTY = GOOD | {"namespace": "elsewhere"}, {"name": "empty", "port": 80}

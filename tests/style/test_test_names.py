@@ -8,3 +8,10 @@ ROOT = Path(__file__).parents[2]
 def test_no_two_modules_of_tests_have_one_name():
     names = Counter(path.name for folder in ("tests", "bench") for path in (ROOT / folder).rglob("test_*.py"))
     assert not [name for name, times in names.items() if times > 1]
+
+
+def test_no_test_imports_another_tests_module():
+    """What two of them share is in tests/support. Seeds of a fuzzer are what the tests try."""
+    found = [f"{path.relative_to(ROOT)}: {line.strip()}" for path in (ROOT / "tests").rglob("*.py") if path.parent.name != "fuzz"
+             for line in path.read_text().splitlines() if line.lstrip().startswith(("from test_", "import test_"))]
+    assert not found

@@ -5,7 +5,7 @@ import msgspec
 import pytest
 import yaml
 from msgspec import inspect
-from test_config_model import pattern_differences
+from support.patterns import pattern_differences
 
 from gwfast.config import model
 from gwfast.graph import conditions
