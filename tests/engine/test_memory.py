@@ -2,6 +2,7 @@
 
 Only debug builds can be told to have none (loop.fail_buffer): ci/debug and ci/sanitize run this.
 """
+import asyncio
 import contextlib
 import functools
 import socket
@@ -13,6 +14,7 @@ from support.http2_client import Http2
 from support.scripted import Running, head, one_rule, rest
 
 from gwfast.plan import ir
+from gwfast.serve.extensions import Host
 
 BODY = b"".join(b"%07d\n" % n for n in range(4096))      # 32 KiB, every piece of it another
 MOST = 200     # buffers that an exchange takes, at most: a test that has not seen the end by then has gone wrong
@@ -195,3 +197,75 @@ def test_http2_backend(start_http2, framing, pause):
     here(engine)
     assert scarce(engine, lambda: plain(engine, framing, pause), whole, (200, BODY)) > 0
     assert plain(engine, framing, pause) == (200, BODY)
+
+
+FILTERS = '''
+from gwfast.filters import Filter, Response
+
+class Rewrites(Filter):
+    """Everything is written anew: head and body of the request, the head of the response; and its body is looked at."""
+    async def on_request(self, request):
+        request.replace_body(await request.body())
+        request.path = "/other"
+        request.headers["x-many"] = "1" * 5000
+
+    async def on_response(self, request, response):
+        response.headers["x-many"] = "2" * 5000
+        response.observe(lambda piece, last: None)
+
+class Answers(Filter):
+    async def on_request(self, request):
+        return Response(200, [("x-many", "3" * 5000)], await request.body())
+'''
+
+
+class Filtering(Running):
+    """One whose event loop runs filters in Python, too."""
+
+    def drive(self) -> None:
+        loop = self.loop = asyncio.new_event_loop()
+        host = Host(loop, lambda text: None, self.engine.counters)
+        with self.lock:
+            self.engine.extend(host)
+            host.use(self.engine.extensions())
+        loop.add_reader(self.engine.epoll_fd, self.turn)
+        loop.call_soon(self.tick)
+        loop.run_forever()
+        loop.remove_reader(self.engine.epoll_fd)
+        loop.close()
+
+    def turn(self) -> None:
+        with self.lock:
+            self.engine.drain()
+
+    def tick(self) -> None:
+        with self.lock:
+            self.engine.tick()
+        self.loop.stop() if self.stopping else self.loop.call_later(0.01, self.tick)
+
+
+@pytest.fixture
+def filtering(served, tmp_path):
+    """Begin with a filter of this name before the backend."""
+    running: list[Filtering] = []
+    (tmp_path / "filters.py").write_text(FILTERS)
+
+    def begin(name: str) -> Filtering:
+        filters = (ir.ExtensionFilter(name=f"default/{name.lower()}", file=str(tmp_path / "filters.py"), class_name=name, timeout=60.0,
+                                      id=1),)
+        running.append(Filtering(functools.partial(one_rule, filters=filters), [("127.0.0.1", served.port)]))
+        return running[-1]
+
+    yield begin
+    for each in running:
+        each.close()
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+@pytest.mark.parametrize("name", ["Rewrites", "Answers"])
+def test_filters_in_python(filtering, served, name, framing):
+    engine = filtering(name)
+    assert plain(engine, framing, False) == (200, BODY)       # trailers go with the body that a filter replaces
+    here(engine)
+    assert scarce(engine, lambda: plain(engine, framing, False), served.whole, (200, BODY)) > 0
+    assert plain(engine, framing, False) == (200, BODY)
