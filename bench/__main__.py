@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import report, run
+from bench import readme, report, run
 from bench.cases import CASES
 from bench.contenders import CONTENDERS
 from bench.contenders.base import find
@@ -86,17 +86,21 @@ def main(words: list[str]) -> int:
             cases, told = chosen(given.cases), options(given)
             found = run.run(cases, run.fitting(cases, told, given.minutes * 60) if given.minutes else told, given.json)
             print(report.ending(found))
+        show(found, given)
     except (ValueError, FileNotFoundError) as wrong:
         print(f"bench: {wrong}", file=sys.stderr)
         return 2
+    return 0
+
+
+def show(found: report.Run, given: argparse.Namespace) -> None:
+    """Write the README's figures and the page, where they are asked for."""
     if given.readme:
-        from bench import readme
         readme.put(found, given.readme)
     if given.html:
-        from bench import page
+        from bench import page  # it needs matplotlib
         given.html.parent.mkdir(parents=True, exist_ok=True)
         given.html.write_text(page.html(found))
-    return 0
 
 
 if __name__ == "__main__":

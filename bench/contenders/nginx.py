@@ -114,7 +114,7 @@ def _map(variable: str, found: list[Row]) -> str:
 
 class Nginx(Contender):
     name, program, package, version_option = "nginx", "nginx", "apt-get install nginx-light", "-v"
-    released = {"1.22.1": "2022-10-19"}
+    released = {"1.22.1": "2022-10-19", "1.31.4": "2026-08-19"}
 
     def files(self, plan: Plan) -> dict[str, bytes]:
         self.directory.chmod(0o755)  # its workers have another user

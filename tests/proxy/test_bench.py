@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from support.tls import SANITIZED
 
-from bench import kinds, tools
+from bench import kinds, readme, tools
 from bench.cases import CASES
 from bench.kinds import Case
 from bench.run import NEEDED
@@ -97,6 +97,16 @@ def test_what_was_measured_is_shown_again(tmp_path):
     assert again.returncode == 0 and "CPU us/request" in again.stdout, again.stderr
     apart = bench("--from", str(figures), "--beside", str(figures))
     assert apart.returncode == 0, apart.stderr
+    text = tmp_path / "README.md"
+    text.write_text(f"{readme.BEGIN}\n{readme.END}\n")
+    assert bench("--from", str(figures), "--readme", str(text)).returncode == 0 and "| **gwfast** | " in text.read_text()
+    text.write_text("no marks")
+    assert bench("--from", str(figures), "--readme", str(text)).returncode == 2
+
+
+def test_a_program_that_is_none_is_said():
+    done = bench("--program", "nginx=/there/is/none", "--list")
+    assert done.returncode == 2 and "/there/is/none is no program" in done.stderr
 
 
 def test_the_benchmarks_of_single_stages_run():
