@@ -284,5 +284,8 @@ cdef class Headers:
 
     __hash__ = None
 
+    def __reduce__(self):
+        return Headers._of, (self._lines(),)
+
     def __repr__(self):
         return f"Headers({self.items()!r})"

@@ -1,4 +1,7 @@
 """Headers of filters in Python are a mapping over lines: what they answer is what a plain list of fields would."""
+import copy
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,4 +87,7 @@ def test_those_that_are_given_to_others_are_their_own():
     second["x"] = "2"
     second.extend(second)
     second.update(second)
+    for third in (copy.copy(first), copy.deepcopy(first), pickle.loads(pickle.dumps(first))):
+        assert third == first
+        third["x"] = "3"
     assert first.items() == [("x", "1")] and second.items() == [("x", "2"), ("x", "2")]
