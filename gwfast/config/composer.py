@@ -1,4 +1,7 @@
-"""YAML documents into JSON values, and fields into lines. Who reads no YAML, as a data plane, does without the parser.
+"""YAML: a document becomes a JSON value, and the path of a field becomes a line.
+
+A node of PyYAML's composer is kept for as long as lines may be asked for; `build` makes the value of it. A process that reads no
+YAML, such as a data plane, never imports this module, nor the parser.
 
 Rules:
 - YAML is read as Kubernetes reads it (sigs.k8s.io/yaml): YAML 1.1 scalars become JSON values, `on` and `yes` are

@@ -1,10 +1,11 @@
-"""A JSON value into a typed resource, and what is wrong with it.
+"""Decodes a JSON value into a resource of the model, and says what is wrong where that cannot be done.
 
 Rules:
-- What is valid is decoded in one step, without a Python object between the text and the structs.
-- What is not takes the long way: nulls are dropped (the API server prunes them), unknown fields are errors as kubectl's strict
-  validation has it (who wrote `backendRef` did not mean a rule without backends), and every error is found, not only the
-  first: the field that was refused is taken out and the rest is decoded again, a bounded number of times.
+- A valid resource is decoded in one step, from the text to the structs.
+- Everything else is decoded as a Python value first. Nulls are dropped, as the API server prunes them. Unknown fields are errors,
+  as in kubectl's strict validation: `backendRef` in the place of `backendRefs` would leave a rule without backends.
+- All errors are found, not only the first: the field that msgspec refuses is taken out of the value, and the rest is decoded
+  again, a bounded number of times.
 - A message says what is allowed in the API's words; the field is a path such as 'spec.rules[0].name'.
 """
 import re

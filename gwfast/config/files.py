@@ -1,11 +1,11 @@
-"""Files of configuration: which there are below the paths given, and what is in each, read again when it changed.
+"""Files of configuration: Walk finds those below the given paths, and a File reads its own again when it has changed.
 
 Rules:
-- A folder's files are those with a known suffix, at any depth; names that begin with a dot are passed over, which is
-  right for the `..data` folders of mounted ConfigMaps: their files are reached by links. Each real file counts once.
-- A file keeps its items by the digest of each document, and no text.
-- What cannot be read is never nothing: a folder that cannot be listed, a link that leads nowhere or round in circles, a
-  name whose kind the kernel does not tell. Each has an `obstacle`, and what was known of it and below it stays.
+- The files of a folder are those with a known suffix, at any depth. Names that begin with a dot are passed over: the files of a
+  mounted ConfigMap's `..data` folder are reached by links. Each real file counts once.
+- A File keeps the items that it was read into, by the digest of each document. It keeps no text.
+- A path that cannot be read does not count as empty: a folder that cannot be listed, a link that leads nowhere or in a circle,
+  a name whose kind the kernel does not tell. It has an `obstacle`, and the items that were read from it, or below it, stay.
 """
 import contextlib
 import errno

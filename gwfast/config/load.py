@@ -1,4 +1,4 @@
-"""Files into resources, again and again: only what changed is read, and what is wrong keeps its last good version.
+"""Reads files into resources, again and again. Only what changed is read; a resource that is wrong keeps its last good version.
 
     paths -> File (stat, documents by digest) -> Item (one resource in one place) -> claims: Key -> Items -> Store
                                                                         PEM files that CertificateFiles name ────^
@@ -7,10 +7,9 @@ Rules:
 - A file is read when its stat changed, a document is parsed when its text changed, and a resource is a new object
   when its content changed; otherwise it is the same object. `generation` starts at 1 and counts changes of content.
 - Of several resources with one key the first wins: paths in the order given, files by name, then by line.
-- A resource that became invalid keeps its last good version; so does everything that a file held which cannot be
-  read or parsed any more, and everything below a folder or link that cannot be followed. What is no longer written
-  anywhere is removed.
-- Nothing is raised for what files say: every problem is in `Loaded.problems`.
+- A resource that became invalid keeps its last good version. So do all resources of a file that cannot be read or parsed any
+  more, and of everything below a folder or link that cannot be followed. A resource that no file holds any longer is removed.
+- Nothing that a file says raises an exception: every problem is in `Loaded.problems`.
 """
 import os
 from collections import Counter

@@ -1,7 +1,7 @@
-"""The line of the field that a problem is about.
+"""Finds the line of the field that a problem is about.
 
-Stages after this one know where a resource starts, not where its fields are: a resource keeps no text. Whoever prints
-problems asks here; the files are read once more, and only the documents that a problem is in are parsed.
+The stages know where a resource starts, but not where its fields are, since a resource keeps no text. Before problems are printed
+their files are read once more, and the documents that the problems are in are parsed again.
 """
 from bisect import bisect_right
 from collections.abc import Iterable

@@ -3,11 +3,11 @@
     CertificateFile as it is written ──> the same with `content`: {'certificate': bytes, 'key': bytes, 'ca': bytes}, and `unread`
 
 Rules:
-- A name is from the folder of the file that the resource is written in, and links are followed: what Kubernetes, certbot and
-  others swap is a link on the way.
-- What was read the same is the same object, so that only a change of what is in the files is a change.
-- What cannot be read is `unread`, and a problem at the line that names it. Whether what was read is a certificate is the graph's
-  to say, as it is of a Secret.
+- A name is relative to the folder of the file that the resource is written in. Links are followed: Kubernetes, certbot and
+  others replace a file by changing a link on the way to it.
+- A resource whose files have the same content as before stays the same object: only a change of content is a change.
+- A file that cannot be read is in `unread`, and is a problem at the line that names it. The graph decides whether the content is
+  a certificate, as it does for a Secret.
 """
 import errno
 import os

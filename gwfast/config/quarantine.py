@@ -1,19 +1,20 @@
-"""Keeps from the stages what they fail on: one resource that a bug of ours trips over must not stop everybody's changes.
+"""Keeps a resource from the stages that fail on it: a bug of ours that one resource brings out must not stop all other changes.
 
     resources ──(what is held: as it was)──> stages ──> outcome
                         ^                      └──raised──> which of the changes is it? ──> held
 
 Rules:
-- What stages raise is a bug of theirs: of resources that are wrong they say so. It is told with its traceback.
-- Stages that raised are dropped: they remember half of this and half of that. New ones look at everything.
-- Of what has changed since the stages last came to something, what they fail on is found by halves, and held: its last good
-  version stands in for it, and where there is none it is not there.
-- What is held is tried again when it changes; all of it is after AGAIN seconds, twice as long each time.
-- A search ends after TRIES failures: what is left then is held together, until AGAIN. That everything fails must not take an hour
-  to find out.
+- An exception that a stage raises is a bug of the stage: it has conditions and notes for resources that are wrong. The log gets
+  its traceback.
+- Stages that raised are dropped, since they may have taken over half of a change. New ones start from all resources.
+- The resources that the stages fail on are among those that changed since the last run that succeeded. They are found by trying
+  halves of these, and held: the last good version of a held resource takes its place, if there is one.
+- A held resource is tried again when it changes. All of them are tried again after AGAIN seconds, twice as long each time.
+- A search ends after TRIES failures, and the changes that are left are held together until AGAIN: when everything fails, that
+  must not take an hour to find out.
 - OSError and MemoryError are no resource's fault: they are raised, and nothing is held.
-- What comes of the stages may fail later still (an image of a plan): `doubt` has the next run find out on what, with stages that
-  are told to look as far as that, and `accept` says that it did not.
+- The result of the stages may turn out to be wrong later (no image can be made of the plan). `doubt` makes the next run search
+  with stages that go as far as that, and `accept` says that the result was good.
 """
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,11 +1,14 @@
-"""One document into items: each the resource it holds, or what is wrong with it.
+"""Reads one document, JSON or YAML, into items. An item has the resource, or what is wrong with it.
+
+    text -> version (apiVersion, kind) -> old shapes converted -> decoded by type -> validated -> completed
+
 
 Rules:
-- An item depends on nothing but the document's text, so it can be kept for as long as the text stays the same.
+- An item depends on the document's text alone, so it can be kept for as long as the text stays the same.
 - Lines are counted from 0 at the start of the document; a file adds where the document starts.
-- A line inside a document is looked for only when there is something to say about it.
-- An object of an API server has no lines, and fields that only the server cares for. One that is not known here is a warning:
-  the server knows it, so it is of a later version of the API than ours. A route that is wrong is there with its `fault`.
+- A line inside a document is looked for only when a finding is about it.
+- An object of an API server has no lines. It may have fields that are unknown here: the server knows them, so they are of a later
+  version of the API, which is a warning. A route that is wrong is kept with its `fault`, so that its status can say so.
 """
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ class Item(msgspec.Struct):
 
     @property
     def broken(self) -> bool:
-        """Whether something of ours may have been meant, but not what."""
+        """Whether this may have been meant to be a resource of ours, though nobody can say which."""
         return self.key is None and any(finding.severity == "error" for _, finding in self.findings)
 
 
@@ -209,7 +212,7 @@ def _odd_object(raw: bytes, version: versions.Version, release: int) -> Item:
 
 
 def _shell(raw: bytes, version: versions.Version, item: Item) -> m.Resource | None:
-    """Return a route that is wrong as who it is, where it wants to be, and what is wrong; None for what cannot be that."""
+    """Return a route that is wrong with its metadata, parentRefs and fault alone; None where not even these can be read."""
     fault = next((finding for _, finding in item.findings if finding.severity == "error"), None)
     kind = next((each for each in _ROUTES if each is version.kind), None)
     if kind is None or version.convert or fault is None:
@@ -233,7 +236,7 @@ def _newer(finding: Finding) -> Finding:
 
 
 def _of_server(item: Item) -> Item:
-    """Drop what kubectl wrote for itself: it may be the whole object once more."""
+    """Drop the annotation that kubectl writes for itself: it holds the whole object once more."""
     if item.resource is not None and LAST_APPLIED in item.resource.metadata.annotations:
         metadata = item.resource.metadata
         rest = {name: text for name, text in metadata.annotations.items() if name != LAST_APPLIED}
@@ -249,7 +252,7 @@ def _nowhere(_: str) -> int:
 
 
 def _composer():
-    """Return what reads YAML: of a document in JSON it is only asked where a mistake is."""
+    """Return the module that reads YAML. For a document in JSON it is needed only to find the line of a mistake."""
     from gwfast.config import composer
 
     return composer

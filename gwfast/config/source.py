@@ -1,14 +1,14 @@
-"""Where resources come from: files and folders, a cluster, or a controller. What follows knows only this.
+"""Where resources come from: files and folders, a cluster, or a controller. The stages that follow know only this interface.
 
     Source.load()  in the pipeline's thread: what the source says now, and what changed since the last time (Loaded)
     Source.watch() on the event loop: calls `changed` when load() would say something new
 
 Rules:
-- `changed(what)` gets what load() may be told as a hint (for files: absolute paths), or None: anything may have changed.
-- load() never raises for what it reads: that is in Loaded.problems.
-- The first load() says all that there is: it waits (in its thread) until the source is whole, and `waits` says for what.
-- `brief` is for what follows load(): a route and the Pods behind a Service reach nothing but themselves, while a Namespace, a
-  Service or a Gateway may be in every route.
+- `changed(what)` passes on a hint for load(): for files their absolute paths; None says that anything may have changed.
+- load() never raises an exception because of what it reads: problems are in Loaded.problems.
+- The first load() returns all resources: it waits in its thread until the source has them, and `waits` says what it waits for.
+- `brief` says how much work follows load(). A changed route, or changed Pods behind a Service, concern themselves alone, while
+  every route may depend on a Namespace, a Service or a Gateway.
 """
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol

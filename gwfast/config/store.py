@@ -1,11 +1,11 @@
-"""The resources that a source has now: which are new, changed or gone since somebody asked, whatever they are read from.
+"""Keeps the resources of one source, and says which are new, changed or gone since it was last asked.
 
     put, drop ──> as written ──(Gateways of networking.x-k8s.io select routes)──> as served ──> Changes
 
 Rules:
 - `written` holds every resource as it was read. A route of networking.x-k8s.io is served with the parentRefs of the Gateways
   that select it, so it may change though nobody touched it.
-- A resource that did not change is the same object; `same` is how whoever puts one finds that out.
+- A resource that did not change stays the same object: a source compares with `same` before it puts one.
 """
 import msgspec
 

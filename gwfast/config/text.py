@@ -1,9 +1,8 @@
-"""Text into documents, and JSON documents into values; those in YAML are `composer`'s.
+"""Splits text into documents, and decodes JSON documents into values. YAML documents are decoded by `composer`.
 
 Rules:
 - A mapping with the same key twice is an error, in YAML and in JSON.
-- Nothing here depends on how deep or how often a document refers to itself: depth and the nodes that aliases add
-  are bounded, and nothing recurses before its depth was checked.
+- The depth of a document, and the number of nodes that aliases add, are bounded: no document exhausts the stack or the memory.
 - A TextError's line counts from 0 at the start of the text given.
 """
 import json

@@ -1,9 +1,9 @@
-"""An apiVersion and kind that are not read here: another controller's, or a slip of the pen that would change what serves.
+"""Judges an apiVersion and kind that are not read here: they are another controller's, or a mistake in writing.
 
 Rules:
-- What is all but one of the kinds that are read (another case, a letter, a version or a group that does not exist) is an error
-  that names it: nobody else reads it either, and `kubectl` would not take it.
-- A kind of another group is another controller's, even where its name is one of ours (networking.istio.io Gateway): a note.
+- A name that differs a little from a kind that is read (in case, by a letter, in a version or group that does not exist) is an
+  error that names that kind: no other controller reads it, and `kubectl` would refuse it.
+- A kind of another group is another controller's, even if its name is one of ours (networking.istio.io Gateway): a note.
 """
 from collections.abc import Iterator
 from functools import lru_cache

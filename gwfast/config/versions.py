@@ -1,12 +1,12 @@
-"""Every version and old shape of the API in, v1 out (table in spec.md, section 6).
+"""Converts every version and old shape of the API into v1.
 
 Rules:
-- What is v1 by another name (v1beta1, v1alpha2 routes) is decoded as it is; a converter exists only where the shape
-  was another one, and then accepts the v1 shape beside it: documentation of the time mixed them.
-- A converter changes a JSON object in place and says what has no v1 form as a warning.
-- gateway.networking.k8s.io/v1alpha1 was never served: it is the v1alpha2 shape, sometimes with older fields.
-- In networking.x-k8s.io Gateways selected routes. What they selected by is kept as a Selection until all resources
-  are in sight; then `attached` gives each such route its parentRefs.
+- Versions that have the shape of v1 (v1beta1, routes of v1alpha2) are decoded as they are. A converter exists only where the
+  shape was another one. It accepts the shape of v1 as well, since documentation of the time mixed them.
+- A converter changes a JSON object in place, and warns of fields that have no form in v1.
+- gateway.networking.k8s.io/v1alpha1 was never served: it is read as v1alpha2, sometimes with older fields.
+- In networking.x-k8s.io Gateways selected routes. A selector is kept as a Selection until all resources are known; then
+  `attached` gives each selected route its parentRefs.
 """
 import re
 from collections.abc import Callable, Iterable, Mapping

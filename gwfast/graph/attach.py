@@ -1,4 +1,4 @@
-"""Attach routes to listeners: resources in, one Graph out; again after a change, at the cost of the change.
+"""Attaches routes to listeners: an Attacher makes a Graph of resources, and after a change another one at the cost of the change.
 
     resources ──(what changed)──> survey of Gateways, ListenerSets, listeners
                                      │ a listener's face changed: the routes that name its owner
@@ -6,12 +6,13 @@
                  route ──────────────┴─> judge ──> places ──> HTTP or gRPC first? ──> attachments ──> Graph
 
 Rules:
-- A node is made again only if something that it depends on changed, and put in place only if it came out different.
-- Endpoints belong to targets: an EndpointSlice never touches a route.
-- A changed route costs its own size: the attachments of a listener are a sequence by route key, in pieces that two
-  graphs share (gwfast.sharing), as are the routes, targets and listeners by key. Only a change of a Namespace looks
-  at all routes, one of a Gateway or a ListenerSet at those that name it, and a new route on a listener of both
-  HTTPRoutes and GRPCRoutes at those that it has.
+- A node is made again only if something that it depends on has changed, and takes the old one's place only if it says something
+  else.
+- Endpoints belong to targets: a changed EndpointSlice changes no route.
+- The cost of a changed route is its own size: the attachments of a listener are a sequence in the order of route keys, and two
+  graphs share its pieces (gwfast.sharing). So do routes, targets and listeners, which are mappings. After a change of a
+  Namespace all routes are judged again; of a Gateway or ListenerSet, those that name it; and a new route on a listener of
+  HTTPRoutes and GRPCRoutes makes the routes of that listener be compared.
 """
 from __future__ import annotations
 

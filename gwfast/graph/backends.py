@@ -1,17 +1,18 @@
-"""Backends: what a backendRef names, and the targets that the routes name together.
+"""Backends: resolves backendRefs, and keeps the targets that all routes name together.
 
     resolve(ref) -> Resolved      a target's key, or the status that this share of the weight is answered with
     hold / release                a target lives as long as a rule names it
     targets                       key -> Target, with its endpoints: replaced when they change, the rules stay
 
 Rules (spec 5.4):
-- Referenced wrongly (kind, grant, port, protocol) is 500. Resolving to nothing is 503, and not seen here.
-- A Service that is not among the resources is a DNS name, unless services are strict; so is a Service without
-  EndpointSlices, and an ExternalName. What such a name leads to is what a Service would select, so its target port is dialled.
-- A BackendTLSPolicy makes it TLS, whatever the appProtocol says. An appProtocol that means TLS (https, kubernetes.io/wss)
-  needs one: without it nobody has said whose certificate is to be trusted.
-- What an XBackendTrafficPolicy says goes with the target and is no part of its key: it is the same place.
-- GRPCRoutes speak HTTP/2, in clear with prior knowledge. appProtocol means nothing to what is not HTTP.
+- A wrong reference (its kind, grant, port or protocol) is answered with 500. A target without endpoints is answered with 503,
+  which is decided where endpoints are chosen.
+- A Service that is not among the resources is looked up in DNS, unless services are strict. So are a Service without
+  EndpointSlices and an ExternalName. Such a name leads to the Pods themselves, so the target port is dialled.
+- A port with a BackendTLSPolicy is spoken to over TLS, whatever its appProtocol is. An appProtocol that means TLS (https,
+  kubernetes.io/wss) needs a policy, which says whose certificate is trusted.
+- The words of an XBackendTrafficPolicy go with the target, but are not part of its key.
+- GRPCRoutes speak HTTP/2, in clear with prior knowledge. appProtocol has no meaning for routes that are not HTTP.
 """
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Certificates, keys and certificate authorities as the resources hold them: are they what they should be?
+"""Certificates, keys and certificate authorities of Secrets, ConfigMaps, ClusterTrustBundles and CertificateFiles, checked.
 
 Rules:
-- Nothing is fetched and nothing is trusted: PEM in, the same PEM out, or words that say what is wrong.
-- What OpenSSL would refuse at the first handshake is refused here, where there is a condition to say so.
-- What served goes on serving where its Secret breaks, and what has expired serves (nginx: the same), each with a condition. A
-  reference that is not permitted any more leads nowhere at once.
-- A CertificateFile names files of the machine that gwfast runs on. In a cluster that is a Pod whose files are not for whoever may
-  write a Gateway: there it is refused, whatever it names.
-- cryptography and pyOpenSSL are imported when there is something to check: most configurations have nothing.
+- A check returns the PEM as it was written, or words that say what is wrong with it. Nothing is fetched.
+- A certificate that OpenSSL would refuse at the first handshake is refused here, where a condition can say so.
+- A certificate that was good goes on serving when its Secret breaks, and one that has expired serves (as in nginx); a condition
+  says so. A reference that is not permitted any more leads nowhere at once.
+- A CertificateFile names files of the machine that gwfast runs on. In a cluster these are files of a Pod, which are not meant for
+  everybody who may write a Gateway: there it is refused, whatever it names.
+- cryptography and pyOpenSSL are imported when the first certificate is checked: most configurations have none.
 """
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Credentials:
         result = self._check(resource, check) if resource else f"there is no {key}"
         if not isinstance(result, str):
             return self._hold(place, result, reason)
-        # Who deletes authorities wants nobody to be believed for their sake: then no request is served, which is safe. Without
+        # Authorities that were deleted are trusted no longer: then no request is served, which is safe. Without
         # a good authority a BackendTLSPolicy is not accepted, and what it protects fails (backendtlspolicy_types.go:183-187).
         held = self._held[owner.kind].pop(place, None)
         message = f"{key}: {result}" if resource else result

@@ -1,9 +1,10 @@
-"""Endpoints of a Service: which of its EndpointSlices' are ready and on which port, and why there are none.
+"""Endpoints of a Service: which endpoints of its EndpointSlices are ready, on which port, and why there are none.
 
 Rules:
-- A slice's port has the Service port's name; where none has, the target port says which it is (k8s.io/api/discovery/v1).
-- Not knowing whether an endpoint is ready counts as ready.
-- A backend that nothing can be sent to is not refused, since endpoints come and go: it is a warning that says why.
+- A port of a slice belongs to the Service's port of the same name. If no name is the same, the target port decides
+  (k8s.io/api/discovery/v1).
+- An endpoint of which nobody says whether it is ready counts as ready.
+- A backend without endpoints is not refused, since endpoints come and go. A warning says why there are none.
 """
 from __future__ import annotations
 

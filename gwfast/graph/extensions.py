@@ -7,7 +7,8 @@
 Rules:
 - A filter is code in a process that others share. In a cluster (GraphOptions.filters_by_class) it runs only where the
   GatewayParameters of the class allow it; those of a Gateway can forbid it.
-- A file is beside the text that names it. A cluster has no such place: code comes from the image, or from a ConfigMap.
+- A file's name is relative to the folder of the text that names it. A cluster has no such folder: there the code is a module of
+  the image, or in a ConfigMap.
 """
 from __future__ import annotations
 

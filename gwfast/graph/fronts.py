@@ -1,13 +1,13 @@
-"""Filters of listeners, which every request passes before a route is chosen (GEP-5224).
+"""Filters of listeners, which every request passes before a route is chosen (GEP-5224): where they lead, and what is wrong.
 
     Fronts.judge(owner, listener, field) -> Front    where they lead, and what is wrong with them
     Fronts.refers(keys)                              whether one of these is what they lead to
 
 Rules:
-- A listener whose filter leads nowhere is ResolvedRefs=False, InvalidListenerFilterRef (RefNotPermitted without a grant), and
-  answers 500 where that filter stands: requests do not get around it.
-- What cannot be done is Accepted=False, InvalidListenerFilter.
-- What they lead to is held here, as routes hold their backends.
+- A listener with a filter that leads nowhere is ResolvedRefs=False, InvalidListenerFilterRef (RefNotPermitted without a grant).
+  Requests are answered with 500 when they reach that filter: they do not get around it.
+- A filter that cannot do what it is asked to makes the listener Accepted=False, InvalidListenerFilter.
+- The targets of these filters are held here, as those of routes are held by the Attacher.
 """
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 Rules:
 - The listeners of a Gateway come in merge order (listenerset_types.go:90-96): its own, then those of its
   ListenerSets, the oldest set first, then by '{namespace}/{name}'. The same order decides who wins a conflict.
-- Gateways are judged oldest first, so that an address and port goes to the one that had it.
+- Gateways are judged oldest first: of two that want one address and port, the older gets it.
 """
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _serves(gateway: Gateway, resources: Resources, options: GraphOptions) -> bo
 
 
 def why_idle(found: Survey, resources: Resources, options: GraphOptions) -> str:
-    """Return why no listener is served, '' where one is."""
+    """Return why no listener is served; '' if one is."""
     if any(node.served for node in found.listeners.values()):
         return ""
     there = sorted(resources.of("Gateway"))

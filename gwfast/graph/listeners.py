@@ -6,9 +6,9 @@
     claim      an address and port that an older Gateway has                     all Gateways
 
 Rules:
-- A Draft collects faults; nothing is decided twice, and the first fault of a kind is the one that is told.
-- Within one owner every listener of a conflict is refused; between owners the first in precedence order stays.
-- HTTPS listeners and TLS listeners of both modes share a port: a connection goes to one of them by its SNI.
+- A Draft collects faults. Of several faults of one kind its conditions tell the first.
+- If two listeners of one owner conflict, both are refused; of two owners, the first in the order of precedence keeps its own.
+- HTTPS listeners and TLS listeners of both modes share a port: a connection belongs to one of them by its SNI.
 """
 from __future__ import annotations
 

@@ -9,10 +9,10 @@
                           └──> rules ──> backends ──(target)──> targets ──> Target (addresses)
 
 Rules:
-- Every node is immutable and compares by identity. Attaching again after a change reuses every node that the change
-  does not reach, so that whoever derives something from a node can keep it for as long as the node stays the same.
-- What is wrong is a Condition on a node, never an exception. A condition that says so names the field to blame.
-- Endpoints are not part of a route: a RuleNode names a `target`, whose addresses may change while the rule stays.
+- Every node is immutable and compares by identity. Attaching again after a change reuses every node that the change does not
+  reach: a later stage keeps what it made of a node for as long as the node stays the same.
+- A mistake in a resource is a Condition on a node, never an exception. The condition names the field to blame.
+- Endpoints are not part of a route: a BackendNode names a `target`, whose addresses may change while the route stays the same.
 - Hostnames are lower-case. '' is a listener without a hostname, or any host.
 """
 from __future__ import annotations
@@ -128,8 +128,8 @@ class Refused(Node, frozen=True):
 
 
 class FilterTarget(Node, frozen=True):
-    """Where a filter leads, as a BackendNode says it; `index` is its place. A mirror without a target is dropped.
-    extension: what an ExtensionRef names; code: that of its ConfigMap."""
+    """Where a filter leads; `index` is its place in the list. The other fields are as those of a BackendNode. A mirror without a
+    target is dropped. extension: the filter in Python that an ExtensionRef names; code: the text in its ConfigMap."""
 
     index: int
     target: str = ""
@@ -405,7 +405,7 @@ class GatewayNode(Node, frozen=True):
     key: Key
     resource: Gateway
     accepted: bool = True
-    kept: bool = False  # not accepted for its parameters alone: who served it until now does so on, as it is now
+    kept: bool = False  # it is not accepted because of its parameters alone: the data planes that serve it go on doing so
     addresses: tuple[str, ...] = ("",)
     listeners: tuple[str, ...] = ()
     listener_sets: tuple[Key, ...] = ()  # the accepted ones

@@ -1,11 +1,11 @@
-"""Parameters of classes and Gateways: what a parametersRef leads to, and what is wrong with it (InvalidParameters).
+"""Parameters of classes and Gateways: the GatewayParameters that a parametersRef names, and what is wrong (InvalidParameters).
 
     of_class(gateway_class, resources), of_gateway(gateway, resources) -> GatewayParameters | None
 
 Rules:
-- A kind that is not known is wrong everywhere.
-- A GatewayParameters says how data planes are made. Where none are made (files, a data plane itself: no controller_name) one that
-  is missing or wrong takes nothing from what is served, so it is a note. GraphOptions.parameters_fault judges what it says.
+- A parametersRef of an unknown kind is always an error.
+- GatewayParameters say how a controller makes data planes. A process that makes none (with files, or as a data plane: it has no
+  controller_name) needs none of them: there, missing or wrong parameters are a note. GraphOptions.parameters_fault judges them.
 """
 from __future__ import annotations
 

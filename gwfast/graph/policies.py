@@ -1,11 +1,16 @@
-"""BackendTLSPolicy, XBackendTrafficPolicy and BackendPolicy: is it valid, does an older one have its target, which Gateways does
-it concern, and what does it say of a port (backendtlspolicy_types.go, backendtrafficpolicy_types.go; ours attaches as the first).
+"""BackendTLSPolicy, XBackendTrafficPolicy and BackendPolicy: what they say of a Service's port, and the conditions of each.
+
+    protection(service, port), traffic(service), policy_of(service, port)    what the winning policy of each kind says
+    judge_policies(...)    is it valid, has an older one the same target, and which Gateways does it concern
+
+Attachment is that of backendtlspolicy_types.go and backendtrafficpolicy_types.go; a BackendPolicy attaches as a BackendTLSPolicy.
 
 Rules:
-- Of each kind, per Service and port name the oldest policy wins, then '{namespace}/{name}'; a policy for one port is no conflict
-  with one for the whole Service, and comes before it. An XBackendTrafficPolicy is for whole Services, and for HTTP.
-- The ancestors are the Gateways that have a route to the target.
-- A port whose policy is not valid cannot be reached: what is protected is never sent to in clear.
+- Of several policies of one kind for the same Service and port name the oldest wins, then the first by '{namespace}/{name}'. A
+  policy for one port does not conflict with one for the whole Service, and comes before it. An XBackendTrafficPolicy is for
+  whole Services, and for HTTP.
+- The ancestors of a policy are the Gateways that have a route to its target.
+- A port whose policy is not valid cannot be reached: a protected backend never gets requests in clear.
 - A PythonFilter has a status as a policy has: its ancestors are the Gateways of the routes that name it.
 """
 from __future__ import annotations

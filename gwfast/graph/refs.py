@@ -1,6 +1,6 @@
-"""References: what a resource names, whether it may, and what is there.
+"""References between resources: which exist, which are permitted, and which resources name which.
 
-    Resources    the resources by kind, what changed since the last time, and seven indexes over them:
+    Resources    the resources by kind, what changed since the last time, and these indexes over them:
                    grants    namespace -> who may refer to what in it     (ReferenceGrant), and the grants that say so
                    slices    Service   -> its EndpointSlices
                    policies  kind, Service -> the policies of a kind that name it
@@ -10,10 +10,10 @@
                    selecting namespace and labels -> the Services that select by just these
 
 Rules:
-- A reference into another namespace needs a ReferenceGrant there (spec 5.5), whatever it refers to. It is looked up
-  every time, never remembered on the other side, so that taking a grant away revokes it.
-- The Services of a Gateway name it in an annotation, since a label has 63 characters and a name 253.
-- A namespace without a Namespace object has just the label that Kubernetes gives to every one.
+- A reference into another namespace needs a ReferenceGrant there (spec 5.5), whatever it refers to. Grants are looked up whenever
+  the reference is resolved, and the answer is not kept beside it: the reference ends with its grant.
+- The Services of a Gateway name it in an annotation: a label may have 63 characters, and a name 253.
+- A namespace without a Namespace object has the label that Kubernetes gives to every namespace, and no other.
 """
 from __future__ import annotations
 

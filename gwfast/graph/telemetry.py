@@ -3,9 +3,9 @@
 Rules:
 - The targets are Gateways of its namespace; of one Gateway the oldest policy wins, then '{namespace}/{name}'.
 - The ancestors are the targets that are served here.
-- A policy that asks for spans (mode: Enabled) is Accepted=False, Invalid: who wrote it relies on them. Disabled, and what leaves
-  it to the implementation, are what happens.
-- ResolvedRefs says what the backend that spans would go to is, whether or not any go.
+- A policy that asks for spans (mode: Enabled) is Accepted=False, Invalid, since its author relies on them. The modes Disabled and
+  ImplementationDefault are accepted: no spans are made.
+- ResolvedRefs tells whether the backend for spans can be reached, although none are sent.
 """
 from __future__ import annotations
 

@@ -5,10 +5,11 @@
     judge_backends          the Accepted condition of each, for the Gateways that have a route to it
 
 Rules:
-- An ExternalHostname is looked up in DNS, and nothing of the request is rewritten for it.
-- Pods are known by the EndpointSlices of the Service that was made for it (label gwfast.dev/backend). Where Kubernetes has said
-  nothing of that yet, or nobody makes any, those of its namespace's Services with the very selector tell. The port is its own.
-- TLS is what it says itself: no BackendTLSPolicy is for it. What cannot be verified is not sent to in clear.
+- An ExternalHostname is looked up in DNS. Requests to it are not rewritten.
+- The Pods of an EndpointSelector are those in the EndpointSlices of the Service that a controller makes for it (label
+  gwfast.dev/backend). While there are none, the EndpointSlices of Services in its namespace with the same selector are used. The
+  port is the XBackend's own.
+- Its `tls` says how it is spoken to; a BackendTLSPolicy does not apply. Without a valid `tls.validation` it gets no requests.
 """
 from __future__ import annotations
 

@@ -5,8 +5,8 @@
 
 Rules:
 - Every path with a name in it is made here, with the name escaped: no name is a query, a fragment or another path.
-- A reference may say any text as a name: the definitions of the Gateway API set a length alone. What Kubernetes takes as the
-  name of no object is asked for nowhere. Escaped, `%` is fine but `..` is not: proxies resolve it.
+- A reference may have any text as a name: the definitions of the Gateway API limit its length alone. A text that cannot be the
+  name of an object in Kubernetes is never asked for. `%` is escaped and does no harm; `..` would, since proxies resolve it.
 """
 import re
 from urllib.parse import quote

@@ -5,7 +5,8 @@
 
 Rules:
 - What nobody refers to is never in memory: a cluster's Secrets are mostly releases of Helm.
-- What nothing can be called is not there, and is asked for nowhere: a reference may say any text.
+- A reference may have any text as a name. A text that no object can be called by stands for one that does not exist, and the
+  API server is never asked for it.
 - A name that is wanted is asked for whatever the list says: the server's answer is newer than any list.
 - Where metadata may not be listed, what is wanted is asked for again every POLL seconds.
 - An answer that is no object is an answer, whatever it says: another one is not waited for, but asked for every POLL seconds.

@@ -1,4 +1,4 @@
-"""From the graph to the plan.
+"""Makes the plan of a graph: the Builder takes one graph after the other and reuses what did not change.
 
     Builder
       routes     Key   -> the rules and entries of one RouteNode
@@ -6,13 +6,13 @@
       backends   Place -> Backend and Endpoints, with the number of routes that name it
 
 Rules:
-- only what the graph says is served gets in: routes on served listeners, without their dropped rules
+- a plan has the listeners that the graph says are served, and their routes without dropped rules
 - of several routes on a TCP or UDP listener only the oldest gets in (spec 5.7)
 - where a listener has a host of both kinds, calls of a GRPCRoute do not reach the '/' of HTTPRoutes (matches.calls)
 - a route to backends that speak TLS is planned once for each certificate that its Gateways show, and where TLS passes through
-- a node of the graph that is the same object as last time is not looked into; what is made again and says the same
-  as before is replaced by the object from before
-- one changed route costs the work of its own rules: what differs between two graphs is found by what they share
+- a node of the graph that is the same object as last time is not looked into; an object that was made again and says the same as
+  before gives way to the object from before
+- one changed route costs the work of its own rules, since two graphs share what did not change between them
 """
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,5 @@
-"""What TLS needs of a plan, as one block of memory beside the table: certificates, keys, authorities, and who uses them.
+"""The certificates, keys and authorities of a plan as one block of memory beside the table, and which listeners and backends use
+them.
 
     magic | counts | blobs | places of blobs | listeners | names | backends
 

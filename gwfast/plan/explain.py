@@ -1,4 +1,4 @@
-"""What happens to one request, and why: the plan read the slow way, one word of reason per step.
+"""Explains what happens to one request: it follows the plan step by step, as the engine does, and gives a reason for each step.
 
     Request -> bind (port, address) -> listener (most specific, alone) -> hosts that cover the name -> entries in order
 
@@ -8,7 +8,8 @@ Rules:
 - over TLS the URL's host is the SNI and chooses the listener; a Host of another listener is misdirected (421)
 - status 0 with a reason: the connection is closed
 - rules see what backends see: X-Forwarded-* and the like are the gateway's own, unless the peer is trusted
-- the first entry that matches wins; those before it say which conditions failed, those behind it why they come later
+- the first entry that matches wins; for the entries before it the failed conditions are told, for those behind it why they are
+  behind it
 - where the path holds %2F, the request is answered with 400 if reading it as '/' leads to another rule
 """
 import re

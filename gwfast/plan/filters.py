@@ -1,11 +1,11 @@
-"""From the filters of a route to the plan's filters, in the order they are written (spec 5.5).
+"""Turns the filters of a route, in the order in which they are written, into the plan's filters (spec 5.5).
 
 Rules:
 - a filter that is not served, cannot be resolved or would break a message's framing becomes an AnswerFilter: it
   answers 500 where it stands, it is never skipped (H:847-849)
 - a field that a message has once is set, also where it is to be added
 - one action per field name: of set, add and remove the first that names it counts, and the first of equal names
-- CORS says what it says to a request wherever it stands: a preflight has no credentials that another filter could want
+- a CORS filter answers preflights wherever it stands: a preflight has no credentials that another filter could ask for
 - names and hostnames become lower-case; values lose surrounding white space; paths are quoted
 - `filters` is a list of HTTPRouteFilter (or GRPCRouteFilter): type, and one attribute named after the type
 """

@@ -1,9 +1,9 @@
-"""What is said of the client: as the engine says it to rules and to backends (http.header_writer.state, http.forwarded).
+"""The fields that tell rules and backends about the client, as the engine writes them (http.header_writer.state, http.forwarded).
 
 Rules:
-- what a peer that is not trusted says of its client in X-Forwarded-*, Forwarded, X-Real-IP and X-Request-Id is not there
-- a trusted peer's X-Forwarded-Proto, -Host and -Port are what redirects lead back to: the first member of each
-- the address of a client that is only thought of is CLIENT
+- X-Forwarded-*, Forwarded, X-Real-IP and X-Request-Id of a peer that is not trusted are dropped
+- redirects lead back to the first member of a trusted peer's X-Forwarded-Proto, -Host and -Port
+- an explained request comes from no client: CLIENT stands for its address
 """
 import re
 

@@ -1,4 +1,4 @@
-"""A plan as a table image: what workers map and serve from. The layout is in `table/layout.pxd`."""
+"""Writes a plan as a table image, which workers map into their memory and serve from. The layout is in `table/layout.pxd`."""
 import fcntl
 import gc
 import os

@@ -1,4 +1,4 @@
-"""From what routes match to the plan's matches, in normal form.
+"""Turns the matches of routes into the plan's matches, in normal form.
 
 Rules:
 - of equal names of headers or parameters the first counts; header names are lower-case (spec 5.1)

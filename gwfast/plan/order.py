@@ -1,9 +1,9 @@
-"""The entries of one listener: by hostname, in the spec's final order.
+"""Keeps the entries of one listener by hostname, in the order in which the specification has them tried.
 
     hosts   what goes into a plan, most specific hostname first
 
 Rules:
-- a change costs the entries that come and go, not those that stay (sharing.changed)
+- the cost of a change is the number of entries that come and go, not of those that stay (sharing.changed)
 - a host whose entries are the same objects as before stays the same object
 """
 from collections.abc import Mapping, Sequence

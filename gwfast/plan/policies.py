@@ -1,9 +1,9 @@
-"""From what a rule says of time and of trying again, and an XBackendTrafficPolicy of how often and of sessions, to the plan's
-words (spec 5.5).
+"""Turns timeouts, retries, retry budgets and session persistence, as rules and XBackendTrafficPolicies have them, into the plan's
+(spec 5.5).
 
 Rules:
 - a Duration becomes seconds; '0s' is 0, which is not the same as nothing: it says that there is no limit
-- what is not given stays not given: the defaults are the engine's (limits)
+- a field that is not given stays None: the engine has the defaults (limits)
 - rules that say the same share one object
 """
 from functools import lru_cache

@@ -1,6 +1,6 @@
-"""What is wrong with what would run: filters that became answers, rules without backends, entries that never match.
+"""Problems of a plan: filters that became answers, rules without backends, entries that never match.
 
-Rule: what an earlier stage has told about a field, or about one below it, is not told again.
+Rule: a problem of a field is not told if an earlier stage has told one about the field or about one below it.
 """
 from collections.abc import Iterable, Iterator
 from typing import Literal

@@ -1,12 +1,12 @@
-"""What the sessions of a rule are known by (GEP-1619): the name of the cookie or header, and what stands around a token.
+"""Session persistence of a rule (GEP-1619): the name of its cookie or header, and the text before and behind a token.
 
 Rules:
-- what the rule says comes before what a policy says of a backend
-- sessions are a rule's: two rules have none in common, even where they lead to one Service and their cookies have one name
+- sessionPersistence of the rule comes before that of a policy of its backend
+- sessions belong to a rule: two rules have none in common, even if they lead to one Service and their cookies have one name
   (then the cookie has a token of each, see exchange/session)
-- a name that nobody gave is made of whose sessions they are, so that it stays the same
-- cookies are for every path unless another one is asked for: rules may have several. `SameSite=Lax` and not Strict, with which
-  whoever comes by a link from another site would begin a new session in the middle of the old one
+- a name that is not given is made of the rule's identity, so that it stays the same
+- the path of a cookie is '/' unless another one is given, since a rule may have several paths. Cookies are `SameSite=Lax`: with
+  Strict, a client that follows a link from another site would begin a new session
 """
 from typing import NamedTuple
 
@@ -23,12 +23,12 @@ class Sessions(NamedTuple):
 
     @property
     def before(self) -> str:
-        """What a line of a response has before the token."""
+        """The start of the response's header field, up to the token."""
         return f"{self.name}: " if self.session.type == "Header" else f"Set-Cookie: {self.name}="
 
     @property
     def behind(self) -> str:
-        """What it has behind the token; cookies that were asked for over TLS are `Secure` besides."""
+        """The end of that field, behind the token. The cookies of requests over TLS are `Secure` besides."""
         if self.session.type == "Header":
             return ""
         lasts = f"; Max-Age={max(1, round(self.session.absolute_timeout or 0))}" if self.session.permanent else ""

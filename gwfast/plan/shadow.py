@@ -1,10 +1,10 @@
-"""Entries that no request can ever reach, because an entry before them takes all that they would match.
+"""Finds entries that no request can ever reach, because an entry before them takes every request that they would match.
 
 Rules:
 - a path takes another if both are equal, or if it is PathPrefix '/' or an expression that takes as much
 - conditions (method, headers, query) take more if they are a subset of the other's
 - an entry takes what is on later hosts too if its host has all names of the listener
-- only what is certain is said: an entry with more than MOST conditions is compared with equal and with empty ones
+- an entry is reported only if that is certain: one with more than MOST conditions is compared with equal and empty ones alone
 """
 from collections.abc import Iterator
 from itertools import chain, combinations

@@ -1,4 +1,4 @@
-"""TLS from the graph to the plan: what a listener shows to clients, and how a backend is spoken to and believed."""
+"""Turns the TLS of the graph into the plan's: what a listener shows to clients, and how backends are spoken to and verified."""
 from gwfast.graph.model import Certificate, ListenerNode, TargetTLS
 from gwfast.plan import ir
 

@@ -1,14 +1,15 @@
-"""Regular expressions on paths that are tried together: one automaton says which of them match.
+"""Tries many regular expressions on a path together: one automaton says which of them match.
 
     patterns -> syntax trees -> one tree of what they begin with -> positions (Glushkov) -> deterministic automaton
 
 Rules:
-- a path has visible ASCII alone (`http.target.scan_target`), so that '.' is one byte and what cannot be in a path matches nothing
+- a path has visible ASCII alone (`http.target.scan_target`): '.' is one byte, and other bytes match nothing
 - patterns that begin alike share the positions of what they begin with: '/.*/' of a thousand patterns is one loop
 - what ends with '.*' is known to match before the '.*' begins: the automaton says so there and goes on without it, else it
   would remember each of them until the end, and n patterns would need 2^n states
-- a list is split in two until each part keeps the bounds; of what does not even in small parts ('/.*/a/.*/b/.*', often) the
-  automaton says only who has the text that each must have, and these are tried alone: nobody else is
+- a list is split in two until each part keeps the bounds. Expressions that do not even in small parts ('/.*/a/.*/b/.*', often)
+  are searched for the text that each of them needs: the automaton tells which of these texts a path has, and only their
+  expressions are tried, one by one
 """
 from collections.abc import Callable
 from functools import lru_cache

@@ -249,16 +249,16 @@ def _obstacles(paths: Iterable[str]) -> dict[str, str]:
 def _steps(path: str) -> list[tuple[str, str]]:
     """Each (folder, name) whose change makes `path` mean something else, links followed."""
     steps: list[tuple[str, str]] = []
-    todo = [path]
-    while todo and len(steps) < LINKS:
-        folder, name = os.path.split(todo.pop())
+    left = [path]
+    while left and len(steps) < LINKS:
+        folder, name = os.path.split(left.pop())
         real = os.path.realpath(folder)
         steps.append((real, name))
         if real != folder and os.path.islink(folder):
-            todo.append(folder)
+            left.append(folder)
         whole = os.path.join(folder, name)
         if os.path.islink(whole):
-            todo.append(os.path.normpath(os.path.join(folder, os.readlink(whole))))
+            left.append(os.path.normpath(os.path.join(folder, os.readlink(whole))))
     return steps
 
 
