@@ -49,7 +49,7 @@ class File:
 
     @property
     def order(self) -> tuple[int, str]:
-        """What files sort by."""
+        """The key that files are sorted by."""
         return self.index, self.path
 
     def refresh(self) -> list[Item]:

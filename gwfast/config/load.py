@@ -39,7 +39,7 @@ class Loader:
         self._files: dict[str, File] = {}
         self._absolute: dict[str, File] = {}
         self._folders: dict[str, tuple[str, int]] = {}  # that hold files of ours: as they are named, and the path's index
-        self._obstacles: dict[str, tuple[str, int]] = {}  # what cannot be followed: why, and how many resources it held
+        self._obstacles: dict[str, tuple[str, int]] = {}  # paths that cannot be followed: why, and how many resources they held
         self._blind: dict[str, str] = {}  # the same by absolute path
         self._claims: dict[m.Key, tuple[Item, ...]] = {}
         self._held: dict[m.Key, File] = {}  # keys that a broken file held when it was good
@@ -182,7 +182,7 @@ class Loader:
         """Choose which of the items that claim a key is served."""
         claims, current = self._claims.get(key, ()), self._good.get(key)
         if len(claims) == 1 and claims[0].resource and current is None and key not in self._rivals and key not in self._held:
-            self._replace(key, claims[0], claims[0].resource, None)  # as what follows would: nearly every key of a first load
+            self._replace(key, claims[0], claims[0].resource, None)  # nearly every key of a first load, done shortly
             return
         items = sorted(claims, key=lambda item: (item.file.order, item.line))
         self._refused.pop(key, None)

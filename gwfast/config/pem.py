@@ -25,7 +25,7 @@ FIELDS = ("certificate", "key", "ca")
 
 
 class PemFiles:
-    """What the CertificateFiles of one source name."""
+    """The PEM files that the CertificateFiles of one source name."""
 
     def __init__(self) -> None:
         self._filled: dict[Key, tuple[CertificateFile, CertificateFile]] = {}  # as written, and with content

@@ -64,7 +64,7 @@ class Quarantine:
         self._given: Resources = {}  # to the stages, the last time that they came to something
         self._good: Resources = {}  # the same, once it was accepted
         self._doubted = False
-        self.changed: frozenset[Key] = frozenset()  # what may be another for who looks at what came of the last run
+        self.changed: frozenset[Key] = frozenset()  # keys that the last run may have seen other versions of
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -175,13 +175,13 @@ class _Search:
         if self._goes(self.good):
             return
         error = self._error
-        self.good, self._failures = {}, 0  # what was good is not any more, and what was found may be
+        self.good, self._failures = {}, 0  # versions that were good may not be any more
         self.found.clear()
         self.left.clear()
         self._run({})
         self._split(self._suspects())
         if self.left:
-            raise error  # what serves is better than the little that was found out
+            raise error  # to go on serving is worth more than the little that was found out
 
     def _suspects(self) -> list[Key]:
         """Return the keys of what is not as it was when it was good, but for what was found."""

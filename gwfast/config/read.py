@@ -36,7 +36,7 @@ class Holder(Protocol):
     path: str
 
     @property
-    def order(self) -> tuple[int, str]: ...  # what files sort by
+    def order(self) -> tuple[int, str]: ...  # the key that files are sorted by
 
     def problem(self, line: int, finding: Finding, key: m.Key | None, more: str = "") -> Problem: ...
 

@@ -28,7 +28,7 @@ def brief(kinds: Collection[str]) -> bool:
 
 
 class Loaded(msgspec.Struct, kw_only=True):
-    """What a source says now, and which resources are new, changed or gone since the last time."""
+    """The resources that a source has now, and which of them are new, changed or gone since the last time."""
 
     resources: dict[Key, Resource]
     problems: list[errors.Problem]
@@ -48,7 +48,7 @@ class Source(Protocol):
 
     @property
     def waits(self) -> str:
-        """What the first load() waits for; '': nothing."""
+        """The words for what the first load() waits for; '' if it does not wait."""
 
     @property
     def brief(self) -> bool:

@@ -23,7 +23,7 @@ OLD_GROUP = "networking.x-k8s.io"
 
 
 class RouteSelection(msgspec.Struct, frozen=True, gc=False):
-    """What one listener of an old Gateway selects: routes of a kind, by their labels and namespaces."""
+    """The routes that one listener of an old Gateway selects: those of a kind, by their labels and namespaces."""
 
     section_name: str
     kind: str

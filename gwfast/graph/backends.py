@@ -79,7 +79,7 @@ class Backends:
         self._of_service: dict[Key, tuple[str, ...]] = {}
         self.targets: dict[str, Target] = {}
         self.notes: dict[str, Note] = {}  # by target: why it has no endpoint, for instance
-        self.renewed: dict[str, Target | None] = {}  # of these, since whoever reads it has cleared it
+        self.renewed: dict[str, Target | None] = {}  # those that changed; the Attacher clears it when it has read it
 
     # ---- References
 

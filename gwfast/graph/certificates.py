@@ -26,7 +26,7 @@ from gwfast.graph.refs import Resources
 
 
 class Refusal(NamedTuple):
-    """What is wrong with what a reference leads to: a reason of the spec, and words."""
+    """A mistake in the resource that a reference leads to: a reason of the spec, and words."""
 
     reason: str
     message: str
@@ -36,21 +36,21 @@ T = TypeVar("T", Certificate, bytes)
 
 
 class Found(NamedTuple, Generic[T]):
-    """What a reference leads to (None: nothing that can be used), and what is wrong with it (None: nothing is). Both are there
-    where it serves all the same."""
+    """The value that a reference leads to (None if it cannot be used), and what is wrong with it (None if nothing is). Both are
+    there for a value that serves although something is wrong with it."""
 
     value: T | None
     wrong: Refusal | None = None
 
 
 Reference = SecretReference | ObjectReference | LocalObjectReference
-Place = tuple[Key, Key, Callable]  # who refers to what, and what it has to be: a CertificateFile may be both
+Place = tuple[Key, Key, Callable]  # the owner of a reference, the resource, and its check: a CertificateFile may have two
 
 
 class _Held(NamedTuple):
-    """What a reference led to last, and why that is in doubt ('': it is not)."""
+    """The last good value of a reference, and why it is in doubt ('': it is not)."""
 
-    value: Any  # what the check that is named in its Place returns
+    value: Any  # the type is that which the check in its Place returns
     doubt: Doubt | Literal[""]
 
 
@@ -65,7 +65,7 @@ class Credentials:
         self._resources = resources
         self._keeps = keeps
         self._files = files
-        self._checked: dict[Key, tuple[Resource, dict[Callable, Any]]] = {}  # what each check returned
+        self._checked: dict[Key, tuple[Resource, dict[Callable, Any]]] = {}  # the results by check
         self._held: dict[str, dict[Place, _Held]] = defaultdict(dict)  # by the kind that refers
         self._asked: set[Place] = set()
         self._doubts: dict[str, dict[Key, Doubt]] = {}  # by the same kinds

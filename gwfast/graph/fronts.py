@@ -30,7 +30,7 @@ class Fronts:
         self._backends = backends
         self._options = options
         self._barred = barred
-        self._users: dict[Key, set[Key]] = {}  # what is named -> the Gateways whose listeners do
+        self._users: dict[Key, set[Key]] = {}  # the key of a backend or filter -> the Gateways whose listeners name it
         self._held: list[str] = []
         self._found: list[str] = []
 
@@ -86,7 +86,7 @@ class Fronts:
                 return found.reason or "InvalidListenerFilterRef", f"ExternalAuth.backendRef: {found.message}"
             return FilterTarget(index=index, target=found.target, passed=found.passed, traffic=found.traffic)
         ref, namespace = one.extension_ref, owner.metadata.namespace
-        assert ref is not None  # a filter has what its type names
+        assert ref is not None  # a filter has the field that its type names
         if (ref.group, ref.kind) != (OWN_GROUP, "PythonFilter"):
             return "InvalidKind", f"filters of kind {ref.group}/{ref.kind} are not known here; {OWN_GROUP}/PythonFilter would be"
         self._use(gateway, Key("PythonFilter", namespace, ref.name))

@@ -38,7 +38,7 @@ NAMED = 5  # Gateways that a message names
 
 
 class Survey(msgspec.Struct):
-    """What there is to attach to."""
+    """Everything that routes can attach to, without the routes."""
 
     classes: dict[Key, GatewayClassNode]
     gateways: dict[Key, GatewayNode] = {}
@@ -367,7 +367,7 @@ def _set_node(one: _Set, judged: _Gateway, nodes: dict[str, ListenerNode]) -> Li
 
 
 def _programmed(fault: Fault | None, nodes: list[ListenerNode], some_valid: bool) -> Fault | None:
-    """Why something with these listeners is not programmed: its own fault, or that none of them is."""
+    """Return why the owner of these listeners is not programmed: its own fault, or that no listener is programmed."""
     if fault is not None and not (fault.reason == "ListenersNotValid" and some_valid):
         return fault
     if any(node.programmed for node in nodes):

@@ -25,7 +25,7 @@ def matching(listener: str, hostnames: tuple[str, ...]) -> tuple[str, ...]:
     if not hostnames:
         return interned("")
     if len(hostnames) == 1 and listener in ("", hostnames[0]):
-        return hostnames  # as what follows says, for most routes
+        return hostnames  # most routes; the lines below would do the same
     above = max((name for name in hostnames if covers(name, listener)), key=lambda name: (name[:2] != "*.", len(name)),
                 default=None)
     found = tuple(dict.fromkeys(name for name in hostnames

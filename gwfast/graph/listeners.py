@@ -45,7 +45,7 @@ TLS_CIPHERS = "gwfast.dev/tls-ciphers"  # an OpenSSL list for TLS 1.2; those of 
 
 
 class Fault(NamedTuple):
-    """What is wrong: a condition's reason, words, and the path of the field to blame."""
+    """A mistake: a condition's reason, words, and the path of the field to blame."""
 
     reason: str
     message: str

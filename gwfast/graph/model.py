@@ -54,7 +54,7 @@ from gwfast.config.model import (
 from gwfast.identity import digest
 
 Status = Literal["True", "False", "Unknown"]  # of a condition
-Doubt = Literal["expired", "not_yet_valid", "kept"]  # kept: what it held when it was good serves
+Doubt = Literal["expired", "not_yet_valid", "kept"]  # kept: an earlier version of the Secret serves
 POLICY_KINDS = ("BackendTLSPolicy", "XBackendTrafficPolicy", "BackendPolicy")
 FILTER_KIND = "PythonFilter"  # has a status as policies have
 TELEMETRY_KIND = "XTelemetryPolicy"  # is for Gateways, where POLICY_KINDS are for backends
@@ -66,7 +66,7 @@ ParametersJudge = Callable[[GatewayParametersSpec | None, GatewayParametersSpec 
 
 
 class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator decides about attachment, and the filters that this version serves.
+    """Decisions of the operator about attachment, and the filters that this version serves.
 
     controller_name: '' serves every class (file mode); a name serves the GatewayClasses that carry it (cluster mode).
     gateway: 'name' or 'namespace/name'. parameters_fault: says what is wrong (field, words) with a class's GatewayParameters and
@@ -157,7 +157,7 @@ class TargetTLS(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class TargetTraffic(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What an XBackendTrafficPolicy says of requests to a Service."""
+    """The retry constraint and the sessions that an XBackendTrafficPolicy, or an XBackend itself, gives to a target."""
 
     retry: RetryConstraint | None = None
     session: SessionPersistence | None = None
@@ -421,7 +421,7 @@ class GatewayClassNode(Node, frozen=True):
 
 
 class AncestorNode(Node, frozen=True):
-    """What a policy means to one Gateway whose routes use its target."""
+    """The conditions of a policy for one Gateway whose routes use its target."""
 
     gateway: Key
     conditions: tuple[Condition, ...] = ()

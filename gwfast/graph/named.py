@@ -1,4 +1,4 @@
-"""What a route names in its rules, whether or not it may and whether or not it is there."""
+"""The references of a route's rules: to Services, XBackends and filters, whether or not these exist or may be named."""
 from gwfast.config.model import (BackendObjectReference, GRPCRouteFilter, GRPCRouteRule, HTTPRouteFilter, HTTPRouteRule, Key,
                                  LocalObjectReference)
 from gwfast.graph.backends import backend_key

@@ -1,4 +1,4 @@
-"""What routes attach to: the listeners behind a parentRef (spec 5.1-5.3).
+"""Parents: which listeners a parentRef of a route attaches to (spec 5.1-5.3).
 
     parent_key(ref, route)           the Gateway or ListenerSet that a parentRef names
     Parents.place(ref, parent, ...)  listeners of the parent -> sectionName, port -> kind, namespace -> hostnames
@@ -32,7 +32,7 @@ def parent_key(ref: ParentReference, route: Route) -> Key | None:
 
 
 class Place(NamedTuple):
-    """What came of a parentRef: the listeners by id with the hostnames in common, or why there are none."""
+    """The result of a parentRef: the listeners by id with the hostnames in common, or why there are none."""
 
     listeners: dict[str, tuple[str, ...]]
     fault: tuple[str, str] | None = None

@@ -148,7 +148,7 @@ def _judge(policy: Policy, resources: Resources, options: GraphOptions, credenti
 
 def _validation(policy: BackendTLSPolicy, credentials: Credentials) -> tuple[Fault | None, Fault | None, TargetTLS]:
     """Return why ResolvedRefs and why Accepted are False, and what the policy says where it can be followed."""
-    for name in policy.spec.options:  # whoever wrote it relies on it
+    for name in policy.spec.options:  # its author relies on it
         fault = Fault("Invalid", f"the option {name} is not known here", f"spec.options[{name}]")
         return None, fault, TargetTLS()
     return validation(policy.spec.validation, policy, credentials, "spec.validation")

@@ -1,4 +1,4 @@
-"""What stays the same from one graph to the next: nodes that were made again and say what they said before.
+"""Reuse of nodes from one graph to the next: a node that says what it said before stays the same object.
 
 Rules:
 - Whoever derives something from a node keeps it for as long as the node is the same object, so a node that came out as it was

@@ -32,7 +32,7 @@ class Judgement(NamedTuple):
 
 
 class Judge:
-    """What judging a route takes. `lost` holds (listener id, route key) where a route of another kind was first."""
+    """Judges routes, one after the other. `lost` holds (listener id, route key) where a route of another kind was first."""
 
     def __init__(self, parents: Parents, backends: Backends, resources: Resources, options: GraphOptions,
                  refuse_regex: RefuseRegex | None = None):

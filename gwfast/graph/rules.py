@@ -33,8 +33,8 @@ AnyRule = HTTPRouteRule | GRPCRouteRule | TLSRouteRule | TCPRouteRule | UDPRoute
 AnyFilter = HTTPRouteFilter | GRPCRouteFilter
 Filters = Sequence[AnyFilter]
 RefuseRegex = Callable[[str], str | None]  # why a regular expression cannot be served, '' or None if it can
-# By the identity of backendRefs (which many routes share), kind and namespace of the route: these references, with all of which
-# nothing is wrong, and their nodes. For as long as the resources stay what they are.
+# Lists of backendRefs in which nothing is wrong, and their nodes, by the identity of the list (which many routes share) and the
+# kind and namespace of the route. They are forgotten when a resource changes.
 PlainBackends = dict[tuple[int, str, str], tuple[Sequence[BackendRef], tuple[BackendNode, ...]]]
 
 

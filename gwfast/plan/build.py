@@ -41,7 +41,7 @@ _key = attrgetter("key")
 
 
 class _Spot(NamedTuple):
-    """What makes a bind: listeners of one spot share it."""
+    """The facts that listeners of one bind have in common."""
 
     address: str
     port: int
@@ -349,7 +349,7 @@ def _spot(node: ListenerNode, address: str) -> _Spot:
 
 
 def _face(node: ListenerNode) -> tuple:
-    """What the binds are made of."""
+    """Return the fields of a listener that decide which binds there are."""
     return node.addresses, node.port, node.target_port, node.protocol, node.hostname, node.proxy_protocol
 
 

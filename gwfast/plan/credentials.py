@@ -73,7 +73,7 @@ class Credentials:
     """Publishes the block of one plan after the other; what says the same as before is the same memfd."""
 
     def __init__(self) -> None:
-        self._of: tuple = ()  # what the last block was made of, by identity: settings of listeners and of backends
+        self._of: tuple = ()  # the settings of listeners and backends in the last block, by identity
         self._plan: Plan | None = None  # whose they are, so that an id() stays what it is
         self._mark = b""  # of the last block
         self._fd = -1

@@ -48,7 +48,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Share(msgspec.Struct, kw_only=True):
-    """What a share of the requests gets: a backend or a status; where it goes and what is changed."""
+    """The backend, or the status, that a share of the requests gets, and what is changed in these requests."""
 
     percent: float = 100.0
     backend: Backend | None = None

@@ -196,7 +196,7 @@ class Backend(_Node, frozen=True):
 
     @property
     def dialect(self) -> str:
-        """What is spoken with it: the protocol, and behind '@' the id of its TLS settings."""
+        """The protocol that is spoken with it, and behind '@' the id of its TLS settings."""
         return f"{self.protocol}@{self.tls.id:016x}" if self.tls else self.protocol
 
 
@@ -318,7 +318,7 @@ class Rule(_Node, frozen=True):
     backends: tuple[WeightedBackend, ...] = ()
     timeouts: Timeouts | None = None
     retry: Retry | None = None
-    session: SessionPersistence | None = None  # None: what the backends say of it
+    session: SessionPersistence | None = None  # None: that of each backend
     source: Source = NOWHERE  # of the route, for people
     created: str = ""  # creationTimestamp of the route, RFC 3339 in UTC; '' if unknown
 
@@ -328,7 +328,7 @@ class Rule(_Node, frozen=True):
 
     @property
     def known_as(self) -> str:
-        """What sessions of this rule are of. A rule with a name keeps them where others are put in front of it."""
+        """The rule's name in its sessions. A rule that has a `name` keeps its sessions when rules are put in front of it."""
         return f"{self.kind}/{self.namespace}/{self.route}#{self.name}" if self.name else self.id
 
 

@@ -19,7 +19,7 @@ from gwfast.plan.ir import Entry
 from gwfast.sharing import SHARED
 
 PATH_RANK = {"Exact": 0, "RegularExpression": 1, "PathPrefix": 2}
-EVERY = (-1, 1)  # the Key.path of what takes every call
+EVERY = (-1, 1)  # the Key.path of a match that takes every call
 NEVER = "~"  # sorts behind every timestamp
 
 

@@ -51,7 +51,7 @@ class RouteContext(NamedTuple):
         return (target, self.certificate) if self.certificate and over_tls(target) else target
 
 
-# Where equal rules lead, by the identity of their nodes and of what is written: for as long as one listener's routes are planned.
+# The backends of equal rules by the identity of their nodes and of their backendRefs, while one listener's routes are planned.
 Shares = dict[tuple[int, int], tuple[WeightedBackend, ...]]
 RouteKey = Key | tuple[Key, RouteContext]  # of a planned route; with the context where the entries depend on it
 

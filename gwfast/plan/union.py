@@ -45,7 +45,7 @@ def split(patterns: list[str], known: dict, determine: Determine) -> list[Part]:
     `determine` makes an automaton of positions (`table.union.determine`).
     """
     place = {pattern: number for number, pattern in enumerate(patterns)}
-    parts, left, rest = [], [sorted(patterns)], []  # what begins alike stays together
+    parts, left, rest = [], [sorted(patterns)], []  # sorted, so that patterns that begin alike stay together
     while left:
         some = left.pop()
         part = _part(sorted(some, key=place.__getitem__), True, known, determine)
@@ -148,7 +148,7 @@ def _endings(items: tuple) -> list[tuple[tuple, bool]]:
 # ---- Positions ----
 
 class _Branch:
-    """What may follow some items, and the patterns that may end behind them, or go on with anything."""
+    """A place behind some items: the items that may follow, and the patterns that end there or go on with anything."""
 
     __slots__ = ("branches", "ends", "opens")
 
