@@ -92,3 +92,10 @@ def test_the_cheapest_round_counts_without_what_it_took_to_begin():
 
 def test_the_baseline_knows_every_operation():
     assert count.read().instructions.keys() == operations.OPERATIONS.keys() | operations.BEYOND.keys()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python-filters.md", "bench/README.md"])
+def test_pages_say_what_the_baseline_says_of_filters_in_python(page):
+    text = (count.ROOT / page).read_text()
+    for name in operations.BEYOND:
+        assert f"{round(count.read().instructions[name], -2):,.0f}" in text, name
