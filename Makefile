@@ -12,7 +12,7 @@
 .PHONY: build test cluster-tools test-cluster conformance demo cluster bench docs docs-serve clean
 .DELETE_ON_ERROR:
 
-COMPILED := setup.py $(shell find gwfast -name "*.pyx" -o -name "*.pxd")
+COMPILED := setup.py $(shell find gwfast -name "*.pyx" -o -name "*.pxd") $(wildcard tests/*.pyx)
 
 .venv/.installed: constraints.txt pyproject.toml ci/venv
 	@echo "gwfast: installing the pinned dependencies into .venv"
@@ -60,4 +60,4 @@ docs-serve: build
 
 clean:
 	rm -rf .venv build *.egg-info
-	find gwfast -name "*.so" -delete
+	find gwfast tests -name "*.so" -delete

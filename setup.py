@@ -8,6 +8,7 @@ Cython is asked only when something is compiled: to make an sdist, or to say wha
 """
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -41,7 +42,12 @@ DIRECTIVES = {
 
 
 class Build(build_ext):
-    """Writes the C of the stages, then compiles it."""
+    """Writes the C of the stages, then compiles it; in a tree that is worked in, those of the tests as well."""
+
+    def finalize_options(self) -> None:
+        if self.inplace or self.editable_mode:
+            self.distribution.ext_modules += extensions("tests", recursive=False)
+        super().finalize_options()
 
     def run(self) -> None:
         from Cython.Build import cythonize
@@ -56,13 +62,13 @@ class Build(build_ext):
         super().run()
 
 
-def extensions():
-    for source in sorted(Path("gwfast").rglob("*.pyx")):
+def extensions(folder: str, recursive: bool = True) -> Iterator[Extension]:
+    for source in sorted(Path(folder).glob("**/*.pyx" if recursive else "*.pyx")):
         name = ".".join(source.with_suffix("").parts)
         if not ONLY or name.removeprefix("gwfast.") in ONLY:
             yield Extension(name, [str(source)],
                             extra_compile_args=COMMON + FLAGS, extra_link_args=[*LINK])
 
 
-setup(ext_modules=list(extensions()), cmdclass={"build_ext": Build},
+setup(ext_modules=list(extensions("gwfast")), cmdclass={"build_ext": Build},
       options={"build_ext": {"parallel": os.cpu_count() or 1}})

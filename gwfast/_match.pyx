@@ -28,11 +28,11 @@ from gwfast.http.conditions cimport (MatchedRequest, Parameter, AutomatonRun, fi
 from gwfast.http.head cimport (FIELD_UNDERSCORE, MAX_HOST, METHOD_CONNECT, METHOD_DELETE, METHOD_GET, METHOD_HEAD,
                                METHOD_OPTIONS, METHOD_OTHER, METHOD_PATCH, METHOD_POST, METHOD_PUT, METHOD_TRACE, Field,
                                HeadLimits, RequestHead, Slice, forget_request, name_hash, room_for_request)
-from gwfast.table.layout cimport (ANY_DEPTH, HASH_SEED, IMAGE_VERSION, KEY_HEADER, KEY_NONE, KEY_QUERY, UNION_WORDS, Authorizer,
-                                  Backend, Bind, Candidate, Choice, Cors, Endpoint, Extension, HostIndex, Image, KeySlot, Keys,
-                                  Listener, Mirror, NameSlot, Names, Node, Op, Origin, PathNode, PathSlot, Policy, Predicate,
-                                  Redirect, RegexSlot, Regexes, Rule, Text, ValueSlot, Values, bind_at, hash_bytes,
-                                  hash_element, hash_name, image_magic, listener_at, rule_at, text)
+from gwfast.table.hash cimport HASH_SEED, hash_bytes, hash_element, hash_name
+from gwfast.table.layout cimport (ANY_DEPTH, IMAGE_VERSION, KEY_HEADER, KEY_NONE, KEY_QUERY, SECTIONS, SECTION_BINDS,
+                                  SECTION_INDEX, UNION_WORDS, Bind, Candidate, HostIndex, Image, KeySlot, Keys, Listener,
+                                  NameSlot, Names, Node, PathNode, PathSlot, RegexSlot, Regexes, Rule, Section, Text, ValueSlot,
+                                  Values, bind_at, count_of, element_size, image_magic, listener_at, rule_at, section_at, text)
 
 cdef extern from *:
     int __builtin_ctzll(unsigned long long) nogil
@@ -169,11 +169,11 @@ cdef inline uint32_t name_step(const Image *image, const Names *names, const Nam
 
 
 cdef inline const Names *names_at(const Image *image, uint32_t at) noexcept nogil:
-    return <const Names *>(<const char *>image + image.index_at + <uint64_t>at * 8)
+    return <const Names *>(section_at(image, SECTION_INDEX) + <uint64_t>at * 8)
 
 
 cdef inline const HostIndex *host_at(const Image *image, uint32_t at) noexcept nogil:
-    return <const HostIndex *>(<const char *>image + image.index_at + <uint64_t>at * 8)
+    return <const HostIndex *>(section_at(image, SECTION_INDEX) + <uint64_t>at * 8)
 
 
 cdef const Listener *listener_of(const Image *image, const Bind *bind, NameParts *name) noexcept nogil:
@@ -441,31 +441,16 @@ cdef inline bint within(uint64_t size, uint64_t at, uint64_t count, uint64_t eac
 
 
 cdef int check_sections(const Image *image, uint64_t size) noexcept nogil:
-    if within(size, image.binds_at, image.binds, sizeof(Bind)) and \
-            within(size, image.listeners_at, image.listeners, sizeof(Listener)) and \
-            within(size, image.rules_at, image.rules, sizeof(Rule)) and \
-            within(size, image.ops_at, image.ops, sizeof(Op)) and \
-            within(size, image.redirects_at, image.redirects, sizeof(Redirect)) and \
-            within(size, image.cors_at, image.cors, sizeof(Cors)) and \
-            within(size, image.policies_at, image.policies, sizeof(Policy)) and \
-            within(size, image.extensions_at, image.extensions, sizeof(Extension)) and \
-            within(size, image.authorizers_at, image.authorizers, sizeof(Authorizer)) and \
-            within(size, image.mirrors_at, image.mirrors, sizeof(Mirror)) and \
-            within(size, image.origins_at, image.origins, sizeof(Origin)) and \
-            within(size, image.choices_at, image.choices, sizeof(Choice)) and \
-            within(size, image.backends_at, image.backends, sizeof(Backend)) and \
-            within(size, image.endpoints_at, image.endpoints, sizeof(Endpoint)) and \
-            within(size, image.predicates_at, image.predicates, sizeof(Predicate)) and \
-            within(size, image.automata_at, image.automata_size, 1) and \
-            within(size, image.index_at, image.index_size, 1) and \
-            within(size, image.text_at, 0, 1):
-        return 0
-    return 4
+    cdef int i
+    for i in range(SECTIONS):
+        if not within(size, image.sections[i].at, image.sections[i].count, element_size(<Section>i)):
+            return 4
+    return 0
 
 
 cdef const Bind *find_bind(const Image *image, uint32_t id) noexcept nogil:
     cdef uint32_t i
-    for i in range(image.binds):
+    for i in range(count_of(image, SECTION_BINDS)):
         if bind_at(image, i).id == id:
             return bind_at(image, i)
     return NULL

@@ -10,7 +10,7 @@ from gwfast.engine.address cimport Networks, raw_address
 from gwfast.exchange.exchange cimport Downstream, Gateway
 from gwfast.engine.loop cimport Peer
 from gwfast.engine.sys cimport *
-from gwfast.table.layout cimport Bind, Image, bind_at
+from gwfast.table.layout cimport SECTION_BINDS, Bind, Image, bind_at, count_of
 
 cdef enum:
     DRAIN_IDLE_MS = 1000   # limits.DRAIN_IDLE
@@ -169,7 +169,7 @@ cdef class Client(Downstream):
             return NULL
         raw_address(&address, raw)
         image = self.gateway.table.image
-        for i in range(image.binds):
+        for i in range(count_of(image, SECTION_BINDS)):
             other = bind_at(image, i)
             if other.port == self.port and other.transport == self.transport:
                 if memcmp(other.address, raw, 16) == 0:

@@ -28,7 +28,7 @@ from gwfast.engine.access_log cimport AccessLog
 from gwfast.engine.loop cimport Loop, fail_buffer
 from gwfast.upstream.queue cimport Called, Queues
 from gwfast.engine.sys cimport *
-from gwfast.table.layout cimport BIND_UDP, Bind, Image, Text, extension_at, text
+from gwfast.table.layout cimport BIND_UDP, SECTION_EXTENSIONS, Bind, Image, Text, count_of, extension_at, text
 from gwfast.engine.timer cimport Timer
 from gwfast.exchange.session_token cimport TOKEN_KEY
 from gwfast.l4.udp cimport UdpSocket
@@ -259,7 +259,7 @@ cdef class Engine:
         cdef Text definition
         cdef uint32_t i
         found = {}
-        for i in range(image.extensions):
+        for i in range(count_of(image, SECTION_EXTENSIONS)):
             definition = extension_at(image, i).definition
             if definition.n:
                 found[extension_at(image, i).id] = text(image, definition)[:definition.n]

@@ -68,14 +68,14 @@ cdef class MappedTable:
         self.image = <const Image *>base
         if check(self.image, self.size) != 0:
             raise ValueError("not a table image of this version")
-        for i in range(self.image.binds):
+        for i in range(count_of(self.image, SECTION_BINDS)):
             self.ids = max(self.ids, bind_at(self.image, i).id + 1)
         if self.ids > 1 << 20:
             raise ValueError("not a table image: a bind's number is out of range")
         self.index = <uint32_t *>calloc(self.ids + 1, sizeof(uint32_t))
         if self.index == NULL:
             raise MemoryError
-        for i in range(self.image.binds):
+        for i in range(count_of(self.image, SECTION_BINDS)):
             id = bind_at(self.image, i).id
             self.index[id] = i + 1
 
@@ -316,7 +316,7 @@ cdef inline uint32_t say_client(Exchange self, Forward *forward) noexcept:
 
 cdef const Backend *backend_of(const Image *image, uint64_t id) noexcept nogil:
     cdef uint32_t i
-    for i in range(image.backends):
+    for i in range(count_of(image, SECTION_BACKENDS)):
         if backend_at(image, i).id == id:
             return backend_at(image, i)
     return NULL

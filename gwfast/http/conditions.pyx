@@ -12,18 +12,18 @@ from libc.string cimport memchr, memcmp, memset
 from gwfast.table.automaton cimport Automaton, automaton_at, next_states
 from gwfast.http.bytes cimport alike, same_name
 from gwfast.http.head cimport FIELD_UNDERSCORE, Field, RequestHead, name_hash
-from gwfast.table.layout cimport HASH_SEED, Candidate, Image, Predicate, hash_end, hash_step, text
+from gwfast.table.hash cimport HASH_SEED, hash_end, hash_step
+from gwfast.table.layout cimport Candidate, Image, Predicate, predicate_at, text
 
 cdef extern from *:
     int __builtin_ctzll(unsigned long long) nogil
 
 
 cdef bint holds(MatchedRequest *asked, const Candidate *candidate) noexcept nogil:
-    cdef const Predicate *predicate = <const Predicate *>(<const char *>asked.image + asked.image.predicates_at)
+    cdef const Predicate *predicate = predicate_at(asked.image, candidate.predicates)
     cdef uint32_t i
     if candidate.method and candidate.method != asked.head.method_id:
         return False
-    predicate += candidate.predicates
     for i in range(candidate.headers):
         if not header_holds(asked, predicate + i):
             return False

@@ -4,7 +4,8 @@ import gc
 import os
 from collections.abc import Mapping
 
-from gwfast.table.writer import SEALS, Image, Writer
+from gwfast.table.image import SEALS, Image
+from gwfast.table.writer import Writer
 from gwfast.plan.ir import Plan
 
 

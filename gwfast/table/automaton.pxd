@@ -1,6 +1,6 @@
 # Automata, as they lie in an image: see plan/automaton.py for those of one pattern, plan/union.py for those of several.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from gwfast.table.layout cimport Image
+from gwfast.table.layout cimport SECTION_AUTOMATA, Image, section_at
 
 # Deterministic: next states follow, uint16_t [states][classes]; state 0 refuses all, those from `accept` on accept.
 # Where states == 0, sets of places (4 uint64_t each): accepting; following [places]; led to by a class [classes].
@@ -29,4 +29,4 @@ cdef inline uint64_t automaton_size(const Automaton *automaton) noexcept nogil:
     return (n + 7) & ~<uint64_t>7
 
 cdef inline const Automaton *automaton_at(const Image *image, uint32_t at) noexcept nogil:
-    return <const Automaton *>(<const char *>image + image.automata_at + <uint64_t>at * 8)
+    return <const Automaton *>(section_at(image, SECTION_AUTOMATA) + <uint64_t>at * 8)

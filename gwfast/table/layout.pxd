@@ -1,9 +1,8 @@
 # The table image: one flat, position-independent, read-only block of memory. This file is the one place that defines
-# its layout. Every reference is an offset (uint32_t, in units of 8 bytes from the image's start: 32 GiB at most) or an
-# index into one of the arrays that the header names. Everything is 8-byte aligned; text is (offset in bytes in the text
-# section, length).
+# its layout (and table/hash how keys are hashed). An image begins with a header, Image, which names its sections; each is an
+# array of one kind of element, or bytes. Every reference is an index into a section or an offset within one (uint32_t, in
+# units of 8 bytes: 32 GiB at most). Everything is 8-byte aligned; text is (offset in bytes in the text section, length).
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from gwfast.http.bytes cimport gw_hash
 
 cdef struct Text:
     uint32_t at            # byte offset from the start of the text section
@@ -220,7 +219,7 @@ cdef struct Listener:
     uint32_t hosts         # index of its hosts: private to _match
     uint8_t mode           # ListenerMode
     uint8_t client_auth    # ClientAuth
-    uint8_t asks           # a match of a rule is on a field that is the gateway's to say (table/index.is_ours)
+    uint8_t asks           # a match of a rule is on a field that is the gateway's to say (table/terms.is_ours)
     uint8_t pad
     uint32_t front         # 1 + index of the Rule whose ops every request passes before a rule is chosen; 0: there is none
     uint32_t pad2
@@ -242,114 +241,110 @@ cdef struct Bind:
     uint8_t pad[3]
     uint8_t address[16]    # network byte order, IPv4 as ::ffff:a.b.c.d; all zero: any
 
+cdef enum Section:         # in the order in which they lie in an image
+    SECTION_BINDS = 0
+    SECTION_LISTENERS
+    SECTION_RULES
+    SECTION_OPS
+    SECTION_REDIRECTS
+    SECTION_CORS
+    SECTION_POLICIES
+    SECTION_PERSISTENCES
+    SECTION_ORIGINS
+    SECTION_MIRRORS
+    SECTION_AUTHORIZERS
+    SECTION_EXTENSIONS
+    SECTION_CHOICES
+    SECTION_BACKENDS
+    SECTION_ENDPOINTS
+    SECTION_PREDICATES     # this and the next two: private to _match
+    SECTION_AUTOMATA       # bytes: see table/automaton
+    SECTION_INDEX          # bytes: hosts, paths, candidates
+    SECTION_TEXT           # bytes
+    SECTIONS               # how many
+
+cdef struct Part:          # of an image: one section
+    uint64_t at            # byte offset
+    uint64_t count         # of its elements (element_size)
+
 cdef struct Image:         # at offset 0
     uint64_t magic
     uint32_t version
     uint32_t header_size
     uint64_t size          # of the whole image
     uint64_t generation
-    uint64_t text_at       # byte offsets of the sections
-    uint64_t binds_at
-    uint64_t listeners_at
-    uint64_t rules_at
-    uint64_t ops_at
-    uint64_t redirects_at
-    uint64_t cors_at
-    uint64_t policies_at
-    uint64_t persistences_at
-    uint64_t extensions_at
-    uint64_t origins_at
-    uint64_t mirrors_at
-    uint64_t authorizers_at
-    uint64_t choices_at
-    uint64_t backends_at
-    uint64_t endpoints_at
-    uint64_t index_at      # hosts, paths, candidates, predicates, automata: private to _match
-    uint64_t index_size
-    uint32_t binds
-    uint32_t listeners
-    uint32_t rules
-    uint32_t ops
-    uint32_t redirects
-    uint32_t choices
-    uint32_t backends
-    uint32_t endpoints
     uint32_t pick_slots    # how many slots of selector state a worker needs at least
     uint32_t endpoint_slots
     uint32_t counter_slots
-    uint32_t predicates    # private to _match
-    uint64_t predicates_at
-    uint64_t automata_at   # private to _match
-    uint64_t automata_size
-    uint32_t cors
-    uint32_t policies
-    uint32_t persistences
-    uint32_t extensions
-    uint32_t origins
-    uint32_t mirrors
-    uint32_t authorizers
+    uint32_t pad
+    Part sections[SECTIONS]
+
+cdef inline const char *section_at(const Image *image, Section section) noexcept nogil:
+    return <const char *>image + image.sections[<int>section].at
+
+cdef inline uint32_t count_of(const Image *image, Section section) noexcept nogil:
+    return <uint32_t>image.sections[<int>section].count
 
 cdef inline const char *text(const Image *image, Text t) noexcept nogil:
-    return <const char *>image + image.text_at + t.at
+    return section_at(image, SECTION_TEXT) + t.at
 
 cdef inline const Bind *bind_at(const Image *image, uint32_t i) noexcept nogil:
-    return <const Bind *>(<const char *>image + image.binds_at) + i
+    return <const Bind *>section_at(image, SECTION_BINDS) + i
 
 cdef inline const Listener *listener_at(const Image *image, uint32_t i) noexcept nogil:
-    return <const Listener *>(<const char *>image + image.listeners_at) + i
+    return <const Listener *>section_at(image, SECTION_LISTENERS) + i
 
 cdef inline const Rule *rule_at(const Image *image, uint32_t i) noexcept nogil:
-    return <const Rule *>(<const char *>image + image.rules_at) + i
+    return <const Rule *>section_at(image, SECTION_RULES) + i
 
 cdef inline const Op *op_at(const Image *image, uint32_t i) noexcept nogil:
-    return <const Op *>(<const char *>image + image.ops_at) + i
+    return <const Op *>section_at(image, SECTION_OPS) + i
 
 cdef inline const Redirect *redirect_at(const Image *image, uint32_t i) noexcept nogil:
-    return <const Redirect *>(<const char *>image + image.redirects_at) + i
-
-cdef inline const Extension *extension_at(const Image *image, uint32_t i) noexcept nogil:
-    return <const Extension *>(<const char *>image + image.extensions_at) + i
-
-cdef inline const Policy *policy_at(const Image *image, uint32_t i) noexcept nogil:
-    return <const Policy *>(<const char *>image + image.policies_at) + i
-
-cdef inline const Persistence *persistence_at(const Image *image, uint32_t i) noexcept nogil:
-    return <const Persistence *>(<const char *>image + image.persistences_at) + i
+    return <const Redirect *>section_at(image, SECTION_REDIRECTS) + i
 
 cdef inline const Cors *cors_at(const Image *image, uint32_t i) noexcept nogil:
-    return <const Cors *>(<const char *>image + image.cors_at) + i
+    return <const Cors *>section_at(image, SECTION_CORS) + i
+
+cdef inline const Policy *policy_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Policy *>section_at(image, SECTION_POLICIES) + i
+
+cdef inline const Persistence *persistence_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Persistence *>section_at(image, SECTION_PERSISTENCES) + i
 
 cdef inline const Origin *origin_at(const Image *image, uint32_t i) noexcept nogil:
-    return <const Origin *>(<const char *>image + image.origins_at) + i
+    return <const Origin *>section_at(image, SECTION_ORIGINS) + i
 
 cdef inline const Mirror *mirror_at(const Image *image, uint32_t i) noexcept nogil:
-    return <const Mirror *>(<const char *>image + image.mirrors_at) + i
+    return <const Mirror *>section_at(image, SECTION_MIRRORS) + i
 
 cdef inline const Authorizer *authorizer_at(const Image *image, uint32_t i) noexcept nogil:
-    return <const Authorizer *>(<const char *>image + image.authorizers_at) + i
+    return <const Authorizer *>section_at(image, SECTION_AUTHORIZERS) + i
+
+cdef inline const Extension *extension_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Extension *>section_at(image, SECTION_EXTENSIONS) + i
 
 cdef inline const Choice *choice_at(const Image *image, uint32_t i) noexcept nogil:
-    return <const Choice *>(<const char *>image + image.choices_at) + i
+    return <const Choice *>section_at(image, SECTION_CHOICES) + i
 
 cdef inline const Backend *backend_at(const Image *image, uint32_t i) noexcept nogil:
-    return <const Backend *>(<const char *>image + image.backends_at) + i
+    return <const Backend *>section_at(image, SECTION_BACKENDS) + i
 
 cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept nogil:
-    return <const Endpoint *>(<const char *>image + image.endpoints_at) + i
+    return <const Endpoint *>section_at(image, SECTION_ENDPOINTS) + i
 
-# ---- The index: private to _match (which reads it) and table/index (which writes it) --------------------------------
+# ---- The index: private to _match (which reads it) and table/paths and what it calls (which write it) -----------
 #
 #     Bind.hosts, Listener.hosts -> Names -> HostIndex -> PathSlot -> PathNode -> Node -> Candidate -> Rule
 #                                                                                  |          +-> Predicate
 #                                                                                  +-> Keys -> Values -> Node
 #
-# `Bind.hosts`, `Listener.hosts` and the values of names count units of 8 bytes from index_at; all offsets in a HostIndex
+# `Bind.hosts`, `Listener.hosts` and the values of names count units of 8 bytes from the section; all offsets in a HostIndex
 # and below count units from that HostIndex, and lead on from it. 0 means: not there. Tables are open-addressed, a power of
-# two in size, at most half full (of paths three eighths: requests often ask for some that are not there); keys are
-# compared in full. Between what is in use lies what no longer is.
+# two in size, at most half full (of paths three eighths: requests often ask for some that are not there); a slot begins
+# with bits of its key's hash, and the word behind is 0 where the slot is free (table/slots); keys are compared in full. Between what is in use lies what no longer is.
 cdef enum:
-    IMAGE_VERSION = 17
-    HASH_SEED = 0x2545F491
+    IMAGE_VERSION = 18
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask
     UNION_PATTERNS = 1024        # of one automaton (limits), and the words of as many bits
     UNION_WORDS = 16
@@ -446,37 +441,44 @@ cdef struct Predicate:
     Text name
     Text value
 
+cdef inline const Predicate *predicate_at(const Image *image, uint32_t i) noexcept nogil:
+    return <const Predicate *>section_at(image, SECTION_PREDICATES) + i
+
+# Bytes of an element of a section; 1 where its elements differ in size, and offsets lead to them.
+cdef inline uint64_t element_size(Section section) noexcept nogil:
+    if section == SECTION_BINDS:
+        return sizeof(Bind)
+    elif section == SECTION_LISTENERS:
+        return sizeof(Listener)
+    elif section == SECTION_RULES:
+        return sizeof(Rule)
+    elif section == SECTION_OPS:
+        return sizeof(Op)
+    elif section == SECTION_REDIRECTS:
+        return sizeof(Redirect)
+    elif section == SECTION_CORS:
+        return sizeof(Cors)
+    elif section == SECTION_POLICIES:
+        return sizeof(Policy)
+    elif section == SECTION_PERSISTENCES:
+        return sizeof(Persistence)
+    elif section == SECTION_ORIGINS:
+        return sizeof(Origin)
+    elif section == SECTION_MIRRORS:
+        return sizeof(Mirror)
+    elif section == SECTION_AUTHORIZERS:
+        return sizeof(Authorizer)
+    elif section == SECTION_EXTENSIONS:
+        return sizeof(Extension)
+    elif section == SECTION_CHOICES:
+        return sizeof(Choice)
+    elif section == SECTION_BACKENDS:
+        return sizeof(Backend)
+    elif section == SECTION_ENDPOINTS:
+        return sizeof(Endpoint)
+    elif section == SECTION_PREDICATES:
+        return sizeof(Predicate)
+    return 1
+
 cdef inline uint64_t image_magic() noexcept nogil:
     return 0x6567616D69776721u   # '!gwimage'
-
-# Of the values of fields and parameters: one step a byte, because a value may lie in several lines.
-cdef inline uint64_t hash_step(uint64_t h, uint8_t c) noexcept nogil:
-    return (h ^ c) * 0x9E3779B97F4A7C15u
-
-cdef inline uint64_t hash_end(uint64_t h) noexcept nogil:
-    h = (h ^ (h >> 29)) * 0xBF58476D1CE4E5B9u
-    return h ^ (h >> 32)
-
-cdef inline uint64_t hash_bytes(const char *at, uint32_t n) noexcept nogil:
-    cdef uint64_t h = HASH_SEED
-    cdef uint32_t i
-    for i in range(n):
-        h = hash_step(h, <uint8_t>at[i])
-    return hash_end(h)
-
-cdef inline uint64_t hash_name(const char *at, uint32_t n) noexcept nogil:
-    return gw_hash(HASH_SEED, at, n, 0)
-
-# Of a path element by element, so that the hashes of all prefixes cost one pass: that of '/a/b' is hash_element() of 'b'
-# behind '/a', which is that of 'a' behind HASH_SEED.
-cdef inline uint64_t hash_element(uint64_t h, const char *at, uint32_t n) noexcept nogil:
-    return gw_hash(h, at, n, 0)
-
-cdef inline uint64_t hash_path(const char *at, uint32_t n) noexcept nogil:
-    cdef uint64_t h = HASH_SEED
-    cdef uint32_t i, begin = 1
-    for i in range(1, n):
-        if at[i] == b'/':
-            h = hash_element(h, at + begin, i - begin)
-            begin = i + 1
-    return hash_element(h, at + begin, n - begin) if n else h

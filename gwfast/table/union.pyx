@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
-from gwfast.table.arena cimport Arena
+from gwfast.table.arena cimport Arena, discard, push
 from gwfast.table.automaton cimport Automaton
 
 cdef enum:
@@ -45,16 +45,29 @@ cdef class Making:
     cdef Arena marks           # uint32_t by position: the last state that gathered it
     cdef Arena near            # uint32_t: what follows a state; then the same by class
     cdef Arena room            # uint32_t [width + 1]
+    cdef Arena places          # uint32_t by state: its number in what is written
+    cdef Arena written         # the Automaton
 
     def __cinit__(self, list masks, list follow, uint64_t work):
         self.positions = <uint32_t>len(masks)
         self.work = work
-        self.sets, self.begins, self.rows, self.slots = Arena(), Arena(), Arena(), Arena()
-        self.marks, self.near, self.room = Arena(), Arena(), Arena()
-        self.follow = lists([sorted(set(each)) for each in follow])
+        put_lists(&self.follow, [sorted(set(each)) for each in follow])
         self.classify(masks)
-        self.marks.push(self.positions * sizeof(uint32_t))
-        self.room.push((self.width + 1) * sizeof(uint32_t))
+        push(&self.marks, self.positions * sizeof(uint32_t))
+        push(&self.room, (self.width + 1) * sizeof(uint32_t))
+
+    def __dealloc__(self):
+        discard(&self.follow)
+        discard(&self.taken)
+        discard(&self.sets)
+        discard(&self.begins)
+        discard(&self.rows)
+        discard(&self.slots)
+        discard(&self.marks)
+        discard(&self.near)
+        discard(&self.room)
+        discard(&self.places)
+        discard(&self.written)
 
     cdef int classify(self, list masks) except -1:
         cdef dict kinds = {}               # mask -> its classes
@@ -71,7 +84,7 @@ cdef class Making:
                     some[n][1].append(numbers[key])
             self.class_of[<uint32_t>byte] = <uint8_t>numbers[key]
         self.width = <uint32_t>len(numbers)
-        self.taken = lists([kinds[mask] for mask in masks])
+        put_lists(&self.taken, [kinds[mask] for mask in masks])
         return 0
 
     # ---- States ----
@@ -82,22 +95,22 @@ cdef class Making:
         cdef uint32_t state = START
         cdef uint32_t kind, n
         cdef uint32_t *row
-        put(self.begins, 0)
+        put(&self.begins, 0)
         self.grow()
         self.state_of(&zero, 0)            # DEAD
         self.state_of(&zero, 1)            # START
-        self.rows.push(self.width * sizeof(uint32_t))
+        push(&self.rows, self.width * sizeof(uint32_t))
         while state < self.count:
-            self.rows.push(self.width * sizeof(uint32_t))
+            push(&self.rows, self.width * sizeof(uint32_t))
             self.step(state)
             for kind in range(1, self.width):
-                n = words(self.room)[kind + 1] if kind + 1 < self.width else words(self.room)[0]
-                n -= words(self.room)[kind]
+                n = words(&self.room)[kind + 1] if kind + 1 < self.width else words(&self.room)[0]
+                n -= words(&self.room)[kind]
                 if n > self.work:
                     return False
                 self.work -= n
-                zero = self.state_of(words(self.near) + self.positions + words(self.room)[kind], n)
-                row = words(self.rows) + <size_t>state * self.width
+                zero = self.state_of(words(&self.near) + self.positions + words(&self.room)[kind], n)
+                row = words(&self.rows) + <size_t>state * self.width
                 row[kind] = zero
             if self.count > most:
                 return False
@@ -107,13 +120,13 @@ cdef class Making:
     # Gathers what follows a state, by class: that of class k begins at room[k], all of it ends at room[0].
     cdef int step(self, uint32_t state) except -1:
         cdef uint32_t n = self.gather(state)
-        cdef const uint32_t *taken = words(self.taken)
-        cdef uint32_t *room = words(self.room)
+        cdef const uint32_t *taken = words(&self.taken)
+        cdef uint32_t *room = words(&self.room)
         cdef const uint32_t *near
         cdef uint32_t *out
         cdef uint32_t i, k, total
         memset(room, 0, (self.width + 1) * sizeof(uint32_t))
-        near = words(self.near)
+        near = words(&self.near)
         for i in range(n):
             for k in range(taken[near[i]], taken[near[i] + 1]):
                 room[taken[k] + 1] += 1
@@ -121,9 +134,9 @@ cdef class Making:
             room[k + 1] += room[k]
         total = room[self.width]
         if (self.positions + total) * sizeof(uint32_t) > self.near.used:
-            self.near.push((self.positions + total) * sizeof(uint32_t) - self.near.used)
-        near = words(self.near)
-        out = words(self.near) + self.positions
+            push(&self.near, (self.positions + total) * sizeof(uint32_t) - self.near.used)
+        near = words(&self.near)
+        out = words(&self.near) + self.positions
         for i in range(n):
             for k in range(taken[near[i]], taken[near[i] + 1]):
                 out[room[taken[k]]] = near[i]
@@ -137,16 +150,16 @@ cdef class Making:
 
     # The positions that follow those of a state, in ascending order, to `near`.
     cdef uint32_t gather(self, uint32_t state) except *:
-        cdef const uint32_t *follow = words(self.follow)
-        cdef const uint32_t *begins = words(self.begins)
-        cdef const uint32_t *sets = words(self.sets)
-        cdef uint32_t *marks = words(self.marks)
+        cdef const uint32_t *follow = words(&self.follow)
+        cdef const uint32_t *begins = words(&self.begins)
+        cdef const uint32_t *sets = words(&self.sets)
+        cdef uint32_t *marks = words(&self.marks)
         cdef uint32_t *near
         cdef uint32_t n = 0
         cdef uint32_t i, k, position
         if self.near.used < self.positions * sizeof(uint32_t):
-            self.near.push(self.positions * sizeof(uint32_t) - self.near.used)
-        near = words(self.near)
+            push(&self.near, self.positions * sizeof(uint32_t) - self.near.used)
+        near = words(&self.near)
         for i in range(begins[state], begins[state + 1]):
             position = sets[i]
             for k in range(follow[position], follow[position + 1]):
@@ -159,25 +172,25 @@ cdef class Making:
 
     # The state whose set these positions are, known or new.
     cdef uint32_t state_of(self, const uint32_t *positions, uint32_t n) except *:
-        cdef const uint32_t *begins = words(self.begins)
+        cdef const uint32_t *begins = words(&self.begins)
         cdef const uint32_t *slots
         cdef uint32_t state, i
         cdef ssize_t at
         if self.count * 2 > self.mask:
             self.grow()
-        slots = words(self.slots)
+        slots = words(&self.slots)
         i = hash_of(positions, n) & self.mask
         while slots[i]:
             state = slots[i] - 1
             if begins[state + 1] - begins[state] == n and \
-                    memcmp(words(self.sets) + begins[state], positions, n * sizeof(uint32_t)) == 0:
+                    memcmp(words(&self.sets) + begins[state], positions, n * sizeof(uint32_t)) == 0:
                 return state
             i = (i + 1) & self.mask
-        at = self.sets.push(n * sizeof(uint32_t))
+        at = push(&self.sets, n * sizeof(uint32_t))
         if n:
             memcpy(self.sets.at + at, positions, n * sizeof(uint32_t))
-        put(self.begins, <uint32_t>(self.sets.used // sizeof(uint32_t)))
-        words(self.slots)[i] = 1 + self.count
+        put(&self.begins, <uint32_t>(self.sets.used // sizeof(uint32_t)))
+        words(&self.slots)[i] = 1 + self.count
         self.count += 1
         return self.count - 1
 
@@ -187,11 +200,11 @@ cdef class Making:
         cdef uint32_t state, i
         self.mask = max(self.mask * 2 + 1, <uint32_t>1023)
         self.slots.used = 0
-        self.slots.push((self.mask + 1) * sizeof(uint32_t))
-        slots = words(self.slots)
-        begins = words(self.begins)
+        push(&self.slots, (self.mask + 1) * sizeof(uint32_t))
+        slots = words(&self.slots)
+        begins = words(&self.begins)
         for state in range(self.count):
-            i = hash_of(words(self.sets) + begins[state], begins[state + 1] - begins[state]) & self.mask
+            i = hash_of(words(&self.sets) + begins[state], begins[state + 1] - begins[state]) & self.mask
             while slots[i]:
                 i = (i + 1) & self.mask
             slots[i] = 1 + state
@@ -200,7 +213,6 @@ cdef class Making:
     # ---- What is written of them ----
 
     cdef bytes image(self, list ends, list opens, uint32_t patterns, uint32_t most):
-        cdef Arena out = Arena()
         cdef list at_end = self.said(ends)
         cdef list at_once = self.said(opens)
         cdef list order = sorted(range(self.count), key=[bool(each) for each in at_once].__getitem__)
@@ -209,26 +221,26 @@ cdef class Making:
         cdef uint32_t number
         for number, state in enumerate(order):
             place[state] = number
-        out.push(sizeof(Automaton))
-        automaton = <Automaton *>out.at
+        push(&self.written, sizeof(Automaton))
+        automaton = <Automaton *>self.written.at
         automaton.states = self.count
         automaton.classes = self.width
         automaton.start = place[START]
         automaton.accept = self.count - sum([bool(each) for each in at_once])
         automaton.patterns = patterns
         memcpy(automaton.class_of, self.class_of, 256)
-        self.write_rows(out, order, place)
-        number = write_lists(out, [at_end[state] for state in order],
+        self.write_rows(order, place)
+        number = write_lists(&self.written, [at_end[state] for state in order],
                                   [at_once[state] for state in order if at_once[state]])
         if number > most:
             return None
-        (<Automaton *>out.at).places = number
-        return out.at[:out.used]
+        (<Automaton *>self.written.at).places = number
+        return self.written.at[:self.written.used]
 
     # By state the numbers that its positions say, in ascending order.
     cdef list said(self, list numbers):
-        cdef const uint32_t *begins = words(self.begins)
-        cdef const uint32_t *sets = words(self.sets)
+        cdef const uint32_t *begins = words(&self.begins)
+        cdef const uint32_t *sets = words(&self.sets)
         cdef list found = []
         cdef uint32_t state, i
         for state in range(self.count):
@@ -239,25 +251,26 @@ cdef class Making:
             found.append(tuple(sorted(some)))
         return found
 
-    cdef int write_rows(self, Arena out, list order, list place) except -1:
-        cdef Arena numbers = Arena()
+    cdef int write_rows(self, list order, list place) except -1:
         cdef const uint32_t *row
         cdef uint16_t *states
         cdef uint32_t kind
         cdef size_t n = 0
+        cdef ssize_t at
         for number in place:
-            put(numbers, <uint32_t>number)
-        states = <uint16_t *>(out.at + out.push((<size_t>self.count * self.width * sizeof(uint16_t) + 7) & ~<size_t>7))
+            put(&self.places, <uint32_t>number)
+        at = push(&self.written, (<size_t>self.count * self.width * sizeof(uint16_t) + 7) & ~<size_t>7)
+        states = <uint16_t *>(self.written.at + at)
         for state in order:
-            row = words(self.rows) + <size_t><uint32_t>state * self.width
+            row = words(&self.rows) + <size_t><uint32_t>state * self.width
             for kind in range(self.width):
-                states[n] = <uint16_t>words(numbers)[row[kind]]
+                states[n] = <uint16_t>words(&self.places)[row[kind]]
                 n += 1
         return 0
 
 
 # Where the list of each state is in the lists, and these, each of them once. Returns how long they are.
-cdef uint32_t write_lists(Arena out, list at_end, list at_once) except *:
+cdef uint32_t write_lists(Arena *out, list at_end, list at_once) except *:
     cdef dict known = {(): 0}
     cdef list lists = [0]
     cdef uint32_t i
@@ -267,26 +280,25 @@ cdef uint32_t write_lists(Arena out, list at_end, list at_once) except *:
             lists.append(len(each))
             lists += each
         put(out, <uint32_t>known[each])
-    cdef ssize_t at = out.push(len(lists) * sizeof(uint16_t))
+    cdef ssize_t at = push(out, len(lists) * sizeof(uint16_t))
     for i in range(<uint32_t>len(lists)):
         (<uint16_t *>(out.at + at))[i] = <uint16_t>lists[i]
-    out.push(-out.used & 7)
+    push(out, -out.used & 7)
     return <uint32_t>len(lists)
 
 
-cdef inline uint32_t *words(Arena arena) noexcept:
+cdef inline uint32_t *words(const Arena *arena) noexcept:
     return <uint32_t *>arena.at
 
 
-cdef inline int put(Arena arena, uint32_t value) except -1:
-    cdef ssize_t at = arena.push(sizeof(uint32_t))
+cdef inline int put(Arena *arena, uint32_t value) except -1:
+    cdef ssize_t at = push(arena, sizeof(uint32_t))
     (<uint32_t *>(arena.at + at))[0] = value
     return 0
 
 
 # Lists one behind the other: first where each begins, counted from the first word, and where the last one ends.
-cdef Arena lists(list lists):
-    cdef Arena out = Arena()
+cdef int put_lists(Arena *out, list lists) except -1:
     cdef size_t at = len(lists) + 1
     for each in lists:
         put(out, <uint32_t>at)
@@ -295,7 +307,7 @@ cdef Arena lists(list lists):
     for each in lists:
         for number in each:
             put(out, <uint32_t>number)
-    return out
+    return 0
 
 
 cdef inline uint32_t hash_of(const uint32_t *positions, uint32_t n) noexcept nogil:

@@ -2,21 +2,7 @@ from collections.abc import Mapping
 from typing import Self, final
 
 from gwfast.plan.ir import Plan
-
-CORS_FIELDS: frozenset[str]
-SEALS: int
-
-@final
-class Image:
-    def make_room(self, size: int) -> None: ...
-    @property
-    def fd(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def generation(self) -> int: ...
-    def __len__(self) -> int: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+from gwfast.table.image import Image
 
 @final
 class Writer:

@@ -12,7 +12,8 @@ from gwfast.http1 import chunked, parser
 
 from gwfast.http2 import hpack, hpack_encoder
 
-from gwfast.table import inspect, verify
+import table_inspect as inspect
+import table_verify as verify
 from gwfast.endpoints.registry import Registry
 from gwfast.plan import ir, regex
 from gwfast.plan.image import Images

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gwfast._match import Table
-from gwfast.table.verify import verify
+from table_verify import verify
 from gwfast.endpoints.registry import Registry
 from gwfast.plan.image import Images
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gwfast import limits
 from gwfast._match import Table
-from gwfast.table.verify import verify
+from table_verify import verify
 from gwfast.endpoints.registry import Registry
 from gwfast.plan import ir, regex, union
 from gwfast.plan.image import Images

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gwfast import sharing
-from gwfast.table.inspect import rules
-from gwfast.table.verify import verify
+from table_inspect import rules
+from table_verify import verify
 from gwfast._match import Table
 from gwfast.config import model as m
 from gwfast.endpoints.registry import Registry

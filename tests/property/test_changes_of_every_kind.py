@@ -9,8 +9,8 @@ from support import pki
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gwfast.table.inspect import binds, rules
-from gwfast.table.verify import verify
+from table_inspect import binds, rules
+from table_verify import verify
 from gwfast._match import Table
 from gwfast.config import model as m
 from gwfast.config.source import Loaded

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gwfast import limits
 
 from gwfast.engine import counters
-from gwfast.table.inspect import endpoint_failed
+from table_inspect import endpoint_failed
 from gwfast.endpoints.registry import Registry
 from gwfast.graph.model import Passive, TargetPolicy
 from gwfast.plan import ir

@@ -2,7 +2,7 @@
 import os
 
 from gwfast.engine import counters
-from gwfast.table.inspect import busy_at, leave_place, place_at
+from table_inspect import busy_at, leave_place, place_at
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -22,8 +22,6 @@ LONG = {
     "gwfast/http/header_writer.pyx": "what is written of a head, towards backends and towards clients",
     "gwfast/exchange/exchange.pyx:begin": "the life of a request on one page",
     "gwfast/engine/loop.pyx": "the loop, what it turns, and the buffers of both",
-    "gwfast/table/writer.pyx": "the one place that writes the table's layout",
-    "gwfast/table/index.pyx": "one host's index, the twin of _match",
     "gwfast/_match.pyx": "names, paths and candidates are one walk, and the table that can be asked walks it",
 }
 

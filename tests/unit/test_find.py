@@ -1,7 +1,7 @@
 """Cases of find() at the edges of what the oracle draws: depths, sizes, strange targets."""
 import pytest
 
-from gwfast.table.verify import verify
+from table_verify import verify
 from gwfast._match import Table
 from gwfast.endpoints.registry import Registry
 from gwfast.limits import QUERY_PARAMETERS

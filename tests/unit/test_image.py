@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from gwfast.table.inspect import binds, rules
-from gwfast.table.verify import verify
+from table_inspect import binds, rules
+from table_verify import verify
 from gwfast._match import Table
 from gwfast.endpoints.registry import SHARED, Registry
 from gwfast.plan import ir

@@ -8,12 +8,13 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from gwfast.engine.counters cimport Counters
 from gwfast.upstream.endpoint_state cimport Health, health_failed, health_of, place_taken, places_left
 from gwfast.table.layout cimport (CODES, NO_BACKEND, OP_ANSWER, OP_AUTHORIZE, OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT,
-                                  OP_REQUEST_ADD, OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD, OP_RESPONSE_REMOVE,
-                                  OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL, OP_REWRITE_PATH_PREFIX, OP_SESSION,
-                                  OP_REQUEST_COOKIE, RULE_POLICY, Authorizer, Backend, Bind, Choice, Cors, Endpoint, Image,
-                                  Listener, Mirror, Op, Persistence, Policy, Redirect, Rule, Text, authorizer_at, backend_at,
-                                  bind_at, choice_at, cors_at, endpoint_at, extension_at, listener_at, mirror_at, op_at,
-                                  persistence_at, policy_at, redirect_at, rule_at, text)
+                                  OP_REQUEST_ADD, OP_REQUEST_COOKIE, OP_REQUEST_REMOVE, OP_REQUEST_SET, OP_RESPONSE_ADD,
+                                  OP_RESPONSE_REMOVE, OP_RESPONSE_SET, OP_REWRITE_HOST, OP_REWRITE_PATH_FULL,
+                                  OP_REWRITE_PATH_PREFIX, OP_SESSION, RULE_POLICY, SECTION_BINDS, SECTION_RULES, Authorizer,
+                                  Backend, Bind, Choice, Cors, Endpoint, Image, Listener, Mirror, Op, Persistence, Policy,
+                                  Redirect, Rule, Text, authorizer_at, backend_at, bind_at, choice_at, cors_at, count_of,
+                                  endpoint_at, extension_at, listener_at, mirror_at, op_at, persistence_at, policy_at,
+                                  redirect_at, rule_at, text)
 
 
 def rules(buffer):
@@ -28,7 +29,7 @@ def rules(buffer):
     cdef dict times = {}
     cdef uint32_t i
     try:
-        for i in range(image.rules):
+        for i in range(count_of(image, SECTION_RULES)):
             if rule_at(image, i).kind.n:           # not a free place
                 name = rule_id(image, rule_at(image, i))
                 times[name] = times.get(name, 0) + 1
@@ -47,7 +48,7 @@ def binds(buffer):
     cdef dict found = {}
     cdef uint32_t i
     try:
-        for i in range(image.binds):
+        for i in range(count_of(image, SECTION_BINDS)):
             bind = bind_at(image, i)
             found[bind.id] = bind.port, bind.transport, [
                 listener_told(image, listener_at(image, bind.listeners.first + k)) for k in range(bind.listeners.count)]

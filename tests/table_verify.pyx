@@ -11,11 +11,15 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from gwfast.table.automaton cimport Automaton, automaton_at, automaton_size, next_states
 from gwfast._match cimport check
 from gwfast.table.layout cimport (AUTH_ANY, BIND_UDP, KEY_HEADER, KEY_NONE, KEY_QUERY, MODE_UDP, NO_BACKEND, OP_AUTHORIZE,
-                                  OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_SET, RULE_POLICY, UNION_PATTERNS,
+                                  OP_CORS, OP_EXTENSION, OP_MIRROR, OP_REDIRECT, OP_REQUEST_SET, RULE_POLICY,
+                                  SECTION_AUTHORIZERS, SECTION_AUTOMATA, SECTION_BACKENDS, SECTION_BINDS, SECTION_CHOICES,
+                                  SECTION_CORS, SECTION_ENDPOINTS, SECTION_EXTENSIONS, SECTION_INDEX, SECTION_LISTENERS,
+                                  SECTION_MIRRORS, SECTION_OPS, SECTION_ORIGINS, SECTION_PERSISTENCES, SECTION_POLICIES,
+                                  SECTION_PREDICATES, SECTION_REDIRECTS, SECTION_RULES, SECTION_TEXT, UNION_PATTERNS,
                                   Candidate, Cors, HostIndex, Image, KeySlot, Keys, NameSlot, Names, Node, Op, PathNode,
                                   PathSlot, Predicate, RegexSlot, Regexes, Rule, Span, Text, ValueSlot, Values, authorizer_at,
-                                  backend_at, bind_at, choice_at, cors_at, endpoint_at, extension_at, listener_at, mirror_at,
-                                  op_at, origin_at, persistence_at, redirect_at, rule_at)
+                                  backend_at, bind_at, choice_at, cors_at, count_of, endpoint_at, extension_at, listener_at,
+                                  mirror_at, op_at, origin_at, persistence_at, predicate_at, redirect_at, rule_at, section_at)
 
 cdef enum:
     DEEPEST = 80               # nodes below nodes: one for each condition of a match at most
@@ -40,7 +44,7 @@ def verify(buffer):
 
 
 cdef bint text_whole(const Image *image, Text t) noexcept nogil:
-    return <uint64_t>t.at + t.n <= image.size - image.text_at
+    return <uint64_t>t.at + t.n <= count_of(image, SECTION_TEXT)
 
 
 cdef bint span_whole(Span span, uint32_t size) noexcept nogil:
@@ -53,35 +57,35 @@ cdef bint ops_whole(const Image *image) noexcept nogil:
     cdef const Op *op
     cdef const Cors *cors
     cdef uint32_t i
-    for i in range(image.ops):
+    for i in range(count_of(image, SECTION_OPS)):
         op = op_at(image, i)
         if op.kind < OP_REQUEST_SET or op.kind > OP_CORS:
             return False
         if not (text_whole(image, op.name) and text_whole(image, op.value) and text_whole(image, op.line)):
             return False
-        if op.kind == OP_REDIRECT and op.hash >= image.redirects:
+        if op.kind == OP_REDIRECT and op.hash >= count_of(image, SECTION_REDIRECTS):
             return False
-        if op.kind == OP_CORS and op.hash >= image.cors:
+        if op.kind == OP_CORS and op.hash >= count_of(image, SECTION_CORS):
             return False
-        if op.kind == OP_EXTENSION and (op.hash >= image.extensions
+        if op.kind == OP_EXTENSION and (op.hash >= count_of(image, SECTION_EXTENSIONS)
                                         or not text_whole(image, extension_at(image, op.hash).definition)):
             return False
-        if op.kind == OP_AUTHORIZE and (op.hash >= image.authorizers
-                                        or authorizer_at(image, op.hash).backend >= image.backends):
+        if op.kind == OP_AUTHORIZE and (op.hash >= count_of(image, SECTION_AUTHORIZERS)
+                                        or authorizer_at(image, op.hash).backend >= count_of(image, SECTION_BACKENDS)):
             return False
-        if op.kind == OP_MIRROR and (op.hash >= image.mirrors or mirror_at(image, op.hash).backend >= image.backends):
+        if op.kind == OP_MIRROR and (op.hash >= count_of(image, SECTION_MIRRORS) or mirror_at(image, op.hash).backend >= count_of(image, SECTION_BACKENDS)):
             return False
-    for i in range(image.cors):
+    for i in range(count_of(image, SECTION_CORS)):
         cors = cors_at(image, i)
-        if cors.first + <uint64_t>cors.count > image.origins:
+        if cors.first + <uint64_t>cors.count > count_of(image, SECTION_ORIGINS):
             return False
         if not (text_whole(image, cors.preflight) and text_whole(image, cors.actual)
                 and text_whole(image, cors.methods) and text_whole(image, cors.headers)):
             return False
-    for i in range(image.origins):
+    for i in range(count_of(image, SECTION_ORIGINS)):
         if not text_whole(image, origin_at(image, i).host):
             return False
-    for i in range(image.redirects):
+    for i in range(count_of(image, SECTION_REDIRECTS)):
         if not (text_whole(image, redirect_at(image, i).scheme) and text_whole(image, redirect_at(image, i).host)
                 and text_whole(image, redirect_at(image, i).path)):
             return False
@@ -90,14 +94,14 @@ cdef bint ops_whole(const Image *image) noexcept nogil:
 
 cdef bint choices_whole(const Image *image) noexcept nogil:
     cdef uint32_t i
-    for i in range(image.choices):
-        if not span_whole(choice_at(image, i).ops, image.ops):
+    for i in range(count_of(image, SECTION_CHOICES)):
+        if not span_whole(choice_at(image, i).ops, count_of(image, SECTION_OPS)):
             return False
-        if choice_at(image, i).backend != NO_BACKEND and choice_at(image, i).backend >= image.backends:
+        if choice_at(image, i).backend != NO_BACKEND and choice_at(image, i).backend >= count_of(image, SECTION_BACKENDS):
             return False
-        if choice_at(image, i).persistence > image.persistences:
+        if choice_at(image, i).persistence > count_of(image, SECTION_PERSISTENCES):
             return False
-    for i in range(image.persistences):
+    for i in range(count_of(image, SECTION_PERSISTENCES)):
         if not (text_whole(image, persistence_at(image, i).name) and text_whole(image, persistence_at(image, i).before)
                 and text_whole(image, persistence_at(image, i).behind)):
             return False
@@ -106,11 +110,11 @@ cdef bint choices_whole(const Image *image) noexcept nogil:
 
 cdef bint backends_whole(const Image *image) noexcept nogil:
     cdef uint32_t i
-    for i in range(image.backends):
-        if not (span_whole(backend_at(image, i).endpoints, image.endpoints)
+    for i in range(count_of(image, SECTION_BACKENDS)):
+        if not (span_whole(backend_at(image, i).endpoints, count_of(image, SECTION_ENDPOINTS))
                 and text_whole(image, backend_at(image, i).name)):
             return False
-    for i in range(image.endpoints):
+    for i in range(count_of(image, SECTION_ENDPOINTS)):
         if endpoint_at(image, i).family != 4 and endpoint_at(image, i).family != 6:
             return False
         if endpoint_at(image, i).slot >= image.endpoint_slots:
@@ -120,7 +124,7 @@ cdef bint backends_whole(const Image *image) noexcept nogil:
 
 cdef bint rules_whole(const Image *image) noexcept nogil:
     cdef uint32_t i
-    for i in range(image.rules):
+    for i in range(count_of(image, SECTION_RULES)):
         if not rule_whole(image, rule_at(image, i)):
             return False
     return True
@@ -129,9 +133,9 @@ cdef bint rules_whole(const Image *image) noexcept nogil:
 cdef bint rule_whole(const Image *image, const Rule *rule) noexcept nogil:
     cdef uint64_t total = 0
     cdef uint32_t i
-    if not (span_whole(rule.ops, image.ops) and span_whole(rule.choices, image.choices)):
+    if not (span_whole(rule.ops, count_of(image, SECTION_OPS)) and span_whole(rule.choices, count_of(image, SECTION_CHOICES))):
         return False
-    if rule.choices.first + <uint64_t>rule.choices.count + rule.idle > image.choices:
+    if rule.choices.first + <uint64_t>rule.choices.count + rule.idle > count_of(image, SECTION_CHOICES):
         return False
     for i in range(rule.choices.count):
         if choice_at(image, rule.choices.first + i).weight == 0:
@@ -139,7 +143,7 @@ cdef bint rule_whole(const Image *image, const Rule *rule) noexcept nogil:
         total += choice_at(image, rule.choices.first + i).weight
     if total != rule.total or rule.counter >= image.counter_slots:
         return False
-    if rule.flags & RULE_POLICY and rule.policy >= image.policies:
+    if rule.flags & RULE_POLICY and rule.policy >= count_of(image, SECTION_POLICIES):
         return False
     if rule.choices.count > 1 and <uint64_t>rule.pick_at + rule.choices.count >= image.pick_slots:
         return False
@@ -150,18 +154,18 @@ cdef bint rule_whole(const Image *image, const Rule *rule) noexcept nogil:
 
 cdef bint binds_whole(const Image *image) noexcept nogil:
     cdef uint32_t i
-    for i in range(image.binds):
+    for i in range(count_of(image, SECTION_BINDS)):
         if bind_at(image, i).transport > BIND_UDP:
             return False
-        if not (span_whole(bind_at(image, i).listeners, image.listeners)
-                and names_whole(image, bind_at(image, i).hosts, image.listeners)):
+        if not (span_whole(bind_at(image, i).listeners, count_of(image, SECTION_LISTENERS))
+                and names_whole(image, bind_at(image, i).hosts, count_of(image, SECTION_LISTENERS))):
             return False
     return True
 
 
 cdef bint listeners_whole(const Image *image) noexcept nogil:
     cdef uint32_t i
-    for i in range(image.listeners):
+    for i in range(count_of(image, SECTION_LISTENERS)):
         if listener_at(image, i).mode > MODE_UDP or listener_at(image, i).client_auth > AUTH_ANY:
             return False
         if not (text_whole(image, listener_at(image, i).id) and text_whole(image, listener_at(image, i).hostname)
@@ -172,8 +176,8 @@ cdef bint listeners_whole(const Image *image) noexcept nogil:
 
 # `n` bytes at an offset in units of 8 from `base` lie within the index.
 cdef bint inside(const Image *image, const char *base, uint32_t at, uint64_t n) noexcept nogil:
-    cdef uint64_t start = <uint64_t>(base - <const char *>image) - image.index_at + <uint64_t>at * 8
-    return at != 0 and start <= image.index_size and n <= image.index_size - start
+    cdef uint64_t start = <uint64_t>(base - <const char *>image) - image.sections[<int>SECTION_INDEX].at + <uint64_t>at * 8
+    return at != 0 and start <= count_of(image, SECTION_INDEX) and n <= count_of(image, SECTION_INDEX) - start
 
 
 cdef bint is_mask(uint32_t mask) noexcept nogil:
@@ -182,7 +186,7 @@ cdef bint is_mask(uint32_t mask) noexcept nogil:
 
 # `listeners`: how many indexes a value may be; 0 where values are hosts.
 cdef bint names_whole(const Image *image, uint32_t at, uint32_t listeners) noexcept nogil:
-    cdef const char *index = <const char *>image + image.index_at
+    cdef const char *index = section_at(image, SECTION_INDEX)
     cdef const Names *names = <const Names *>(index + <uint64_t>at * 8)
     cdef const NameSlot *slots = <const NameSlot *>(names + 1)
     cdef uint32_t i
@@ -208,7 +212,7 @@ cdef bint value_whole(const Image *image, uint32_t value, uint32_t listeners) no
 # ---- Hosts ----
 
 cdef bint host_whole(const Image *image, uint32_t at) noexcept nogil:
-    cdef const char *section = <const char *>image + image.index_at
+    cdef const char *section = section_at(image, SECTION_INDEX)
     cdef const char *host = section + <uint64_t>at * 8
     cdef const HostIndex *index = <const HostIndex *>host
     cdef const PathSlot *slots
@@ -282,10 +286,10 @@ cdef bint node_whole(const Image *image, const char *host, uint32_t at, int dept
             not inside(image, host, at, sizeof(Node) + <uint64_t>node.count * sizeof(Candidate)):
         return False
     for i in range(node.count):
-        if candidate[i].rule >= image.rules or candidate[i].ordinal < node.first or \
+        if candidate[i].rule >= count_of(image, SECTION_RULES) or candidate[i].ordinal < node.first or \
                 (i and candidate[i].ordinal <= candidate[i - 1].ordinal):
             return False
-        if <uint64_t>candidate[i].predicates + candidate[i].headers + candidate[i].queries > image.predicates:
+        if <uint64_t>candidate[i].predicates + candidate[i].headers + candidate[i].queries > count_of(image, SECTION_PREDICATES):
             return False
     return node.keys == 0 or keys_whole(image, host, node.keys, depth)
 
@@ -333,9 +337,9 @@ cdef bint values_whole(const Image *image, const char *host, uint32_t at, int de
 # ---- Predicates and automata ----
 
 cdef bint predicates_whole(const Image *image) noexcept nogil:
-    cdef const Predicate *predicate = <const Predicate *>(<const char *>image + image.predicates_at)
+    cdef const Predicate *predicate = predicate_at(image, 0)
     cdef uint32_t i
-    for i in range(image.predicates):
+    for i in range(count_of(image, SECTION_PREDICATES)):
         if not (text_whole(image, predicate[i].name) and text_whole(image, predicate[i].value)):
             return False
         if predicate[i].automaton and not automaton_whole(image, predicate[i].automaton):
@@ -345,15 +349,15 @@ cdef bint predicates_whole(const Image *image) noexcept nogil:
 
 # All automata, which lie one behind the other.
 cdef bint automata_whole(const Image *image) noexcept nogil:
-    cdef const char *section = <const char *>image + image.automata_at
+    cdef const char *section = section_at(image, SECTION_AUTOMATA)
     cdef const Automaton *automaton
     cdef const uint16_t *states
     cdef uint64_t at = 8
     cdef uint64_t i
-    while at < image.automata_size:
+    while at < count_of(image, SECTION_AUTOMATA):
         automaton = <const Automaton *>(section + at)
         at += sizeof(Automaton)
-        if at > image.automata_size or automaton_size(automaton) > image.automata_size - at:
+        if at > count_of(image, SECTION_AUTOMATA) or automaton_size(automaton) > count_of(image, SECTION_AUTOMATA) - at:
             return False
         for i in range(256):
             if automaton.class_of[i] >= automaton.classes:
@@ -388,8 +392,8 @@ cdef bint lists_whole(const Automaton *automaton) noexcept nogil:
 
 # Whether an automaton begins at this offset: their sizes lead from one to the next.
 cdef bint automaton_whole(const Image *image, uint32_t offset) noexcept nogil:
-    cdef const char *section = <const char *>image + image.automata_at
+    cdef const char *section = section_at(image, SECTION_AUTOMATA)
     cdef uint64_t at = 8
-    while at < image.automata_size and at < <uint64_t>offset * 8:
+    while at < count_of(image, SECTION_AUTOMATA) and at < <uint64_t>offset * 8:
         at += sizeof(Automaton) + automaton_size(<const Automaton *>(section + at))
-    return at == <uint64_t>offset * 8 and at < image.automata_size
+    return at == <uint64_t>offset * 8 and at < count_of(image, SECTION_AUTOMATA)
