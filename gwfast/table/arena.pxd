@@ -1,6 +1,7 @@
 # Memory that grows, for what is written piece by piece; what was written stays at its offset.
 #
-# Offsets count from `base`, which may be moved for a while: so what is written as if it were alone lands at its place in the whole.
+# Offsets count from `base`, which may be moved for a while: so what is written as if it were alone lands at its place in the
+# whole.
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 

@@ -13,8 +13,8 @@ from libc.string cimport memcpy, memset
 
 from gwfast.table.blocks cimport BackendBlock, RuleBlock
 from gwfast.table.image cimport Sections, Texts
-from gwfast.table.layout cimport (BACKEND_ACTIVE, BACKEND_LIMITED, BACKEND_PASSIVE, BACKEND_SLOW, PROTO_H2C, PROTO_HTTP, PROTO_TCP,
-                                  PROTO_UDP, PROTO_WS, SECTION_BACKENDS, SECTION_ENDPOINTS, Backend, Endpoint)
+from gwfast.table.layout cimport (BACKEND_ACTIVE, BACKEND_LIMITED, BACKEND_PASSIVE, BACKEND_SLOW, PROTO_H2C, PROTO_HTTP,
+                                  PROTO_TCP, PROTO_UDP, PROTO_WS, SECTION_BACKENDS, SECTION_ENDPOINTS, Backend, Endpoint)
 
 from gwfast.identity import identity
 from gwfast.sharing import find, items_of, spans

@@ -1,8 +1,8 @@
 # Keeps what is written of each host of the plan in line with it: see paths.pyx for what is written.
 #
 # Rules:
-# - what is written of a host stays while the plan's Host does; of one that changed, what differs from its last version is found by
-#   what the two share (gwfast.sharing)
+# - what is written of a host stays while the plan's Host does; of one that changed, what differs from its last version is
+#   found by what the two share (gwfast.sharing)
 # - a host is written at the end of the index, and again at its place where it still fits there
 import cython
 from libc.stdint cimport uint32_t
@@ -10,7 +10,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from gwfast.table.arena cimport Arena, discard, push, rebase, take
-from gwfast.table.image cimport Sections, Texts
+from gwfast.table.image cimport Sections
 from gwfast.table.layout cimport SECTION_INDEX
 from gwfast.table.names cimport make_name
 from gwfast.table.paths cimport patch_host, write_host

@@ -342,7 +342,8 @@ cdef inline const Endpoint *endpoint_at(const Image *image, uint32_t i) noexcept
 # `Bind.hosts`, `Listener.hosts` and the values of names count units of 8 bytes from the section; all offsets in a HostIndex
 # and below count units from that HostIndex, and lead on from it. 0 means: not there. Tables are open-addressed, a power of
 # two in size, at most half full (of paths three eighths: requests often ask for some that are not there); a slot begins
-# with bits of its key's hash, and the word behind is 0 where the slot is free (table/slots); keys are compared in full. Between what is in use lies what no longer is.
+# with bits of its key's hash, and the word behind is 0 where the slot is free (table/slots); keys are compared in full.
+# Between what is in use lies what no longer is.
 cdef enum:
     IMAGE_VERSION = 18
     ANY_DEPTH = 63               # depths of 63 and more share the last bit of a mask

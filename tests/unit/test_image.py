@@ -2,6 +2,7 @@
 import fcntl
 import mmap
 import os
+import struct
 
 import pytest
 
@@ -331,6 +332,21 @@ def test_a_broken_image_is_refused(broken):
     with pytest.raises(ValueError, match="not a table image"):
         Table(broken(whole))
     assert verify(broken(whole)) == "header"
+
+
+HEADER = struct.Struct("<QIIQQIIII")  # and a (place, count) for each section
+SECTIONS = 19
+
+
+@pytest.mark.parametrize("section", range(SECTIONS))
+@pytest.mark.parametrize("number", [0, 1], ids=["place", "count"])
+def test_a_section_that_is_not_within_the_image_is_refused(section, number):
+    whole = bytes(image_of(plan(("", entry("/", rule())))))
+    assert HEADER.unpack_from(whole)[2] == HEADER.size + 16 * SECTIONS
+    at = HEADER.size + 16 * section + 8 * number
+    broken = whole[:at] + struct.pack("<Q", len(whole) + 8) + whole[at + 8:]
+    with pytest.raises(ValueError, match="not a table image"):
+        Table(broken)
 
 
 def test_verify_sees_what_check_does_not():
