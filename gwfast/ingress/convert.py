@@ -10,11 +10,16 @@ Rules:
 - Where the report says nothing of it, what is served is what nginx served: a request that nginx answered 404 is not served.
 - Nothing here reads files or prints.
 """
+import re
 from typing import Any
 
+import msgspec
 from msgspec import Struct, field
 
 from gwfast.config.model import Key
+from gwfast.config.read import read as read_document
+from gwfast.config.scalars import HOSTNAME
+from gwfast.errors import Source
 from gwfast.graph.certificates import certificate
 from gwfast.ingress import annotations, options, settle
 from gwfast.ingress.annotations.table import Asked, Options, Said, Spec, lost, not_needed
@@ -92,6 +97,7 @@ class _Conversion:
         self.maker = Maker(self.site, self.asked, self.report, self.say)
         self.routes: list[Spec] = []
         self.names: set[tuple[str, str, str]] = set()
+        self.of: dict[tuple[str, str, str], Ingress] = {}  # whose a route is
         self.tls: dict[tuple[str, str], Spec] = {}
         self.authorities: dict[tuple[str, str], Spec] = {}
 
@@ -106,7 +112,34 @@ class _Conversion:
         self._differences()
         resources = [*self.listeners.resources(), *self.routes, *made, *self.tls.values(), *self.authorities.values()] if (
             self.ingresses or made) else []
-        return Result(resources, self.report, self.site)
+        return Result([each for each in resources if self._valid(each)], self.report, self.site)
+
+    def _valid(self, resource: Spec) -> bool:
+        """Whether config reads a resource; rules that it would refuse are taken out, and said to be lost."""
+        if not wrong(resource):
+            return True
+        name = f"{resource['kind']} {resource['metadata']['namespace']}/{resource['metadata']['name']}"
+        rules = resource["spec"].get("rules", [])
+        kept = []
+        for rule in rules:
+            if why := wrong(resource | {"spec": resource["spec"] | {"rules": [rule]}}):
+                self._refused(resource, name, why)
+            else:
+                kept.append(rule)
+        if kept and len(kept) < len(rules):
+            resource["spec"]["rules"] = kept
+            return True
+        if len(kept) == len(rules):
+            self._refused(resource, name, wrong(resource))
+        return False
+
+    def _refused(self, resource: Spec, name: str, why: str) -> None:
+        ingress = self.of.get((resource["kind"], resource["metadata"]["namespace"], resource["metadata"]["name"]))
+        said = lost(f"a rule of {name} cannot be written: {why}")
+        if ingress is not None:
+            self.say(ingress, "spec.rules", said)
+        else:
+            self.report.say(Source("", 0), name, "spec", "", said)
 
     # ---- What annotations ask
 
@@ -170,6 +203,9 @@ class _Conversion:
                         server.certificate = Key("Secret", ingress.metadata.namespace, entry.secret_name)
 
     def _server(self, server: Server) -> None:
+        if server.first and not is_host(server.host):
+            self.say(server.first, f"host {server.host}", lost("it is no hostname; ingress-nginx would have it refused"))
+            return
         found = places(self.site, server, self.given.faithful)
         for place in found:
             written = place.location.upstream or not place.location.default  # of a `/` that nobody wrote there is nothing to say
@@ -252,7 +288,7 @@ class _Conversion:
     def _hosts(self, server: Server) -> list[str]:
         if server.host == DEFAULT:
             return []
-        return [server.host, *(one for one in server.aliases if not one.startswith("~"))]
+        return [server.host, *filter(is_host, server.aliases)]
 
     def _parents(self, server: Server, secure: bool, ingress: Ingress | None = None) -> list[Spec]:
         if server.host == DEFAULT or server.first is None:
@@ -297,7 +333,7 @@ class _Conversion:
             )
 
     def _www(self, other: str, server: Server) -> None:
-        if server.first is None:
+        if server.first is None or not is_host(other):
             return
         namespace = server.certificate.namespace if server.certificate else server.first.metadata.namespace
         name = server.certificate.name if server.certificate else None
@@ -326,7 +362,9 @@ class _Conversion:
                     one["sectionName"].endswith(slug(host)) for host in part)]
                 spec: Spec = {"parentRefs": [_relative(one, namespace) for one in own]}
                 spec |= {"hostnames": part} if part else {}
-                self.routes.append(resource(kind, namespace, self._free(kind, namespace, name, number), spec | {"rules": chunk}))
+                free = self._free(kind, namespace, name, number)
+                self.of[kind, namespace, free] = ingress
+                self.routes.append(resource(kind, namespace, free, spec | {"rules": chunk}))
 
     def _free(self, kind: str, namespace: str, name: str, number: int) -> str:
         """Return a name that no other route has: of routes that are one, the first comes first."""
@@ -372,6 +410,16 @@ class _Conversion:
                 "--clean: paths of hosts with use-regex or rewrite-target are what they say, in nginx they were all "
                 "regular expressions without case and end",
             )
+
+
+def wrong(resource: Spec) -> str:
+    """Say why config would refuse a resource, '' if it reads it."""
+    [item] = read_document(msgspec.json.encode(resource), {})
+    return next((f"{finding.field}: {finding.message}" for _, finding in item.findings if finding.severity == "error"), "")
+
+
+def is_host(text: str) -> bool:
+    return len(text) <= 253 and re.match(HOSTNAME, text) is not None
 
 
 def _relative(parent: Spec, namespace: str) -> Spec:

@@ -400,11 +400,11 @@ def _located(made: Site, server: Server, found: Location, request: Request, uri:
         target = target.removesuffix("/") if not keep and target.endswith("/") else target
         result.status, result.redirect = redirect_status(made), f"https://{request.host}{target}"
         return result
-    upstream = made.upstreams.get(found.upstream)
-    if upstream is None:
-        result.status = 404
-        return result
     result.path = rewritten(made, found, request.path, uri)
+    upstream = made.upstreams.get(found.upstream)
+    if not result.path or upstream is None:
+        result.status = 404 if result.path else 500  # a rewrite to nothing is an error of nginx
+        return result
     result.shares = shares(upstream, request)
     return result
 

@@ -40,6 +40,7 @@ class Place(Struct):
     exact: list[tuple[str, Spec | None]] = field(default_factory=list)
     slash: list[str] = field(default_factory=list)
     said: list[tuple[str, Said]] = field(default_factory=list)  # annotation or 'path', what is said
+    bare: str = ""  # the path of its prefix, which is not its own
     lost: bool = False  # it cannot be matched, or must not be served as it is
 
 
@@ -58,7 +59,22 @@ def places(site: Site, server: Server, faithful: bool) -> list[Place]:
             _expression(site, place, faithful)
     if server.regex and faithful:
         _in_order(found)
+    for place in found:
+        _give_back(server, place, found)
     return found
+
+
+def _give_back(server: Server, place: Place, found: list[Place]) -> None:
+    """Let the location have the path of a prefix itself that has it in nginx: `/a/(.*)` does not take `/a`."""
+    if not place.bare:
+        return
+    other = choose(server, place.bare)
+    owner = next((each for each in found if each.location is other), None)
+    if owner is None or not owner.location.upstream or owner.modifier and owner.modifier["type"] != "ReplaceFullPath":
+        place.said.append(("rewrite-target", reduced(f"{place.bare} itself is taken too, which nginx gave to {other}")))
+    else:
+        owner.matches = [*owner.matches, exact(place.bare)]
+        owner.prefix = None if len(owner.matches) > 1 else owner.prefix
 
 
 def exact(path: str) -> Spec:
@@ -211,11 +227,11 @@ def head(path: str) -> str:
 def _in_order(found: list[Place]) -> None:
     """Let expressions be tried as nginx tries them, and tell where they cannot be."""
     for index, place in enumerate(found):
-        if place.prefix not in (None, "/"):
-            _demote(place, found[index + 1:])
+        if place.prefix is not None and place.matches:
+            _demote(place, place.prefix, found[index + 1:])
     for index in range(len(found) - 1, -1, -1):
         place = found[index]
-        if place.prefix is None and place.matches:
+        if place.prefix is None and len(place.matches) == 1:
             behind = [_length(other) + 1 for other in found[index + 1:] if _overlap(place, other) and other.prefix is None]
             if (least := max(behind, default=0)) > _length(place):
                 value = place.matches[0]["path"]["value"]
@@ -228,18 +244,35 @@ def _length(place: Place) -> int:
     return len(place.matches[0]["path"]["value"]) if place.matches else 0
 
 
-def _demote(above: Place, others: list[Place]) -> None:
-    """Make prefixes of the expressions that nginx would try after a path that is a prefix here: they would come first."""
-    for other in others:
-        if other.prefix is not None or not other.matches or not _overlap(above, other):
-            continue
+def _demote(above: Place, over: str, others: list[Place]) -> None:
+    """Let expressions that nginx tries after a path which is the prefix `over` here not come first, as expressions do."""
+    for other in (each for each in others if each.matches):
         text = other.location.written or other.location.path
-        if _META.search(text.replace(".", "")):
-            other.said.append(("use-regex", reduced(f"{text} is tried before {above.location.path} now")))
+        if other.prefix == over or (other.prefix or text).startswith(over.rstrip("/") + "/"):
+            other.matches = []  # nothing is left of it, as in nginx
+            other.said.append(
+                ("path", Said(converted().outcome, f"{text} is never reached behind {above.location.path}, nor was it"))
+            )
+        elif other.prefix is not None:
             continue
-        other.prefix = text.rstrip("/") or "/"
-        other.matches = [prefix(other.prefix)]
-        other.said.append(("use-regex", reduced(f"{text} is a PathPrefix: case counts, and elements are whole")))
+        elif _META.search(text.replace(".", "")):
+            if _overlap(above, other):
+                other.said.append(("use-regex", reduced(f"{text} is tried before {above.location.path} now")))
+        elif text == over:
+            other.matches = [expression(f"(?i){text}[^/].*")]
+        elif over.startswith(text):
+            _both(other, text, over)
+
+
+def _both(other: Place, text: str, over: str) -> None:
+    """Make a PathPrefix of what is above a prefix, and an expression of what follows it without a '/'."""
+    bare = text.rstrip("/") or "/"
+    other.matches, other.prefix = [prefix(bare)], bare
+    if not text.endswith("/") and over[len(text)] == "/":
+        other.matches.append(expression(f"(?i){text}[^/].*"))
+        other.prefix = None
+    other.said.append(("use-regex", reduced(f"{text} is a PathPrefix: case counts" if len(other.matches) == 2 else
+                                            f"{text} is a PathPrefix: case counts, and elements are whole")))
 
 
 def _overlap(one: Place, other: Place) -> bool:
@@ -298,8 +331,8 @@ def _captures(server: Server, place: Place, path: str, target: str, faithful: bo
     place.matches = [prefix(place.prefix)]
     place.modifier = {"type": "ReplacePrefixMatch", "replacePrefixMatch": replacement or "/"}
     bare = rewrite_of(path, target, literal) if literal else None
-    if literal and bare is None and isinstance(other := choose(server, literal), Location) and other is not place.location:
-        place.said.append(("rewrite-target", reduced(f"{literal} itself is taken too, which nginx gave to {other}")))
+    if literal and bare is None:
+        place.bare = literal
     elif bare is not None and bare != (replacement or "/"):
         place.exact.append((literal, {"type": "ReplaceFullPath", "replaceFullPath": bare or "/"}))
     more = (

@@ -5,9 +5,11 @@ Rules:
   redirect) is not said again.
 - An Ingress that is a canary has its canary-* and nothing else: so ingress-nginx has it.
 """
+import re
 from collections.abc import Callable
 from typing import Any
 
+from gwfast.config.scalars import HOSTNAME
 from gwfast.ingress.annotations.table import Asked, Said, converted, lost, not_needed, reduced
 from gwfast.ingress.locations import Server, Site, to_https
 from gwfast.ingress.rules import said_of_canary
@@ -83,10 +85,10 @@ def www(site: Site, asked: Asked, value: bool) -> Said:
 
 
 def alias(site: Site, asked: Asked, value: tuple[str, ...]) -> Said:
-    odd = [one for one in value if one.startswith("~")]
+    odd = [one for one in value if len(one) > 253 or not re.match(HOSTNAME, one.lower())]
     owned = [one for one in value if one.lower() in site.servers]
     if odd:
-        return lost(f"a hostname is no regular expression: {', '.join(odd)}")
+        return lost(f"it is no hostname: {', '.join(odd)}")
     if len(owned) == len(value):
         return not_needed("these hosts have rules of their own")
     if not any(set(server.aliases) & {one.lower() for one in value} for server in servers(site, asked)):

@@ -8,6 +8,7 @@ Rules:
 import argparse
 import json
 import os
+import re
 import shlex
 import sys
 from typing import Any
@@ -127,10 +128,21 @@ def text_of(resource: Spec) -> str:
 
 
 class Plain(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Writes what is there twice, twice: a rule may be in two routes."""
+    """Writes what is there twice, twice: a rule may be in two routes. Quotes what Kubernetes would take for a boolean or a
+    number."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+Plain.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^[yYnN]$"), list("yYnN"))
+Plain.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:0[oO]?[0-7_]+|0[xX][0-9a-fA-F_]+|0[bB][01_]+|(?:\.[0-9_]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?)$"
+    ),
+    list("-+0123456789."),
+)
 
 
 def file_name(resource: Spec) -> str:

@@ -8,9 +8,10 @@ from gwfast.ingress.annotations.table import Options, Outcome
 from gwfast.ingress.compare import Comparison, Question, compare, plan_of
 from gwfast.ingress.convert import Result, convert
 from gwfast.ingress.read import read
+from gwfast.ingress.verbs import Plain
 
 PREFIX = "nginx.ingress.kubernetes.io"
-class _Blocks(yaml.SafeDumper):
+class _Blocks(Plain):
     """Writes text of several lines as people do."""
 
 

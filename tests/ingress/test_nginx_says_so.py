@@ -170,3 +170,29 @@ def test_canaries_get_whom_nginx_gives_them(weight, more, cookie):
 def test_aliases_and_default_backends():
     check([ingress("a/web", "one.example", {"/a": "s"}, server_alias="alias.example,*.more.example", default="d"), ingress("a/all", default="e")],
           everywhere(("one.example", "alias.example", "x.y.more.example", "other.example")))
+
+
+FORMS = [("/x(/|$)(.*)", "/$2"), ("/x(/|$)(.*)", "/pre/$2"), ("/x(/|$)(.*)", "/pre$1$2"), ("/x/(.*)", "/$1"), ("/x/(.*)", "/pre/$1"),
+         ("/(.*)", "/$1"), ("/(.*)", "/pre/$1"), ("/()(.*)", "/$2"), ("/x(.*)", "/pre$1"), ("/x/?(.*)", "/$1"), ("/x", "/y"), ("/x(/|$)", "/"),
+         ("/x/y(/|$)(.*)", "/z/$2"), ("/x/([0-9]+)/(.*)", "/$2/$1")]
+
+
+@pytest.mark.parametrize(("path", "target"), FORMS)
+@pytest.mark.parametrize("beside", [{}, {"/": "root"}, {"/other": "other", "=/x": "exact"}, {"/": "root", "~/x/y": "deeper", "/xy": "near"}])
+def test_rewrites_of_a_prefix_go_where_nginx_takes_them(path, target, beside):
+    """In the case in which they are written; the report says so of the rest. What is lost answers 500, and goes nowhere else."""
+    documents = [ingress("a/rewritten", "one.example", {f"~{path}": "s"}, rewrite_target=target, age=2)]
+    documents += [ingress("a/beside", "one.example", beside, age=1)] if beside else []
+    asked = ["/", "/x/a", "/x/a/b/", "/x/", "/x/y/z", "/x/y", "/xy", "/xy/z", "/other", "/other/x", "/z?a=b", "/x"]
+    if path == "/x/(.*)" and not beside.keys() & {"/", "=/x"}:
+        asked.remove("/x")  # nobody's in nginx: the report says that it is taken
+    if path in ("/x(.*)", "/x/?(.*)"):
+        asked = [one for one in asked if not one.startswith("/xy")]  # the report says that they are not taken
+    folder = Path(tempfile.mkdtemp())
+    try:
+        entries = converted(folder, *documents).report.entries.values()
+    finally:
+        shutil.rmtree(folder)
+    lost = any(entry.outcome == "lost" for entry in entries)
+    assert lost is (target == "/$2/$1")
+    check(documents, [("http", "one.example", one, ()) for one in asked], made=not lost)
