@@ -59,6 +59,8 @@ def next_upstream(asked: Asked, value: str) -> Said:
         return not_needed(
             "another endpoint is tried where one cannot be reached, or hangs up on a request that may be sent again"
         )
+    if asked.options.standard_only:
+        return lost("retry came into the standard channel with v1.7: here another endpoint is tried where one cannot be reached")
     if "off" in when:
         asked.retry["attempts"] = 0
         return converted("retry.attempts: 0")
@@ -74,7 +76,7 @@ def next_upstream(asked: Asked, value: str) -> Said:
 
 
 def tries(asked: Asked, value: int) -> Said:
-    if "proxy-next-upstream" in asked.values and not set(asked.get("proxy-next-upstream", "").split()) <= {"error", "timeout"}:
+    if not asked.options.standard_only and not set(asked.get("proxy-next-upstream", "").split()) <= {"error", "timeout"}:
         return converted("retry.attempts")
     return not_needed("three endpoints are tried") if value == 3 else reduced("three endpoints are tried at most")
 
