@@ -6,6 +6,7 @@
 Rules:
 - A link of a page to another page of the site leads to that page; a link to any other file of the project leads to a copy of the
   file, which is a part of the site. So pages have links that are right on disk, and the site needs nothing outside itself.
+- Links to reference/ are right in the site alone, where these pages are made.
 - A link to a folder is no link in the site, for there a folder has no page.
 - A page that the navigation does not name, a file or an anchor that does not exist, and a reference to another host that a
   browser would load by itself are errors.
@@ -68,6 +69,15 @@ def rewritten(text: str, file: Path, place: str, places: dict[Path, str]) -> str
     return LINK.sub(link, TO_FOLDER.sub(folder, text))
 
 
+def breakable(text: str) -> str:
+    """Let long names in tables be broken where they have parts, and nowhere else."""
+    def name(found: re.Match) -> str:
+        parts = re.sub(r"(?<=.)([._])", r"<wbr>\1", found[1])
+        return f"<code>{parts.replace('_', '&#95;').replace('[', '&#91;')}</code>"
+    return "".join(re.sub(r"`([\w.\[\]]{12,})`", name, line) if line.startswith("| ") else line
+                   for line in text.splitlines(keepends=True))
+
+
 def assemble() -> None:
     """Write every page to build/docs/pages."""
     shutil.rmtree(FOLDER, ignore_errors=True)
@@ -77,7 +87,7 @@ def assemble() -> None:
         (PAGES / place).write_text(rewritten(file.read_text(), file, place, places))
     (PAGES / "reference").mkdir()
     for name, made in reference.PAGES.items():
-        (PAGES / f"reference/{name}.md").write_text(made())
+        (PAGES / f"reference/{name}.md").write_text(breakable(made()))
     for file in [*(ROOT / "docs").glob("*.svg"), ROOT / "docs/site/extra.css"]:
         shutil.copy(file, PAGES)
 

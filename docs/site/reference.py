@@ -220,11 +220,12 @@ def _type(kind: Any) -> tuple[str, Any]:
 
 
 def metrics() -> str:
-    parts = ["`GET /metrics` of the admin port answers in Prometheus' text format.\n"]
+    parts = ["`GET /metrics` of the admin port answers in Prometheus' text format. "
+             "[Logs and metrics](../logs-and-metrics.md) says how to use them.\n"]
     for title, prefix, rows in (("A gateway", "gwfast_", families.GATEWAY), ("Its processes", "", families.PROCESS),
                                 ("A controller", "gwfast_", families.CONTROLLER)):
-        parts.append(f"## {title}\n\n" + table(("name", "type", "labels", "meaning"), [
-            (f"`{prefix}{name}`", kind, " ".join(f"`{label}`" for label in labels.split()), described(_escaped(text), name))
+        parts.append(f"## {title}\n\n" + table(("name", "type, labels", "meaning"), [
+            (f"`{prefix}{name}`", ", ".join([kind, *(f"`{label}`" for label in labels.split())]), described(_escaped(text), name))
             for name, (kind, labels, text) in rows.items()]))
     return page("Metrics", *parts)
 

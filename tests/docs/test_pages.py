@@ -13,8 +13,7 @@ from support.network import listening, own_network
 from support.terminals import PATIENCE, RUNNING, Terminals, programs
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted(file for file in [*(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md",
-                                 ROOT / "deploy/README.md"] if file.exists())
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "deploy/README.md"))])
 DONE = [page for page in PAGES if any(isinstance(step, Typed) for step in steps(page.read_text()))]
 NEEDED = ("curl", "openssl")
 KUBECTL = shutil.which("kubectl", path=f"{ROOT / 'build/cluster/bin'}:/usr/local/bin:/usr/bin")

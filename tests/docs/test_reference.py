@@ -22,7 +22,7 @@ def test_a_page_is_made_and_has_no_empty_cell_where_a_meaning_has_to_be(name: st
     text = reference.PAGES[name]()
     assert text.startswith("# ") and len(text.splitlines()) > 20
     widths = [line.count(" | ") for line in text.splitlines() if line.startswith("| ")]
-    assert min(widths) >= 1 and max(widths) <= 3
+    assert min(widths) >= 1 and max(widths) <= 2
 
 
 def test_every_option_of_every_verb_is_there() -> None:

@@ -63,3 +63,8 @@ def test_the_site_is_built(tmp_path: Path) -> None:
     pytest.importorskip("zensical", reason="zensical is not here; `make docs` installs it")
     done = subprocess.run([ROOT / "ci/docs"], capture_output=True, text=True)
     assert done.returncode == 0 and " pages in build/docs/site" in done.stdout, done.stdout + done.stderr
+
+
+def test_long_names_break_where_they_have_parts() -> None:
+    assert build.breakable("| `spec.rules[].name` | `short` |\n") == "| <code>spec<wbr>.rules&#91;]<wbr>.name</code> | `short` |\n"
+    assert build.breakable("`gwfast_requests_total`\n") == "`gwfast_requests_total`\n"
