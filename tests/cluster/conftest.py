@@ -2,6 +2,7 @@
 
     def test_something(cluster, namespace): ...      the process' own cluster, and a namespace that is this test's alone
     def test_other(new_cluster): new_cluster(authorization="AlwaysAllow")       one apart, ended with the test
+    def test_third(fresh_cluster): ...               one apart with the usual CRDs, in which nothing is installed
 
 A test may kill or freeze any part of its cluster; what it leaves so is mended behind it. Where no cluster can run, each test
 says why it is skipped.
@@ -62,6 +63,13 @@ def new_cluster() -> Iterator[Callable[..., Cluster]]:
     yield make
     for one in made:
         one.stop()
+
+
+@pytest.fixture
+def fresh_cluster(new_cluster: Callable[..., Cluster]) -> Cluster:
+    made = new_cluster()
+    made.install_crds()
+    return made
 
 
 @pytest.hookimpl(wrapper=True)

@@ -38,7 +38,7 @@ spec:
                 readinessProbe: {tcpSocket: {port: 3000}}}]
 ---
 """
-ROUTED = """
+GATEWAY = """
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: my-gateway}
@@ -47,6 +47,8 @@ spec:
   listeners:
   - {name: web, protocol: HTTP, port: 80}
 ---
+"""
+ROUTED = GATEWAY + """
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: my-route}

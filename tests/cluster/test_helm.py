@@ -5,13 +5,11 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cluster import Cluster, Failed
-from conftest import require_cluster
 from installed import BACKEND, CHART, DEPLOY, HELM, ROUTED, SYSTEM, Load, address, install_yaml, logs, needs_helm
 
 HERE = Path(__file__).parent
@@ -21,11 +19,8 @@ OURS = ("Service", "Deployment", "ServiceAccount", "PodDisruptionBudget", "Confi
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    require_cluster()
-    with Cluster() as cluster:
-        cluster.install_crds()
-        yield cluster
+def cluster(fresh_cluster: Cluster) -> Cluster:
+    return fresh_cluster
 
 
 def helm(cluster: Cluster, *arguments: str | Path) -> str:

@@ -1,12 +1,10 @@
 """A cluster in which nothing happens: nothing is written to the API server but the Lease of who leads."""
 import re
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
 from cluster import Cluster
-from conftest import require_cluster
 from installed import BACKEND, address, install_yaml, routed
 
 WRITES = ("POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION")
@@ -18,11 +16,8 @@ OTHERS = {("", "nodes"), ("", "pods"), ("", "events"), ("events.k8s.io", "events
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    require_cluster()
-    with Cluster() as cluster:
-        cluster.install_crds()
-        yield cluster
+def cluster(fresh_cluster: Cluster) -> Cluster:
+    return fresh_cluster
 
 
 def writes(cluster: Cluster) -> Counter[str]:

@@ -1,12 +1,10 @@
 """What people install, in a cluster that authorizes by RBAC: deploy/install.yaml, and the chart as one process; traffic, conditions, addresses,
 data planes of a Gateway's own, and what is left when all goes.
 """
-from collections.abc import Iterator
 
 import pytest
 
 from cluster import Cluster
-from conftest import require_cluster
 from installed import BACKEND, DEPLOY, ROUTED, SYSTEM, address, install, logs, needs_helm
 
 PATIENT = 30.0  # seconds for an answer on a machine that is busy with other things: what is lost is refused, or never answered
@@ -21,11 +19,8 @@ spec: {dedicated: true, replicas: 1, options: {via: own}}
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    require_cluster()
-    with Cluster() as cluster:
-        cluster.install_crds()
-        yield cluster
+def cluster(fresh_cluster: Cluster) -> Cluster:
+    return fresh_cluster
 
 
 def test_install_yaml(cluster: Cluster) -> None:

@@ -2,15 +2,14 @@
 filters of listeners, XTelemetryPolicy, and the names of features; with the rights that are installed.
 """
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import binaries
 import pytest
 import yaml
 
 from cluster import Cluster
-from conftest import require_cluster
-from installed import BACKEND, SYSTEM, address, install, install_yaml, logs, needs_helm
+from installed import BACKEND, GATEWAY, SYSTEM, address, install, install_yaml, logs, needs_helm
 
 KINDS = """
 apiVersion: gateway.networking.k8s.io/v1
@@ -56,15 +55,14 @@ spec: {selector: {app: api}, ports: [{port: 80, targetPort: 3000}]}
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    require_cluster()
+def cluster(new_cluster: Callable[..., Cluster]) -> Cluster:
     try:
         binaries.crds("experimental", "v1.7.0")
     except (RuntimeError, OSError) as error:
         pytest.skip(f"the CRDs of v1.7.0 cannot be had: {error}")
-    with Cluster() as cluster:
-        cluster.install_crds(version="v1.7.0")
-        yield cluster
+    made = new_cluster()
+    made.install_crds(version="v1.7.0")
+    return made
 
 
 def said(conditions: list[dict]) -> dict[str, str]:
@@ -114,13 +112,6 @@ apiVersion: gateway.networking.x-k8s.io/v1alpha1
 kind: XBackend
 metadata: {name: %s}
 spec: {type: EndpointSelector, port: {number: 3000}, endpointSelector: {matchLabels: %s}}
----
-"""
-WEB = """
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: my-gateway}
-spec: {gatewayClassName: gwfast, listeners: [{name: web, protocol: HTTP, port: 80}]}
 ---
 """
 SELECTED_ROUTE = """
@@ -189,7 +180,7 @@ PODS = pod("one", app="first", tier="web") + pod("sick", ready=False, app="first
 
 def test_an_xbackend_finds_its_pods_by_itself(cluster: Cluster) -> None:
     install_yaml(cluster)
-    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: first, tier: web}"))
+    cluster.apply(PODS + GATEWAY + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: first, tier: web}"))
     cluster.wait_for(lambda: cluster.condition("Gateway", "my-gateway", "Programmed") == "True", "the Gateway to be programmed", 120)
     host = cluster.get("Gateway", "my-gateway")["status"]["addresses"][0]["value"]
     follow_pods(cluster, host)
@@ -203,7 +194,7 @@ def test_a_leader_that_goes_leaves_services_of_xbackends_as_they_are(cluster: Cl
     theirs = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "theirs", "namespace": "default"}, "spec": {
         "selector": {"app": "first", "tier": "web"}, "publishNotReadyAddresses": True, "ports": [{"port": 80}]}}
     cluster.create(theirs)
-    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: first, tier: web}"))
+    cluster.apply(PODS + GATEWAY + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: first, tier: web}"))
     cluster.wait_for(lambda: cluster.condition("Gateway", "my-gateway", "Programmed") == "True", "the Gateway to be programmed", 120)
     host = cluster.get("Gateway", "my-gateway")["status"]["addresses"][0]["value"]
     cluster.comes_to(lambda: answering(cluster, host, "/pods"), {"one"}, "Pods that are ready alone")
@@ -221,7 +212,7 @@ def test_xbackends_that_come_later_than_the_controller(cluster: Cluster) -> None
     """Their CRD is not there when the controller begins: what routes name is not found, and then it is; a CRD that goes takes it along."""
     cluster.kubectl("delete", "crd", XBACKENDS)
     install_yaml(cluster)
-    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods"))
+    cluster.apply(PODS + GATEWAY + SELECTED_ROUTE % ("r", "pods", "pods"))
     cluster.wait_for(lambda: cluster.condition("Gateway", "my-gateway", "Programmed") == "True", "the Gateway to be programmed", 120)
     host = cluster.get("Gateway", "my-gateway")["status"]["addresses"][0]["value"]
     cluster.comes_to(lambda: answering(cluster, host, "/pods"), {"500"}, "nothing to be found")
@@ -239,7 +230,7 @@ def test_xbackends_that_come_later_than_the_controller(cluster: Cluster) -> None
 @needs_helm
 def test_one_process_makes_services_for_xbackends_with_its_rights(cluster: Cluster) -> None:
     install(cluster, 'mode="one-process"')
-    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: first, tier: web}"))
+    cluster.apply(PODS + GATEWAY + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: first, tier: web}"))
     cluster.wait_for(lambda: cluster.condition("Gateway", "my-gateway", "Programmed") == "True", "the Gateway to be programmed", 120)
     follow_pods(cluster, cluster.get("Gateway", "my-gateway")["status"]["addresses"][0]["value"])
     told = logs(cluster)
@@ -252,7 +243,7 @@ def test_one_process_makes_services_for_xbackends_with_its_rights(cluster: Clust
 @needs_helm
 def test_one_process_that_may_make_none_says_so(cluster: Cluster) -> None:
     install(cluster, 'mode="one-process"', "rbac.endpointSelectors=false")
-    cluster.apply(PODS + WEB + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: first, tier: web}"))
+    cluster.apply(PODS + GATEWAY + SELECTED_ROUTE % ("r", "pods", "pods") + SELECTING % ("pods", "{app: first, tier: web}"))
     cluster.comes_to(lambda: ancestors(cluster, "XBackend", "pods"), [{"Accepted": "False/Pending"}], "why it has no Pods", 120)
     message = cluster.get("XBackend", "pods")["status"]["ancestors"][0]["conditions"][0]["message"]
     assert "the Service that finds its Pods cannot be made" in message and "orbidden" in message
@@ -266,7 +257,7 @@ def test_one_process_that_may_make_none_says_so(cluster: Cluster) -> None:
 # ---- Where addresses are reachable from
 
 
-SCOPED = WEB.replace("gatewayClassName", "addresses: [%s], gatewayClassName") + """
+SCOPED = GATEWAY.replace("  gatewayClassName", "  addresses: [%s]\n  gatewayClassName") + """
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: r}

@@ -1,12 +1,10 @@
 """What the controller may write: its own, and nothing of others, by an admission policy where roles cannot say so; asked as its
 ServiceAccount at a real API server.
 """
-from collections.abc import Iterator
 
 import pytest
 
 from cluster import Cluster, Failed
-from conftest import require_cluster
 from installed import BACKEND, SYSTEM, address, install, install_yaml, logs, needs_helm, parameters, routed
 
 CONTROLLER = "system:serviceaccount:gwfast-system:gwfast-controller"
@@ -25,11 +23,8 @@ spec:
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    require_cluster()
-    with Cluster() as cluster:
-        cluster.install_crds()
-        yield cluster
+def cluster(fresh_cluster: Cluster) -> Cluster:
+    return fresh_cluster
 
 
 def refused(cluster: Cluster, words: str, *arguments: str, text: str | None = None) -> bool:

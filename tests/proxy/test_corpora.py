@@ -8,12 +8,13 @@ import json
 import selectors
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from support import upstream
 from support.wire import Closed, Dirty, Stream
 
-pytestmark = upstream.needs("corpora")
+OWN = Path(__file__).parents[1] / "data" / "requests.txt"
 NAMES = ["aws_desync_guardian", "gunicorn", "http11probe", "llhttp", "picohttpparser", "smuggler"]
 AT_ONCE = 64
 
@@ -56,6 +57,23 @@ def statuses(got: bytes) -> list[int]:
     return [int(part[:3]) for part in parts if not part.startswith(b"1")]
 
 
+def own() -> list[tuple[str, int, bytes]]:
+    """Our own: name, the status that is answered first, bytes."""
+    lines = [line.split("\t") for line in OWN.read_text().splitlines() if line and not line.startswith("#")]
+    return [(name, int(status), text.encode().decode("unicode_escape").encode("latin-1")) for name, status, text in lines]
+
+
+def test_what_parsers_disagree_about(proxy) -> None:
+    """Each is answered as we say; the backend, which is strict, saw nothing else than what was forwarded."""
+    gateway, _ = proxy
+    cases = own()
+    got = answers(gateway.port, [data for _, _, data in cases])
+    wrong = {name: (statuses(answer)[:1], status) for (name, status, _), answer in zip(cases, got, strict=True) if statuses(answer)[:1] != [status]}
+    assert not wrong and len(cases) == len({name for name, *_ in cases}) > 80
+    assert gateway.get("/after").status == 200
+
+
+@upstream.needs("corpora")
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_dirty_gets_through(proxy, name: str) -> None:
     """`proxy` itself asserts at the end that the backend saw nothing dirty and no worker ended."""
@@ -70,6 +88,7 @@ def test_nothing_dirty_gets_through(proxy, name: str) -> None:
 HARMLESS = {f"invalid/{n}.http" for n in ("006", "007", "008", "009", "011", "012", "040", "041")}
 
 
+@upstream.needs("corpora")
 @pytest.mark.parametrize("name", ["gunicorn", "aws_desync_guardian", "picohttpparser"])
 def test_what_must_be_refused_is_refused(proxy, name: str) -> None:
     gateway, backend = proxy
@@ -99,6 +118,7 @@ def strictly_valid(payload: bytes) -> bool:
 NOT_SERVED = {400: b"\\", 404: b"OPTIONS *", 405: b"TRACE /", 417: b"Expect: 200-ok", 431: b"k800=v800"}
 
 
+@upstream.needs("corpora")
 def test_valid_requests_are_served(proxy) -> None:
     """Every request of all corpora that is valid to the letter gets its answer from the backend."""
     gateway, backend = proxy
@@ -119,6 +139,7 @@ ECHOED = {"COMP-POST-CL-BODY": b"hello", "COMP-CHUNKED-MULTI": b"hello world", "
           "COMP-CHUNKED-HEX-UPPERCASE": b"helloworld"}
 
 
+@upstream.needs("corpora")
 def test_http11probe_bodies(proxy) -> None:
     gateway, backend = proxy
     for case in cases("http11probe"):
@@ -128,6 +149,7 @@ def test_http11probe_bodies(proxy) -> None:
             assert backend.requests[-1].body == ECHOED[case["id"]], case["id"]
 
 
+@upstream.needs("corpora")
 def test_http11probe(proxy) -> None:
     """The probe's own verdicts over (status, connection): no scored case fails."""
     gateway, backend = proxy

@@ -96,6 +96,11 @@ def events(gw: Gateway, msg: str) -> list[dict]:
     return [line for line in lines if line["msg"].startswith(msg)]
 
 
+def unanswered(gw: Gateway, pid: int) -> list[dict]:
+    """What was told of a worker that does not answer."""
+    return [one for one in events(gw, "a worker does not answer") if one["pid"] == pid]
+
+
 def stuck(gw: Gateway) -> float:
     return gw.metrics()["gwfast_workers_stuck"]
 
@@ -124,7 +129,7 @@ class Load:
     def more(self, count: int) -> None:
         """Wait until so many more were answered."""
         wanted = len(self.took) + count
-        until(lambda: len(self.took) >= wanted, 30)
+        until(lambda: len(self.took) >= wanted)
 
     def end(self) -> None:
         self._stop.set()
@@ -138,22 +143,25 @@ def test_a_stopped_worker_is_left_out_and_comes_back(start) -> None:
     load.more(50)
     victim = gw.workers()[0]
     os.kill(victim, signal.SIGSTOP)
-    until(lambda: events(gw, "a worker does not answer"))
+    until(lambda: unanswered(gw, victim))
     load.more(200)      # of which half come to the queue of the one that is stopped
-    told, = events(gw, "a worker does not answer")
-    assert (told["pid"], told["state"]) == (victim, "stopped")
-    assert "filter" not in told
-    assert (stuck(gw), gw.metrics()["gwfast_workers_running"], gw.ask("/readyz")[0]) == (1, 1, 200)
+    told = unanswered(gw, victim)[0]
+    assert told["state"] == "stopped" and "filter" not in told
+    # The other one may be late, too, where the machine is busy: it is back a moment later.
+    until(lambda: (stuck(gw), gw.metrics()["gwfast_workers_running"], gw.ask("/readyz")[0]) == (1, 1, 200))
     os.kill(victim, signal.SIGCONT)
-    until(lambda: events(gw, "a worker answers again"))
+    until(lambda: [one for one in events(gw, "a worker answers again") if one["pid"] == victim])
     load.more(50)
     load.end()
     assert not load.failed
+    until(lambda: stuck(gw) == 0)
     metrics = gw.metrics()
-    assert (metrics["gwfast_workers_stuck"], metrics["gwfast_worker_hangs_total"], metrics["gwfast_worker_restarts_total"]) == (0, 1, 0)
+    assert metrics["gwfast_worker_hangs_total"] >= 1 and metrics["gwfast_worker_restarts_total"] == 0
     assert victim in gw.workers()
-    os.kill((set(gw.workers()) - {victim}).pop(), signal.SIGSTOP)      # whoever comes back serves alone, too
-    until(lambda: len(events(gw, "a worker does not answer")) == 2)
+    other, = set(gw.workers()) - {victim}
+    before = len(unanswered(gw, other))
+    os.kill(other, signal.SIGSTOP)      # whoever comes back serves alone, too
+    until(lambda: len(unanswered(gw, other)) > before)
     assert all(gw.get("/plain").status == 200 for _ in range(20))
 
 
