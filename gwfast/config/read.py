@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import msgspec
@@ -251,7 +252,7 @@ def _nowhere(_: str) -> int:
 # ---- YAML
 
 
-def _composer():
+def _composer() -> ModuleType:
     """Return the module that reads YAML. For a document in JSON it is needed only to find the line of a mistake."""
     from gwfast.config import composer
 
@@ -390,11 +391,11 @@ def _finished(
     return Item(line, key, resource, _located(findings, locate), version.finding, selection)
 
 
-class _Shared(dict):
+class _Shared(dict[Any, Any]):
     """Equal values made one: most routes of a configuration name the same few parents, namespaces and Services, and do the same
     to requests."""
 
-    def __missing__(self, value):
+    def __missing__(self, value: Any) -> Any:
         if len(self) >= 4096:
             self.clear()
         self[value] = value

@@ -382,7 +382,7 @@ class Attacher:
         lost = [find(routes, key, _route_key) for key in self._lost.get(identity, ())]
         return changed(routes, [one for one in lost if one is not None], (), _route_key)
 
-    def _judge_policies(self):
+    def _judge_policies(self) -> dict[Key, PolicyNode]:
         with self._credentials.all_of("BackendTLSPolicy", "XBackend"):
             found = judge_policies(self._resources, self._options, self._credentials, self._gateways_of, self.barred)
             found |= {node.key: node for node in judge_backends(self._resources, self._credentials, self._gateways_of)}

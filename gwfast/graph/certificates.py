@@ -16,13 +16,17 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 from gwfast.config.model import (CERTIFICATES_GROUP, OWN_GROUP, CertificateFile, ClusterTrustBundle, ConfigMap, Key,
                                  LocalObjectReference, ObjectReference, Resource, Secret)
 from gwfast.config.model import SecretObjectReference as SecretReference
 from gwfast.graph.model import Certificate, Doubt
 from gwfast.graph.refs import Resources
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 
 
 class Refusal(NamedTuple):
@@ -200,7 +204,7 @@ def _pair(owner: Key, chain: bytes, key: bytes, chain_name: str, key_name: str) 
                        not_after=not_after)
 
 
-def _weakness(key, name: str) -> str:
+def _weakness(key: PrivateKeyTypes, name: str) -> str:
     """Say what keeps OpenSSL (security level 2) or clients from using a key."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
@@ -290,13 +294,13 @@ def _day(moment: float) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(moment))
 
 
-def _public(key) -> bytes:
+def _public(key: PublicKeyTypes) -> bytes:
     from cryptography.hazmat.primitives import serialization
 
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def _names(certificate) -> tuple[str, ...]:
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     from cryptography import x509
 
     try:

@@ -5,7 +5,7 @@ Rules:
 - Names are lower-case.
 """
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from gwfast.sharing import interned
 
@@ -33,7 +33,7 @@ def matching(listener: str, hostnames: tuple[str, ...]) -> tuple[str, ...]:
     return hostnames if found == hostnames else found  # the route's own tuple, which is there once
 
 
-def suffixes(hostname: str):
+def suffixes(hostname: str) -> Iterator[str]:
     """Yield the names above a hostname: a.b.c has b.c and c; *.b.c has b.c and c."""
     dot = hostname.find(".")
     while dot >= 0:
@@ -44,9 +44,9 @@ def suffixes(hostname: str):
 class Hostnames:
     """A bag of hostnames that says in time linear in a name's labels whether it meets another one."""
 
-    def __init__(self):
-        self._names: Counter = Counter()
-        self._above: Counter = Counter()
+    def __init__(self) -> None:
+        self._names: Counter[str] = Counter()
+        self._above: Counter[str] = Counter()
 
     def add(self, hostname: str, times: int = 1) -> None:
         self._names[hostname] += times

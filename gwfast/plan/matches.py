@@ -14,7 +14,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from gwfast.config.model import (GRPCHeaderMatch, GRPCRouteMatch, GRPCRouteRule, HTTPHeaderMatch, HTTPQueryParamMatch,
-                                 HTTPRouteMatch, HTTPRouteRule)
+                                 HTTPRouteMatch, HTTPRouteRule, TCPRouteRule, TLSRouteRule, UDPRouteRule)
 from gwfast.graph.methods import ANY_CALL, method_path
 from gwfast.plan.ir import Match, ValueMatch
 from gwfast.plan.paths import normal_path, normal_prefix
@@ -27,7 +27,7 @@ GRPC = ValueMatch(name="content-type", value="application/grpc(?:[+;].*)?", rege
 ASKED = "access-control-request-method"
 
 
-def plan_matches(rule) -> list[Match]:
+def plan_matches(rule: HTTPRouteRule | GRPCRouteRule | TLSRouteRule | TCPRouteRule | UDPRouteRule) -> list[Match]:
     """Return the matches of a rule of any kind, at least one."""
     if isinstance(rule, HTTPRouteRule):
         return [_everywhere(each, index) if each.path.value == "/" else plan_match(each, index)

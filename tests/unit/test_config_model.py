@@ -9,6 +9,7 @@ import yaml
 from msgspec import inspect
 
 from gwfast.config import model
+from gwfast.config.model import Resource
 from gwfast.config.scalars import WORDS
 from support.patterns import pattern_differences
 
@@ -169,6 +170,21 @@ def test_resource_is_known_by_kind_namespace_and_name():
     assert str(model.Key("GatewayClass", "", "x")) == "GatewayClass x"
     assert route.spec.rules[0].matches[0].path == model.HTTPPathMatch(type="PathPrefix", value="/")
     assert route.source == model.NOWHERE
+
+
+def kinds(base: type[Resource] = Resource) -> set[type[Resource]]:
+    below = {each for one in base.__subclasses__() for each in kinds(one)}
+    return below | ({base} if hasattr(base, "kind") else set())
+
+
+def test_every_kind_is_in_the_registry():
+    """A kind whose line in KINDS was forgotten would never be read."""
+    assert {each for each in kinds() if each.__module__.startswith("gwfast.")} == set(model.KINDS.values())
+
+
+def test_a_kind_is_called_what_its_class_is_called():
+    """The JSON field `kind` is compared with the class's name, and everything else with `kind`."""
+    assert [each for each in model.KINDS.values() if each.kind != each.__name__] == []
 
 
 def test_source_cannot_be_written():
