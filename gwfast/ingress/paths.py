@@ -13,6 +13,7 @@ Rules:
 - A rewrite with captures is one of a prefix or it is none: that is found out by rewriting paths, not by reading expressions.
 """
 import re
+from functools import lru_cache
 from urllib.parse import quote
 
 from msgspec import Struct, field
@@ -213,6 +214,7 @@ def alternatives(pattern: str) -> list[str]:
     return [*parts, pattern[start:]]
 
 
+@lru_cache(10_000)
 def head(path: str) -> str:
     """Return the characters with which every path begins that an expression takes."""
     if len(alternatives(path)) > 1:
