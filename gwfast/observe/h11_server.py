@@ -3,6 +3,8 @@
 Rules:
 - one request at a time per connection: while it is answered nothing more is read;
 - request bodies are read and dropped, only counted;
+- a probe asks the same again and again, on a connection for each time: what h11 has read once, byte for byte, it is not asked to
+  read again (`Server.known`), and its answer is the last of its connection;
 - heads, times and connections are bounded; what h11 refuses gets its status and the connection closes.
 """
 import asyncio
@@ -17,6 +19,8 @@ from gwfast import limits
 from gwfast.crowd import Crowd
 
 CONNECTIONS = 1024  # open at once: few clients are expected
+KNOWN = 16  # requests that are not read again: one for each page that is probed, and for each that probes
+KNOWN_BYTES = 1024  # of such a request
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -60,6 +64,7 @@ class Server:
         self.crowd: Crowd[Connection] | None = Crowd(most, of_one) if of_one else None
         self.connections: set[Connection] = set()
         self.leaving = False  # answers are the last ones of their connections
+        self.known: dict[bytes, Request] = {}  # by the bytes that were all of a connection
         self._left = asyncio.Event()
 
     def __call__(self) -> "Connection":
@@ -103,10 +108,12 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: Server):
         self._server = server
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.HEAD_BYTES)
+        self._known = False  # what came is not read again
+        self._read_by: h11.Connection | None = None
+        self._first = b""  # all that came, as long as that may become known
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # there from connection_made on
         self._timer: asyncio.TimerHandle | None = None
-        self._request: h11.Request = None  # type: ignore[assignment]  # there while it is answered
+        self._request: h11.Request | None = None  # while it is answered
         self._body_bytes = 0
         self._task: asyncio.Task | None = None
 
@@ -124,13 +131,30 @@ class Connection(asyncio.Protocol):
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
+        if self._known:
+            return
+        if self._read_by is not None:
+            self._first = b""
+        elif (known := self._server.known.get(data)) is not None:
+            self._known = True
+            self._ask(msgspec.structs.replace(known, tls=told_of_tls(self._transport), peer=self._peer()))
+            return
+        elif len(data) <= KNOWN_BYTES:
+            self._first = data
         self._h11.receive_data(data)
         self._read()
 
     def eof_received(self) -> bool:
-        self._h11.receive_data(b"")
-        self._read()
+        if not self._known:
+            self._h11.receive_data(b"")
+            self._read()
         return self._task is not None  # the answer may still be wanted
+
+    @property
+    def _h11(self) -> h11.Connection:
+        if self._read_by is None:
+            self._read_by = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.HEAD_BYTES)
+        return self._read_by
 
     @property
     def asked(self) -> bool:
@@ -169,19 +193,31 @@ class Connection(asyncio.Protocol):
                 self._body_bytes += len(event.data)
                 self._close_in(limits.BODY_TIMEOUT)
             case h11.EndOfMessage():
-                self._close_in(None)
-                self._transport.pause_reading()
-                self._task = asyncio.ensure_future(self._respond())
+                self._ask(self._whole())
             case h11.ConnectionClosed():
                 self._transport.close()
 
-    async def _respond(self) -> None:
+    def _whole(self) -> Request:
+        """Return the request that has been read; remember it, where whoever asks so again can be answered as if it had been."""
         head = self._request
+        assert head is not None
         request = Request(head.method.decode("latin-1"), head.target.decode("latin-1"),
                           "HTTP/" + head.http_version.decode("latin-1"),
                           [(name.decode("latin-1"), value.decode("latin-1"))
                            for name, value in head.headers.raw_items()], self._body_bytes, told_of_tls(self._transport),
                           self._peer())
+        last = self._h11.our_state is h11.SEND_RESPONSE and self._h11.their_state is h11.MUST_CLOSE
+        if self._first and last and request.method == "GET" and not self._body_bytes and not self._h11.trailing_data[0] \
+                and len(self._server.known) < KNOWN:
+            self._server.known[self._first] = request
+        return request
+
+    def _ask(self, request: Request) -> None:
+        self._close_in(None)
+        self._transport.pause_reading()
+        self._task = asyncio.ensure_future(self._respond(request))
+
+    async def _respond(self, request: Request) -> None:
         try:
             answer = NO_TUNNELS if request.method == "CONNECT" else await self._server.answer(request)
         except Exception:
@@ -193,6 +229,10 @@ class Connection(asyncio.Protocol):
         if answer.upgrade is not None:
             self._hand_over(answer, answer.upgrade)
             return
+        if self._known:
+            self._transport.write(_last(answer))
+            self._transport.close()
+            return
         self._write(answer)
         if self._h11.our_state is h11.MUST_CLOSE:
             self._transport.close()
@@ -203,11 +243,7 @@ class Connection(asyncio.Protocol):
         self._read()
 
     def _write(self, answer: Answer) -> None:
-        headers = [*answer.headers, ("Content-Length", str(len(answer.body)))]
-        if self._server.leaving and ("Connection", "close") not in headers:
-            headers.append(("Connection", "close"))
-        if answer.content_type:
-            headers.append(("Content-Type", answer.content_type))
+        headers = _fields(answer, self._server.leaving)
         head = h11.Response(status_code=answer.status, headers=headers, reason=_reason(answer.status))
         data = self._h11.send(head)
         if self._request is None or self._request.method != b"HEAD":
@@ -224,7 +260,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, status: int) -> None:
         if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._request = None  # type: ignore[assignment]  # what is refused may be none
+            self._request = None  # what is refused may be none
             self._write(Answer(status, _reason(status) + b"\n", headers=(("Connection", "close"),)))
         self._transport.close()
 
@@ -238,6 +274,22 @@ class Connection(asyncio.Protocol):
         if seconds is not None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(seconds, self._transport.close)
+
+
+def _fields(answer: Answer, last: bool) -> list[tuple[str, str]]:
+    fields = [*answer.headers, ("Content-Length", str(len(answer.body)))]
+    if answer.content_type:
+        fields.append(("Content-Type", answer.content_type))
+    if last and ("Connection", "close") not in fields:
+        fields.append(("Connection", "close"))
+    return fields
+
+
+def _last(answer: Answer) -> bytes:
+    """Return what h11 would send as the last answer of a connection."""
+    fields = _fields(answer, True)
+    head = b"HTTP/1.1 %d %s\r\n" % (answer.status, _reason(answer.status))
+    return head + "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1") + b"\r\n" + answer.body
 
 
 def told_of_tls(transport: asyncio.Transport) -> dict | None:

@@ -1,6 +1,7 @@
 """The admin server's pages and manners, over real sockets."""
 import asyncio
 import contextlib
+import socket
 from unittest.mock import MagicMock
 
 import pytest
@@ -8,6 +9,7 @@ import uvloop
 
 from gwfast import limits
 from gwfast.observe import admin as admin_module
+from gwfast.observe import h11_server
 from gwfast.observe.admin import Admin
 from gwfast.observe.h11_server import Answer, Request
 from gwfast.serve import supervisor
@@ -186,3 +188,83 @@ def test_100_continue():
         assert (await reader.readuntil(b"reloaded\n")).startswith(b"HTTP/1.1 200 ")
         writer.close()
     run(scenario)
+
+
+class Told:
+    """A server that answers with who asked for what, and counts what h11 is asked to read."""
+
+    def __init__(self, monkeypatch):
+        self.server, self.read = h11_server.Server(self.answer), 0
+        real = h11_server.h11.Connection
+
+        def counted(*given, **named):
+            self.read += 1
+            return real(*given, **named)
+        monkeypatch.setattr(h11_server.h11, "Connection", counted)
+
+    async def answer(self, request):
+        return Answer(200, f"{request.method} {request.target} {request.header('x-a')} {request.peer}".encode())
+
+    async def ask(self, *pieces, source="127.0.0.1", end=False):
+        reader, writer = await asyncio.open_connection(sock=socket.create_connection(self.where, source_address=(source, 0)))
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        if end:
+            writer.write_eof()
+        got = await reader.read()
+        writer.close()
+        return got.decode()
+
+
+def told(monkeypatch, scenario):
+    async def main():
+        made = Told(monkeypatch)
+        listening = await asyncio.get_running_loop().create_server(made.server, "127.0.0.1", 0)
+        made.where = listening.sockets[0].getsockname()[:2]
+        try:
+            await asyncio.wait_for(scenario(made), 60)
+        finally:
+            listening.close()
+            made.server.close()
+    uvloop.run(main())
+
+
+PROBE = b"GET /readyz HTTP/1.1\r\nHost: a\r\nUser-Agent: kube-probe/1.33\r\nX-A: b\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("end", [False, True], ids=["open", "half closed"])
+def test_a_probe_is_read_once_and_answered_alike(monkeypatch, end):
+    async def scenario(made):
+        answers = [await made.ask(PROBE, end=end) for _ in range(3)]
+        assert made.read == 1
+        assert len(set(answers)) == 1 and answers[0].endswith("\r\n\r\nGET /readyz b 127.0.0.1")
+        assert answers[0].startswith("HTTP/1.1 200 OK\r\nContent-Length: 23\r\n") and "\r\nConnection: close\r\n" in answers[0]
+    told(monkeypatch, scenario)
+
+
+def test_who_asks_is_whoever_does_this_time(monkeypatch):
+    async def scenario(made):
+        for source in ("127.0.0.1", "127.0.0.2", "127.0.0.1"):
+            assert (await made.ask(PROBE, source=source)).endswith(f" b {source}")
+        assert made.read == 1
+    told(monkeypatch, scenario)
+
+
+@pytest.mark.parametrize("request_bytes", [
+    PROBE.replace(b"Connection: close\r\n", b""), PROBE.replace(b"GET", b"HEAD"), PROBE + PROBE, PROBE.replace(b"b\r\n", b"b" * 2000 + b"\r\n"),
+    PROBE.replace(b"X-A: b\r\n", b"Content-Length: 1\r\n") + b"x"],
+    ids=["stays open", "no body wanted", "two", "long", "body"])
+def test_what_is_no_probe_is_read_each_time(monkeypatch, request_bytes):
+    async def scenario(made):
+        first, second = [await made.ask(request_bytes, end=True) for _ in range(2)]
+        assert first == second and first.startswith("HTTP/1.1 200 OK\r\n") and made.read == 2 and not made.server.known
+    told(monkeypatch, scenario)
+
+
+def test_no_more_probes_are_known_than_there_is_room_for(monkeypatch):
+    async def scenario(made):
+        for number in range(h11_server.KNOWN + 5):
+            assert f"GET /{number} b " in await made.ask(PROBE.replace(b"/readyz", b"/%d" % number))
+        assert len(made.server.known) == h11_server.KNOWN
+    told(monkeypatch, scenario)
