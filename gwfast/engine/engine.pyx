@@ -21,7 +21,9 @@ from gwfast.extend.ext_authz cimport Authorizers
 from gwfast.extend.subrequest cimport Subrequests
 from gwfast.engine.clients cimport Clients
 from gwfast.engine.counters cimport Counters
-from gwfast.exchange.exchange cimport FOREVER_MS, Exchange, Gateway, MappedTable
+from gwfast.exchange.exchange cimport FOREVER_MS, Gateway
+from gwfast.exchange.forwarding cimport ForwardingGateway
+from gwfast.exchange.mapped_table cimport MappedTable
 from gwfast.extend.python_filter cimport PythonFilters
 from gwfast.http.head cimport scratch_bytes
 from gwfast.engine.access_log cimport AccessLog
@@ -58,7 +60,7 @@ cdef class Engine:
         cdef Pools upstreams
         cdef Authorizers authorizers
         cdef PythonFilters extensions
-        self.gateway = Gateway(options.max_header_bytes, options.max_field_bytes, options.max_fields)
+        self.gateway = ForwardingGateway(options.max_header_bytes, options.max_field_bytes, options.max_fields)
         self.loop = Loop(Counters(counters_fd, worker), scratch_bytes(&self.gateway.limits))
         upstreams = Pools(self.loop)
         upstreams.pool_size = options.pool_size
@@ -302,7 +304,6 @@ cdef class Engine:
 
     def abort(self) -> None:
         """Close everything now."""
-        cdef Exchange exchange
         self.wake = None
         self.finish()
         for bind_id in list(self.datagrams):
@@ -317,10 +318,7 @@ cdef class Engine:
         (<Authorizers>self.gateway.authorizers).forget()
         (<PythonFilters>self.gateway.extensions).host = None
         (<PythonFilters>self.gateway.extensions).gateway = None
-        while self.gateway.spare is not None:      # one by one: they refer to the gateway, and to each other
-            exchange = self.gateway.spare
-            self.gateway.spare = exchange.next_spare
-            exchange.next_spare = None
+        self.gateway.forget_spares()
         self.loop.settle()
         (<Pools>self.gateway.upstreams).queues.forget()     # what was to be done in this round is
 

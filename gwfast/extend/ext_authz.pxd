@@ -9,7 +9,7 @@
 #         -> finished: the request goes on with the new head, or the client gets the authorizer's answer
 #
 # Over gRPC what is answered is a message, read in finished (judge). Where that has something for the response, the Authorization
-# keeps it and is shown the response (Exchange.add_response_filter): its on_response() makes the response's new head.
+# keeps it and is shown the response (response_filters.add_response_filter): its on_response() makes the response's new head.
 #
 # Whatever goes wrong is 403 (fails closed). An Authorization and its Question let go of each other before either is used again.
 from libc.stdint cimport uint32_t

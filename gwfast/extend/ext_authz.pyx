@@ -16,6 +16,9 @@ from libc.string cimport memset, strlen
 from gwfast.engine.address cimport ADDRESS_TEXT, address_text, raw_address
 from gwfast.http.bytes cimport alike, same
 from gwfast.extend.subrequest cimport CALL_ANSWERED
+from gwfast.exchange.exchange cimport Extras
+from gwfast.exchange.request_filters cimport filter_passed
+from gwfast.exchange.response_filters cimport add_response_filter, reply_with, response_filtered
 from gwfast.extend.check_request cimport check_room, listed, write_check
 from gwfast.http.fault cimport FAULT_AUTHORIZER, FAULT_BODY_LARGE, FAULT_DENIED, FAULT_EXTENSION, reason_phrase
 from gwfast.http.fields cimport field_line
@@ -114,7 +117,8 @@ cdef inline void begin_response(Out *out, Buf *buf, uint64_t status, const char 
 @cython.no_gc
 cdef class Authorization(RequestFilter):
     cdef void start(self) noexcept:
-        self.exchange.keep = max(self.exchange.keep, self.rule.max_body + 1)
+        cdef Extras extras = self.exchange.extras
+        extras.keep = max(extras.keep, self.rule.max_body + 1)
         self.more()
 
     cdef void more(self) noexcept:
@@ -227,7 +231,7 @@ cdef class Authorization(RequestFilter):
         asked.head = head
         asked.names.at, asked.names.n = text(exchange.table.image, self.rule.headers), self.rule.headers.n
         asked.client = exchange.client_address()
-        asked.port = exchange.bound.port
+        asked.port = exchange.extras.bound.port
         asked.scheme.at, asked.scheme.n = (b"https", 5) if exchange.secure() else (b"http", 4)
         asked.protocol.at, asked.protocol.n = b"HTTP/1.1" if exchange.minor else b"HTTP/1.0", 8
         if exchange.client.fd < 0:
@@ -320,10 +324,10 @@ cdef class Authorization(RequestFilter):
             exchange.request = self.made
             memset(&self.made, 0, sizeof(Buf))
             if self.rule.grpc and changes_response(&self.home.verdict):
-                exchange.add_response_filter(self)
+                add_response_filter(exchange, self)
             else:
                 self.store()
-            exchange.filter_passed()
+            filter_passed(exchange)
 
     cdef int judge(self) noexcept:
         """Read the answer of a call. -1: it is none."""
@@ -370,10 +374,9 @@ cdef class Authorization(RequestFilter):
         self.body.end = self.body.start + verdict.body.n
         return -1 if out.full else 0
 
-    cdef void on_response(self) noexcept:
+    cdef void on_response(self, const ResponseHead *reply) noexcept:
         """The backend answers: what the authorizer says to the client goes with that."""
         cdef Exchange exchange = self.exchange
-        cdef ResponseHead *reply = &exchange.gateway.reply
         cdef CheckResponse *verdict = &self.home.verdict
         cdef uint32_t i, room
         cdef Out out
@@ -390,7 +393,7 @@ cdef class Authorization(RequestFilter):
         put_changes(&out, verdict, PLACE_RESPONSE, reply.fields, reply.count)
         say(&out, b"\r\n")
         self.made.end = <uint32_t>(out.at - self.made.base)
-        exchange.response_filtered(self, self.made.base, waiting(&self.made))
+        response_filtered(exchange, self, self.made.base, waiting(&self.made))
 
     cdef void deny(self) noexcept:
         cdef Exchange exchange = self.exchange
@@ -420,7 +423,7 @@ cdef class Authorization(RequestFilter):
             exchange.answer(gateway.reply.status, FAULT_DENIED, NULL, 0)
         else:
             exchange.fault = FAULT_DENIED
-            exchange.reply_with(self.body.base + self.body.start, n)
+            reply_with(exchange, &gateway.reply, self.body.base + self.body.start, n)
 
     cdef void drop(self) noexcept:
         cdef Question question = self.question

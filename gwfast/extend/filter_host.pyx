@@ -123,7 +123,7 @@ cdef class FilterHost:
             choice = sendable.place_of(request._backend, request.backends)
         if body is not None and not (talk.exchange is not None and talk.exchange.requested):
             raise InvalidValueError("replace_body() needs the whole body to be there: await request.body() first")
-        if talk.exchange is not None and talk.exchange.prerouting:
+        if talk.exchange is not None and talk.exchange.extras.prerouting:
             request.keep_host()        # which listener it came to is decided (gateway_types.go, ListenerFilters)
         talk.pass_on(request.written(body), body, choice, talk.version is not None and talk.version.listens)
         return 0

@@ -11,6 +11,8 @@ cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
+from gwfast.exchange.request_filters cimport filter_passed
+from gwfast.exchange.response_filters cimport add_response_filter, read_reply, reply_with, response_filtered
 from gwfast.http.fault cimport FAULT_EXTENSION, FAULT_INTERNAL
 from gwfast.extend.filter_headers cimport Headers
 from gwfast.extend.filter_version cimport FilterVersion
@@ -125,11 +127,11 @@ cdef class PythonFilter(RequestFilter):
         except Exception as error:
             self.told(error)
 
-    cdef void on_response(self) noexcept:
+    cdef void on_response(self, const ResponseHead *head) noexcept:
         try:
-            lines, more = self.reply_lines(&self.exchange.gateway.reply)
+            lines, more = self.reply_lines(head)
             self.deciding = True
-            self.task = self.home.host.respond(self, self.exchange.gateway.reply.status, lines, more)
+            self.task = self.home.host.respond(self, head.status, lines, more)
             self.decided()
         except BaseException as error:
             self.undecided(error)
@@ -197,7 +199,7 @@ cdef class PythonFilter(RequestFilter):
     @property
     def before_routes(self) -> bool:
         """Whether it is a filter of the listener: no rule is chosen yet."""
-        return self.exchange is not None and self.exchange.prerouting
+        return self.exchange is not None and self.exchange.extras.prerouting
 
     @property
     def whole(self) -> bool:
@@ -222,7 +224,7 @@ cdef class PythonFilter(RequestFilter):
             raise RuntimeError("the exchange is over: nobody knows what it was")
         image, session, address = exchange.table.image, exchange.client.session(), exchange.client_address()
         names = []
-        for i in range(exchange.rule.choices.count + exchange.rule.idle if exchange.filter_at < exchange.ops.count[0] else 0):
+        for i in range(exchange.rule.choices.count + exchange.rule.idle if exchange.extras.filter_at < exchange.ops.count[0] else 0):
             choice = choice_at(image, exchange.rule.choices.first + i)
             if choice.backend == NO_BACKEND:
                 names.append("")
@@ -236,8 +238,8 @@ cdef class PythonFilter(RequestFilter):
     def body(self, uint64_t most) -> bool:
         """Say whether the body, or more of it than `most`, is there; if not, so much is kept, and `waiter` will be told."""
         self.most = most
-        if not self.arrived() and self.exchange.keep <= most:
-            self.exchange.keep = <uint32_t>(most + 1)
+        if not self.arrived() and self.exchange.extras.keep <= most:
+            self.exchange.extras.keep = <uint32_t>(most + 1)
             self.home.gateway.loop.clock()
             self.exchange.client.resume()
             self.ended()
@@ -295,13 +297,13 @@ cdef class PythonFilter(RequestFilter):
         if body is not None:
             exchange.early_body = <uint32_t>len(body)
         if choice >= 0:
-            exchange.prefer = <uint32_t>choice
+            exchange.extras.prefer = <uint32_t>choice
         if self.listens:
-            exchange.add_response_filter(self)
+            add_response_filter(exchange, self)
         else:
             self.exchange = None
             self.leave()
-        exchange.filter_passed()
+        filter_passed(exchange)
 
     cdef int replace(self, Buf *buf, bytes by) noexcept:
         """Let these bytes be what waits there; None: it stays. -1: no memory."""
@@ -312,14 +314,15 @@ cdef class PythonFilter(RequestFilter):
 
     cdef void reply_with(self, bytes head, bytes body) noexcept:
         cdef Exchange exchange = self.exchange
-        if exchange.read_reply(<const char *>head, len(head)) < 0:
+        cdef ResponseHead *reply = &exchange.gateway.reply
+        if read_reply(exchange, <const char *>head, len(head), reply) < 0:
             self.broken()
         else:
-            exchange.reply_with(<const char *>body, len(body))
+            reply_with(exchange, reply, <const char *>body, len(body))
 
     cdef void reply_goes_on(self, bytes head, change) noexcept:
         self.change = change
-        self.exchange.response_filtered(self, <const char *>head, len(head))
+        response_filtered(self.exchange, self, <const char *>head, len(head))
 
     cdef void fail_with(self, int status) noexcept:
         cdef Exchange exchange = self.exchange

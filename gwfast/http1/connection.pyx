@@ -315,7 +315,7 @@ cdef class Http1Connection(Client):
         self.phase = WAIT if self.body.done else BODY
         exchange = gateway.exchange()
         serial = exchange.serial
-        if exchange.begin(self, bind) != 0:
+        if exchange.begin(self, bind, head) != 0:
             return used
         if head.expect and self.phase == BODY and n == used:
             if self.send(b"HTTP/1.1 100 Continue\r\n\r\n", 25) < 0:

@@ -627,10 +627,8 @@ cdef class Http2Connection(Http2Output):
                     same(head.fields[i].name, b"content-type", 12)):
                 stream.grpc = same(head.fields[i].value, b"application/grpc", 16)
         exchange = self.gateway.exchange()
-        if exchange.begin(stream, bind) != 0 or stream.exchange is None:
+        if exchange.begin(stream, bind, head) != 0 or stream.exchange is None:
             return
-        if stream.upgrade:
-            exchange.extended = True       # a look at the response: opens_nothing()
         if head.expect:
             stream.send_continue()
         self.pend(stream)

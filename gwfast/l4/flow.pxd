@@ -1,6 +1,7 @@
 # The way of a connection, or of a client's datagrams, that is not HTTP: rule, backend, endpoint; what is counted and logged.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from gwfast.exchange.exchange cimport Gateway, MappedTable
+from gwfast.exchange.exchange cimport Gateway
+from gwfast.exchange.mapped_table cimport MappedTable
 from gwfast.table.layout cimport Backend, Bind, Endpoint, Image, Listener, Rule
 from gwfast.tls.records cimport Session
 from gwfast.upstream.pool cimport State

@@ -14,7 +14,7 @@ OBJECT = re.compile(r"\b(?:__Pyx_)?(?:Py(?:Long|Float|Bytes|Unicode)_From\w+|Py(
 # Who does so for a request, and why.
 OBJECTS = {
     "extend.python_filter.PythonFilter": "it tells filters in Python",
-    "exchange.exchange.Exchange.add_response_filter": "a rule with such a filter",
+    "exchange.response_filters.add_response_filter": "a rule with such a filter",
     "upstream.http2_stream.accept_key": "an answer to a WebSocket's first request",
     "engine.loop.Loop.settle": "it empties the graveyard",
 }

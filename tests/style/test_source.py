@@ -18,9 +18,8 @@ FILE_LINES, FUNCTION_LINES = 500, 60
 LONG = {
     "gwfast/http1/connection.pyx": "one class: a client's connection, state by state",
     "gwfast/http2/connection.pyx": "one class: a client's connection, frame by frame",
-    "gwfast/exchange/exchange.pyx": "one class: a request and its response, phase by phase",
+    "gwfast/exchange/forwarding.pyx": "one class: a request and its response, phase by phase",
     "gwfast/http/header_writer.pyx": "what is written of a head, towards backends and towards clients",
-    "gwfast/exchange/exchange.pyx:begin": "the life of a request on one page",
     "gwfast/engine/loop.pyx": "the loop, what it turns, and the buffers of both",
     "gwfast/_match.pyx": "names, paths and candidates are one walk, and the table that can be asked walks it",
 }
