@@ -15,8 +15,8 @@
 # - Another attempt (retry.may_resend(), policy.retry()) is made only while the client has got nothing of a response, and only of
 #   what is kept. may_resend(): unnoticed, at once, RESENT times at most, so that there are CONNECT_ATTEMPTS in all; within the
 #   time that its answer may take. Of any method where nobody has looked at it: HTTP/2 said so (RFC 9113 8.7), or the backend's
-#   end acknowledges nothing of it. Of an idempotent one (RFC 9110 9.2.2) where its connection ended before a byte of the response;
-#   not where its rule has a `retry`, but for a connection from the pool, which says nothing of its endpoint.
+#   end acknowledges nothing of it. Of an idempotent one (RFC 9110 9.2.2) where its connection ended before a byte of the
+#   response; not where its rule has a `retry`, but for a connection from the pool, which says nothing of its endpoint.
 #   retry(): what the rule's `retry` says, which then counts ends too, of any method: its attempts, its backoff, its budget.
 #   Before each, look_again(): the endpoints are those of the newest table. awaits_another(): where none takes a connection, and
 #   one had just answered, the next table is waited for, since EndpointSlices come behind the end of a Pod.
@@ -44,6 +44,8 @@
 #   placement                 the endpoint of a session, a turn in a queue, the endpoints of a newer table
 #   access_record             what the log says
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
 from gwfast._match cimport Found
 from gwfast._pick cimport PickState
 from gwfast.engine.access_log cimport AccessLog
@@ -81,8 +83,8 @@ cdef class Gateway:        # what every connection of a worker shares
     cdef RequestHead head      # room for a request's, while it is begun
     cdef ResponseHead reply    # room for a response's, while it is read
     cdef HeadLimits limits
-    cdef Exchange spare        # exchanges to use again
-    cdef Extras spare_extras
+    cdef PyObject *spare       # exchanges to use again, and Extras, linked by `next_spare`: the list has a reference to each
+    cdef PyObject *spare_extras
     cdef RequestFilters authorizers    # of OP_AUTHORIZE
     cdef RequestFilters extensions     # of OP_EXTENSION
     cdef Subrequests calls     # of OP_MIRROR
@@ -140,7 +142,7 @@ cdef class Downstream(Peer):   # the client's side of an exchange
     cdef void abort(self) noexcept       # the response cannot be completed
 
 cdef class Extras:         # what plain requests never need; with its exchange from enter() to finish(), then with its gateway
-    cdef Extras next_spare
+    cdef PyObject *next_spare
     # what the response is told beyond its own fields
     cdef Buf added             # what a CORS filter and the session say to it: lines of `ops`
     cdef Remembered session    # that the request belongs to
@@ -173,7 +175,7 @@ cdef class Extras:         # what plain requests never need; with its exchange f
     cdef bint at_once          # and whoever answers at once need not go on with it
 
 cdef class Exchange(Waiter):
-    cdef Exchange next_spare
+    cdef PyObject *next_spare
     cdef Gateway gateway
     cdef Downstream client
     cdef MappedTable table
@@ -181,51 +183,52 @@ cdef class Exchange(Waiter):
     cdef const Image *image    # of its backend and endpoints
     cdef Upstream upstream
     cdef State *state
-    cdef const Listener *listener
-    cdef const Rule *rule
-    cdef const Choice *choice
-    cdef const Backend *backend
     cdef Extras extras         # None: a plain request
     cdef Ops ops
     cdef Source source         # where the peer is trusted: of whom it speaks
-    cdef bint was_good         # one of those that refused it had just answered
-    cdef bint keeping          # all of the body so far is in `early`, also what was sent: it may be wanted again
     cdef Buf request           # the head for the upstream, as HTTP/1.1 has it
     cdef Buf early             # what came of the body before the launch, and behind it a trailer section
-    cdef uint32_t early_body   # bytes of `early` that are body
     cdef Buf facts             # what the log needs of the head; empty where there is no log
     cdef uint32_t facts_n[FACTS]   # method, target, host, agent, referer, request id, one behind the other
     cdef Body body             # of the response
-    cdef uint32_t serial       # changes when the exchange ends: what to compare after a call that may end it
-    cdef uint32_t seen         # bytes of a partial head that were looked at
-    cdef uint32_t chosen       # endpoint, as an index into the backend's; NO_BACKEND: none yet
-    cdef uint32_t avoid        # the endpoint that failed it just now; NO_BACKEND: none
-    cdef uint32_t attempts     # to find an endpoint that takes it
-    cdef uint32_t tried        # endpoints, one after the other, in all
-    cdef uint32_t informed     # 1xx that went on
-    cdef uint64_t id[2]        # the request id that the gateway made; 0: none
     cdef uint64_t started_us
     cdef uint64_t response_ms  # that its head may take
-    cdef uint64_t replied_us
-    cdef uint64_t bytes_in
-    cdef uint64_t bytes_out
-    cdef uint16_t status
-    cdef uint8_t fault
-    cdef uint8_t connect_fault     # why the last endpoint could not be connected to
+    cdef uint32_t serial       # changes when the exchange ends: what to compare after a call that may end it
     cdef uint8_t method_id
     cdef uint8_t minor
     cdef bint chunked          # the request's body is passed on in chunks
     cdef bint upgrade
+    # All of these are 0 before it begins (reset).
+    cdef const Listener *listener
+    cdef const Rule *rule
+    cdef const Choice *choice
+    cdef const Backend *backend
+    cdef uint64_t replied_us
+    cdef uint64_t bytes_in
+    cdef uint64_t bytes_out
+    cdef uint64_t id[2]        # the request id that the gateway made; 0: none
+    cdef uint32_t seen         # bytes of a partial head that were looked at
+    cdef uint32_t attempts     # to find an endpoint that takes it
+    cdef uint32_t tried        # endpoints, one after the other, in all
+    cdef uint32_t informed     # 1xx that went on
+    cdef uint32_t early_body   # bytes of `early` that are body
+    cdef uint16_t status
+    cdef uint8_t fault
+    cdef uint8_t connect_fault     # why the last endpoint could not be connected to
+    cdef uint8_t resent        # how often, unnoticed by the client
     cdef bint requested        # the whole request went to the upstream (or into `early`)
     cdef bint fresh            # it goes on a connection that nobody has used yet
     cdef bint streamed         # more than `request` and `early` went to the upstream
     cdef bint launched
     cdef bint replied          # the final head went to the client
-    cdef uint8_t resent        # how often, unnoticed by the client
+    cdef bint keeping          # all of the body so far is in `early`, also what was sent: it may be wanted again
+    cdef bint was_good         # one of those that refused it had just answered
     cdef bint keep_upstream
     cdef bint tunnel
     cdef bint client_ended     # tunnels
     cdef bint upstream_ended
+    cdef uint32_t chosen       # endpoint, as an index into the backend's; NO_BACKEND: none yet
+    cdef uint32_t avoid        # the endpoint that failed it just now; NO_BACKEND: none
 
     # Whom it is from, and whether that one speaks TLS: what a trusted peer says of its client, else the peer itself.
     cdef Slice client_address(self) noexcept
@@ -267,13 +270,12 @@ cdef class Exchange(Waiter):
 
 # See to it that it has Extras. -1: no memory.
 cdef inline int need_extras(Exchange exchange) noexcept:
-    cdef Gateway gateway = exchange.gateway
     if exchange.extras is None:
-        if gateway.spare_extras is None:
+        if exchange.gateway.spare_extras == NULL:
             return make_extras(exchange)
-        exchange.extras = gateway.spare_extras
-        gateway.spare_extras = exchange.extras.next_spare
-        exchange.extras.next_spare = None
+        exchange.extras = <Extras>exchange.gateway.spare_extras
+        exchange.gateway.spare_extras = exchange.extras.next_spare
+        Py_DECREF(exchange.extras)     # the list's
     return 0
 
 cdef int make_extras(Exchange exchange) noexcept

@@ -1,5 +1,6 @@
 """What everybody sees of an exchange (see exchange.pxd). What acts is in forwarding; here it is only named."""
 cimport cython
+from cpython.ref cimport Py_DECREF
 
 from gwfast.engine.loop cimport READ
 from gwfast.http.head cimport forget_request, forget_response, room_for_request, room_for_response
@@ -14,6 +15,7 @@ cdef class Gateway:
             raise MemoryError
 
     def __dealloc__(self):
+        self.forget_spares()
         forget_request(&self.head)
         forget_response(&self.reply)
 
@@ -23,14 +25,14 @@ cdef class Gateway:
     cdef void forget_spares(self) noexcept:
         cdef Exchange exchange
         cdef Extras extras
-        while self.spare is not None:              # one by one: the end of a long chain would end the next one within it
-            exchange = self.spare
+        while self.spare != NULL:
+            exchange = <Exchange>self.spare
             self.spare = exchange.next_spare
-            exchange.next_spare = None
-        while self.spare_extras is not None:
-            extras = self.spare_extras
+            Py_DECREF(exchange)        # the list's
+        while self.spare_extras != NULL:
+            extras = <Extras>self.spare_extras
             self.spare_extras = extras.next_spare
-            extras.next_spare = None
+            Py_DECREF(extras)
 
 
 @cython.no_gc

@@ -6,8 +6,10 @@ Rules
 - What plain requests never need is not here: they ask once whether there are `extras`, and go on.
 """
 cimport cython
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport ECONNRESET, EPIPE
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from gwfast._match cimport AMBIGUOUS, FOUND, UNSTATED, Found, find
 from gwfast._pick cimport pick
@@ -22,11 +24,12 @@ from gwfast.exchange.exchange cimport (NONE, Downstream, Exchange, Extras, Gatew
 from gwfast.exchange.mirrors cimport drop_mirrors, mirror_body
 from gwfast.exchange.placement cimport begin_attempt, line_up, look_again, renew_session, session_place
 from gwfast.exchange.policy cimport awaits_another, begin_policy, end_policy, retry, schedule
-from gwfast.exchange.request_filters cimport apply_ops, apply_until, ask, filter_first, next_filter, skip_ops
+from gwfast.exchange.request_filters cimport (apply_ops, apply_until, ask, backend_chosen, filter_first, next_filter,
+                                              skip_ops)
 from gwfast.exchange.request_head cimport answer_op, apply_cors, prepare, state_client
 from gwfast.exchange.response_filters cimport (ask_response_filter, drop_response_filters, end_body_filters, filter_body,
                                                response_filters_wait)
-from gwfast.exchange.retry cimport RESEND_IN_BUDGET, RESEND_NEVER, EndedAttempt, may_resend
+from gwfast.exchange.retry cimport RESEND_IN_BUDGET, RESEND_NEVER, EndedAttempt, may_resend, tries_again
 from gwfast.exchange.session cimport remember
 from gwfast.http.body cimport BODY_BAD, BODY_END, BODY_TRAILERS, body_next, body_start
 from gwfast.http.bytes cimport same
@@ -51,19 +54,21 @@ cdef extern from "netinet/tcp.h" nogil:
 cdef enum:
     INFORMED = 16          # limits.INFORMATIONAL_RESPONSES
     RETRY_BODY = 65536     # limits.RETRY_BODY_BYTES
+    EXTRA_FLAGS = RULE_POLICY | RULE_REQUEST_FILTERS | RULE_CORS | RULE_MIRRORS | RULE_SESSIONS     # a rule that needs Extras
     GOOD_MS = 2000         # who answered so lately and refuses connections has just gone: who replaces it may be told of soon
 
 
 @cython.no_gc
 cdef class ForwardingGateway(Gateway):
     cdef Exchange exchange(self):
-        cdef Exchange exchange = self.spare
-        if exchange is None:
+        cdef Exchange exchange
+        if self.spare == NULL:
             exchange = ForwardedExchange.__new__(ForwardedExchange)
             exchange.gateway = self
         else:
+            exchange = <Exchange>self.spare
             self.spare = exchange.next_spare
-            exchange.next_spare = None
+            Py_DECREF(exchange)        # the list's
         return exchange
 
 
@@ -136,13 +141,14 @@ cdef inline int find_backend(ForwardedExchange self, RequestHead *head, const Fo
 cdef inline int enter_rule(ForwardedExchange self, RequestHead *head, const Found *found, const Bind *bind, int result) noexcept:
     """Go the way of the rule that was found; `result` is find()'s. As begin()."""
     cdef const Image *image = self.table.image
+    cdef uint32_t prefer = NONE
     if result != FOUND:
         set_ops(&self.ops, image, 0, 0)
         self.fail(FAULT_AMBIGUOUS if result == AMBIGUOUS else FAULT_FIELDS_LARGE if result == UNSTATED else FAULT_NO_RULE)
         return 1
     self.rule = found.rule
     set_ops(&self.ops, image, found.rule.ops.first, found.rule.ops.count)
-    if found.rule.flags & (RULE_POLICY | RULE_REQUEST_FILTERS | RULE_CORS | RULE_MIRRORS | RULE_SESSIONS):
+    if found.rule.flags & EXTRA_FLAGS:
         self.ops.added_n = 0
         if need_extras(self) < 0:
             self.fail(FAULT_INTERNAL)
@@ -151,13 +157,17 @@ cdef inline int enter_rule(ForwardedExchange self, RequestHead *head, const Foun
             begin_policy(self)
         if found.rule.flags & RULE_CORS and apply_cors(self, head, self.ops.first[0], self.ops.count[0]) != 0:
             return 1
+        if found.rule.flags & RULE_SESSIONS:
+            prefer = self.extras.prefer = remember(&self.extras.session, image, found.rule, head, self.gateway.session_key,
+                                                   &self.gateway.loop.pool)
         if found.rule.flags & RULE_REQUEST_FILTERS:
             self.extras.found, self.extras.bound = found[0], bind
-        if found.rule.flags & RULE_SESSIONS:
-            self.extras.prefer = remember(&self.extras.session, image, found.rule, head, self.gateway.session_key,
-                                          &self.gateway.loop.pool)
-        return apply_ops(self, head, found, bind, 0)
-    return find_backend(self, head, found, bind, 0, NONE)
+            return apply_ops(self, head, found, bind, 0)
+    if find_backend(self, head, found, bind, 0, prefer) != 0:
+        return 1
+    if found.rule.flags & (RULE_SESSIONS | RULE_MIRRORS):
+        backend_chosen(self, head, found)
+    return 0
 
 
 # Whether it is lost where its connection turns out to have ended: an idle one is better looked at before.
@@ -651,7 +661,7 @@ cdef class ForwardedExchange(Exchange):
         if self.upgrade and self.opens_nothing(head):
             self.fail(FAULT_UPSTREAM_BAD)
             return n
-        if policy != NULL and retry(self, head.status, False):
+        if policy != NULL and tries_again(policy, head.status) and retry(self, head.status, False):
             return n
         if head.status == 101:
             self.switch(head, at + used, n - used)
@@ -732,6 +742,7 @@ cdef class ForwardedExchange(Exchange):
         return result
 
     cdef void upstream_reply(self, const char *at, size_t n, bint end) noexcept:
+        cdef const Policy *policy = policy_of(self)
         cdef const ResponseHead *head = &self.gateway.reply
         if self.upgrade and self.opens_nothing(head):
             self.fail(FAULT_UPSTREAM_BAD)
@@ -739,7 +750,7 @@ cdef class ForwardedExchange(Exchange):
             self.switch(head, at, n)
         elif head.status < 200:
             self.inform(head)
-        elif policy_of(self) == NULL or not retry(self, head.status, False):
+        elif policy == NULL or not tries_again(policy, head.status) or not retry(self, head.status, False):
             self.keep_upstream = True
             if has_response_filters(self):
                 self.extras.kept_end = end
@@ -888,10 +899,10 @@ cdef class ForwardedExchange(Exchange):
         self.finish(self.client.answer(status, &self.ops, location, n) == 0)
 
     cdef void finish(self, bint keep) noexcept:
-        cdef Exchange alive = self     # the client's reference may be the last one
         cdef Gateway gateway = self.gateway
         cdef Downstream client = self.client
         cdef Counters counters = gateway.counters
+        Py_INCREF(self)                # the reference of the client may be the last one; this is the list of spare ones'
         invariant(client is not None and client.exchange is self and counters.totals.requests_open > 0)
         counters.totals.requests_open -= 1
         if self.fault:
@@ -921,10 +932,12 @@ cdef class ForwardedExchange(Exchange):
             release(&gateway.loop.pool, &self.facts)
         client.exchange = None
         self.client = None
-        self.table = self.newer = None
+        self.table = None
+        if self.newer is not None:
+            self.newer = None
         self.reset()
         self.next_spare = gateway.spare
-        gateway.spare = alive
+        gateway.spare = <PyObject *>self
         client.done(keep)
 
     cdef void judge(self) noexcept:
@@ -960,7 +973,8 @@ cdef class ForwardedExchange(Exchange):
         extras.filter_at = extras.prefer = NONE
         extras.keep = READ
         extras.next_spare = gateway.spare_extras
-        gateway.spare_extras = extras
+        gateway.spare_extras = <PyObject *>extras
+        Py_INCREF(extras)
         self.extras = None
 
     cdef void reset(self) noexcept:

@@ -3,14 +3,13 @@ from libc.stdint cimport uint32_t
 
 from gwfast._pick cimport shares
 from gwfast.engine.loop cimport waiting
-from gwfast.exchange.exchange cimport Exchange, Extras
+from gwfast.exchange.exchange cimport Exchange
 from gwfast.extend.subrequest cimport Subrequest
 from gwfast.http.header_writer cimport nth, total
 from gwfast.table.layout cimport OP_MIRROR, Image, Mirror, backend_at, mirror_at
 
 
 cdef void send_mirrors(Exchange exchange) noexcept:
-    cdef Extras extras = exchange.extras
     cdef const Image *image = exchange.table.image
     cdef uint32_t trailers = waiting(&exchange.early) - exchange.early_body
     cdef const Mirror *one
@@ -23,16 +22,15 @@ cdef void send_mirrors(Exchange exchange) noexcept:
         if not shares(one, &exchange.gateway.picks):
             continue
         call = exchange.gateway.calls.call()
-        call.next = extras.mirrors
-        extras.mirrors = call
+        call.next = exchange.extras.mirrors
+        exchange.extras.mirrors = call
         if call.begin(exchange.table, image, backend_at(image, one.backend), &exchange.request, exchange.method_id,
                       exchange.chunked) == 0:
             call.start(exchange.early.base + exchange.early.start, exchange.early_body, trailers, exchange.requested)
 
 
 cdef void mirror_body(Exchange exchange, const char *at, size_t n, bint end, bint trailers) noexcept:
-    cdef Extras extras = exchange.extras
-    cdef Subrequest call = extras.mirrors
+    cdef Subrequest call = exchange.extras.mirrors
     while call is not None:
         if trailers:
             call.trailers(at, n)
@@ -42,9 +40,8 @@ cdef void mirror_body(Exchange exchange, const char *at, size_t n, bint end, bin
 
 
 cdef void drop_mirrors(Exchange exchange) noexcept:
-    cdef Extras extras = exchange.extras
     cdef Subrequest call
-    while extras.mirrors is not None:
-        call = extras.mirrors
-        extras.mirrors = call.next
+    while exchange.extras.mirrors is not None:
+        call = exchange.extras.mirrors
+        exchange.extras.mirrors = call.next
         call.let_go()

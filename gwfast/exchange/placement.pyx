@@ -31,31 +31,31 @@ cdef uint32_t place_of(const Image *image, const Backend *backend, const Endpoin
 
 
 cdef const Endpoint *begin_attempt(Exchange exchange) noexcept:
-    cdef Extras extras = exchange.extras
-    cdef const Endpoint *granted = extras.granted
-    extras.granted = NULL
-    if extras.policy != NULL and extras.policy.backend_ms:
-        extras.deadlines.attempt = exchange.gateway.loop.now_ms + extras.policy.backend_ms
+    cdef const Endpoint *granted = exchange.extras.granted
+    exchange.extras.granted = NULL
+    if exchange.extras.policy != NULL and exchange.extras.policy.backend_ms:
+        exchange.extras.deadlines.attempt = exchange.gateway.loop.now_ms + exchange.extras.policy.backend_ms
         schedule(exchange)
-    return granted if granted != NULL else session_place(exchange)
+    if granted != NULL or exchange.extras.session.known:
+        return granted if granted != NULL else session_place(exchange)
+    exchange.extras.waits_for_session = False
+    return NULL
 
 
 cdef const Endpoint *session_place(Exchange exchange) noexcept:
-    cdef Extras extras = exchange.extras
-    cdef const Endpoint *endpoint = session_endpoint(exchange) if extras.session.known else NULL
-    extras.waits_for_session = False
+    cdef const Endpoint *endpoint = session_endpoint(exchange) if exchange.extras.session.known else NULL
+    exchange.extras.waits_for_session = False
     return endpoint if endpoint == NULL or not exchange.backend.flags & BACKEND_LIMITED or enter_session(exchange) else NULL
 
 
 cdef bint enter_session(Exchange exchange) noexcept:
     """Whether its session's endpoint takes one more, and nobody waits for it."""
-    cdef Extras extras = exchange.extras
     cdef Upstreams upstreams = exchange.gateway.upstreams
-    extras.waits_for_session = upstreams.is_before(exchange.backend, True) or not upstreams.enter(
+    exchange.extras.waits_for_session = upstreams.is_before(exchange.backend, True) or not upstreams.enter(
         exchange.image, exchange.backend, exchange.chosen)
-    if extras.waits_for_session:
+    if exchange.extras.waits_for_session:
         exchange.chosen = NO_BACKEND
-    return not extras.waits_for_session
+    return not exchange.extras.waits_for_session
 
 
 cdef void line_up(Exchange exchange) noexcept:
@@ -73,13 +73,12 @@ cdef void line_up(Exchange exchange) noexcept:
 
 cdef const Endpoint *session_endpoint(Exchange exchange) noexcept:
     """Where its session wants it; NULL: anywhere."""
-    cdef Extras extras = exchange.extras
     cdef const Image *image = exchange.image
     cdef uint32_t at
-    if extras.retries or exchange.avoid != NO_BACKEND or (
-            exchange.choice.persistence == 0 or extras.session.token.backend != exchange.backend.id):
+    if exchange.extras.retries or exchange.avoid != NO_BACKEND or (
+            exchange.choice.persistence == 0 or exchange.extras.session.token.backend != exchange.backend.id):
         return NULL
-    at = endpoint_of(&extras.session, image, exchange.backend)
+    at = endpoint_of(&exchange.extras.session, image, exchange.backend)
     if at == NO_CHOICE:
         return NULL
     if exchange.backend.flags and not exchange.gateway.upstreams.serves(image, exchange.backend, at):
@@ -89,19 +88,18 @@ cdef const Endpoint *session_endpoint(Exchange exchange) noexcept:
 
 
 cdef void renew_session(Exchange exchange) noexcept:
-    cdef Extras extras = exchange.extras
     cdef const Image *image = exchange.image
     cdef Gateway gateway = exchange.gateway
     if exchange.state == NULL or exchange.choice.persistence == 0:
         return
-    if extras.session.known and extras.session.token.backend == exchange.backend.id and (
-            endpoint_of(&extras.session, image, exchange.backend) == exchange.chosen):
+    if exchange.extras.session.known and exchange.extras.session.token.backend == exchange.backend.id and (
+            endpoint_of(&exchange.extras.session, image, exchange.backend) == exchange.chosen):
         return
-    if say_session(&extras.session, exchange.table.image, exchange.backend,
+    if say_session(&exchange.extras.session, exchange.table.image, exchange.backend,
                    endpoint_at(image, exchange.backend.endpoints.first + exchange.chosen), exchange.secure(), gateway.session_key,
-                   &gateway.loop.pool, &extras.added) == 0:
-        exchange.ops.added = extras.added.base
-        exchange.ops.added_n = waiting(&extras.added)
+                   &gateway.loop.pool, &exchange.extras.added) == 0:
+        exchange.ops.added = exchange.extras.added.base
+        exchange.ops.added_n = waiting(&exchange.extras.added)
 
 
 cdef void look_again(Exchange exchange) noexcept:

@@ -1,7 +1,7 @@
 """What a rule says of time and of other attempts, done (see policy.pxd)."""
 from libc.stdint cimport uint64_t
 
-from gwfast.exchange.deadlines cimport first_deadline
+from gwfast.exchange.deadlines cimport Deadlines, first_deadline
 from gwfast.exchange.exchange cimport FOREVER_MS, Alarm, Exchange, Extras, endpoints_to_try, need_extras
 from gwfast.exchange.retry cimport backoff_ms, retries_status
 from gwfast.http.fault cimport FAULT_RETRY_BUDGET
@@ -12,43 +12,40 @@ cdef enum:
     LOOK_MS = 50           # between two looks for it
 
 
+cdef inline void set_alarm(Exchange exchange) noexcept:
+    if exchange.extras.alarm is None:
+        exchange.extras.alarm = Alarm.__new__(Alarm)
+        exchange.extras.alarm.loop = exchange.gateway.loop
+    exchange.extras.alarm.exchange = exchange
+
+
 cdef void begin_policy(Exchange exchange) noexcept:
-    cdef Extras extras = exchange.extras
-    extras.policy = policy_at(exchange.table.image, exchange.rule.policy)
-    exchange.keeping = extras.policy.attempts > 0
+    exchange.extras.policy = policy_at(exchange.table.image, exchange.rule.policy)
+    exchange.keeping = exchange.extras.policy.attempts > 0
     set_alarm(exchange)
-    if extras.policy.timed:
+    if exchange.extras.policy.timed:
         exchange.response_ms = FOREVER_MS      # the rule's own limits hold
-    if extras.policy.request_ms:
-        extras.deadlines.request = exchange.started_us // 1000 + extras.policy.request_ms
+    if exchange.extras.policy.request_ms:
+        exchange.extras.deadlines.request = exchange.started_us // 1000 + exchange.extras.policy.request_ms
         schedule(exchange)
 
 
-cdef void set_alarm(Exchange exchange) noexcept:
-    cdef Extras extras = exchange.extras
-    if extras.alarm is None:
-        extras.alarm = Alarm.__new__(Alarm)
-        extras.alarm.loop = exchange.gateway.loop
-    extras.alarm.exchange = exchange
-
-
 cdef void end_policy(Exchange exchange) noexcept:
-    cdef Extras extras = exchange.extras
-    exchange.gateway.loop.arm(extras.alarm, 0)
-    extras.alarm.exchange = None
-    extras.policy = NULL
-    extras.deadlines.request = extras.deadlines.attempt = extras.deadlines.retry = extras.replaced_until = 0
-    extras.retries = 0
+    exchange.gateway.loop.arm(exchange.extras.alarm, 0)
+    exchange.extras.alarm.exchange = None
+    exchange.extras.policy = NULL
+    exchange.extras.deadlines = Deadlines(0, 0, 0)
+    exchange.extras.replaced_until = 0
+    exchange.extras.retries = 0
     exchange.keeping = False
 
 
 cdef void schedule(Exchange exchange) noexcept:
-    cdef Extras extras = exchange.extras
-    cdef uint64_t at = first_deadline(&extras.deadlines)
+    cdef uint64_t at = first_deadline(&exchange.extras.deadlines)
     if at:
-        exchange.gateway.timer.arm(extras.alarm, at)
+        exchange.gateway.timer.arm(exchange.extras.alarm, at)
     else:
-        exchange.gateway.loop.arm(extras.alarm, 0)
+        exchange.gateway.loop.arm(exchange.extras.alarm, 0)
 
 
 cdef bint retry(Exchange exchange, int status, bint unanswered) noexcept:

@@ -19,5 +19,8 @@ cdef int apply_until(Exchange exchange, RequestHead *head, uint32_t until, const
                      uint32_t since) noexcept
 cdef int filter_first(Exchange exchange, RequestHead *head, Found *found, const Bind *bind) noexcept
 
+# A backend was chosen, and may have a session of its own; there may be mirrors, whose turn is behind the last filter.
+cdef void backend_chosen(Exchange exchange, const RequestHead *head, const Found *found) noexcept
+
 cdef void ask(Exchange exchange) noexcept     # the next filter; or, behind the last one, the mirrors get their copies
 cdef void filter_passed(Exchange exchange) noexcept   # by its filter: the request goes on, as it is in exchange.request

@@ -37,22 +37,26 @@ cdef void skip_ops(Ops *ops, uint32_t n) noexcept nogil:
 
 cdef int apply_ops(Exchange exchange, RequestHead *head, const Found *found, const Bind *bind, uint32_t since) noexcept:
     """Apply the ops from `since` to the next request filter, or to the end. As begin()."""
-    cdef Extras extras = exchange.extras
     cdef uint32_t until = next_filter(&exchange.ops, since)
     if until < exchange.ops.count[0]:
         return apply_until(exchange, head, until, found, bind, since)
-    if extras.prerouting:
+    if exchange.extras.prerouting:
         return route(exchange, head, bind, since)
-    extras.filter_at = NONE
-    if exchange.choose_backend(head, found, bind, since, extras.prefer) != 0:
+    exchange.extras.filter_at = NONE
+    if exchange.choose_backend(head, found, bind, since, exchange.extras.prefer) != 0:
         return 1
-    if found.rule.flags & RULE_SESSIONS and exchange.choice.persistence and (
-            extras.session.by != persistence_at(exchange.table.image, exchange.choice.persistence - 1)):
-        look_for(&extras.session, exchange.table.image, persistence_at(exchange.table.image, exchange.choice.persistence - 1),
-                 head, exchange.gateway.session_key, &exchange.gateway.loop.pool)
-    if extras.filter_at == NONE and found.rule.flags & RULE_MIRRORS and not exchange.upgrade:
-        extras.filter_at = SEND_MIRRORS
+    backend_chosen(exchange, head, found)
     return 0
+
+
+cdef void backend_chosen(Exchange exchange, const RequestHead *head, const Found *found) noexcept:
+    cdef const Image *image = exchange.table.image
+    cdef uint32_t by = exchange.choice.persistence
+    if found.rule.flags & RULE_SESSIONS and by and exchange.extras.session.by != persistence_at(image, by - 1):
+        look_for(&exchange.extras.session, image, persistence_at(image, by - 1), head, exchange.gateway.session_key,
+                 &exchange.gateway.loop.pool)
+    if found.rule.flags & RULE_MIRRORS and exchange.extras.filter_at == NONE and not exchange.upgrade:
+        exchange.extras.filter_at = SEND_MIRRORS
 
 
 cdef int filter_first(Exchange exchange, RequestHead *head, Found *found, const Bind *bind) noexcept:
@@ -89,7 +93,6 @@ cdef int route(Exchange exchange, RequestHead *head, const Bind *bind, uint32_t 
 cdef int apply_until(Exchange exchange, RequestHead *head, uint32_t until, const Found *found, const Bind *bind,
                      uint32_t since) noexcept:
     """Apply the ops from `since` up to the next request filter. As begin()."""
-    cdef Extras extras = exchange.extras
     cdef Ops part = exchange.ops
     cdef const Op *op
     part.count[0] = min(until, part.count[0])
@@ -102,14 +105,13 @@ cdef int apply_until(Exchange exchange, RequestHead *head, uint32_t until, const
     if prepare(exchange, head, &part, found) < 0:
         exchange.fail(FAULT_INTERNAL)
         return 1
-    extras.filter_at = until
+    exchange.extras.filter_at = until
     return 0
 
 
 cdef void ask(Exchange exchange) noexcept:
-    cdef Extras extras = exchange.extras
-    if extras.filter_at == SEND_MIRRORS:
-        extras.filter_at = NONE
+    if exchange.extras.filter_at == SEND_MIRRORS:
+        exchange.extras.filter_at = NONE
         send_mirrors(exchange)
         exchange.launch()
         return
@@ -117,14 +119,13 @@ cdef void ask(Exchange exchange) noexcept:
 
 
 cdef void ask_filter(Exchange exchange) noexcept:
-    cdef Extras extras = exchange.extras
-    cdef const Op *op = nth(&exchange.ops, extras.filter_at)
+    cdef const Op *op = nth(&exchange.ops, exchange.extras.filter_at)
     cdef RequestFilters filters = exchange.gateway.authorizers if op.kind == OP_AUTHORIZE else exchange.gateway.extensions
     cdef RequestFilter filter = None if filters is None else filters.filter(exchange, op)
     if filter is None:
         exchange.answer(500, FAULT_FILTER, NULL, 0)
         return
-    extras.request_filter = filter
+    exchange.extras.request_filter = filter
     filter.start()
 
 

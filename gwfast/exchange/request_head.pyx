@@ -4,7 +4,7 @@ from libc.string cimport memset
 
 from gwfast._match cimport Found
 from gwfast.engine.loop cimport LARGE, reserve
-from gwfast.exchange.exchange cimport Downstream, Exchange, Extras, Gateway
+from gwfast.exchange.exchange cimport Downstream, Exchange, Gateway
 from gwfast.http.cors cimport CorsRequest, cors_room, is_preflight, read_asking, write_cors
 from gwfast.http.fault cimport FAULT_FILTER, FAULT_INTERNAL, FAULT_NONE
 from gwfast.http.forwarded cimport forwarded_host
@@ -30,7 +30,6 @@ cdef inline uint32_t tell_client(Exchange exchange, Forward *forward) noexcept:
 cdef int apply_cors(Exchange exchange, const RequestHead *head, const Op *ops, uint32_t count) noexcept:
     """Where there is an OP_CORS among these: keep what it says to the request for the response; a preflight is
     answered, unless the rule has an answer of its own. As begin()."""
-    cdef Extras extras = exchange.extras
     cdef Gateway gateway = exchange.gateway
     cdef const Op *own
     cdef const Cors *cors
@@ -40,17 +39,17 @@ cdef int apply_cors(Exchange exchange, const RequestHead *head, const Op *ops, u
         return 0
     cors = cors_at(exchange.table.image, ops[count - 1].hash)
     read_asking(&asking, head)
-    extras.added.start = extras.added.end = 0
-    if reserve(&gateway.loop.pool, &extras.added, cors_room(cors, &asking, head)) < 0:
+    exchange.extras.added.start = exchange.extras.added.end = 0
+    if reserve(&gateway.loop.pool, &exchange.extras.added, cors_room(cors, &asking, head)) < 0:
         exchange.ops.added_n = 0
         exchange.fail(FAULT_INTERNAL)
         return 1
-    out.at = extras.added.base
-    out.end = out.at + extras.added.cap
+    out.at = exchange.extras.added.base
+    out.end = out.at + exchange.extras.added.cap
     out.full = False
     write_cors(&out, exchange.table.image, cors, &asking, head)
-    exchange.ops.added = extras.added.base
-    exchange.ops.added_n = extras.added.end = <uint32_t>(out.at - extras.added.base)
+    exchange.ops.added = exchange.extras.added.base
+    exchange.ops.added_n = exchange.extras.added.end = <uint32_t>(out.at - exchange.extras.added.base)
     if not is_preflight(&asking, head):
         return 0
     own = answering(&exchange.ops)

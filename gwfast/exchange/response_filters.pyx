@@ -96,19 +96,17 @@ cdef void resume_reply(Exchange exchange, const ResponseHead *head) noexcept:
 
 
 cdef int filter_body(Exchange exchange, const char **at, size_t *n, bint end) noexcept:
-    cdef Extras extras = exchange.extras
     cdef Py_ssize_t i
-    for i in range(len(extras.response_filters) - 1, -1, -1):
-        if (<RequestFilter>extras.response_filters[i]).body_part(at, n, end) < 0:
+    for i in range(len(exchange.extras.response_filters) - 1, -1, -1):
+        if (<RequestFilter>exchange.extras.response_filters[i]).body_part(at, n, end) < 0:
             return -1
     return 0
 
 
 cdef int end_body_filters(Exchange exchange) noexcept:
-    cdef Extras extras = exchange.extras
     cdef const char *last = NULL
     cdef size_t n = 0
-    if extras.response_filters is None:
+    if exchange.extras.response_filters is None:
         return 0
     if filter_body(exchange, &last, &n, True) < 0:
         exchange.fail(FAULT_EXTENSION)

@@ -39,10 +39,13 @@ cdef inline int may_resend(const EndedAttempt *ended) noexcept nogil:
         return RESEND_NEVER    # the reset is its answer; the rule says how often, and how soon; nobody waits for it any more
     return RESEND_IN_BUDGET
 
-# Whether the rule tries a response with this status again.
+# Whether the rule tries a response with this status again: whether it says so, and whether it tries anything again.
 cdef inline bint retries_status(const Policy *policy, int status) noexcept nogil:
     cdef uint32_t code = <uint32_t>(status - 400)
     return code < CODES and (policy.codes[code // 64] >> code % 64 & 1) != 0
+
+cdef inline bint tries_again(const Policy *policy, int status) noexcept nogil:
+    return policy.attempts and retries_status(policy, status)
 
 # Milliseconds before the next attempt, behind `retries` of them. Twice as long each time, half as much again by chance (16 bits
 # of `random`): those that failed together do not come back together.

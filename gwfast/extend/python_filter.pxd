@@ -55,7 +55,7 @@ cdef class PythonFilter(RequestFilter):
     cdef void undecided(self, error) noexcept
     cdef void let_pass(self, bytes head, bytes body, int choice) noexcept
     cdef int replace(self, Buf *buf, bytes by) noexcept
-    cdef void reply_with(self, bytes head, bytes body) noexcept
+    cdef void answer_with(self, bytes head, bytes body) noexcept
     cdef void reply_goes_on(self, bytes head, change) noexcept
     cdef void fail_with(self, int status) noexcept
     cdef bint begun(self) noexcept

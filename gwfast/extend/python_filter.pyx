@@ -85,7 +85,7 @@ cdef class PythonFilter(RequestFilter):
         if decision == PASSES:
             self.let_pass(head, body, self.number)
         elif decision == ANSWERS:
-            self.reply_with(head, body)
+            self.answer_with(head, body)
         elif decision == RESPONDS:
             self.reply_goes_on(head, body)
         else:
@@ -219,12 +219,13 @@ cdef class PythonFilter(RequestFilter):
         cdef Session session
         cdef Slice address
         cdef Text name
-        cdef uint32_t i
+        cdef uint32_t i, n
         if exchange is None:
             raise RuntimeError("the exchange is over: nobody knows what it was")
         image, session, address = exchange.table.image, exchange.client.session(), exchange.client_address()
         names = []
-        for i in range(exchange.rule.choices.count + exchange.rule.idle if exchange.extras.filter_at < exchange.ops.count[0] else 0):
+        n = exchange.rule.choices.count + exchange.rule.idle if exchange.extras.filter_at < exchange.ops.count[0] else 0
+        for i in range(n):
             choice = choice_at(image, exchange.rule.choices.first + i)
             if choice.backend == NO_BACKEND:
                 names.append("")
@@ -268,7 +269,7 @@ cdef class PythonFilter(RequestFilter):
         if self.deciding:
             self.decide(ANSWERS, head, body, 0)
         elif self.begun():
-            self.reply_with(head, body)
+            self.answer_with(head, body)
             self.ended()
 
     def respond(self, bytes head not None, change) -> None:
@@ -312,7 +313,7 @@ cdef class PythonFilter(RequestFilter):
         release(&self.home.gateway.loop.pool, buf)
         return append(&self.home.gateway.loop.pool, buf, <const char *>by, len(by))
 
-    cdef void reply_with(self, bytes head, bytes body) noexcept:
+    cdef void answer_with(self, bytes head, bytes body) noexcept:
         cdef Exchange exchange = self.exchange
         cdef ResponseHead *reply = &exchange.gateway.reply
         if read_reply(exchange, <const char *>head, len(head), reply) < 0:
