@@ -590,8 +590,9 @@ cdef class ForwardedExchange(Exchange):
         """A body fills whole reads: let the rest go to the client past us, as long as it may. -1: the connection has no more."""
         cdef Upstream upstream = self.upstream
         cdef ssize_t n
-        while (self.body.left > TAKE and not self.tunnel and self.body.framing == FRAMING_LENGTH
-               and not has_response_filters(self) and upstream.readable and self.client.out.base == NULL and reads[0] < READS
+        if self.tunnel or self.body.framing != FRAMING_LENGTH or has_response_filters(self):
+            return 0
+        while (self.body.left > TAKE and upstream.readable and self.client.out.base == NULL and reads[0] < READS
                and joined(upstream, self.client)):
             reads[0] += 1
             n = carry(upstream, self.client, TAKE)

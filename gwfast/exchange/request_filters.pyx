@@ -17,7 +17,7 @@ from gwfast.http.fault cimport FAULT_FILTER, FAULT_INTERNAL
 from gwfast.http.head cimport FRAMING_CHUNKED, HeadLimits, RequestHead, any_head
 from gwfast.http.header_writer cimport Ops, answering, nth, set_ops, total
 from gwfast.http1.parser cimport parse_request
-from gwfast.table.layout cimport (OP_AUTHORIZE, OP_EXTENSION, RULE_MIRRORS, RULE_SESSIONS, Bind, Image, Op, persistence_at,
+from gwfast.table.layout cimport (OP_AUTHORIZE, OP_EXTENSION, Bind, Image, Op, persistence_at,
                                   rule_at)
 
 
@@ -49,14 +49,12 @@ cdef int apply_ops(Exchange exchange, RequestHead *head, const Found *found, con
     return 0
 
 
-cdef void backend_chosen(Exchange exchange, const RequestHead *head, const Found *found) noexcept:
+cdef void look_for_session(Exchange exchange, const RequestHead *head) noexcept:
     cdef const Image *image = exchange.table.image
     cdef uint32_t by = exchange.choice.persistence
-    if found.rule.flags & RULE_SESSIONS and by and exchange.extras.session.by != persistence_at(image, by - 1):
+    if by and exchange.extras.session.by != persistence_at(image, by - 1):
         look_for(&exchange.extras.session, image, persistence_at(image, by - 1), head, exchange.gateway.session_key,
                  &exchange.gateway.loop.pool)
-    if found.rule.flags & RULE_MIRRORS and exchange.extras.filter_at == NONE and not exchange.upgrade:
-        exchange.extras.filter_at = SEND_MIRRORS
 
 
 cdef int filter_first(Exchange exchange, RequestHead *head, Found *found, const Bind *bind) noexcept:
