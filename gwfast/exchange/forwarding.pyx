@@ -583,7 +583,7 @@ cdef class ForwardedExchange(Exchange):
                     return
             if self.replied:
                 await_more(self)
-                if n == READ and self.carry_reply(&reads) < 0:
+                if n == READ and self.body.left > TAKE and self.carry_reply(&reads) < 0:
                     return
 
     cdef int carry_reply(self, int *reads) noexcept:
