@@ -14,7 +14,7 @@
 # Whatever goes wrong is 403 (fails closed). An Authorization and its Question let go of each other before either is used again.
 from libc.stdint cimport uint32_t
 from gwfast.extend.subrequest cimport Subrequest, Subrequests
-from gwfast.exchange.exchange cimport Exchange, Gateway, RequestFilter, RequestFilters
+from gwfast.exchange.exchange cimport Exchange, Extras, Gateway, RequestFilter, RequestFilters
 from gwfast.extend.check_request cimport CheckRequest
 from gwfast.engine.loop cimport Buf
 from gwfast.table.layout cimport Authorizer, Image, Op

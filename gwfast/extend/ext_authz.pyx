@@ -16,7 +16,6 @@ from libc.string cimport memset, strlen
 from gwfast.engine.address cimport ADDRESS_TEXT, address_text, raw_address
 from gwfast.http.bytes cimport alike, same
 from gwfast.extend.subrequest cimport CALL_ANSWERED
-from gwfast.exchange.exchange cimport Extras
 from gwfast.exchange.request_filters cimport filter_passed
 from gwfast.exchange.response_filters cimport add_response_filter, reply_with, response_filtered
 from gwfast.extend.check_request cimport check_room, listed, write_check
