@@ -11,6 +11,7 @@ from pathlib import Path
 import binaries
 import pytest
 from support.processes import alive
+from support.waiting import elapse
 
 HERE = Path(__file__).parent
 SECONDS = 120
@@ -32,7 +33,7 @@ def answer(url: str) -> bytes:
         except OSError:
             if time.monotonic() > end:
                 raise
-            time.sleep(0.05)
+            elapse(0.05)
 
 
 def test_make_cluster() -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from cluster import Cluster
 from conftest import require_cluster
+from support.waiting import elapse
 
 HERE = Path(__file__).parent
 INSTALL = HERE.parents[1] / "deploy/install.yaml"
@@ -77,7 +78,7 @@ class Controller:
         while time.monotonic() - began < 1 and time.monotonic() < end:
             if (now := self.said["writes"]) != writes:
                 began, writes = time.monotonic(), now
-            time.sleep(0.05)
+            elapse(0.05)
         return writes
 
     def forbidden(self) -> list[str]:

@@ -13,6 +13,7 @@ import yaml
 
 from cluster import FROZEN, PROJECT, Cluster, Failed
 from sandbox import Process
+from support.waiting import elapse
 
 SYSTEM, FLEET = "gwfast-system", "gwfast-gwfast"
 GATEWAY = """
@@ -117,7 +118,7 @@ class Load:
             self.count += 1
             if status != 200:
                 self.wrong.append(f"{time.strftime('%H:%M:%S')} {status}")
-            time.sleep(0.005)
+            elapse(0.005)
 
 
 class World:
@@ -248,7 +249,7 @@ def test_an_api_server_that_is_frozen_takes_nothing_from_anybody(world):
     before = _programmed(world)
     with Load(world.cluster, address) as load:
         world.cluster.apiserver.freeze()
-        time.sleep(FROZEN)
+        elapse(FROZEN)
         world.cluster.apiserver.thaw()
         world.cluster.apiserver.wait_ready()
         world.cluster.wait_for(lambda: world.route(NAME="after", PARENT="g", PATH="/after", BACKEND="missing"), "kubectl apply", 120.0)

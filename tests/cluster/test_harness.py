@@ -14,6 +14,7 @@ from cluster import Cluster, family
 from forward import Forwards
 from node.images import Image, needed
 from support.processes import alive
+from support.waiting import elapse
 
 ECHO = "gcr.io/k8s-staging-gateway-api/echo-basic:v1.6.1"
 # Answers 200 to /healthz as long as /tmp/ready is there, and its number of requests to everything else.
@@ -440,5 +441,5 @@ def test_nothing_outlives_its_owner(number: int) -> None:
     owner.wait()
     end = time.monotonic() + 60
     while any(map(alive, pids)) and time.monotonic() < end:
-        time.sleep(0.01)
+        elapse(0.01)
     assert not any(map(alive, pids))

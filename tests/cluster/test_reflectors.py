@@ -4,13 +4,13 @@ import random
 import shutil
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from cluster import Cluster
 from sandbox import Process
+from support.waiting import elapse
 
 PROGRAM = Path(__file__).with_name("reflecting.py")
 ROUTES = "/apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes"
@@ -81,7 +81,7 @@ def churn(cluster: Cluster, namespace: str, steps: int, seed: int) -> None:
                 case "delete":
                     cluster.api.delete(f"{path}/{name}")
         except Exception:  # it is there, is not there, or the API server is away
-            time.sleep(0.005)
+            elapse(0.005)
     cluster.api.close()
 
 
@@ -114,7 +114,7 @@ def test_an_api_server_that_is_killed_and_comes_back(cluster: Cluster, namespace
     cluster.wait_for(lambda: seen.lists() == 2, "both lists")
     for seed in (2, 3):
         thread = in_background(churn, cluster, namespace, 150, seed)
-        time.sleep(0.3)
+        elapse(0.3)
         cluster.apiserver.kill()
         cluster.apiserver.start()
         thread.join()

@@ -5,7 +5,6 @@ import json
 import ssl
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from support.pki import pair
 
 from cluster import FROZEN, Cluster
 from support.traffic import ADMIN, BACKENDS, GATEWAY, World, route, served
+from support.waiting import elapse
 
 
 @pytest.fixture
@@ -320,7 +320,7 @@ class Load:
             try:
                 while not self._end.is_set():
                     self._ask_once(connection)
-                    time.sleep(0.002)
+                    elapse(0.002)
             except (OSError, http.client.HTTPException) as problem:
                 self.failed.append(repr(problem))
             finally:
@@ -337,25 +337,25 @@ class Load:
 
 def killed(cluster: Cluster) -> None:
     cluster.apiserver.kill()
-    time.sleep(1.0)
+    elapse(1.0)
     cluster.apiserver.start()
 
 
 def frozen(cluster: Cluster) -> None:
     cluster.apiserver.freeze()
-    time.sleep(FROZEN)
+    elapse(FROZEN)
     cluster.apiserver.thaw()
 
 
 def cut(cluster: Cluster) -> None:
     for _ in range(10):
         cluster.cut_watches()
-        time.sleep(0.1)
+        elapse(0.1)
 
 
 def partitioned(cluster: Cluster) -> None:
     with cluster.partitioned():
-        time.sleep(3.0)
+        elapse(3.0)
 
 
 @pytest.mark.parametrize("trouble", [killed, frozen, cut, partitioned], ids=lambda each: each.__name__)

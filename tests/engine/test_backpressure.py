@@ -1,11 +1,11 @@
 """Sides that are slower than the other: everything arrives, in order, once. Sockets have small buffers, so that they fill."""
 import socket
 import threading
-import time
 
 import pytest
 from support.scripted import head, rest
 from support.bulk import BODY, SIZE, SMALL, narrow, sender, take
+from support.waiting import elapse
 
 SHORT = 0.15
 
@@ -146,7 +146,7 @@ def test_a_backend_that_takes_nothing_is_504(start, slow):
         try:
             answer = client.recv(100)
         except BlockingIOError:
-            time.sleep(0.01)
+            elapse(0.01)
     assert answer.startswith(b"HTTP/1.1 504 ")
     assert engine.count("upstream_timeout") == 1
 

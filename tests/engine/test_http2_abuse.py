@@ -9,6 +9,7 @@ import hpack
 import pytest
 from support.http2_client import raw_frame
 from support.scripted import head
+from support.waiting import elapse
 
 from gwfast import limits
 
@@ -134,5 +135,5 @@ def test_a_reader_of_nothing_holds_little(backend, start):
         for upstream in upstreams:
             with contextlib.suppress(BlockingIOError):
                 upstream.send(bytes(1 << 20))
-        time.sleep(0.01)
+        elapse(0.01)
     assert resident() - before < GROWTH + (2 << 20)    # this test's own megabyte is among it

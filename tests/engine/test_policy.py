@@ -9,6 +9,7 @@ import time
 import pytest
 from msgspec import structs
 from support.scripted import Backend, head, one_rule, readable, rest
+from support.waiting import elapse
 
 from gwfast.plan import ir
 
@@ -83,7 +84,7 @@ def test_what_the_rule_says_holds_in_the_place_of_the_gateways_limit(engine, bac
     client.sendall(GET)
     upstream = backend.accept()
     head(upstream)
-    time.sleep(0.6)
+    elapse(0.6)
     upstream.sendall(OK)
     assert head(client).startswith(b"HTTP/1.1 200 ")
 
@@ -105,8 +106,8 @@ def test_requests_in_time_leave_nothing_behind(engine, backend):
         upstream.sendall(OK)
         head(client)
         assert exactly(client, 2) == b"ok"
-        time.sleep(0.15)
-    time.sleep(0.4)
+        elapse(0.15)
+    elapse(0.4)
     assert running.count("requests") == 3 and running.count("request_timeout") == 0
     client.sendall(GET)
     head(upstream)
@@ -121,7 +122,7 @@ def test_an_upgraded_connection_has_no_deadline(engine, backend):
     head(upstream)
     upstream.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
     head(client)
-    time.sleep(0.5)
+    elapse(0.5)
     client.sendall(b"still")
     assert exactly(upstream, 5) == b"still"
 
@@ -369,5 +370,5 @@ def test_a_stream_that_is_late_is_reset(start_http2, said, word):
     for _ in range(500):
         if requests[0].reset is not None:
             break
-        time.sleep(0.01)
+        elapse(0.01)
     assert requests[0].reset == 8      # CANCEL

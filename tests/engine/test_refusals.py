@@ -6,6 +6,7 @@ from datetime import datetime
 import pytest
 from support.http2_client import Http2, raw_frame
 from support.scripted import head, rest
+from support.waiting import elapse
 
 from gwfast.http import fault
 
@@ -188,7 +189,7 @@ def test_a_line_has_milliseconds_and_a_referer(logged, backend):
         upstream.close()
         client.close()
         engine.wait("requests_open", 0)
-        time.sleep(0.04)
+        elapse(0.04)
     after = time.time()
     got = lines()
     assert [line["referer"] for line in got] == [f'/from"{n}' for n in range(30)]

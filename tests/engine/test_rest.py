@@ -1,19 +1,11 @@
 """When there is nothing for an engine to look after, and that it says when something comes."""
-from threading import Event
-from time import monotonic
 
 import pytest
 from support.scripted import head
 from support.pools import served
+from support.waiting import until
 
 DEADLINE = 60.0  # for what has to happen, on a machine that is busy with other things
-
-
-def until(condition):
-    end = monotonic() + DEADLINE
-    while not condition():
-        assert monotonic() < end
-        Event().wait(0.005)
 
 
 def test_nothing_is_connected_timed_or_to_be_logged(start, backend, tmp_path):

@@ -2,11 +2,11 @@
 import asyncio
 import functools
 import socket
-import time
 
 import pytest
 from support.http2_client import Http2
 from support.scripted import head, one_rule, rest
+from support.waiting import elapse, until
 
 from gwfast.plan import ir
 
@@ -176,13 +176,6 @@ def take_chunks(client) -> bytes:
     return got
 
 
-def until(true) -> None:
-    end = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 def answered(start, backend, asks=CHUNKED, make_plan=one_rule, **options):
     """A request that is not over, whose response has begun: engine, client, upstream."""
     engine = start([("127.0.0.1", backend.port)], make_plan, **options)
@@ -203,7 +196,7 @@ def test_a_client_that_listens_need_not_speak(start, backend, trickles):
         upstream.sendall(ONE)
         if trickles:
             client.sendall(ONE)
-        time.sleep(SHORT / 2)
+        elapse(SHORT / 2)
     client.sendall(b"0\r\n\r\n")
     upstream.sendall(b"0\r\n\r\n")
     assert take_chunks(client) == 12 * ONE + b"0\r\n\r\n"
@@ -261,10 +254,10 @@ def test_silence_both_ways_is_cut_over_http2(start_http2, ends):
 def test_bytes_either_way_keep_a_stream(start, backend):
     engine, client, upstream = answered(start, backend, stream_idle_timeout=3 * SHORT)
     for speaks in (client, upstream) * 5:
-        time.sleep(SHORT)
+        elapse(SHORT)
         speaks.sendall(ONE)
     for speaks in (client,) * 8 + (upstream,) * 8:
-        time.sleep(SHORT)
+        elapse(SHORT)
         speaks.sendall(ONE)
     client.sendall(b"0\r\n\r\n")
     upstream.sendall(b"0\r\n\r\n")
@@ -277,7 +270,7 @@ def test_a_rule_that_says_how_long_has_no_other_limit(start, backend, said):
     rule = functools.partial(one_rule, timeouts=said)
     engine, client, upstream = answered(start, backend, GET, rule, stream_idle_timeout=SHORT)
     upstream.sendall(ONE)
-    time.sleep(4 * SHORT)
+    elapse(4 * SHORT)
     upstream.sendall(b"0\r\n\r\n")
     assert take_chunks(client) == ONE + b"0\r\n\r\n"
     assert engine.count("stream_idle") == 0
@@ -299,7 +292,7 @@ def test_a_rule_that_says_how_long_has_no_other_limit_over_http2(start_http2):
 
 def test_no_limit_is_no_limit(start, backend):
     _, client, upstream = answered(start, backend, GET, stream_idle_timeout=0)
-    time.sleep(2 * SHORT)
+    elapse(2 * SHORT)
     upstream.sendall(ONE + b"0\r\n\r\n")
     assert take_chunks(client) == ONE + b"0\r\n\r\n"
 

@@ -3,12 +3,12 @@ import json
 import os
 import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.gateway import free_port, gateway, resource, route, rule, service, until
 from support.tls import Authority, authority, backend_tls, config_map
+from support.waiting import elapse
 
 OWN = "gwfast.dev/v1alpha1"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -130,7 +130,7 @@ def test_flapping_under_load(run, three) -> None:
             at = phase[0]
             stream.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             seen.append((at, stream.response().status))
-            time.sleep(0.002)
+            elapse(0.002)
         stream.close()
 
     clients = [threading.Thread(target=client) for _ in range(8)]
@@ -139,9 +139,9 @@ def test_flapping_under_load(run, three) -> None:
     for n in range(3):
         three[0].well = False
         until(lambda: sees(gw, three[0]))
-        time.sleep(0.05)                   # what was on its way ends
+        elapse(0.05)                   # what was on its way ends
         phase[0] = 2 * n + 1               # from here nobody may see it
-        time.sleep(0.2)
+        elapse(0.2)
         phase[0] = 2 * n + 2
         three[0].well = True
         until(lambda: sees(gw))
@@ -177,7 +177,7 @@ def test_a_reload_keeps_what_is_believed(run, three) -> None:
     until(lambda: gw.metrics()["gwfast_generation"] == 4)         # without a policy nobody is out
     until(lambda: gw.get().status == 503)
     asked = three[0].asked
-    time.sleep(0.3)
+    elapse(0.3)
     assert three[0].asked - asked <= 1
 
 

@@ -22,6 +22,7 @@ from support.backend import Backend
 from support.gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
 from support.wire import Message
 from support.conformance import holds
+from support.waiting import elapse
 
 from gwfast.config.model import EXPERIMENTAL_GROUP
 
@@ -181,7 +182,7 @@ class Scripted(Backend):
                 if what == "cut":
                     return False
                 if what == "slow":
-                    time.sleep(1)
+                    elapse(1)
                 else:
                     stream.send(b"HTTP/1.1 %s X\r\n%s\r\n" % (what.encode(), b"" if what == "204" else b"Content-Length: 0\r\n"))
                     return True
@@ -271,7 +272,7 @@ def test_case(world: World, case: str) -> None:
                 assert world.count(host, "good", "shaky") == int(value)
             case "copies":
                 until(lambda n=int(value): world.count(host, "mirror", "mirror-2") >= n)
-                time.sleep(0.2)    # one too many may be on its way
+                elapse(0.2)    # one too many may be on its way
                 assert world.count(host, "mirror", "mirror-2") == int(value)
             case "after":
                 assert took >= float(value)
@@ -302,7 +303,7 @@ def test_a_grant_that_is_taken_away(run, backend, what: str) -> None:
     def reaches(target: str = "") -> bool:
         target = target or f"/{next(numbers)}"
         status = gw.get(target).status
-        time.sleep(0.05)               # a copy may be on its way
+        elapse(0.05)               # a copy may be on its way
         reached = any(one.target == target for one in far.requests)
         assert status == (200 if reached else without)
         return reached

@@ -10,6 +10,7 @@ import pytest
 from support.gateway import free_port, gateway, resource, route, rule, service, until
 from support.tls import needs, shell
 from support.wire import Closed
+from support.waiting import elapse
 
 OWN = "gwfast.dev/v1alpha1"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -39,7 +40,7 @@ class Counting:
             self.now += 1
             self.served += 1
             self.most = max(self.most, self.now)
-        time.sleep(self.takes)
+        elapse(self.takes)
         self.may.wait(30)
         with self.lock:        # before the answer: the next one may be here at once
             self.now -= 1
@@ -331,7 +332,7 @@ def test_it_ends_with_those_that_wait(holding, pool) -> None:
     answers = [pool.submit(gw.get) for _ in range(3)]
     until(lambda: gw.metrics()[WAITING] == 2)
     gw.process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+    elapse(0.3)
     one.may.set()
     assert statuses(answers) == [200] * 3
 
@@ -340,7 +341,7 @@ def test_a_new_endpoint_gets_few_first(run, backend) -> None:
     old, new, port, window = Counting(backend("old")), Counting(backend("new")), free_port(), 3
     gw = run(gateway(port), service("svc", old), route("r", rule("svc")), policy(slow=f"{window}s"))
     assert gw.get().status == 200
-    time.sleep(window + 0.1)
+    elapse(window + 0.1)
     before = old.served
     gw.write("all.yaml", gateway(port), service("svc", old, new), route("r", rule("svc")), policy(slow=f"{window}s"))
     until(lambda: gw.metrics()["gwfast_generation"] > 1)
@@ -350,7 +351,7 @@ def test_a_new_endpoint_gets_few_first(run, backend) -> None:
     warm = min(max((time.monotonic() - since + 0.3) / window, 0.1), 1)     # at the end; 0.3: from when it may have been
     assert old.served - before + new.served == 200
     assert 2 <= new.served <= 200 * warm / (1 + warm) + 25
-    time.sleep(window + 0.1)
+    elapse(window + 0.1)
     before = new.served
     for _ in range(200):
         assert gw.get().status == 200

@@ -1,7 +1,6 @@
 """Certificates of clients, through a whole gateway: who is let in, and what backends are told."""
 import socket
 import ssl
-import time
 from hashlib import sha256
 
 import pytest
@@ -11,6 +10,7 @@ pytest.importorskip("OpenSSL", reason="TLS is not installed")
 from support.issuer import Issuer
 from support.gateway import Gateway, free_port, gateway, resource, route, rule, service, write
 from support.wire import TIMEOUT
+from support.waiting import elapse
 
 FIELD = "x-forwarded-client-cert"
 
@@ -122,7 +122,7 @@ def test_who_is_not_let_in_is_told_by_an_alert(running, tmp_path, who, apart, ve
             request = goes.read()
             for part in (flight, request) if apart else (flight + request,):
                 raw.sendall(part)
-                time.sleep(0.1 if apart else 0)            # by now it may have ended
+                elapse(0.1 if apart else 0)            # by now it may have ended
             while True:
                 came.write(raw.recv(65536) or pytest.fail("it ended without an alert"))
                 try:

@@ -5,7 +5,6 @@ import asyncio
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from typing import NamedTuple
 import pytest
 from support.gateway import Gateway, free_port, gateway, resource, route, rule, until
 from support.tls import frees_memory, needs, plain_environment
+from support.waiting import elapse
 
 from gwfast import limits
 from gwfast.config.model import EXPERIMENTAL_GROUP
@@ -198,7 +198,7 @@ def test_a_mirror_that_hangs(run, server, hanging, tmp_path, body) -> None:
     most = [0, 0]
     while load.process.poll() is None:
         most = [max(pair) for pair in zip(most, held(gw), strict=True)]
-        time.sleep(0.05)
+        elapse(0.05)
     told = load.told()
     assert told.errors == 0 and set(told.statuses) == {200} and told.statuses[200] > 100
     over(gw)
@@ -253,9 +253,9 @@ def test_a_backend_that_comes_and_goes(run, server, tmp_path, stands) -> None:
              budget(100, 1_000_000), options=("--access-log", "off"))
     load = Load(gw, tmp_path)
     while load.process.poll() is None:
-        time.sleep(0.1)
+        elapse(0.1)
         flapping.die()
-        time.sleep(0.1)
+        elapse(0.1)
         flapping.live()
     told = load.told()
     assert told.errors == 0 and told.statuses.pop(200) > 100

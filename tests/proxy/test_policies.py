@@ -1,10 +1,10 @@
 """timeouts and retry of rules and XBackendTrafficPolicy, from YAML to what clients see and backends get, over reloads too."""
 import threading
-import time
 
 import pytest
 from support.backend import wait
 from support.gateway import free_port, gateway, resource, route, rule, service, until
+from support.waiting import elapse
 
 from gwfast.config.model import EXPERIMENTAL_GROUP
 
@@ -37,7 +37,7 @@ def test_timeouts(run, backend, timeouts, status):
     stream = gw.connect()
     stream.send(b"GET /slow HTTP/1.1\r\nHost: any.example\r\n\r\n")
     if status == 200:  # longer than the gateway's own limit
-        time.sleep(1)
+        elapse(1)
         answered.set()
     assert stream.response().status == status
     answered.set()
@@ -67,7 +67,7 @@ def test_a_budget_is_that_of_the_policy_and_changes_with_it(run, backend):
     serve("all of them", traffic(budget={"percent": 100}, minRetryRate={"count": 1000, **hour}))
     assert attempts() == 6
     serve("nothing is said")
-    time.sleep(1.1)  # 10 a second
+    elapse(1.1)  # 10 a second
     assert attempts() == 6
 
 

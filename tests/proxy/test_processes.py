@@ -8,6 +8,7 @@ import time
 
 import pytest
 from support.gateway import PROGRAM, alive, free_port, gateway, listener, route, rule, service, until
+from support.waiting import elapse
 
 
 def held(backend, path: str) -> tuple[threading.Event, threading.Event]:
@@ -99,7 +100,7 @@ def test_request_in_flight_survives_the_supervisor(two) -> None:
     gw.process.kill()
     gw.process.wait()
     gw.ended = True
-    time.sleep(0.3)
+    elapse(0.3)
     go_on.set()
     assert stream.response().status == 200
     until(lambda: not any(map(alive, workers)), 15)

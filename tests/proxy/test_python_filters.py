@@ -13,6 +13,7 @@ from support.backend import Backend
 from support.gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
 from support.tls import HOST, authority, https, needs, plain_environment, secret, shell
 from support.python_filters import FILTERS, Noisy, extension, python_filter
+from support.waiting import elapse
 
 CLASSES = ("Nothing", "Plain", "Facts", "Changes", "Posts", "Body", "NewBody", "Chooses", "Raises", "Exits", "Late", "Smuggles", "Sets",
            "Replies", "Upper", "Breaks", "ExitsLater", "BreaksLater", "Once", "Moves", "BadReply")
@@ -178,7 +179,7 @@ def test_a_body_in_chunks_may_be_replaced(world):
     running, _, _ = world
     stream = running.connect()
     stream.send(b"POST /NewBody HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
-    time.sleep(0.05)
+    elapse(0.05)
     stream.send(b"3\r\ndef\r\n0\r\nX-Trailer: 1\r\n\r\n")
     got = seen(stream.response())
     assert got["body"] == "ABCDEFABCDEF"
@@ -277,7 +278,7 @@ def test_a_transform_that_raises_in_the_middle_cuts_the_response(world):
     def trickle(stream) -> None:
         for _ in range(5):
             stream.send(b"piece")
-            time.sleep(0.05)
+            elapse(0.05)
     world[1][0].on("/BreaksLater", b"HTTP/1.1 200 OK\r\nContent-Length: 25\r\n\r\n", trickle)
     stream = world[0].connect()
     stream.send(b"GET /BreaksLater HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -9,6 +9,7 @@ import pytest
 from support.gateway import Gateway, free_port, gateway, route, rule, service, until, write
 from support.tls import frees_memory, needs, shell
 from support.python_filters import Noisy, extension, python_filter
+from support.waiting import elapse
 
 pytestmark = needs("wrk")
 
@@ -100,7 +101,7 @@ def test_a_file_that_changes_costs_nobody_anything(start, tmp_path: Path) -> Non
             new = tmp_path / "new.py"
             new.write_text(VERSION % (n, n))
             new.replace(gw.folder / "f.py")
-            time.sleep(0.6)
+            elapse(0.6)
     changing = threading.Thread(target=change)
     changing.start()
     told = load(gw, 4)

@@ -20,6 +20,7 @@ from support.wire import Closed, Fields, Message, Stream
 sys.path.append(str(Path(__file__).parents[1] / "engine"))
 from support.http2_backend import Http2Backend  # noqa: E402
 from support.http2_client import Http2  # noqa: E402
+from support.waiting import elapse  # noqa: E402
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
 MIRRORS = ("one", "two", "three")
@@ -150,7 +151,7 @@ def ask_http1(gw: Gateway, target: str, request: Request) -> tuple[int, bytes]:
     stream.send(f"{request.method} {target} HTTP/1.1\r\nHost: any.example\r\n{lines}{framing}\r\n\r\n".encode())
     for piece in request.pieces:
         stream.send(b"%x\r\n%b\r\n" % (len(piece), piece) if request.chunked else piece)
-        time.sleep(0.002 * request.pause)
+        elapse(0.002 * request.pause)
     if request.chunked:
         stream.send(b"0\r\n" + "".join(f"{name}: {value}\r\n" for name, value in request.trailers).encode() + b"\r\n")
     answer = stream.response()
@@ -169,7 +170,7 @@ def ask_http2(gw: Gateway, target: str, request: Request) -> tuple[int, bytes]:
         for n, piece in enumerate(request.pieces, 1):
             client.protocol.send_data(stream, piece, end_stream=n == len(request.pieces) and not trailers)
             client.flush()
-            time.sleep(0.002 * request.pause)
+            elapse(0.002 * request.pause)
         if trailers:
             client.protocol.send_headers(stream, list(trailers), end_stream=True)
             client.flush()

@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 import yaml
 from support.gateway import Gateway, free_port, gateway, listener, resource, route, rule, service, until, write
+from support.waiting import elapse
 
 LOAD_SECONDS = float(os.environ.get("GWFAST_LOAD_SECONDS", "3"))
 
@@ -310,7 +310,7 @@ def test_no_request_fails_while_files_change(one) -> None:
     writer = rewriting(change, stop)
     for client in clients:
         client.start()
-    time.sleep(LOAD_SECONDS)
+    elapse(LOAD_SECONDS)
     stop.set()
     writer.join()
     for client in clients:
@@ -341,6 +341,6 @@ def test_no_request_fails_while_ports_come_and_go(run, backend) -> None:
         client.start()
     for n in range(8):
         gw.write("all.yaml", gateway(first, second) if n % 2 == 0 else gateway(first), *routed)
-        time.sleep(0.1)
+        elapse(0.1)
     for client in clients:
         client.finish()

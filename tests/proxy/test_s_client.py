@@ -6,7 +6,6 @@ import signal
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from cryptography import x509
 from support.backend import Backend
 from support.gateway import Gateway, free_port, gateway, resource, route, rule, service, until, write
 from support.tls import HOST, Authority, authority, config_map, https, needs, secret, shell, trusting
+from support.waiting import elapse
 
 pytestmark = needs("openssl")
 GET = f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
@@ -237,10 +237,10 @@ def test_a_certificate_is_swapped_under_load(run, backend) -> None:
     running = run(*rest, secret(HOST, *pairs[0]), options=("--workers", "2", "--access-log", "off"))
     load = Load(port)
     for n, pair in enumerate(pairs[1:], 1):
-        time.sleep(0.5)
+        elapse(0.5)
         running.write("all.yaml", *rest, secret(HOST, *pair))
         until(lambda n=n: len(load.serials) > n, 10)
-    time.sleep(0.3)
+    elapse(0.3)
     load.end()
     assert not load.failed and load.answered > 500, (load.failed[:3], load.answered)
     assert len(load.serials) == len(pairs), "each was served, none twice made"

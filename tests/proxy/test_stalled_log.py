@@ -17,6 +17,7 @@ pytest.importorskip("OpenSSL", reason="TLS is not installed")
 
 from support.issuer import Issuer
 from support.gateway import PROGRAM, Gateway, children, free_port, gateway, listener, resource, route, rule, service, until, write
+from support.waiting import elapse
 
 ISSUER = Issuer()
 NOISY = """
@@ -177,7 +178,7 @@ def test_what_matters_has_room_and_what_was_dropped_is_counted(folder: Path, end
     until(lambda: gw.metrics()["gwfast_worker_restarts_total"] == 1)
     assert bad_handshakes(port, 1.0)
     gw.process.terminate()
-    time.sleep(0.2)
+    elapse(0.2)
     os.close(writer)
     text = read_rest(reader).decode()
     assert gw.process.wait(20) == 0

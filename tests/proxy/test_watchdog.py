@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.gateway import Gateway, alive, free_port, gateway, resource, route, rule, service, until, write
+from support.waiting import elapse
 
 PTRACE_SEIZE, PTRACE_DETACH, WALL = 0x4206, 17, 0x40000000
 
@@ -221,7 +222,7 @@ def test_a_worker_in_a_debugger_is_not_killed(start) -> None:
     os.waitpid(victim, WALL)
     until(lambda: events(gw, "a worker does not answer"))
     assert events(gw, "a worker does not answer")[0]["state"] == "in a debugger"
-    time.sleep(2)       # longer than the timeout: that is what is tried
+    elapse(2)       # longer than the timeout: that is what is tried
     assert libc.ptrace(PTRACE_DETACH, victim, None, None) == 0
     os.kill(victim, signal.SIGCONT)
     until(lambda: stuck(gw) == 0)
@@ -320,7 +321,7 @@ def test_a_gateway_that_was_stopped_as_a_whole_kills_nobody(start) -> None:
     for _ in range(2):
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        time.sleep(3)       # longer than the timeout: that is what is tried
+        elapse(3)       # longer than the timeout: that is what is tried
         for pid in reversed(pids):
             os.kill(pid, signal.SIGCONT)
         until(lambda: gw.get("/plain").status == 200)
@@ -335,7 +336,7 @@ def test_the_stack_is_asked_for_without_harm(start) -> None:
     worker, = gw.workers()
     for _ in range(200):
         os.kill(worker, signal.SIGURG)
-        time.sleep(0.002)
+        elapse(0.002)
     load.more(50)
     load.end()
     assert not load.failed and gw.workers() == [worker]
@@ -380,7 +381,7 @@ def test_idle_workers_do_not_wake_more_often_for_it(start) -> None:
     def switches() -> int:
         return int(re.search(r"\nvoluntary_ctxt_switches:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
     before, began = switches(), time.monotonic()
-    time.sleep(2)
+    elapse(2)
     assert (switches() - before) / (time.monotonic() - began) < 15      # the tick that was there
 
 
@@ -424,7 +425,7 @@ def test_an_idle_worker_wakes_seldom_and_is_not_silent(start):
     end = time.monotonic() + 60
     while True:  # what begins or ends beside it may wake it
         before = wakes()
-        time.sleep(3)
+        elapse(3)
         if wakes() - before <= 15:  # it would be 30 at a tick of 0.1 s
             break
         assert time.monotonic() < end, wakes() - before

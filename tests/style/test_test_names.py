@@ -1,4 +1,5 @@
 """Modules of tests are imported by their base name: two of one name cannot be run together."""
+import ast
 from collections import Counter
 from pathlib import Path
 
@@ -14,4 +15,13 @@ def test_no_test_imports_another_tests_module():
     """What two of them share is in tests/support. Seeds of a fuzzer are what the tests try."""
     found = [f"{path.relative_to(ROOT)}: {line.strip()}" for path in (ROOT / "tests").rglob("*.py") if path.parent.name != "fuzz"
              for line in path.read_text().splitlines() if line.lstrip().startswith(("from test_", "import test_"))]
+    assert not found
+
+
+def test_no_test_sleeps_until_something_has_happened():
+    """It waits for that (support.waiting.until). Where time itself is what is tried, elapse() says so."""
+    found = []
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+        found += [f"{path.relative_to(ROOT)}:{call.lineno}" for call in calls if ast.unparse(call.func) in ("time.sleep", "sleep")]
     assert not found

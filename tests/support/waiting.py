@@ -14,3 +14,9 @@ def until(true: Callable[[], T], seconds: float = PATIENCE, every: float = 0.01)
         assert time.monotonic() < end, f"not within {seconds} s: {getattr(true, '__name__', true)}"
         time.sleep(every)
     return result
+
+
+def elapse(seconds: float) -> None:
+    """Let time pass: where time is what is tried (a timeout, or that nothing happens), where a backend is slow, and between the
+    requests of a load. Nobody waits so for what must become true."""
+    time.sleep(seconds)

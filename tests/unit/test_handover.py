@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -21,6 +20,7 @@ from gwfast.serve.handover import Failed, Go, Inheritance, Passed, Ready, Servin
 from gwfast.serve.options import EngineOptions, ServeOptions
 from gwfast.serve.succession import Succession
 from gwfast.serve.sockets import Given, Ports, Wanted, open_sockets
+from support.waiting import until
 
 PATIENCE = 30.0
 WANTED = [Wanted("web", "127.0.0.1", 80, "http")]
@@ -261,13 +261,6 @@ class Kept:
 
     def ends(self) -> int:
         return self.process.wait(PATIENCE)
-
-
-def until(true):
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def gone(pid: int) -> bool:

@@ -1,13 +1,13 @@
 """A coroutine awaited through its Steps is what it is without: what it returns, raises and is told; and each step is said and measured."""
 import asyncio
 import os
-import time
 
 import pytest
 import uvloop
 
 from gwfast.engine import counters
 from gwfast.extend.filter_steps import Steps
+from support.waiting import elapse
 
 
 class Wrong(Exception):
@@ -123,7 +123,7 @@ def test_each_step_is_said_and_the_longest_measured(place):
         seen.append(pulse.running(0))
         await asyncio.sleep(0.01)
         seen.append(pulse.running(0))
-        time.sleep(0.03)
+        elapse(0.03)
 
     async def awaits():
         steps = Steps(worker, mark, filter_like)

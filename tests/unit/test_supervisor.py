@@ -13,6 +13,7 @@ import threading
 import time
 
 import pytest
+from support.waiting import until
 
 pytest.importorskip("gwfast.engine.engine", reason="the engine is not built")
 
@@ -105,13 +106,6 @@ def request(host, port, path, method="GET"):
         connection.request(method, path)
         response = connection.getresponse()
         return response.status, response.read().decode()
-
-
-def until(condition):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)
 
 
 def gone(pid):
