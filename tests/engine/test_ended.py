@@ -258,6 +258,23 @@ def test_it_counts_for_the_endpoints_health(start, backend, other):
     assert engine.count("endpoint_ejections") == 1
 
 
+@pytest.mark.parametrize("bad", [b"X Y: 1\r\n\r\n", b"X: 1\r\n" * 201], ids=["grammar", "too many"])
+def test_bad_trailers_count_for_the_endpoints_health(start, backend, other, bad):
+    """As a bad head does: the response is the endpoint's."""
+    def plan(addresses) -> ir.Plan:
+        made = one_rule(addresses)
+        policy = TargetPolicy(name="default/health", passive=Passive(failures=1, ejection_ms=60_000, percent=50))
+        return structs.replace(made, endpoints=(structs.replace(made.endpoints[0], policy=policy),))
+    engine = start([("127.0.0.1", backend.port), ("127.0.0.1", other.port)], plan)
+    client = engine.connect()
+    client.sendall(request("GET"))
+    asked = backend if readable(backend.socket, other.socket, seconds=5)[0] is backend.socket else other
+    taken(asked).sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n" + bad)
+    rest(client)
+    engine.wait("requests_open", 0)
+    assert engine.count("endpoint_ejections") == 1
+
+
 # -- what rules and policies say -----------------------------------------------------------------------------------------------
 
 
