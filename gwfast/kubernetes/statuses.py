@@ -36,8 +36,8 @@ class Assigned(msgspec.Struct, frozen=True, kw_only=True):
     AddressNotUsable, NoResources, Pending) and `message` say why it is not programmed.
 
     unserved: of single listeners by id, why they are not served though the Gateway is. cluster: those of the addresses that are
-    cluster IPs. lacks: which addresses that are asked for it has not got, and why. coming: it gets one in a moment, where all goes
-    well."""
+    cluster IPs. lacks: which addresses that are asked for it has not got, and why. coming: it gets one in a moment, if all
+    goes well."""
 
     addresses: tuple[tuple[str, str], ...] = ()
     ready: bool = True
