@@ -179,7 +179,7 @@ def kinds(base: type[Resource] = Resource) -> set[type[Resource]]:
 
 def test_every_kind_is_in_the_registry():
     """A kind whose line in KINDS was forgotten would never be read."""
-    assert {each for each in kinds() if each.__module__.startswith("gwfast.")} == set(model.KINDS.values())
+    assert {each for each in kinds() if each.__module__.startswith("gwfast.config.")} == set(model.KINDS.values())
 
 
 def test_a_kind_is_called_what_its_class_is_called():
