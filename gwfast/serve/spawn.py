@@ -28,7 +28,9 @@ from gwfast.observe import sink
 from gwfast.serve import worker
 from gwfast.serve.control import pair
 
-PATIENCE = 1.0  # seconds for a fork; then the fork server counts as gone
+# Seconds for a fork; then the fork server counts as gone, and later workers have ticket keys of their own. On a machine that is
+# busy with much else one second was too little; a fork server that has ended is known at once, by its socket.
+PATIENCE = 5.0
 
 
 class Process(NamedTuple):
