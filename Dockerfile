@@ -20,7 +20,7 @@ LABEL org.opencontainers.image.title="gwfast" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=build /opt/gwfast /opt/gwfast
-RUN useradd --system --uid 65532 --no-create-home gwfast && mkdir /etc/gwfast
+RUN groupadd --system --gid 65532 gwfast && useradd --system --uid 65532 --gid gwfast --no-create-home gwfast && mkdir /etc/gwfast
 ENV PATH=/opt/gwfast/bin:$PATH PYTHONUNBUFFERED=1
 USER 65532
 EXPOSE 8080 8443
