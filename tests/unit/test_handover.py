@@ -240,7 +240,9 @@ class Kept:
     def __init__(self, seconds: float = PATIENCE, workers: int = 0, gateway: str = ""):
         """gateway: what it does, a line of shell."""
         self.end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        starts = f"import os, subprocess, sys\nkids = [subprocess.Popen(['sleep', '600']).pid for _ in range({workers})]\n"
+        # A shell cannot trap what was ignored when it began, as HUP is under nohup and INT in the background.
+        starts = "import os, signal, subprocess, sys\nfor each in (signal.SIGHUP, signal.SIGINT): signal.signal(each, signal.SIG_DFL)\n"
+        starts += f"kids = [subprocess.Popen(['sleep', '600']).pid for _ in range({workers})]\n"
         starts += f"main = subprocess.Popen(['sh', '-c', {gateway!r}]).pid if {bool(gateway)} else 0\nprint(main, *kids, flush=True)\n"
         run = f"os.execv(sys.executable, [sys.executable, '-I', '-S', {keeper.__file__!r}, str(main), '{theirs.fileno() if gateway else -1}', '{seconds}', *map(str, kids)])"
         self.process = subprocess.Popen([sys.executable, "-c", starts + run], pass_fds=(theirs.fileno(),), stdout=subprocess.PIPE, text=True)
