@@ -252,8 +252,3 @@ def _selector(kind: str, site: Site) -> str:
     """Return what selects the objects that are ours. The EndpointSlices of XBackends have their Services' labels, and are read by
     the source alone."""
     return f"{CONTROLLER}={site.label}" + (f",{OTHERS}" if kind == "EndpointSlice" else "")
-
-
-def fleet_of(fleets: Iterable[Fleet], namespace: str, account: str) -> Fleet | None:
-    """Return the fleet whose ServiceAccount this is."""
-    return next((fleet for fleet in fleets if fleet.place == (namespace, account)), None)

@@ -197,11 +197,6 @@ cdef class PythonFilter(RequestFilter):
         return self.exchange is None
 
     @property
-    def before_routes(self) -> bool:
-        """Whether it is a filter of the listener: no rule is chosen yet."""
-        return self.exchange is not None and self.exchange.extras.prerouting
-
-    @property
     def whole(self) -> bool:
         """Whether the request has come as a whole."""
         return self.exchange is not None and self.exchange.requested
