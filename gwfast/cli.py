@@ -20,6 +20,7 @@ from gwfast.options import (
 from gwfast.serve.options import EngineOptions, ServeOptions
 
 QUICK = ("run", "controller", "reload", "upgrade", "healthcheck", "echo", "--version")
+LOOKING = ("check", "routes", "explain")  # they need no converter
 ENDS = {
     "run": "Exit status: 0 a signal has ended it, 1 it could not begin, 2 the command line or the environment is wrong.",
     "controller": "Exit status: 0 a signal has ended it, 1 it could not begin, 2 the command line or the environment is wrong.",
@@ -334,9 +335,10 @@ def parser(verb_wanted: str = "") -> Parser:
     add_options(verb.add_argument_group("traffic"), TRAFFIC)
     verb.set_defaults(run=run)
     if verb_wanted not in QUICK:
-        from gwfast.ingress import verbs as ingress
         from gwfast.show import add_parsers
         add_parsers(verbs, common, graph_options, look)
+    if verb_wanted not in QUICK + LOOKING:
+        from gwfast.ingress import verbs as ingress
         ingress.add_parsers(verbs)
     verb = verbs.add_parser("controller", help="decide for a cluster, and make data planes", allow_abbrev=False,
                             epilog=ENDS["controller"])

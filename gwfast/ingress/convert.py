@@ -107,7 +107,7 @@ class _Conversion:
             self._server(server)
         for other, host in self.site.www.items():
             self._www(other, self.site.servers[host])
-        made = streams(self.site, self.listeners, self.report, self.given.standard_only)
+        made = streams(self.site, self.listeners, self.report)
         self._settle()
         self._differences()
         resources = [*self.listeners.resources(), *self.routes, *made, *self.tls.values(), *self.authorities.values()] if (

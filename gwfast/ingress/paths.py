@@ -57,7 +57,7 @@ def places(site: Site, server: Server, faithful: bool) -> list[Place]:
         if not server.regex:
             _plain(server, place, faithful)
         elif place.prefix is None:
-            _expression(site, place, faithful)
+            _expression(place, faithful)
     if server.regex and faithful:
         _in_order(found)
     for place in found:
@@ -156,15 +156,14 @@ def _crowded(server: Server, path: str) -> bool:
 # ---- A host with regular expressions
 
 
-def _expression(site: Site, place: Place, faithful: bool) -> None:
+def _expression(place: Place, faithful: bool) -> None:
     """What nginx asks is `~* "^path"`."""
     location = place.location
     path = location.written or location.path
     if location.path == "/":
         place.matches, place.prefix = [prefix("/")], "/"
         return
-    literal = not faithful and location.type != "ImplementationSpecific" or not _META.search(path) and not faithful
-    if literal:
+    if not faithful and (location.type != "ImplementationSpecific" or not _META.search(path)):
         place.matches = [exact(path) if location.type == "Exact" else prefix(path.rstrip("/") or "/")]
         place.prefix = None if location.type == "Exact" else path.rstrip("/") or "/"
         return
@@ -300,7 +299,7 @@ def _rewrite(site: Site, server: Server, place: Place, faithful: bool) -> None:
     elif re.search(r"\$(?!\d)", target) or "?" in target:
         _refuse(place, "gwfast has no variables and no queries in a rewrite")
     else:
-        _captures(server, place, path, target, faithful)
+        _captures(place, path, target, faithful)
 
 
 def known(path: str, target: str) -> str:
@@ -316,7 +315,7 @@ def _refuse(place: Place, why: str) -> None:
                                               "would be another one")))
 
 
-def _captures(server: Server, place: Place, path: str, target: str, faithful: bool) -> None:
+def _captures(place: Place, path: str, target: str, faithful: bool) -> None:
     literal = head(path).rstrip("/")
     first = rewrite_of(path, target, literal + ANY[0])
     if first is None or not first.endswith(ANY[0]):

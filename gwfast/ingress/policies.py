@@ -47,7 +47,7 @@ def backend_tls(site: Site, asked: Asked, upstream: Upstream, authorities: dict[
                     {"targetRefs": [target], "validation": validation})
 
 
-def streams(site: Site, listeners: Listeners, report: Report, standard_only: bool) -> list[Spec]:
+def streams(site: Site, listeners: Listeners, report: Report) -> list[Spec]:
     """Return the routes of tcp-services and udp-services."""
     made: list[Spec] = []
     for key, found in site.facts.config_maps.items():

@@ -203,7 +203,7 @@ def _modifier(given: dict[str, str], removed: list[str]) -> Spec:
         {"remove": gone} if gone else {})
 
 
-def said_of_canary(site: Site, canary: Canary) -> Said:
+def said_of_canary(canary: Canary) -> Said:
     """Say what becomes of a canary."""
     from gwfast.plan import regex
     if canary.pattern and (why := regex.check(anywhere(canary.pattern))):

@@ -116,7 +116,7 @@ def canary(site: Site, asked: Asked, value: Any) -> Said:
     if asked.ingress in site.dropped:
         return not_needed("no other Ingress has its host, path and type: ingress-nginx drops it too")
     used = [one for upstream in site.upstreams.values() for one in upstream.canaries[:1] if one.ingress is asked.ingress]
-    return said_of_canary(site, used[0]) if used else not_needed("another canary of the same Service comes first")
+    return said_of_canary(used[0]) if used else not_needed("another canary of the same Service comes first")
 
 
 SETTLE: dict[str, Callable[[Site, Asked, Any], Said]] = {

@@ -37,7 +37,7 @@ def add_parsers(subparsers: Any) -> None:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="file or folder with Ingresses, IngressClasses, Services, Secrets "
+        help="file or folder with Ingresses, IngressClasses, Services, "
         "Secrets and ConfigMaps, YAML or JSON; '-': standard input",
     )
     parser.add_argument("--output", metavar="DIR", help="write a file for each resource here (all to standard output)")
