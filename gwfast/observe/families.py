@@ -159,9 +159,9 @@ CONTROLLER: Described = {
     "gateways": ("gauge", "", "Gateways of this controller's classes."),
     "routes": ("gauge", "", "Routes that the controller knows of."),
     "objects_written_total": ("counter", "", "Objects of data planes that were written."),
-    "status_writes_total": ("counter", "", "Statuses of objects that were written."),
-    "status_failures_total": ("counter", "", "Writes of statuses that failed."),
-    "status_waiting": ("gauge", "", "Objects whose status waits to be compared or written."),
+    "status_writes_total": GATEWAY["status_writes_total"],
+    "status_failures_total": GATEWAY["status_failures_total"],
+    "status_waiting": GATEWAY["status_waiting"],
     "rounds_failed_total": ("counter", "", "Changes of the cluster that made no graph."),
     "controller_bugs_total": ("counter", "", "Errors that should not happen; the log has their tracebacks."),
 }

@@ -38,11 +38,8 @@ class SecretObjectReference(Type, kw_only=True, frozen=True):
     namespace: NamespaceName | None = None
 
 
-class ParametersReference(Type, kw_only=True, frozen=True):
-    group: Group
-    kind: Kind
-    name: ObjectName
-    namespace: NamespaceName | None = None
+class ParametersReference(ObjectReference, kw_only=True, frozen=True):
+    """A reference to what holds the parameters of a class."""
 
 
 class BackendObjectReference(Type, kw_only=True, frozen=True):
