@@ -10,17 +10,12 @@ from pathlib import Path
 
 import binaries
 import pytest
+from support.ports import free_port
 from support.processes import alive
 from support.waiting import elapse
 
 HERE = Path(__file__).parent
 SECONDS = 120
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def answer(url: str) -> bytes:

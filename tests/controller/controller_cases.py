@@ -15,6 +15,12 @@ from gwfast.graph.model import GraphOptions
 SITE = Site(controller_name="gwfast.dev/gateway-controller", namespace="gwfast-system", image="registry.example/gwfast:1.0",
             url="https://gwfast-controller.gwfast-system.svc:8443")
 OPTIONS = GraphOptions(controller_name=SITE.controller_name, strict_services=True, own_addresses=True, parameters_fault=fault)
+CLASS = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: gwfast}
+spec: {controllerName: gwfast.dev/gateway-controller}
+"""
 AUTHORITY = "-----BEGIN CERTIFICATE-----\n"
 
 

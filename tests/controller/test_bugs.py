@@ -12,7 +12,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))
 
 import feed_world
-from controller_cases import SITE, OPTIONS as GRAPH, resources
+from controller_cases import CLASS, SITE, OPTIONS as GRAPH, resources
 from support.failing import Bug, failing, steps
 from feed_world import FLEETS, start
 
@@ -35,12 +35,6 @@ from gwfast.controller.run import Brain, ControllerOptions
 from gwfast.controller.wire import encode
 from gwfast.errors import Source
 
-CLASS = """
-apiVersion: gateway.networking.k8s.io/v1
-kind: GatewayClass
-metadata: {name: gwfast}
-spec: {controllerName: gwfast.dev/gateway-controller}
-"""
 GATEWAY = """
 ---
 apiVersion: gateway.networking.k8s.io/v1

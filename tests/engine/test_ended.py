@@ -241,13 +241,16 @@ def test_an_upgrade_that_nobody_heard_is_asked_for_again(start, backend):
     assert head(client).startswith(b"HTTP/1.1 101 ")
 
 
+def ejecting(addresses) -> ir.Plan:
+    """One rule, whose endpoints are out with their first failure."""
+    made = one_rule(addresses)
+    policy = TargetPolicy(name="default/health", passive=Passive(failures=1, ejection_ms=60_000, percent=50))
+    return structs.replace(made, endpoints=(structs.replace(made.endpoints[0], policy=policy),))
+
+
 def test_it_counts_for_the_endpoints_health(start, backend, other):
     """As the same end of a request that was not sent again."""
-    def plan(addresses) -> ir.Plan:
-        made = one_rule(addresses)
-        policy = TargetPolicy(name="default/health", passive=Passive(failures=1, ejection_ms=60_000, percent=50))
-        return structs.replace(made, endpoints=(structs.replace(made.endpoints[0], policy=policy),))
-    engine = start([("127.0.0.1", backend.port), ("127.0.0.1", other.port)], plan)
+    engine = start([("127.0.0.1", backend.port), ("127.0.0.1", other.port)], ejecting)
     client = engine.connect()
     client.sendall(request("GET"))
     first = backend if readable(backend.socket, other.socket, seconds=5)[0] is backend.socket else other
@@ -261,11 +264,7 @@ def test_it_counts_for_the_endpoints_health(start, backend, other):
 @pytest.mark.parametrize("bad", [b"X Y: 1\r\n\r\n", b"X: 1\r\n" * 201], ids=["grammar", "too many"])
 def test_bad_trailers_count_for_the_endpoints_health(start, backend, other, bad):
     """As a bad head does: the response is the endpoint's."""
-    def plan(addresses) -> ir.Plan:
-        made = one_rule(addresses)
-        policy = TargetPolicy(name="default/health", passive=Passive(failures=1, ejection_ms=60_000, percent=50))
-        return structs.replace(made, endpoints=(structs.replace(made.endpoints[0], policy=policy),))
-    engine = start([("127.0.0.1", backend.port), ("127.0.0.1", other.port)], plan)
+    engine = start([("127.0.0.1", backend.port), ("127.0.0.1", other.port)], ejecting)
     client = engine.connect()
     client.sendall(request("GET"))
     asked = backend if readable(backend.socket, other.socket, seconds=5)[0] is backend.socket else other

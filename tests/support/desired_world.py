@@ -1,15 +1,9 @@
 """What is planned and made of some documents, for tests of a controller."""
-from controller_cases import AUTHORITY, SITE, planned, targets_for, uid_of
+from controller_cases import AUTHORITY, CLASS, SITE, planned, targets_for, uid_of
 
 from gwfast.config.model import Key
 from gwfast.controller.desired import desired
 
-CLASS = """
-apiVersion: gateway.networking.k8s.io/v1
-kind: GatewayClass
-metadata: {name: gwfast}
-spec: {controllerName: gwfast.dev/gateway-controller}
-"""
 
 WITH_PARAMETERS = CLASS.replace("controller}", """controller, parametersRef: {group: gwfast.dev, kind: GatewayParameters, name: all, namespace: a}}
 ---

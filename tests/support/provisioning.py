@@ -1,7 +1,7 @@
 """A provisioner without a cluster: what there is, and an API server of some lines that it writes to."""
 import io
 
-from controller_cases import AUTHORITY, OPTIONS, SITE, Waits, resources, run_beside, uid_of
+from controller_cases import AUTHORITY, CLASS, OPTIONS, SITE, Waits, resources, run_beside, uid_of
 
 from gwfast.config.model import Key
 from gwfast.controller.provision import Provisioner
@@ -9,12 +9,6 @@ from gwfast.graph.attach import attach
 from gwfast.observe.log import Log
 from support.api_objects import Server
 
-CLASS = """
-apiVersion: gateway.networking.k8s.io/v1
-kind: GatewayClass
-metadata: {name: gwfast}
-spec: {controllerName: gwfast.dev/gateway-controller}
-"""
 
 GATEWAY = """
 ---

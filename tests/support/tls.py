@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "examples"))
 from make_certificates import Authority, config_map, make, secret  # noqa: E402
+from support.wire import SANITIZED  # noqa: E402
 
 HOST = "shop.example"
 __all__ = ["HOST", "ROOT", "SANITIZED", "Authority", "authority", "backend_tls", "config_map", "frees_memory", "https", "make", "needs", "plain_environment",
@@ -50,8 +51,6 @@ def needs(tool: str):
     """Mark tests that a program is needed for: they are skipped, and say so, where it is not."""
     return pytest.mark.skipif(shutil.which(tool) is None, reason=f"{tool} is not here")
 
-
-SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")  # ci/sanitize
 
 # For tests that look at how much memory a gateway has.
 frees_memory = pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps what was freed")

@@ -10,7 +10,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-TIMEOUT = 30.0 if "asan" in os.environ.get("LD_PRELOAD", "") else 10.0  # seconds; a sanitized build is slow
+SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")  # ci/sanitize
+TIMEOUT = 30.0 if SANITIZED else 10.0  # seconds; a sanitized build is slow
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") (/[!\"$-~]*|\*) HTTP/1\.([01])")  # a gateway sends origin-form only, no '#'
 STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d) ?([\t -~\x80-\xff]*)")
